@@ -1,0 +1,73 @@
+"""Reading pictures the same way everywhere: fixed conversions, limits on size, no dependence on what is installed."""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from lavit_core.config import Config
+from lavit_core.errors import InputError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+"""Formats that are opened at all: PIL's others run parsers nobody asked for."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Preprocessing(Config):
+    """How a picture becomes the encoder's input; part of the tokenizer's digest."""
+
+    image_px: int = 224
+    """Side of the square input in pixels; the picture is squashed to it (bicubic, no crop), as the released code does."""
+    mean: tuple[float, float, float] = CLIP_MEAN
+    """Per-channel mean on the [0, 1] scale."""
+    std: tuple[float, float, float] = CLIP_STD
+    """Per-channel standard deviation on the [0, 1] scale."""
+
+
+def open_rgb(source: Path | bytes, *, max_pixels: int = 89_000_000) -> Image.Image:
+    """Open a picture as RGB: EXIF rotation applied, transparency on white, 16-bit scaled, first frame of animations.
+
+    Raises InputError naming the file and the reason when it can't be read, or is larger than `max_pixels`.
+    """
+    name = str(source) if isinstance(source, Path) else "image"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+        if picture.width * picture.height > max_pixels:
+            raise InputError(f"{name}: {picture.width}x{picture.height} pixels, more than the limit of {max_pixels}")
+        picture.load()
+        return _to_rgb(ImageOps.exif_transpose(picture))
+    except FileNotFoundError:
+        raise InputError(f"{name}: file not found") from None
+    except InputError:
+        raise
+    # PIL raises many kinds for broken content (OSError, SyntaxError, ValueError, struct.error, bomb warnings).
+    except Exception as error:  # noqa: BLE001
+        raise InputError(f"{name}: not a readable picture ({' '.join(str(error).split())})") from None
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16") or picture.mode == "I":
+        # PIL clips 16-bit grey to 255 when converting: scale it instead.
+        grey = np.asarray(picture, dtype=np.float64) / 257.0
+        picture = Image.fromarray(np.clip(grey + 0.5, 0, 255).astype(np.uint8))
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return picture.convert("RGB")
+
+
+def square_pixels(source: Path | bytes, image_px: int) -> np.ndarray:
+    """Return a picture as uint8 [image_px, image_px, 3], squashed bicubically (paper preset: 224). Raises InputError."""
+    picture = open_rgb(source)
+    if picture.size != (image_px, image_px):
+        picture = picture.resize((image_px, image_px), Image.Resampling.BICUBIC)
+    return np.asarray(picture)

@@ -1,0 +1,73 @@
+"""A model directory: `encoder/`, `tokenizer/`, `llm/`, `detokenizer/` and `lavit.json`, which says what each was made with."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lavit_core.errors import InputError
+from lavit_core.files import atomic_folder, file_sha256, link_or_copy, read_json, write_json
+
+MADE_BY = {
+    "encoder": "lavit train-encoder",
+    "tokenizer": "lavit train-tokenizer",
+    "llm": "lavit pretrain",
+    "detokenizer": "lavit train-detokenizer",
+}
+"""The parts a model directory may hold, and the command that makes each."""
+
+
+def find_part(model: Path, name: str) -> Path:
+    """Return the folder of one part. Raises InputError that names the command which makes it."""
+    folder = model / name
+    if not folder.is_dir():
+        held = [part for part in MADE_BY if (model / part).is_dir()]
+        found = f"it holds {', '.join(held)}" if held else "no model directory"
+        raise InputError(f"{model}: no {name}/ here ({found}); `{MADE_BY[name]}` makes one")
+    return folder
+
+
+def part_digest(folder: Path) -> str:
+    """Return the SHA-256 of a part: names and contents of all its files, configuration, preprocessing and weights."""
+    digest = hashlib.sha256()
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def read_about(model: Path) -> dict[str, Any]:
+    """Return lavit.json: for each part its digest, and what it was made with."""
+    return read_json(model / "lavit.json")
+
+
+@contextlib.contextmanager
+def export_part(
+    model: Path, name: str, *, carry_from: Path | None = None, about: Mapping[str, Any] | None = None
+) -> Iterator[Path]:
+    """Give a scratch folder that becomes `model/<name>`, and carry over the other parts of `carry_from`.
+
+    `about` is written to lavit.json beside the part's digest (for `llm` and `detokenizer`: the tokenizer's digest).
+    """
+    model.mkdir(parents=True, exist_ok=True)
+    parts: dict[str, Any] = {}
+    if carry_from is not None and (carry_from / "lavit.json").exists():
+        parts = dict(read_about(carry_from)["parts"])
+        for other in parts:
+            if other != name and (carry_from / other).is_dir() and not (model / other).exists():
+                link_or_copy(carry_from / other, model / other)
+    with atomic_folder(model / name) as scratch:
+        yield scratch
+    parts[name] = {"digest": part_digest(model / name), **(about or {})}
+    write_json(model / "lavit.json", {"format": 1, "parts": {part: parts[part] for part in MADE_BY if part in parts}})
+
+
+def check_made_with(model: Path, name: str) -> None:
+    """Refuse a part that was trained on another tokenizer's codes than the model's. Raises InputError."""
+    made_with = read_about(model)["parts"].get(name, {}).get("tokenizer_digest")
+    present = part_digest(find_part(model, "tokenizer"))
+    if made_with is not None and made_with != present:
+        raise InputError(
+            f"{model / name}: trained with tokenizer {made_with[:12]}, this model holds tokenizer {present[:12]}; "
+            f"train it again with `{MADE_BY[name]}`"
+        )

@@ -1,0 +1,20 @@
+"""Command-line options that every command spells the same way."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.", show_default=False)]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.", show_default=False),
+]
+Preset = Annotated[str, typer.Option("--preset", help="Shipped settings to start from.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random draw.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only errors.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")]
+Model = Annotated[Path, typer.Option("--model", help="Model directory.", show_default=False)]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", show_default=False)]

@@ -1,0 +1,126 @@
+"""A run directory explains itself: config.yaml, run.json, metrics.jsonl, checkpoints/, DONE. Resume = the same command."""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lavit_core.errors import InputError, UsageError
+from lavit_core.files import read_json, write_json, write_text
+
+TIMING_KEYS = frozenset({"seconds", "per_second", "peak_memory_bytes", "cpu_seconds"})
+"""Keys of a metrics row that measure the machine; all others are equal in a resumed and an uninterrupted run."""
+
+
+class Run:
+    """An open run directory. Made by `open_run`; holds no training state."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self._metrics = path / "metrics.jsonl"
+
+    @property
+    def done(self) -> dict[str, Any] | None:
+        """What the finished run reported, or None while it is unfinished."""
+        file = self.path / "DONE"
+        return read_json(file) if file.exists() else None
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append one row to metrics.jsonl; `step` and `phase` say where the run stood."""
+        with open(self._metrics, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row) + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Drop metrics rows past `step`: the steps after the checkpoint will be run, and logged, again."""
+        rows = [row for row in read_metrics(self.path) if row["step"] <= step]
+        write_text(self._metrics, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Mark the run as complete with the figures worth repeating."""
+        write_json(self.path / "DONE", dict(summary))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's metrics.jsonl; a last line cut short by a kill is left out."""
+    file = path / "metrics.jsonl"
+    rows = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
+
+
+@contextlib.contextmanager
+def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> Iterator[Run]:
+    """Create or reopen a run directory, alone.
+
+    `config` holds the resolved settings, `inputs` the digests of what the run reads.
+    Raises UsageError when the directory belongs to a run with other settings or inputs (the differing keys are
+    listed), InputError when another process works in it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{out}: another process works in this run directory; wait for it or stop it") from None
+        record = {"command": command, "config": dict(config), "inputs": dict(inputs)}
+        file = out / "config.yaml"
+        if file.exists():
+            _refuse_difference(out, yaml.safe_load(file.read_text(encoding="utf-8")), record)
+        else:
+            write_text(file, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+            write_json(out / "run.json", {"argv": sys.argv, "versions": versions(), "git": _git_revision()})
+        run = Run(out)
+        run.checkpoints.mkdir(exist_ok=True)
+        yield run
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of every installed library whose behaviour reaches the results."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    names = ("torch", "transformers", "diffusers", "accelerate", "safetensors", "tokenizers", "numpy", "pillow")
+    stages = ("lavit", "lavit-core", "lavit-tokenizer", "lavit-pretrain", "lavit-detokenizer", "lavit-evaluation")
+    for name in names + stages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _git_revision() -> str | None:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        here = Path(__file__).parent
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5)
+        return done.stdout.strip() or None
+    return None
+
+
+def _refuse_difference(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    before, now = _flatten(old), _flatten(new)
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if changed:
+        first = changed[0]
+        others = f" (and {', '.join(changed[1:])})" if changed[1:] else ""
+        raise UsageError(
+            f"{out}: this run was started with {first} = {before.get(first)!r}, now it is {now.get(first)!r}{others}; "
+            "give another --out, or the settings of config.yaml there"
+        )
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat

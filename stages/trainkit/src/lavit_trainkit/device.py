@@ -1,0 +1,35 @@
+"""Devices, precision and random streams, through accelerate and torch."""
+
+import torch
+from accelerate import Accelerator
+from lavit_core.errors import UsageError
+from lavit_core.seeds import derive_seed
+
+
+def make_accelerator(*, device: str = "auto", precision: str = "bf16") -> Accelerator:
+    """Return accelerate's front for a device ("auto", "cpu", "cuda") and a precision ("fp32", "bf16").
+
+    Raises UsageError when CUDA is asked for and absent.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: no CUDA device here; use --device cpu")
+    return Accelerator(cpu=device == "cpu", mixed_precision="no" if precision == "fp32" else precision)
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """Return the torch device for inference. Raises UsageError when CUDA is asked for and absent."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: no CUDA device here; use --device cpu")
+    return torch.device(device)
+
+
+def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a fresh torch generator for the stream named by `purpose` (see lavit_core.seeds)."""
+    return torch.Generator(device).manual_seed(derive_seed(seed, *purpose))
+
+
+def seed_init(seed: int, *purpose: str | int) -> None:
+    """Seed torch's global generator before a network is built: library constructors draw from nowhere else."""
+    torch.manual_seed(derive_seed(seed, "init", *purpose))

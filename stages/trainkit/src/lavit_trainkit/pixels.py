@@ -1,0 +1,51 @@
+"""Training pictures by index: decoded once into memory when they fit, read again from disk when they do not."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from lavit_core.errors import InputError
+from lavit_core.images import Preprocessing, square_pixels
+from torch import Tensor
+
+DECODE_THREADS = 2
+
+
+class Pixels:
+    """uint8 pictures [N, px, px, 3] of one preprocessing, from `paths`. PIL releases the GIL while it decodes."""
+
+    def __init__(self, paths: Sequence[Path], image_px: int, *, cache_bytes: int = 1 << 30) -> None:
+        self.paths, self.image_px = list(paths), image_px
+        self._pool = ThreadPoolExecutor(DECODE_THREADS)
+        fits = len(self.paths) * image_px * image_px * 3 <= cache_bytes
+        self._cache = self._read(range(len(self.paths))) if fits else None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def batch(self, indices: np.ndarray | Sequence[int]) -> Tensor:
+        """Return pictures uint8 [B, px, px, 3]. Raises InputError naming a file that can't be read."""
+        if self._cache is not None:
+            return torch.from_numpy(self._cache[np.asarray(indices)])
+        return torch.from_numpy(self._read([int(index) for index in indices]))
+
+    def _read(self, indices: Sequence[int]) -> np.ndarray:
+        out = np.empty((len(indices), self.image_px, self.image_px, 3), dtype=np.uint8)
+
+        def place(position: int) -> None:
+            out[position] = square_pixels(self.paths[indices[position]], self.image_px)
+
+        try:
+            list(self._pool.map(place, range(len(indices))))
+        except InputError as error:
+            raise InputError(f"{error}; `lavit data inspect` lists every unreadable picture") from None
+        return out
+
+
+def normalise(pixels_u8: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return float32 [B, 3, px, px], (x / 255 - mean) / std, from uint8 [B, px, px, 3] on the same device."""
+    mean = torch.tensor(preprocessing.mean, device=pixels_u8.device)
+    std = torch.tensor(preprocessing.std, device=pixels_u8.device)
+    return ((pixels_u8.float() / 255 - mean) / std).permute(0, 3, 1, 2)
