@@ -1,0 +1,50 @@
+# Everything a person needs, each target safe to run again. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PACKAGES := src stages/core/src stages/trainkit/src stages/tokenizer/src stages/pretrain/src stages/detokenizer/src stages/evaluation/src
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check test-slow test-gpu docs wheel clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): constraints.txt stages/workspace.txt pyproject.toml $(wildcard stages/*/pyproject.toml)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt \
+		-r stages/workspace.txt -e '.[dev]'
+	@touch $(STAMP)
+
+install: $(STAMP)  ## install every stage, editable, into .venv
+
+demo: $(STAMP)  ## draw pictures, train every stage on them, score, report: runs/demo (15 minutes on 2 CPU cores)
+	$(BIN)/lavit quickstart --out runs/demo
+
+test: $(STAMP)  ## run the tests that need neither a GPU nor patience
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## style, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(PACKAGES)
+	$(BIN)/lint-imports
+	$(BIN)/python docs/build_commands.py --check
+
+test-slow: $(STAMP)  ## run the tests that take minutes
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+test-gpu: $(STAMP)  ## run the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+docs: $(STAMP)  ## write docs/commands.md from the commands' own help
+	$(BIN)/python docs/build_commands.py
+
+wheel: $(STAMP)  ## build a wheel of every distribution into dist/
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist \
+		./stages/core ./stages/trainkit ./stages/tokenizer ./stages/pretrain ./stages/detokenizer ./stages/evaluation .
+
+clean:  ## remove the environment and everything generated (runs/ too)
+	rm -rf $(VENV) dist runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
