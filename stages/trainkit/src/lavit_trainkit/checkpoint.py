@@ -52,7 +52,9 @@ def save_checkpoint(
 def load_newest(folder: Path) -> Checkpoint | None:
     """Return the newest checkpoint whose digests hold, or None; a damaged one is named and passed over."""
     for candidate in sorted(folder.glob("step-*"), reverse=True):
-        about = read_json(candidate / STATE_FILE) if (candidate / STATE_FILE).exists() else {"sha256": {"state.json": ""}}
+        about = (
+            read_json(candidate / STATE_FILE) if (candidate / STATE_FILE).exists() else {"sha256": {"state.json": ""}}
+        )
         damaged = [
             name
             for name, digest in about["sha256"].items()
@@ -70,7 +72,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Flatten an optimiser's state to named tensors, `<index>.<entry>` in the order of its parameters."""
     state = optimizer.state_dict()["state"]
     return {
-        f"{index}.{entry}": torch.as_tensor(value) for index, entries in state.items() for entry, value in entries.items()
+        f"{index}.{entry}": torch.as_tensor(value)
+        for index, entries in state.items()
+        for entry, value in entries.items()
     }
 
 
@@ -94,7 +98,9 @@ class Ema:
     def update(self, module: nn.Module) -> None:
         """Move the shadow one step towards the module."""
         names, values = zip(*module.named_parameters(), strict=True)
-        torch._foreach_lerp_([self.shadow[name] for name in names], [value.detach() for value in values], 1 - self.decay)
+        torch._foreach_lerp_(
+            [self.shadow[name] for name in names], [value.detach() for value in values], 1 - self.decay
+        )
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:

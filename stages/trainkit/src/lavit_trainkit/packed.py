@@ -17,7 +17,9 @@ def cumulative(counts: Tensor) -> Tensor:
     return F.pad(counts.cumsum(0), (1, 0))
 
 
-def packed_attention(q_THE: Tensor, k_SHE: Tensor, v_SHE: Tensor, *, cu_q: Tensor, cu_k: Tensor, causal: bool = False) -> Tensor:
+def packed_attention(
+    q_THE: Tensor, k_SHE: Tensor, v_SHE: Tensor, *, cu_q: Tensor, cu_k: Tensor, causal: bool = False
+) -> Tensor:
     """Return softmax(q k / sqrt(E)) v [T, H, E] within each segment; a segment without keys gives zeros.
 
     `causal` lets row i of a segment see the keys 0..i of its own segment (equal query and key lengths).
@@ -33,7 +35,9 @@ def packed_attention(q_THE: Tensor, k_SHE: Tensor, v_SHE: Tensor, *, cu_q: Tenso
     return padded_attention(q_THE, k_SHE, v_SHE, cu_q=cu_q, cu_k=cu_k, causal=causal)
 
 
-def looped_attention(q_THE: Tensor, k_SHE: Tensor, v_SHE: Tensor, *, cu_q: Tensor, cu_k: Tensor, causal: bool = False) -> Tensor:
+def looped_attention(
+    q_THE: Tensor, k_SHE: Tensor, v_SHE: Tensor, *, cu_q: Tensor, cu_k: Tensor, causal: bool = False
+) -> Tensor:
     """Reference: one scaled_dot_product_attention a segment."""
     parts = []
     bounds_q, bounds_k = cu_q.tolist(), cu_k.tolist()
@@ -46,7 +50,9 @@ def looped_attention(q_THE: Tensor, k_SHE: Tensor, v_SHE: Tensor, *, cu_q: Tenso
     return torch.cat(parts)
 
 
-def padded_attention(q_THE: Tensor, k_SHE: Tensor, v_SHE: Tensor, *, cu_q: Tensor, cu_k: Tensor, causal: bool = False) -> Tensor:
+def padded_attention(
+    q_THE: Tensor, k_SHE: Tensor, v_SHE: Tensor, *, cu_q: Tensor, cu_k: Tensor, causal: bool = False
+) -> Tensor:
     """Pad segments inside the attention only, and use plain matrix products: fastest on a CPU for short segments.
 
     (torch's fused CPU attention spends most of a short step in its backward pass.)

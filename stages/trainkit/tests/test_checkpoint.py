@@ -1,0 +1,79 @@
+"""Checkpoints: whole or absent, newest valid first, optimiser state exact."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from lavit_trainkit.checkpoint import Ema, load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
+from lavit_trainkit.schedule import adamw
+from torch import nn
+
+
+def train(model: nn.Linear, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    for step in steps:
+        optimizer.zero_grad()
+        model(torch.full((2, 3), float(step + 1))).square().mean().backward()
+        optimizer.step()
+
+
+def fresh() -> tuple[nn.Linear, torch.optim.AdamW]:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 3)
+    return model, adamw({"model": (model, 1e-2)}, betas=(0.9, 0.99), weight_decay=0.1)
+
+
+def test_resumed_optimiser_equals_uninterrupted_to_the_last_bit(tmp_path: Path) -> None:
+    whole, optimizer = fresh()
+    train(whole, optimizer, range(7))
+    first, optimizer = fresh()
+    train(first, optimizer, range(3))
+    save_checkpoint(tmp_path, 3, {"model": first.state_dict(), "optimizer": optimizer_tensors(optimizer)})
+    second, optimizer = fresh()
+    found = load_newest(tmp_path)
+    assert found is not None
+    assert found.step == 3
+    second.load_state_dict(found.tensors["model"])
+    restore_optimizer(optimizer, found.tensors["optimizer"])
+    train(second, optimizer, range(3, 7))
+    assert torch.equal(whole.weight, second.weight)
+    assert torch.equal(whole.bias, second.bias)
+
+
+def test_damaged_checkpoint_is_named_and_the_older_one_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, {"model": {"x": torch.full((4,), float(step))}}, {"note": step})
+    file = tmp_path / "step-00000002" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    found = load_newest(tmp_path)
+    assert found is not None
+    assert (found.step, found.state) == (1, {"note": 1})
+    assert "step-00000002: model.safetensors damaged" in capsys.readouterr().err
+
+
+def test_no_checkpoint_is_none_and_old_ones_are_dropped(tmp_path: Path) -> None:
+    assert load_newest(tmp_path) is None
+    for step in range(4):
+        save_checkpoint(tmp_path, step, {"model": {"x": torch.zeros(1)}}, keep=2)
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+
+
+def test_failed_save_leaves_nothing_half_written(tmp_path: Path) -> None:
+    class Unsavable(dict):
+        def items(self):  # type: ignore[no-untyped-def]
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint(tmp_path, 1, {"model": Unsavable()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ema_moves_by_one_minus_decay() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(module.weight, 0.0)
+    ema = Ema(module, decay=0.9)
+    nn.init.constant_(module.weight, 1.0)
+    ema.update(module)
+    ema.copy_to(module)
+    assert module.weight.item() == pytest.approx(0.1)
