@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: a folder of safetensors with digests, renamed into place; the newest valid one wins.
+"""Checkpoints that are whole or absent: folders of safetensors with digests, renamed into place; the newest valid wins.
 
 No RNG state is stored: every random draw is a function of (seed, purpose, step), see lavit_core.seeds.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lavit_core.errors import InputError, VerificationError
 from lavit_core.files import atomic_folder, file_sha256, read_json, write_json
 from lavit_core.progress import warn
 from safetensors.torch import load_file, save_file
@@ -52,16 +53,13 @@ def save_checkpoint(
 def load_newest(folder: Path) -> Checkpoint | None:
     """Return the newest checkpoint whose digests hold, or None; a damaged one is named and passed over."""
     for candidate in sorted(folder.glob("step-*"), reverse=True):
-        about = (
-            read_json(candidate / STATE_FILE) if (candidate / STATE_FILE).exists() else {"sha256": {"state.json": ""}}
-        )
-        damaged = [
-            name
-            for name, digest in about["sha256"].items()
-            if not (candidate / name).exists() or file_sha256(candidate / name) != digest
-        ]
-        if damaged:
-            warn(f"{candidate}: {', '.join(damaged)} damaged or missing; using an older checkpoint")
+        try:
+            about = read_json(candidate / STATE_FILE)
+            for name, digest in about["sha256"].items():
+                if not (candidate / name).exists() or file_sha256(candidate / name) != digest:
+                    raise VerificationError(f"{candidate}: {name} damaged or missing")
+        except (InputError, VerificationError) as error:
+            warn(f"{error}; using an older checkpoint")
             continue
         tensors = {name.removesuffix(".safetensors"): load_file(candidate / name) for name in about["sha256"]}
         return Checkpoint(step=about["step"], tensors=tensors, state=about["state"])
@@ -88,7 +86,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
 
 
 class Ema:
-    """Exponential moving average of a module's floating-point parameters: shadow = decay * shadow + (1 - decay) * now."""
+    """Exponential moving average of a module's parameters: shadow = decay * shadow + (1 - decay) * now."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay

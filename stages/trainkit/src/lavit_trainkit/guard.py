@@ -7,7 +7,7 @@ from lavit_core.errors import Interrupted, LavitError
 
 
 def require_finite(loss: float, *, name: str, step: int, run: Path) -> None:
-    """Raise LavitError (exit 1) when a loss is NaN or infinite; the last checkpoint in the run directory stays as it was."""
+    """Raise LavitError (exit 1) when a loss is NaN or infinite; the run's last checkpoint stays as it was."""
     if not math.isfinite(loss):
         raise LavitError(
             f"{run}: {name} is {loss} at step {step}, expected a finite number; the last checkpoint is kept. "

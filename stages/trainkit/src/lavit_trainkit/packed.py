@@ -4,6 +4,8 @@ Segment s owns rows cu[s]:cu[s+1] (int32 or int64, first 0, last T). Letters: T 
 width, B segments, L longest segment.
 """
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,7 +31,9 @@ def packed_attention(
 
         window = (-1, 0) if causal else (-1, -1)
         longest = int(cu_q.diff().max()), int(cu_k.diff().max())
-        return varlen_attn(q_THE, k_SHE, v_SHE, cu_q.int(), cu_k.int(), *longest, window_size=window)
+        out_THE = varlen_attn(q_THE, k_SHE, v_SHE, cu_q.int(), cu_k.int(), *longest, window_size=window)
+        assert isinstance(out_THE, Tensor)  # a tuple only when auxiliary outputs are asked for
+        return out_THE
     if int(cu_q.diff().max()) >= LOOP_FROM_ROWS:
         return looped_attention(q_THE, k_SHE, v_SHE, cu_q=cu_q, cu_k=cu_k, causal=causal)
     return padded_attention(q_THE, k_SHE, v_SHE, cu_q=cu_q, cu_k=cu_k, causal=causal)
@@ -76,7 +80,7 @@ def padded_attention(
 
 
 def _pairs(bounds: list[int]) -> list[tuple[int, int]]:
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(itertools.pairwise(bounds))
 
 
 def _segment_and_rank(cu: Tensor, rows: int) -> tuple[Tensor, Tensor]:
