@@ -1,0 +1,115 @@
+"""The embedded data set: drawn pictures with captions and questions, in the layout any user can bring.
+
+OUT/{train,heldout}/{images/*.png, captions.jsonl, questions.jsonl, scenes.jsonl}. Held-out pictures are new, and half of
+them show a (colour, shape) combination that training never shows.
+"""
+
+import io
+import json
+import multiprocessing
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from lavit_core.drawing import draw_pictures
+from lavit_core.errors import InputError, UsageError
+from lavit_core.files import read_json, write_json
+from lavit_core.phrases import captions, questions
+from lavit_core.progress import Progress
+from lavit_core.scenes import COLOURS, HELDOUT_COMBINATIONS, SHAPES, draw_scene
+from lavit_core.seeds import derive_seed
+
+__all__ = ["COLOURS", "HELDOUT_COMBINATIONS", "SHAPES", "make_shapes"]
+
+GENERATOR_VERSION = 1
+"""Goes up whenever the same seed gives other pictures or words."""
+
+_CHUNK = 128
+_INLINE_PICTURES = 1500
+"""Up to this many pictures, starting worker processes costs more than it saves."""
+
+
+def make_shapes(
+    out: Path, num_images: int, seed: int, num_heldout: int = 1024, *, workers: int | None = None, quiet: bool = False
+) -> dict[str, Any]:
+    """Draw the embedded data set into `out`, which appears whole or not at all; the same bytes whatever `workers` is.
+
+    Does nothing when `out` already holds it. Raises UsageError for bad counts, InputError when `out` holds something else.
+    """
+    if num_images < 1 or num_heldout < 0:
+        raise UsageError(f"--images {num_images} --heldout {num_heldout}: expected at least 1 and 0")
+    about = {"generator": GENERATOR_VERSION, "images": num_images, "heldout": num_heldout, "seed": seed}
+    if (out / "shapes.json").exists():
+        if (found := read_json(out / "shapes.json")) != about:
+            raise InputError(f"{out}: holds other drawings {found}, expected {about}; give another folder")
+        return about
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: exists and holds no drawings; give a new folder")
+    scratch = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    (scratch / "train" / "images").mkdir(parents=True)
+    (scratch / "heldout" / "images").mkdir(parents=True)
+    with Progress("make-shapes", num_images + num_heldout, unit="picture", quiet=quiet) as progress:
+        for split, count in (("train", num_images), ("heldout", num_heldout)):
+            _write_split(scratch / split, split, count, seed, workers, progress)
+    write_json(scratch / "shapes.json", about)
+    if out.exists():
+        out.rmdir()
+    os.rename(scratch, out)
+    return about
+
+
+def _write_split(folder: Path, split: str, count: int, seed: int, workers: int | None, progress: Progress) -> None:
+    chunks = [(folder, split, seed, start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+    next_question = 0
+    with (
+        open(folder / "captions.jsonl", "w", encoding="utf-8") as caption_file,
+        open(folder / "questions.jsonl", "w", encoding="utf-8") as question_file,
+        open(folder / "scenes.jsonl", "w", encoding="utf-8") as scene_file,
+    ):
+        for rows in _map_chunks(chunks, count, workers):
+            for scene_row, lines, asked in rows:
+                name = scene_row["file_name"]
+                caption_file.write(json.dumps({"file_name": name, "captions": lines}) + "\n")
+                scene_file.write(json.dumps(scene_row) + "\n")
+                for kind, question, answer in asked:
+                    row = {"question_id": next_question, "file_name": name}
+                    question_file.write(json.dumps({**row, "question": question, "answer": answer, "kind": kind}) + "\n")
+                    next_question += 1
+            progress.advance(len(rows))
+
+
+def _map_chunks(chunks: list[tuple], count: int, workers: int | None) -> Iterator[list[tuple]]:
+    workers = workers or len(os.sched_getaffinity(0))
+    if workers == 1 or count <= _INLINE_PICTURES:
+        yield from map(_write_chunk, chunks)
+        return
+    # Spawned, not forked: the caller may have threads.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_write_chunk, chunks)
+
+
+def _write_chunk(chunk: tuple[Path, str, int, int, int]) -> list[tuple]:
+    """Draw and write the pictures start..end of a split; return their scene rows, captions and questions."""
+    folder, split, seed, start, end = chunk
+    indices = range(start, end)
+    # Every second held-out picture shows an unseen combination.
+    scenes = [draw_scene(seed, split, index, unseen=split == "heldout" and index % 2 == 1) for index in indices]
+    rows = []
+    for index, scene, pixels in zip(
+        indices, scenes, draw_pictures(scenes, seed=seed, split=split, indices=indices), strict=True
+    ):
+        name = f"images/{index:06d}.png"
+        content = io.BytesIO()
+        Image.fromarray(pixels).save(content, "PNG", compress_level=1)
+        (folder / name).write_bytes(content.getbuffer())
+        asked = questions(scene, random.Random(derive_seed(seed, "questions", split, index)))
+        said = captions(scene)
+        rows.append((scene.row(name, said[0]), said, asked))
+    return rows
