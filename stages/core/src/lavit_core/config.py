@@ -50,13 +50,11 @@ def resolve(
 
 
 def load_preset(package: str, command: str, preset: str) -> dict[str, Any]:
-    """Return the shipped settings `<package>/presets/<command>.<preset>.yaml`. Raises UsageError listing what exists."""
+    """Return the settings of `<package>/presets/<command>.<preset>.yaml`. Raises UsageError listing what exists."""
     folder = resources.files(package) / "presets"
     file = folder / f"{command}.{preset}.yaml"
     if not file.is_file():
-        names = sorted(
-            entry.name.split(".")[1] for entry in folder.iterdir() if entry.name.startswith(f"{command}.")
-        )
+        names = sorted(entry.name.split(".")[1] for entry in folder.iterdir() if entry.name.startswith(f"{command}."))
         raise UsageError(f"--preset {preset}: {command} has the presets {', '.join(names)}")
     return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
 

@@ -23,7 +23,7 @@ class Preprocessing(Config):
     """How a picture becomes the encoder's input; part of the tokenizer's digest."""
 
     image_px: int = 224
-    """Side of the square input in pixels; the picture is squashed to it (bicubic, no crop), as the released code does."""
+    """Side of the square input in pixels; pictures are squashed to it (bicubic, no crop), as the released code does."""
     mean: tuple[float, float, float] = CLIP_MEAN
     """Per-channel mean on the [0, 1] scale."""
     std: tuple[float, float, float] = CLIP_STD
@@ -66,7 +66,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def square_pixels(source: Path | bytes, image_px: int) -> np.ndarray:
-    """Return a picture as uint8 [image_px, image_px, 3], squashed bicubically (paper preset: 224). Raises InputError."""
+    """Return a picture as uint8 [image_px, image_px, 3], squashed bicubically. Raises InputError."""
     picture = open_rgb(source)
     if picture.size != (image_px, image_px):
         picture = picture.resize((image_px, image_px), Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""A model directory: `encoder/`, `tokenizer/`, `llm/`, `detokenizer/` and `lavit.json`, which says what each was made with."""
+"""A model directory: `encoder/`, `tokenizer/`, `llm/`, `detokenizer/` and `lavit.json` on how each was made."""
 
 import contextlib
 import hashlib

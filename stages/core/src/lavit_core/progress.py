@@ -30,7 +30,9 @@ class Progress:
             self._task = self._bar.add_task(self.title, total=self.total, completed=self.start, text="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
         elif kind is None and not self.quiet:

@@ -1,4 +1,4 @@
-"""A run directory explains itself: config.yaml, run.json, metrics.jsonl, checkpoints/, DONE. Resume = the same command."""
+"""A run directory explains itself: config.yaml, run.json, metrics.jsonl, checkpoints/, DONE. Same command = resume."""
 
 import contextlib
 import fcntl

@@ -25,7 +25,7 @@ RADIUS_PX = {"small": (10.0, 11.0), "large": (14.5, 15.2)}
 """Range of the radius of each size name: two large shapes still fit side by side."""
 
 HALF_EXTENT = {"circle": (1.0, 1.0), "square": (0.886, 0.886), "triangle": (1.0, 0.866)}
-"""Half width and half height in radii: the square has the circle's area, the triangle is equilateral with sides of 2."""
+"""Half width and half height in radii: the square has the circle's area, the triangle has sides of 2."""
 
 HELDOUT_COMBINATIONS = (("yellow", "triangle"), ("blue", "circle"), ("purple", "square"))
 """(colour, shape) pairs that never occur in train, neither drawn nor asked about."""

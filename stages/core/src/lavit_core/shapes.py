@@ -1,7 +1,7 @@
 """The embedded data set: drawn pictures with captions and questions, in the layout any user can bring.
 
-OUT/{train,heldout}/{images/*.png, captions.jsonl, questions.jsonl, scenes.jsonl}. Held-out pictures are new, and half of
-them show a (colour, shape) combination that training never shows.
+OUT/{train,heldout}/{images/*.png, captions.jsonl, questions.jsonl, scenes.jsonl}. Held-out pictures are new, and
+half of them show a (colour, shape) combination that training never shows.
 """
 
 import io
@@ -40,7 +40,7 @@ def make_shapes(
 ) -> dict[str, Any]:
     """Draw the embedded data set into `out`, which appears whole or not at all; the same bytes whatever `workers` is.
 
-    Does nothing when `out` already holds it. Raises UsageError for bad counts, InputError when `out` holds something else.
+    Does nothing when `out` holds it already. Raises UsageError for bad counts, InputError when `out` holds other files.
     """
     if num_images < 1 or num_heldout < 0:
         raise UsageError(f"--images {num_images} --heldout {num_heldout}: expected at least 1 and 0")
@@ -80,7 +80,9 @@ def _write_split(folder: Path, split: str, count: int, seed: int, workers: int |
                 scene_file.write(json.dumps(scene_row) + "\n")
                 for kind, question, answer in asked:
                     row = {"question_id": next_question, "file_name": name}
-                    question_file.write(json.dumps({**row, "question": question, "answer": answer, "kind": kind}) + "\n")
+                    question_file.write(
+                        json.dumps({**row, "question": question, "answer": answer, "kind": kind}) + "\n"
+                    )
                     next_question += 1
             progress.advance(len(rows))
 

@@ -1,0 +1,129 @@
+"""The token-file format, version 1: a shard's tensors and the manifest. The text is docs/token-format.md."""
+
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+from pydantic import Field, ValidationError, field_validator
+
+from lavit_core.config import Config
+from lavit_core.errors import InputError
+from lavit_core.files import read_json, write_json
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+METADATA_KEY = "lavit"
+"""The one key of a shard's `__metadata__`: safetensors writes several in random order, and equal content
+must be equal bytes."""
+
+DTYPES: dict[str, np.dtype] = {
+    "I64": np.dtype("<i8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "BF16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+}
+"""safetensors' type names in use, and how numpy reads them (bfloat16 as the upper half of a float32)."""
+
+REQUIRED = {
+    "code_offsets": "I64",
+    "key_offsets": "I64",
+    "text_offsets": "I64",
+    "text_sample": "I64",
+    "keep_mask": "U8",
+    "keys": "U8",
+    "texts": "U8",
+}
+"""Tensors every shard holds besides `codes`, and their types."""
+
+RANKS = {"keep_mask": 2, "features": 2}
+"""Tensors with more than one dimension."""
+
+
+def code_dtype(codebook_size: int) -> str:
+    """Return the type of `codes`: two bytes up to 65,536 codes, four bytes beyond."""
+    return "U16" if codebook_size <= 1 << 16 else "U32"
+
+
+class ShardEntry(Config):
+    """One shard's row in the manifest."""
+
+    file: str
+    """Name inside the token directory."""
+    samples: int = Field(ge=0)
+    """Number of images."""
+    codes: int = Field(ge=0)
+    """Number of codes of all its images."""
+    bytes: int = Field(ge=0)
+    """Size of the file."""
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """Digest of the file's bytes."""
+    source: str = ""
+    """Where the images came from."""
+
+    @field_validator("file")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if PurePath(value).name != value:
+            raise ValueError("expected a file name without folders")
+        return value
+
+
+class Manifest(Config):
+    """What a token directory holds and what it was made with."""
+
+    version: int = FORMAT_VERSION
+    """Version of the format."""
+    tokenizer_digest: str
+    """Digest of the tokenizer whose codebook gives the codes their meaning (see lavit_core.modeldir.part_digest)."""
+    codebook_size: int = Field(ge=1, le=1 << 32)
+    """Codes are 0 .. codebook_size - 1."""
+    grid: tuple[int, int]
+    """Rows and columns of the patch grid."""
+    preprocessing: dict[str, Any] = Field(default_factory=dict)
+    """How pictures became pixels."""
+    selection: dict[str, Any] = Field(default_factory=dict)
+    """How patches were chosen: policy and seed."""
+    feature_dim: int | None = None
+    """Width of the stored features, None without them."""
+    shards: tuple[ShardEntry, ...] = ()
+    """One row a shard, in order."""
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of an image."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def num_samples(self) -> int:
+        """Images in all shards."""
+        return sum(shard.samples for shard in self.shards)
+
+    @property
+    def num_codes(self) -> int:
+        """Codes in all shards."""
+        return sum(shard.codes for shard in self.shards)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.json atomically; equal manifests give equal bytes."""
+    write_json(folder / MANIFEST_FILE, manifest.model_dump(mode="json"))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check manifest.json. Raises InputError when it is missing, damaged or of another version."""
+    file = folder / MANIFEST_FILE
+    if not file.is_file():
+        raise InputError(
+            f"{folder}: no token directory ({MANIFEST_FILE} is missing); `lavit tokenize-images` makes one"
+        )
+    values = read_json(file)
+    version = values.get("version") if isinstance(values, dict) else None
+    if version != FORMAT_VERSION:
+        raise InputError(f"{file}: format version {version!r}, this lavit-core reads {FORMAT_VERSION}; tokenize again")
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{file}: {where}: {first['msg']}, found {first['input']!r}; tokenize again") from None
