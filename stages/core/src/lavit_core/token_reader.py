@@ -42,6 +42,17 @@ class TokenReader:
         parts = [np.diff(self._tensors(shard)["code_offsets"]) for shard in range(len(self._shards))]
         return np.concatenate([np.empty(0, np.int64), *parts])
 
+    @property
+    def num_texts(self) -> int:
+        """Number of captions of all samples."""
+        return sum(len(self._tensors(shard)["text_sample"]) for shard in range(len(self._shards)))
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes that captions take in the shards, their offsets included."""
+        names = ("texts", "text_offsets", "text_sample")
+        return sum(self._tensors(shard)[name].nbytes for shard in range(len(self._shards)) for name in names)
+
     def codes(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (codes int64 [T], counts int64 [B]) of the samples, one after another in the order asked for."""
         return self._gather(indices, "codes", np.dtype(np.int64))

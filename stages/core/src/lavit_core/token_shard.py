@@ -137,7 +137,7 @@ def _offsets(lengths: Sequence[int]) -> np.ndarray:
 
 
 def to_bfloat16(values: np.ndarray) -> np.ndarray:
-    """Return float32 values as bfloat16 bits (uint16), rounded to nearest even. Raises ValueError when one is not finite."""
+    """Return float32 values as bfloat16 bits (uint16), to nearest even. Raises ValueError when one is not finite."""
     if not np.isfinite(values).all():
         raise ValueError("features hold NaN or infinity")
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)

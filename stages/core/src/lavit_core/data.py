@@ -1,0 +1,196 @@
+"""Data sets people bring: a folder with captions.jsonl and questions.jsonl, or nothing but a folder of pictures.
+
+captions.jsonl     {"file_name": "images/1.png", "captions": ["a dog", ...]}, one line a picture
+questions.jsonl    {"question_id": 0, "file_name": "images/1.png", "question": "...", "answer": "...", "kind": "colour"}
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from lavit_core.errors import InputError
+from lavit_core.images import SUFFIXES
+
+CAPTIONS_FILE = "captions.jsonl"
+QUESTIONS_FILE = "questions.jsonl"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """One picture: its key (file_name in the jsonl, or path inside a bare folder), its file and its captions."""
+
+    key: str
+    path: Path
+    captions: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """One question on the picture `key`; `kind` groups answers in a score."""
+
+    question_id: int | str
+    key: str
+    question: str
+    answer: str
+    kind: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    """An opened data set: records sorted by key, questions in file order."""
+
+    root: Path
+    layout: Literal["lavit", "images"]
+    records: tuple[Record, ...]
+    questions: tuple[Question, ...]
+    digest: str
+    """SHA-256 of the jsonl files and of every picture's key and size in bytes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong in a data set: its kind, and one line that names the place."""
+
+    kind: Literal["line", "duplicate", "missing"]
+    message: str
+
+
+def open_data(path: Path) -> Data:
+    """Open a data set. Raises InputError with the first thing wrong, naming file, line and what was expected."""
+    data, problems = scan_data(path)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
+        raise InputError(f"{problems[0].message}{more}; `lavit data inspect {path}` lists everything")
+    return data
+
+
+def scan_data(path: Path) -> tuple[Data, list[Problem]]:
+    """Open a data set and collect what is wrong in it instead of stopping. Raises InputError when it is none at all."""
+    if not path.is_dir():
+        found = "a file" if path.exists() else "nothing"
+        raise InputError(f"{path}: found {found}, expected a folder of pictures or one with {CAPTIONS_FILE}")
+    listed = [path / name for name in (CAPTIONS_FILE, QUESTIONS_FILE) if (path / name).is_file()]
+    problems: list[Problem] = []
+    captions: dict[str, tuple[str, ...]] = {}
+    questions: list[Question] = []
+    if listed:
+        captions = _read_captions(path / CAPTIONS_FILE, problems)
+        questions = _read_questions(path / QUESTIONS_FILE, problems)
+        for question in questions:
+            captions.setdefault(question.key, ())
+    else:
+        if splits := sorted(file.parent.name for file in path.glob(f"*/{CAPTIONS_FILE}")):
+            raise InputError(f"{path}: holds {', '.join(splits)}; give one of them, say {path / splits[0]}")
+        captions = dict.fromkeys(find_pictures(path), ())
+    if not captions and not problems:
+        empty = f"{listed[0]}: empty, expected one line a picture" if listed else None
+        raise InputError(empty or f"{path}: no picture ({', '.join(SUFFIXES)}) and no {CAPTIONS_FILE} here")
+    digest = hashlib.sha256()
+    for file in listed:
+        digest.update(file.read_bytes())
+    records = []
+    for key in sorted(captions):
+        file = path / key
+        try:
+            size = os.stat(file).st_size
+        except OSError:
+            problems.append(
+                Problem("missing", f"{file}: no such picture, yet {listed[0].name} or its neighbour names it")
+            )
+            continue
+        digest.update(f"{key}\0{size}\n".encode())
+        records.append(Record(key, file, captions[key]))
+    layout: Literal["lavit", "images"] = "lavit" if listed else "images"
+    data = Data(root=path, layout=layout, records=tuple(records), questions=tuple(questions), digest=digest.hexdigest())
+    return data, problems
+
+
+def find_pictures(root: Path) -> list[str]:
+    """Return the keys of every picture file below a folder, hidden ones left out, sorted."""
+    keys = []
+    for folder, names, files in os.walk(root):
+        names[:] = [name for name in names if not name.startswith(".")]
+        inside = Path(folder).relative_to(root)
+        keys += [
+            (inside / file).as_posix() for file in files if not file.startswith(".") and file.lower().endswith(SUFFIXES)
+        ]
+    return sorted(keys)
+
+
+def _read_captions(file: Path, problems: list[Problem]) -> dict[str, tuple[str, ...]]:
+    captions: dict[str, tuple[str, ...]] = {}
+    lines: dict[str, int] = {}
+    for number, row in _rows(file, problems):
+        key, texts = row.get("file_name", ""), row.get("captions")
+        if wrong := _wrong_key(key):
+            problems.append(Problem("line", f"{file}:{number}: {wrong}"))
+        elif not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            problems.append(
+                Problem("line", f"{file}:{number}: captions is {_short(texts)}, expected a list of strings")
+            )
+        elif key in lines:
+            message = f"{file}:{number}: {key} stands already on line {lines[key]}, expected one line a picture"
+            problems.append(Problem("duplicate", message))
+        else:
+            lines[key], captions[key] = number, tuple(texts)
+    return captions
+
+
+def _read_questions(file: Path, problems: list[Problem]) -> list[Question]:
+    questions = []
+    lines: dict[int | str, int] = {}
+    for number, row in _rows(file, problems):
+        name, key, kind = row.get("question_id"), row.get("file_name", ""), row.get("kind")
+        bad_text = [part for part in ("question", "answer") if not isinstance(row.get(part), str)]
+        if wrong := _wrong_key(key):
+            problems.append(Problem("line", f"{file}:{number}: {wrong}"))
+        elif bad_text:
+            message = f"{file}:{number}: {bad_text[0]} is {_short(row.get(bad_text[0]))}, expected a string"
+            problems.append(Problem("line", message))
+        elif not isinstance(name, int | str) or not isinstance(kind, str | None):
+            message = f"question_id is {_short(name)}, kind {_short(kind)}, expected a number or string, and a string"
+            problems.append(Problem("line", f"{file}:{number}: {message}"))
+        elif name in lines:
+            message = f"{file}:{number}: question_id {name!r} stands already on line {lines[name]}"
+            problems.append(Problem("duplicate", message))
+        else:
+            lines[name] = number
+            questions.append(Question(name, key, row["question"], row["answer"], kind))
+    return questions
+
+
+def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) of a jsonl file, blank lines left out; lines end at \\n only."""
+    if not file.is_file():
+        return
+    load: Callable[[str], Any] = json.JSONDecoder().decode
+    with open(file, "rb") as handle:
+        for number, line in enumerate(handle, 1):
+            if not line.strip():
+                continue
+            try:
+                row = load(line.decode("utf-8-sig" if number == 1 else "utf-8").strip())
+            except (ValueError, RecursionError) as error:
+                problems.append(Problem("line", f"{file}:{number}: not valid JSON ({error})"))
+                continue
+            if isinstance(row, dict):
+                yield number, row
+            else:
+                problems.append(Problem("line", f"{file}:{number}: found {_short(row)}, expected an object"))
+
+
+def _wrong_key(key: Any) -> str | None:
+    if not isinstance(key, str) or not key:
+        return f"file_name is {_short(key)}, expected a string"
+    if "\0" in key or PurePosixPath(key).is_absolute() or ".." in PurePosixPath(key).parts:
+        return f"file_name {_short(key)} leads out of the data folder"
+    return None
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,96 @@
+"""What is in a data set, and what is wrong with it, for `lavit data inspect`."""
+
+import collections
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from lavit_core.data import CAPTIONS_FILE, QUESTIONS_FILE, Record, find_pictures, scan_data
+from lavit_core.errors import InputError
+from lavit_core.images import open_rgb
+from lavit_core.progress import Progress
+
+_DECODE_THREADS = 2
+
+
+def inspect_data(path: Path, *, quiet: bool = False) -> dict[str, Any]:
+    """Read a data set whole, every picture decoded; return counts, sizes and lists of everything wrong.
+
+    Raises InputError when `path` is no data set at all.
+    """
+    data, problems = scan_data(path)
+    sizes: collections.Counter[tuple[int, int]] = collections.Counter()
+    unreadable = []
+    with (
+        ThreadPoolExecutor(_DECODE_THREADS) as pool,
+        Progress("inspect", len(data.records), unit="picture", quiet=quiet) as bar,
+    ):
+        for record, found in zip(data.records, pool.map(_size_or_reason, data.records), strict=True):
+            if isinstance(found, str):
+                unreadable.append({"file": record.key, "reason": found})
+            else:
+                sizes[found] += 1
+            bar.advance()
+    listed = {record.key for record in data.records}
+    captions = sum(len(record.captions) for record in data.records)
+    return {
+        "path": str(path),
+        "layout": data.layout,
+        "files": [name for name in (CAPTIONS_FILE, QUESTIONS_FILE) if (path / name).is_file()],
+        "pictures": len(data.records),
+        "captions": captions,
+        "without_captions": sum(not record.captions for record in data.records),
+        "questions": len(data.questions),
+        "question_kinds": dict(sorted(collections.Counter(question.kind or "" for question in data.questions).items())),
+        "sizes": _summary(sizes),
+        "unreadable": unreadable,
+        "missing": [problem.message for problem in problems if problem.kind == "missing"],
+        "duplicate_keys": [problem.message for problem in problems if problem.kind == "duplicate"],
+        "bad_lines": [problem.message for problem in problems if problem.kind == "line"],
+        "unlisted_pictures": sum(key not in listed for key in find_pictures(path)),
+        "digest": data.digest,
+    }
+
+
+def _size_or_reason(record: Record) -> tuple[int, int] | str:
+    try:
+        return open_rgb(record.path).size
+    except InputError as error:
+        return str(error).removeprefix(f"{record.path}: ")
+
+
+def _summary(sizes: collections.Counter[tuple[int, int]]) -> dict[str, Any]:
+    """Return the smallest and largest width and height in pixels, how many sizes there are, and the commonest ones."""
+    if not sizes:
+        return {"distinct": 0, "common": []}
+    widths, heights = [width for width, _ in sizes], [height for _, height in sizes]
+    return {
+        "distinct": len(sizes),
+        "width": [min(widths), max(widths)],
+        "height": [min(heights), max(heights)],
+        "common": [{"width": w, "height": h, "pictures": count} for (w, h), count in sizes.most_common(5)],
+    }
+
+
+def report_lines(report: dict[str, Any]) -> list[str]:
+    """Return an inspection as lines for a person."""
+    lines = [
+        f"{report['path']}: layout {report['layout']} ({', '.join(report['files']) or 'nothing but pictures'})",
+        f"pictures   {report['pictures']} ({report['unlisted_pictures']} more files are named nowhere)",
+        f"captions   {report['captions']} ({report['without_captions']} pictures have none)",
+        f"questions  {report['questions']}",
+    ]
+    lines += [f"  {kind or 'no kind':<9}{count}" for kind, count in report["question_kinds"].items()]
+    sizes = report["sizes"]
+    if sizes["distinct"]:
+        (w0, w1), (h0, h1) = sizes["width"], sizes["height"]
+        common = ", ".join(f"{s['width']}x{s['height']} ({s['pictures']})" for s in sizes["common"])
+        lines.append(f"sizes      {sizes['distinct']} sizes, width {w0}..{w1}, height {h0}..{h1}; most often {common}")
+    wrong = {name: report[name] for name in ("unreadable", "missing", "duplicate_keys", "bad_lines")}
+    for name, found in wrong.items():
+        lines.append(f"{name.replace('_', ' '):<15}{len(found)}")
+        lines += [
+            f"  {item['file']}: {item['reason']}" if isinstance(item, dict) else f"  {item}" for item in found[:20]
+        ]
+        lines += [f"  ... and {len(found) - 20} more (--json lists them)"] if len(found) > 20 else []
+    return lines

@@ -1,0 +1,132 @@
+"""Holding token directories against their specification, and summing them up: `lavit tokens verify` and `inspect`."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lavit_core.errors import InputError
+from lavit_core.files import file_sha256
+from lavit_core.progress import Progress
+from lavit_core.token_format import Manifest, ShardEntry, read_manifest
+from lavit_core.token_reader import open_shard, open_tokens
+from lavit_core.token_shard import from_bfloat16
+
+_BLOCK = 1 << 22
+"""Values looked at together: memory stays small whatever a shard's size."""
+
+
+def verify_tokens(folder: Path, *, quiet: bool = False) -> list[str]:
+    """Check every byte and every rule of the format; return one line for each damaged shard, naming it.
+
+    Raises InputError when there is no readable manifest.
+    """
+    manifest = read_manifest(folder)
+    problems = []
+    owner: dict[str, str] = {}
+    names = [shard.file for shard in manifest.shards]
+    problems += [
+        f"{folder / name}: stands twice in the manifest" for name in sorted({n for n in names if names.count(n) > 1})
+    ]
+    with Progress("verify", len(manifest.shards), unit="shard", quiet=quiet) as progress:
+        for shard in manifest.shards:
+            try:
+                _verify_shard(folder / shard.file, shard, manifest, owner)
+            except InputError as error:
+                problems.append(str(error))
+            progress.advance()
+    for file in sorted(folder.glob("*.safetensors")):
+        if file.name not in names:
+            problems.append(f"{file}: not in the manifest, expected a row there or no file")
+    return problems
+
+
+def _verify_shard(file: Path, shard: ShardEntry, manifest: Manifest, owner: dict[str, str]) -> None:
+    if not file.is_file():
+        raise InputError(f"{file}: missing")
+    if (size := file.stat().st_size) != shard.bytes:
+        raise InputError(f"{file}: {size} bytes, expected {shard.bytes}")
+    if (digest := file_sha256(file)) != shard.sha256:
+        raise InputError(f"{file}: SHA-256 {digest}, expected {shard.sha256}")
+    tensors = open_shard(file, shard, manifest)
+    for name, least in (("code_offsets", 1), ("key_offsets", 1), ("text_offsets", 0)):
+        if len(tensors[name]) > 1 and int(np.diff(tensors[name]).min()) < least:
+            raise InputError(f"{file}: {name} do not rise")
+    _verify_codes(file, tensors, manifest)
+    owners = tensors["text_sample"]
+    if len(owners) and (
+        int(np.diff(owners, prepend=owners[:1]).min()) < 0 or owners[0] < 0 or owners[-1] >= shard.samples
+    ):
+        raise InputError(f"{file}: text_sample is not sorted within 0 .. {shard.samples - 1}")
+    for key in _decode(file, "keys", tensors["keys"], tensors["key_offsets"]):
+        if key in owner:
+            raise InputError(f"{file}: key {key!r} stands in {owner[key]} too")
+        owner[key] = shard.file
+    _decode(file, "texts", tensors["texts"], tensors["text_offsets"])
+
+
+def _verify_codes(file: Path, tensors: dict[str, np.ndarray], manifest: Manifest) -> None:
+    codes, masks = tensors["codes"], tensors["keep_mask"]
+    for start in range(0, len(codes), _BLOCK):
+        if (highest := int(codes[start : start + _BLOCK].max())) >= manifest.codebook_size:
+            raise InputError(f"{file}: code {highest}, expected 0 .. {manifest.codebook_size - 1}")
+    counts = np.diff(tensors["code_offsets"])
+    rows_at_once = max(1, _BLOCK // max(1, masks.shape[1] * 8))
+    for start in range(0, len(masks), rows_at_once):
+        bits = np.unpackbits(masks[start : start + rows_at_once], axis=1, bitorder="little")
+        kept = bits.sum(axis=1, dtype=np.int64)
+        wrong = np.flatnonzero((kept != 0) & (kept != counts[start : start + rows_at_once]))
+        if len(wrong) or bits[:, manifest.num_patches :].any():
+            row = start + (int(wrong[0]) if len(wrong) else 0)
+            raise InputError(f"{file}: keep_mask of sample {row} does not fit its {int(counts[row])} codes")
+    if "features" in tensors:
+        flat = tensors["features"].reshape(-1)
+        for start in range(0, len(flat), _BLOCK):
+            if not np.isfinite(from_bfloat16(flat[start : start + _BLOCK])).all():
+                raise InputError(f"{file}: features hold NaN or infinity")
+
+
+def _decode(file: Path, name: str, content: np.ndarray, offsets: np.ndarray) -> list[str]:
+    try:
+        bounds = offsets.tolist()
+        return [content[a:b].tobytes().decode() for a, b in itertools.pairwise(bounds)]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: {name} are not UTF-8 ({error.reason})") from None
+
+
+def inspect_tokens(folder: Path) -> dict[str, Any]:
+    """Return what a token directory holds: counts, lengths, code usage and perplexity, bytes an image."""
+    reader = open_tokens(folder)
+    manifest = reader.manifest
+    histogram = np.zeros(manifest.codebook_size, dtype=np.int64)
+    for start in range(0, len(reader), 1 << 14):
+        codes, _ = reader.codes(np.arange(start, min(start + (1 << 14), len(reader))))
+        histogram += np.bincount(codes, minlength=manifest.codebook_size)
+    share = histogram[histogram > 0] / histogram.sum()
+    used = int((histogram > 0).sum())
+    total_bytes = sum(shard.bytes for shard in manifest.shards)
+    return {
+        "path": str(folder),
+        "version": manifest.version,
+        "tokenizer_digest": manifest.tokenizer_digest,
+        "shards": len(manifest.shards),
+        "images": len(reader),
+        "codes": manifest.num_codes,
+        "codes_per_image": {
+            "min": int(reader.counts.min()),
+            "mean": round(float(reader.counts.mean()), 2),
+            "max": int(reader.counts.max()),
+        },
+        "codebook_size": manifest.codebook_size,
+        "codes_used": used,
+        "code_usage": round(used / manifest.codebook_size, 4),
+        "perplexity": round(float(np.exp(-(share * np.log(share)).sum())), 1),
+        "captions": reader.num_texts,
+        "feature_dim": manifest.feature_dim,
+        "grid": list(manifest.grid),
+        "selection": manifest.selection,
+        "bytes": total_bytes,
+        "bytes_per_image": round(total_bytes / len(reader), 1),
+        "caption_bytes": reader.text_bytes,
+    }
