@@ -1,0 +1,117 @@
+"""Settings of the pretrain stage. Never imports torch. Defaults follow the paper (arXiv 2309.04669, stage 2)."""
+
+from typing import Literal
+
+from lavit_core.config import Config
+from pydantic import Field
+
+ImageInput = Literal["codes", "features", "live", "none"]
+
+
+class LlmShape(Config):
+    """Shape of a new language model (LLaMA architecture); unused when `--llm` gives one."""
+
+    hidden_size: int = 4096
+    """Width of the residual stream."""
+    num_layers: int = 32
+    """Decoder layers."""
+    num_heads: int = 32
+    """Attention heads."""
+    intermediate_size: int = 11008
+    """Width inside the gated MLP."""
+    max_positions: int = 4096
+    """Longest document the position encoding is made for, in tokens."""
+    text_vocab_size: int = 32000
+    """At most this many text ids; the text tokenizer is trained on the captions and questions."""
+
+
+class Mix(Config):
+    """Shares of the kinds of documents; a kind without input is left out and the others grow in proportion."""
+
+    text_to_image: float = Field(default=0.55, ge=0)
+    """`[caption] [IMG] codes [/IMG]`: teaches drawing."""
+    image_to_text: float = Field(default=0.30, ge=0)
+    """`[IMG] image [/IMG] caption`: teaches describing."""
+    questions: float = Field(default=0.0, ge=0)
+    """`[IMG] image [/IMG] Question: ... Answer: ...` (files given by `--questions`)."""
+    text: float = Field(default=0.15, ge=0)
+    """Text alone (files given by `--text`)."""
+
+
+class PretrainConfig(Config):
+    """Settings of `lavit pretrain`."""
+
+    image_input: ImageInput = "live"
+    """How the model sees an image it reads: codes (from the token files), features (merger features stored there, through a
+    trained projector), live (images encoded again, with a copy of the merger trained along, as published), none (blind)."""
+    llm: LlmShape = LlmShape()
+    """Shape of a new language model."""
+    mix: Mix = Mix()
+    """Shares of the kinds of documents."""
+
+    num_steps: int = Field(default=20_000, gt=0)
+    """Optimiser steps."""
+    tokens_per_step: int = Field(default=262_144, gt=0)
+    """Room for packed documents in one forward pass, in tokens."""
+    accumulate_steps: int = Field(default=1, gt=0)
+    """Forward and backward passes per optimiser step."""
+    llm_lr: float = 5e-5
+    """Peak learning rate of the language model."""
+    visual_lr: float = 1.5e-4
+    """Peak learning rate of projector and merger."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's betas."""
+    eps: float = 1e-6
+    """AdamW's epsilon."""
+    weight_decay: float = 0.1
+    """Decay of matrices."""
+    warmup_steps: int = Field(default=2000, ge=0)
+    """Steps of linear warm-up before the cosine."""
+    lr_floor: float = Field(default=0.0, ge=0, le=1)
+    """Fraction of the peak rate that the cosine ends at."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Arithmetic of the forward and backward passes; weights and optimiser stay fp32."""
+    gradient_checkpointing: bool = False
+    """Recompute layers in the backward pass: less memory, a third more work."""
+
+    caption_drop: float = Field(default=0.1, ge=0, le=1)
+    """Share of text-to-image documents that start at a bare `[IMG]`, for guidance (unpublished; 0.1 is usual)."""
+    t2i_text_loss: bool = True
+    """Score the caption of text-to-image documents (paper: cross-entropy on both modalities)."""
+    i2t_image_loss: bool = False
+    """Score the image of image-to-text documents (Differs: the paper says both; the follow-up's code masks it, and continuous
+    inputs come from bidirectional features that already hold the answer)."""
+    question_text_loss: bool = False
+    """Score the words of a question too, not only its answer."""
+    image_loss_weight: float = Field(default=1.0, ge=0)
+    """Weight of a code in the loss."""
+    text_loss_weight: float = Field(default=1.0, ge=0)
+    """Weight of a text token in the loss."""
+    questions_per_document: int = Field(default=1, gt=0)
+    """At most this many questions about one image follow it in one document."""
+    max_text_tokens: int = Field(default=512, gt=1)
+    """Longer captions, questions and texts are cut here."""
+
+    log_every: int = Field(default=20, gt=0)
+    """Steps between rows of metrics.jsonl."""
+    checkpoint_every: int = Field(default=1000, gt=0)
+    """Steps between checkpoints."""
+
+
+class SampleSettings(Config):
+    """How codes are drawn from the language model (defaults: the paper's text-to-image settings)."""
+
+    guidance_scale: float = Field(default=4.0, ge=0)
+    """scale * (log p(code | prompt) - log p(code | nothing)) + log p(code | nothing); 1 turns guidance off."""
+    top_k: int = Field(default=50, ge=0)
+    """Draw from the k most likely codes; 0 means all."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Draw from the smallest set of codes with this probability."""
+    temperature: float = Field(default=1.0, ge=0)
+    """Divides the log-probabilities; 0 takes the most likely code."""
+    min_codes: int | None = Field(default=None, ge=1)
+    """`[/IMG]` is impossible before this many codes; None: the fewest an image of the training data has (paper: 20)."""
+    max_codes: int | None = Field(default=None, ge=1)
+    """`[/IMG]` is forced after this many codes; None: the most an image of the training data has (paper: 200)."""

@@ -1,0 +1,93 @@
+"""Reading what documents are made from, and refusing what does not fit together."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from lavit_core.errors import InputError
+from lavit_core.progress import warn
+from lavit_core.tokens import TokenReader
+
+from lavit_pretrain.documents import Corpus
+
+MAX_TEXT_TOKENIZER_IMAGES = 100_000
+"""Images whose captions train a new text tokenizer."""
+
+
+def open_corpus(reader: TokenReader, *, questions: Sequence[Path], text: Sequence[Path]) -> Corpus:
+    """Join questions to images by file name, and read plain text. Raises InputError naming the file and what is wrong."""
+    return Corpus(reader=reader, questions=_join_questions(reader, questions), text=[line for file in text for line in _lines(file)])
+
+
+def _join_questions(reader: TokenReader, files: Sequence[Path]) -> dict[int, list[tuple[str, str]]]:
+    if not files:
+        return {}
+    where = {key: index for index, key in enumerate(reader.keys(np.arange(len(reader))))}
+    joined: dict[int, list[tuple[str, str]]] = {}
+    for file in files:
+        absent, asked = 0, 0
+        for number, row in enumerate(_json_rows(file), start=1):
+            missing = [name for name in ("file_name", "question", "answer") if not isinstance(row.get(name), str)]
+            if missing:
+                raise InputError(
+                    f"{file}, line {number}: no text in {', '.join(missing)}, expected question_id, file_name, question, answer"
+                )
+            asked += 1
+            if row["file_name"] not in where:
+                absent += 1
+                continue
+            joined.setdefault(where[row["file_name"]], []).append((row["question"], row["answer"]))
+        if absent == asked:
+            example = next(iter(where), "none")
+            raise InputError(f"{file}: none of its {asked} questions is about an image in the tokens (keys such as {example!r})")
+        if absent:
+            warn(f"{file}: {absent} of {asked} questions are about images that are not in the tokens; left out")
+    return joined
+
+
+def _lines(file: Path) -> list[str]:
+    if file.suffix == ".jsonl":
+        rows = list(_json_rows(file))
+        if not all(isinstance(row.get("text"), str) for row in rows):
+            raise InputError(f'{file}: a row without "text", expected one {{"text": ...}} a line')
+        lines = [row["text"] for row in rows]
+    else:
+        lines = _read(file).split("\n")
+    lines = [line.strip() for line in lines if line.strip()]
+    if not lines:
+        raise InputError(f"{file}: no text in it, expected one document a line")
+    return lines
+
+
+def _json_rows(file: Path) -> list[dict]:
+    rows = []
+    for number, line in enumerate(_read(file).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{file}, line {number}: not JSON ({error.msg}), expected one object a line") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{file}, line {number}: found {type(row).__name__}, expected one JSON object a line")
+        rows.append(row)
+    return rows
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{file}: file not found") from None
+    except (UnicodeDecodeError, IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{file}: not readable as UTF-8 text ({error})") from None
+
+
+def all_texts(corpus: Corpus) -> list[str]:
+    """Return the texts that a new text tokenizer learns its words from, as they stand in documents."""
+    reader = corpus.reader
+    images = np.arange(min(len(reader), MAX_TEXT_TOKENIZER_IMAGES))
+    captions = [caption for own in reader.texts(images) for caption in own]
+    asked = [f"Question: {question.lower()} Answer: {answer}" for own in corpus.questions.values() for question, answer in own]
+    return [*captions, *asked, *corpus.text]

@@ -1,0 +1,195 @@
+"""Training documents from token files, questions and plain text. Document d is a function of (seed, d) alone.
+
+Orders (paper, section 3.2): `[caption] [IMG] codes [/IMG]` and `[IMG] image [/IMG] caption eos`, and
+`[IMG] image [/IMG] Question: ... Answer: ... eos`. There is no BOS anywhere: an unconditional document is a bare [IMG].
+Letters: n tokens of a document, F continuous image rows, D merger width.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from lavit_core.seeds import derive_seed, shuffled_batch
+from lavit_core.tokens import TokenReader
+
+from lavit_pretrain.config import PretrainConfig
+from lavit_pretrain.ids import IdLayout
+from lavit_pretrain.text_tokenizer import TextCodec
+
+KINDS = ("text_to_image", "image_to_text", "questions", "text")
+BLOCK_DOCUMENTS = 256
+"""Documents made together: one gather from the shards, and the exact shares of the mix."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Document:
+    """One sequence. `weights[i]` scores the prediction of `ids[i]` from what stands before it."""
+
+    ids: np.ndarray
+    """int64 [n]; under continuous image rows lie the codes' ids, which serve as targets only."""
+    weights: np.ndarray
+    """float32 [n], 0 where nothing is scored."""
+    image: tuple[int, int] | None = None
+    """First and last-plus-one position whose input is a continuous image row instead of an id."""
+    features: np.ndarray | None = None
+    """float32 [F, D] rows for those positions (stored features); live documents have none."""
+    sample: int = -1
+    """Index of the image in the token reader, for live encoding."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """What documents are made from: images with captions, questions by image, lines of text."""
+
+    reader: TokenReader
+    questions: Mapping[int, Sequence[tuple[str, str]]]
+    """Question and answer pairs by index in the reader."""
+    text: Sequence[str]
+
+
+class DocumentSource:
+    """The endless stream of documents of one run."""
+
+    def __init__(self, corpus: Corpus, layout: IdLayout, codec: TextCodec, config: PretrainConfig, seed: int) -> None:
+        self.corpus, self.layout, self.codec, self.config, self.seed = corpus, layout, codec, config, seed
+        self.asked = np.array(sorted(corpus.questions), dtype=np.int64)
+        self.quotas = document_quotas(config, num_images=len(corpus.reader), num_asked=len(self.asked), num_texts=len(corpus.text))
+        self._blocks: dict[int, list[Document]] = {}
+
+    def document(self, number: int) -> Document:
+        """Return document `number`."""
+        block, place = divmod(number, BLOCK_DOCUMENTS)
+        if block not in self._blocks:
+            for old in [known for known in self._blocks if known < block - 1]:
+                del self._blocks[old]
+            self._blocks[block] = self._make_block(block)
+        return self._blocks[block][place]
+
+    def _make_block(self, block: int) -> list[Document]:
+        rng = np.random.default_rng(derive_seed(self.seed, "documents", block))
+        documents: list[Document] = []
+        for kind, quota in self.quotas.items():
+            if quota == 0:
+                continue
+            seed = derive_seed(self.seed, "order", kind)
+            if kind == "text":
+                lines = shuffled_batch(len(self.corpus.text), quota, block, seed)
+                documents += [self._text(self.corpus.text[int(line)]) for line in lines]
+            elif kind == "questions":
+                images = self.asked[shuffled_batch(len(self.asked), quota, block, seed)]
+                documents += self._questions(images, rng)
+            else:
+                images = shuffled_batch(len(self.corpus.reader), quota, block, seed)
+                make = self._text_to_image if kind == "text_to_image" else self._image_to_text
+                documents += make(images, rng)
+        return [documents[place] for place in rng.permutation(len(documents))]
+
+    def _text_to_image(self, images: np.ndarray, rng: np.random.Generator) -> list[Document]:
+        codes, _ = self._codes_and_features(images, features=False)
+        dropped = rng.random(len(images)) < self.config.caption_drop
+        documents = []
+        for image_codes, caption, drop in zip(codes, self._captions(images, rng), dropped, strict=True):
+            text = np.empty(0, np.int64) if drop or caption is None else self.codec.encode(caption)
+            ids = np.concatenate([text, [self.layout.img], self.layout.to_ids(image_codes), [self.layout.end_img]])
+            weights = np.full(len(ids), self.config.image_loss_weight, np.float32)
+            # [IMG] after a caption is scored with the caption: it says that the text is over.
+            weights[: len(text) + 1] = self.config.text_loss_weight if self.config.t2i_text_loss else 0.0
+            weights[0] = 0.0
+            documents.append(Document(ids=ids, weights=weights))
+        return documents
+
+    def _image_to_text(self, images: np.ndarray, rng: np.random.Generator) -> list[Document]:
+        captions = self._captions(images, rng)
+        tails = []
+        for caption in captions:
+            text = np.empty(0, np.int64) if caption is None else self.codec.encode(caption)
+            ids = np.append(text, self.codec.eos)
+            tails.append((ids, np.full(len(ids), self.config.text_loss_weight, np.float32)))
+        return self._after_images(images, tails)
+
+    def _questions(self, images: np.ndarray, rng: np.random.Generator) -> list[Document]:
+        tails = []
+        for image in images:
+            asked = self.corpus.questions[int(image)]
+            chosen = rng.permutation(len(asked))[: self.config.questions_per_document]
+            parts, weights = [], []
+            for place in chosen:
+                prompt, answer = self.codec.question(*asked[place])
+                parts += [prompt, answer]
+                asked_weight = self.config.text_loss_weight if self.config.question_text_loss else 0.0
+                weights.append(np.full(len(prompt), asked_weight, np.float32))
+                weights.append(np.full(len(answer), self.config.text_loss_weight, np.float32))
+            tails.append((np.concatenate(parts), np.concatenate(weights)))
+        return self._after_images(images, tails)
+
+    def _after_images(self, images: np.ndarray, tails: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Document]:
+        """Return documents that show each image and go on with its tail (ids and weights)."""
+        kind = self.config.image_input
+        if kind == "none":
+            # Blind: the end token stands in for the image, so that a caption has something to follow.
+            blind = [(np.append(self.codec.eos, ids), np.append(np.float32(0), weights)) for ids, weights in tails]
+            return [Document(ids=ids, weights=weights) for ids, weights in blind]
+        codes, features = self._codes_and_features(images, features=kind == "features")
+        image_weight = self.config.image_loss_weight if self.config.i2t_image_loss else 0.0
+        documents = []
+        for place, (image_codes, (tail, tail_weights)) in enumerate(zip(codes, tails, strict=True)):
+            head = np.concatenate([[self.layout.img], self.layout.to_ids(image_codes), [self.layout.end_img]])
+            weights = np.concatenate([np.full(len(head), image_weight, np.float32), tail_weights])
+            documents.append(
+                Document(
+                    ids=np.concatenate([head, tail]),
+                    weights=_first_unscored(weights),
+                    image=None if kind == "codes" else (1, 1 + len(image_codes)),
+                    features=features[place] if features is not None else None,
+                    sample=int(images[place]),
+                )
+            )
+        return documents
+
+    def _text(self, line: str) -> Document:
+        ids = np.append(self.codec.encode(line), self.codec.eos)
+        return Document(ids=ids, weights=_first_unscored(np.full(len(ids), self.config.text_loss_weight, np.float32)))
+
+    def _captions(self, images: np.ndarray, rng: np.random.Generator) -> list[str | None]:
+        """Return one caption of each image, drawn evenly; None for an image without captions."""
+        draws = rng.random(len(images))
+        texts = self.corpus.reader.texts(images)
+        return [own[int(draw * len(own))] if own else None for own, draw in zip(texts, draws, strict=True)]
+
+    def _codes_and_features(
+        self, images: np.ndarray, *, features: bool
+    ) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+        values, counts = self.corpus.reader.codes(images)
+        bounds = np.cumsum(counts)[:-1]
+        rows = np.split(self.corpus.reader.features(images), bounds) if features else None
+        return np.split(values, bounds), rows
+
+
+def document_quotas(config: PretrainConfig, *, num_images: int, num_asked: int, num_texts: int) -> dict[str, int]:
+    """Return how many documents of each kind stand in a block: the mix, over the kinds that have input."""
+    shares = config.mix.model_dump()
+    # A blind model is a baseline for questions and captions: it never draws.
+    present = {
+        "text_to_image": num_images > 0 and config.image_input != "none",
+        "image_to_text": num_images > 0,
+        "questions": num_asked > 0,
+        "text": num_texts > 0,
+    }
+    shares = {kind: shares[kind] if present[kind] else 0.0 for kind in KINDS}
+    total = sum(shares.values())
+    if total == 0:
+        return dict.fromkeys(KINDS, 0)
+    exact = {kind: BLOCK_DOCUMENTS * share / total for kind, share in shares.items()}
+    quotas = {kind: int(value) for kind, value in exact.items()}
+    largest_remainders = sorted(KINDS, key=lambda kind: quotas[kind] - exact[kind])
+    for kind in largest_remainders[: BLOCK_DOCUMENTS - sum(quotas.values())]:
+        quotas[kind] += 1
+    return quotas
+
+
+def _first_unscored(weights: np.ndarray) -> np.ndarray:
+    weights[0] = 0.0  # nothing stands before the first token
+    return weights

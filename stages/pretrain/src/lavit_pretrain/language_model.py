@@ -1,0 +1,198 @@
+"""The language model with visual rows, the projector of continuous image rows, and (live) its own copy of the merger.
+
+On disk it is a plain transformers directory: `AutoModelForCausalLM` and `AutoTokenizer` load it. Beside it lie
+`visual.json` (layout, how images are shown) and `visual.safetensors` (projector and merger).
+"""
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lavit_core.errors import InputError
+from lavit_core.files import read_json, write_json
+from lavit_core.modeldir import check_made_with, find_part
+from lavit_trainkit.device import pick_device
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from lavit_pretrain.attention import use_padded
+from lavit_pretrain.config import LlmShape
+from lavit_pretrain.ids import IdLayout, register
+from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VisualAbout:
+    """What visual.json says: enough to sample codes and to write them as token files without the tokenizer at hand."""
+
+    image_input: str
+    text_vocab: int
+    codebook_size: int
+    feature_dim: int
+    grid: tuple[int, int]
+    preprocessing: dict[str, Any]
+    tokenizer_digest: str
+    code_range: tuple[int, int]
+    """Fewest and most codes of an image in the training data."""
+
+
+class LanguageModel(nn.Module):
+    """A transformers causal language model over text and visual ids, and what shows it images."""
+
+    def __init__(
+        self, llm: PreTrainedModel, text: PreTrainedTokenizerBase, about: VisualAbout, merger: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.llm, self.text, self.about = llm, text, about
+        self.codec = TextCodec(text)
+        self.layout = IdLayout(text_vocab=about.text_vocab, codebook_size=about.codebook_size)
+        continuous = about.image_input in ("features", "live")
+        self.projector = nn.Linear(about.feature_dim, llm.config.hidden_size) if continuous else None
+        self.merger = merger
+
+    @property
+    def image_input(self) -> str:
+        """How the model sees an image it reads: codes, features, live or none."""
+        return self.about.image_input
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.llm.device
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The transformer without its head; gives hidden states."""
+        return self.llm.get_decoder()
+
+    @property
+    def head_VD(self) -> Tensor:
+        """Rows of the shared head."""
+        weight: Tensor = self.llm.get_output_embeddings().weight
+        return weight
+
+    def embed(self, ids_T: Tensor, image_rows_F: Tensor | None = None, features_FD: Tensor | None = None) -> Tensor:
+        """Return input embeddings [T, H]: table rows, and projected features at the positions `image_rows_F`."""
+        rows_TH = self.llm.get_input_embeddings()(ids_T)
+        if features_FD is None or image_rows_F is None or image_rows_F.numel() == 0:
+            return rows_TH
+        assert self.projector is not None, "features given to a model without projector"
+        projected_FH = self.projector(features_FD.to(self.projector.weight.dtype))
+        return rows_TH.index_copy(0, image_rows_F, projected_FH.to(rows_TH.dtype))
+
+    def visual_parts(self) -> dict[str, nn.Module]:
+        """Projector and merger, where present."""
+        parts = {"projector": self.projector, "merger": self.merger}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def save(self, folder: Path) -> None:
+        """Write the directory described above; the weights keep their dtype."""
+        with _quiet_transformers():
+            self.llm.save_pretrained(folder)
+        self.text.save_pretrained(folder)
+        write_json(folder / "visual.json", dataclasses.asdict(self.about))
+        tensors = {
+            f"{name}.{key}": value.detach().cpu().contiguous()
+            for name, part in self.visual_parts().items()
+            for key, value in part.state_dict().items()
+        }
+        if tensors:
+            save_file(tensors, folder / "visual.safetensors")
+
+
+def build_llm(
+    shape: LlmShape, source: Path | None, texts: Sequence[str], codebook_size: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, IdLayout]:
+    """Return a language model with rows for the visual ids: a new LLaMA of `shape`, or the one in `source`.
+
+    New rows are drawn by the model's own initialiser (seed torch before). Raises InputError when `source` is none.
+    """
+    from lavit_pretrain.text_tokenizer import train_text_tokenizer
+
+    if source is None:
+        text = train_text_tokenizer(texts, shape.text_vocab_size)
+        layout = IdLayout(text_vocab=register(text), codebook_size=codebook_size)
+        return LlamaForCausalLM(llama_config(shape, layout.total, text)), text, layout
+    text = load_text_tokenizer(source)
+    layout = IdLayout(text_vocab=register(text), codebook_size=codebook_size)
+    with _quiet_transformers():
+        llm = load_causal_lm(source, torch.float32)
+    rows = llm.get_input_embeddings().weight.shape[0]
+    if rows < layout.text_vocab:
+        raise InputError(f"{source}: the tokenizer has {layout.text_vocab} ids, the model only {rows} embedding rows")
+    # Some models pad their table past the tokenizer; those rows go, so that visual ids start right after the text.
+    llm.resize_token_embeddings(layout.text_vocab, mean_resizing=False)
+    llm.resize_token_embeddings(layout.total, mean_resizing=False)
+    return llm, text, layout
+
+
+def llama_config(shape: LlmShape, vocab_size: int, text: PreTrainedTokenizerBase | None = None) -> LlamaConfig:
+    """Return the transformers configuration of a new model."""
+    return LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=shape.num_heads,
+        num_key_value_heads=shape.num_heads,
+        intermediate_size=shape.intermediate_size,
+        max_position_embeddings=shape.max_positions,
+        bos_token_id=None,
+        eos_token_id=text.eos_token_id if text is not None else None,
+        pad_token_id=text.pad_token_id if text is not None else None,
+    )
+
+
+def load_causal_lm(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """Return the causal language model of a transformers directory. Raises InputError when there is none."""
+    if not (folder / "config.json").exists():
+        raise InputError(f"{folder}: no config.json here, expected a transformers directory of a causal language model")
+    try:
+        llm = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder}: not a causal language model ({reason})") from None
+    scaled = [name for name in ("final_logit_softcapping", "logits_scaling", "logit_scale") if getattr(llm.config, name, None)]
+    if scaled:
+        raise InputError(f"{folder}: its configuration sets {scaled[0]}, and heads that reshape logits are not supported")
+    return llm
+
+
+def load_llm(model: Path, *, device: str = "auto", precision: str = "fp32") -> LanguageModel:
+    """Return the language model of a model directory, ready to read and write (eval mode, frozen).
+
+    Raises InputError when the directory has no llm/, or when it was trained with another tokenizer.
+    """
+    folder = find_part(model, "llm")
+    check_made_with(model, "llm")
+    about = read_json(folder / "visual.json")
+    about = VisualAbout(**{**about, "grid": tuple(about["grid"]), "code_range": tuple(about["code_range"])})
+    merger = None
+    if about.image_input == "live":
+        from lavit_tokenizer.api import load_tokenizer
+
+        merger = copy.deepcopy(load_tokenizer(model, device="cpu").merger)
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    with _quiet_transformers():
+        loaded = LanguageModel(load_causal_lm(folder, dtype), load_text_tokenizer(folder), about, merger)
+    parts = nn.ModuleDict(loaded.visual_parts())
+    if parts:
+        parts.load_state_dict(load_file(folder / "visual.safetensors"))
+    use_padded(loaded.llm)
+    return loaded.to(pick_device(device)).requires_grad_(False).eval()
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep transformers' own progress bars out of ours."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()

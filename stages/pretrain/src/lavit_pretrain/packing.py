@@ -1,0 +1,116 @@
+"""Packing documents into steps of a fixed number of tokens: deterministic, at least 99 % full, resumable from a few integers.
+
+Differs from first-fit-decreasing: that puts all long documents, hence one kind, into one step. Here a step is filled in
+the order of arrival, and its last gap with the longest waiting documents that fit; what waits comes first in the next step.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lavit_core.errors import UsageError
+from torch import Tensor
+
+from lavit_pretrain.documents import Document
+
+LOOKAHEAD = 256
+"""Documents that wait for a gap, at most."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackedBatch:
+    """Documents one after another. T tokens, B documents, S scored positions, F continuous image rows."""
+
+    ids_T: Tensor
+    positions_T: Tensor
+    bounds_B1: Tensor
+    """int32 [B + 1], where each document begins and ends."""
+    rows_S: Tensor
+    """Positions whose next token is scored."""
+    targets_S: Tensor
+    weights_S: Tensor
+    image_rows_F: Tensor
+    """Positions whose input is continuous."""
+    features_FD: Tensor | None
+    samples: tuple[int, ...]
+    """Reader indices of the images to encode live, in the order of `image_rows_F`."""
+
+    def to(self, device: torch.device) -> "PackedBatch":
+        """Return the batch on a device."""
+        moved = {
+            field.name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for field in dataclasses.fields(self)
+            for value in [getattr(self, field.name)]
+        }
+        return PackedBatch(**moved)
+
+
+class Packer:
+    """Takes documents by number and gives steps; `state` is all that a resumed run needs."""
+
+    def __init__(self, document: Callable[[int], Document], capacity: int, state: Mapping[str, Any] | None = None) -> None:
+        self.document, self.capacity = document, capacity
+        self.next = int(state["next"]) if state else 0
+        self.waiting: list[tuple[int, Document]] = [(number, document(number)) for number in (state["waiting"] if state else ())]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Numbers of the next document and of those that wait."""
+        return {"next": self.next, "waiting": [number for number, _ in self.waiting]}
+
+    def next_batch(self) -> PackedBatch:
+        """Return the next step's documents. Raises UsageError for a document longer than a step."""
+        chosen, room = [], self.capacity
+        while True:
+            if not self.waiting:
+                self._fetch()
+            if len(self.waiting[0][1]) > room:
+                break
+            document = self.waiting.pop(0)[1]
+            chosen.append(document)
+            room -= len(document)
+        while len(self.waiting) < LOOKAHEAD and room > 0:
+            self._fetch()
+        while True:
+            fitting = [place for place, (_, document) in enumerate(self.waiting) if len(document) <= room]
+            if not fitting:
+                return collate(chosen)
+            best = max(fitting, key=lambda place: (len(self.waiting[place][1]), -place))
+            document = self.waiting.pop(best)[1]
+            chosen.append(document)
+            room -= len(document)
+
+    def _fetch(self) -> None:
+        document = self.document(self.next)
+        if len(document) > self.capacity:
+            raise UsageError(
+                f"setting tokens_per_step: {self.capacity} tokens, but document {self.next} has {len(document)}; "
+                "raise tokens_per_step or lower max_text_tokens (--set)"
+            )
+        self.waiting.append((self.next, document))
+        self.next += 1
+
+
+def collate(documents: Sequence[Document]) -> PackedBatch:
+    """Lay documents one after another; positions restart with each."""
+    lengths = np.array([len(document) for document in documents])
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.concatenate([document.ids for document in documents])
+    weights = np.concatenate([document.weights for document in documents])
+    scored = np.flatnonzero(weights)
+    images = [(start, document) for start, document in zip(starts, documents, strict=False) if document.image is not None]
+    rows = [np.arange(start + document.image[0], start + document.image[1]) for start, document in images if document.image]
+    features = [document.features for _, document in images if document.features is not None]
+    return PackedBatch(
+        ids_T=torch.from_numpy(ids),
+        positions_T=torch.from_numpy(np.arange(len(ids)) - np.repeat(starts[:-1], lengths)),
+        bounds_B1=torch.from_numpy(starts.astype(np.int32)),
+        rows_S=torch.from_numpy(scored - 1),
+        targets_S=torch.from_numpy(ids[scored]),
+        weights_S=torch.from_numpy(weights[scored]),
+        image_rows_F=torch.from_numpy(np.concatenate(rows) if rows else np.empty(0, np.int64)),
+        features_FD=torch.from_numpy(np.concatenate(features)) if features else None,
+        samples=tuple(document.sample for _, document in images),
+    )

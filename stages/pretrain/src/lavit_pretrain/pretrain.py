@@ -1,0 +1,254 @@
+"""`lavit pretrain`: one loop, readable top to bottom. Source: arXiv 2309.04669, section 3.2 and stage 2 of its appendix."""
+
+import copy
+import resource
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lavit_core.errors import InputError, UsageError
+from lavit_core.files import file_sha256
+from lavit_core.interrupt import stop_signals
+from lavit_core.modeldir import export_part, find_part, part_digest
+from lavit_core.progress import Progress, phase
+from lavit_core.rundir import open_run
+from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
+from lavit_trainkit.checkpoint import load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
+from lavit_trainkit.device import make_accelerator, seed_init
+from lavit_trainkit.guard import require_finite, stopped
+from lavit_trainkit.schedule import adamw, clip_gradients, set_rate, warmup_cosine
+from torch import Tensor
+
+from lavit_pretrain.attention import use_packed
+from lavit_pretrain.config import PretrainConfig
+from lavit_pretrain.corpus import Corpus, all_texts, open_corpus
+from lavit_pretrain.documents import DocumentSource
+from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
+from lavit_pretrain.live import LiveImages
+from lavit_pretrain.loss import chunked_cross_entropy
+from lavit_pretrain.packing import PackedBatch, Packer
+from lavit_pretrain.text_tokenizer import TextCodec
+
+
+def pretrain(
+    tokens: Sequence[Path],
+    model: Path,
+    out: Path,
+    config: PretrainConfig,
+    *,
+    questions: Sequence[Path] = (),
+    text: Sequence[Path] = (),
+    llm: Path | None = None,
+    data: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train a language model on token files and export it to `out/model/llm`; return the run's summary.
+
+    Raises InputError for tokens of another tokenizer, unfit questions or a missing model, UsageError for settings that
+    contradict the input, LavitError when a loss is not finite, Interrupted when asked to stop (state saved).
+    """
+    reader = open_tokens(*tokens)
+    check_tokenizer(reader, model)
+    inputs = _input_digests(tokens, model, questions, text, llm)
+    record = {**config.model_dump(mode="json"), "seed": seed}
+    with open_run(out, command="pretrain", config=record, inputs=inputs) as run, stop_signals() as stop:
+        if run.done:
+            return run.done
+        accelerator = make_accelerator(device=device, precision=config.precision)
+        with phase("reading text and building the model", quiet=quiet):
+            corpus = open_corpus(reader, questions=questions, text=text)
+            live = LiveImages(reader, model, data, accelerator.device) if config.image_input == "live" else None
+            network = _build(config, reader, corpus, llm, live, seed).to(accelerator.device).train()
+            if config.gradient_checkpointing:
+                network.llm.gradient_checkpointing_enable()
+        codec = TextCodec(network.text, config.max_text_tokens)
+        source = DocumentSource(corpus, network.layout, codec, config, seed)
+        if sum(source.quotas.values()) == 0:
+            raise UsageError("setting mix: no kind of document has both a share above 0 and input; raise a share or give --questions")
+        modules = {name: (part, config.visual_lr) for name, part in network.visual_parts().items()}
+        optimizer = adamw(
+            {"llm": (network.llm, config.llm_lr), **modules}, betas=config.betas, weight_decay=config.weight_decay, eps=config.eps
+        )
+        parameters = dict(network.named_parameters())
+
+        checkpoint = load_newest(run.checkpoints)
+        start = checkpoint.step if checkpoint else 0
+        if checkpoint:
+            _restore(parameters, checkpoint.tensors["model"])
+            restore_optimizer(optimizer, checkpoint.tensors["optimizer"])
+        run.rewind(start)
+        packer = Packer(source.document, config.tokens_per_step, checkpoint.state if checkpoint else None)
+        scored_kinds = ("image_loss", "text_loss")
+        began, began_cpu, trained_tokens, last_row = time.monotonic(), time.process_time(), 0, {}
+        with Progress("pretrain", config.num_steps, start=start, quiet=quiet) as progress:
+            for step in range(start, config.num_steps):
+                batches = [packer.next_batch().to(accelerator.device) for _ in range(config.accumulate_steps)]
+                weight = sum(float(batch.weights_S.sum()) for batch in batches)
+                if weight == 0:
+                    raise UsageError("the loss switches leave nothing to score in a whole step; turn one on (--set)")
+                each, is_code = [], []
+                for batch in batches:
+                    with accelerator.autocast():
+                        loss, each_S = packed_loss(network, batch, live)
+                    # Divided by the step's whole weight: the gradient does not depend on how a step is cut in passes.
+                    accelerator.backward(loss / weight)
+                    each.append(each_S)
+                    is_code.append(batch.targets_S > network.layout.img)
+                figures = _figures(torch.cat(each), torch.cat([batch.weights_S for batch in batches]), torch.cat(is_code))
+                require_finite(figures["loss"], name="loss", step=step, run=run.path)
+                norm = clip_gradients(parameters.values(), config.max_grad_norm)
+                factor = warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps, floor=config.lr_floor)
+                set_rate(optimizer, factor)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+
+                done = step + 1
+                here = sum(len(batch.ids_T) for batch in batches)
+                trained_tokens += here
+                seconds = time.monotonic() - began
+                shown = {name: figures[name] for name in scored_kinds if name in figures}
+                progress.advance(1, **shown, tokens_per_second=trained_tokens / seconds)
+                if done % config.log_every == 0 or done == config.num_steps:
+                    last_row = {"step": done, "phase": "pretrain", **figures, "grad_norm": norm, "lr": config.llm_lr * factor}
+                    last_row |= {"tokens": here, "documents": sum(len(batch.bounds_B1) - 1 for batch in batches)}
+                    last_row["fill"] = here / (config.tokens_per_step * config.accumulate_steps)
+                    run.log({**last_row, "seconds": seconds, "per_second": trained_tokens / seconds})
+                if done % config.checkpoint_every == 0 or stop():
+                    groups = {"model": parameters, "optimizer": optimizer_tensors(optimizer)}
+                    save_checkpoint(run.checkpoints, done, groups, packer.state)
+                if stop():
+                    raise stopped(run.path, done, config.num_steps)
+
+        about = {"tokenizer_digest": reader.manifest.tokenizer_digest, "image_input": config.image_input}
+        with export_part(run.path / "model", "llm", carry_from=model, about=about) as folder:
+            network.save(folder)
+        seconds = time.monotonic() - began
+        summary = {
+            "steps": config.num_steps,
+            "images": len(reader),
+            "parameters": sum(parameter.numel() for parameter in parameters.values()),
+            **{name: value for name, value in last_row.items() if name.endswith("loss")},
+            "tokens_per_step": config.tokens_per_step * config.accumulate_steps,
+            "per_second": trained_tokens / seconds,
+            "seconds": seconds,
+            "cpu_seconds": time.process_time() - began_cpu,
+            "peak_memory_bytes": peak_memory_bytes(accelerator.device),
+            "model": str(run.path / "model"),
+        }
+        run.finish(summary)
+        return summary
+
+
+def packed_loss(network: LanguageModel, batch: PackedBatch, live: LiveImages | None = None) -> tuple[Tensor, Tensor]:
+    """Return the weighted sum of cross-entropies of a packed batch, and each scored position's own [S]."""
+    features_FD = batch.features_FD
+    if live is not None and batch.samples:
+        assert network.merger is not None
+        features_FD = network.merger(*live.select(batch.samples))
+    inputs_TH = network.embed(batch.ids_T, batch.image_rows_F, features_FD)
+    hidden_TH = network.decoder(
+        inputs_embeds=inputs_TH[None],
+        position_ids=batch.positions_T[None],
+        cu_seq_lens_q=batch.bounds_B1,
+        use_cache=False,
+    ).last_hidden_state[0]
+    return chunked_cross_entropy(hidden_TH[batch.rows_S], network.head_VD, batch.targets_S, batch.weights_S)
+
+
+def _build(
+    config: PretrainConfig, reader: TokenReader, corpus: Corpus, source: Path | None, live: LiveImages | None, seed: int
+) -> LanguageModel:
+    """Return the network before training, its weights a function of the seed."""
+    manifest = reader.manifest
+    if config.image_input == "features" and manifest.feature_dim is None:
+        raise UsageError(
+            "setting image_input: features, but these tokens hold none; "
+            "run lavit tokenize-images with --features, or choose codes or live"
+        )
+    seed_init(seed, "pretrain")
+    texts = all_texts(corpus) if source is None else []
+    llm, text, layout = build_llm(config.llm, source, texts, manifest.codebook_size)
+    about = VisualAbout(
+        image_input=config.image_input,
+        text_vocab=layout.text_vocab,
+        codebook_size=manifest.codebook_size,
+        feature_dim=live.feature_dim if live is not None else manifest.feature_dim or 0,
+        grid=manifest.grid,
+        preprocessing=dict(manifest.preprocessing),
+        tokenizer_digest=manifest.tokenizer_digest,
+        code_range=(int(reader.counts.min()), int(reader.counts.max())),
+    )
+    merger = copy.deepcopy(live.tokenizer.merger).requires_grad_(True) if live is not None else None
+    use_packed(llm)
+    return LanguageModel(llm, text, about, merger)
+
+
+def _figures(each_S: Tensor, weights_S: Tensor, is_code_S: Tensor) -> dict[str, float]:
+    """Return the step's weighted loss, and the plain means over codes and over text."""
+    figures = {"loss": float((each_S * weights_S).sum() / weights_S.sum())}
+    for name, chosen in (("image_loss", is_code_S), ("text_loss", ~is_code_S)):
+        if bool(chosen.any()):
+            figures[name] = float(each_S[chosen].mean())
+    return figures
+
+
+@torch.no_grad()
+def _restore(parameters: dict[str, torch.nn.Parameter], saved: dict[str, Tensor]) -> None:
+    if parameters.keys() != saved.keys():
+        raise InputError("checkpoint: its weights have other names than this model's; give another --out")
+    for name, parameter in parameters.items():
+        parameter.copy_(saved[name])
+
+
+def _input_digests(
+    tokens: Sequence[Path], model: Path, questions: Sequence[Path], text: Sequence[Path], llm: Path | None
+) -> dict[str, str]:
+    digests = {"tokenizer": part_digest(find_part(model, "tokenizer"))}
+    digests |= {f"tokens {place}": file_sha256(folder / "manifest.json") for place, folder in enumerate(tokens)}
+    for name, files in (("questions", questions), ("text", text)):
+        for place, file in enumerate(files):
+            if not file.is_file():
+                raise InputError(f"{file}: file not found, expected a file for --{name}")
+            digests[f"{name} {place}"] = file_sha256(file)
+    if llm is not None:
+        if not (llm / "config.json").is_file():
+            raise InputError(f"{llm}: no config.json here, expected a transformers directory for --llm")
+        digests["llm"] = part_digest(llm)
+    return digests
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the highest memory use so far: of the GPU when one is used, else resident memory of this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def plan(config: PretrainConfig, llm: Path | None, tokens: Sequence[Path]) -> dict[str, Any]:
+    """Return what a run would do: sizes by arithmetic on the meta device, no weights are made."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from lavit_pretrain.language_model import llama_config
+
+    reader = open_tokens(*tokens)
+    codebook = reader.manifest.codebook_size
+    with torch.device("meta"):
+        if llm is None:
+            shape = llama_config(config.llm, config.llm.text_vocab_size + 2 + codebook)
+        else:
+            shape = AutoConfig.from_pretrained(llm, local_files_only=True)
+            shape.vocab_size += 2 + codebook
+        network = AutoModelForCausalLM.from_config(shape)
+    return {
+        "config": config.model_dump(mode="json"),
+        "images": len(reader),
+        "mean_codes": float(np.mean(reader.counts)) if len(reader) else 0.0,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "tokens_per_step": config.tokens_per_step * config.accumulate_steps,
+        "tokens": config.tokens_per_step * config.accumulate_steps * config.num_steps,
+    }

@@ -1,0 +1,149 @@
+"""Images the model looks at, and text it writes about them (greedy)."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from lavit_core.errors import UsageError
+from lavit_core.tokens import TokenReader
+from torch import Tensor
+
+from lavit_pretrain.decoding import Rows
+from lavit_pretrain.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    from lavit_tokenizer.api import VisualTokenizer
+
+BATCH_ROWS = 128
+"""Rows written at the same time."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageInput:
+    """B images as a language model reads them: T codes, or T continuous rows of width D, one image after another."""
+
+    counts: np.ndarray
+    """int64 [B]"""
+    codes: np.ndarray | None = None
+    """int64 [T]"""
+    features: np.ndarray | None = None
+    """float32 [T, D]; for a live model already through its own merger."""
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> "ImageInput":
+        """Return images in another order, or some of them several times (one a question, say)."""
+        starts = np.concatenate([[0], np.cumsum(self.counts)])
+        chosen = np.asarray(indices, dtype=np.int64)
+        rows = [np.arange(starts[i], starts[i + 1]) for i in chosen]
+        flat = np.concatenate(rows) if rows else np.empty(0, np.int64)
+        return ImageInput(
+            counts=self.counts[chosen],
+            codes=None if self.codes is None else self.codes[flat],
+            features=None if self.features is None else self.features[flat],
+        )
+
+
+@torch.inference_mode()
+def look(llm: LanguageModel, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray | Tensor) -> ImageInput:
+    """Return pictures uint8 [B, px, px, 3] as the model reads them; pixels are squashed to the tokenizer's size already."""
+    pixels = torch.as_tensor(np.asarray(pixels_u8))
+    if llm.image_input == "none":
+        return ImageInput(counts=np.zeros(len(pixels), np.int64))
+    if llm.image_input == "live":
+        assert llm.merger is not None
+        features_BPD, keep_BP = tokenizer.select(pixels)
+        merged_TD = llm.merger(features_BPD.to(llm.device, llm.llm.dtype), keep_BP.to(llm.device))
+        return ImageInput(counts=keep_BP.sum(1).cpu().numpy().astype(np.int64), features=merged_TD.float().cpu().numpy())
+    encoded = tokenizer.encode(pixels)
+    counts = encoded.counts.cpu().numpy()
+    if llm.image_input == "codes":
+        return ImageInput(counts=counts, codes=encoded.codes.cpu().numpy())
+    return ImageInput(counts=counts, features=encoded.merged.float().cpu().numpy())
+
+
+def stored_images(llm: LanguageModel, reader: TokenReader, indices: np.ndarray) -> ImageInput:
+    """Return images from token files. Raises UsageError for a live model, whose images must be encoded by its own merger."""
+    if llm.image_input == "live":
+        raise UsageError("this model reads images live, through its own merger; give it pictures instead of token files")
+    if llm.image_input == "none":
+        return ImageInput(counts=np.zeros(len(indices), np.int64))
+    codes, counts = reader.codes(indices)
+    if llm.image_input == "codes":
+        return ImageInput(counts=counts, codes=codes)
+    return ImageInput(counts=counts, features=reader.features(indices))
+
+
+def caption(llm: LanguageModel, images: ImageInput, *, max_tokens: int = 36) -> list[str]:
+    """Return a caption of each image (paper: no prompt, the image alone; 36 tokens at most)."""
+    empty = np.empty(0, np.int64)
+    return _complete(llm, images, [empty] * len(images), max_tokens)
+
+
+def answer(
+    llm: LanguageModel, images: ImageInput | None, questions: Sequence[str], *, max_tokens: int = 10
+) -> list[str]:
+    """Return the answer to question i about image i; without images the model answers blind."""
+    if images is not None and len(images) != len(questions):
+        raise UsageError(f"{len(questions)} questions but {len(images)} images, expected one image a question")
+    prompts = [llm.codec.question(question, None)[0] for question in questions]
+    return _complete(llm, images, prompts, max_tokens)
+
+
+def _complete(llm: LanguageModel, images: ImageInput | None, prompts: Sequence[np.ndarray], max_tokens: int) -> list[str]:
+    counts = images.counts if images is not None else np.zeros(len(prompts), np.int64)
+    lengths = counts + np.array([len(prompt) for prompt in prompts], dtype=np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    written: dict[int, str] = {}
+    for start in range(0, len(order), BATCH_ROWS):
+        places = order[start : start + BATCH_ROWS]
+        shown = images.take(places) if images is not None else None
+        rows = prompt_rows(llm, shown, [prompts[place] for place in places])
+        written.update(zip(places.tolist(), write_greedily(llm, rows, max_tokens), strict=True))
+    return [written[place] for place in range(len(prompts))]
+
+
+@torch.inference_mode()
+def prompt_rows(llm: LanguageModel, images: ImageInput | None, prompts: Sequence[np.ndarray]) -> list[Tensor]:
+    """Return input embeddings [n, H] of `[IMG] image [/IMG] prompt` for each prompt; a blind model sees the prompt alone."""
+    layout = llm.layout
+    if images is None or llm.image_input == "none":
+        # A blind model was trained with the end token in the image's place.
+        blind = llm.image_input == "none"
+        bare = [np.append(llm.codec.eos, prompt) if blind else prompt for prompt in prompts]
+        return [llm.embed(torch.from_numpy(ids).to(llm.device)) for ids in bare]
+    bounds = np.cumsum(images.counts)[:-1]
+    codes = None if images.codes is None else np.split(images.codes, bounds)
+    features = None if images.features is None else np.split(images.features, bounds)
+    rows = []
+    for place, prompt in enumerate(prompts):
+        count = int(images.counts[place])
+        inner = np.zeros(count, np.int64) if codes is None else layout.to_ids(codes[place])
+        ids = torch.from_numpy(np.concatenate([[layout.img], inner, [layout.end_img], prompt])).to(llm.device)
+        if features is None:
+            rows.append(llm.embed(ids))
+        else:
+            continuous = torch.from_numpy(features[place]).to(llm.device)
+            rows.append(llm.embed(ids, torch.arange(1, 1 + count, device=llm.device), continuous))
+    return rows
+
+
+@torch.inference_mode()
+def write_greedily(llm: LanguageModel, prompts: Sequence[Tensor], max_tokens: int) -> list[str]:
+    """Return the likeliest continuation in text of each prompt [n, H]; visual ids are never written."""
+    rows = Rows(llm, prompts, max_tokens)
+    text_head = llm.head_VD[: llm.layout.text_vocab]
+    ended = torch.zeros(len(prompts), dtype=torch.bool, device=llm.device)
+    written = []
+    hidden = rows.start()
+    for step in range(max_tokens):
+        next_ids = (hidden @ text_head.T).argmax(-1)
+        written.append(next_ids)
+        ended |= next_ids == llm.codec.eos
+        if step + 1 == max_tokens or ((not ended.is_cuda or step % 16 == 15) and bool(ended.all())):
+            break
+        hidden = rows.extend(next_ids)
+    return [llm.codec.decode(row) for row in torch.stack(written, dim=1).tolist()]

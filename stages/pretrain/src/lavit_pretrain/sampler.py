@@ -1,0 +1,123 @@
+"""Drawing an image as codes: guidance, grammar, filters, and one random stream a sample.
+
+Source: arXiv 2309.04669, settings of the released code; guidance as in transformers' classifier-free guidance processor,
+scale * (log p_cond - log p_uncond) + log p_uncond, before suppression and filters. The unconditional prompt is a bare [IMG].
+Differs: both branches lie in one batch, and only the rows of [/IMG] and of the codes are computed (guided log-probabilities
+shift by a constant, so the distribution is the same).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from lavit_core.errors import UsageError
+from lavit_trainkit.device import generator
+from torch import Tensor
+
+from lavit_pretrain.config import SampleSettings
+from lavit_pretrain.decoding import Rows
+from lavit_pretrain.language_model import LanguageModel
+
+Prompt = str | Sequence[str | np.ndarray]
+"""Text, or a sequence of texts and of images given as codes."""
+
+
+def sample_codes(
+    llm: LanguageModel, prompts: Sequence[Prompt], *, seeds: Sequence[int], settings: SampleSettings, batch_size: int = 64
+) -> list[np.ndarray]:
+    """Return the codes (int64) drawn for each prompt; sample i depends on prompt i and seed i alone.
+
+    An empty prompt draws without condition. Raises UsageError for contradictory settings.
+    """
+    fewest, most = llm.about.code_range
+    limits = settings.min_codes or min(fewest, settings.max_codes or fewest), settings.max_codes or most
+    if limits[0] > limits[1]:
+        raise UsageError(f"setting min_codes: {limits[0]} is more than max_codes {limits[1]}")
+    if len(prompts) != len(seeds):
+        raise UsageError(f"{len(prompts)} prompts but {len(seeds)} seeds, expected one seed a prompt")
+    # Longest first: neighbours in a batch have nearly equal lengths.
+    heads = [prompt_ids(llm, prompt) for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda place: -len(heads[place]))
+    drawn: dict[int, np.ndarray] = {}
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        codes = _sample_batch(llm, [heads[place] for place in places], [seeds[place] for place in places], settings, limits)
+        drawn.update(zip(places, codes, strict=True))
+    return [drawn[place] for place in range(len(prompts))]
+
+
+def prompt_ids(llm: LanguageModel, prompt: Prompt) -> np.ndarray:
+    """Return the ids that stand before the first code: text, whole images in brackets, and a closing [IMG]."""
+    layout, parts = llm.layout, []
+    for part in (prompt,) if isinstance(prompt, str) else prompt:
+        if isinstance(part, str):
+            parts.append(llm.codec.encode(part))
+        else:
+            parts.append(np.concatenate([[layout.img], layout.to_ids(part), [layout.end_img]]))
+    return np.concatenate([*parts, [layout.img]]).astype(np.int64)
+
+
+@torch.inference_mode()
+def _sample_batch(
+    llm: LanguageModel,
+    heads: Sequence[np.ndarray],
+    seeds: Sequence[int],
+    settings: SampleSettings,
+    limits: tuple[int, int],
+) -> list[np.ndarray]:
+    layout, size, (min_codes, max_codes) = llm.layout, len(heads), limits
+    guided = settings.guidance_scale != 1
+    rows_ids = [*heads, *([np.array([layout.img])] * size if guided else [])]
+    rows = Rows(llm, [llm.embed(torch.from_numpy(ids).to(llm.device)) for ids in rows_ids], max_codes)
+    draws = [torch.rand(max_codes, generator=generator(seed, "codes"), dtype=torch.float64) for seed in seeds]
+    uniform_BM = torch.stack(draws).to(llm.device)
+    visual_head = llm.head_VD[layout.end_img :]  # row 0 is [/IMG], row 1 + c is code c
+
+    ended_B = torch.zeros(size, dtype=torch.bool, device=llm.device)
+    chosen_MB: list[Tensor] = []
+    hidden = rows.start()
+    for step in range(max_codes):
+        scores_BC = guided_scores((hidden @ visual_head.T).float(), settings.guidance_scale if guided else None)
+        if step < min_codes:
+            scores_BC[:, 0] = -torch.inf
+        pick_B = pick(scores_BC, uniform_BM[:, step], settings)
+        ended_B = ended_B | (pick_B == 0)
+        chosen_MB.append(pick_B.masked_fill(ended_B, 0))
+        # Asking costs a wait for the GPU; a CPU answers at once.
+        if step + 1 == max_codes or ((not ended_B.is_cuda or step % 16 == 15) and bool(ended_B.all())):
+            break
+        next_B = chosen_MB[-1] + layout.end_img
+        hidden = rows.extend(torch.cat([next_B, next_B]) if guided else next_B)
+    picks_BM = torch.stack(chosen_MB, dim=1).cpu().numpy()
+    return [row[: np.argmin(row) if (row == 0).any() else len(row)].astype(np.int64) - 1 for row in picks_BM]
+
+
+def guided_scores(logits_RC: Tensor, scale: float | None) -> Tensor:
+    """Return guided log-scores [B, C]: of R = 2B rows the first half is conditional, the second unconditional."""
+    scores_RC = logits_RC.log_softmax(-1)
+    if scale is None:
+        return scores_RC
+    conditional_BC, unconditional_BC = scores_RC.chunk(2)
+    return scale * (conditional_BC - unconditional_BC) + unconditional_BC
+
+
+def pick(scores_BC: Tensor, uniform_B: Tensor, settings: SampleSettings) -> Tensor:
+    """Return one index per row: temperature, top-k, top-p in this order, then the inverse distribution at `uniform_B`."""
+    if settings.temperature == 0:
+        return scores_BC.argmax(-1)
+    scores_BC = scores_BC / settings.temperature
+    if 0 < settings.top_k < scores_BC.shape[-1]:
+        kth_B1 = scores_BC.topk(settings.top_k).values[:, -1:]
+        scores_BC = scores_BC.masked_fill(scores_BC < kth_B1, -torch.inf)
+    probs_BC = scores_BC.double().softmax(-1)
+    if settings.top_p < 1:
+        sorted_BC, order_BC = probs_BC.sort(-1, descending=True)
+        # A code stays when those before it hold less than top_p: the likeliest one always stays.
+        dropped_BC = sorted_BC.cumsum(-1) - sorted_BC >= settings.top_p
+        probs_BC = probs_BC.masked_fill(torch.zeros_like(dropped_BC).scatter(-1, order_BC, dropped_BC), 0.0)
+    cumulative_BC = probs_BC.cumsum(-1)
+    target_B1 = uniform_B[:, None] * cumulative_BC[:, -1:]
+    picked_B = torch.searchsorted(cumulative_BC, target_B1, right=True)[:, 0]
+    # Rounding can land past the last open index; the last index with probability is meant.
+    last_open_B = probs_BC.shape[-1] - 1 - (probs_BC > 0).flip(-1).int().argmax(-1)
+    return torch.minimum(picked_B, last_open_B)

@@ -1,0 +1,88 @@
+"""Text tokenizers: one trained on the data's own words for a new language model, or the one that came with `--llm`."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from lavit_core.errors import InputError
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+EOS, PAD = "<eos>", "<pad>"
+MIN_VOCAB = 258
+"""256 bytes, so that no text is ever unknown, and the two special tokens."""
+
+
+def train_text_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
+    """Return a byte-level BPE tokenizer of at most `vocab_size` ids; equal texts give equal ids.
+
+    Merges end where no pair occurs twice, so a small corpus gives a small vocabulary.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=max(vocab_size, MIN_VOCAB),
+        min_frequency=2,
+        special_tokens=[PAD, EOS],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD)
+
+
+def load_text_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a transformers directory. Raises InputError when there is none, or it has no end token."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder}: no text tokenizer here ({reason}); give a transformers directory") from None
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"{folder}: this text tokenizer has no eos token, and documents must end with one")
+    return tokenizer
+
+
+class TextCodec:
+    """Text to ids as training and inference share it: no BOS, and brackets written in a text stay plain text.
+
+    Source: the released code tokenises with add_special_tokens=False everywhere.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int = 1 << 30) -> None:
+        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+        self.eos = int(tokenizer.eos_token_id)
+        self.encode = lru_cache(maxsize=1 << 16)(self._encode)
+        self.question = lru_cache(maxsize=1 << 16)(self._question)
+
+    def _encode(self, text: str) -> np.ndarray:
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return np.asarray(ids[: self.max_tokens], dtype=np.int64)
+
+    def _question(self, question: str, answer: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ids of the prompt and of the answer with its end token (empty when no answer is given).
+
+        The answer's ids are those that continue the prompt's in the whole text, so a prompt alone meets what was trained.
+        """
+        prompt = question_prompt(question)
+        prompt_ids = self.encode(prompt)
+        if answer is None:
+            return prompt_ids, np.empty(0, dtype=np.int64)
+        whole = self.encode(f"{prompt} {answer}")
+        joined = len(prompt_ids) <= len(whole) and bool((whole[: len(prompt_ids)] == prompt_ids).all())
+        answer_ids = whole[len(prompt_ids) :] if joined else self.encode(answer)
+        return prompt_ids, np.append(answer_ids, self.eos)
+
+    def decode(self, ids: list[int]) -> str:
+        """Return text, cut at the first end token, without special tokens and surrounding blanks."""
+        if self.eos in ids:
+            ids = ids[: ids.index(self.eos)]
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+
+def question_prompt(question: str) -> str:
+    """Return the paper's question-answering prompt: lower case, without .!"()*#:;~ , at most 50 words."""
+    kept = question.lower().translate(str.maketrans("", "", '.!"()*#:;~'))
+    return f"Question: {' '.join(kept.split()[:50])} Answer:"
