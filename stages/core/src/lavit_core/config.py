@@ -41,7 +41,10 @@ def resolve(
         key, equals, text = item.partition("=")
         if not equals:
             raise UsageError(f"--set {item}: expected key=value")
-        _merge(values, _nested(key.strip().split("."), yaml.safe_load(text)))
+        try:
+            _merge(values, _nested(key.strip().split("."), yaml.safe_load(text)))
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {item}: not a YAML value ({' '.join(str(error).split())})") from None
     _merge(values, {key: value for key, value in (flags or {}).items() if value is not None})
     try:
         return model.model_validate(values)
@@ -64,6 +67,8 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         raise UsageError(f"--config {file}: file not found") from None
+    except OSError as error:
+        raise UsageError(f"--config {file}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {file}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
@@ -88,17 +93,21 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return f"setting {where} is missing; give it with --set {where}=VALUE or in --config"
     if first["type"] != "extra_forbidden":
-        return f"setting {where}: {first['msg']}, found {first['input']!r}"
-    names = _fields_at(model, first["loc"][:-1])
+        # A rule over several settings has no place of its own; its message names them.
+        return f"setting {where}: {first['msg']}, found {first['input']!r}" if where else f"settings: {first['msg']}"
+    names = sorted(_fields_at(model, first["loc"][:-1]))
     near = difflib.get_close_matches(str(first["loc"][-1]), names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(sorted(names))}"
+    hint = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(names)}"
     return f"unknown setting {where}; {hint}"
 
 
 def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     for name in path:
-        inner = model.model_fields[str(name)].annotation
+        field = model.model_fields.get(str(name))
+        inner = field.annotation if field is not None else None
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []
         model = inner

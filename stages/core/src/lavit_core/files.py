@@ -63,8 +63,10 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: file not found") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
 
 
 def file_sha256(path: Path) -> str:
@@ -76,26 +78,46 @@ def file_sha256(path: Path) -> str:
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a scratch folder that takes `path`'s place only when the block ends well; a failure leaves `path` alone."""
-    scratch = path.with_name(f".{path.name}.tmp")
+    restore_folder(path)
+    scratch, old = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
         yield scratch
-        for file in scratch.rglob("*"):
-            if file.is_file():
-                # Libraries write 0600 files (safetensors); shared folders need what the umask gives.
-                os.chmod(file, 0o666 & ~current_umask())
-                with open(file, "rb") as handle:
-                    os.fsync(handle.fileno())
-        old = path.with_name(f".{path.name}.old")
+        _sync_tree(scratch)
         shutil.rmtree(old, ignore_errors=True)
         if path.exists():
             os.rename(path, old)
-        os.rename(scratch, path)
+        try:
+            os.rename(scratch, path)
+        finally:
+            restore_folder(path)
         sync_folder(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def restore_folder(path: Path) -> None:
+    """Finish what a kill between the two renames of `atomic_folder` left: the replaced folder comes back, or goes."""
+    old = path.with_name(f".{path.name}.old")
+    if old.exists():
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(old, path)
+
+
+def _sync_tree(folder: Path) -> None:
+    mode = 0o666 & ~current_umask()
+    for entry in folder.rglob("*"):
+        if entry.is_dir():
+            sync_folder(entry)
+        elif entry.is_file():
+            # Libraries write 0600 files (safetensors); shared folders need what the umask gives.
+            os.chmod(entry, mode)
+            with open(entry, "rb") as handle:
+                os.fsync(handle.fileno())
+    sync_folder(folder)
 
 
 def current_umask() -> int:
@@ -106,7 +128,7 @@ def current_umask() -> int:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Copy a folder tree by hard links where the file system allows: published files are never changed in place."""
+    """Copy a folder tree, whole or not at all, by hard links where possible: published files are never changed in place."""
 
     def place(src: str, dst: str) -> str:
         try:
@@ -115,4 +137,8 @@ def link_or_copy(source: Path, target: Path) -> None:
             shutil.copy2(src, dst)
         return dst
 
-    shutil.copytree(source, target, copy_function=place)
+    scratch = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.copytree(source, scratch, copy_function=place)
+    os.rename(scratch, target)
+    sync_folder(target.parent)

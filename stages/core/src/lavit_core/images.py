@@ -1,11 +1,10 @@
 """Reading pictures the same way everywhere: fixed conversions, limits on size, no dependence on what is installed."""
 
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lavit_core.config import Config
 from lavit_core.errors import InputError
@@ -37,17 +36,19 @@ def open_rgb(source: Path | bytes, *, max_pixels: int = 89_000_000) -> Image.Ima
     """
     name = str(source) if isinstance(source, Path) else "image"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
-        if picture.width * picture.height > max_pixels:
-            raise InputError(f"{name}: {picture.width}x{picture.height} pixels, more than the limit of {max_pixels}")
-        picture.load()
-        return _to_rgb(ImageOps.exif_transpose(picture))
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
+            # Only the header is read so far: a bomb is refused before it is unpacked.
+            if picture.width * picture.height > max_pixels:
+                raise InputError(
+                    f"{name}: {picture.width}x{picture.height} pixels, more than the limit of {max_pixels}"
+                )
+            return _to_rgb(ImageOps.exif_transpose(picture))
     except FileNotFoundError:
         raise InputError(f"{name}: file not found") from None
     except InputError:
         raise
+    except UnidentifiedImageError:
+        raise InputError(f"{name}: not a readable picture, expected {', '.join(FORMATS)}") from None
     # PIL raises many kinds for broken content (OSError, SyntaxError, ValueError, struct.error, bomb warnings).
     except Exception as error:  # noqa: BLE001
         raise InputError(f"{name}: not a readable picture ({' '.join(str(error).split())})") from None

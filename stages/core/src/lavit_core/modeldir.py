@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import InputError
-from lavit_core.files import atomic_folder, file_sha256, link_or_copy, read_json, write_json
+from lavit_core.files import atomic_folder, file_sha256, link_or_copy, read_json, restore_folder, write_json
 
 MADE_BY = {
     "encoder": "lavit train-encoder",
@@ -21,6 +21,7 @@ MADE_BY = {
 def find_part(model: Path, name: str) -> Path:
     """Return the folder of one part. Raises InputError that names the command which makes it."""
     folder = model / name
+    restore_folder(folder)
     if not folder.is_dir():
         held = [part for part in MADE_BY if (model / part).is_dir()]
         found = f"it holds {', '.join(held)}" if held else "no model directory"
@@ -38,7 +39,10 @@ def part_digest(folder: Path) -> str:
 
 def read_about(model: Path) -> dict[str, Any]:
     """Return lavit.json: for each part its digest, and what it was made with."""
-    return read_json(model / "lavit.json")
+    about = read_json(model / "lavit.json")
+    if not isinstance(about, dict) or not isinstance(about.get("parts"), dict):
+        raise InputError(f"{model / 'lavit.json'}: no `parts` in it, expected the file a training command writes")
+    return about
 
 
 @contextlib.contextmanager
@@ -50,12 +54,12 @@ def export_part(
     `about` is written to lavit.json beside the part's digest (for `llm` and `detokenizer`: the tokenizer's digest).
     """
     model.mkdir(parents=True, exist_ok=True)
-    parts: dict[str, Any] = {}
+    parts: dict[str, Any] = dict(read_about(model)["parts"]) if (model / "lavit.json").exists() else {}
     if carry_from is not None and (carry_from / "lavit.json").exists():
-        parts = dict(read_about(carry_from)["parts"])
-        for other in parts:
+        for other, made in read_about(carry_from)["parts"].items():
             if other != name and (carry_from / other).is_dir() and not (model / other).exists():
                 link_or_copy(carry_from / other, model / other)
+                parts[other] = made
     with atomic_folder(model / name) as scratch:
         yield scratch
     parts[name] = {"digest": part_digest(model / name), **(about or {})}

@@ -67,7 +67,10 @@ def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapp
     Raises UsageError when the directory belongs to a run with other settings or inputs (the differing keys are
     listed), InputError when another process works in it.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out}: can't be a run directory ({error.strerror}); give another --out") from None
     with open(out / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,8 +81,9 @@ def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapp
         if file.exists():
             _refuse_difference(out, yaml.safe_load(file.read_text(encoding="utf-8")), record)
         else:
-            write_text(file, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+            # config.yaml comes last: it says that the directory is a run's.
             write_json(out / "run.json", {"argv": sys.argv, "versions": versions(), "git": _git_revision()})
+            write_text(file, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
         run = Run(out)
         run.checkpoints.mkdir(exist_ok=True)
         yield run
