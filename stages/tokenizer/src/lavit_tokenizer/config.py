@@ -1,0 +1,251 @@
+"""Settings of the tokenizer stage. Defaults are the paper's (arXiv 2309.04669) unless a field says "Differs:"."""
+
+from typing import Literal
+
+from lavit_core.config import Config
+from lavit_core.images import Preprocessing
+
+SMALL_VIT = "lavit_small_vit"
+"""`model_type` of the encoder that `train-encoder` makes."""
+
+
+class SmallVitConfig(Config):
+    """Shape of the small image encoder that `train-encoder` makes; stored as encoder/config.json."""
+
+    model_type: Literal["lavit_small_vit"] = SMALL_VIT
+    """Written to config.json, so that the folder is recognised."""
+    preprocessing: Preprocessing = Preprocessing(image_px=64)
+    """Input size and normalisation the encoder was trained with."""
+    patch_px: int = 8
+    """Side of a patch in pixels: a power of two, one stride-2 convolution per factor."""
+    width: int = 128
+    """Feature width D."""
+    layers: int = 4
+    """Transformer blocks."""
+    heads: int = 4
+    """Attention heads."""
+    mlp_dim: int = 512
+    """Width of the MLP."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches (rows, columns)."""
+        side = self.preprocessing.image_px // self.patch_px
+        return side, side
+
+
+class TrainEncoderConfig(Config):
+    """Settings of `train-encoder`: a small CLIP on image-text pairs, plus a pixel term."""
+
+    vision: SmallVitConfig = SmallVitConfig()
+    """The encoder."""
+    text_width: int = 128
+    """Width of the text tower, which is trained along and not exported."""
+    text_layers: int = 2
+    """Blocks of the text tower."""
+    text_heads: int = 4
+    """Heads of the text tower."""
+    text_tokens: int = 32
+    """Longest caption in word pieces; the rest is cut."""
+    vocabulary_size: int = 4096
+    """Limit on the number of word pieces learned from the captions."""
+    embed_dim: int = 128
+    """Width of the shared image-text space."""
+    pixel_weight: float = 5.0
+    """Weight of the per-patch pixel regression (mean squared error on the [0, 1] scale); 0 leaves it out."""
+    num_steps: int = 640
+    """Training steps."""
+    batch_size: int = 64
+    """Image-text pairs a step."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    warmup_steps: int = 32
+    """Steps of linear warm-up."""
+    weight_decay: float = 0.05
+    """AdamW weight decay."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """AdamW betas (CLIP's)."""
+    max_grad_norm: float = 1.0
+    """Gradient clip."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Autocast precision of training."""
+    num_validation: int = 256
+    """Images held out of training for the retrieval figure (at most a tenth of the data)."""
+    log_every: int = 20
+    """Steps between rows of metrics.jsonl."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+
+
+class TokenizerConfig(Config):
+    """What the tokenizer is; stored as tokenizer/config.json and part of its digest."""
+
+    format: Literal[1] = 1
+    """Version of the folder's layout."""
+    preprocessing: Preprocessing = Preprocessing()
+    """How pictures become the encoder's input."""
+    grid: tuple[int, int] = (16, 16)
+    """Patches (rows, columns); P = rows * columns, in raster order."""
+    feature_dim: int = 1408
+    """Encoder width D."""
+    keep_threshold: float = 0.5
+    """`threshold` selection keeps a patch when its keep probability is at least this (0.5: keep is the likelier class)."""
+    keep_ratio: float = 1 / 3
+    """rho: share of patches to keep; the loss pulls towards it and `topk` selection keeps exactly round(rho * P)."""
+    merger_layers: int = 12
+    """Merger blocks."""
+    heads: int = 16
+    """Attention heads of merger and decoder."""
+    mlp_dim: int = 6144
+    """MLP width of merger and decoder."""
+    merger_positions: bool = False
+    """Add a learned patch position table to the merger's input. Differs when on: content-based selection leaves
+    no other trace of place when the encoder itself is weak in it."""
+    codebook_size: int = 16384
+    """K."""
+    code_dim: int = 32
+    """Width of a code."""
+    decoder_layers: int = 12
+    """Feature decoder blocks."""
+    whiten_power: float = 0.0
+    """Features are centred and divided by (PCA eigenvalue)^power before anything sees them; 0 leaves them raw.
+    Differs when not 0 (0.25: half-whitening): with a few dominant directions 1 - cos is blind to the others."""
+
+    @property
+    def num_patches(self) -> int:
+        """P."""
+        return self.grid[0] * self.grid[1]
+
+
+class ModelSettings(Config):
+    """The part of TokenizerConfig a person chooses; the rest follows from the encoder."""
+
+    keep_threshold: float = 0.5
+    """See TokenizerConfig."""
+    keep_ratio: float = 1 / 3
+    """See TokenizerConfig."""
+    merger_layers: int = 12
+    """See TokenizerConfig."""
+    heads: int = 16
+    """See TokenizerConfig."""
+    mlp_dim: int = 6144
+    """See TokenizerConfig."""
+    merger_positions: bool = False
+    """See TokenizerConfig."""
+    codebook_size: int = 16384
+    """See TokenizerConfig."""
+    code_dim: int = 32
+    """See TokenizerConfig."""
+    decoder_layers: int = 12
+    """See TokenizerConfig."""
+    whiten_power: float = 0.0
+    """See TokenizerConfig."""
+
+
+class Phase(Config):
+    """One stage of tokenizer training. The order of phases is the recipe (paper.md 1.3: no quantisation first)."""
+
+    name: str
+    """Shown in progress and metrics."""
+    num_steps: int
+    """Steps of this phase."""
+    batch_size: int = 32
+    """Images a step."""
+    selection: Literal["random", "gumbel", "fixed"]
+    """Which patches are kept: random masks of random rate, the selector's Gumbel samples (straight-through, dense
+    formulation), or the selector's own threshold (packed)."""
+    merger: Literal["on", "off", "mixed"] = "on"
+    """`off` hands kept features to the codes unmerged (a selector learns faster so); `mixed` alternates by step."""
+    quantise: bool = False
+    """Put the codebook in the path; it is initialised by k-means when the phase begins and has none yet."""
+    train: tuple[Literal["selector", "merger", "decoder"], ...]
+    """Which modules learn (the code projection belongs to the decoder's group)."""
+    lr: float = 2e-4
+    """Peak learning rate of merger and decoder."""
+    selector_lr: float = 2e-4
+    """Peak learning rate of the selector."""
+    tau: tuple[float, float] = (1.0, 1.0)
+    """Gumbel temperature at the phase's beginning and end (geometric in between)."""
+    mask_rates: tuple[float, float] = (0.12, 0.55)
+    """Range of the keep rate of `random` masks."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up."""
+    lr_floor: float = 0.0
+    """Learning rate at the phase's end as a share of its peak (cosine)."""
+
+
+class TrainTokenizerConfig(Config):
+    """Settings of `train-tokenizer`."""
+
+    model: ModelSettings = ModelSettings()
+    """Shape of selector, merger, codebook and decoder."""
+    phases: tuple[Phase, ...] = (
+        Phase(
+            name="features", num_steps=25_000, batch_size=2048, selection="gumbel",
+            train=("selector", "merger", "decoder"), warmup_steps=4000,
+        ),
+        Phase(
+            name="codes", num_steps=25_000, batch_size=2048, selection="fixed", quantise=True,
+            train=("merger", "decoder"), warmup_steps=4000,
+        ),
+    )  # fmt: skip
+    """Phases in order. 50K steps of 2048 in the paper; their split is published nowhere."""
+    keep_weight: float = 2.0
+    """lambda of the keep-ratio term (eq. 4)."""
+    keep_term: Literal["image", "batch"] = "image"
+    """Whether the keep-ratio term is squared per image (eq. 4) or for the batch mean (more content-adaptive)."""
+    nmse_weight: float = 0.0
+    """Weight of the normalised squared error beside 1 - cos. Differs when not 0: it weights patches by their energy."""
+    position_init: Literal["normal", "sincos"] = "normal"
+    """How the merger's position table and the decoder's queries start: normal(0, 0.02) or 2-D sine-cosine."""
+    commitment_weight: float = 0.0
+    """Weight of ||z - sg(c)||^2; absent from eq. 4."""
+    ema_decay: float = 0.99
+    """Decay of the codebook's moving averages (0.995 in Video-LaVIT)."""
+    restart_below: float = 0.1
+    """A code used less than this share of the mean use (moving average) restarts at a vector of the batch; 0 never."""
+    kmeans_samples: int = 65536
+    """Vectors for the codebook's k-means start."""
+    kmeans_iterations: int = 12
+    """Iterations of k-means."""
+    weight_decay: float = 0.01
+    """AdamW weight decay."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """AdamW betas."""
+    max_grad_norm: float = 1.0
+    """Gradient clip, for the selector and the other modules apart (the selector's gradient is heavy-tailed)."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Autocast precision; selector scores, losses and code distances stay fp32."""
+    statistics_images: int = 2048
+    """Images behind the feature mean and whitening."""
+    cache_bytes: int = 2 << 30
+    """Encoder features are computed once and kept (bfloat16) when all fit in this many bytes; else in every step."""
+    num_validation: int = 512
+    """Images held out of training for the final figures (at most a tenth of the data)."""
+    collapse_below: float = 0.2
+    """Warn when less than this share of the codebook was used in a window."""
+    window_steps: int = 100
+    """Steps of the window behind code usage and perplexity."""
+    log_every: int = 20
+    """Steps between rows of metrics.jsonl."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+
+
+class TokenizeConfig(Config):
+    """Settings of `tokenize-images`."""
+
+    workers: int = 2
+    """Processes that decode pictures; 0 decodes in the main one. The bytes written do not depend on it."""
+    selection: Literal["threshold", "topk", "sample"] = "threshold"
+    """threshold (deterministic), topk (a fixed number of patches), sample (as released: Gumbel, here seeded per key)."""
+    features: bool = False
+    """Store the merger's features (bfloat16) beside the codes: the continuous image input of the language model."""
+    shard_samples: int = 4096
+    """Pictures per shard."""
+    batch_size: int = 64
+    """Pictures per forward pass; batches never cross a shard."""
+    max_error_rate: float = 0.01
+    """Share of unreadable pictures above which the finished job exits with 5."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision of encoder and merger; selection and code distances are always fp32."""

@@ -1,0 +1,105 @@
+"""What `train-encoder` trains around the small ViT: text tower, contrastive loss (CLIP), pixel regression.
+
+Letters: B pairs, P patches, L text positions, D width, E shared embedding width.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor, nn
+
+from lavit_tokenizer.config import TrainEncoderConfig
+from lavit_tokenizer.encoder import VIT_EPS, Block, SmallVit
+from lavit_tokenizer.layers import init_transformer
+
+PAD, UNKNOWN = "[PAD]", "[UNK]"
+
+
+def fit_text_tokenizer(captions: Iterator[str], vocabulary_size: int) -> Tokenizer:
+    """Learn byte-pair merges from captions (lower-cased, split at spaces and punctuation)."""
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary_size, special_tokens=[PAD, UNKNOWN], show_progress=False)
+    tokenizer.train_from_iterator(captions, trainer)
+    return tokenizer
+
+
+def text_ids(tokenizer: Tokenizer, captions: Sequence[str], length: int) -> Tensor:
+    """Return int64 ids [B, L], cut at `length` and padded with 0 to the longest; an empty caption is one unknown piece."""
+    rows = [encoding.ids[:length] or [1] for encoding in tokenizer.encode_batch(list(captions))]
+    longest = max(map(len, rows))
+    return torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+
+
+class TextTower(nn.Module):
+    """Bidirectional transformer over word pieces, mean over real positions."""
+
+    def __init__(self, vocabulary_size: int, *, width: int, layers: int, heads: int, length: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocabulary_size, width)
+        self.pos_embed = nn.Parameter(0.02 * torch.randn(length, width))
+        self.blocks = nn.ModuleList([Block(width, heads, 4 * width) for _ in range(layers)])
+        self.norm = nn.LayerNorm(width, eps=VIT_EPS)
+        nn.init.normal_(self.embed.weight, std=0.02)
+        init_transformer(self)
+
+    def forward(self, ids_BL: Tensor) -> Tensor:
+        """Return [B, D]; id 0 is padding."""
+        open_BL = ids_BL != 0
+        x_BLD = self.embed(ids_BL) + self.pos_embed[: ids_BL.shape[1]]
+        for block in self.blocks:
+            x_BLD = block(x_BLD, open_BL)
+        weight = open_BL.unsqueeze(-1).to(x_BLD.dtype)
+        return (self.norm(x_BLD) * weight).sum(1) / weight.sum(1)
+
+
+class ContrastiveModel(nn.Module):
+    """The small ViT, and the heads that exist for its training only."""
+
+    def __init__(self, config: TrainEncoderConfig, vocabulary_size: int) -> None:
+        super().__init__()
+        width = config.vision.width
+        self.vision = SmallVit(config.vision)
+        self.text = TextTower(
+            vocabulary_size,
+            width=config.text_width,
+            layers=config.text_layers,
+            heads=config.text_heads,
+            length=config.text_tokens,
+        )
+        self.norm = nn.LayerNorm(width, eps=VIT_EPS)
+        self.image_proj = nn.Linear(width, config.embed_dim)
+        self.text_proj = nn.Linear(config.text_width, config.embed_dim)
+        self.pixel_head = nn.Linear(width, 3 * config.vision.patch_px**2)
+        # CLIP's start: temperature 0.07.
+        self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+
+    def forward(self, pixels_B3HW: Tensor, ids_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return unit embeddings of images [B, E] and texts [B, E], and pixels of every patch [B, P, 3 * patch^2]."""
+        features = self.norm(self.vision(pixels_B3HW))
+        image = F.normalize(self.image_proj(features.mean(1)).float(), dim=-1)
+        text = F.normalize(self.text_proj(self.text(ids_BL)).float(), dim=-1)
+        return image, text, self.pixel_head(features).float()
+
+
+def clip_loss(image_BE: Tensor, text_BE: Tensor, log_scale: Tensor) -> Tensor:
+    """Symmetric cross-entropy over the batch's similarities; the scale is held at 100 at most, as in CLIP."""
+    logits = log_scale.clamp(max=4.6052).exp() * image_BE @ text_BE.T
+    own = torch.arange(logits.shape[0], device=logits.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def patch_pixels(pixels_u8: Tensor, patch_px: int) -> Tensor:
+    """Return the pixels of every patch on the [0, 1] scale, [B, P, 3 * patch^2], from uint8 [B, px, px, 3]."""
+    scaled = (pixels_u8.float() / 255).permute(0, 3, 1, 2)
+    return F.unfold(scaled, patch_px, stride=patch_px).transpose(1, 2)
+
+
+@torch.no_grad()
+def retrieval_top1(image_NE: Tensor, text_NE: Tensor, captions: Sequence[str]) -> float:
+    """Return the share of images whose most similar caption is one of their own text (equal captions count as one)."""
+    best = (image_NE @ text_NE.T).argmax(dim=1).tolist()
+    return sum(captions[found] == captions[own] for own, found in enumerate(best)) / max(1, len(best))

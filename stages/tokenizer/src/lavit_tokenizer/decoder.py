@@ -1,0 +1,56 @@
+"""Feature decoder: codes back to one feature per patch, from learned queries (paper section 3.1).
+
+Letters: T code rows of all images, C code width, B images, P patches, D width.
+"""
+
+import torch
+from lavit_trainkit.packed import cumulative
+from torch import Tensor, nn
+
+from lavit_tokenizer.layers import NORM_EPS, CrossAttention, Mlp, SelfAttention, init_transformer
+
+
+class DecoderBlock(nn.Module):
+    """Self-attention among the queries, cross-attention to the codes, MLP."""
+
+    def __init__(self, width: int, heads: int, mlp_dim: int) -> None:
+        super().__init__()
+        self.norm0 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.self_attn = SelfAttention(width, heads)
+        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.cross_attn = CrossAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = Mlp(width, mlp_dim)
+
+    def forward(self, x_ND: Tensor, codes_TD: Tensor, cu_queries: Tensor, cu_codes: Tensor) -> Tensor:
+        """Return [B * P, D]."""
+        x_ND = x_ND + self.self_attn(self.norm0(x_ND), cu_queries, causal=False)
+        x_ND = x_ND + self.cross_attn(self.norm1(x_ND), codes_TD, cu_q=cu_queries, cu_k=cu_codes)
+        return x_ND + self.mlp(self.norm2(x_ND))
+
+
+class FeatureDecoder(nn.Module):
+    """P learned queries read the codes; a code is known by its rank in the sequence, not by its patch."""
+
+    def __init__(self, width: int, *, layers: int, heads: int, mlp_dim: int, num_patches: int, code_dim: int) -> None:
+        super().__init__()
+        self.num_patches = num_patches
+        self.in_proj = nn.Linear(code_dim, width)
+        self.pos_embed = nn.Parameter(0.02 * torch.randn(num_patches, width))
+        self.query_embed = nn.Parameter(0.02 * torch.randn(num_patches, width))
+        self.blocks = nn.ModuleList([DecoderBlock(width, heads, mlp_dim) for _ in range(layers)])
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.decode_task_layer = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, width))
+        init_transformer(self)
+
+    def forward(self, z_TC: Tensor, counts_B: Tensor) -> Tensor:
+        """Return features [B, P, D] from code vectors and the number of them in each image (at most P)."""
+        cu_codes = cumulative(counts_B)
+        rank = torch.arange(z_TC.shape[0], device=z_TC.device) - cu_codes[:-1].repeat_interleave(counts_B)
+        codes_TD = self.in_proj(z_TC) + self.pos_embed[rank]
+        num_images = counts_B.shape[0]
+        cu_queries = torch.arange(num_images + 1, device=z_TC.device) * self.num_patches
+        x_ND = self.query_embed.repeat(num_images, 1)
+        for block in self.blocks:
+            x_ND = block(x_ND, codes_TD, cu_queries, cu_codes)
+        return self.decode_task_layer(self.norm(x_ND)).view(num_images, self.num_patches, -1)

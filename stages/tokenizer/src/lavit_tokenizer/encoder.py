@@ -1,0 +1,234 @@
+"""Frozen image encoder: the small ViT of `train-encoder`, or any local transformers vision folder. Never remote code.
+
+The feature is the last block's output BEFORE the final norm, class and register tokens dropped (paper.md 1.1).
+Letters: B images, P patches, D width.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lavit_core.errors import InputError
+from lavit_core.files import read_json, write_json
+from lavit_core.images import CLIP_MEAN, CLIP_STD, Preprocessing
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lavit_tokenizer.config import SMALL_VIT, SmallVitConfig
+from lavit_tokenizer.layers import Mlp, init_transformer, sincos_table
+
+VIT_EPS = 1e-6
+
+VISION_CLASSES = {
+    "blip-2": "Blip2VisionModel",
+    "blip_2_vision_model": "Blip2VisionModel",
+    "clip": "CLIPVisionModel",
+    "clip_vision_model": "CLIPVisionModel",
+    "siglip": "SiglipVisionModel",
+    "siglip_vision_model": "SiglipVisionModel",
+    "dinov2": "Dinov2Model",
+}
+"""model_type in config.json -> class of transformers."""
+
+DEFAULT_NORMALISATION = {
+    "SiglipVisionModel": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "Dinov2Model": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Published input normalisation of each family, for folders without preprocessor_config.json; CLIP's otherwise."""
+
+
+class Attention(nn.Module):
+    """Full self-attention over equal-length rows; plain matrix products on a CPU, where they train twice as fast."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x_BPD: Tensor, open_BP: Tensor | None = None) -> Tensor:
+        """Return [B, P, D]; rows where `open_BP` is False are never looked at."""
+        batch, length, width = x_BPD.shape
+        q, k, v = self.qkv(x_BPD).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        mask = None if open_BP is None else open_BP[:, None, None, :]
+        if x_BPD.is_cuda:
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        else:
+            scores = (q * (width // self.heads) ** -0.5) @ k.transpose(-1, -2)
+            mixed = (scores if mask is None else scores.masked_fill(~mask, -1e4)).softmax(-1).to(v.dtype) @ v
+        return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, width: int, heads: int, mlp_dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=VIT_EPS)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=VIT_EPS)
+        self.mlp = Mlp(width, mlp_dim)
+
+    def forward(self, x_BPD: Tensor, open_BP: Tensor | None = None) -> Tensor:
+        """Return [B, P, D]."""
+        x_BPD = x_BPD + self.attn(self.norm1(x_BPD), open_BP)
+        return x_BPD + self.mlp(self.norm2(x_BPD))
+
+
+class SmallVit(nn.Module):
+    """Convolutional stem (kernels 4, 3, 3, ...; stride 2 each), position table, blocks; no class token, no final norm."""
+
+    def __init__(self, config: SmallVitConfig) -> None:
+        super().__init__()
+        self.config = config
+        num_convs = config.patch_px.bit_length() - 1
+        widths = [3, *(config.width >> (num_convs - 1 - i) for i in range(num_convs))]
+        stem: list[nn.Module] = []
+        for i in range(num_convs):
+            if i:
+                stem.append(nn.GELU())
+            stem.append(nn.Conv2d(widths[i], widths[i + 1], 4 if i == 0 else 3, stride=2, padding=1))
+        # Pictures arrive as rows of pixels: convolutions over that layout need no transposition.
+        self.stem = nn.Sequential(*stem).to(memory_format=torch.channels_last)
+        self.pos_embed = nn.Parameter(sincos_table(config.grid, config.width))
+        self.blocks = nn.ModuleList(
+            [Block(config.width, config.heads, config.mlp_dim) for _ in range(config.layers)]
+        )
+        init_transformer(self)
+
+    def forward(self, pixels_B3HW: Tensor) -> Tensor:
+        """Return features [B, P, D] of normalised pixels."""
+        x_BPD = self.stem(pixels_B3HW).flatten(2).transpose(1, 2) + self.pos_embed
+        for block in self.blocks:
+            x_BPD = block(x_BPD)
+        return x_BPD
+
+
+class Encoder(nn.Module):
+    """A vision network with what one must know to use it: preprocessing, patch grid, feature width."""
+
+    def __init__(
+        self, network: nn.Module, *, preprocessing: Preprocessing, grid: tuple[int, int], feature_dim: int, num_prefix: int
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.preprocessing, self.grid, self.feature_dim = preprocessing, grid, feature_dim
+        self.num_prefix = num_prefix
+
+    def forward(self, pixels_B3HW: Tensor) -> Tensor:
+        """Return features [B, P, D] of normalised pixels, in raster order."""
+        if isinstance(self.network, SmallVit):
+            return self.network(pixels_B3HW)
+        dtype = next(self.network.parameters()).dtype
+        hidden = self.network(pixel_values=pixels_B3HW.to(dtype), output_hidden_states=True).hidden_states[-1]
+        return hidden[:, self.num_prefix :].float()
+
+
+def load_encoder(folder: Path) -> Encoder:
+    """Load a frozen encoder from a folder. Raises InputError when it is missing, of unknown kind, or incomplete."""
+    kind = _model_type(folder)
+    if kind == SMALL_VIT:
+        encoder = _load_small(folder)
+    elif kind in VISION_CLASSES:
+        encoder = _load_transformers(folder, VISION_CLASSES[kind])
+    else:
+        known = ", ".join(sorted({SMALL_VIT, *VISION_CLASSES}))
+        raise InputError(f"{folder / 'config.json'}: model_type is {kind!r}, expected one of {known}")
+    return encoder.eval().requires_grad_(False)
+
+
+def save_encoder(encoder: Encoder, folder: Path) -> None:
+    """Write the network as config.json and safetensors, with the preprocessing beside it for transformers' networks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    network = encoder.network
+    if isinstance(network, SmallVit):
+        write_json(folder / "config.json", network.config.model_dump(mode="json"))
+        save_file({name: value.contiguous().cpu() for name, value in network.state_dict().items()}, folder / "model.safetensors")
+        return
+    network.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
+    about = encoder.preprocessing
+    size = {"height": about.image_px, "width": about.image_px}
+    write_json(folder / "preprocessor_config.json", {"size": size, "image_mean": about.mean, "image_std": about.std})
+
+
+def _model_type(folder: Path) -> str:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no encoder folder here; `lavit train-encoder` makes one")
+    about = read_json(folder / "config.json")
+    kind = about.get("model_type") if isinstance(about, dict) else None
+    return str(kind)
+
+
+def _load_small(folder: Path) -> Encoder:
+    try:
+        config = SmallVitConfig.model_validate(read_json(folder / "config.json"))
+    except ValueError as error:
+        raise InputError(f"{folder / 'config.json'}: not a {SMALL_VIT} ({' '.join(str(error).split())})") from None
+    network = SmallVit(config)
+    load_weights(network.state_dict(), folder / "model.safetensors")
+    return Encoder(
+        network, preprocessing=config.preprocessing, grid=config.grid, feature_dim=config.width, num_prefix=0
+    )
+
+
+def _load_transformers(folder: Path, class_name: str) -> Encoder:
+    import transformers
+
+    loader = getattr(transformers, class_name)
+    try:
+        network, report = loader.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, json.JSONDecodeError, SafetensorError) as error:
+        raise InputError(f"{folder}: not a loadable {class_name} ({' '.join(str(error).split())[:300]})") from None
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise InputError(
+            f"{folder}: {len(missing)} weights of {class_name} are missing (first: {missing[0]}), expected all; "
+            "export the vision model alone with save_pretrained"
+        )
+    config = network.config
+    side = config.image_size // config.patch_size
+    return Encoder(
+        network,
+        preprocessing=_preprocessing(folder, class_name, config.image_size),
+        grid=(side, side),
+        feature_dim=config.hidden_size,
+        num_prefix=0 if class_name == "SiglipVisionModel" else 1,
+    )
+
+
+def _preprocessing(folder: Path, class_name: str, image_px: int) -> Preprocessing:
+    file = folder / "preprocessor_config.json"
+    about: dict[str, Any] = read_json(file) if file.exists() else {}
+    mean, std = DEFAULT_NORMALISATION.get(class_name, (CLIP_MEAN, CLIP_STD))
+    return Preprocessing(image_px=image_px, mean=about.get("image_mean", mean), std=about.get("image_std", std))
+
+
+def load_weights(state: Mapping[str, Tensor], file: Path) -> None:
+    """Fill a state dict in place from safetensors: all of its tensors and nothing else.
+
+    Raises InputError naming the file and the first tensor that differs.
+    """
+    try:
+        tensors = load_file(file)
+    except FileNotFoundError:
+        raise InputError(f"{file}: file not found; the folder is incomplete, copy it again") from None
+    except SafetensorError as error:
+        raise InputError(f"{file}: not a safetensors file ({error}); copy it again") from None
+    expected = {name: tuple(value.shape) for name, value in state.items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if differing:
+        name = differing[0]
+        raise InputError(
+            f"{file}: {name} has shape {found.get(name)}, expected {expected.get(name)} "
+            f"({len(differing)} weights differ); config.json and weights are not of one model"
+        )
+    with torch.no_grad():
+        for name, value in state.items():
+            value.copy_(tensors[name])

@@ -1,0 +1,50 @@
+"""Small measurements of the stage's runs: speed, memory, held-out split."""
+
+import resource
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from lavit_core.seeds import derive_seed
+
+
+class Meter:
+    """Wall and processor time since it was made."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def speed(self, steps: int, batch_size: int) -> dict[str, float]:
+        """Return `seconds` since the start of this process's share and `per_second` images of it."""
+        seconds = time.monotonic() - self._wall
+        return {"seconds": round(seconds, 3), "per_second": round(steps * batch_size / max(seconds, 1e-9), 2)}
+
+    def summary(self, images: int) -> dict[str, Any]:
+        """Return seconds, images a second, processor seconds and peak memory for the run's summary."""
+        seconds = time.monotonic() - self._wall
+        return {
+            "seconds": round(seconds, 2),
+            "per_second": round(images / max(seconds, 1e-9), 2),
+            "cpu_seconds": round(time.process_time() - self._cpu, 2),
+            "peak_memory_bytes": peak_memory_bytes(),
+        }
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory used so far: of the GPU where there is one in use, else of the process."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def split_validation(num_items: int, num_validation: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (training, validation) indices; validation is at most a tenth of the items, and neither is empty for 1 item.
+
+    With fewer than ten items, validation repeats training items rather than being empty.
+    """
+    order = np.random.default_rng(derive_seed(seed, "validation")).permutation(num_items)
+    held = min(num_validation, num_items // 10)
+    if held == 0:
+        return np.sort(order), np.sort(order[: max(1, min(num_items, num_validation))])
+    return np.sort(order[held:]), np.sort(order[:held])

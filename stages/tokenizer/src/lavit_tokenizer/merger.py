@@ -1,0 +1,61 @@
+"""Token merger: kept patches absorb what the dropped ones know (paper section 3.1, released `causal_encoder`).
+
+Letters: T kept rows of all images in raster order, S dropped rows, D width; cu: segment bounds [B + 1].
+"""
+
+import torch
+from lavit_trainkit.packed import cumulative
+from torch import Tensor, nn
+
+from lavit_tokenizer.layers import NORM_EPS, CrossAttention, Mlp, SelfAttention, init_transformer
+
+
+class MergerBlock(nn.Module):
+    """Causal self-attention among kept rows, cross-attention to the dropped ones, MLP."""
+
+    def __init__(self, width: int, heads: int, mlp_dim: int) -> None:
+        super().__init__()
+        self.norm0 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.token_causal_attn = SelfAttention(width, heads)
+        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.token_cross_attn = CrossAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = Mlp(width, mlp_dim)
+
+    def forward(self, x_TD: Tensor, dropped_SD: Tensor, cu_kept: Tensor, cu_dropped: Tensor) -> Tensor:
+        """Return [T, D]."""
+        x_TD = x_TD + self.token_causal_attn(self.norm0(x_TD), cu_kept, causal=True)
+        x_TD = x_TD + self.token_cross_attn(self.norm1(x_TD), dropped_SD, cu_q=cu_kept, cu_k=cu_dropped)
+        return x_TD + self.mlp(self.norm2(x_TD))
+
+
+class Merger(nn.Module):
+    """Blocks over kept rows; keys and values are one LayerNorm of the raw dropped features, the same in every block.
+
+    Differs: only kept rows are computed (the released code computes all P and throws the dropped ones away).
+    """
+
+    def __init__(
+        self, width: int, *, layers: int, heads: int, mlp_dim: int, num_patches: int, positions: bool = False
+    ) -> None:
+        super().__init__()
+        self.ln_vision = nn.LayerNorm(width, eps=NORM_EPS)
+        self.blocks = nn.ModuleList([MergerBlock(width, heads, mlp_dim) for _ in range(layers)])
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        # Differs when on (TokenizerConfig.merger_positions): the paper's merger has no positions of its own.
+        self.pos_embed = nn.Parameter(0.02 * torch.randn(num_patches, width)) if positions else None
+        init_transformer(self)
+
+    def place(self, x_BPD: Tensor) -> Tensor:
+        """Return the features with their place added, where the merger has a position table."""
+        return x_BPD if self.pos_embed is None else x_BPD + self.pos_embed
+
+    def forward(self, x_BPD: Tensor, keep_BP: Tensor) -> Tensor:
+        """Return merged features [T, D] of the kept patches from all features and a bool mask."""
+        x_BPD = self.place(x_BPD)
+        kept = keep_BP.sum(dim=1)
+        cu_kept, cu_dropped = cumulative(kept), cumulative(keep_BP.shape[1] - kept)
+        x_TD, dropped_SD = x_BPD[keep_BP], self.ln_vision(x_BPD[~keep_BP])
+        for block in self.blocks:
+            x_TD = block(x_TD, dropped_SD, cu_kept, cu_dropped)
+        return self.norm(x_TD)

@@ -1,0 +1,88 @@
+"""Token selector: which patches become tokens (paper section 3.1; local and global halves as in DynamicViT).
+
+Letters: B images, P patches, D width.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from lavit_core.seeds import derive_seed
+from lavit_trainkit.device import generator
+from torch import Tensor, nn
+
+from lavit_tokenizer.layers import NORM_EPS, init_transformer
+
+
+class Selector(nn.Module):
+    """MLP from patch features to log-probabilities of (keep, drop)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.in_conv = nn.Sequential(nn.LayerNorm(width, eps=NORM_EPS), nn.Linear(width, width), nn.GELU())
+        self.out_conv = nn.Sequential(
+            nn.Linear(width, width // 2),
+            nn.GELU(),
+            nn.Linear(width // 2, width // 4),
+            nn.GELU(),
+            nn.Linear(width // 4, 2),
+            nn.LogSoftmax(dim=-1),
+        )
+        init_transformer(self)
+
+    def start_at(self, keep_ratio: float) -> None:
+        """Set the last bias so that an untrained selector keeps each patch with probability `keep_ratio`."""
+        last = self.out_conv[4]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.bias.copy_(torch.tensor([keep_ratio, 1 - keep_ratio]).log())
+
+    def forward(self, x_BPD: Tensor) -> Tensor:
+        """Return log-probabilities [B, P, 2], class 0 = keep, in fp32 (decisions hang on them)."""
+        with torch.autocast(x_BPD.device.type, enabled=False):
+            x = self.in_conv(x_BPD.float())
+            half = x.shape[-1] // 2
+            whole_image = x[..., half:].mean(dim=1, keepdim=True).expand(-1, x.shape[1], -1)
+            return self.out_conv(torch.cat([x[..., :half], whole_image], dim=-1))
+
+
+def at_least_one(keep_BP: Tensor, score_BP: Tensor) -> Tensor:
+    """Return the mask with the best-scored patch kept where none was: an image is never zero tokens."""
+    best = score_BP.argmax(dim=1, keepdim=True)
+    return keep_BP | (torch.zeros_like(keep_BP).scatter(1, best, True) & ~keep_BP.any(dim=1, keepdim=True))
+
+
+def select_threshold(log_keep_BP2: Tensor, threshold: float) -> Tensor:
+    """Keep patches whose keep probability is at least `threshold`; returns bool [B, P]."""
+    log_keep = log_keep_BP2[..., 0]
+    return at_least_one(log_keep.exp() >= threshold, log_keep)
+
+
+def select_topk(log_keep_BP2: Tensor, count: int) -> Tensor:
+    """Keep the `count` patches with the highest keep probability; returns bool [B, P]."""
+    log_keep = log_keep_BP2[..., 0]
+    chosen = log_keep.topk(max(1, min(count, log_keep.shape[1])), dim=1).indices
+    return torch.zeros_like(log_keep, dtype=torch.bool).scatter(1, chosen, True)
+
+
+def select_sample(log_keep_BP2: Tensor, *, seed: int, keys: Sequence[str]) -> Tensor:
+    """Draw each patch from its keep probability (Gumbel), seeded by picture key; returns bool [B, P].
+
+    The noise depends on seed and key alone, never on the batch a picture lies in.
+    """
+    shape = log_keep_BP2.shape[1:]
+    noise = torch.stack([gumbel(shape, generator(derive_seed(seed, "gumbel", key))) for key in keys])
+    noisy = log_keep_BP2 + noise.to(log_keep_BP2.device)
+    return at_least_one(noisy[..., 0] > noisy[..., 1], log_keep_BP2[..., 0])
+
+
+def gumbel(shape: Sequence[int], stream: torch.Generator) -> Tensor:
+    """Return standard Gumbel noise of a shape from a stream."""
+    uniform = torch.rand(*shape, generator=stream).clamp_(1e-9, 1 - 1e-7)
+    return -torch.log(-torch.log(uniform))
+
+
+def gumbel_mask(log_keep_BP2: Tensor, noise_BP2: Tensor, tau: float) -> Tensor:
+    """Return the straight-through keep mask [B, P]: hard 0 or 1 forward, softmax((log p + g) / tau) backward (eq. 1)."""
+    soft = ((log_keep_BP2 + noise_BP2) / tau).softmax(dim=-1)[..., 0]
+    hard = at_least_one(soft > 0.5, soft).to(soft.dtype)
+    return hard + soft - soft.detach()

@@ -1,0 +1,178 @@
+"""The visual tokenizer: pixels -> features -> kept patches -> merged features -> codes -> decoded features.
+
+Letters: B images, P patches, D feature width, T kept patches of all images, C code width.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from lavit_core.errors import InputError, UsageError
+from lavit_core.files import read_json, write_json
+from lavit_core.modeldir import find_part, part_digest
+from lavit_trainkit.device import pick_device
+from lavit_trainkit.pixels import normalise
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lavit_tokenizer.config import TokenizerConfig
+from lavit_tokenizer.decoder import FeatureDecoder
+from lavit_tokenizer.encoder import Encoder, load_encoder, load_weights, save_encoder
+from lavit_tokenizer.merger import Merger
+from lavit_tokenizer.quantizer import Quantizer, nearest
+from lavit_tokenizer.selector import Selector, select_sample, select_threshold, select_topk
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """Pictures as tokens: codes int64 [T], counts int64 [B], keep_mask bool [B, P], merged float32 [T, D]."""
+
+    codes: Tensor
+    counts: Tensor
+    keep_mask: Tensor
+    merged: Tensor
+
+
+class VisualTokenizer(nn.Module):
+    """Frozen encoder, selector, merger, codebook and feature decoder. `digest` names the stored weights, "" if never stored."""
+
+    def __init__(self, config: TokenizerConfig, encoder: Encoder, *, digest: str = "") -> None:
+        super().__init__()
+        self.config, self.digest, self.precision = config, digest, "fp32"
+        width = config.feature_dim
+        shape = {"heads": config.heads, "mlp_dim": config.mlp_dim, "num_patches": config.num_patches}
+        self.encoder = encoder
+        self.selector = Selector(width)
+        self.merger = Merger(width, layers=config.merger_layers, positions=config.merger_positions, **shape)
+        self.encode_task_layer = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, config.code_dim))
+        self.quantizer = Quantizer(config.codebook_size, config.code_dim)
+        self.decoder = FeatureDecoder(width, layers=config.decoder_layers, code_dim=config.code_dim, **shape)
+        self.register_buffer("feature_mean", torch.zeros(width))
+        self.register_buffer("feature_whitening", torch.eye(width) if config.whiten_power else torch.ones(1))
+        self.feature_mean: Tensor
+        self.feature_whitening: Tensor
+
+    def autocast(self) -> torch.autocast:
+        """Return the autocast context of the chosen inference precision."""
+        return torch.autocast(self.feature_mean.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def features(self, pixels_u8: Tensor) -> Tensor:
+        """Return float32 features [B, P, D] of uint8 pictures [B, px, px, 3], whitened where the config says so."""
+        pixels = normalise(pixels_u8.to(self.feature_mean.device), self.config.preprocessing)
+        with torch.no_grad():
+            with self.autocast():
+                raw = self.encoder(pixels)
+            return self.whiten(raw.float())
+
+    def whiten(self, raw_BPD: Tensor) -> Tensor:
+        """Centre features and divide them by (PCA eigenvalue)^power; raw features pass through when the power is 0."""
+        if not self.config.whiten_power:
+            return raw_BPD
+        return (raw_BPD - self.feature_mean) @ self.feature_whitening
+
+    @torch.no_grad()
+    def fit_whitening(self, raw_ND: Tensor) -> None:
+        """Set mean and whitening matrix from raw features; the whitened ones have a mean square of 1."""
+        mean = raw_ND.double().mean(dim=0)
+        centred = raw_ND.double() - mean
+        values, vectors = torch.linalg.eigh(centred.T @ centred / raw_ND.shape[0])
+        # Directions of no variance would be blown up to noise: their eigenvalue is held at a millionth of the largest.
+        scale = values.clamp_min(float(values.max()) * 1e-6) ** -self.config.whiten_power
+        matrix = vectors * scale @ vectors.T
+        matrix = matrix / (centred @ matrix).square().mean().sqrt()
+        self.feature_mean.copy_(mean)
+        self.feature_whitening.copy_(matrix)
+
+    def keep(self, x_BPD: Tensor, *, selection: str = "threshold", seed: int = 0, keys: Sequence[str] | None = None) -> Tensor:
+        """Return the keep mask bool [B, P] of features; at least one patch an image.
+
+        Raises UsageError for an unknown selection, or `sample` without picture keys.
+        """
+        log_keep = self.selector(x_BPD)
+        if selection == "threshold":
+            return select_threshold(log_keep, self.config.keep_threshold)
+        if selection == "topk":
+            return select_topk(log_keep, round(self.config.keep_ratio * self.config.num_patches))
+        if selection == "sample" and keys is not None:
+            return select_sample(log_keep, seed=seed, keys=keys)
+        if selection == "sample":
+            raise UsageError("selection sample: expected the pictures' keys, found none")
+        raise UsageError(f"selection {selection}: expected threshold, topk or sample")
+
+    def select(self, pixels_u8: Tensor, *, selection: str = "threshold", seed: int = 0, keys: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
+        """Return features [B, P, D] and keep mask [B, P] without gradients: the input of a merger that goes on learning."""
+        with torch.no_grad():
+            x_BPD = self.features(pixels_u8)
+            return x_BPD, self.keep(x_BPD, selection=selection, seed=seed, keys=keys)
+
+    def project(self, merged: Tensor) -> Tensor:
+        """Return unit code vectors [..., C], before quantisation, of merged features [..., D] in fp32."""
+        return F.normalize(self.encode_task_layer(merged).float(), dim=-1)
+
+    @torch.no_grad()
+    def encode(
+        self, pixels_u8: Tensor, *, selection: str = "threshold", seed: int = 0, keys: Sequence[str] | None = None
+    ) -> Encoded:
+        """Turn uint8 pictures [B, px, px, 3] into a variable number of codes each."""
+        x_BPD, keep_BP = self.select(pixels_u8, selection=selection, seed=seed, keys=keys)
+        with self.autocast():
+            merged = self.merger(x_BPD, keep_BP).float()
+        codes = nearest(self.project(merged), self.quantizer.codebook)
+        return Encoded(codes=codes, counts=keep_BP.sum(dim=1), keep_mask=keep_BP, merged=merged)
+
+    @torch.no_grad()
+    def decode_codes(self, codes: Tensor, counts: Tensor) -> Tensor:
+        """Return decoded features float32 [B, P, D] of codes [T] and their counts [B], on the scale the loss sees.
+
+        Raises InputError for codes outside [0, K), or more of them in an image than there are patches.
+        """
+        codebook = self.quantizer.codebook
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < codebook.shape[0]:
+            found = f"[{int(codes.min())}, {int(codes.max())}]"
+            raise InputError(f"codes lie in {found}, expected [0, {codebook.shape[0]}): they are of another tokenizer")
+        if int(counts.max()) > self.config.num_patches:
+            raise InputError(f"an image has {int(counts.max())} codes, expected at most {self.config.num_patches}")
+        with self.autocast():
+            return self.decoder(codebook[codes.to(codebook.device)], counts.to(codebook.device)).float()
+
+
+def load_tokenizer(model: Path, *, device: str = "auto", precision: str = "fp32") -> VisualTokenizer:
+    """Load `model/tokenizer`, frozen, in eval mode; `bf16` runs encoder, merger and decoder under autocast, never selector and codebook.
+
+    Raises InputError when the part is missing or damaged.
+    """
+    folder = find_part(model, "tokenizer")
+    tokenizer = read_tokenizer(folder).to(pick_device(device)).eval().requires_grad_(False)
+    tokenizer.digest, tokenizer.precision = part_digest(folder), precision
+    return tokenizer
+
+
+def read_tokenizer(folder: Path) -> VisualTokenizer:
+    """Load a tokenizer folder (config.json, model.safetensors, encoder/). Raises InputError."""
+    file = folder / "config.json"
+    try:
+        config = TokenizerConfig.model_validate(read_json(file))
+    except ValueError as error:
+        raise InputError(f"{file}: not a tokenizer's configuration ({' '.join(str(error).split())})") from None
+    encoder = load_encoder(folder / "encoder")
+    found = (encoder.feature_dim, encoder.grid)
+    if found != (config.feature_dim, config.grid):
+        raise InputError(f"{folder / 'encoder'}: width and grid are {found}, expected {(config.feature_dim, config.grid)}")
+    tokenizer = VisualTokenizer(config, encoder)
+    load_weights(trained_state(tokenizer), folder / "model.safetensors")
+    return tokenizer
+
+
+def write_tokenizer(tokenizer: VisualTokenizer, folder: Path) -> None:
+    """Write config.json, model.safetensors and the encoder's folder, so that one digest covers all three."""
+    write_json(folder / "config.json", tokenizer.config.model_dump(mode="json"))
+    tensors = {name: value.contiguous().cpu() for name, value in trained_state(tokenizer).items()}
+    save_file(tensors, folder / "model.safetensors")
+    save_encoder(tokenizer.encoder, folder / "encoder")
+
+
+def trained_state(tokenizer: VisualTokenizer) -> dict[str, Tensor]:
+    """Return the tensors of all but the frozen encoder: what checkpoints and model.safetensors hold."""
+    return {name: value for name, value in tokenizer.state_dict().items() if not name.startswith("encoder.")}

@@ -1,0 +1,150 @@
+"""`lavit train-encoder`: a small CLIP on image-text pairs, for people without a pretrained image encoder."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lavit_core.data import Record, open_data
+from lavit_core.errors import InputError
+from lavit_core.files import atomic_folder
+from lavit_core.interrupt import stop_signals
+from lavit_core.modeldir import export_part
+from lavit_core.progress import Progress
+from lavit_core.rundir import Run, open_run
+from lavit_core.seeds import derive_seed, shuffled_batch
+from lavit_trainkit.checkpoint import load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
+from lavit_trainkit.device import make_accelerator, seed_init
+from lavit_trainkit.guard import require_finite, stopped
+from lavit_trainkit.pixels import Pixels, normalise
+from lavit_trainkit.schedule import adamw, clip_gradients, set_rate, warmup_cosine
+from tokenizers import Tokenizer
+
+from lavit_tokenizer.config import TrainEncoderConfig
+from lavit_tokenizer.contrastive import (
+    ContrastiveModel,
+    clip_loss,
+    fit_text_tokenizer,
+    patch_pixels,
+    retrieval_top1,
+    text_ids,
+)
+from lavit_tokenizer.encoder import Encoder, save_encoder
+from lavit_tokenizer.measure import Meter, split_validation
+
+
+def train_encoder(
+    data: Path, out: Path, config: TrainEncoderConfig, *, seed: int = 0, device: str = "auto", quiet: bool = False
+) -> dict[str, Any]:
+    """Train on the captioned pictures of `data`, export `out/model/encoder`, return the run's summary.
+
+    Raises InputError when no picture has a caption or one can't be read, Interrupted when stopped by a signal.
+    """
+    opened = open_data(data)
+    records = [record for record in opened.records if any(text.strip() for text in record.captions)]
+    if not records:
+        raise InputError(f"{data}: none of {len(opened.records)} pictures has a caption, expected image-text pairs")
+    settings = {**config.model_dump(mode="json"), "seed": seed}
+    with (
+        open_run(out, command="train-encoder", config=settings, inputs={"data": opened.digest}) as run,
+        stop_signals() as stop,
+    ):
+        if run.done:
+            return run.done
+        words = _text_tokenizer(run, records, config)
+        train, held = split_validation(len(records), config.num_validation, seed)
+        pixels = Pixels([record.path for record in records], config.vision.preprocessing.image_px)
+        seed_init(seed, "encoder")
+        model = ContrastiveModel(config, words.get_vocab_size())
+        accelerator = make_accelerator(device=device, precision=config.precision)
+        model.to(accelerator.device)
+        optimizer = adamw({"model": (model, config.lr)}, betas=config.betas, weight_decay=config.weight_decay)
+        start = 0
+        if checkpoint := load_newest(run.checkpoints):
+            start = checkpoint.step
+            model.load_state_dict(checkpoint.tensors["model"])
+            restore_optimizer(optimizer, checkpoint.tensors["optimizer"])
+        run.rewind(start)
+        meter = Meter()
+        with Progress("train-encoder", config.num_steps, start=start, quiet=quiet) as progress:
+            for step in range(start, config.num_steps):
+                batch = train[shuffled_batch(len(train), config.batch_size, step, derive_seed(seed, "pairs"))]
+                pixels_u8 = pixels.batch(batch).to(accelerator.device)
+                captions = _captions(records, batch, derive_seed(seed, "captions", step))
+                ids = text_ids(words, captions, config.text_tokens).to(accelerator.device)
+                set_rate(optimizer, warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps))
+                with accelerator.autocast():
+                    image, text, patches = model(normalise(pixels_u8, config.vision.preprocessing), ids)
+                contrast = clip_loss(image, text, model.log_scale)
+                pixel_mse = F.mse_loss(patches, patch_pixels(pixels_u8, config.vision.patch_px))
+                loss = contrast + config.pixel_weight * pixel_mse
+                require_finite(loss.item(), name="loss", step=step, run=out)
+                optimizer.zero_grad()
+                accelerator.backward(loss)
+                clip_gradients(model.parameters(), config.max_grad_norm)
+                optimizer.step()
+                done = step + 1
+                figures = {"clip_loss": contrast.item(), "pixel_mse": pixel_mse.item()}
+                progress.advance(1, **figures)
+                if done % config.log_every == 0 or done == config.num_steps:
+                    speed = meter.speed(done - start, config.batch_size)
+                    run.log({"step": done, "phase": "train", "loss": loss.item(), **figures, **speed})
+                if done % config.checkpoint_every == 0 or stop():
+                    tensors = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer)}
+                    save_checkpoint(run.checkpoints, done, tensors)
+                    if stop():
+                        raise stopped(run.path, done, config.num_steps)
+        figures = _evaluate(model, pixels, records, held, words, config, accelerator.device, seed)
+        preprocessing, grid = config.vision.preprocessing, config.vision.grid
+        encoder = Encoder(
+            model.vision, preprocessing=preprocessing, grid=grid, feature_dim=config.vision.width, num_prefix=0
+        )
+        with export_part(run.path / "model", "encoder", about={"command": "train-encoder", **figures}) as folder:
+            save_encoder(encoder, folder)
+        summary = {"steps": config.num_steps, **meter.summary((config.num_steps - start) * config.batch_size), **figures}
+        run.finish(summary)
+        return summary
+
+
+def _text_tokenizer(run: Run, records: list[Record], config: TrainEncoderConfig) -> Tokenizer:
+    """Learn the word pieces once; a resumed run reads the ones it began with."""
+    folder = run.path / "text"
+    if not folder.is_dir():
+        texts = (text for record in records for text in record.captions)
+        with atomic_folder(folder) as scratch:
+            fit_text_tokenizer(texts, config.vocabulary_size).save(str(scratch / "tokenizer.json"))
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def _captions(records: list[Record], batch: np.ndarray, seed: int) -> list[str]:
+    """Return one caption of each record, drawn from the stream."""
+    draws = np.random.default_rng(seed).random(len(batch))
+    chosen = [(records[index].captions, draw) for index, draw in zip(batch, draws, strict=True)]
+    return [captions[int(draw * len(captions))] for captions, draw in chosen]
+
+
+@torch.no_grad()
+def _evaluate(
+    model: ContrastiveModel,
+    pixels: Pixels,
+    records: list[Record],
+    held: np.ndarray,
+    words: Tokenizer,
+    config: TrainEncoderConfig,
+    device: torch.device,
+    seed: int,
+) -> dict[str, Any]:
+    """Return retrieval among the held-out pairs, and their pixel error."""
+    model.eval()
+    captions = _captions(records, held, derive_seed(seed, "captions", "validation"))
+    images, texts, errors = [], [], []
+    for part in np.array_split(np.arange(len(held)), max(1, len(held) // config.batch_size)):
+        pixels_u8 = pixels.batch(held[part]).to(device)
+        ids = text_ids(words, [captions[i] for i in part], config.text_tokens).to(device)
+        image, text, patches = model(normalise(pixels_u8, config.vision.preprocessing), ids)
+        images.append(image)
+        texts.append(text)
+        errors.append(F.mse_loss(patches, patch_pixels(pixels_u8, config.vision.patch_px)).item())
+    top1 = retrieval_top1(torch.cat(images), torch.cat(texts), captions)
+    return {"retrieval_top1": top1, "retrieval_among": len(held), "validation_pixel_mse": float(np.mean(errors))}
