@@ -128,7 +128,7 @@ def current_umask() -> int:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Copy a folder tree, whole or not at all, by hard links where possible: published files are never changed in place."""
+    """Copy a folder tree, whole or not at all, by hard links where possible (published files never change)."""
 
     def place(src: str, dst: str) -> str:
         try:
