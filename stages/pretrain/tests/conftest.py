@@ -25,12 +25,12 @@ class World:
     shapes: np.ndarray
 
 
-def make_world(root: Path, num_images: int = 48, *, seed: int = 0) -> World:
+def build_world(root: Path, num_images: int = 48, *, seed: int = 0) -> World:
     rng = np.random.default_rng(seed)
     model, tokens = root / "model", root / "tokens"
     tokens.mkdir(parents=True)
     with export_part(model, "tokenizer") as folder:
-        (folder / "config.json").write_text('{"seed": %d}' % seed)
+        (folder / "config.json").write_text(json.dumps({"seed": seed}))
     colours, shapes = rng.integers(0, len(COLOURS), num_images), rng.integers(0, len(SHAPES), num_images)
     table = np.random.default_rng(7).normal(size=(CODEBOOK, FEATURE_DIM)).astype(np.float32)
     samples, asked = [], []
@@ -65,7 +65,7 @@ def make_world(root: Path, num_images: int = 48, *, seed: int = 0) -> World:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory) -> World:
-    return make_world(tmp_path_factory.mktemp("world"))
+    return build_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="session")
@@ -78,8 +78,10 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-def tiny_config(**changes) -> PretrainConfig:
-    shape = LlmShape(hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64, max_positions=128, text_vocab_size=400)
+def _tiny_config(**changes) -> PretrainConfig:
+    shape = LlmShape(
+        hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64, max_positions=128, text_vocab_size=400
+    )
     values = {
         "image_input": "features",
         "llm": shape,
@@ -95,3 +97,15 @@ def tiny_config(**changes) -> PretrainConfig:
         "precision": "fp32",
     }
     return PretrainConfig(**{**values, **changes})
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """A function that gives small settings with changes."""
+    return _tiny_config
+
+
+@pytest.fixture(scope="session")
+def make_world():
+    """A function that makes another world in a folder."""
+    return build_world

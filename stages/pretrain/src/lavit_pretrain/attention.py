@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lavit_trainkit.packed import packed_attention
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 
 PACKED = "lavit_packed"
 """Name under which `model.set_attn_implementation` finds it."""
@@ -25,7 +25,7 @@ def packed_forward(
     cu_seq_lens_q: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Return causal attention [1, T, H, E] within each document; query is [1, H, T, E], key and value [1, H or fewer, T, E]."""
+    """Return causal attention [1, T, H, E] within documents; query [1, H, T, E], key and value with H heads or fewer."""
     assert cu_seq_lens_q is not None, "packed attention needs cu_seq_lens_q"
     assert dropout == 0.0, "packed attention has no dropout"
     heads, width = query.shape[1], query.shape[-1]
@@ -38,13 +38,13 @@ def packed_forward(
     return out_THE.unsqueeze(0), None
 
 
-def use_packed(model: nn.Module) -> None:
+def use_packed(model: PreTrainedModel) -> None:
     """Switch a transformers model to packed attention. transformers then builds no mask of its own for it."""
     AttentionInterface.register(PACKED, packed_forward)
     model.set_attn_implementation(PACKED)
 
 
-def use_padded(model: nn.Module) -> None:
+def use_padded(model: PreTrainedModel) -> None:
     """Switch a transformers model back to attention over padded rows, as generation with a cache needs it."""
     model.set_attn_implementation("sdpa")
 

@@ -12,7 +12,7 @@ from lavit_pretrain.reading import ImageInput, caption, look
 
 
 def look_at(model: Path, pictures: Sequence[Path], *, device: str = "auto") -> tuple[LanguageModel, ImageInput]:
-    """Return the model's language model and picture files as it reads them. Raises InputError for an unreadable file."""
+    """Return the language model and picture files as it reads them. Raises InputError for an unreadable file."""
     tokenizer = load_tokenizer(model, device=device)
     image_px = tokenizer.config.preprocessing.image_px
     pixels = np.stack([square_pixels(picture, image_px) for picture in pictures])

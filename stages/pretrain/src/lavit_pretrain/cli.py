@@ -19,7 +19,9 @@ def pretrain(
     questions: Annotated[
         list[Path] | None, typer.Option("--questions", help="Questions and answers; repeatable.", show_default=False)
     ] = None,
-    text: Annotated[list[Path] | None, typer.Option("--text", help="Text alone; repeatable.", show_default=False)] = None,
+    text: Annotated[
+        list[Path] | None, typer.Option("--text", help="Text alone; repeatable.", show_default=False)
+    ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Images, for live input.", show_default=False)] = None,
     preset: Preset = "tiny",
     config: ConfigFile = None,
@@ -56,11 +58,17 @@ def pretrain(
         quiet=quiet or as_json,
     )
     trained = out / "model"
-    _show(summary, as_json, f'language model in {trained / "llm"}; next: lavit sample "..." --model {trained} --out TOKENS')
+    _show(
+        summary,
+        as_json,
+        f'language model in {trained / "llm"}; next: lavit sample "..." --model {trained} --out TOKENS',
+    )
 
 
 def sample(
-    prompt: Annotated[list[str], typer.Argument(help="What to draw; several are drawn side by side.", show_default=False)],
+    prompt: Annotated[
+        list[str], typer.Argument(help="What to draw; several are drawn side by side.", show_default=False)
+    ],
     model: Model,
     out: Out,
     num_images: Annotated[int, typer.Option("--num-images", min=1, help="Images of each prompt.")] = 1,
@@ -84,7 +92,11 @@ def sample(
     from lavit_pretrain import sample as verb
 
     summary = verb.sample(prompt, model, out, settings, num_images=num_images, seed=seed, device=device)
-    _show(summary, as_json, f"{summary['images']} images as codes in {out}; next: lavit detokenize {out} --model {model} --out DIR")
+    _show(
+        summary,
+        as_json,
+        f"{summary['images']} images as codes in {out}; next: lavit detokenize {out} --model {model} --out DIR",
+    )
 
 
 def caption(

@@ -42,8 +42,9 @@ class PretrainConfig(Config):
     """Settings of `lavit pretrain`."""
 
     image_input: ImageInput = "live"
-    """How the model sees an image it reads: codes (from the token files), features (merger features stored there, through a
-    trained projector), live (images encoded again, with a copy of the merger trained along, as published), none (blind)."""
+    """How the model sees an image it reads: codes (from the token files), features (merger features stored there,
+    through a trained projector), live (images encoded again, with a copy of the merger trained along, as published),
+    none (blind: the image is left out)."""
     llm: LlmShape = LlmShape()
     """Shape of a new language model."""
     mix: Mix = Mix()
@@ -81,8 +82,8 @@ class PretrainConfig(Config):
     t2i_text_loss: bool = True
     """Score the caption of text-to-image documents (paper: cross-entropy on both modalities)."""
     i2t_image_loss: bool = False
-    """Score the image of image-to-text documents (Differs: the paper says both; the follow-up's code masks it, and continuous
-    inputs come from bidirectional features that already hold the answer)."""
+    """Score the image of image-to-text documents (Differs: the paper says both; the follow-up's code masks it, and
+    continuous inputs come from bidirectional features that already hold the answer)."""
     question_text_loss: bool = False
     """Score the words of a question too, not only its answer."""
     image_loss_weight: float = Field(default=1.0, ge=0)

@@ -16,8 +16,12 @@ MAX_TEXT_TOKENIZER_IMAGES = 100_000
 
 
 def open_corpus(reader: TokenReader, *, questions: Sequence[Path], text: Sequence[Path]) -> Corpus:
-    """Join questions to images by file name, and read plain text. Raises InputError naming the file and what is wrong."""
-    return Corpus(reader=reader, questions=_join_questions(reader, questions), text=[line for file in text for line in _lines(file)])
+    """Join questions to images by file name, and read plain text. Raises InputError naming file and fault."""
+    return Corpus(
+        reader=reader,
+        questions=_join_questions(reader, questions),
+        text=[line for file in text for line in _lines(file)],
+    )
 
 
 def _join_questions(reader: TokenReader, files: Sequence[Path]) -> dict[int, list[tuple[str, str]]]:
@@ -31,7 +35,8 @@ def _join_questions(reader: TokenReader, files: Sequence[Path]) -> dict[int, lis
             missing = [name for name in ("file_name", "question", "answer") if not isinstance(row.get(name), str)]
             if missing:
                 raise InputError(
-                    f"{file}, line {number}: no text in {', '.join(missing)}, expected question_id, file_name, question, answer"
+                    f"{file}, line {number}: no text in {', '.join(missing)}, "
+                    "expected question_id, file_name, question, answer"
                 )
             asked += 1
             if row["file_name"] not in where:
@@ -40,7 +45,9 @@ def _join_questions(reader: TokenReader, files: Sequence[Path]) -> dict[int, lis
             joined.setdefault(where[row["file_name"]], []).append((row["question"], row["answer"]))
         if absent == asked:
             example = next(iter(where), "none")
-            raise InputError(f"{file}: none of its {asked} questions is about an image in the tokens (keys such as {example!r})")
+            raise InputError(
+                f"{file}: none of its {asked} questions is about an image in the tokens (keys such as {example!r})"
+            )
         if absent:
             warn(f"{file}: {absent} of {asked} questions are about images that are not in the tokens; left out")
     return joined
@@ -89,5 +96,9 @@ def all_texts(corpus: Corpus) -> list[str]:
     reader = corpus.reader
     images = np.arange(min(len(reader), MAX_TEXT_TOKENIZER_IMAGES))
     captions = [caption for own in reader.texts(images) for caption in own]
-    asked = [f"Question: {question.lower()} Answer: {answer}" for own in corpus.questions.values() for question, answer in own]
+    asked = [
+        f"Question: {question.lower()} Answer: {answer}"
+        for own in corpus.questions.values()
+        for question, answer in own
+    ]
     return [*captions, *asked, *corpus.text]

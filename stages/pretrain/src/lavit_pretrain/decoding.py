@@ -1,6 +1,6 @@
 """Left-padded rows and their cache: what sampling codes and writing text share.
 
-Padding is masked and positions start at each row's own first token, so a row's result does not depend on its neighbours.
+Padding is masked and positions start at each row's own first token: a row's result does not depend on its neighbours.
 Letters: R rows, L longest prompt, H hidden width.
 """
 
@@ -23,7 +23,9 @@ class Rows:
         self.llm, self.max_new, self.used = llm, max_new, longest
         self.mask_RL = torch.ones(len(prompts), longest + max_new, dtype=torch.bool, device=llm.device)
         self.mask_RL[:, :longest] = torch.arange(longest, device=llm.device) >= longest - lengths[:, None]
-        self._inputs = torch.stack([torch.nn.functional.pad(prompt, (0, 0, longest - len(prompt), 0)) for prompt in prompts])
+        self._inputs = torch.stack(
+            [torch.nn.functional.pad(prompt, (0, 0, longest - len(prompt), 0)) for prompt in prompts]
+        )
         self._positions = (torch.arange(longest, device=llm.device) - (longest - lengths[:, None])).clamp_min(0)
         self._lengths = lengths
         # A cache of fixed size keeps shapes constant on a GPU; on a CPU it would only be attended to in vain.

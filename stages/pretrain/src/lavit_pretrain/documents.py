@@ -56,7 +56,9 @@ class DocumentSource:
     def __init__(self, corpus: Corpus, layout: IdLayout, codec: TextCodec, config: PretrainConfig, seed: int) -> None:
         self.corpus, self.layout, self.codec, self.config, self.seed = corpus, layout, codec, config, seed
         self.asked = np.array(sorted(corpus.questions), dtype=np.int64)
-        self.quotas = document_quotas(config, num_images=len(corpus.reader), num_asked=len(self.asked), num_texts=len(corpus.text))
+        self.quotas = document_quotas(
+            config, num_images=len(corpus.reader), num_asked=len(self.asked), num_texts=len(corpus.text)
+        )
         self._blocks: dict[int, list[Document]] = {}
 
     def document(self, number: int) -> Document:

@@ -1,7 +1,7 @@
 """The one place that knows the id layout: text ids [0, V), `[IMG]` = V, `[/IMG]` = V + 1, code c = V + 2 + c.
 
-Source: arXiv 2309.04669, released weights (V = 32,000, K = 16,384, so 48,386 rows). Codes have ids in the language model
-only; the text tokenizer knows the two brackets and no code, so decoding text can never produce one.
+Source: arXiv 2309.04669, released weights (V = 32,000, K = 16,384, so 48,386 rows). Codes have ids in the language
+model only; the text tokenizer knows the two brackets and no code, so decoding text can never produce one.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ IMG, END_IMG = "[IMG]", "[/IMG]"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IdLayout:
-    """Where the visual ids lie: `text_vocab` = V text ids come first, then the brackets, then `codebook_size` = K codes."""
+    """Where the visual ids lie: `text_vocab` = V text ids, then the brackets, then `codebook_size` = K codes."""
 
     text_vocab: int
     codebook_size: int
@@ -50,14 +50,14 @@ class IdLayout:
 
 
 def register(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Make `[IMG]` and `[/IMG]` special tokens of a text tokenizer and return V. Raises InputError when they don't fit."""
+    """Make `[IMG]` and `[/IMG]` special tokens of a text tokenizer; return V. Raises InputError if they don't fit."""
     known = tokenizer.get_added_vocab()
     if IMG not in known:
         tokenizer.add_special_tokens({"additional_special_tokens": [IMG, END_IMG]}, replace_extra_special_tokens=False)
-    first, second = tokenizer.convert_tokens_to_ids([IMG, END_IMG])
+    first, second = (tokenizer.get_added_vocab()[token] for token in (IMG, END_IMG))
     if second != first + 1 or len(tokenizer) != second + 1:
         raise InputError(
-            f"text tokenizer: {IMG} has id {first} and {END_IMG} id {second} of {len(tokenizer)}, expected the last two; "
+            f"text tokenizer: {IMG} is id {first}, {END_IMG} id {second} of {len(tokenizer)}, expected the last two; "
             "give a tokenizer without these tokens"
         )
-    return int(first)
+    return first

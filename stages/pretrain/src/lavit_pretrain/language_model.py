@@ -9,7 +9,7 @@ import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lavit_core.errors import InputError
@@ -52,7 +52,8 @@ class LanguageModel(nn.Module):
         self.codec = TextCodec(text)
         self.layout = IdLayout(text_vocab=about.text_vocab, codebook_size=about.codebook_size)
         continuous = about.image_input in ("features", "live")
-        self.projector = nn.Linear(about.feature_dim, llm.config.hidden_size) if continuous else None
+        width = int(self.head_VD.shape[1])
+        self.projector = nn.Linear(about.feature_dim, width) if continuous else None
         self.merger = merger
 
     @property
@@ -122,7 +123,7 @@ def build_llm(
     layout = IdLayout(text_vocab=register(text), codebook_size=codebook_size)
     with _quiet_transformers():
         llm = load_causal_lm(source, torch.float32)
-    rows = llm.get_input_embeddings().weight.shape[0]
+    rows = int(cast(Tensor, llm.get_input_embeddings().weight).shape[0])
     if rows < layout.text_vocab:
         raise InputError(f"{source}: the tokenizer has {layout.text_vocab} ids, the model only {rows} embedding rows")
     # Some models pad their table past the tokenizer; those rows go, so that visual ids start right after the text.
@@ -156,9 +157,13 @@ def load_causal_lm(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder}: not a causal language model ({reason})") from None
-    scaled = [name for name in ("final_logit_softcapping", "logits_scaling", "logit_scale") if getattr(llm.config, name, None)]
+    scaled = [
+        name for name in ("final_logit_softcapping", "logits_scaling", "logit_scale") if getattr(llm.config, name, None)
+    ]
     if scaled:
-        raise InputError(f"{folder}: its configuration sets {scaled[0]}, and heads that reshape logits are not supported")
+        raise InputError(
+            f"{folder}: its configuration sets {scaled[0]}, and heads that reshape logits are not supported"
+        )
     return llm
 
 

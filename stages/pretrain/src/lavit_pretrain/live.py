@@ -21,7 +21,9 @@ class LiveImages:
 
     def __init__(self, reader: TokenReader, model: Path, data: Path | None, device: torch.device) -> None:
         if data is None:
-            raise UsageError("setting image_input: live, but no images were given; add --data DIR, or choose codes or features")
+            raise UsageError(
+                "setting image_input: live, but no images were given; add --data DIR, or choose codes or features"
+            )
         from lavit_tokenizer.api import load_tokenizer
 
         self.reader, self.device = reader, device

@@ -32,7 +32,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def _forward(
-    ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, weights_N: Tensor, chunk: int, grad_dtype: torch.dtype
+    ctx: Any,
+    hidden_ND: Tensor,
+    head_VD: Tensor,
+    targets_N: Tensor,
+    weights_N: Tensor,
+    chunk: int,
+    grad_dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
     head_low_VD = head_VD.to(hidden_ND.dtype)
@@ -64,5 +70,5 @@ def chunked_cross_entropy(
 
     Positions that are not scored are left out by the caller: they cost no logits.
     """
-    total, each_N = _ChunkedCrossEntropy.apply(hidden_ND, head_VD, targets_N, weights_N, chunk)
+    total, each_N = _ChunkedCrossEntropy.apply(hidden_ND, head_VD, targets_N, weights_N, chunk)  # type: ignore[no-untyped-call]
     return total, each_N

@@ -1,7 +1,7 @@
-"""Packing documents into steps of a fixed number of tokens: deterministic, at least 99 % full, resumable from a few integers.
+"""Packing documents into steps of a fixed number of tokens: deterministic, 99 % full, resumable from a few integers.
 
-Differs from first-fit-decreasing: that puts all long documents, hence one kind, into one step. Here a step is filled in
-the order of arrival, and its last gap with the longest waiting documents that fit; what waits comes first in the next step.
+Differs from first-fit-decreasing: that puts all long documents, hence one kind, into one step. Here a step is filled
+in the order of arrival, its last gap with the longest waiting documents that fit; what waits comes first in the next.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class PackedBatch:
 
     def to(self, device: torch.device) -> "PackedBatch":
         """Return the batch on a device."""
-        moved = {
+        moved: dict[str, Any] = {
             field.name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
             for field in dataclasses.fields(self)
             for value in [getattr(self, field.name)]
@@ -50,10 +50,14 @@ class PackedBatch:
 class Packer:
     """Takes documents by number and gives steps; `state` is all that a resumed run needs."""
 
-    def __init__(self, document: Callable[[int], Document], capacity: int, state: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, document: Callable[[int], Document], capacity: int, state: Mapping[str, Any] | None = None
+    ) -> None:
         self.document, self.capacity = document, capacity
         self.next = int(state["next"]) if state else 0
-        self.waiting: list[tuple[int, Document]] = [(number, document(number)) for number in (state["waiting"] if state else ())]
+        self.waiting: list[tuple[int, Document]] = [
+            (number, document(number)) for number in (state["waiting"] if state else ())
+        ]
 
     @property
     def state(self) -> dict[str, Any]:
@@ -100,8 +104,12 @@ def collate(documents: Sequence[Document]) -> PackedBatch:
     ids = np.concatenate([document.ids for document in documents])
     weights = np.concatenate([document.weights for document in documents])
     scored = np.flatnonzero(weights)
-    images = [(start, document) for start, document in zip(starts, documents, strict=False) if document.image is not None]
-    rows = [np.arange(start + document.image[0], start + document.image[1]) for start, document in images if document.image]
+    images = [
+        (start, document) for start, document in zip(starts, documents, strict=False) if document.image is not None
+    ]
+    rows = [
+        np.arange(start + document.image[0], start + document.image[1]) for start, document in images if document.image
+    ]
     features = [document.features for _, document in images if document.features is not None]
     return PackedBatch(
         ids_T=torch.from_numpy(ids),

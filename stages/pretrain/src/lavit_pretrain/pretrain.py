@@ -1,4 +1,4 @@
-"""`lavit pretrain`: one loop, readable top to bottom. Source: arXiv 2309.04669, section 3.2 and stage 2 of its appendix."""
+"""`lavit pretrain`: one loop, readable top to bottom. Source: arXiv 2309.04669, section 3.2, stage 2."""
 
 import copy
 import resource
@@ -24,8 +24,8 @@ from torch import Tensor
 
 from lavit_pretrain.attention import use_packed
 from lavit_pretrain.config import PretrainConfig
-from lavit_pretrain.corpus import Corpus, all_texts, open_corpus
-from lavit_pretrain.documents import DocumentSource
+from lavit_pretrain.corpus import all_texts, open_corpus
+from lavit_pretrain.documents import Corpus, DocumentSource
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
 from lavit_pretrain.live import LiveImages
 from lavit_pretrain.loss import chunked_cross_entropy
@@ -69,12 +69,17 @@ def pretrain(
         codec = TextCodec(network.text, config.max_text_tokens)
         source = DocumentSource(corpus, network.layout, codec, config, seed)
         if sum(source.quotas.values()) == 0:
-            raise UsageError("setting mix: no kind of document has both a share above 0 and input; raise a share or give --questions")
+            raise UsageError(
+                "setting mix: no kind of document has both a share above 0 and input; raise a share or give --questions"
+            )
         modules = {name: (part, config.visual_lr) for name, part in network.visual_parts().items()}
         optimizer = adamw(
-            {"llm": (network.llm, config.llm_lr), **modules}, betas=config.betas, weight_decay=config.weight_decay, eps=config.eps
+            {"llm": (network.llm, config.llm_lr), **modules},
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            eps=config.eps,
         )
-        parameters = dict(network.named_parameters())
+        parameters: dict[str, Tensor] = dict(network.named_parameters())
 
         checkpoint = load_newest(run.checkpoints)
         start = checkpoint.step if checkpoint else 0
@@ -99,9 +104,11 @@ def pretrain(
                     accelerator.backward(loss / weight)
                     each.append(each_S)
                     is_code.append(batch.targets_S > network.layout.img)
-                figures = _figures(torch.cat(each), torch.cat([batch.weights_S for batch in batches]), torch.cat(is_code))
+                figures = _figures(
+                    torch.cat(each), torch.cat([batch.weights_S for batch in batches]), torch.cat(is_code)
+                )
                 require_finite(figures["loss"], name="loss", step=step, run=run.path)
-                norm = clip_gradients(parameters.values(), config.max_grad_norm)
+                norm = clip_gradients(network.parameters(), config.max_grad_norm)
                 factor = warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps, floor=config.lr_floor)
                 set_rate(optimizer, factor)
                 optimizer.step()
@@ -114,7 +121,13 @@ def pretrain(
                 shown = {name: figures[name] for name in scored_kinds if name in figures}
                 progress.advance(1, **shown, tokens_per_second=trained_tokens / seconds)
                 if done % config.log_every == 0 or done == config.num_steps:
-                    last_row = {"step": done, "phase": "pretrain", **figures, "grad_norm": norm, "lr": config.llm_lr * factor}
+                    last_row = {
+                        "step": done,
+                        "phase": "pretrain",
+                        **figures,
+                        "grad_norm": norm,
+                        "lr": config.llm_lr * factor,
+                    }
                     last_row |= {"tokens": here, "documents": sum(len(batch.bounds_B1) - 1 for batch in batches)}
                     last_row["fill"] = here / (config.tokens_per_step * config.accumulate_steps)
                     run.log({**last_row, "seconds": seconds, "per_second": trained_tokens / seconds})
@@ -198,7 +211,7 @@ def _figures(each_S: Tensor, weights_S: Tensor, is_code_S: Tensor) -> dict[str, 
 
 
 @torch.no_grad()
-def _restore(parameters: dict[str, torch.nn.Parameter], saved: dict[str, Tensor]) -> None:
+def _restore(parameters: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
     if parameters.keys() != saved.keys():
         raise InputError("checkpoint: its weights have other names than this model's; give another --out")
     for name, parameter in parameters.items():

@@ -49,7 +49,7 @@ class ImageInput:
 
 @torch.inference_mode()
 def look(llm: LanguageModel, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray | Tensor) -> ImageInput:
-    """Return pictures uint8 [B, px, px, 3] as the model reads them; pixels are squashed to the tokenizer's size already."""
+    """Return pictures uint8 [B, px, px, 3], squashed to the tokenizer's size already, as the model reads them."""
     pixels = torch.as_tensor(np.asarray(pixels_u8))
     if llm.image_input == "none":
         return ImageInput(counts=np.zeros(len(pixels), np.int64))
@@ -57,7 +57,9 @@ def look(llm: LanguageModel, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray
         assert llm.merger is not None
         features_BPD, keep_BP = tokenizer.select(pixels)
         merged_TD = llm.merger(features_BPD.to(llm.device, llm.llm.dtype), keep_BP.to(llm.device))
-        return ImageInput(counts=keep_BP.sum(1).cpu().numpy().astype(np.int64), features=merged_TD.float().cpu().numpy())
+        return ImageInput(
+            counts=keep_BP.sum(1).cpu().numpy().astype(np.int64), features=merged_TD.float().cpu().numpy()
+        )
     encoded = tokenizer.encode(pixels)
     counts = encoded.counts.cpu().numpy()
     if llm.image_input == "codes":
@@ -66,9 +68,11 @@ def look(llm: LanguageModel, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray
 
 
 def stored_images(llm: LanguageModel, reader: TokenReader, indices: np.ndarray) -> ImageInput:
-    """Return images from token files. Raises UsageError for a live model, whose images must be encoded by its own merger."""
+    """Return images from token files. Raises UsageError for a live model, whose own merger must encode them."""
     if llm.image_input == "live":
-        raise UsageError("this model reads images live, through its own merger; give it pictures instead of token files")
+        raise UsageError(
+            "this model reads images live, through its own merger; give it pictures instead of token files"
+        )
     if llm.image_input == "none":
         return ImageInput(counts=np.zeros(len(indices), np.int64))
     codes, counts = reader.codes(indices)
@@ -93,7 +97,9 @@ def answer(
     return _complete(llm, images, prompts, max_tokens)
 
 
-def _complete(llm: LanguageModel, images: ImageInput | None, prompts: Sequence[np.ndarray], max_tokens: int) -> list[str]:
+def _complete(
+    llm: LanguageModel, images: ImageInput | None, prompts: Sequence[np.ndarray], max_tokens: int
+) -> list[str]:
     counts = images.counts if images is not None else np.zeros(len(prompts), np.int64)
     lengths = counts + np.array([len(prompt) for prompt in prompts], dtype=np.int64)
     order = np.argsort(-lengths, kind="stable")
@@ -108,7 +114,7 @@ def _complete(llm: LanguageModel, images: ImageInput | None, prompts: Sequence[n
 
 @torch.inference_mode()
 def prompt_rows(llm: LanguageModel, images: ImageInput | None, prompts: Sequence[np.ndarray]) -> list[Tensor]:
-    """Return input embeddings [n, H] of `[IMG] image [/IMG] prompt` for each prompt; a blind model sees the prompt alone."""
+    """Return input embeddings [n, H] of `[IMG] image [/IMG] prompt` for each prompt; blind: of the prompt alone."""
     layout = llm.layout
     if images is None or llm.image_input == "none":
         # A blind model was trained with the end token in the image's place.

@@ -65,7 +65,12 @@ def write_sampled(llm: LanguageModel, prompts: Sequence[str], codes: Sequence[np
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(out) as folder:
         shard = write_shard(
-            folder, "shard-000000.safetensors", samples, codebook_size=about.codebook_size, grid=about.grid, source=SOURCE
+            folder,
+            "shard-000000.safetensors",
+            samples,
+            codebook_size=about.codebook_size,
+            grid=about.grid,
+            source=SOURCE,
         )
         manifest = Manifest(
             tokenizer_digest=about.tokenizer_digest,

@@ -1,9 +1,9 @@
 """Drawing an image as codes: guidance, grammar, filters, and one random stream a sample.
 
-Source: arXiv 2309.04669, settings of the released code; guidance as in transformers' classifier-free guidance processor,
-scale * (log p_cond - log p_uncond) + log p_uncond, before suppression and filters. The unconditional prompt is a bare [IMG].
-Differs: both branches lie in one batch, and only the rows of [/IMG] and of the codes are computed (guided log-probabilities
-shift by a constant, so the distribution is the same).
+Source: arXiv 2309.04669, settings of the released code; guidance as in transformers' classifier-free guidance
+processor, scale * (log p_cond - log p_uncond) + log p_uncond, before suppression and filters. The unconditional prompt
+is a bare [IMG]. Differs: both branches lie in one batch, and only the rows of [/IMG] and of the codes are computed
+(guided log-probabilities shift by a constant, so the distribution is the same).
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,12 @@ Prompt = str | Sequence[str | np.ndarray]
 
 
 def sample_codes(
-    llm: LanguageModel, prompts: Sequence[Prompt], *, seeds: Sequence[int], settings: SampleSettings, batch_size: int = 64
+    llm: LanguageModel,
+    prompts: Sequence[Prompt],
+    *,
+    seeds: Sequence[int],
+    settings: SampleSettings,
+    batch_size: int = 64,
 ) -> list[np.ndarray]:
     """Return the codes (int64) drawn for each prompt; sample i depends on prompt i and seed i alone.
 
@@ -41,7 +46,9 @@ def sample_codes(
     drawn: dict[int, np.ndarray] = {}
     for start in range(0, len(order), batch_size):
         places = order[start : start + batch_size]
-        codes = _sample_batch(llm, [heads[place] for place in places], [seeds[place] for place in places], settings, limits)
+        codes = _sample_batch(
+            llm, [heads[place] for place in places], [seeds[place] for place in places], settings, limits
+        )
         drawn.update(zip(places, codes, strict=True))
     return [drawn[place] for place in range(len(prompts))]
 
@@ -102,7 +109,7 @@ def guided_scores(logits_RC: Tensor, scale: float | None) -> Tensor:
 
 
 def pick(scores_BC: Tensor, uniform_B: Tensor, settings: SampleSettings) -> Tensor:
-    """Return one index per row: temperature, top-k, top-p in this order, then the inverse distribution at `uniform_B`."""
+    """Return one index a row: temperature, top-k, top-p in this order, then the inverse distribution at `uniform_B`."""
     if settings.temperature == 0:
         return scores_BC.argmax(-1)
     scores_BC = scores_BC / settings.temperature

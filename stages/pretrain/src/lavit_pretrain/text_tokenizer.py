@@ -34,7 +34,7 @@ def train_text_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTok
 
 
 def load_text_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a transformers directory. Raises InputError when there is none, or it has no end token."""
+    """Return the tokenizer of a transformers directory. Raises InputError when there is none, or no end token."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
@@ -64,7 +64,7 @@ class TextCodec:
     def _question(self, question: str, answer: str | None) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids of the prompt and of the answer with its end token (empty when no answer is given).
 
-        The answer's ids are those that continue the prompt's in the whole text, so a prompt alone meets what was trained.
+        The answer's ids continue the prompt's in the whole text, so a prompt alone meets what was trained.
         """
         prompt = question_prompt(question)
         prompt_ids = self.encode(prompt)

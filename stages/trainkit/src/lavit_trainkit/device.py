@@ -2,6 +2,7 @@
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from lavit_core.errors import UsageError
 from lavit_core.seeds import derive_seed
 
@@ -13,6 +14,8 @@ def make_accelerator(*, device: str = "auto", precision: str = "bf16") -> Accele
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"--device {device}: no CUDA device here; use --device cpu")
+    # accelerate keeps the first call's settings for the whole process; a quickstart runs several jobs in one.
+    AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=device == "cpu", mixed_precision="no" if precision == "fp32" else precision)
 
 

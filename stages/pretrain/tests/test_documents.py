@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+from lavit_core.errors import InputError
+from lavit_pretrain.config import Mix
+from lavit_pretrain.corpus import all_texts, open_corpus
+from lavit_pretrain.documents import BLOCK_DOCUMENTS, DocumentSource, document_quotas
+from lavit_pretrain.ids import IdLayout, register
+from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer, question_prompt, train_text_tokenizer
+
+
+@pytest.fixture(scope="module")
+def parts(world, reader):
+    corpus = open_corpus(reader, questions=[world.questions], text=[world.text])
+    text = train_text_tokenizer(all_texts(corpus), 400)
+    return corpus, IdLayout(text_vocab=register(text), codebook_size=24), TextCodec(text)
+
+
+@pytest.fixture(scope="module")
+def only(tiny_config):
+    def make(kind: str, **changes):
+        shares = dict.fromkeys(("text_to_image", "image_to_text", "questions", "text"), 0.0) | {kind: 1.0}
+        return tiny_config(mix=Mix(**shares), **changes)
+
+    return make
+
+
+def source(parts, config):
+    return DocumentSource(*parts, config, 0)
+
+
+def test_text_to_image_scores_codes_and_the_closing_bracket(parts, only):
+    _, layout, codec = parts
+    document = source(parts, only("text_to_image", caption_drop=0.0)).document(0)
+    img = int(np.flatnonzero(document.ids == layout.img)[0])
+    assert codec.decode(document.ids[:img].tolist()).split()[0] in ("a", "there")
+    assert document.ids[-1] == layout.end_img
+    assert (document.ids[img + 1 : -1] >= layout.first_code).all()
+    assert (document.weights[: img + 1] == 0).all()
+    assert (document.weights[img + 1 :] == 1).all()
+
+
+def test_caption_scored_when_asked_and_dropped_at_the_rate_set(parts, only):
+    _, layout, _ = parts
+    scored = source(parts, only("text_to_image", caption_drop=0.0, t2i_text_loss=True)).document(0)
+    assert scored.weights[0] == 0
+    assert (scored.weights[1:] == 1).all()
+    stream = source(parts, only("text_to_image", caption_drop=0.3))
+    bare = np.mean([stream.document(n).ids[0] == layout.img for n in range(1024)])
+    assert bare == pytest.approx(0.3, abs=0.05)
+
+
+def test_image_to_text_shows_features_and_scores_the_text(parts, only):
+    _, layout, codec = parts
+    document = source(parts, only("image_to_text")).document(3)
+    first, last = document.image
+    assert document.ids[0] == layout.img
+    assert document.ids[last] == layout.end_img
+    assert first == 1
+    assert document.features.shape == (last - first, 8)
+    assert (document.weights[: last + 1] == 0).all()
+    assert (document.weights[last + 1 :] == 1).all()
+    assert document.ids[-1] == codec.eos
+
+
+def test_codes_input_has_no_continuous_rows_and_image_loss_can_be_on(parts, only):
+    document = source(parts, only("image_to_text", image_input="codes", i2t_image_loss=True)).document(0)
+    assert document.image is None
+    assert document.weights[0] == 0
+    assert (document.weights[1:] == 1).all()
+
+
+def test_questions_score_answers_only_and_fit_several_in_a_document(parts, only):
+    _, _, codec = parts
+    document = source(parts, only("questions", questions_per_document=2)).document(0)
+    assert (document.ids == codec.eos).sum() == 2
+    answers = codec.tokenizer.decode(document.ids[document.weights > 0])
+    assert len(answers.replace("<eos>", " ").split()) == 2
+
+
+def test_blind_documents_hold_no_image(parts, tiny_config):
+    _, layout, _ = parts
+    config = tiny_config(image_input="none")
+    assert document_quotas(config, num_images=4, num_asked=4, num_texts=0)["text_to_image"] == 0
+    stream = source(parts, config)
+    assert all(stream.document(n).ids.max() < layout.img for n in range(64))
+
+
+def test_the_mix_is_exact_in_every_block_and_absent_kinds_are_left_out(tiny_config):
+    quotas = document_quotas(tiny_config(), num_images=9, num_asked=9, num_texts=0)
+    assert quotas == {"text_to_image": 96, "image_to_text": 32, "questions": 128, "text": 0}
+    quotas = document_quotas(tiny_config(), num_images=9, num_asked=0, num_texts=0)
+    assert quotas["text_to_image"] == 3 * quotas["image_to_text"]
+    assert sum(quotas.values()) == BLOCK_DOCUMENTS
+
+
+def test_documents_are_a_function_of_their_number(parts, tiny_config):
+    forward, late = source(parts, tiny_config()), source(parts, tiny_config())
+    expected = [forward.document(n).ids for n in range(600)]
+    assert np.array_equal(late.document(599).ids, expected[599])
+    assert np.array_equal(late.document(3).ids, expected[3])
+
+
+def test_every_text_survives_and_brackets_in_text_stay_text(parts):
+    _, layout, codec = parts
+    for text in ("un chien fâché 犬 🐕", "[IMG] is not an image [/IMG]", "tab\tand  blanks"):
+        ids = codec.encode(text)
+        assert ids.max() < layout.img
+        assert codec.decode(ids.tolist()) == text
+
+
+def test_the_question_prompt_is_the_paper_s():
+    assert question_prompt('What "colour" is it?! (Really)') == "Question: what colour is it? really Answer:"
+    assert len(question_prompt("w " * 80).split()) == 52
+
+
+def test_a_prompt_alone_is_what_training_put_before_the_answer(parts):
+    codec = parts[2]
+    prompt, answer = codec.question("What colour is it?", "red")
+    assert np.array_equal(prompt, codec.question("What colour is it?", None)[0])
+    assert codec.decode([*answer.tolist()]) == "red"
+
+
+def test_training_a_text_tokenizer_is_deterministic_and_survives_disk(parts, tmp_path):
+    corpus, layout, codec = parts
+    again = train_text_tokenizer(all_texts(corpus), 400)
+    assert register(again) == layout.text_vocab
+    assert again.get_vocab() == codec.tokenizer.get_vocab()
+    again.save_pretrained(tmp_path)
+    loaded = load_text_tokenizer(tmp_path)
+    assert loaded.convert_tokens_to_ids(["[IMG]", "[/IMG]"]) == [layout.img, layout.end_img]
+    assert register(loaded) == layout.text_vocab
+
+
+def test_questions_about_absent_images_are_counted_or_refused(world, reader, tmp_path, capsys):
+    row = '{"question_id": 0, "file_name": "%s", "question": "q", "answer": "a"}\n'
+    file = tmp_path / "q.jsonl"
+    file.write_text(row % "images/0001.png" + row % "nowhere.png")
+    assert len(open_corpus(reader, questions=[file], text=[]).questions) == 1
+    assert "1 of 2 questions are about images that are not in the tokens" in capsys.readouterr().err
+    file.write_text(row % "nowhere.png")
+    with pytest.raises(InputError, match="none of its 1 questions is about an image in the tokens"):
+        open_corpus(reader, questions=[file], text=[])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]\n", "line 1: found list"),
+        ("{nope\n", "line 1: not JSON"),
+        ('{"question": "q"}\n', "no text in file_name, answer"),
+    ],
+)
+def test_unfit_question_files_are_refused_by_line(reader, tmp_path, content, message):
+    file = tmp_path / "q.jsonl"
+    file.write_text(content)
+    with pytest.raises(InputError, match=message):
+        open_corpus(reader, questions=[file], text=[])

@@ -1,0 +1,198 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from lavit_core.errors import InputError, Interrupted, LavitError, UsageError
+from lavit_core.rundir import TIMING_KEYS, read_metrics
+from lavit_core.tokens import open_tokens
+from lavit_pretrain import pretrain as module
+from lavit_pretrain.config import Mix
+from lavit_pretrain.language_model import load_llm
+from lavit_pretrain.pretrain import plan, pretrain
+from lavit_pretrain.reading import answer, caption, stored_images
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+def rows(run):
+    return [{key: value for key, value in row.items() if key not in TIMING_KEYS} for row in read_metrics(run)]
+
+
+def weights(run):
+    folder = run / "model" / "llm"
+    return {**load_file(folder / "model.safetensors"), **load_file(folder / "visual.safetensors")}
+
+
+@pytest.mark.parametrize("image_input", ["codes", "features", "none"])
+def test_every_input_trains_and_its_loss_falls(world, tiny_config, tmp_path, image_input):
+    config = tiny_config(image_input=image_input, num_steps=30, log_every=1)
+    summary = pretrain([world.tokens], world.model, tmp_path, config, questions=[world.questions], quiet=True)
+    losses = [row["text_loss"] for row in read_metrics(tmp_path)]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    assert summary["steps"] == 30
+    assert summary["per_second"] > 0
+    assert summary["peak_memory_bytes"] > 0
+    assert load_llm(tmp_path / "model").image_input == image_input
+
+
+def test_the_model_reads_what_it_was_shown_and_is_a_plain_transformers_directory(world, tiny_config, tmp_path):
+    config = tiny_config(num_steps=150)
+    pretrain([world.tokens], world.model, tmp_path, config, questions=[world.questions], text=[world.text], quiet=True)
+    llm = load_llm(tmp_path / "model")
+    everyone = np.arange(48)
+    images = stored_images(llm, open_tokens(world.tokens), everyone)
+    expected = [("red", "green", "blue", "yellow")[colour] for colour in world.colours]
+    answers = answer(llm, images, ["What colour is it?"] * 48)
+    assert np.mean([a == b for a, b in zip(answers, expected, strict=True)]) > 0.9
+    # One at a time, without padding, the same words.
+    assert [answer(llm, images.take([i]), ["What colour is it?"])[0] for i in range(8)] == answers[:8]
+    assert all(colour in text for colour, text in zip(expected[:8], caption(llm, images.take(range(8))), strict=True))
+    assert len(answer(llm, None, ["What colour is it?"])) == 1
+
+    folder = tmp_path / "model" / "llm"
+    plain, text = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert plain.config.vocab_size == llm.layout.total
+    assert text.convert_tokens_to_ids(["[IMG]", "[/IMG]"]) == [llm.layout.img, llm.layout.end_img]
+    assert "tokenizer" in json.loads((tmp_path / "model" / "lavit.json").read_text())["parts"]
+
+
+def test_stopped_and_killed_runs_end_like_an_uninterrupted_one(world, tiny_config, tmp_path, monkeypatch):
+    config = tiny_config(accumulate_steps=2, precision="bf16")
+
+    def run(name):
+        return pretrain([world.tokens], world.model, tmp_path / name, config, questions=[world.questions], quiet=True)
+
+    run("whole")
+    count = 0
+
+    def failing(*args, **kwargs):
+        nonlocal count
+        count += 1
+        if count == 9:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    original = module.clip_gradients
+    monkeypatch.setattr(module, "clip_gradients", failing)
+    with pytest.raises(KeyboardInterrupt):
+        run("killed")
+    assert read_metrics(tmp_path / "killed")[-1]["step"] == 8  # past the checkpoint at 5
+    run("killed")
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert whole.keys() == killed.keys()
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    assert run("whole")["steps"] == 12  # a finished run does nothing
+
+
+def test_a_stop_request_saves_and_ends_with_code_75(world, tiny_config, tmp_path, monkeypatch):
+    import contextlib
+
+    asked = iter([False] * 6 + [True] * 9)
+    monkeypatch.setattr(module, "stop_signals", lambda: contextlib.nullcontext(lambda: next(asked)))
+    with pytest.raises(Interrupted, match="stopped at step 4 of 12, state saved"):
+        pretrain([world.tokens], world.model, tmp_path, tiny_config(), questions=[world.questions], quiet=True)
+    assert (tmp_path / "checkpoints" / "step-00000004").is_dir()
+
+
+def test_gradients_do_not_depend_on_how_a_step_is_cut(world, tiny_config, tmp_path):
+    """Two passes of one document stream weigh every scored token equally, whatever their shares of scored tokens."""
+    from lavit_pretrain.corpus import open_corpus
+    from lavit_pretrain.documents import DocumentSource
+    from lavit_pretrain.packing import collate
+
+    config = tiny_config()
+    reader = open_tokens(world.tokens)
+    corpus = open_corpus(reader, questions=[world.questions], text=[])
+    network = module._build(config, reader, corpus, None, None, 0)
+    source = DocumentSource(corpus, network.layout, network.codec, config, 0)
+    documents = [source.document(n) for n in range(12)]
+    weight = sum(float(document.weights.sum()) for document in documents)
+
+    def gradients(parts):
+        network.zero_grad()
+        for part in parts:
+            (module.packed_loss(network, collate(part))[0] / weight).backward()
+        return {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
+
+    whole, cut = gradients([documents]), gradients([documents[:3], documents[3:]])
+    for name in whole:
+        torch.testing.assert_close(whole[name], cut[name], rtol=1e-4, atol=1e-6)
+
+
+def test_not_a_number_stops_with_one_line_and_keeps_the_checkpoint(world, tiny_config, tmp_path, monkeypatch):
+    original, count = module.packed_loss, 0
+
+    def poisoned(*args):
+        nonlocal count
+        count += 1
+        loss, each = original(*args)
+        return (loss * float("nan"), each * float("nan")) if count == 8 else (loss, each)
+
+    monkeypatch.setattr(module, "packed_loss", poisoned)
+    with pytest.raises(LavitError, match="loss is nan at step 7") as caught:
+        pretrain([world.tokens], world.model, tmp_path, tiny_config(), questions=[world.questions], quiet=True)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
+    assert (tmp_path / "checkpoints" / "step-00000005").is_dir()
+
+
+def test_tokens_of_another_tokenizer_are_refused(world, make_world, tiny_config, tmp_path):
+    other = make_world(tmp_path / "other", 4, seed=1)
+    with pytest.raises(InputError, match=r"made with tokenizer .* holds tokenizer"):
+        pretrain([world.tokens], other.model, tmp_path / "run", tiny_config(), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_whose_tokenizer_was_swapped_is_refused(world, tiny_config, tmp_path):
+    pretrain([world.tokens], world.model, tmp_path, tiny_config(num_steps=1), quiet=True)
+    part = tmp_path / "model" / "tokenizer"
+    (part / "config.json").unlink()  # carried over by hard link: never write through it
+    (part / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"llm: trained with tokenizer .*lavit pretrain"):
+        load_llm(tmp_path / "model")
+
+
+def test_settings_that_contradict_the_input_are_refused(world, tiny_config, tmp_path):
+    with pytest.raises(UsageError, match="no kind of document has both a share above 0 and input"):
+        pretrain(
+            [world.tokens],
+            world.model,
+            tmp_path / "a",
+            tiny_config(mix=Mix(text_to_image=0, image_to_text=0, text=1)),
+            quiet=True,
+        )
+    with pytest.raises(UsageError, match="live, but no images were given; add --data DIR"):
+        pretrain([world.tokens], world.model, tmp_path / "b", tiny_config(image_input="live"), quiet=True)
+    with pytest.raises(InputError, match="file not found, expected a file for --questions"):
+        pretrain([world.tokens], world.model, tmp_path / "c", tiny_config(), questions=[tmp_path / "q"], quiet=True)
+    with pytest.raises(InputError, match=r"no config.json here, expected a transformers directory for --llm"):
+        pretrain([world.tokens], world.model, tmp_path / "d", tiny_config(), llm=tmp_path, quiet=True)
+
+
+def test_an_existing_language_model_gets_its_rows(world, tiny_config, tmp_path):
+    pretrain([world.tokens], world.model, tmp_path / "first", tiny_config(num_steps=2), quiet=True)
+    grown = AutoModelForCausalLM.from_pretrained(tmp_path / "first" / "model" / "llm")
+    text = AutoTokenizer.from_pretrained(tmp_path / "first" / "model" / "llm")
+    source = tmp_path / "llm"
+    text_rows = text.convert_tokens_to_ids("[IMG]")
+    # A model as downloaded: text rows, and a few padding rows past its tokenizer.
+    grown.resize_token_embeddings(text_rows + 7, mean_resizing=False)
+    grown.save_pretrained(source)
+    from lavit_pretrain.text_tokenizer import train_text_tokenizer
+
+    plain = train_text_tokenizer(["a red circle"] * 3, 300)
+    plain.save_pretrained(source)
+    pretrain([world.tokens], world.model, tmp_path / "second", tiny_config(num_steps=2), llm=source, quiet=True)
+    llm = load_llm(tmp_path / "second" / "model")
+    assert llm.layout.text_vocab == len(plain)
+    assert llm.head_VD.shape[0] == len(plain) + 2 + 24
+
+
+def test_the_plan_counts_without_making_weights(world, tiny_config):
+    found = plan(tiny_config(), None, [world.tokens])
+    assert found["images"] == 48
+    assert found["tokens_per_step"] == 400
+    assert 3 <= found["mean_codes"] <= 6
+    assert 20_000 < found["parameters"] < 100_000

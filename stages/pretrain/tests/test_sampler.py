@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+import torch
+from lavit_core.errors import UsageError
+from lavit_core.tokens import open_tokens
+from lavit_pretrain.attention import use_padded
+from lavit_pretrain.config import SampleSettings
+from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
+from lavit_pretrain.sample import write_sampled
+from lavit_pretrain.sampler import guided_scores, pick, prompt_ids, sample_codes
+from lavit_trainkit.device import generator
+
+PROMPTS = ["a red circle", "", "a very long prompt about a blue square and a green triangle", "blue"]
+
+
+@pytest.fixture(scope="module")
+def llm(tiny_config) -> LanguageModel:
+    torch.manual_seed(1)
+    network, text, layout = build_llm(tiny_config().llm, None, PROMPTS * 3, 24)
+    about = VisualAbout(
+        image_input="codes",
+        text_vocab=layout.text_vocab,
+        codebook_size=24,
+        feature_dim=0,
+        grid=(4, 4),
+        preprocessing={},
+        tokenizer_digest="0" * 64,
+        code_range=(3, 9),
+    )
+    # A spread-out head, so that untrained codes differ from each other.
+    network.lm_head.weight.data.normal_(0, 0.5)
+    use_padded(network)
+    return LanguageModel(network, text, about).eval().requires_grad_(False)
+
+
+def reference(llm: LanguageModel, prompt: str, seed: int, settings: SampleSettings) -> list[int]:
+    """One sample at a time, whole sequences without cache or padding, full vocabulary."""
+    layout, codes = llm.layout, []
+    uniform = torch.rand(9, generator=generator(seed, "codes"), dtype=torch.float64)
+    for step in range(9):
+        tail = [layout.img, *(code + layout.first_code for code in codes)]
+        text = llm.codec.encode(prompt).tolist()
+        rows = [text + tail, tail]
+        both = [llm.llm(torch.tensor([ids])).logits[0, -1].float().log_softmax(-1) for ids in rows]
+        scores = settings.guidance_scale * (both[0] - both[1]) + both[1]
+        scores[: layout.end_img] = -torch.inf
+        if step < 3:
+            scores[layout.end_img] = -torch.inf
+        scores /= settings.temperature
+        kept = scores.topk(settings.top_k).indices
+        probs = (
+            torch.zeros_like(scores)
+            .scatter(0, kept, scores[kept])
+            .where(torch.isin(torch.arange(len(scores)), kept), torch.tensor(-torch.inf))
+        )
+        probs = probs.double().softmax(-1)
+        choice = int(torch.searchsorted(probs.cumsum(0), uniform[step] * probs.sum(), right=True))
+        if choice == layout.end_img:
+            break
+        codes.append(choice - layout.first_code)
+    return codes
+
+
+def test_against_a_plain_loop(llm):
+    settings = SampleSettings(guidance_scale=2.5, top_k=9, temperature=0.9)
+    drawn = sample_codes(llm, PROMPTS, seeds=[3, 4, 5, 6], settings=settings)
+    expected = [reference(llm, prompt, seed, settings) for prompt, seed in zip(PROMPTS, [3, 4, 5, 6], strict=True)]
+    assert [codes.tolist() for codes in drawn] == expected
+
+
+def test_a_sample_does_not_depend_on_its_batch(llm):
+    settings = SampleSettings(guidance_scale=1.5, top_k=0, top_p=0.9)
+    prompts, seeds = PROMPTS * 4, list(range(16))
+    together = sample_codes(llm, prompts, seeds=seeds, settings=settings)
+    alone = [sample_codes(llm, [p], seeds=[s], settings=settings)[0] for p, s in zip(prompts, seeds, strict=True)]
+    in_threes = sample_codes(llm, prompts, seeds=seeds, settings=settings, batch_size=3)
+    for a, b, c in zip(together, alone, in_threes, strict=True):
+        assert a.tolist() == b.tolist() == c.tolist()
+    assert len({tuple(codes) for codes in together}) > 8
+
+
+def test_lengths_and_codes_stay_in_bounds(llm):
+    for low, high in ((1, 2), (4, 4), (2, 7)):
+        settings = SampleSettings(min_codes=low, max_codes=high, top_k=0)
+        drawn = sample_codes(llm, ["red"] * 20, seeds=list(range(20)), settings=settings)
+        assert all(low <= len(codes) <= high for codes in drawn)
+        assert all(codes.dtype == np.int64 and codes.min() >= 0 and codes.max() < 24 for codes in drawn)
+    by_model = sample_codes(llm, ["red"] * 20, seeds=list(range(20)), settings=SampleSettings(top_k=0))
+    assert all(3 <= len(codes) <= 9 for codes in by_model)
+
+
+def test_contradictory_settings_are_refused(llm):
+    with pytest.raises(UsageError, match="min_codes: 5 is more than max_codes 4"):
+        sample_codes(llm, ["x"], seeds=[0], settings=SampleSettings(min_codes=5, max_codes=4))
+    with pytest.raises(UsageError, match="1 prompts but 2 seeds"):
+        sample_codes(llm, ["x"], seeds=[0, 1], settings=SampleSettings())
+
+
+def test_temperature_zero_and_top_k_one_take_the_likeliest(llm):
+    settings = SampleSettings(temperature=0, guidance_scale=1)
+    greedy = sample_codes(llm, ["red"], seeds=[0], settings=settings)[0]
+    top_one = sample_codes(llm, ["red"], seeds=[9], settings=SampleSettings(top_k=1, guidance_scale=1))[0]
+    assert greedy.tolist() == top_one.tolist()
+
+
+def test_guidance_is_the_published_formula():
+    logits = torch.randn(4, 6)
+    conditional, unconditional = logits[:2].log_softmax(-1), logits[2:].log_softmax(-1)
+    torch.testing.assert_close(guided_scores(logits, 3.0), 3.0 * (conditional - unconditional) + unconditional)
+    torch.testing.assert_close(guided_scores(logits, 1.0), conditional)
+    torch.testing.assert_close(guided_scores(logits[:2], None), conditional)
+
+
+def test_drawn_frequencies_follow_the_filtered_distribution():
+    scores = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(20_000, 4)
+    uniform = torch.rand(20_000, generator=generator(0, "test"), dtype=torch.float64)
+    for settings, expected in (
+        (SampleSettings(top_k=0), [0.5, 0.3, 0.15, 0.05]),
+        (SampleSettings(top_k=2), [0.625, 0.375, 0, 0]),
+        (SampleSettings(top_k=0, top_p=0.8), [0.625, 0.375, 0, 0]),
+        (SampleSettings(top_k=0, temperature=0.5), [0.6849, 0.2466, 0.0616, 0.0068]),
+    ):
+        found = torch.bincount(pick(scores, uniform, settings), minlength=4) / 20_000
+        torch.testing.assert_close(found, torch.tensor(expected), atol=0.012, rtol=0)  # three standard errors
+
+
+def test_images_in_prompts_are_wrapped(llm):
+    layout = llm.layout
+    ids = prompt_ids(llm, ["red", np.array([0, 5])])
+    assert ids.tolist()[-5:] == [layout.img, layout.first_code, layout.first_code + 5, layout.end_img, layout.img]
+
+
+def test_sampled_tokens_are_a_token_directory(llm, tmp_path):
+    write_sampled(llm, ["a", "b"], [np.array([1, 2, 3]), np.array([4])], tmp_path / "t")
+    reader = open_tokens(tmp_path / "t", check_digests=True)
+    codes, counts = reader.codes(np.array([1, 0]))
+    assert codes.tolist() == [4, 1, 2, 3]
+    assert counts.tolist() == [1, 3]
+    assert reader.texts(np.array([0, 1])) == [("a",), ("b",)]
+    assert not reader.keep_masks(np.array([0, 1])).any()
+    assert reader.manifest.shards[0].source == "sampled"
+    assert reader.manifest.tokenizer_digest == "0" * 64
