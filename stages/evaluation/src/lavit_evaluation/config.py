@@ -1,0 +1,37 @@
+"""Settings of the benchmarks; every one is written into score.json."""
+
+from lavit_core.config import Config
+from pydantic import Field
+
+
+class ShapesConfig(Config):
+    """Settings of `lavit eval shapes`."""
+
+    pictures: int = Field(256, ge=1)
+    """Pictures that are captioned, reconstructed and drawn from their prompt, half of them unseen combinations."""
+    questions: int = Field(2000, ge=0)
+    """Questions asked, drawn from all of the data's."""
+    token_pictures: int = Field(1024, ge=1)
+    """Pictures over which codes and kept patches are counted."""
+    random_pictures: int = Field(64, ge=0)
+    """Pictures drawn from random codes: what the judge says of a detokenizer that is told nothing."""
+    samples: int = Field(24, ge=0)
+    """Examples of each kind that are kept for the report."""
+    batch_size: int = Field(64, ge=1)
+    """Pictures, questions or prompts handled at once; on CPU it may change a result in its last bits."""
+    llm_guidance: float = Field(1.5, ge=0)
+    """Guidance scale of the codes (1 switches it off). Source: the released COCO script uses 1.5."""
+    temperature: float = Field(1.0, ge=0)
+    """Divides the codes' log-probabilities; 0 takes the most likely code."""
+    top_k: int = Field(50, ge=0)
+    """Codes are drawn among this many of the most probable (0 = all)."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Codes are drawn among the fewest that hold this much probability."""
+    decoder_guidance: float = Field(1.5, ge=0)
+    """Guidance scale of the detokenizer (1 switches it off)."""
+    decoder_steps: int = Field(20, ge=1)
+    """Denoising steps a picture."""
+    max_answer_tokens: int = Field(10, ge=1)
+    """Longest answer in text tokens."""
+    max_caption_tokens: int = Field(36, ge=1)
+    """Longest caption in text tokens."""

@@ -1,0 +1,169 @@
+"""Says from pixels alone what a drawn picture shows: it knows the palette and the three outlines, and no model.
+
+Letters: H, W = picture size; C = palette colours; M = candidate outlines. Lengths are in pixels of the judged picture.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from lavit_core.shapes import COLOURS, SHAPES
+
+MIN_AREA = 40
+"""Connected areas below this many pixels (of a 64 x 64 picture) are specks, not objects."""
+
+MIN_IOU = 0.7
+"""A blob that no ideal outline matches this well has no shape: a guess would be right one time in three."""
+
+SPLIT_SHARE = 0.25
+"""A connected area whose second colour takes at least this share is two objects that touch."""
+
+SCALES = (0.92, 1.0, 1.08)
+_SQUARE_HALF = np.sqrt(np.pi) / 2
+
+OFFSETS_PX = (-1.0, 0.0, 1.0)
+"""Sizes and centres tried around the ones that area and centroid give."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """One object that the judge saw."""
+
+    colour: str
+    """Nearest palette colour."""
+    shape: str | None
+    """Best fitting outline, or None when none fits."""
+    x: float
+    """Centre, in pixels from the left."""
+    y: float
+    """Centre, in pixels from the top."""
+    radius: float
+    """Fitted size in pixels, as the drawing code counts it."""
+    iou: float
+    """Intersection over union with the fitted outline."""
+
+
+def judge(pixels: np.ndarray, palette: Mapping[str, tuple[int, int, int]] = COLOURS) -> list[Found]:
+    """Return the objects of a uint8 picture [H, W, 3], from left to right."""
+    labels = colour_labels(pixels, palette)
+    min_area = MIN_AREA * pixels.shape[0] * pixels.shape[1] / 64**2
+    names = list(palette)
+    found = []
+    for component in connected(labels >= 0):
+        for colour, mask in _by_colour(labels, component, min_area):
+            found.append(_fit(mask, names[colour]))
+    return sorted(found, key=lambda one: (one.x, one.y))
+
+
+def colour_labels(pixels: np.ndarray, palette: Mapping[str, tuple[int, int, int]] = COLOURS) -> np.ndarray:
+    """Return int [H, W]: the palette index of each object pixel, -1 on the background.
+
+    A pixel is explained as background + share * (colour - background) with the colour that leaves the smallest rest,
+    and belongs to an object when that share is above one half: anti-aliased edges need no third class.
+    """
+    smooth = _smooth(pixels.astype(np.float64))
+    border = np.concatenate([smooth[:2].reshape(-1, 3), smooth[-2:].reshape(-1, 3), smooth[:, :2].reshape(-1, 3),
+                             smooth[:, -2:].reshape(-1, 3)])  # fmt: skip
+    background = np.median(border, axis=0)
+    towards = np.array(list(palette.values()), dtype=np.float64) - background  # [C, 3]
+    shift = (smooth - background)[:, :, None, :]  # [H, W, 1, 3]
+    lengths = np.maximum((towards**2).sum(-1), 1.0)
+    share = np.clip((shift * towards).sum(-1) / lengths, 0.0, 1.0)  # [H, W, C]
+    rest = ((shift - share[..., None] * towards) ** 2).sum(-1)
+    best = rest.argmin(-1)
+    covered = np.take_along_axis(share, best[..., None], -1)[..., 0] > 0.5
+    return np.where(covered, best, -1)
+
+
+def connected(mask: np.ndarray) -> list[np.ndarray]:
+    """Return the 4-connected areas of a bool mask [H, W] as bool masks, in raster order of their first pixel."""
+    left = mask.copy()
+    areas = []
+    for start in map(tuple, np.argwhere(mask)):
+        if not left[start]:
+            continue
+        left[start] = False
+        queue, area = [start], np.zeros_like(mask)
+        while queue:
+            row, column = queue.pop()
+            area[row, column] = True
+            for near in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
+                if 0 <= near[0] < mask.shape[0] and 0 <= near[1] < mask.shape[1] and left[near]:
+                    left[near] = False
+                    queue.append(near)
+        areas.append(area)
+    return areas
+
+
+def outline(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """Return which points lie inside an ideal shape; `x`, `y` from the centre of its bounding box, y downwards.
+
+    The square has the circle's area; the triangle is equilateral with sides of 2 radii, apex up.
+    """
+    if shape == "circle":
+        return x**2 + y**2 <= radius**2
+    if shape == "square":
+        return np.maximum(np.abs(x), np.abs(y)) <= _SQUARE_HALF * radius
+    height = np.sqrt(3.0) * radius
+    return (y <= height / 2) & (np.abs(x) <= (y + height / 2) / np.sqrt(3.0))
+
+
+def _size_from_area(shape: str, area: float) -> tuple[float, float]:
+    """Return the radius of a shape of this area, and how far its centroid lies below its box's centre."""
+    if shape == "triangle":
+        radius = float(np.sqrt(area / np.sqrt(3.0)))
+        return radius, radius * np.sqrt(3.0) / 6
+    return float(np.sqrt(area / np.pi)), 0.0
+
+
+def _smooth(pixels: np.ndarray) -> np.ndarray:
+    """Average with (1, 2, 1) / 4 both ways: noise shrinks to 3/8, straight edges stay where they are."""
+    for axis in (0, 1):
+        padding = [(1, 1) if dim == axis else (0, 0) for dim in range(3)]
+        padded = np.pad(pixels, padding, mode="edge")
+        size = pixels.shape[axis]
+        before, here, after = (np.take(padded, range(shift, shift + size), axis) for shift in range(3))
+        pixels = (before + 2 * here + after) / 4
+    return pixels
+
+
+def _by_colour(labels: np.ndarray, component: np.ndarray, min_area: float) -> list[tuple[int, np.ndarray]]:
+    """Split a connected area into (palette index, mask): one object, or two of different colours that touch."""
+    area = int(component.sum())
+    if area < min_area:
+        return []
+    counts = np.bincount(labels[component])
+    large = [index for index in np.argsort(-counts) if counts[index] >= max(min_area, SPLIT_SHARE * area)]
+    if len(large) < 2:
+        return [(int(counts.argmax()), component)]
+    parts = []
+    for index in large:
+        biggest = max(connected(component & (labels == index)), key=lambda part: int(part.sum()))
+        if biggest.sum() >= min_area:
+            parts.append((int(index), biggest))
+    return parts
+
+
+def _fit(mask: np.ndarray, colour: str) -> Found:
+    """Compare a mask with every outline of the size its area gives, a little around its centroid."""
+    rows, columns = np.nonzero(mask)
+    top, left = max(rows.min() - 2, 0), max(columns.min() - 2, 0)
+    crop = mask[top : rows.max() + 3, left : columns.max() + 3]
+    # Pixel (row, column) covers [column, column + 1): its centre lies half a pixel further.
+    grid_y, grid_x = np.mgrid[top : top + crop.shape[0], left : left + crop.shape[1]] + 0.5
+    centre_x, centre_y, area = columns.mean() + 0.5, rows.mean() + 0.5, float(mask.sum())
+    best = Found(colour=colour, shape=None, x=centre_x, y=centre_y, radius=float(np.sqrt(area / np.pi)), iou=0.0)
+    for shape in SHAPES:
+        radius, drop = _size_from_area(shape, area)
+        size, dx, dy = (axis.ravel() for axis in np.meshgrid(SCALES, OFFSETS_PX, OFFSETS_PX))
+        sizes, xs, ys = (radius * size, centre_x + dx, centre_y + dy - drop)
+        outlines = outline(
+            shape, grid_x - xs[:, None, None], grid_y - ys[:, None, None], sizes[:, None, None]
+        )  # [M, h, w]
+        overlap = (outlines & crop).sum((1, 2)) / (outlines | crop).sum((1, 2))
+        top_fit = int(overlap.argmax())
+        if overlap[top_fit] > best.iou:
+            fits = shape if overlap[top_fit] >= MIN_IOU else None
+            best = Found(colour=colour, shape=fits, x=float(xs[top_fit]), y=float(ys[top_fit]),
+                         radius=float(sizes[top_fit]), iou=float(overlap[top_fit]))  # fmt: skip
+    return best

@@ -1,0 +1,74 @@
+"""Pictures scored from their pixels: real ones, reconstructions, drawings from prompts and from random codes."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lavit_evaluation.align import CRITERIA, Verdict, align
+from lavit_evaluation.claims import parse
+from lavit_evaluation.heldout import Scene
+from lavit_evaluation.intervals import Figure, by_combination, mean
+from lavit_evaluation.judge import Found, judge
+
+
+def score_pictures(
+    name: str, pixels: np.ndarray, scenes: Sequence[Scene]
+) -> tuple[dict[str, Figure], list[dict[str, Any]]]:
+    """Return `name.<criterion>` for uint8 pictures [N, H, W, 3] held against their scenes, and one row a picture."""
+    found = [judge(picture) for picture in pixels]
+    verdicts = [
+        align(seen, parse(scene.prompt), image_px=pixels.shape[2]) for seen, scene in zip(found, scenes, strict=True)
+    ]
+    figures: dict[str, Figure] = {}
+    for criterion in CRITERIA:
+        # A prompt that claims no place can't be judged by place.
+        judged = [(verdict, scene) for verdict, scene in zip(verdicts, scenes, strict=True)
+                  if getattr(verdict, criterion) is not None]  # fmt: skip
+        hits = [getattr(verdict, criterion) for verdict, _ in judged]
+        figures |= by_combination(f"{name}.{criterion}", hits, [scene.combination for _, scene in judged])
+    return figures, [_row(*one) for one in zip(found, verdicts, scenes, strict=True)]
+
+
+def centre_errors(rows: Sequence[dict[str, Any]], scenes: Sequence[Scene], scale: float) -> Figure:
+    """Return how far objects stand from their true centre in pixels of the scene, where the colours are right.
+
+    `scale` is pixels of the scene per pixel of the judged pictures.
+    """
+    distances = []
+    for row, scene in zip(rows, scenes, strict=True):
+        if row["right"]["colours"]:
+            seen = {one["colour"]: one for one in row["judged"]}
+            distances += [
+                float(np.hypot(*(seen[thing["colour"]][axis] * scale - thing[axis] for axis in ("x", "y"))))
+                for thing in scene.objects
+            ]
+    return mean(distances)
+
+
+def psnr(drawn: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Return the peak signal-to-noise ratio in dB of each uint8 picture [N, H, W, 3]; equal pictures count as 99."""
+    error = ((drawn.astype(np.float64) - real.astype(np.float64)) ** 2).mean((1, 2, 3))
+    return np.where(error > 0, 10 * np.log10(255.0**2 / np.maximum(error, 1e-12)), 99.0)
+
+
+def random_codes(counts: Sequence[int], codebook_size: int, seed: int) -> list[np.ndarray]:
+    """Return uniformly random codes, as many a picture as `counts` says."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, codebook_size, size=count, dtype=np.int64) for count in counts]
+
+
+def _row(found: Sequence[Found], verdict: Verdict, scene: Scene) -> dict[str, Any]:
+    right = {criterion: getattr(verdict, criterion) for criterion in CRITERIA}
+    judged = [
+        {key: round(value, 2) if isinstance(value, float) else value for key, value in dataclasses.asdict(one).items()}
+        for one in found
+    ]
+    return {
+        "key": scene.key,
+        "combination": scene.combination,
+        "prompt": scene.prompt,
+        "judged": judged,
+        "right": right,
+    }

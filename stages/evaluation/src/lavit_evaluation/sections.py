@@ -1,0 +1,195 @@
+"""The sections of `lavit eval shapes`: what is asked of the model, and its score."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from lavit_core.data import Data
+from lavit_core.seeds import derive_seed
+
+from lavit_evaluation.captions import score_captions
+from lavit_evaluation.config import ShapesConfig
+from lavit_evaluation.heldout import Heldout, read_pixels
+from lavit_evaluation.intervals import Figure, mean
+from lavit_evaluation.pictures import centre_errors, psnr, random_codes, score_pictures
+from lavit_evaluation.subject import Encoded, Subject, join
+from lavit_evaluation.tokens_report import score_tokens
+from lavit_evaluation.vqa import Asked, above, is_right, majority_leave_one_out, majority_of_training, score_answers
+
+Batches = Callable[..., list[Any]]
+"""`batches(function, *inputs)`: call it on slices of the inputs, and return everything it returned in one list."""
+
+
+@dataclass(kw_only=True)
+class Section:
+    """What one section found."""
+
+    figures: dict[str, Figure] = field(default_factory=dict)
+    samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Rows for the report by kind; numpy arrays are pictures."""
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def encode_pictures(subject: Subject, heldout: Heldout, keys: Sequence[str], batches: Batches) -> Encoded:
+    """Return codes and masks of the named pictures."""
+    assert subject.encode is not None
+    encode = subject.encode
+    return join(batches(lambda some: [encode(read_pixels(heldout.data, some, subject.image_px))], keys))
+
+
+def tokens_section(subject: Subject, heldout: Heldout, encoded: Encoded) -> Section:
+    """Score what the tokenizer keeps and says; `encoded` is of `heldout.token_keys`."""
+    assert subject.grid is not None
+    assert subject.codebook_size is not None
+    scenes = [heldout.scenes.get(key) for key in heldout.token_keys]
+    figures = score_tokens(
+        encoded, scenes, grid=subject.grid, codebook_size=subject.codebook_size, scene_px=heldout.scene_px
+    )
+    counts = np.bincount([len(codes) for codes in encoded.codes]).tolist()
+    return Section(figures=figures, notes={"kept_histogram": counts, "grid": list(subject.grid)})
+
+
+def vqa_section(
+    subject: Subject,
+    heldout: Heldout,
+    training: Data | None,
+    config: ShapesConfig,
+    batches: Batches,
+) -> Section:
+    """Ask the questions of the model, of the blind model and of the majority."""
+    assert subject.answer is not None
+    answer, blind = subject.answer, subject.answer_blind
+    asked = [
+        Asked(
+            question_id=question.question_id,
+            key=question.key,
+            question=question.question,
+            expected=question.answer,
+            kind=question.kind or "any",
+            combination=heldout.scenes[question.key].combination if question.key in heldout.scenes else "",
+        )
+        for question in heldout.questions
+    ]
+    asked.sort(key=lambda one: one.key)  # pictures asked about twice are then read and encoded once
+    answers = batches(
+        lambda some: answer(
+            read_pixels(heldout.data, [one.key for one in some], subject.image_px), [one.question for one in some]
+        ),
+        asked,
+    )
+    given = {"vqa": answers}
+    if blind is not None:
+        # Without a picture, equal questions have equal answers.
+        texts = sorted({one.question for one in asked})
+        by_text = dict(zip(texts, batches(blind, texts), strict=True))
+        given["blind"] = [by_text[one.question] for one in asked]
+    if training is None:
+        given["majority"] = majority_leave_one_out(asked)
+    else:
+        learned = [(question.kind or "any", question.answer) for question in training.questions]
+        given["majority"] = majority_of_training(asked, learned)
+    figures: dict[str, Figure] = {}
+    for name, said in given.items():
+        figures |= score_answers(name, asked, said)
+        if name != "vqa":
+            figures[f"vqa.above_{name}"] = above(asked, answers, said)
+    rows = [
+        {"key": one.key, "combination": one.combination, "question": one.question, "kind": one.kind,
+         "expected": one.expected, "answer": answers[index], "right": is_right(answers[index], one.expected),
+         **{name: said[index] for name, said in given.items() if name != "vqa"}}
+        for index, one in enumerate(asked)
+    ]  # fmt: skip
+    shown = pick(rows, config.samples, "kind")
+    for row in shown:
+        row["picture"] = read_pixels(heldout.data, [row["key"]], subject.image_px)[0]
+    source = "leave-one-out on the evaluated questions" if training is None else "training questions"
+    return Section(figures=figures, samples={"vqa": shown}, notes={"majority": source})
+
+
+def captions_section(subject: Subject, heldout: Heldout, config: ShapesConfig, batches: Batches) -> Section:
+    """Caption the chosen pictures and score what the captions claim."""
+    assert subject.caption is not None
+    figures, rows = score_captions(batches(subject.caption, heldout.pixels), heldout.drawn)
+    rows = [{**row, "picture": pixels} for row, pixels in zip(rows, heldout.pixels, strict=True)]
+    return Section(figures=figures, samples={"captions": pick(rows, config.samples, "combination")})
+
+
+def real_section(heldout: Heldout) -> Section:
+    """Judge the real pictures: what a perfect drawing would get, and what the judge itself gets wrong."""
+    return Section(figures=score_pictures("real", heldout.pixels, heldout.drawn)[0])
+
+
+def reconstruction_section(
+    subject: Subject, heldout: Heldout, encoded: Encoded, config: ShapesConfig, seed: int, batches: Batches
+) -> Section:
+    """Draw the chosen pictures from their own codes; `encoded` is of `heldout.keys`."""
+    assert subject.draw is not None
+    drawn = np.stack(batches(subject.draw, encoded.codes, picture_seeds(heldout.keys, "reconstruct", seed)))
+    real = heldout.pixels
+    if real.shape != drawn.shape:
+        real = read_pixels(heldout.data, heldout.keys, drawn.shape[1])
+    ratios = psnr(drawn, real)
+    figures = {"reconstruction.psnr_db": mean(ratios)}
+    rows: list[dict[str, Any]] = [{"key": key} for key in heldout.keys]
+    if heldout.scenes:
+        judged, rows = score_pictures("reconstruction", drawn, heldout.drawn)
+        figures |= judged
+        figures["reconstruction.centre_error_px"] = centre_errors(
+            rows, heldout.drawn, heldout.scene_px / drawn.shape[1]
+        )
+    rows = [
+        {**row, "psnr_db": round(float(ratios[index]), 2), "original": real[index], "picture": drawn[index],
+         "kept": encoded.keep_masks[index].astype(int).tolist(), "grid": list(subject.grid or ())}
+        for index, row in enumerate(rows)
+    ]  # fmt: skip
+    return Section(figures=figures, samples={"reconstruction": pick(rows, config.samples, "combination")})
+
+
+def generation_section(
+    subject: Subject, heldout: Heldout, config: ShapesConfig, seed: int, batches: Batches
+) -> Section:
+    """Draw the scenes' prompts: text to codes by the language model, codes to pixels by the detokenizer."""
+    assert subject.sample is not None
+    assert subject.draw is not None
+    prompts = [scene.prompt for scene in heldout.drawn]
+    codes = batches(subject.sample, prompts, picture_seeds(heldout.keys, "sample", seed))
+    drawn = np.stack(batches(subject.draw, codes, picture_seeds(heldout.keys, "draw", seed)))
+    figures, rows = score_pictures("generation", drawn, heldout.drawn)
+    figures["generation.codes"] = mean(len(some) for some in codes)
+    rows = [
+        {**row, "num_codes": len(some), "picture": picture}
+        for row, some, picture in zip(rows, codes, drawn, strict=True)
+    ]
+    return Section(figures=figures, samples={"generation": pick(rows, config.samples, "combination")})
+
+
+def random_section(
+    subject: Subject, heldout: Heldout, counts: Sequence[int], config: ShapesConfig, seed: int, batches: Batches
+) -> Section:
+    """Draw random codes, as many a picture as real ones have, and hold them against the same prompts."""
+    assert subject.draw is not None
+    assert subject.codebook_size is not None
+    order = np.random.default_rng(derive_seed(seed, "random pictures")).permutation(len(heldout.keys))
+    chosen = sorted(order[: config.random_pictures].tolist())
+    codes = random_codes([counts[index] for index in chosen], subject.codebook_size, derive_seed(seed, "random codes"))
+    seeds = picture_seeds([heldout.keys[index] for index in chosen], "draw", seed)
+    drawn = np.stack(batches(subject.draw, codes, seeds))
+    figures, rows = score_pictures("random", drawn, [heldout.drawn[index] for index in chosen])
+    rows = [{**row, "picture": picture} for row, picture in zip(rows, drawn, strict=True)]
+    return Section(figures=figures, samples={"random": pick(rows, min(config.samples, 8), "combination")})
+
+
+def picture_seeds(keys: Sequence[str], purpose: str, seed: int) -> list[int]:
+    """Return one seed a picture, named by its key: a draw does not depend on which other pictures are drawn."""
+    return [derive_seed(seed, purpose, key) for key in keys]
+
+
+def pick(rows: Sequence[dict[str, Any]], count: int, group: str) -> list[dict[str, Any]]:
+    """Return at most `count` rows, taken from each group in turn."""
+    groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row.get(group)].append(row)
+    turns = [(turn, name, row) for name, some in groups.items() for turn, row in enumerate(some)]
+    return [row for _, _, row in sorted(turns, key=lambda one: (one[0], str(one[1])))[:count]]

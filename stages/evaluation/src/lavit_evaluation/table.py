@@ -1,0 +1,57 @@
+"""A score as a table on a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+TITLES = {
+    "vqa": "Questions",
+    "blind": "Questions, blind model",
+    "majority": "Questions, majority answer",
+    "captions": "Captions",
+    "real": "Real pictures, judged",
+    "reconstruction": "Reconstructions",
+    "generation": "Drawn from prompts",
+    "random": "Drawn from random codes",
+    "tokens": "Tokens",
+    "corpus": "Token directory",
+}
+"""Title of each section, in the order in which a reader wants them."""
+
+
+def show_score(result: Mapping[str, Any], console: Console) -> None:
+    """Print one table a section: value, 95 % interval, count, and seen and unseen combinations beside them."""
+    figures = result["figures"]
+    for section, title in TITLES.items():
+        names = [name for name in figures if name.split(".")[0] == section]
+        whole = [name for name in names if not name.endswith((".seen", ".unseen"))]
+        if not whole:
+            continue
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        split = len(whole) < len(names)
+        for column in ("", "value", "95 %", "count", *(("seen", "unseen") if split else ())):
+            table.add_column(column, justify="left" if not column else "right")
+        for name in whole:
+            figure = figures[name]
+            cells = [number(figure["value"]), interval(figure), f"{figure['count']:,}"]
+            if split:
+                cells += [number(figures.get(f"{name}.{group}", {}).get("value")) for group in ("seen", "unseen")]
+            table.add_row(name.partition(".")[2].replace("kind.", "").replace("_", " "), *cells)
+        console.print(table)
+        console.print()
+    for section, reason in result["skipped"].items():
+        console.print(f"{section}: not computed, {reason}")
+
+
+def number(value: float | None) -> str:
+    """Return a figure in three significant decimals, a large one in one."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def interval(figure: Mapping[str, Any]) -> str:
+    """Return the ends of a figure's interval, or nothing when it has none."""
+    return "" if figure["low"] is None else f"{number(figure['low'])} - {number(figure['high'])}"

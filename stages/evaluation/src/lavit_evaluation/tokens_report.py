@@ -1,0 +1,98 @@
+"""What the tokenizer keeps and says: kept patches by where they lie, code usage, perplexity, feature error."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from lavit_core.errors import InputError
+from lavit_core.seeds import epoch_batches
+from lavit_core.tokens import TokenReader
+
+from lavit_evaluation.heldout import Scene
+from lavit_evaluation.intervals import Figure, exact, mean, ratio
+from lavit_evaluation.judge import outline
+from lavit_evaluation.subject import Encoded
+
+SHAPE_COVER = 0.5
+"""A patch lies on a shape when shapes cover at least this much of it, on the background when they cover none of it."""
+
+CORPUS_SLICE = 65536
+"""Samples of a token directory that are read at once."""
+
+_FINE = 4
+"""Cover is counted on a grid this many times finer than the pixels of a patch side would need."""
+
+
+def patch_cover(scene: Scene, grid: tuple[int, int], *, scene_px: int) -> np.ndarray:
+    """Return the share of each patch that shapes cover, float [rows * columns] in raster order."""
+    rows, columns = grid
+    fine = _FINE * max(scene_px // max(rows, columns), 1)
+    y = ((np.arange(rows * fine) + 0.5) * scene_px / (rows * fine))[:, None]
+    x = ((np.arange(columns * fine) + 0.5) * scene_px / (columns * fine))[None, :]
+    covered = np.zeros((rows * fine, columns * fine), dtype=bool)
+    for thing in scene.objects:
+        if "radius" not in thing:
+            raise InputError(f"scenes.jsonl: {scene.key} has an object without radius; draw the data again")
+        covered |= outline(thing["shape"], x - thing["x"], y - thing["y"], np.asarray(thing["radius"]))
+    return covered.reshape(rows, fine, columns, fine).mean((1, 3)).ravel()
+
+
+def kept_by_place(keep_masks: np.ndarray, covers: np.ndarray) -> dict[str, Figure]:
+    """Return the share of kept patches on shapes, on their edges and on the background; both inputs are [N, P]."""
+    places = {
+        "on_shapes": covers >= SHAPE_COVER,
+        "on_edges": (covers > 0) & (covers < SHAPE_COVER),
+        "on_background": covers == 0,
+    }
+    return {f"tokens.kept_{place}": ratio((keep_masks & where).sum(1), where.sum(1)) for place, where in places.items()}
+
+
+def code_figures(name: str, code_counts: np.ndarray) -> dict[str, Figure]:
+    """Return the share of the codebook in use and the perplexity of codes, from how often each occurs, [K].
+
+    Source: perplexity is exp of the entropy in nats of the codes' frequencies.
+    """
+    total = int(code_counts.sum())
+    shares = code_counts[code_counts > 0] / max(total, 1)
+    return {
+        f"{name}.code_usage": exact(float((code_counts > 0).mean()), total),
+        f"{name}.perplexity": exact(float(np.exp(-(shares * np.log(shares)).sum())), total),
+    }
+
+
+def corpus_figures(reader: TokenReader) -> dict[str, Figure]:
+    """Return `corpus.*`, the code usage and kept count over a whole token directory, read in slices."""
+    size = reader.manifest.codebook_size
+    code_counts = np.zeros(size, dtype=np.int64)
+    for batch in epoch_batches(len(reader), CORPUS_SLICE):
+        values, _ = reader.codes(np.arange(batch.start, batch.stop))
+        code_counts += np.bincount(values, minlength=size)
+    return {"corpus.kept": mean(reader.counts), **code_figures("corpus", code_counts)}
+
+
+def mean_predictor_error(encoded: Encoded) -> float:
+    """Return the mean 1 - cosine of always saying the mean target: 1 - (mean of unit targets) . (unit mean target)."""
+    target, unit = (sums.sum(0, dtype=np.float64) for sums in (encoded.target_sums, encoded.unit_target_sums))
+    return 1.0 - float(unit @ target) / max(float(np.linalg.norm(target)), 1e-12) / encoded.keep_masks.size
+
+
+def score_tokens(
+    encoded: Encoded, scenes: Sequence[Scene | None], *, grid: tuple[int, int], codebook_size: int, scene_px: int = 64
+) -> dict[str, Figure]:
+    """Return the figures `tokens.*` of the encoded pictures; scenes are None where the data has none."""
+    counts = [len(codes) for codes in encoded.codes]
+    figures = {
+        "tokens.kept": mean(counts),
+        "tokens.kept_sd": exact(float(np.std(counts)), len(counts)),
+        "tokens.kept_min": exact(min(counts), len(counts)),
+        "tokens.kept_max": exact(max(counts), len(counts)),
+        "tokens.patches": exact(grid[0] * grid[1], len(counts)),
+    }
+    drawn = [(index, scene) for index, scene in enumerate(scenes) if scene is not None]
+    if drawn:
+        covers = np.stack([patch_cover(scene, grid, scene_px=scene_px) for _, scene in drawn])
+        figures |= kept_by_place(encoded.keep_masks[[index for index, _ in drawn]], covers)
+    figures |= code_figures("tokens", np.bincount(np.concatenate(encoded.codes), minlength=codebook_size))
+    # Patches of a picture are not independent: the interval is over pictures.
+    figures["tokens.feature_error"] = mean(encoded.errors.mean(1))
+    figures["tokens.feature_error_mean_predictor"] = exact(mean_predictor_error(encoded), len(counts))
+    return figures

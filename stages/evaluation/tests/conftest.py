@@ -1,0 +1,103 @@
+"""A small drawn data set, and models whose figures are known: one that knows the scenes, one that guesses."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lavit_core.shapes import make_shapes
+from lavit_evaluation.claims import parse
+from lavit_evaluation.subject import Encoded, Subject
+from PIL import Image
+
+GRID = (8, 8)
+CODEBOOK = 300
+
+
+@pytest.fixture(scope="session")
+def shapes_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("shapes") / "data"
+    make_shapes(out, 40, 7, num_heldout=200, workers=1, quiet=True)
+    return out
+
+
+@pytest.fixture(scope="session")
+def scene_rows(shapes_data: Path) -> list[dict]:
+    return [json.loads(line) for line in (shapes_data / "heldout" / "scenes.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def pictures(shapes_data: Path, scene_rows: list[dict]) -> np.ndarray:
+    files = [shapes_data / "heldout" / row["file_name"] for row in scene_rows]
+    return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+
+
+class Oracle:
+    """Knows every held-out picture by its bytes; the first code of a picture is its number."""
+
+    def __init__(self, data: Path, rows: Sequence[dict], pictures: np.ndarray) -> None:
+        self.rows, self.pictures = rows, pictures
+        self.number = {picture.tobytes(): index for index, picture in enumerate(pictures)}
+        self.by_prompt = {row["prompt"]: index for index, row in enumerate(rows)}
+        questions = [json.loads(line) for line in (data / "questions.jsonl").read_text().splitlines()]
+        self.answers = {(row["file_name"], row["question"]): row["answer"] for row in questions}
+
+    def encode(self, pixels: np.ndarray) -> Encoded:
+        numbers = [self.number[picture.tobytes()] for picture in pixels]
+        keep = np.zeros((len(pixels), 64), dtype=bool)
+        for mask, number in zip(keep, numbers, strict=True):
+            for thing in self.rows[number]["objects"]:
+                mask[int(thing["y"]) // 8 * 8 + int(thing["x"]) // 8] = True
+        target = np.random.default_rng(0).normal(size=(len(pixels), 64, 4))
+        return Encoded(
+            codes=[
+                np.array([number, *[299] * (int(mask.sum()) - 1)]) for number, mask in zip(numbers, keep, strict=True)
+            ],
+            keep_masks=keep,
+            errors=np.zeros((len(pixels), 64)),
+            target_sums=target.sum(1),
+            unit_target_sums=(target / np.linalg.norm(target, axis=-1, keepdims=True)).sum(1),
+        )
+
+    def answer(self, pixels: np.ndarray, questions: Sequence[str]) -> list[str]:
+        keys = [self.rows[self.number[picture.tobytes()]]["file_name"] for picture in pixels]
+        return [f" {self.answers[key, question].upper()}." for key, question in zip(keys, questions, strict=True)]
+
+    def subject(self) -> Subject:
+        return Subject(
+            image_px=64,
+            grid=GRID,
+            codebook_size=CODEBOOK,
+            encode=self.encode,
+            answer=self.answer,
+            answer_blind=lambda questions: ["yes"] * len(questions),
+            caption=lambda pixels: [self.rows[self.number[picture.tobytes()]]["prompt"] for picture in pixels],
+            sample=lambda prompts, seeds: [np.array([self.by_prompt[prompt]]) for prompt in prompts],
+            draw=lambda codes, seeds: np.stack([self.pictures[int(some[0]) % len(self.pictures)] for some in codes]),
+        )
+
+
+@pytest.fixture(scope="session")
+def oracle(shapes_data: Path, scene_rows: list[dict], pictures: np.ndarray) -> Oracle:
+    return Oracle(shapes_data / "heldout", scene_rows, pictures)
+
+
+@pytest.fixture
+def guesser(oracle: Oracle) -> Subject:
+    """Answers, says and draws something drawn at random from what other pictures would deserve."""
+    rng = np.random.default_rng(0)
+    known = oracle.subject()
+    answers = sorted(set(oracle.answers.values()))
+    prompts = [row["prompt"] for row in oracle.rows]
+    two = [index for index, row in enumerate(oracle.rows) if len(parse(row["prompt"]).objects) == 2]
+    return Subject(
+        image_px=64,
+        grid=GRID,
+        codebook_size=CODEBOOK,
+        encode=known.encode,
+        answer=lambda pixels, questions: list(rng.choice(answers, len(questions))),
+        caption=lambda pixels: list(rng.choice(prompts, len(pixels))),
+        sample=lambda prompts, seeds: [np.array([rng.choice(two)]) for _ in prompts],
+        draw=known.draw,
+    )

@@ -1,0 +1,77 @@
+"""The judge is right on clean held-out pictures, and stays right under the blur and noise of generated ones."""
+
+import numpy as np
+import pytest
+from lavit_core.shapes import COLOURS
+from lavit_evaluation.align import CRITERIA, align
+from lavit_evaluation.claims import parse
+from lavit_evaluation.judge import connected, judge
+from PIL import Image, ImageFilter
+
+
+@pytest.fixture(scope="module")
+def heldout(pictures: np.ndarray, scene_rows: list[dict]) -> list[tuple[np.ndarray, dict]]:
+    return list(zip(pictures, scene_rows, strict=True))
+
+
+def shares(pictures: list[np.ndarray], rows: list[dict]) -> dict[str, float]:
+    verdicts = [align(judge(p), parse(r["prompt"]), image_px=p.shape[1]) for p, r in zip(pictures, rows, strict=True)]
+    return {name: float(np.mean([getattr(verdict, name) for verdict in verdicts])) for name in CRITERIA}
+
+
+def test_real_pictures_are_judged_right(heldout: list[tuple[np.ndarray, dict]]) -> None:
+    pictures, rows = zip(*heldout, strict=True)
+    assert min(shares(list(pictures), list(rows)).values()) >= 0.99
+
+
+def test_centres_and_sizes_are_those_of_the_scene(heldout: list[tuple[np.ndarray, dict]]) -> None:
+    for pixels, row in heldout[:60]:
+        drawn = {thing["colour"]: thing for thing in row["objects"]}
+        for one in judge(pixels):
+            thing = drawn[one.colour]
+            assert abs(one.x - thing["x"]) < 1.5
+            assert abs(one.y - thing["y"]) < 1.5
+            assert abs(one.radius - thing["radius"]) < 1.5
+
+
+@pytest.mark.parametrize(("blur", "noise", "fade"), [(1.5, 0, 0.0), (0.7, 25, 0.0), (1.0, 12, 0.2)])
+def test_blur_noise_and_faded_colours_do_not_confuse_it(
+    heldout: list[tuple[np.ndarray, dict]], blur: float, noise: float, fade: float
+) -> None:
+    rng = np.random.default_rng(0)
+    pictures = []
+    for pixels, _ in heldout[:100]:
+        soft = np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(blur)), dtype=np.float64)
+        soft = soft * (1 - fade) + 235 * fade + rng.normal(0, noise, soft.shape)
+        pictures.append(np.clip(soft, 0, 255).astype(np.uint8))
+    assert shares(pictures, [row for _, row in heldout[:100]])["everything"] >= 0.95
+
+
+def test_larger_pictures_are_judged_alike(heldout: list[tuple[np.ndarray, dict]]) -> None:
+    pictures = [np.asarray(Image.fromarray(pixels).resize((128, 128))) for pixels, _ in heldout[:20]]
+    assert shares(pictures, [row for _, row in heldout[:20]])["everything"] >= 0.95
+
+
+def test_an_empty_picture_and_noise_hold_no_shape() -> None:
+    assert judge(np.full((64, 64, 3), 235, np.uint8)) == []
+    static = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert not [one for one in judge(static) if one.shape is not None]
+
+
+def test_wrong_pictures_are_not_called_right(heldout: list[tuple[np.ndarray, dict]]) -> None:
+    pictures, rows = zip(*heldout, strict=True)
+    moved = list(rows[7:]) + list(rows[:7])
+    assert shares(list(pictures), moved)["everything"] <= 0.03
+
+
+def test_touching_objects_of_two_colours_are_two() -> None:
+    pixels = np.full((64, 64, 3), 235, np.uint8)
+    pixels[20:40, 10:30], pixels[20:40, 30:50] = COLOURS["red"], COLOURS["blue"]
+    assert [(one.colour, one.shape) for one in judge(pixels)] == [("red", "square"), ("blue", "square")]
+
+
+def test_connected_areas_do_not_join_at_corners() -> None:
+    mask = np.array([[1, 1, 0], [0, 0, 1], [1, 0, 1]], dtype=bool)
+    areas = connected(mask)
+    assert [int(area.sum()) for area in areas] == [2, 2, 1]
+    assert np.array_equal(np.logical_or.reduce(areas), mask)

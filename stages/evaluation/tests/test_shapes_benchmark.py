@@ -1,0 +1,117 @@
+"""The whole benchmark on models whose figures are known beforehand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lavit_core.errors import InputError, UsageError
+from lavit_evaluation.config import ShapesConfig
+from lavit_evaluation.shapes_benchmark import eval_shapes
+from lavit_evaluation.subject import Subject
+from PIL import Image
+
+CONFIG = ShapesConfig(pictures=60, questions=300, token_pictures=100, random_pictures=40, samples=6, batch_size=16)
+
+
+def run(model: Subject, data: Path, out: Path, config: ShapesConfig = CONFIG, **options: object) -> dict:
+    return eval_shapes(out / "no-model", data, out / "score", config, load=lambda: model, quiet=True, **options)
+
+
+def test_a_model_that_knows_the_scenes_gets_everything_right(oracle, shapes_data: Path, tmp_path: Path) -> None:
+    result = run(oracle.subject(), shapes_data / "heldout", tmp_path)
+    figures = {name: figure["value"] for name, figure in result["figures"].items()}
+    names = ("vqa.all", "vqa.kind.two_hop", "captions.everything", "real.everything", "reconstruction.everything.seen",
+             "reconstruction.everything", "generation.everything", "generation.everything.unseen")  # fmt: skip
+    for name in names:
+        assert figures[name] == 1.0, name
+    assert figures["blind.all"] < 0.35
+    assert figures["vqa.above_blind"] == pytest.approx(figures["vqa.all"] - figures["blind.all"])
+    assert figures["random.everything"] < 0.1
+    assert figures["reconstruction.psnr_db"] == 99.0
+    assert figures["reconstruction.centre_error_px"] < 0.7
+    assert figures["tokens.kept_on_shapes"] < 0.3
+    assert figures["tokens.kept_on_background"] == 0.0
+    assert figures["tokens.feature_error"] == 0.0
+    assert 0.8 < figures["tokens.feature_error_mean_predictor"] < 1.0
+    assert figures["tokens.code_usage"] == pytest.approx(101 / 300)
+    assert result["skipped"] == {}
+    assert result["figures"]["vqa.all"]["count"] == 300
+    assert result["figures"]["generation.everything.unseen"]["count"] == 30
+
+
+def test_a_guessing_model_is_near_chance(guesser: Subject, shapes_data: Path, tmp_path: Path) -> None:
+    result = run(guesser, shapes_data / "heldout", tmp_path, train_data=shapes_data / "train")
+    figures = {name: figure["value"] for name, figure in result["figures"].items()}
+    assert figures["vqa.all"] < 0.2
+    assert figures["captions.everything"] < 0.1
+    assert figures["generation.everything"] < 0.1
+    assert figures["majority.all"] > figures["vqa.all"]
+    assert result["notes"]["majority"] == "training questions"
+    assert set(result["skipped"]) == {"blind"}
+
+
+def test_score_file_says_what_was_measured_and_samples_lie_beside_it(oracle, shapes_data: Path, tmp_path: Path) -> None:
+    result = run(oracle.subject(), shapes_data / "heldout", tmp_path)
+    assert json.loads((tmp_path / "score" / "score.json").read_text()) == result
+    assert result["protocol"] == {"name": "lavit-shapes", "version": 1}
+    assert result["settings"] == {**CONFIG.model_dump(), "seed": 0}
+    assert len(result["inputs"]["data"]) == 64
+    assert "numpy" in result["versions"]
+    for figure in result["figures"].values():
+        assert set(figure) == {"value", "count", "low", "high"}
+        assert figure["low"] is None or figure["low"] <= figure["value"] <= figure["high"]
+    samples = json.loads((tmp_path / "score" / "samples.json").read_text())
+    assert set(samples) == {"vqa", "captions", "reconstruction", "generation", "random"}
+    assert [row["combination"] for row in samples["generation"][:2]] == ["seen", "unseen"]
+    row = samples["reconstruction"][0]
+    assert np.asarray(Image.open(tmp_path / "score" / row["original"])).shape == (64, 64, 3)
+    assert len(row["kept"]) == 64
+    assert len({row["kind"] for row in samples["vqa"]}) == 6
+
+
+def test_the_same_command_again_returns_the_finished_score(oracle, shapes_data: Path, tmp_path: Path) -> None:
+    first = run(oracle.subject(), shapes_data / "heldout", tmp_path)
+    again = eval_shapes(tmp_path / "no-model", shapes_data / "heldout", tmp_path / "score", CONFIG, quiet=True)
+    assert again == first
+    with pytest.raises(UsageError, match="seed"):
+        run(oracle.subject(), shapes_data / "heldout", tmp_path, seed=1)
+
+
+def test_figures_do_not_depend_on_the_batch_size(oracle, shapes_data: Path, tmp_path: Path) -> None:
+    small = ShapesConfig(pictures=20, questions=50, token_pictures=20, random_pictures=10, batch_size=7)
+    one = run(oracle.subject(), shapes_data / "heldout", tmp_path / "a", small)
+    other = run(oracle.subject(), shapes_data / "heldout", tmp_path / "b", small.model_copy(update={"batch_size": 20}))
+    same = {name for name in one["figures"] if one["figures"][name] == other["figures"][name]}
+    assert same >= {name for name in one["figures"] if not name.startswith("tokens.feature_error")}
+
+
+def test_photos_without_scenes_get_what_can_be_said_of_them(oracle, shapes_data: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "images").symlink_to(shapes_data / "heldout" / "images")
+    for name in ("captions.jsonl", "questions.jsonl"):
+        (photos / name).write_text((shapes_data / "heldout" / name).read_text())
+    result = run(oracle.subject(), photos, tmp_path)
+    assert set(result["skipped"]) == {"captions", "real", "generation", "random"}
+    assert result["figures"]["vqa.all"]["value"] == 1.0
+    assert result["figures"]["reconstruction.psnr_db"]["count"] == 60
+    assert "reconstruction.everything" not in result["figures"]
+
+
+def test_a_model_without_a_detokenizer_is_scored_on_what_it_has(oracle, shapes_data: Path, tmp_path: Path) -> None:
+    known = oracle.subject()
+    model = Subject(image_px=64, grid=known.grid, codebook_size=known.codebook_size, encode=known.encode)
+    result = run(model, shapes_data / "heldout", tmp_path)
+    assert set(result["skipped"]) == {"blind", "vqa", "captions", "reconstruction", "generation", "random"}
+    assert result["figures"]["real.everything"]["value"] == 1.0
+
+
+def test_a_broken_scene_is_named(oracle, shapes_data: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "images").symlink_to(shapes_data / "heldout" / "images")
+    (broken / "captions.jsonl").write_text((shapes_data / "heldout" / "captions.jsonl").read_text())
+    (broken / "scenes.jsonl").write_text('{"file_name": "images/000000.png"}\n')
+    with pytest.raises(InputError, match=r"scenes.jsonl, line 1: not a scene"):
+        run(oracle.subject(), broken, tmp_path)
