@@ -1,0 +1,122 @@
+"""Commands that compose several stages, and those that look at a machine or a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Preset, Quiet, Seed, Sets
+
+from lavit_cli.options import Data, DecoderGuidance, Guidance, NumImages, NumSteps, Temperature, TopK
+
+
+def quickstart(
+    out: Out,
+    data: Data = None,
+    preset: Preset = "tiny",
+    images: Annotated[int | None, typer.Option("--images", help="Training pictures to draw.")] = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    stop_after: Annotated[str | None, typer.Option("--stop-after", help="End after this step.")] = None,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole pipeline and write a model, its figures and a report; the same command resumes."""
+    from lavit_cli.quickstart import plan, quickstart, show_summary
+
+    settings = plan(preset=preset, config=config, sets=sets, images=images)
+    if dry_run:
+        print(settings.as_yaml(), end="")
+        return
+    summary = quickstart(
+        out, settings, data=data, seed=seed, device=device, stop_after=stop_after, quiet=quiet or as_json
+    )
+    show_summary(out, summary, as_json=as_json)
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
+    model: Model,
+    out: Out,
+    num_images: NumImages = 1,
+    preset: Preset = "tiny",
+    seed: Seed = 0,
+    guidance_scale: Guidance = None,
+    decoder_guidance_scale: DecoderGuidance = None,
+    top_k: TopK = None,
+    temperature: Temperature = None,
+    num_steps: NumSteps = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Draw what a prompt asks for: language model, then detokenizer, into one PNG that records how it was made."""
+    from lavit_cli.generate import generate
+
+    made = generate(
+        prompt,
+        model,
+        out,
+        num_images=num_images,
+        preset=preset,
+        guidance_scale=guidance_scale,
+        decoder_guidance_scale=decoder_guidance_scale,
+        top_k=top_k,
+        temperature=temperature,
+        num_steps=num_steps,
+        seed=seed,
+        device=device,
+    )
+    _say(made, f"{out}: {num_images} picture(s), {sum(made['num_codes'])} codes; next: try --num-images 9", as_json)
+
+
+def reconstruct(
+    image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
+    model: Model,
+    out: Out,
+    preset: Preset = "tiny",
+    seed: Seed = 0,
+    decoder_guidance_scale: DecoderGuidance = None,
+    num_steps: NumSteps = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Draw a picture, the patches the tokenizer kept of it, and what comes back from their codes."""
+    from lavit_cli.reconstruct import reconstruct
+
+    pull = decoder_guidance_scale
+    made = reconstruct(
+        image, model, out, preset=preset, seed=seed, guidance_scale=pull, num_steps=num_steps, device=device
+    )
+    _say(made, f"{out}: original | {made['kept']} of {made['patches']} patches kept | what came back", as_json)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run directory.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", help="HTML file (default: RUN/report.html).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write one self-contained page about a run: pictures, curves, figures, costs, versions."""
+    from lavit_cli.report.page import write_report
+
+    file = write_report(run, out)
+    _say({"report": str(file), "bytes": file.stat().st_size}, f"{file}: open it in a browser", as_json)
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Say what works here: versions, devices and dtypes, disk, memory, each stage; exit 1 when something is broken."""
+    from lavit_cli.doctor import examine, show
+
+    checks = examine()
+    show(checks, as_json=as_json)
+    raise typer.Exit(1 if any(check.state == "broken" for check in checks) else 0)
+
+
+def _say(result: dict[str, object], line: str, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        print(json.dumps(result))
+    else:
+        print(line)

@@ -1,0 +1,27 @@
+"""The few figures of a score worth repeating in a summary and on top of a page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+HEADLINE = {
+    "questions answered right": "questions.all",
+    "questions, blind model": "blind.all",
+    "questions, majority answer": "majority.all",
+    "captions: everything right": "captions.everything",
+    "reconstructions: colours": "reconstruction.colours",
+    "reconstructions: place": "reconstruction.place",
+    "reconstructions: everything": "reconstruction.everything",
+    "reconstructions: PSNR in dB": "reconstruction.psnr_db",
+    "drawn from prompts: colours": "generation.colours",
+    "drawn from prompts: place": "generation.place",
+    "drawn from prompts: everything": "generation.everything",
+    "codebook in use": "tokens.code_usage",
+    "patches kept on shapes": "tokens.kept_on_shapes",
+    "patches kept on background": "tokens.kept_on_background",
+}
+"""What a reader looks for first, and the figure of score.json that says it."""
+
+
+def headline(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the headline figures that a score holds, each with its count and interval."""
+    return {title: figures[name] for title, name in HEADLINE.items() if name in figures}

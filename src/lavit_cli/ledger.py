@@ -1,0 +1,72 @@
+"""What each step of a quickstart cost (wall, CPU, peak memory), kept in RUN/steps.jsonl across restarts."""
+
+import contextlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+STEPS_FILE = "steps.jsonl"
+
+
+@contextlib.contextmanager
+def measured(run: Path, step: str) -> Iterator[dict[str, Any]]:
+    """Measure a block and append one row, also when the block fails or is stopped; the row is what is given."""
+    _forget_peak()
+    began, cpu_before = time.monotonic(), _cpu_seconds()
+    row: dict[str, Any] = {"step": step, "finished": False}
+    try:
+        yield row
+        row["finished"] = True
+    finally:
+        row["seconds"] = round(time.monotonic() - began, 2)
+        row["cpu_seconds"] = round(_cpu_seconds() - cpu_before, 2)
+        row["peak_memory_bytes"] = _peak_memory()
+        # A finished step that is asked for again returns at once: only its first row says what it cost.
+        if step not in {old["step"] for old in read_steps(run) if old["finished"]}:
+            with open(run / STEPS_FILE, "a", encoding="utf-8") as handle:
+                handle.write(json.dumps(row) + "\n")
+
+
+def read_steps(run: Path) -> list[dict[str, Any]]:
+    """Return the rows of steps.jsonl; a last line cut short by a kill is left out."""
+    file, rows = run / STEPS_FILE, []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
+
+
+def costs(run: Path) -> list[dict[str, Any]]:
+    """Return one row a step in the order they ran: seconds summed over restarts, the highest peak."""
+    totals: dict[str, dict[str, Any]] = {}
+    for row in read_steps(run):
+        total = totals.setdefault(row["step"], {**row, "seconds": 0.0, "cpu_seconds": 0.0, "peak_memory_bytes": 0})
+        total["finished"] = row["finished"]
+        total["seconds"] = round(total["seconds"] + row["seconds"], 2)
+        total["cpu_seconds"] = round(total["cpu_seconds"] + row["cpu_seconds"], 2)
+        total["peak_memory_bytes"] = max(total["peak_memory_bytes"], row["peak_memory_bytes"])
+    return list(totals.values())
+
+
+def _cpu_seconds() -> float:
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
+
+
+def _forget_peak() -> None:
+    """Linux starts the high-water mark anew on request; elsewhere the peak is that of the whole process so far."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak_memory() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():
+        fields = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines() if ":" in line)
+        return int(fields["VmHWM"].split()[0]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

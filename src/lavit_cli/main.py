@@ -1,0 +1,75 @@
+"""Entry of the `lavit` command: environment, arguments, one line for every failure, the exit code that goes with it."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from lavit_core.errors import LavitError
+
+QUIET_LIBRARIES = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "DO_NOT_TRACK": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Set before any stage loads: no network, no telemetry, no forked tokenizer threads. A value already set stays."""
+
+INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command line and exit: 0 ok, 1 internal, 2 usage, 3 input, 4 verification, 5 error budget, 75 stopped."""
+    for name, value in QUIET_LIBRARIES.items():
+        os.environ.setdefault(name, value)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # --debug counts wherever it stands: people add it to the end of the line that just failed.
+    if "--debug" in arguments:
+        arguments.remove("--debug")
+        os.environ["LAVIT_DEBUG"] = "1"
+    raise SystemExit(run(arguments or ["--help"]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code; every failure is one line on stderr."""
+    from lavit_cli.plugins import build_command
+
+    try:
+        result = build_command(arguments).main(args=list(arguments), prog_name="lavit", standalone_mode=False)
+    except LavitError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (say: head) has gone; a second flush at exit would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERNAL
+    except Exception as error:  # noqa: BLE001 - the outermost frame: nothing above could show it better
+        return _unexpected(error, arguments)
+    return result if isinstance(result, int) else 0
+
+
+def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
+    """Typer's own usage errors carry their message and code; anything else is a bug of ours."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return run([*arguments, "--help"])
+    if hasattr(error, "format_message"):
+        command = next((word for word in arguments if not word.startswith("-")), "")
+        if "No such command" in error.format_message():
+            command = ""
+        hint = f"; see `{' '.join(filter(None, ['lavit', command, '--help']))}`"
+        return _fail(error.format_message().rstrip(".") + hint, getattr(error, "exit_code", USAGE))
+    if type(error).__name__ == "Abort":
+        return _fail("interrupted", INTERRUPTED)
+    text = " ".join(str(error).split()) or "no message"
+    return _fail(f"{type(error).__name__}: {text} (a bug in lavit; run again with --debug for the trace)", INTERNAL)
+
+
+def _fail(message: str, code: int) -> int:
+    if os.environ.get("LAVIT_DEBUG") == "1":
+        traceback.print_exc()
+    sys.stderr.write(f"error: {message}\n")
+    return code

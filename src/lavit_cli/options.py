@@ -1,0 +1,14 @@
+"""Options that only the host's commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[Path | None, typer.Option(help="Your pictures (default: drawn shapes).", show_default=False)]
+NumImages = Annotated[int, typer.Option(min=1, help="How many; several make a grid.")]
+Guidance = Annotated[float | None, typer.Option(help="Pull of the prompt on the codes.")]
+DecoderGuidance = Annotated[float | None, typer.Option(help="Pull of the codes on the pixels.")]
+TopK = Annotated[int | None, typer.Option(help="Draw each code from the k likeliest.")]
+Temperature = Annotated[float | None, typer.Option(help="Below 1: closer to the likeliest.")]
+NumSteps = Annotated[int | None, typer.Option(help="Steps of the diffusion sampler.")]

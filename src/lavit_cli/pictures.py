@@ -1,0 +1,64 @@
+"""Arranging pictures for people: enlarging, grids, dimmed patches, PNGs that say how they were made."""
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from lavit_core.files import write_bytes
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+GAP_PX = 8
+DIMMED = 0.18
+"""Share of its own colour that a dropped patch keeps; the rest is white."""
+
+
+def png_bytes(pixels: np.ndarray, text: Mapping[str, str] | None = None) -> bytes:
+    """Return uint8 [h, w, 3] as PNG, with `text` in its text chunks (UTF-8 where Latin-1 does not do)."""
+    info = PngInfo()
+    for key, value in (text or {}).items():
+        info.add_text(key, value) if value.isascii() else info.add_itxt(key, value)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", pnginfo=info, optimize=True)
+    return buffer.getvalue()
+
+
+def save_png(path: Path, pixels: np.ndarray, text: Mapping[str, str] | None = None) -> None:
+    """Write a PNG atomically, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, png_bytes(pixels, text))
+
+
+def data_url(pixels: np.ndarray) -> str:
+    """Return a picture as a data: URL for a page that loads nothing."""
+    return "data:image/png;base64," + base64.b64encode(png_bytes(pixels)).decode()
+
+
+def enlarge(pixels: np.ndarray, least_px: int = 256) -> np.ndarray:
+    """Repeat pixels a whole number of times until the shorter side has `least_px`: small pictures stay sharp."""
+    factor = max(1, math.ceil(least_px / min(pixels.shape[:2])))
+    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def in_grid(pictures: Sequence[np.ndarray], columns: int | None = None) -> np.ndarray:
+    """Place equally large pictures [h, w, 3] side by side on white; without `columns` as near a square as goes."""
+    columns = columns or math.ceil(math.sqrt(len(pictures)))
+    rows = math.ceil(len(pictures) / columns)
+    high, wide = pictures[0].shape[:2]
+    sheet = np.full((rows * (high + GAP_PX) - GAP_PX, columns * (wide + GAP_PX) - GAP_PX, 3), 255, dtype=np.uint8)
+    for index, picture in enumerate(pictures):
+        top, left = index // columns * (high + GAP_PX), index % columns * (wide + GAP_PX)
+        sheet[top : top + high, left : left + wide] = picture
+    return sheet
+
+
+def dim_dropped(pixels: np.ndarray, keep_mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Fade the patches that were dropped: pixels uint8 [h, w, 3], keep_mask bool [P] in raster order over `grid`."""
+    rows = np.arange(pixels.shape[0]) * grid[0] // pixels.shape[0]
+    columns = np.arange(pixels.shape[1]) * grid[1] // pixels.shape[1]
+    kept = keep_mask.reshape(grid)[rows[:, None], columns[None, :], None]
+    faded = 255 - DIMMED * (255.0 - pixels)
+    return np.where(kept, pixels, faded.round().astype(np.uint8))

@@ -1,0 +1,160 @@
+"""The command surface: every distribution registers its verbs in the entry-point group `lavit.commands`.
+
+A stage that is missing or fails to load keeps its place as a command that says what is wrong and how to install it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import typer
+import typer.main
+from lavit_core.errors import InputError
+
+GROUP = "lavit.commands"
+
+START, DATA, TRAIN, USE, JUDGE = "Start here", "Data and tokens", "Train", "Use a model", "Evaluate and report"
+OTHER = "Other commands"
+
+KNOWN = {
+    "quickstart": (START, "lavit"),
+    "doctor": (START, "lavit"),
+    "data": (DATA, "lavit-core"),
+    "tokenize-images": (DATA, "lavit-tokenizer"),
+    "tokens": (DATA, "lavit-core"),
+    "train-encoder": (TRAIN, "lavit-tokenizer"),
+    "train-tokenizer": (TRAIN, "lavit-tokenizer"),
+    "pretrain": (TRAIN, "lavit-pretrain"),
+    "train-detokenizer": (TRAIN, "lavit-detokenizer"),
+    "generate": (USE, "lavit"),
+    "reconstruct": (USE, "lavit"),
+    "caption": (USE, "lavit-pretrain"),
+    "ask": (USE, "lavit-pretrain"),
+    "sample": (USE, "lavit-pretrain"),
+    "detokenize": (USE, "lavit-detokenizer"),
+    "eval": (JUDGE, "lavit-evaluation"),
+    "report": (JUDGE, "lavit"),
+}
+"""Commands of this project in the order of the help: (help panel, distribution that registers it)."""
+
+INSTALL = {
+    "lavit": "pip install .",
+    "lavit-core": "pip install ./stages/core",
+    "lavit-trainkit": "pip install ./stages/core ./stages/trainkit",
+    "lavit-tokenizer": "pip install ./stages/core ./stages/trainkit ./stages/tokenizer",
+    "lavit-pretrain": "pip install ./stages/core ./stages/trainkit ./stages/tokenizer ./stages/pretrain",
+    "lavit-detokenizer": "pip install ./stages/core ./stages/trainkit ./stages/tokenizer ./stages/detokenizer",
+    "lavit-evaluation": "pip install ./stages/core ./stages/evaluation",
+}
+"""What to type in a checkout to have a distribution, with what it needs."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command:
+    """One verb: what runs, or why it can't."""
+
+    name: str
+    distribution: str
+    target: Callable[..., Any] | typer.Typer | None = None
+    problem: str = ""
+
+    @property
+    def panel(self) -> str:
+        """Heading it stands under in `lavit --help`."""
+        return KNOWN.get(self.name, (OTHER, ""))[0]
+
+    @property
+    def remedy(self) -> str:
+        """The line that would install it."""
+        return INSTALL.get(self.distribution, f"pip install {self.distribution}")
+
+
+def find_commands(only: str | None = None) -> list[Command]:
+    """Load the registered commands, or only the one named; known commands come first and are never left out."""
+    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    names = [only] if only in KNOWN or only in found else [*KNOWN, *sorted(found.keys() - KNOWN.keys())]
+    return [_load(name, found.get(name)) for name in names if name is not None]
+
+
+def _load(name: str, entry: EntryPoint | None) -> Command:
+    if entry is None:
+        return Command(name=name, distribution=KNOWN[name][1], problem="not installed")
+    distribution = entry.dist.name if entry.dist is not None else KNOWN.get(name, ("", name))[1]
+    try:
+        target = entry.load()
+        if not callable(target):
+            raise TypeError(f"{entry.value} is a {type(target).__name__}, expected a function or a typer.Typer")
+    # A foreign module may fail in any way while it loads, and must not take the host with it.
+    except (Exception, SystemExit) as error:  # noqa: BLE001
+        return Command(name=name, distribution=distribution, problem=f"failed to load: {_one_line(error)}")
+    return Command(name=name, distribution=distribution, target=target)
+
+
+def build_command(arguments: Sequence[str]) -> Any:
+    """Return the click command for a command line; only the named verb's module is loaded."""
+    named = next((word for word in arguments if not word.startswith("-")), None)
+    commands = find_commands(named)
+    try:
+        return typer.main.get_command(_assemble(commands))
+    # A signature that typer can't read: find whose it is, and put a placeholder there.
+    except Exception:  # noqa: BLE001
+        return typer.main.get_command(_assemble([_checked(command) for command in commands]))
+
+
+def _checked(command: Command) -> Command:
+    try:
+        typer.main.get_command(_assemble([command]))
+    except Exception as error:  # noqa: BLE001
+        return dataclasses.replace(command, target=None, problem=f"failed to load: {_one_line(error)}")
+    return command
+
+
+def _assemble(commands: Sequence[Command]) -> typer.Typer:
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        pretty_exceptions_show_locals=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for command in commands:
+        if isinstance(command.target, typer.Typer):
+            app.add_typer(command.target, name=command.name, rich_help_panel=command.panel)
+        elif command.target is not None:
+            app.command(command.name, rich_help_panel=command.panel)(command.target)
+        else:
+            _place_holder(app, command)
+    return app
+
+
+def _place_holder(app: typer.Typer, command: Command) -> None:
+    def stand_in() -> None:
+        raise InputError(f"lavit {command.name}: {command.distribution} {command.problem}; run `{command.remedy}`")
+
+    # Whatever was typed after the verb, the answer is the same.
+    anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+    label = f"[{command.problem.partition(':')[0]}] {command.remedy}".replace("[", r"\[")
+    app.command(command.name, rich_help_panel=command.panel, help=label, context_settings=anything)(stand_in)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from lavit_cli import __version__
+
+        typer.echo(f"lavit {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show the trace of an error (also LAVIT_DEBUG=1)."),
+) -> None:
+    """Images as words: train and run models that read and write a variable number of image tokens.
+
+    Begin with `lavit quickstart --out runs/demo`; `lavit COMMAND --help` explains each command.
+    """
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

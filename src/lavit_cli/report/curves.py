@@ -1,0 +1,109 @@
+"""Curves and histograms as inline SVG: thin axes, one accent, the first and last values written out."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from lavit_core.rundir import TIMING_KEYS
+
+WIDE, HIGH = 300, 150
+LEFT, RIGHT, TOP, BOTTOM = 8, 8, 30, 20
+SMOOTH_FROM_POINTS = 40
+MOST_POINTS = 400
+"""More points than a chart has pixels only make the page heavy."""
+
+NOT_CURVES = TIMING_KEYS | {"step", "phase", "epoch"}
+
+
+def charts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return one SVG for every figure of a metrics.jsonl: numbers as curves over steps, lists as the last histogram."""
+    names = dict.fromkeys(name for row in rows for name in row if name not in NOT_CURVES)
+    drawn = []
+    for name in names:
+        values = [(row["step"], row[name], str(row.get("phase", ""))) for row in rows if row.get(name) is not None]
+        numbers = [value for value in values if isinstance(value[1], int | float) and math.isfinite(value[1])]
+        lists = [value[1] for value in values if isinstance(value[1], list) and value[1]]
+        if len(numbers) > 1 and len({value for _, value, _ in numbers}) > 1:
+            drawn.append(curve(name, _thinned(numbers)))
+        elif lists:
+            drawn.append(histogram(name, lists[-1]))
+    return drawn
+
+
+def curve(name: str, points: Sequence[tuple[int, float, str]]) -> str:
+    """Return a curve of (step, value, phase); where the phase changes a line stands."""
+    steps, values = [point[0] for point in points], [float(point[1]) for point in points]
+    low, high = min(values), max(values)
+    span, length = (high - low) or 1.0, (steps[-1] - steps[0]) or 1
+
+    def place(step: float, value: float) -> str:
+        x = LEFT + (step - steps[0]) / length * (WIDE - LEFT - RIGHT)
+        y = TOP + (high - value) / span * (HIGH - TOP - BOTTOM)
+        return f"{x:.1f},{y:.1f}"
+
+    smooth = len(points) >= SMOOTH_FROM_POINTS
+    raw = " ".join(place(step, value) for step, value in zip(steps, values, strict=True))
+    parts = [f'<polyline class="{"raw" if smooth else "line"}" points="{raw}"/>']
+    if smooth:
+        soft = " ".join(place(step, value) for step, value in zip(steps, _smoothed(values), strict=True))
+        parts.append(f'<polyline class="line" points="{soft}"/>')
+    for before, after in itertools.pairwise(points):
+        if before[2] != after[2]:
+            x = place(after[0], low).split(",")[0]
+            parts.append(f'<line class="phase" x1="{x}" x2="{x}" y1="{TOP}" y2="{HIGH - BOTTOM}"/>')
+            parts.append(f'<text class="note" x="{float(x) + 3:.1f}" y="{TOP + 8}">{escape(after[2])}</text>')
+    ends = f"{short(low)} to {short(high)}"
+    return _frame(name, short(values[-1]), "".join(parts), f"step {steps[0]:,}", f"{steps[-1]:,}", ends)
+
+
+def histogram(name: str, heights: Sequence[float]) -> str:
+    """Return bars for the counts of bins 0, 1, 2, ..."""
+    most = max(heights) or 1
+    step = (WIDE - LEFT - RIGHT) / len(heights)
+    bars = []
+    for index, height in enumerate(heights):
+        tall = height / most * (HIGH - TOP - BOTTOM)
+        x, y = LEFT + index * step, HIGH - BOTTOM - tall
+        bars.append(
+            f'<rect class="bar" x="{x:.1f}" y="{y:.1f}" width="{max(step - 0.6, 0.4):.1f}" height="{tall:.1f}"/>'
+        )
+    return _frame(name, "", "".join(bars), "0", str(len(heights) - 1), f"sum {short(sum(heights))}")
+
+
+def short(value: float) -> str:
+    """Return a number in at most four significant digits, large ones with separators."""
+    if value == int(value) and abs(value) < 1e9:
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _frame(name: str, last: str, inside: str, first: str, end: str, middle: str) -> str:
+    foot = HIGH - 5
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDE} {HIGH}" role="img" aria-label="{escape(name)}">'
+        f'<text class="name" x="{LEFT}" y="16">{escape(name.replace("_", " "))}</text>'
+        f'<text class="last" x="{WIDE - RIGHT}" y="16">{last}</text>'
+        f'<line class="axis" x1="{LEFT}" x2="{WIDE - RIGHT}" y1="{HIGH - BOTTOM}" y2="{HIGH - BOTTOM}"/>{inside}'
+        f'<text class="note" x="{LEFT}" y="{foot}">{first}</text>'
+        f'<text class="note mid" x="{WIDE / 2}" y="{foot}">{middle}</text>'
+        f'<text class="note end" x="{WIDE - RIGHT}" y="{foot}">{end}</text></svg>'
+    )
+
+
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """Exponential average over about a twentieth of the curve, with the start corrected for its short memory."""
+    keep = 1 - min(1.0, 20 / len(values))
+    average, weight, out = 0.0, 0.0, []
+    for value in values:
+        average, weight = keep * average + (1 - keep) * value, keep * weight + (1 - keep)
+        out.append(average / weight)
+    return out
+
+
+def _thinned(points: Sequence[tuple[int, float, str]]) -> Sequence[tuple[int, float, str]]:
+    if len(points) <= MOST_POINTS:
+        return points
+    stride = -(-len(points) // MOST_POINTS)
+    return [*points[:-1:stride], points[-1]]

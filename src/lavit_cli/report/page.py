@@ -1,0 +1,169 @@
+"""The page itself: pictures first, then figures, curves, costs and versions, in one HTML file."""
+
+from collections.abc import Mapping
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lavit_core.files import write_text
+
+from lavit_cli.headline import headline
+from lavit_cli.report import cards, tables
+from lavit_cli.report.collect import Collected, Stage, collect
+from lavit_cli.report.curves import charts, short
+
+MOST_CARDS = 24
+
+
+def write_report(run: Path, out: Path | None = None) -> Path:
+    """Write the report of a run and return its path. Raises InputError when `run` is no run directory."""
+    file = out or run / "report.html"
+    write_text(file, render(collect(run)))
+    return file
+
+
+def render(run: Collected) -> str:
+    """Return the page as HTML that loads nothing."""
+    style = (resources.files("lavit_cli") / "report" / "style.css").read_text(encoding="utf-8")
+    body = "".join([_header(run), _pictures(run), _scores(run), _curves(run), _costs(run), _provenance(run)])
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(run.path.resolve().name)} · lavit report</title><style>{style}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
+    )
+
+
+def _header(run: Collected) -> str:
+    command = run.config.get("command", "run")
+    lead = "Figures and pictures are of held-out data that no step was trained on." if run.score else ""
+    return (
+        f'<header><p class="kicker">lavit {escape(command)} · {escape(run.path.resolve().name)}</p>'
+        f'<h1>{escape(_title(run))}</h1><p class="lead">{lead} {escape(_size(run))}</p>{_tiles(run)}</header>'
+    )
+
+
+def _title(run: Collected) -> str:
+    if run.config.get("command") != "quickstart":
+        return run.path.resolve().name
+    drawn = run.config.get("inputs", {}).get("data") == "drawn shapes"
+    return "Images as words, learned from drawn shapes" if drawn else "Images as words, learned from your pictures"
+
+
+def _size(run: Collected) -> str:
+    counts = run.summary.get("data", {}).get("train")
+    pictures = f"Trained on {counts['images']:,} pictures with {counts['captions']:,} captions" if counts else ""
+    cost = run.costs
+    if not cost:
+        return pictures
+    wall, cpu = (tables.seconds(sum(row[key] for row in cost)) for key in ("seconds", "cpu_seconds"))
+    peak = max(row["peak_memory_bytes"] for row in cost) / 1e9
+    spent = f"{wall} on the clock, {cpu} of CPU, {peak:.1f} GB at the peak."
+    return f"{pictures} in {spent}" if pictures else spent
+
+
+def _tiles(run: Collected) -> str:
+    found = headline(run.score.get("figures", {}))
+    tiles = []
+    for title, figure in found.items():
+        if figure["value"] is None:
+            continue
+        shown = (
+            f"{figure['value']:.1%}".replace("%", "&thinsp;%") if tables.is_share(figure) else short(figure["value"])
+        )
+        tiles.append(
+            f"<div class='tile'><b>{shown}</b><span>{escape(title)}</span><small>{_interval(figure)}</small></div>"
+        )
+    return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
+
+
+def _interval(figure: Mapping[str, Any]) -> str:
+    low, high = figure.get("low"), figure.get("high")
+    between = (
+        f"{tables.short_share(low)} to {tables.short_share(high)} · " if low is not None and high is not None else ""
+    )
+    return f"{between}n = {figure['count']:,}"
+
+
+def _pictures(run: Collected) -> str:
+    samples = {kind: rows[:MOST_CARDS] for kind, rows in run.samples.items()}
+    judged = any("right" in row for row in samples.get("generation", ()))
+    drawn_lead = "Text to codes by the language model, codes to pixels by the detokenizer. "
+    drawn_lead += (
+        "The marks are what a judge that looks at pixels alone, and knows no model, finds right."
+        if judged
+        else "Nothing judges these: look at them. A model of this size paints colours and layout, not objects."
+    )
+    return "".join([
+        cards.section(
+            "three", "Kept patches, and what comes back",
+            "Left: a held-out picture. Middle: the patches the selector kept; the others are faded, what they held "
+            "lives on only as far as the merger took it in. Right: drawn again from the codes of the kept patches.",
+            [cards.reconstruction_card(row) for row in samples.get("reconstruction", ())],
+        ),
+        cards.section("small", "Drawn from prompts", drawn_lead,
+                      [cards.generation_card(row) for row in samples.get("generation", ())]),
+        cards.section(
+            "wide", "Questions answered",
+            "Exact match. The blind model is the same language model, trained and asked without any picture.",
+            [cards.answers_card(rows) for rows in cards.by_picture(samples.get("questions", ()))],
+        ),
+        cards.section("wide", "Captions", "Written by the model for held-out pictures, greedily.",
+                      [cards.caption_card(row) for row in samples.get("captions", ())]),
+        cards.section("small", "Drawn from random codes",
+                      "What the detokenizer paints when the codes say nothing: the floor of every drawing's figure.",
+                      [cards.generation_card({**row, "prompt": ""}) for row in samples.get("random", ())]),
+    ])  # fmt: skip
+
+
+def _scores(run: Collected) -> str:
+    if not run.score.get("figures"):
+        return ""
+    skipped = "".join(f"<li>{escape(name)}: {escape(why)}</li>" for name, why in run.score.get("skipped", {}).items())
+    left_out = f'<details><summary>Not computed</summary><ul class="aside">{skipped}</ul></details>' if skipped else ""
+    lead = "Each figure with its 95 % interval and the number of cases it rests on."
+    figures = tables.score_tables(run.score["figures"])
+    return f'<section><h2>Scores</h2><p class="aside">{lead}</p>{figures}{left_out}</section>'
+
+
+def _curves(run: Collected) -> str:
+    parts = [_stage(stage) for stage in run.stages if stage.rows]
+    return f"<section><h2>Training curves</h2>{''.join(parts)}</section>" if parts else ""
+
+
+def _stage(stage: Stage) -> str:
+    last = "".join(
+        f"<tr><td>{escape(tables.words(name))}</td><td>{escape(_said(value))}</td></tr>"
+        for name, value in stage.summary.items()
+        if isinstance(value, int | float | str | bool)
+    )
+    title = f"<summary>What {escape(stage.name)} reported at its end</summary>"
+    end = f'<details>{title}<div class="scroll"><table>{last}</table></div></details>' if last else ""
+    return f'<h3>{escape(stage.name)}</h3><div class="charts">{"".join(charts(stage.rows))}</div>{end}'
+
+
+def _said(value: float | str | bool) -> str:
+    return str(value) if isinstance(value, str | bool) else short(value)
+
+
+def _costs(run: Collected) -> str:
+    if not run.costs:
+        return ""
+    speeds = {
+        stage.name: f"{stage.summary['per_second']:,.0f} /s" for stage in run.stages if "per_second" in stage.summary
+    }
+    lead = "Seconds are summed over restarts; the peak is that of the process during the step."
+    return f'<section><h2>What it cost</h2><p class="aside">{lead}</p>{tables.cost_table(run.costs, speeds)}</section>'
+
+
+def _provenance(run: Collected) -> str:
+    settings = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
+    argv = " ".join(map(str, run.about.get("argv", ())))
+    return (
+        f"<section><h2>How it was made</h2><pre>{escape(argv)}</pre>"
+        f"<details><summary>Versions</summary>{tables.version_table(run)}</details>"
+        f"<details><summary>Settings</summary><pre>{escape(settings)}</pre></details></section>"
+        "<footer>One file, no scripts, nothing loaded from anywhere; the numbers are in summary.json too.</footer>"
+    )

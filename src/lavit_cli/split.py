@@ -1,0 +1,61 @@
+"""Holding out a part of somebody's pictures: two index folders that point to the originals, which are never copied."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from lavit_core.data import Data, Question, open_data
+from lavit_core.errors import InputError
+from lavit_core.files import atomic_folder, write_text
+from lavit_core.seeds import derive_seed
+
+
+def split_data(source: Path, out: Path, *, share: float, seed: int) -> None:
+    """Write out/{train,heldout}: captions.jsonl, questions.jsonl and links to the pictures; which part is a hash's say.
+
+    Adding pictures later never moves one from one part to the other. Raises InputError when a part would be empty.
+    """
+    if out.exists():
+        return
+    data = open_data(source)
+    held = {record.key for record in data.records if _is_held_out(record.key, share, seed)}
+    if not held or len(held) == len(data.records):
+        raise InputError(f"{source}: {len(data.records)} pictures are too few to hold out {share:.0%} of them")
+    with atomic_folder(out) as scratch:
+        for name in ("train", "heldout"):
+            keys = {record.key for record in data.records if (record.key in held) == (name == "heldout")}
+            _write_part(scratch / name, data, keys)
+
+
+def _is_held_out(key: str, share: float, seed: int) -> bool:
+    return derive_seed(seed, "heldout", key) < share * 2**63
+
+
+def _write_part(folder: Path, data: Data, keys: set[str]) -> None:
+    folder.mkdir()
+    records = [record for record in data.records if record.key in keys]
+    captions: list[dict[str, object]] = [
+        {"file_name": record.key, "captions": list(record.captions)} for record in records
+    ]
+    write_text(folder / "captions.jsonl", _lines(captions))
+    asked = [question for question in data.questions if question.key in keys]
+    if asked:
+        rows = [_question(question) for question in asked]
+        write_text(folder / "questions.jsonl", _lines(rows))
+    scenes = data.root / "scenes.jsonl"
+    if scenes.exists():  # drawn data: what each picture shows, for the evaluation's judge
+        drawn = [json.loads(line) for line in scenes.read_text(encoding="utf-8").splitlines()]
+        write_text(folder / scenes.name, _lines([row for row in drawn if row["file_name"] in keys]))
+    # One link for each folder that the keys begin with: keys stay what they are in the original data.
+    for top in sorted({Path(record.key).parts[0] for record in records}):
+        (folder / top).symlink_to((data.root / top).resolve())
+
+
+def _question(question: Question) -> dict[str, object]:
+    row: dict[str, object] = {"question_id": question.question_id, "file_name": question.key}
+    row |= {"question": question.question, "answer": question.answer}
+    return row if question.kind is None else row | {"kind": question.kind}
+
+
+def _lines(rows: Sequence[dict[str, object]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

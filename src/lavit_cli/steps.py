@@ -1,0 +1,288 @@
+"""The steps of a quickstart, in order: each calls one verb of one stage, which keeps its own run directory."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lavit_core.config import Config, load_preset, resolve
+from lavit_core.data import Data, open_data
+from lavit_core.errors import VerificationError
+from lavit_core.files import atomic_folder, link_or_copy, read_json, write_json
+from lavit_core.modeldir import part_digest
+from lavit_core.rundir import versions
+from lavit_core.shapes import make_shapes
+
+from lavit_cli.headline import headline
+from lavit_cli.ledger import costs
+from lavit_cli.quickstart import QuickstartConfig
+from lavit_cli.split import split_data
+
+C = TypeVar("C", bound=Config)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """One quickstart: where it lies and what it was asked."""
+
+    out: Path
+    config: QuickstartConfig
+    data: Path | None
+    seed: int
+    device: str
+    quiet: bool
+
+    @property
+    def train(self) -> Path:
+        """Pictures to learn from."""
+        return self.out / "data" / "train"
+
+    @property
+    def heldout(self) -> Path:
+        """Pictures no step learns from."""
+        return self.out / "data" / "heldout"
+
+    def tokens(self, split: str) -> Path:
+        """Token files of a split."""
+        return self.out / "tokens" / split
+
+    def model(self, step: str) -> Path:
+        """Model directory that a training step exported."""
+        return self.out / step / "model"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of every verb."""
+        return {"seed": self.seed, "device": self.device, "quiet": self.quiet}
+
+    def settings(self, model: type[C], package: str, command: str, *overrides: Mapping[str, Any]) -> C:
+        """Return a command's settings: its preset with this quickstart's overrides."""
+        shipped = load_preset(package, command, self.config.preset)
+        for more in overrides:
+            shipped = _merged(shipped, more)
+        return resolve(model, preset=shipped)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step: `run` does it, or finds it done."""
+
+    name: str
+    title: str
+    run: Callable[[Job], Mapping[str, Any]]
+    wanted: Callable[[Job], bool] = lambda job: True
+
+
+def data_digest(data: Path | None) -> str:
+    """Return what tells one set of pictures from another. Raises InputError when there are none."""
+    return "drawn shapes" if data is None else open_data(data).digest
+
+
+def _has_questions(job: Job) -> bool:
+    return bool(open_data(job.train).questions)
+
+
+def _make_data(job: Job) -> dict[str, Any]:
+    if job.data is None:
+        make_shapes(job.out / "data", job.config.images, job.seed, job.config.heldout_images, quiet=job.quiet)
+    else:
+        split_data(job.data, job.out / "data", share=job.config.heldout_share, seed=job.seed)
+    splits = {"train": open_data(job.train), "heldout": open_data(job.heldout)}
+    return {name: _counts(split) for name, split in splits.items()}
+
+
+def _counts(data: Data) -> dict[str, int]:
+    captions = sum(len(record.captions) for record in data.records)
+    return {"images": len(data.records), "captions": captions, "questions": len(data.questions)}
+
+
+def _train_encoder(job: Job) -> dict[str, Any]:
+    from lavit_tokenizer.api import train_encoder
+    from lavit_tokenizer.config import TrainEncoderConfig
+
+    config = job.settings(TrainEncoderConfig, "lavit_tokenizer", "train-encoder", job.config.encoder)
+    return train_encoder(job.train, job.out / "encoder", config, **job.options)
+
+
+def _train_tokenizer(job: Job) -> dict[str, Any]:
+    from lavit_tokenizer.api import train_tokenizer
+    from lavit_tokenizer.config import TrainTokenizerConfig
+
+    config = job.settings(TrainTokenizerConfig, "lavit_tokenizer", "train-tokenizer", job.config.tokenizer)
+    return train_tokenizer(job.train, job.out / "tokenizer", config, model=job.model("encoder"), **job.options)
+
+
+def _tokenize(job: Job) -> dict[str, Any]:
+    from lavit_tokenizer.api import tokenize_images
+    from lavit_tokenizer.config import TokenizeConfig
+
+    config = job.settings(TokenizeConfig, "lavit_tokenizer", "tokenize-images", {"features": True}, job.config.tokens)
+    made = {}
+    for split, data in (("train", job.train), ("heldout", job.heldout)):
+        made[split] = tokenize_images(data, job.model("tokenizer"), job.tokens(split), config, **job.options)
+    return made
+
+
+def _verify(job: Job) -> dict[str, Any]:
+    from lavit_core.token_check import inspect_tokens, verify_tokens
+
+    for split in ("train", "heldout"):
+        if problems := verify_tokens(job.tokens(split), quiet=job.quiet):
+            raise VerificationError(f"{problems[0]}; delete {job.tokens(split)} and run the same command again")
+    return {split: inspect_tokens(job.tokens(split)) for split in ("train", "heldout")}
+
+
+def _pretrain(job: Job) -> dict[str, Any]:
+    return _train_llm(job, "pretrain", {})
+
+
+def _pretrain_blind(job: Job) -> dict[str, Any]:
+    return _train_llm(job, "blind", {"image_input": "none", **job.config.blind})
+
+
+def _train_llm(job: Job, name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    from lavit_pretrain.api import pretrain
+    from lavit_pretrain.config import PretrainConfig
+
+    config = job.settings(PretrainConfig, "lavit_pretrain", "pretrain", job.config.pretrain, overrides)
+    questions = [job.train / "questions.jsonl"] if _has_questions(job) else []
+    return pretrain(
+        [job.tokens("train")],
+        job.model("tokenizer"),
+        job.out / name,
+        config,
+        questions=questions,
+        data=job.train,
+        **job.options,
+    )
+
+
+def _train_detokenizer(job: Job) -> dict[str, Any]:
+    from lavit_detokenizer.api import train_detokenizer
+    from lavit_detokenizer.config import TrainDetokenizerConfig
+
+    config = job.settings(TrainDetokenizerConfig, "lavit_detokenizer", "train-detokenizer", job.config.detokenizer)
+    made = train_detokenizer(
+        job.tokens("train"), job.train, job.model("pretrain"), job.out / "detokenizer", config, **job.options
+    )
+    _publish(job)
+    return made
+
+
+def _publish(job: Job) -> None:
+    """RUN/model holds all parts, by hard links: the one directory that `--model` wants from now on."""
+    source, target = job.model("detokenizer"), job.out / "model"
+    if target.exists() and read_json(target / "lavit.json") == read_json(source / "lavit.json"):
+        return
+    with atomic_folder(target) as scratch:
+        shutil.rmtree(scratch)
+        link_or_copy(source, scratch)
+
+
+def _is_judged(job: Job) -> bool:
+    return (job.heldout / "scenes.jsonl").exists()
+
+
+def _evaluate(job: Job) -> dict[str, Any]:
+    from lavit_evaluation.api import ShapesConfig, eval_shapes
+
+    config = job.settings(ShapesConfig, "lavit_evaluation", "shapes", job.config.evaluation)
+    blind = job.model("blind") if _has_questions(job) else None
+    eval_shapes(
+        job.out / "model",
+        job.heldout,
+        job.out / "evaluation",
+        config,
+        blind=blind,
+        tokens=job.tokens("heldout"),
+        train_data=job.train,
+        **job.options,
+    )
+    return {}
+
+
+def _look(job: Job) -> dict[str, Any]:
+    from lavit_cli.look import LookConfig, look_at
+
+    config = resolve(LookConfig, preset={"preset": job.config.preset, **job.config.look})
+    return look_at(job.out / "model", job.heldout, job.out / "look", config, seed=job.seed, device=job.device)
+
+
+def _report(job: Job) -> dict[str, Any]:
+    from lavit_cli.report.page import write_report
+
+    file = write_report(job.out)
+    return {"file": str(file), "bytes": file.stat().st_size}
+
+
+STEPS = (
+    Step(name="data", title="pictures, captions, questions; a part is held out", run=_make_data),
+    Step(name="encoder", title="a small CLIP on the image-caption pairs", run=_train_encoder),
+    Step(name="tokenizer", title="selector, merger, codebook, feature decoder", run=_train_tokenizer),
+    Step(name="tokens", title="images to token files, train and held out", run=_tokenize),
+    Step(name="verify", title="every digest and offset of the token files", run=_verify),
+    Step(name="pretrain", title="one language model for words and image codes", run=_pretrain),
+    Step(name="blind", title="the same model without pictures, to compare", run=_pretrain_blind, wanted=_has_questions),
+    Step(name="detokenizer", title="a diffusion model from codes to pixels", run=_train_detokenizer),
+    Step(name="evaluation", title="held-out pictures: answers, captions, drawings", run=_evaluate),
+    Step(
+        name="look",
+        title="captions and drawings that nothing judges",
+        run=_look,
+        wanted=lambda job: not _is_judged(job),
+    ),
+    Step(name="report", title="one page to look at", run=_report),
+)
+
+
+REPORTED = ("encoder", "tokenizer", "tokens", "verify", "pretrain", "blind", "detokenizer")
+"""Steps whose own summaries go into summary.json."""
+
+
+def summarise(job: Job, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Write RUN/summary.json and return it: figures with counts, costs, versions, and what to try next."""
+    score_file = job.out / "evaluation" / "score.json"
+    score = read_json(score_file)["figures"] if score_file.exists() else {}
+    cost = costs(job.out)
+    model = job.out / "model"
+    parts = sorted(folder.name for folder in model.iterdir() if folder.is_dir()) if model.exists() else []
+    summary = {
+        "run": str(job.out),
+        "model": {"path": str(model), "parts": {part: part_digest(model / part) for part in parts}},
+        "data": figures.get("data", {}),
+        "seed": job.seed,
+        "seconds": round(sum(row["seconds"] for row in cost), 1),
+        "cpu_seconds": round(sum(row["cpu_seconds"] for row in cost), 1),
+        "peak_memory_bytes": max((row["peak_memory_bytes"] for row in cost), default=0),
+        "steps": cost,
+        "headline": headline(score),
+        "stages": {
+            name: figures[name]
+            for name in ("encoder", "tokenizer", "tokens", "pretrain", "blind", "detokenizer")
+            if name in figures
+        },
+        "versions": versions(),
+        "next": _next_commands(job) if "report" in figures else [],
+    }
+    write_json(job.out / "summary.json", summary)
+    return summary
+
+
+def _next_commands(job: Job) -> list[str]:
+    model, first = job.out / "model", open_data(job.heldout).records[0]
+    prompt = first.captions[0] if first.captions else "a picture"
+    return [
+        f"{job.out / 'report.html'}: open it in a browser",
+        f'lavit generate "{prompt}" --model {model} --out picture.png --num-images 4',
+        f"lavit reconstruct {first.path} --model {model} --out reconstruction.png",
+        f"lavit caption {first.path} --model {model}",
+    ]
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+    return merged
