@@ -69,12 +69,18 @@ def padded_attention(
     k_BHLE = _spread(k_SHE, seg_k, rank_k, num_segments, longest_k)
     v_BHLE = _spread(v_SHE, seg_k, rank_k, num_segments, longest_k)
     scores = q_BHLE @ k_BHLE.transpose(-1, -2) * q_THE.shape[-1] ** -0.5
-    open_BLL = (torch.arange(longest_k, device=cu_k.device) < cu_k.diff()[:, None])[:, None, :]
-    if causal:
-        open_BLL = open_BLL & torch.ones(longest_q, longest_k, dtype=torch.bool, device=cu_k.device).tril()
-    weights = scores.float().masked_fill(~open_BLL[:, None], -1e30).softmax(-1).to(v_BHLE.dtype)
+    scores = scores.float()
+    ragged = k_SHE.shape[0] != num_segments * longest_k
+    if causal or ragged:  # else every key is open, and a pass over the scores is saved
+        open_BLL = (torch.arange(longest_k, device=cu_k.device) < cu_k.diff()[:, None])[:, None, :]
+        if causal:
+            open_BLL = open_BLL & torch.ones(longest_q, longest_k, dtype=torch.bool, device=cu_k.device).tril()
+        scores = scores.masked_fill(~open_BLL[:, None], -1e30)
+    weights = scores.softmax(-1).to(v_BHLE.dtype)
     out_BHLE = weights @ v_BHLE
-    out_THE = out_BHLE.transpose(1, 2)[seg_q, rank_q]
+    out_BLHE = out_BHLE.transpose(1, 2)
+    equal = q_THE.shape[0] == num_segments * longest_q
+    out_THE = out_BLHE.flatten(0, 1) if equal else out_BLHE[seg_q, rank_q]
     empty = cu_k.diff() == 0
     return out_THE.masked_fill(empty[seg_q, None, None], 0.0) if bool(empty.any()) else out_THE
 
@@ -89,5 +95,7 @@ def _segment_and_rank(cu: Tensor, rows: int) -> tuple[Tensor, Tensor]:
 
 
 def _spread(x_THE: Tensor, segment: Tensor, rank: Tensor, num_segments: int, longest: int) -> Tensor:
+    if x_THE.shape[0] == num_segments * longest:  # segments of one length: nothing to pad
+        return x_THE.unflatten(0, (num_segments, longest)).transpose(1, 2)
     padded = x_THE.new_zeros(num_segments, longest, *x_THE.shape[1:])
     return padded.index_put((segment, rank), x_THE).transpose(1, 2)
