@@ -66,10 +66,12 @@ def colour_labels(pixels: np.ndarray, palette: Mapping[str, tuple[int, int, int]
                              smooth[:, -2:].reshape(-1, 3)])  # fmt: skip
     background = np.median(border, axis=0)
     towards = np.array(list(palette.values()), dtype=np.float64) - background  # [C, 3]
-    shift = (smooth - background)[:, :, None, :]  # [H, W, 1, 3]
+    shift = smooth - background  # [H, W, 3]
     lengths = np.maximum((towards**2).sum(-1), 1.0)
-    share = np.clip((shift * towards).sum(-1) / lengths, 0.0, 1.0)  # [H, W, C]
-    rest = ((shift - share[..., None] * towards) ** 2).sum(-1)
+    along = shift @ towards.T  # [H, W, C]
+    share = np.clip(along / lengths, 0.0, 1.0)
+    # |shift - share * towards|^2 without |shift|^2, which is the same for every colour.
+    rest = share * (share * lengths - 2 * along)
     best = rest.argmin(-1)
     covered = np.take_along_axis(share, best[..., None], -1)[..., 0] > 0.5
     return np.where(covered, best, -1)
@@ -77,21 +79,24 @@ def colour_labels(pixels: np.ndarray, palette: Mapping[str, tuple[int, int, int]
 
 def connected(mask: np.ndarray) -> list[np.ndarray]:
     """Return the 4-connected areas of a bool mask [H, W] as bool masks, in raster order of their first pixel."""
-    left = mask.copy()
+    height, width = mask.shape
+    # A frame of False around the picture, flattened: every pixel has four neighbours, and no index needs a check.
+    left = np.pad(mask, 1).ravel().tolist()
+    steps = (-1, 1, -(width + 2), width + 2)
     areas = []
-    for start in map(tuple, np.argwhere(mask)):
+    for start in np.flatnonzero(np.pad(mask, 1)).tolist():
         if not left[start]:
             continue
         left[start] = False
-        queue, area = [start], np.zeros_like(mask)
-        while queue:
-            row, column = queue.pop()
-            area[row, column] = True
-            for near in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
-                if 0 <= near[0] < mask.shape[0] and 0 <= near[1] < mask.shape[1] and left[near]:
-                    left[near] = False
-                    queue.append(near)
-        areas.append(area)
+        queue = [start]
+        for here in queue:  # grows while it is read
+            for step in steps:
+                if left[here + step]:
+                    left[here + step] = False
+                    queue.append(here + step)
+        area = np.zeros((height + 2) * (width + 2), dtype=bool)
+        area[queue] = True
+        areas.append(area.reshape(height + 2, width + 2)[1:-1, 1:-1])
     return areas
 
 
