@@ -1,6 +1,6 @@
 """Read a token directory with numpy and safetensors alone: python examples/read_tokens.py TOKENS
 
-The format is docs/token-format.md. This file imports nothing of lavit, on purpose: it shows that nothing of it is needed.
+The format is docs/token-format.md. Nothing of lavit is imported, on purpose: nothing of it is needed.
 """
 
 import json

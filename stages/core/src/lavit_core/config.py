@@ -91,7 +91,8 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
 
 
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:
-    first = error.errors()[0]
+    # A misspelt name also leaves the right one missing: say the cause.
+    first = next((item for item in error.errors() if item["type"] == "extra_forbidden"), error.errors()[0])
     where = ".".join(map(str, first["loc"]))
     if first["type"] == "missing":
         return f"setting {where} is missing; give it with --set {where}=VALUE or in --config"

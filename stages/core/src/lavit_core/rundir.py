@@ -79,7 +79,7 @@ def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapp
         record = {"command": command, "config": dict(config), "inputs": dict(inputs)}
         file = out / "config.yaml"
         if file.exists():
-            _refuse_difference(out, yaml.safe_load(file.read_text(encoding="utf-8")), record)
+            _refuse_difference(out, _read_record(file), record)
         else:
             # config.yaml comes last: it says that the directory is a run's.
             write_json(out / "run.json", {"argv": sys.argv, "versions": versions(), "git": _git_revision()})
@@ -106,6 +106,16 @@ def _git_revision() -> str | None:
         done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5)
         return done.stdout.strip() or None
     return None
+
+
+def _read_record(file: Path) -> dict[str, Any]:
+    try:
+        record = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not valid YAML ({' '.join(str(error).split())}); give another --out") from None
+    if not isinstance(record, dict):
+        raise InputError(f"{file}: found {type(record).__name__}, expected a run's settings; give another --out")
+    return record
 
 
 def _refuse_difference(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

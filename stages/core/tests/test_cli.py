@@ -1,0 +1,78 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+from lavit_core.cli import data, tokens
+from lavit_core.errors import InputError, VerificationError
+from typer.testing import CliRunner
+
+
+@pytest.fixture(name="run")
+def run_fixture():
+    app = typer.Typer()
+    app.add_typer(data, name="data")
+    app.add_typer(tokens, name="tokens")
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys, lavit_core.cli\n"
+        "print([m for m in ('numpy', 'PIL', 'pydantic', 'yaml', 'rich', 'torch', 'safetensors') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_core_never_imports_torch(tmp_path):
+    script = (
+        "import sys, pkgutil, importlib, lavit_core\n"
+        "for module in pkgutil.iter_modules(lavit_core.__path__):\n"
+        "    importlib.import_module('lavit_core.' + module.name)\n"
+        "print('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_make_shapes_then_inspect(run, tmp_path):
+    out = tmp_path / "shapes"
+    result = run("data", "make-shapes", out, "--images", 12, "--heldout", 4, "--seed", 3, "--json")
+    assert json.loads(result.stdout) == {"path": str(out), "generator": 1, "images": 12, "heldout": 4, "seed": 3}
+    report = json.loads(run("data", "inspect", out / "train", "--json").stdout)
+    assert (report["layout"], report["pictures"], report["captions"], report["unreadable"]) == ("lavit", 12, 60, [])
+    assert "pictures   12" in run("data", "inspect", out / "train").stdout
+    assert "next: lavit" in run("data", "make-shapes", out, "--images", 12, "--heldout", 4, "--seed", 3).stdout
+    with pytest.raises(InputError, match="give one of them"):
+        run("data", "inspect", out)
+
+
+def test_tokens_inspect_verify_export(run, tmp_path, samples, tokens):
+    folder = tokens(tmp_path / "t", samples(25))
+    report = json.loads(run("tokens", "inspect", folder, "--json").stdout)
+    assert (report["images"], report["shards"]) == (25, 3)
+    assert "codes per image  min" in run("tokens", "inspect", folder).stdout
+    assert json.loads(run("tokens", "verify", folder, "--json").stdout)["ok"] is True
+    assert "every shard is whole" in run("tokens", "verify", folder).stdout
+    result = run("tokens", "export", folder, "--to", "jsonl", "--out", tmp_path / "t.jsonl", "--json")
+    assert json.loads(result.stdout) == {"path": str(tmp_path / "t.jsonl"), "rows": 25, "format": "jsonl"}
+
+
+def test_verify_names_the_damaged_shard_and_exits_4(run, tmp_path, samples, tokens):
+    folder = tokens(tmp_path / "t", samples(25))
+    shard = folder / "shard-000002.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(VerificationError, match=r"shard-000002.safetensors: SHA-256") as caught:
+        run("tokens", "verify", folder)
+    assert caught.value.exit_code == 4

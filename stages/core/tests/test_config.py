@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pytest
+from lavit_core.config import Config, load_preset, resolve
+from lavit_core.errors import UsageError
+from pydantic import model_validator
+
+
+class Inner(Config):
+    """Inner settings."""
+
+    width: int = 4
+    """Width in units."""
+
+
+class Settings(Config):
+    """Outer settings."""
+
+    num_steps: int
+    """Steps."""
+    lr: float = 0.1
+    """Learning rate."""
+    name: str = "a"
+    """A word."""
+    inner: Inner = Inner()
+    """More."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Settings":
+        if self.num_steps == 13:
+            raise ValueError("num_steps must not be 13")
+        return self
+
+
+def test_order_preset_file_set_flag(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("lr: 0.3\nname: file\ninner: {width: 6}\n")
+    preset = {"num_steps": 1, "lr": 0.2, "name": "preset", "inner": {"width": 5}}
+    got = resolve(
+        Settings, preset=preset, file=file, sets=["name=set", "inner.width=7", "lr=1e-3"], flags={"name": None}
+    )
+    assert got == Settings(num_steps=1, lr=1e-3, name="set", inner=Inner(width=7))
+    assert resolve(Settings, preset=preset, sets=["num_steps=2"], flags={"num_steps": 3}).num_steps == 3
+    assert preset == {"num_steps": 1, "lr": 0.2, "name": "preset", "inner": {"width": 5}}
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["num_stesp=1"], r"unknown setting num_stesp; did you mean num_steps\?"),
+        (["inner.widht=1"], r"unknown setting inner.widht; did you mean width\?"),
+        (["qqq=1"], r"unknown setting qqq; known settings: inner, lr, name, num_steps"),
+        (["num_steps=many"], r"setting num_steps: .*found 'many'"),
+        (["num_steps"], r"--set num_steps: expected key=value"),
+        (["num_steps={"], r"--set num_steps=\{: not a YAML value"),
+        (["num_steps=13"], r"settings: .*must not be 13"),
+        ([], r"setting num_steps is missing; give it with --set num_steps=VALUE"),
+    ],
+)
+def test_refusals_are_one_line(sets, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        resolve(Settings, sets=sets)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"a: [", "not valid YAML"), (b"- 1", "expected a mapping of settings, found list"), (b"\xff", "not valid YAML")],
+)
+def test_bad_files(tmp_path, content, message):
+    file = tmp_path / "c.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        resolve(Settings, file=file)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(UsageError, match="file not found"):
+        resolve(Settings, file=tmp_path / "absent.yaml")
+    with pytest.raises(UsageError, match="directory"):
+        resolve(Settings, file=tmp_path)
+
+
+def test_configs_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Settings(num_steps=1).lr = 3
+
+
+def test_presets_are_read_from_the_package(tmp_path, monkeypatch):
+    presets = tmp_path / "some_package" / "presets"
+    presets.mkdir(parents=True)
+    (tmp_path / "some_package" / "__init__.py").touch()
+    (presets / "train-x.tiny.yaml").write_text("# how to run it\nlr: 0.5\n")
+    (presets / "train-x.published.yaml").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load_preset("some_package", "train-x", "tiny") == {"lr": 0.5}
+    assert load_preset("some_package", "train-x", "published") == {}
+    with pytest.raises(UsageError, match="--preset huge: train-x has the presets published, tiny"):
+        load_preset("some_package", "train-x", "huge")
+
+
+def test_every_field_of_core_has_a_docstring():
+    from lavit_core.images import Preprocessing
+    from lavit_core.token_format import Manifest, ShardEntry
+
+    for model in (Preprocessing, Manifest, ShardEntry):
+        assert all(field.description for field in model.model_fields.values()), Path(model.__module__)

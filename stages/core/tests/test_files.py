@@ -1,0 +1,144 @@
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from lavit_core import files
+from lavit_core.errors import InputError
+from lavit_core.files import (
+    atomic_folder,
+    canonical_json,
+    file_sha256,
+    link_or_copy,
+    read_json,
+    write_bytes,
+    write_json,
+)
+
+
+def content(folder):
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+def test_write_replaces_whole_files_only(tmp_path, monkeypatch):
+    file = tmp_path / "a"
+    write_bytes(file, b"old")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+    with pytest.raises(OSError, match="disk"):
+        write_bytes(file, b"new")
+    assert content(tmp_path) == {"a": b"old"}
+
+
+def test_canonical_json_is_one_text_for_equal_content():
+    assert (
+        canonical_json({"b": [1, "é"], "a": None})
+        == '{"a":null,"b":[1,"é"]}'
+        == canonical_json({"a": None, "b": [1, "é"]})
+    )
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json(float("nan"))
+
+
+def test_read_json_names_the_file(tmp_path):
+    write_json(tmp_path / "a.json", {"b": 1, "a": 2})
+    assert list(read_json(tmp_path / "a.json")) == ["b", "a"]
+    with pytest.raises(InputError, match=r"absent.json: file not found"):
+        read_json(tmp_path / "absent.json")
+    for bad in (b"{", b"\xff", b"[" * 100_000):
+        (tmp_path / "bad.json").write_bytes(bad)
+        with pytest.raises(InputError, match=r"bad.json: not valid JSON"):
+            read_json(tmp_path / "bad.json")
+    with pytest.raises(InputError, match="directory"):
+        read_json(tmp_path)
+
+
+def test_atomic_folder_appears_whole(tmp_path):
+    with atomic_folder(tmp_path / "part") as scratch:
+        (scratch / "deep").mkdir()
+        (scratch / "deep" / "x").write_bytes(b"1")
+        os.chmod(scratch / "deep" / "x", 0o600)
+        assert not (tmp_path / "part").exists()
+    assert content(tmp_path) == {"part/deep/x": b"1"}
+    assert (tmp_path / "part" / "deep" / "x").stat().st_mode & 0o777 == 0o666 & ~files.current_umask()
+
+
+def test_a_failure_inside_leaves_the_old_folder(tmp_path):
+    with atomic_folder(tmp_path / "part") as scratch:
+        (scratch / "x").write_bytes(b"old")
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "part") as scratch:  # noqa: PT012
+        (scratch / "x").write_bytes(b"new")
+        raise RuntimeError
+    assert content(tmp_path) == {"part/x": b"old"}
+
+
+def test_a_failing_second_rename_brings_the_old_folder_back(tmp_path, monkeypatch):
+    with atomic_folder(tmp_path / "part") as scratch:
+        (scratch / "x").write_bytes(b"old")
+    real = os.rename
+
+    def rename(source, target):
+        if str(source).endswith(".tmp"):
+            raise OSError("disk")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(OSError, match="disk"), atomic_folder(tmp_path / "part") as scratch:
+        (scratch / "x").write_bytes(b"new")
+    assert content(tmp_path) == {"part/x": b"old"}
+
+
+def test_killed_between_the_renames(tmp_path):
+    (tmp_path / ".part.old").mkdir()
+    (tmp_path / ".part.old" / "x").write_bytes(b"old")
+    (tmp_path / ".part.tmp").mkdir()
+    files.restore_folder(tmp_path / "part")
+    assert content(tmp_path / "part") == {"x": b"old"}
+    (tmp_path / ".part.old").mkdir()
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "part"):
+        raise RuntimeError
+    assert content(tmp_path) == {"part/x": b"old"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["part"]
+
+
+KILLED = """
+import sys; from pathlib import Path; from lavit_core.files import atomic_folder
+with atomic_folder(Path(sys.argv[1])) as folder:
+    for name in "abc":
+        (folder / name).write_text("0")
+print("ready", flush=True)
+for turn in range(1, 100_000):
+    with atomic_folder(Path(sys.argv[1])) as folder:
+        for name in "abc":
+            (folder / name).write_text(str(turn))
+"""
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.013, 0.05, 0.1])
+def test_killed_at_any_moment(tmp_path, wait):
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "part")], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(wait)
+        process.kill()
+    files.restore_folder(tmp_path / "part")
+    found = content(tmp_path / "part")
+    assert sorted(found) == ["a", "b", "c"]
+    assert len(set(found.values())) == 1
+
+
+def test_copies_are_links_and_whole(tmp_path, monkeypatch):
+    (tmp_path / "from" / "deep").mkdir(parents=True)
+    (tmp_path / "from" / "deep" / "x").write_bytes(b"1")
+    (tmp_path / ".to.tmp").mkdir()  # a copy that was killed
+    link_or_copy(tmp_path / "from", tmp_path / "to")
+    assert (tmp_path / "to" / "deep" / "x").samefile(tmp_path / "from" / "deep" / "x")
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError))
+    link_or_copy(tmp_path / "from", tmp_path / "far")
+    assert content(tmp_path / "far") == {"deep/x": b"1"}
+    assert not (tmp_path / "far" / "deep" / "x").samefile(tmp_path / "from" / "deep" / "x")
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

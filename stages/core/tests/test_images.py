@@ -1,0 +1,138 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from lavit_core.errors import InputError
+from lavit_core.images import open_rgb, square_pixels
+from PIL import Image
+
+
+def saved(picture: Image.Image, kind: str, **options) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()
+
+
+def halves(mode: str = "RGB") -> Image.Image:
+    """Left half black, right half white, 8 x 4."""
+    pixels = np.zeros((4, 8), dtype=np.uint8)
+    pixels[:, 4:] = 255
+    return Image.fromarray(pixels).convert(mode)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "CMYK"])
+def test_every_mode_becomes_the_same_rgb(kind, mode):
+    if mode == "CMYK" and kind != "JPEG":
+        pytest.skip("CMYK is a JPEG matter")
+    if mode in ("P", "1") and kind in ("JPEG", "WEBP"):
+        pytest.skip("no palettes there")
+    found = open_rgb(saved(halves(mode), kind))
+    assert (found.mode, found.size) == ("RGB", (8, 4))
+    pixels = np.asarray(found).astype(int)
+    assert pixels[:, :2].max() < 40
+    assert pixels[:, 6:].min() > 215
+
+
+def test_exif_rotation_is_applied():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise to view
+    found = open_rgb(saved(halves(), "JPEG", exif=exif, quality=95))
+    assert found.size == (4, 8)
+    pixels = np.asarray(found).astype(int)
+    assert pixels[:2].max() < 40
+    assert pixels[6:].min() > 215
+
+
+def test_sixteen_bits_are_scaled_not_clipped():
+    grey = np.array([[0, 257, 0x8000, 0xFFFF]], dtype=np.uint16)
+    found = np.asarray(open_rgb(saved(Image.fromarray(grey), "PNG")))
+    assert found[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_transparency_lies_on_white():
+    clear = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
+    clear.putpixel((1, 0), (0, 0, 0, 128))
+    assert np.asarray(open_rgb(saved(clear, "PNG"))).tolist() == [[[255, 255, 255], [127, 127, 127]]]
+    palette = halves("P")
+    assert np.asarray(open_rgb(saved(palette, "PNG", transparency=0)))[0, 0].tolist() == [255, 255, 255]
+    grey = Image.new("LA", (1, 1), (0, 0))
+    assert np.asarray(open_rgb(saved(grey, "PNG"))).tolist() == [[[255, 255, 255]]]
+
+
+def test_first_frame_of_an_animation():
+    frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    content = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert np.asarray(open_rgb(content))[0, 0].tolist() == [255, 0, 0]
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG whose header announces more than it holds."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("side", [9_500, 30_000, 2**31 - 1])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_bombs_are_refused_by_their_header(side):
+    with pytest.raises(InputError, match="pixels") as caught:
+        open_rgb(bomb(side, side))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="100x100 pixels, more than the limit of 9999"):
+        open_rgb(saved(Image.new("RGB", (100, 100)), "PNG"), max_pixels=9999)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
+def test_truncated_files_are_refused(tmp_path, kind):
+    random = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    content = saved(Image.fromarray(random), kind)
+    for length in (0, 10, len(content) // 2):
+        (tmp_path / "x.img").write_bytes(content[:length])
+        with pytest.raises(InputError, match=r"x.img: not a readable picture"):
+            open_rgb(tmp_path / "x.img")
+
+
+def test_other_content(tmp_path):
+    (tmp_path / "x.jpg").write_text("no picture at all")
+    with pytest.raises(InputError, match=r"x.jpg: not a readable picture, expected JPEG, PNG"):
+        open_rgb(tmp_path / "x.jpg")
+    with pytest.raises(InputError, match="file not found"):
+        open_rgb(tmp_path / "absent.jpg")
+    with pytest.raises(InputError, match="not a readable picture"):
+        open_rgb(tmp_path)
+    (tmp_path / "x.tif").write_bytes(saved(halves(), "TIFF"))
+    with pytest.raises(InputError, match="expected JPEG"):
+        open_rgb(tmp_path / "x.tif")
+
+
+def test_fuzzed_pictures_open_or_are_refused():
+    random = np.random.default_rng(0)
+    refused = []
+    for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP"):
+        whole = saved(halves(), kind)
+        for _ in range(60):
+            content = bytearray(whole)
+            for position in random.integers(0, len(whole), 4):
+                content[position] = random.integers(0, 256)
+            try:
+                assert open_rgb(bytes(content), max_pixels=10_000).mode == "RGB"
+            except InputError as error:
+                refused.append(str(error))
+    assert refused
+    assert not any("\n" in message for message in refused)
+
+
+def test_square_pixels():
+    content = saved(halves(), "PNG")
+    pixels = square_pixels(content, 16)
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (16, 16, 3))
+    np.testing.assert_array_equal(pixels, np.asarray(halves().resize((16, 16), Image.Resampling.BICUBIC)))
+    assert square_pixels(saved(Image.new("RGB", (5, 5), "red"), "PNG"), 5)[0, 0].tolist() == [255, 0, 0]

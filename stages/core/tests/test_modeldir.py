@@ -1,0 +1,70 @@
+import pytest
+from lavit_core.errors import InputError
+from lavit_core.modeldir import check_made_with, export_part, find_part, part_digest, read_about
+
+
+def export(model, name, text, **more):
+    with export_part(model, name, **more) as folder:
+        (folder / "weights").write_text(text)
+    return model
+
+
+def test_parts_are_carried_over(tmp_path):
+    first = export(tmp_path / "a", "encoder", "e", about={"data": "d"})
+    second = export(tmp_path / "b", "tokenizer", "t", carry_from=first)
+    digest = part_digest(second / "tokenizer")
+    third = export(tmp_path / "c", "llm", "l", carry_from=second, about={"tokenizer_digest": digest})
+    parts = read_about(third)["parts"]
+    assert list(parts) == ["encoder", "tokenizer", "llm"]
+    assert parts["encoder"] == {"digest": part_digest(first / "encoder"), "data": "d"}
+    assert (third / "encoder" / "weights").samefile(first / "encoder" / "weights")
+    check_made_with(third, "llm")
+    # Exporting once more changes one part, and the folders it was linked from not at all.
+    export(third, "encoder", "new")
+    assert list(read_about(third)["parts"]) == ["encoder", "tokenizer", "llm"]
+    assert (first / "encoder" / "weights").read_text() == "e"
+
+
+def test_failed_export_keeps_the_old_part(tmp_path):
+    model = export(tmp_path / "a", "encoder", "e")
+    before = read_about(model)
+    with pytest.raises(RuntimeError), export_part(model, "encoder"):
+        raise RuntimeError
+    assert (model / "encoder" / "weights").read_text() == "e"
+    assert read_about(model) == before
+
+
+def test_missing_parts_name_the_command(tmp_path):
+    model = export(tmp_path / "a", "encoder", "e")
+    with pytest.raises(InputError, match=r"no llm/ here \(it holds encoder\); `lavit pretrain` makes one"):
+        find_part(model, "llm")
+    with pytest.raises(InputError, match=r"no tokenizer/ here \(no model directory\)"):
+        find_part(tmp_path / "absent", "tokenizer")
+
+
+def test_a_part_whose_exchange_was_killed_is_found(tmp_path):
+    model = export(tmp_path / "a", "encoder", "e")
+    (model / "encoder").rename(model / ".encoder.old")
+    assert (find_part(model, "encoder") / "weights").read_text() == "e"
+
+
+def test_another_tokenizer_is_refused(tmp_path):
+    model = export(export(tmp_path / "a", "tokenizer", "t"), "detokenizer", "d", about={"tokenizer_digest": "f" * 64})
+    with pytest.raises(InputError, match="trained with tokenizer ffffffffffff, this model holds tokenizer"):
+        check_made_with(model, "detokenizer")
+
+
+def test_damaged_lavit_json(tmp_path):
+    model = export(tmp_path / "a", "encoder", "e")
+    (model / "lavit.json").write_text("[]")
+    with pytest.raises(InputError, match="no `parts` in it"):
+        read_about(model)
+
+
+def test_digest_covers_names_and_contents(tmp_path):
+    folder = export(tmp_path / "a", "encoder", "e") / "encoder"
+    first = part_digest(folder)
+    (folder / "weights").rename(folder / "weights2")
+    second = part_digest(folder)
+    (folder / "weights2").write_text("f")
+    assert len({first, second, part_digest(folder)}) == 3

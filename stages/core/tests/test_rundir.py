@@ -1,0 +1,95 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from lavit_core.errors import InputError, UsageError
+from lavit_core.rundir import open_run, read_metrics, versions
+
+CONFIG = {"lr": 1e-05, "grid": (8, 8), "inner": {"layers": [1, 2]}, "name": None}
+
+
+def opened(out, **changes):
+    values = {"command": "train-x", "config": CONFIG, "inputs": {"data": "abc"}, **changes}
+    return open_run(out, **values)
+
+
+def test_same_command_reopens(tmp_path):
+    out = tmp_path / "a" / "run"
+    with opened(out) as run:
+        assert run.done is None
+        run.log({"step": 1, "loss": 0.5})
+        assert run.checkpoints.is_dir()
+    about = json.loads((out / "run.json").read_text())
+    assert about["versions"]["lavit-core"]
+    assert about["argv"] == sys.argv
+    with opened(out) as run:
+        run.finish({"steps": 1})
+    with opened(out) as run:
+        assert run.done == {"steps": 1}
+
+
+def test_rewind_drops_later_rows_and_cut_lines(tmp_path):
+    with opened(tmp_path) as run:
+        for step in range(1, 6):
+            run.log({"step": step})
+        with open(tmp_path / "metrics.jsonl", "a") as file:
+            file.write('{"step": 6, "lo')
+        run.rewind(3)
+        run.log({"step": 4, "again": True})
+    assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2}, {"step": 3}, {"step": 4, "again": True}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config": {**CONFIG, "lr": 2}}, r"started with config.lr = 1e-05, now it is 2; give another --out"),
+        ({"config": {**CONFIG, "inner": {"layers": [1]}}}, r"config.inner.layers = \[1, 2\], now it is \[1\]"),
+        ({"inputs": {"data": "abd"}}, r"inputs.data = 'abc', now it is 'abd'"),
+        ({"command": "train-y", "inputs": {}}, r"command = 'train-x', now it is 'train-y' \(and inputs.data\)"),
+    ],
+)
+def test_other_settings_are_refused(tmp_path, changes, message):
+    with opened(tmp_path):
+        pass
+    with pytest.raises(UsageError, match=message), opened(tmp_path, **changes):
+        pass
+
+
+def test_two_processes_do_not_share_a_run(tmp_path):
+    script = f"""
+from pathlib import Path
+from lavit_core.errors import InputError
+from lavit_core.rundir import open_run
+try:
+    with open_run(Path({str(tmp_path)!r}), command="x", config={{}}, inputs={{}}): pass
+except InputError as error:
+    print(error)
+"""
+    with opened(tmp_path):
+        done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert "another process works in this run directory" in done.stdout
+    with opened(tmp_path):
+        pass
+
+
+def test_out_that_is_a_file(tmp_path):
+    (tmp_path / "x").write_text("")
+    with (
+        pytest.raises(UsageError, match=r"x: can't be a run directory \(File exists\); give another --out"),
+        opened(tmp_path / "x"),
+    ):
+        pass
+
+
+def test_damaged_config_is_named(tmp_path):
+    with opened(tmp_path):
+        pass
+    (tmp_path / "config.yaml").write_text("[")
+    with pytest.raises(InputError, match=r"config.yaml: not valid YAML"), opened(tmp_path):
+        pass
+
+
+def test_versions_name_what_is_installed():
+    found = versions()
+    assert {"python", "platform", "numpy", "pillow", "lavit-core"} <= found.keys()
