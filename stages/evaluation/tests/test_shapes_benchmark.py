@@ -78,6 +78,15 @@ def test_the_same_command_again_returns_the_finished_score(oracle, shapes_data: 
         run(oracle.subject(), shapes_data / "heldout", tmp_path, seed=1)
 
 
+def test_wrong_inputs_do_not_claim_the_run_directory(oracle, shapes_data: Path, tmp_path: Path) -> None:
+    def load() -> Subject:
+        raise InputError("no such model")
+
+    with pytest.raises(InputError, match="no such model"):
+        eval_shapes(tmp_path / "m", shapes_data / "heldout", tmp_path / "score", CONFIG, load=load, quiet=True)
+    assert not (tmp_path / "score").exists()
+
+
 def test_figures_do_not_depend_on_the_batch_size(oracle, shapes_data: Path, tmp_path: Path) -> None:
     small = ShapesConfig(pictures=20, questions=50, token_pictures=20, random_pictures=10, batch_size=7)
     one = run(oracle.subject(), shapes_data / "heldout", tmp_path / "a", small)

@@ -117,10 +117,8 @@ class _Painter:
 
 
 def _load_llm(model: Path, device: str) -> "LanguageModel":
-    from lavit_core.modeldir import check_made_with
     from lavit_pretrain.api import load_llm
 
-    check_made_with(model, "llm")
     return load_llm(model, device=device)
 
 

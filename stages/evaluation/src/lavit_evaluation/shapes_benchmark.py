@@ -53,30 +53,25 @@ def eval_shapes(
     `load` gives the model in another way than from `model` (tests do). Raises InputError, UsageError, Interrupted.
     """
     source, training = open_data(data), None if train_data is None else open_data(train_data)
-    inputs = {f"model.{part}": digest for part, digest in model_digests(model).items()}
-    inputs |= {"data": source.digest, "scenes": scenes_digest(source)}
-    if blind is not None:
-        inputs |= {f"blind.{part}": digest for part, digest in model_digests(blind).items()}
-    if training is not None:
-        inputs["train_data"] = training.digest
-    reader = None
-    if tokens is not None:
-        reader = open_tokens(tokens)
+    reader = None if tokens is None else open_tokens(tokens)
+    if reader is not None:
         check_tokenizer(reader, model)
-        inputs["tokens"] = file_sha256(tokens / "manifest.json")
+    inputs = _digests(model, blind, source, training, tokens)
     settings = {**config.model_dump(mode="json"), "seed": seed}
+    if (out / "DONE").exists():
+        with open_run(out, command="eval shapes", config=settings, inputs=inputs) as run:
+            return run.done or {}
+    # Before the run directory exists: what is wrong with the inputs must not bind it to them.
+    subject = load() if load is not None else _load(model, blind, config, device)
+    heldout = open_heldout(
+        source,
+        image_px=subject.image_px,
+        num_pictures=config.pictures,
+        num_token_pictures=config.token_pictures,
+        num_questions=config.questions,
+        seed=seed,
+    )
     with open_run(out, command="eval shapes", config=settings, inputs=inputs) as run, stop_signals() as stop:
-        if run.done:
-            return run.done
-        subject = load() if load is not None else _load(model, blind, config, device)
-        heldout = open_heldout(
-            source,
-            image_px=subject.image_px,
-            num_pictures=config.pictures,
-            num_token_pictures=config.token_pictures,
-            num_questions=config.questions,
-            seed=seed,
-        )
         score = Score(protocol=PROTOCOL, version=VERSION)
         with Progress("eval shapes", _num_items(subject, heldout, config), unit="item", quiet=quiet) as progress:
             batches = _batches(config.batch_size, progress, stop)
@@ -93,6 +88,21 @@ def eval_shapes(
         write_json(run.path / "score.json", result)
         run.finish(result)
         return result
+
+
+def _digests(
+    model: Path, blind: Path | None, source: Data, training: Data | None, tokens: Path | None
+) -> dict[str, str]:
+    """Return the SHA-256 of everything the figures depend on."""
+    digests = {f"model.{part}": digest for part, digest in model_digests(model).items()}
+    digests |= {"data": source.digest, "scenes": scenes_digest(source)}
+    if blind is not None:
+        digests |= {f"blind.{part}": digest for part, digest in model_digests(blind).items()}
+    if training is not None:
+        digests["train_data"] = training.digest
+    if tokens is not None:
+        digests["tokens"] = file_sha256(tokens / "manifest.json")
+    return digests
 
 
 def _run_sections(
