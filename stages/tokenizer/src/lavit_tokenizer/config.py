@@ -5,7 +5,7 @@ from typing import Literal
 from lavit_core.config import Config
 from lavit_core.images import Preprocessing
 
-SMALL_VIT = "lavit_small_vit"
+SMALL_VIT: Literal["lavit_small_vit"] = "lavit_small_vit"
 """`model_type` of the encoder that `train-encoder` makes."""
 
 
@@ -89,7 +89,7 @@ class TokenizerConfig(Config):
     feature_dim: int = 1408
     """Encoder width D."""
     keep_threshold: float = 0.5
-    """`threshold` selection keeps a patch when its keep probability is at least this (0.5: keep is the likelier class)."""
+    """`threshold` selection keeps a patch of at least this keep probability (0.5: keep is the likelier class)."""
     keep_ratio: float = 1 / 3
     """rho: share of patches to keep; the loss pulls towards it and `topk` selection keeps exactly round(rho * P)."""
     merger_layers: int = 12
@@ -238,7 +238,7 @@ class TokenizeConfig(Config):
     workers: int = 2
     """Processes that decode pictures; 0 decodes in the main one. The bytes written do not depend on it."""
     selection: Literal["threshold", "topk", "sample"] = "threshold"
-    """threshold (deterministic), topk (a fixed number of patches), sample (as released: Gumbel, here seeded per key)."""
+    """threshold (deterministic), topk (a fixed number of patches), sample (as released: Gumbel; seeded per key)."""
     features: bool = False
     """Store the merger's features (bfloat16) beside the codes: the continuous image input of the language model."""
     shard_samples: int = 4096

@@ -28,7 +28,7 @@ def fit_text_tokenizer(captions: Iterator[str], vocabulary_size: int) -> Tokeniz
 
 
 def text_ids(tokenizer: Tokenizer, captions: Sequence[str], length: int) -> Tensor:
-    """Return int64 ids [B, L], cut at `length` and padded with 0 to the longest; an empty caption is one unknown piece."""
+    """Return int64 ids [B, L], cut at `length`, padded with 0 to the longest; an empty caption is one unknown piece."""
     rows = [encoding.ids[:length] or [1] for encoding in tokenizer.encode_batch(list(captions))]
     longest = max(map(len, rows))
     return torch.tensor([row + [0] * (longest - len(row)) for row in rows])

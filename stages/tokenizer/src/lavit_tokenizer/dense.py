@@ -1,18 +1,18 @@
 """The paper's own dense formulation: all patches through merger and decoder, who sees whom told by masks.
 
 It runs the same modules as the packed path. Selector training needs it (the mask's gradient reaches the loss through
-every attention), and tests hold the packed path against it. Letters: B images, P patches, D width, C code width, H heads.
+every attention), and tests hold the packed path against it. Letters: B images, P patches, D width, C code width.
 """
 
 import torch
 from torch import Tensor
 
-from lavit_tokenizer.decoder import FeatureDecoder
+from lavit_tokenizer.decoder import DecoderBlock, FeatureDecoder
 from lavit_tokenizer.layers import CrossAttention, SelfAttention
-from lavit_tokenizer.merger import Merger
+from lavit_tokenizer.merger import Merger, MergerBlock
 
 MASKED_SCORE_LIMIT = 30.0
-"""How far a closed key's score may lie above the best open one before its exponential is cut (it only feeds gradients)."""
+"""How far a closed key may score above the best open one before its exponential is cut (it only feeds gradients)."""
 
 
 def policy_softmax(scores: Tensor, policy: Tensor, *, released_eps: float = 0.0) -> Tensor:
@@ -69,6 +69,7 @@ def dense_merger(merger: Merger, x_BPD: Tensor, mask_BP: Tensor, *, released_eps
     dropped = 1 - kept
     context = merger.ln_vision(x_BPD)
     for block in merger.blocks:
+        assert isinstance(block, MergerBlock)
         x_BPD = x_BPD + dense_self_attention(
             block.token_causal_attn, block.norm0(x_BPD), causal, released_eps=released_eps
         )
@@ -81,11 +82,12 @@ def dense_merger(merger: Merger, x_BPD: Tensor, mask_BP: Tensor, *, released_eps
 
 def dense_decoder(decoder: FeatureDecoder, z_BPC: Tensor, mask_BP: Tensor) -> Tensor:
     """Return features [B, P, D] from one code vector a patch, of which the kept ones are read."""
-    rank = (mask_BP.detach().long().cumsum(dim=1) - 1).clamp_min(0)
+    rank = ((mask_BP > 0.5).long().cumsum(dim=1) - 1).clamp_min(0)
     codes_BPD = decoder.in_proj(z_BPC) + decoder.pos_embed[rank]
     policy = mask_BP[:, None, None, :]
     x_BPD = decoder.query_embed.expand(mask_BP.shape[0], -1, -1)
     for block in decoder.blocks:
+        assert isinstance(block, DecoderBlock)
         x_BPD = x_BPD + dense_self_attention(block.self_attn, block.norm0(x_BPD), None)
         x_BPD = x_BPD + dense_cross_attention(block.cross_attn, block.norm1(x_BPD), codes_BPD, policy)
         x_BPD = x_BPD + block.mlp(block.norm2(x_BPD))

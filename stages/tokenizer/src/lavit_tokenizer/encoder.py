@@ -80,7 +80,7 @@ class Block(nn.Module):
 
 
 class SmallVit(nn.Module):
-    """Convolutional stem (kernels 4, 3, 3, ...; stride 2 each), position table, blocks; no class token, no final norm."""
+    """Convolutional stem (kernels 4, 3, 3; stride 2 each), position table, blocks; no class token, no final norm."""
 
     def __init__(self, config: SmallVitConfig) -> None:
         super().__init__()
@@ -93,11 +93,9 @@ class SmallVit(nn.Module):
                 stem.append(nn.GELU())
             stem.append(nn.Conv2d(widths[i], widths[i + 1], 4 if i == 0 else 3, stride=2, padding=1))
         # Pictures arrive as rows of pixels: convolutions over that layout need no transposition.
-        self.stem = nn.Sequential(*stem).to(memory_format=torch.channels_last)
+        self.stem = nn.Sequential(*stem).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pos_embed = nn.Parameter(sincos_table(config.grid, config.width))
-        self.blocks = nn.ModuleList(
-            [Block(config.width, config.heads, config.mlp_dim) for _ in range(config.layers)]
-        )
+        self.blocks = nn.ModuleList([Block(config.width, config.heads, config.mlp_dim) for _ in range(config.layers)])
         init_transformer(self)
 
     def forward(self, pixels_B3HW: Tensor) -> Tensor:
@@ -112,7 +110,13 @@ class Encoder(nn.Module):
     """A vision network with what one must know to use it: preprocessing, patch grid, feature width."""
 
     def __init__(
-        self, network: nn.Module, *, preprocessing: Preprocessing, grid: tuple[int, int], feature_dim: int, num_prefix: int
+        self,
+        network: nn.Module,
+        *,
+        preprocessing: Preprocessing,
+        grid: tuple[int, int],
+        feature_dim: int,
+        num_prefix: int,
     ) -> None:
         super().__init__()
         self.network = network
@@ -147,7 +151,10 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
     network = encoder.network
     if isinstance(network, SmallVit):
         write_json(folder / "config.json", network.config.model_dump(mode="json"))
-        save_file({name: value.contiguous().cpu() for name, value in network.state_dict().items()}, folder / "model.safetensors")
+        save_file(
+            {name: value.contiguous().cpu() for name, value in network.state_dict().items()},
+            folder / "model.safetensors",
+        )
         return
     network.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
     about = encoder.preprocessing

@@ -15,10 +15,10 @@ class Meter:
     def __init__(self) -> None:
         self._wall, self._cpu = time.monotonic(), time.process_time()
 
-    def speed(self, steps: int, batch_size: int) -> dict[str, float]:
+    def speed(self, images: int) -> dict[str, float]:
         """Return `seconds` since the start of this process's share and `per_second` images of it."""
         seconds = time.monotonic() - self._wall
-        return {"seconds": round(seconds, 3), "per_second": round(steps * batch_size / max(seconds, 1e-9), 2)}
+        return {"seconds": round(seconds, 3), "per_second": round(images / max(seconds, 1e-9), 2)}
 
     def summary(self, images: int) -> dict[str, Any]:
         """Return seconds, images a second, processor seconds and peak memory for the run's summary."""
@@ -39,7 +39,7 @@ def peak_memory_bytes() -> int:
 
 
 def split_validation(num_items: int, num_validation: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (training, validation) indices; validation is at most a tenth of the items, and neither is empty for 1 item.
+    """Return (training, validation) indices; validation is at most a tenth of the items, and neither is ever empty.
 
     With fewer than ten items, validation repeats training items rather than being empty.
     """

@@ -40,7 +40,7 @@ class Merger(nn.Module):
     ) -> None:
         super().__init__()
         self.ln_vision = nn.LayerNorm(width, eps=NORM_EPS)
-        self.blocks = nn.ModuleList([MergerBlock(width, heads, mlp_dim) for _ in range(layers)])
+        self.blocks = nn.ModuleList(MergerBlock(width, heads, mlp_dim) for _ in range(layers))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         # Differs when on (TokenizerConfig.merger_positions): the paper's merger has no positions of its own.
         self.pos_embed = nn.Parameter(0.02 * torch.randn(num_patches, width)) if positions else None

@@ -24,7 +24,7 @@ class Quantizer(nn.Module):
         self.ema_sum: Tensor
 
     def forward(self, z_TC: Tensor) -> tuple[Tensor, Tensor]:
-        """Return code vectors [T, C] with the gradient passed straight to `z_TC`, and codes [T]; z must have unit length."""
+        """Return code vectors [T, C], their gradient passed straight to the unit vectors `z_TC`, and codes [T]."""
         codes_T = nearest(z_TC, self.codebook)
         return z_TC + (self.codebook[codes_T] - z_TC).detach(), codes_T
 
@@ -38,7 +38,9 @@ class Quantizer(nn.Module):
         self.ema_sum.copy_(self.codebook * self.ema_count[:, None])
 
     @torch.no_grad()
-    def update(self, z_TC: Tensor, codes_T: Tensor, *, decay: float, restart_below: float, stream: torch.Generator) -> int:
+    def update(
+        self, z_TC: Tensor, codes_T: Tensor, *, decay: float, restart_below: float, stream: torch.Generator
+    ) -> int:
         """Move each code towards the mean of its vectors, restart codes of little use; return how many restarted."""
         num_codes = self.codebook.shape[0]
         share = num_codes / max(1, codes_T.numel())

@@ -82,7 +82,7 @@ def gumbel(shape: Sequence[int], stream: torch.Generator) -> Tensor:
 
 
 def gumbel_mask(log_keep_BP2: Tensor, noise_BP2: Tensor, tau: float) -> Tensor:
-    """Return the straight-through keep mask [B, P]: hard 0 or 1 forward, softmax((log p + g) / tau) backward (eq. 1)."""
+    """Return the straight-through mask [B, P]: hard 0 or 1 forward, softmax((log p + g) / tau) backward (eq. 1)."""
     soft = ((log_keep_BP2 + noise_BP2) / tau).softmax(dim=-1)[..., 0]
     hard = at_least_one(soft > 0.5, soft).to(soft.dtype)
-    return hard + soft - soft.detach()
+    return hard + (soft - soft.detach())  # in this order the mask stays exactly 0 or 1

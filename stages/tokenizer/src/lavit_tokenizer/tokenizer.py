@@ -36,7 +36,7 @@ class Encoded:
 
 
 class VisualTokenizer(nn.Module):
-    """Frozen encoder, selector, merger, codebook and feature decoder. `digest` names the stored weights, "" if never stored."""
+    """Frozen encoder, selector, merger, codebook and feature decoder; `digest` names the stored weights, if any."""
 
     def __init__(self, config: TokenizerConfig, encoder: Encoder, *, digest: str = "") -> None:
         super().__init__()
@@ -85,7 +85,9 @@ class VisualTokenizer(nn.Module):
         self.feature_mean.copy_(mean)
         self.feature_whitening.copy_(matrix)
 
-    def keep(self, x_BPD: Tensor, *, selection: str = "threshold", seed: int = 0, keys: Sequence[str] | None = None) -> Tensor:
+    def keep(
+        self, x_BPD: Tensor, *, selection: str = "threshold", seed: int = 0, keys: Sequence[str] | None = None
+    ) -> Tensor:
         """Return the keep mask bool [B, P] of features; at least one patch an image.
 
         Raises UsageError for an unknown selection, or `sample` without picture keys.
@@ -101,8 +103,10 @@ class VisualTokenizer(nn.Module):
             raise UsageError("selection sample: expected the pictures' keys, found none")
         raise UsageError(f"selection {selection}: expected threshold, topk or sample")
 
-    def select(self, pixels_u8: Tensor, *, selection: str = "threshold", seed: int = 0, keys: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
-        """Return features [B, P, D] and keep mask [B, P] without gradients: the input of a merger that goes on learning."""
+    def select(
+        self, pixels_u8: Tensor, *, selection: str = "threshold", seed: int = 0, keys: Sequence[str] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return features [B, P, D] and keep mask [B, P] without gradients: what a merger still in training reads."""
         with torch.no_grad():
             x_BPD = self.features(pixels_u8)
             return x_BPD, self.keep(x_BPD, selection=selection, seed=seed, keys=keys)
@@ -139,7 +143,7 @@ class VisualTokenizer(nn.Module):
 
 
 def load_tokenizer(model: Path, *, device: str = "auto", precision: str = "fp32") -> VisualTokenizer:
-    """Load `model/tokenizer`, frozen, in eval mode; `bf16` runs encoder, merger and decoder under autocast, never selector and codebook.
+    """Load `model/tokenizer`, frozen; `bf16` puts encoder, merger and decoder under autocast, never selector and codes.
 
     Raises InputError when the part is missing or damaged.
     """
@@ -159,7 +163,9 @@ def read_tokenizer(folder: Path) -> VisualTokenizer:
     encoder = load_encoder(folder / "encoder")
     found = (encoder.feature_dim, encoder.grid)
     if found != (config.feature_dim, config.grid):
-        raise InputError(f"{folder / 'encoder'}: width and grid are {found}, expected {(config.feature_dim, config.grid)}")
+        raise InputError(
+            f"{folder / 'encoder'}: width and grid are {found}, expected {(config.feature_dim, config.grid)}"
+        )
     tokenizer = VisualTokenizer(config, encoder)
     load_weights(trained_state(tokenizer), folder / "model.safetensors")
     return tokenizer

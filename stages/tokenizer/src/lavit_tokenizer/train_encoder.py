@@ -88,7 +88,7 @@ def train_encoder(
                 figures = {"clip_loss": contrast.item(), "pixel_mse": pixel_mse.item()}
                 progress.advance(1, **figures)
                 if done % config.log_every == 0 or done == config.num_steps:
-                    speed = meter.speed(done - start, config.batch_size)
+                    speed = meter.speed((done - start) * config.batch_size)
                     run.log({"step": done, "phase": "train", "loss": loss.item(), **figures, **speed})
                 if done % config.checkpoint_every == 0 or stop():
                     tensors = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer)}
@@ -102,7 +102,11 @@ def train_encoder(
         )
         with export_part(run.path / "model", "encoder", about={"command": "train-encoder", **figures}) as folder:
             save_encoder(encoder, folder)
-        summary = {"steps": config.num_steps, **meter.summary((config.num_steps - start) * config.batch_size), **figures}
+        summary = {
+            "steps": config.num_steps,
+            **meter.summary((config.num_steps - start) * config.batch_size),
+            **figures,
+        }
         run.finish(summary)
         return summary
 

@@ -1,0 +1,22 @@
+"""What other stages and the host import from the tokenizer stage."""
+
+from lavit_tokenizer.config import TokenizeConfig, TokenizerConfig, TrainEncoderConfig, TrainTokenizerConfig
+from lavit_tokenizer.encoder import load_encoder
+from lavit_tokenizer.tokenize_images import tokenize_images
+from lavit_tokenizer.tokenizer import Encoded, VisualTokenizer, load_tokenizer
+from lavit_tokenizer.train_encoder import train_encoder
+from lavit_tokenizer.train_tokenizer import train_tokenizer
+
+__all__ = [
+    "Encoded",
+    "TokenizeConfig",
+    "TokenizerConfig",
+    "TrainEncoderConfig",
+    "TrainTokenizerConfig",
+    "VisualTokenizer",
+    "load_encoder",
+    "load_tokenizer",
+    "tokenize_images",
+    "train_encoder",
+    "train_tokenizer",
+]

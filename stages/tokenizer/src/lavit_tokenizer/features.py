@@ -1,0 +1,58 @@
+"""Encoder features of the training pictures: computed once and kept in memory when they fit, live otherwise."""
+
+import numpy as np
+import torch
+from lavit_core.progress import Progress
+from lavit_trainkit.pixels import Pixels, normalise
+from torch import Tensor
+
+from lavit_tokenizer.tokenizer import VisualTokenizer
+
+BATCH = 128
+"""Pictures per forward pass of the frozen encoder."""
+
+
+class FeatureSource:
+    """Whitened features by picture index. The tokenizer's whitening must be fitted before the cache is filled."""
+
+    def __init__(
+        self, tokenizer: VisualTokenizer, pixels: Pixels, *, cache_bytes: int, precision: str, quiet: bool
+    ) -> None:
+        self.tokenizer, self.pixels, self.precision = tokenizer, pixels, precision
+        config = tokenizer.config
+        self._cache: Tensor | None = None
+        if 2 * len(pixels) * config.num_patches * config.feature_dim > cache_bytes:
+            return
+        cache = torch.empty(len(pixels), config.num_patches, config.feature_dim, dtype=torch.bfloat16)
+        with Progress("features", len(pixels), unit="picture", quiet=quiet) as progress:
+            for start in range(0, len(pixels), BATCH):
+                rows = np.arange(start, min(start + BATCH, len(pixels)))
+                cache[start : start + BATCH] = self._compute(rows)
+                progress.advance(len(rows))
+        self._cache = cache
+
+    def batch(self, indices: np.ndarray) -> Tensor:
+        """Return float32 features [B, P, D] on the tokenizer's device."""
+        if self._cache is not None:
+            return self._cache[torch.from_numpy(indices)].to(self.tokenizer.feature_mean.device).float()
+        return self._compute(indices)
+
+    def _compute(self, indices: np.ndarray) -> Tensor:
+        return self.tokenizer.whiten(raw_features(self.tokenizer, self.pixels, indices, self.precision))
+
+
+@torch.no_grad()
+def raw_features(tokenizer: VisualTokenizer, pixels: Pixels, indices: np.ndarray, precision: str) -> Tensor:
+    """Return the encoder's features float32 [B, P, D] before whitening."""
+    device = tokenizer.feature_mean.device
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        return tokenizer.encoder(normalise(pixels.batch(indices).to(device), tokenizer.config.preprocessing)).float()
+
+
+def fit_statistics(tokenizer: VisualTokenizer, pixels: Pixels, indices: np.ndarray, precision: str) -> None:
+    """Fit the tokenizer's whitening on the given pictures; nothing to do for raw features."""
+    if tokenizer.config.whiten_power:
+        parts = [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
+        tokenizer.fit_whitening(
+            torch.cat([raw_features(tokenizer, pixels, part, precision).flatten(0, 1) for part in parts])
+        )

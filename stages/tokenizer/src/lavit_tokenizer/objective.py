@@ -1,0 +1,127 @@
+"""The tokenizer's loss (paper eq. 4): (1 - cos) of every patch's feature + lambda (rho - share kept)^2.
+
+Letters: B images, P patches, D feature width, T kept rows, C code width.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lavit_core.seeds import derive_seed
+from lavit_trainkit.device import generator
+from torch import Tensor
+
+from lavit_tokenizer.config import Phase, TrainTokenizerConfig
+from lavit_tokenizer.dense import dense_decoder, dense_merger
+from lavit_tokenizer.selector import at_least_one, gumbel, gumbel_mask, select_threshold
+from lavit_tokenizer.tokenizer import VisualTokenizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One forward pass: decoded features [B, P, D], mask float [B, P] (with gradients in `gumbel` phases),
+    log-probabilities [B, P, 2], unit vectors before the codebook [T, C], codes [T] or None."""
+
+    decoded: Tensor
+    mask: Tensor
+    log_keep: Tensor
+    z: Tensor
+    codes: Tensor | None
+
+
+def forward_phase(tokenizer: VisualTokenizer, x_BPD: Tensor, phase: Phase, *, step: int, seed: int) -> Pass:
+    """Run features through selection, merger, codes and decoder as the phase says; `step` counts within the phase."""
+    with torch.set_grad_enabled("selector" in phase.train):
+        log_keep = tokenizer.selector(x_BPD)
+    merged = phase.merger == "on" or (phase.merger == "mixed" and step % 2 == 0)
+    if phase.selection == "gumbel":
+        noise = gumbel(log_keep.shape, generator(seed, "gumbel", step)).to(x_BPD.device)
+        mask = gumbel_mask(log_keep, noise, temperature(phase, step))
+        return _dense(tokenizer, x_BPD, mask, log_keep, merged=merged)
+    if phase.selection == "random":
+        keep = random_mask(log_keep.shape[:2], phase.mask_rates, generator(seed, "masks", step)).to(x_BPD.device)
+    else:
+        keep = select_threshold(log_keep, tokenizer.config.keep_threshold)
+    return _packed(tokenizer, x_BPD, keep, log_keep, merged=merged, quantise=phase.quantise)
+
+
+def _dense(tokenizer: VisualTokenizer, x_BPD: Tensor, mask: Tensor, log_keep: Tensor, *, merged: bool) -> Pass:
+    rows = dense_merger(tokenizer.merger, x_BPD, mask) if merged else _unmerged(tokenizer, x_BPD)
+    z_BPC = tokenizer.project(rows)
+    decoded = dense_decoder(tokenizer.decoder, z_BPC, mask)
+    return Pass(decoded=decoded, mask=mask, log_keep=log_keep, z=z_BPC[mask.detach() > 0.5], codes=None)
+
+
+def _packed(
+    tokenizer: VisualTokenizer, x_BPD: Tensor, keep: Tensor, log_keep: Tensor, *, merged: bool, quantise: bool
+) -> Pass:
+    rows_TD = tokenizer.merger(x_BPD, keep) if merged else _unmerged(tokenizer, x_BPD)[keep]
+    z_TC = tokenizer.project(rows_TD)
+    read, codes = tokenizer.quantizer(z_TC) if quantise else (z_TC, None)
+    decoded = tokenizer.decoder(read, keep.sum(dim=1))
+    return Pass(decoded=decoded, mask=keep.float(), log_keep=log_keep, z=z_TC, codes=codes)
+
+
+def _unmerged(tokenizer: VisualTokenizer, x_BPD: Tensor) -> Tensor:
+    return tokenizer.merger.norm(tokenizer.merger.place(x_BPD))
+
+
+def temperature(phase: Phase, step: int) -> float:
+    """Return the Gumbel temperature of a step, geometric from the phase's first to its last value."""
+    first, last = phase.tau
+    return first * (last / first) ** (step / max(1, phase.num_steps - 1))
+
+
+def random_mask(shape: torch.Size, rates: tuple[float, float], stream: torch.Generator) -> Tensor:
+    """Return a bool mask [B, P] whose keep rate is drawn per image from `rates`; at least one patch an image."""
+    rate = torch.rand(shape[0], 1, generator=stream) * (rates[1] - rates[0]) + rates[0]
+    draws = torch.rand(*shape, generator=stream)
+    return at_least_one(draws < rate, -draws)
+
+
+def losses(
+    passed: Pass, target_BPD: Tensor, config: TrainTokenizerConfig, code_vectors: Tensor | None
+) -> dict[str, Tensor]:
+    """Return the terms of the loss by name; `loss` is their weighted sum."""
+    decoded, target = passed.decoded.float(), target_BPD.float()
+    terms = {"cos_loss": 1 - F.cosine_similarity(decoded, target, dim=-1).mean()}
+    terms["nmse"] = (decoded - target).square().sum() / target.square().sum()
+    share_B = passed.mask.mean(dim=1)
+    missing = config.model.keep_ratio - (share_B if config.keep_term == "image" else share_B.mean())
+    terms["keep_term"] = missing.square().mean()
+    total = terms["cos_loss"] + config.nmse_weight * terms["nmse"] + config.keep_weight * terms["keep_term"]
+    if code_vectors is not None:
+        terms["commitment"] = (passed.z - code_vectors.detach()).square().sum(dim=-1).mean()
+        total = total + config.commitment_weight * terms["commitment"]
+    return {"loss": total, **terms}
+
+
+def mean_predictor(target_BPD: Tensor) -> float:
+    """Return 1 - cos of the best constant prediction: one minus the length of the mean of unit features."""
+    return 1 - float(F.normalize(target_BPD.float(), dim=-1).flatten(0, -2).mean(0).norm())
+
+
+def decided(log_keep: Tensor) -> float:
+    """Return the share of patches whose keep probability lies below 0.1 or above 0.9."""
+    keep = log_keep.detach()[..., 0].exp()
+    return float(((keep < 0.1) | (keep > 0.9)).float().mean())
+
+
+def kept_figures(counts_B: Tensor, num_patches: int) -> dict[str, Any]:
+    """Return mean, spread, range and an eight-bin histogram of tokens an image."""
+    counts = counts_B.detach().cpu().numpy().astype(np.int64)
+    histogram = np.histogram(counts, bins=8, range=(0, num_patches))[0].tolist()
+    return {
+        "kept_mean": float(counts.mean()),
+        "kept_std": float(counts.std()),
+        "kept_min": int(counts.min()),
+        "kept_max": int(counts.max()),
+        "kept_histogram": histogram,
+    }
+
+
+def phase_seed(seed: int, phase: Phase) -> int:
+    """Return the seed of a phase's random draws."""
+    return derive_seed(seed, "phase", phase.name)

@@ -1,0 +1,220 @@
+"""`lavit tokenize-images`: pictures to a token directory, the same bytes whatever the workers and interruptions."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lavit_core.data import Record, open_data
+from lavit_core.errors import ErrorBudgetExceeded, InputError
+from lavit_core.files import file_sha256, write_text
+from lavit_core.images import square_pixels
+from lavit_core.interrupt import stop_signals
+from lavit_core.progress import Progress
+from lavit_core.rundir import open_run
+from lavit_core.seeds import epoch_batches
+from lavit_core.tokens import Manifest, ShardEntry, TokenSample, read_manifest, write_manifest, write_shard
+from lavit_trainkit.guard import stopped
+from torch.utils.data import DataLoader, Dataset
+
+from lavit_tokenizer.config import TokenizeConfig
+from lavit_tokenizer.measure import Meter
+from lavit_tokenizer.tokenizer import VisualTokenizer, load_tokenizer
+
+ERRORS_FILE = "errors.jsonl"
+
+Decoded = tuple[list[int], torch.Tensor, list[dict[str, str]]]
+"""Record numbers that could be read, their pixels uint8 [b, px, px, 3], and rows for errors.jsonl."""
+
+
+class PictureBatches(Dataset):
+    """Decoded pictures, a batch an item: where batches begin and end never depends on who decodes them."""
+
+    def __init__(self, records: Sequence[Record], batches: Sequence[slice], image_px: int) -> None:
+        self.records, self.batches, self.image_px = records, batches, image_px
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Decoded:
+        here = self.batches[number]
+        good, pixels, errors = [], [], []
+        for index in range(here.start, here.stop):
+            try:
+                pixels.append(square_pixels(self.records[index].path, self.image_px))
+                good.append(index)
+            except InputError as error:
+                errors.append({"key": self.records[index].key, "reason": str(error)})
+        empty = np.empty((0, self.image_px, self.image_px, 3), dtype=np.uint8)
+        return good, torch.from_numpy(np.stack(pixels) if pixels else empty), errors
+
+
+def tokenize_images(
+    data: Path,
+    model: Path,
+    out: Path,
+    config: TokenizeConfig,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Write the pictures of `data` as codes to the token directory `out`, return the summary; finished shards are kept.
+
+    Raises InputError for unusable input, ErrorBudgetExceeded after finishing when too many pictures were unreadable,
+    Interrupted when stopped by a signal.
+    """
+    opened = open_data(data)
+    tokenizer = load_tokenizer(model, device=device, precision=config.precision)
+    # How the work is done (workers, where the run gives up) does not decide what is written.
+    decides = config.model_dump(mode="json", exclude={"workers", "max_error_rate"})
+    inputs = {"data": opened.digest, "tokenizer": tokenizer.digest}
+    shards = list(epoch_batches(len(opened.records), config.shard_samples))
+    with (
+        open_run(out, command="tokenize-images", config={**decides, "seed": seed}, inputs=inputs) as run,
+        stop_signals() as stop,
+    ):
+        if run.done:
+            return _within_budget(run.done, out, config)
+        manifest, errors = _resume(out, tokenizer, config, seed)
+        finished = {entry.file: entry for entry in manifest.shards if _whole(out, entry)}
+        todo = [number for number in range(len(shards)) if shard_name(number) not in finished]
+        kept_errors = _errors_of(errors, opened.records, [shards[n] for n in range(len(shards)) if n not in set(todo)])
+        loader = picture_loader(opened.records, [shards[n] for n in todo], tokenizer, config)
+        batches, meter, images = iter(loader), Meter(), 0
+        total = sum(shards[n].stop - shards[n].start for n in todo)
+        with Progress("tokenize-images", total, unit="image", quiet=quiet) as progress:
+            for done, number in enumerate(todo):
+                samples: list[TokenSample] = []
+                for _ in epoch_batches(shards[number].stop - shards[number].start, config.batch_size):
+                    good, pixels, unreadable = next(batches)
+                    samples += _tokenized(tokenizer, [opened.records[index] for index in good], pixels, config, seed)
+                    kept_errors += unreadable
+                    images += len(good) + len(unreadable)
+                    progress.advance(len(good) + len(unreadable), errors=len(kept_errors))
+                entry = write_shard(
+                    out, shard_name(number), samples, codebook_size=manifest.codebook_size, grid=manifest.grid,
+                    source=data.name,
+                )  # fmt: skip
+                finished[entry.file] = entry
+                # Errors first: a kill in between leaves rows of a shard that will be done, and listed, again.
+                kept_errors.sort(key=lambda row: row["key"])
+                write_text(
+                    out / ERRORS_FILE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept_errors)
+                )
+                manifest = manifest.model_copy(update={"shards": tuple(finished[name] for name in sorted(finished))})
+                write_manifest(out, manifest)
+                if stop() and done + 1 < len(todo):
+                    raise stopped(out, len(finished), len(shards))
+        codes = sum(entry.codes for entry in manifest.shards)
+        samples_written = sum(entry.samples for entry in manifest.shards)
+        summary = {
+            "images": samples_written,
+            "codes": codes,
+            "codes_per_image": codes / max(1, samples_written),
+            "errors": len(kept_errors),
+            "shards": len(manifest.shards),
+            **meter.summary(images),
+        }
+        run.finish(summary)
+        with contextlib.suppress(OSError):
+            run.checkpoints.rmdir()
+        return _within_budget(summary, out, config)
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of a shard."""
+    return f"shard-{number:06d}.safetensors"
+
+
+def picture_loader(
+    records: Sequence[Record], shards: Sequence[slice], tokenizer: VisualTokenizer, config: TokenizeConfig
+) -> DataLoader:
+    """Return a loader over the batches of the given shards, in order, whatever the number of workers."""
+    batches = [
+        slice(shard.start + part.start, shard.start + part.stop)
+        for shard in shards
+        for part in epoch_batches(shard.stop - shard.start, config.batch_size)
+    ]
+    dataset = PictureBatches(records, batches, tokenizer.config.preprocessing.image_px)
+    workers = min(config.workers, len(batches))
+    # Spawned workers would import torch again for seconds; forked ones only decode pictures with PIL.
+    context = "fork" if workers else None
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context=context,
+    )
+
+
+def _tokenized(
+    tokenizer: VisualTokenizer, records: Sequence[Record], pixels: torch.Tensor, config: TokenizeConfig, seed: int
+) -> Iterator[TokenSample]:
+    if not records:
+        return
+    keys = [record.key for record in records]
+    encoded = tokenizer.encode(pixels, selection=config.selection, seed=seed, keys=keys)
+    ends = encoded.counts.cumsum(0).tolist()
+    codes, masks = encoded.codes.cpu().numpy(), encoded.keep_mask.cpu().numpy()
+    merged = encoded.merged.cpu().numpy() if config.features else None
+    for row, (record, start, end) in enumerate(zip(records, [0, *ends[:-1]], ends, strict=True)):
+        features = None if merged is None else merged[start:end]
+        yield TokenSample(
+            key=record.key, codes=codes[start:end], keep_mask=masks[row], texts=record.captions, features=features
+        )
+
+
+def _resume(
+    out: Path, tokenizer: VisualTokenizer, config: TokenizeConfig, seed: int
+) -> tuple[Manifest, list[dict[str, str]]]:
+    """Return the manifest so far (without shards on the first run) and the recorded errors."""
+    shape = tokenizer.config
+    selection: dict[str, Any] = {"policy": config.selection}
+    if config.selection == "sample":
+        selection["seed"] = seed
+    if config.selection == "topk":
+        selection["keep_ratio"] = shape.keep_ratio
+    if config.selection == "threshold":
+        selection["keep_threshold"] = shape.keep_threshold
+    fresh = Manifest(
+        tokenizer_digest=tokenizer.digest,
+        codebook_size=shape.codebook_size,
+        grid=shape.grid,
+        preprocessing=shape.preprocessing.model_dump(mode="json"),
+        selection=selection,
+        feature_dim=shape.feature_dim if config.features else None,
+        shards=(),
+    )
+    if not (out / "manifest.json").exists():
+        return fresh, []
+    errors_file = out / ERRORS_FILE
+    lines = errors_file.read_text(encoding="utf-8").splitlines() if errors_file.exists() else []
+    return fresh.model_copy(update={"shards": read_manifest(out).shards}), [json.loads(line) for line in lines]
+
+
+def _whole(out: Path, entry: ShardEntry) -> bool:
+    file = out / entry.file
+    return file.is_file() and file.stat().st_size == entry.bytes and file_sha256(file) == entry.sha256
+
+
+def _errors_of(
+    errors: Sequence[dict[str, str]], records: Sequence[Record], shards: Sequence[slice]
+) -> list[dict[str, str]]:
+    """Return the recorded errors that belong to finished shards."""
+    keys = {records[index].key for shard in shards for index in range(shard.start, shard.stop)}
+    return [row for row in errors if row["key"] in keys]
+
+
+def _within_budget(summary: dict[str, Any], out: Path, config: TokenizeConfig) -> dict[str, Any]:
+    seen = summary["images"] + summary["errors"]
+    if summary["errors"] > config.max_error_rate * seen:
+        raise ErrorBudgetExceeded(
+            f"{out}: finished, but {summary['errors']} of {seen} pictures could not be read "
+            f"(--max-error-rate {config.max_error_rate}); {out / ERRORS_FILE} names each with its reason"
+        )
+    return summary

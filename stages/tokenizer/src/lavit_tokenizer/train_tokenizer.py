@@ -1,0 +1,214 @@
+"""`lavit train-tokenizer`: selector, merger, codebook and feature decoder on a frozen encoder, in phases."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lavit_core.data import open_data
+from lavit_core.errors import UsageError
+from lavit_core.interrupt import stop_signals
+from lavit_core.modeldir import export_part, find_part, part_digest
+from lavit_core.progress import Progress, warn
+from lavit_core.rundir import open_run
+from lavit_core.seeds import derive_seed, shuffled_batch
+from lavit_trainkit.checkpoint import load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
+from lavit_trainkit.device import generator, make_accelerator, seed_init
+from lavit_trainkit.guard import require_finite, stopped
+from lavit_trainkit.pixels import Pixels
+from lavit_trainkit.schedule import adamw, clip_gradients, set_rate, warmup_cosine
+from torch import nn
+
+from lavit_tokenizer.config import Phase, TokenizerConfig, TrainTokenizerConfig
+from lavit_tokenizer.encoder import Encoder, load_encoder
+from lavit_tokenizer.features import FeatureSource, fit_statistics
+from lavit_tokenizer.layers import sincos_table
+from lavit_tokenizer.measure import Meter, split_validation
+from lavit_tokenizer.objective import decided, forward_phase, kept_figures, losses, mean_predictor, phase_seed
+from lavit_tokenizer.selector import select_threshold
+from lavit_tokenizer.tokenizer import VisualTokenizer, trained_state, write_tokenizer
+from lavit_tokenizer.watch import CodeWatch, evaluate
+
+
+def train_tokenizer(
+    data: Path,
+    out: Path,
+    config: TrainTokenizerConfig,
+    *,
+    model: Path | None = None,
+    encoder: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train on the pictures of `data` (captions unused), export `out/model/tokenizer`, return the run's summary.
+
+    `model` holds encoder/, or `encoder` is a folder of a transformers vision model.
+    Raises UsageError when neither or both are given, InputError for unusable input, Interrupted when stopped.
+    """
+    if (model is None) == (encoder is None):
+        raise UsageError(
+            "expected either --model (a directory with encoder/) or --encoder (a transformers vision folder)"
+        )
+    encoder_folder = encoder if encoder is not None else find_part(Path(str(model)), "encoder")
+    opened = open_data(data)
+    accelerator = make_accelerator(device=device, precision=config.precision)
+    network = load_encoder(encoder_folder).to(accelerator.device)
+    settings = {**config.model_dump(mode="json"), "seed": seed}
+    inputs = {"data": opened.digest, "encoder": part_digest(encoder_folder)}
+    num_steps = sum(phase.num_steps for phase in config.phases)
+    with open_run(out, command="train-tokenizer", config=settings, inputs=inputs) as run, stop_signals() as stop:
+        if run.done:
+            return run.done
+        seed_init(seed, "tokenizer")
+        tokenizer = new_tokenizer(config, network).to(accelerator.device)
+        pixels = Pixels([record.path for record in opened.records], tokenizer.config.preprocessing.image_px)
+        train, held = split_validation(len(pixels), config.num_validation, seed)
+        start, watch, meter = 0, CodeWatch(config), Meter()
+        checkpoint = load_newest(run.checkpoints)
+        if checkpoint:
+            start = checkpoint.step
+            tokenizer.load_state_dict(checkpoint.tensors["tokenizer"] | _encoder_state(tokenizer))
+            watch.restore(checkpoint.tensors["watch"], checkpoint.state)
+        else:
+            fit_statistics(tokenizer, pixels, train[: config.statistics_images], config.precision)
+        run.rewind(start)
+        source = FeatureSource(
+            tokenizer, pixels, cache_bytes=config.cache_bytes, precision=config.precision, quiet=quiet
+        )
+        images, first = 0, 0
+        for phase in config.phases:
+            last = first + phase.num_steps
+            if last <= start:
+                first = last
+                continue
+            draws = phase_seed(seed, phase)
+            groups = _trained_modules(tokenizer, phase)
+            optimizer = adamw(groups, betas=config.betas, weight_decay=config.weight_decay)
+            if checkpoint and start > first:
+                restore_optimizer(optimizer, checkpoint.tensors["optimizer"])
+            elif phase.quantise and not watch.codebook_started:
+                start_codebook(tokenizer, source, train, config, seed=draws)
+                watch.codebook_started = True
+            with Progress(
+                f"train-tokenizer {phase.name}", last - first, start=max(start, first) - first, quiet=quiet
+            ) as progress:
+                for step in range(max(start, first), last):
+                    local = step - first
+                    batch = train[shuffled_batch(len(train), phase.batch_size, local, draws)]
+                    x_BPD = source.batch(batch)
+                    factor = warmup_cosine(
+                        local, phase.num_steps, warmup_steps=phase.warmup_steps, floor=phase.lr_floor
+                    )
+                    set_rate(optimizer, factor)
+                    with accelerator.autocast():
+                        passed = forward_phase(tokenizer, x_BPD, phase, step=local, seed=draws)
+                    codes = passed.codes
+                    terms = losses(
+                        passed, x_BPD, config, None if codes is None else tokenizer.quantizer.codebook[codes]
+                    )
+                    require_finite(terms["loss"].item(), name="loss", step=step, run=out)
+                    optimizer.zero_grad()
+                    accelerator.backward(terms["loss"])
+                    for modules in _clip_groups(groups):
+                        clip_gradients((p for module in modules for p in module.parameters()), config.max_grad_norm)
+                    optimizer.step()
+                    if codes is not None:
+                        restarted = tokenizer.quantizer.update(
+                            passed.z.detach(), codes, decay=config.ema_decay, restart_below=config.restart_below,
+                            stream=generator(draws, "restart", local),
+                        )  # fmt: skip
+                        watch.count(codes, restarted)
+                    done, images = step + 1, images + phase.batch_size
+                    watch.close_window(local + 1, phase)
+                    figures = {name: term.item() for name, term in terms.items()}
+                    if done % config.log_every == 0 or done == last:
+                        row = {**figures, "mean_predictor": mean_predictor(x_BPD), "decided": decided(passed.log_keep)}
+                        row |= kept_figures((passed.mask > 0.5).sum(dim=1), tokenizer.config.num_patches)
+                        run.log({"step": done, "phase": phase.name, **row, **watch.figures, **meter.speed(images)})
+                        shown = ("mean_predictor", "kept_mean", "kept_std", "decided")
+                        progress.advance(0, **{name: row[name] for name in shown}, **watch.figures)
+                    progress.advance(1, cos_loss=figures["cos_loss"])
+                    if (done % config.checkpoint_every == 0 and done < num_steps) or stop():
+                        tensors = {"tokenizer": trained_state(tokenizer), "optimizer": optimizer_tensors(optimizer)}
+                        save_checkpoint(run.checkpoints, done, {**tensors, "watch": watch.tensors()}, watch.state())
+                        if stop():
+                            raise stopped(run.path, done, num_steps)
+            if phase.selection == "gumbel" and decided(passed.log_keep) < 0.5:
+                warn(
+                    f"{out}: the selector is undecided after phase {phase.name}: {decided(passed.log_keep):.0%} of "
+                    "patches have a keep probability below 0.1 or above 0.9; give it more steps or a higher selector_lr"
+                )
+            first = last
+        figures = evaluate(tokenizer, source, held, quantised=watch.codebook_started)
+        about = {"command": "train-tokenizer", "encoder_digest": inputs["encoder"], **figures}
+        with export_part(run.path / "model", "tokenizer", carry_from=model, about=about) as folder:
+            write_tokenizer(tokenizer.eval(), folder)
+        summary = {"steps": num_steps, **meter.summary(images), **figures}
+        run.finish(summary)
+        return summary
+
+
+def new_tokenizer(config: TrainTokenizerConfig, encoder: Encoder) -> VisualTokenizer:
+    """Return an untrained tokenizer shaped for an encoder; the global generator must be seeded."""
+    shape = TokenizerConfig(
+        preprocessing=encoder.preprocessing,
+        grid=encoder.grid,
+        feature_dim=encoder.feature_dim,
+        **config.model.model_dump(),
+    )
+    tokenizer = VisualTokenizer(shape, encoder)
+    tokenizer.selector.start_at(shape.keep_ratio)
+    if config.position_init == "sincos":
+        table = sincos_table(shape.grid, shape.feature_dim)
+        with torch.no_grad():
+            tokenizer.decoder.query_embed.copy_(table)
+            if tokenizer.merger.pos_embed is not None:
+                tokenizer.merger.pos_embed.copy_(table)
+    return tokenizer
+
+
+def _encoder_state(tokenizer: VisualTokenizer) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in tokenizer.state_dict().items() if name.startswith("encoder.")}
+
+
+def _trained_modules(tokenizer: VisualTokenizer, phase: Phase) -> dict[str, tuple[nn.Module, float]]:
+    """Return the phase's modules with their learning rates."""
+    owners = {
+        "selector": ("selector", phase.selector_lr),
+        "merger": ("merger", phase.lr),
+        "encode_task_layer": ("decoder", phase.lr),
+        "decoder": ("decoder", phase.lr),
+    }
+    groups = {}
+    for name, (owner, rate) in owners.items():
+        module = getattr(tokenizer, name).requires_grad_(owner in phase.train)
+        if owner in phase.train:
+            groups[name] = (module, rate)
+    return groups
+
+
+def _clip_groups(groups: dict[str, tuple[nn.Module, float]]) -> list[list[nn.Module]]:
+    """Return the modules whose gradients are clipped together: the selector's are far larger and clipped apart."""
+    selector = [module for name, (module, _) in groups.items() if name == "selector"]
+    others = [module for name, (module, _) in groups.items() if name != "selector"]
+    return [group for group in (selector, others) if group]
+
+
+@torch.no_grad()
+def start_codebook(
+    tokenizer: VisualTokenizer, source: FeatureSource, train: np.ndarray, config: TrainTokenizerConfig, *, seed: int
+) -> None:
+    """Start the codebook by k-means over the code vectors of randomly chosen training pictures."""
+    order = np.random.default_rng(derive_seed(seed, "kmeans")).permutation(train)
+    found, parts = 0, []
+    for start in range(0, len(order), 64):
+        x_BPD = source.batch(order[start : start + 64])
+        keep = select_threshold(tokenizer.selector(x_BPD), tokenizer.config.keep_threshold)
+        parts.append(tokenizer.project(tokenizer.merger(x_BPD, keep)))
+        found += len(parts[-1])
+        if found >= config.kmeans_samples:
+            break
+    vectors = torch.cat(parts)[: config.kmeans_samples]
+    stream = generator(seed, "kmeans")
+    tokenizer.quantizer.start_from(vectors, iterations=config.kmeans_iterations, stream=stream)
