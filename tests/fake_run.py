@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lavit_cli.pictures import save_png
 from lavit_core.files import write_json, write_text
 from lavit_core.rundir import versions
 from lavit_core.shapes import make_shapes
 from PIL import Image
+
+from lavit_cli.pictures import save_png
 
 CURVES = {
     "encoder": ("loss", "pixel_loss", "retrieval_top1"),
@@ -34,7 +35,9 @@ def fake_run(run: Path, *, samples: int = 12) -> Path:
     make_shapes(run / "data", 16, 0, max(16, samples), quiet=True)
     record = {"command": "quickstart", "config": {"preset": "tiny", "seed": 0}, "inputs": {"data": "drawn shapes"}}
     write_text(run / "config.yaml", json.dumps(record))
-    write_json(run / "run.json", {"argv": ["lavit", "quickstart", "--out", str(run)], "versions": versions(), "git": None})
+    write_json(
+        run / "run.json", {"argv": ["lavit", "quickstart", "--out", str(run)], "versions": versions(), "git": None}
+    )
     rng = np.random.default_rng(0)
     for stage, names in CURVES.items():
         _write_curves(run / stage, names, rng)
@@ -83,10 +86,14 @@ def _write_evaluation(folder: Path, heldout: Path, samples: int, rng: np.random.
         save_png(folder / f"samples/{number}.png", pixels)
         save_png(folder / f"samples/{number}-back.png", noisy)
         original, back = f"samples/{number}.png", f"samples/{number}-back.png"
-        kept = (np.abs(pixels.astype(int) - np.median(pixels, (0, 1))).reshape(8, 8, 8, 8, 3).mean((1, 3, 4)) > 15).ravel()
+        kept = (
+            np.abs(pixels.astype(int) - np.median(pixels, (0, 1))).reshape(8, 8, 8, 8, 3).mean((1, 3, 4)) > 15
+        ).ravel()
         mask = {"kept": kept.astype(int).tolist(), "grid": [8, 8], "psnr_db": 20.5}
         rows["reconstruction"].append({"key": key, "original": original, "picture": back, "right": right, **mask})
-        rows["generation"].append({"key": key, "prompt": scene["prompt"], "picture": back, "num_codes": 20, "right": right})
+        rows["generation"].append(
+            {"key": key, "prompt": scene["prompt"], "picture": back, "num_codes": 20, "right": right}
+        )
         said = {"caption": scene["prompt"], "expected": scene["prompt"], "picture": original}
         rows["captions"].append({"key": key, **said, "right": {"colours": True, "binding": number % 2 == 0}})
         for place, question in enumerate([one for one in asked if one["file_name"] == key][:2]):

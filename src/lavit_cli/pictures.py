@@ -12,8 +12,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 GAP_PX = 8
-DIMMED = 0.18
-"""Share of its own colour that a dropped patch keeps; the rest is white."""
+DIMMED = 0.3
+"""Share of its own colour that a dropped patch keeps; the rest is `SHADE`."""
+SHADE = (44, 48, 56)
 
 
 def png_bytes(pixels: np.ndarray, text: Mapping[str, str] | None = None) -> bytes:
@@ -56,9 +57,9 @@ def in_grid(pictures: Sequence[np.ndarray], columns: int | None = None) -> np.nd
 
 
 def dim_dropped(pixels: np.ndarray, keep_mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Fade the patches that were dropped: pixels uint8 [h, w, 3], keep_mask bool [P] in raster order over `grid`."""
+    """Darken the patches that were dropped: pixels uint8 [h, w, 3], keep_mask bool [P] in raster order over `grid`."""
     rows = np.arange(pixels.shape[0]) * grid[0] // pixels.shape[0]
     columns = np.arange(pixels.shape[1]) * grid[1] // pixels.shape[1]
     kept = keep_mask.reshape(grid)[rows[:, None], columns[None, :], None]
-    faded = 255 - DIMMED * (255.0 - pixels)
+    faded = DIMMED * pixels + (1 - DIMMED) * np.asarray(SHADE)
     return np.where(kept, pixels, faded.round().astype(np.uint8))

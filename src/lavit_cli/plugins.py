@@ -95,29 +95,42 @@ def build_command(arguments: Sequence[str]) -> Any:
     """Return the click command for a command line; only the named verb's module is loaded."""
     named = next((word for word in arguments if not word.startswith("-")), None)
     commands = find_commands(named)
+    # Typer imports pydantic (0.1 s) to check the options of a group even when only a command's help is wanted.
+    root = _bare_root if arguments and arguments[0] == named else _root
     try:
-        return typer.main.get_command(_assemble(commands))
+        command = typer.main.get_command(_assemble(commands, root))
     # A signature that typer can't read: find whose it is, and put a placeholder there.
     except Exception:  # noqa: BLE001
-        return typer.main.get_command(_assemble([_checked(command) for command in commands]))
+        command = typer.main.get_command(_assemble([_checked(one) for one in commands], root))
+    _drop_unused_help(command, arguments)
+    return command
+
+
+def _drop_unused_help(group: Any, arguments: Sequence[str]) -> None:
+    """Of the groups that a command line passes through, none is asked for its own help."""
+    for word in arguments:
+        if word not in getattr(group, "commands", ()):
+            break
+        group.add_help_option = False
+        group = group.commands[word]
 
 
 def _checked(command: Command) -> Command:
     try:
-        typer.main.get_command(_assemble([command]))
+        typer.main.get_command(_assemble([command], _bare_root))
     except Exception as error:  # noqa: BLE001
         return dataclasses.replace(command, target=None, problem=f"failed to load: {_one_line(error)}")
     return command
 
 
-def _assemble(commands: Sequence[Command]) -> typer.Typer:
+def _assemble(commands: Sequence[Command], root: Callable[..., None]) -> typer.Typer:
     app = typer.Typer(
         add_completion=False,
         pretty_exceptions_enable=False,
         pretty_exceptions_show_locals=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_root)
+    app.callback()(root)
     for command in commands:
         if isinstance(command.target, typer.Typer):
             app.add_typer(command.target, name=command.name, rich_help_panel=command.panel)
@@ -154,6 +167,10 @@ def _root(
 
     Begin with `lavit quickstart --out runs/demo`; `lavit COMMAND --help` explains each command.
     """
+
+
+def _bare_root() -> None:
+    """Images as words: train and run models that read and write a variable number of image tokens."""
 
 
 def _one_line(error: BaseException) -> str:

@@ -99,7 +99,7 @@ def _pictures(run: Collected) -> str:
     return "".join([
         cards.section(
             "three", "Kept patches, and what comes back",
-            "Left: a held-out picture. Middle: the patches the selector kept; the others are faded, what they held "
+            "Left: a held-out picture. Middle: the patches the selector kept; the others are dark, what they held "
             "lives on only as far as the merger took it in. Right: drawn again from the codes of the kept patches.",
             [cards.reconstruction_card(row) for row in samples.get("reconstruction", ())],
         ),

@@ -1,0 +1,70 @@
+"""`lavit --help`, and every command's, answer at once: no torch, no numpy, nothing heavy is imported."""
+
+import json
+import resource
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+
+# typer itself imports pydantic to check values, not to show help.
+HEAVY = ("torch", "transformers", "diffusers", "accelerate", "numpy", "PIL", "safetensors", "pydantic", "tokenizers")
+
+WATCH = """
+import json, sys
+from lavit_cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    code = end.code
+    sys.stdout.flush()
+    names = sorted({name.partition(".")[0] for name in sys.modules})
+    sys.stderr.write("\\n" + json.dumps({"code": code, "modules": names}))
+"""
+
+COMMANDS = sorted(entry.name for entry in entry_points(group="lavit.commands"))
+INNER = ["data make-shapes", "data inspect", "tokens inspect", "tokens verify", "tokens export", "eval shapes"]
+
+
+def run_watched(*arguments: str) -> tuple[dict, str]:
+    """Run a command line in a child process; return its exit code and top-level modules, and its stdout."""
+    done = subprocess.run([sys.executable, "-c", WATCH, *arguments], capture_output=True, text=True, check=False)
+    return json.loads(done.stderr.splitlines()[-1]), done.stdout
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS, *INNER])
+def test_help_imports_nothing_heavy(command: str) -> None:
+    seen, out = run_watched(*command.split(), "--help")
+    assert seen["code"] == 0
+    assert "Usage: lavit" in out
+    assert not set(HEAVY) & set(seen["modules"])
+
+
+def test_help_lists_every_command_under_its_panel() -> None:
+    _, out = run_watched("--help")
+    for command in COMMANDS:
+        assert f" {command} " in out
+    for panel in ("Start here", "Data and tokens", "Train", "Use a model", "Evaluate and report"):
+        assert panel in out
+    assert "failed to load" not in out
+    assert "not installed" not in out
+
+
+def test_help_takes_less_than_300_ms_of_processor_time() -> None:
+    # CPU seconds, the best of five: the wall clock of a loaded machine says nothing about us.
+    command = [sys.executable, "-c", "from lavit_cli.main import main; main(['--help'])"]
+    subprocess.run(command, capture_output=True, check=True)
+    spent = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(spent) < 0.3
+
+
+def test_only_the_named_command_is_loaded() -> None:
+    seen, _ = run_watched("tokens", "--help")
+    assert "lavit_core" in seen["modules"]
+    assert not {"lavit_tokenizer", "lavit_pretrain", "lavit_detokenizer", "lavit_evaluation"} & set(seen["modules"])

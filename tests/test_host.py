@@ -1,0 +1,167 @@
+"""The host: one line and the right exit code for every failure, and stages that are missing or broken."""
+
+import json
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer
+from lavit_core.errors import InputError, Interrupted
+
+from lavit_cli import plugins
+from lavit_cli.main import main
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    return end.value.code if isinstance(end.value.code, int) else -1
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, object]], None]:
+    """Make the given objects the only registered commands, by name."""
+
+    def use(commands: dict[str, object]) -> None:
+        module = ModuleType("fake_stage")
+        entries = []
+        for name, target in commands.items():
+            if target is not None:
+                setattr(module, name, target)
+            entries.append(EntryPoint(name=name, value=f"fake_stage:{name}", group=plugins.GROUP))
+        monkeypatch.setitem(sys.modules, "fake_stage", module)
+        monkeypatch.setattr(plugins, "entry_points", lambda group: entries)
+        monkeypatch.setenv("LAVIT_DEBUG", "0")
+
+    return use
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def command() -> None:
+        """Fail."""
+        raise error
+
+    return command
+
+
+def test_an_error_of_ours_is_one_line_with_its_code(register, capsys) -> None:
+    register({"caption": raising(InputError("a.png: file not found")), "ask": raising(Interrupted("run: stopped"))})
+    assert run("caption") == 3
+    assert capsys.readouterr().err == "error: a.png: file not found\n"
+    assert run("ask") == 75
+
+
+def test_an_unexpected_error_is_one_line_and_debug_shows_the_trace(register, capsys, monkeypatch) -> None:
+    register({"caption": raising(ValueError("shapes\ndiffer"))})
+    assert run("caption") == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ValueError: shapes differ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    monkeypatch.delenv("LAVIT_DEBUG")
+    assert run("caption", "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_ctrl_c_exits_130(register) -> None:
+    register({"caption": raising(KeyboardInterrupt())})
+    assert run("caption") == 130
+
+
+def test_usage_errors_are_one_line_and_exit_2(capsys) -> None:
+    for arguments in (["pretrin"], ["generate"], ["report", "--foo"], ["generate", "x", "--num-images", "0"]):
+        assert run(*arguments) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+        assert "--help`" in err
+
+
+def test_a_typo_is_answered_with_the_nearest_command(capsys) -> None:
+    run("pretrin")
+    assert "Did you mean 'pretrain'" in capsys.readouterr().err
+
+
+def test_a_missing_stage_keeps_its_place_and_says_how_to_install_it(register, capsys) -> None:
+    register({"doctor": raising(InputError("unused"))})
+    assert run("--help") == 0
+    assert "[not installed]" in capsys.readouterr().out
+    assert run("pretrain", "tokens", "--model", "m", "--epochs=3") == 3
+    err = capsys.readouterr().err
+    assert "lavit-pretrain not installed; run `pip install" in err
+    assert "./stages/pretrain`" in err
+
+
+def test_a_stage_that_fails_to_load_does_not_take_the_host_down(register, capsys) -> None:
+    register({"pretrain": None, "caption": raising(InputError("fine"))})
+    assert run("--help") == 0
+    assert "[failed to load]" in capsys.readouterr().out
+    assert run("pretrain", "--help-me") == 3
+    err = capsys.readouterr().err
+    assert "failed to load: AttributeError" in err
+    assert err.count("\n") == 1
+    assert run("caption") == 3
+    assert capsys.readouterr().err == "error: fine\n"
+
+
+def test_a_signature_that_typer_cannot_read_is_reported_too(register, capsys) -> None:
+    def odd(value) -> None:  # type: ignore[no-untyped-def]
+        """Take what no command line can give."""
+
+    odd.__annotations__["value"] = "NoSuchType"
+
+    register({"caption": odd, "ask": raising(InputError("fine"))})
+    assert run("--help") == 0
+    assert "[failed to load]" in capsys.readouterr().out
+    assert run("ask") == 3
+
+
+def test_groups_and_foreign_commands_are_added(register, capsys) -> None:
+    group = typer.Typer(help="Scores.", no_args_is_help=True)
+    group.command("one")(raising(InputError("inner")))
+    group.command("two")(raising(InputError("other")))
+    register({"eval": group, "stranger": raising(InputError("foreign"))})
+    assert run("eval", "one") == 3
+    assert capsys.readouterr().err == "error: inner\n"
+    assert run("stranger") == 3
+    run("--help")
+    assert "Other commands" in capsys.readouterr().out
+
+
+def test_version(capsys) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out.startswith("lavit 0.")
+
+
+def test_doctor_reports_every_stage_as_json(capsys) -> None:
+    code = run("doctor", "--json")
+    found = json.loads(capsys.readouterr().out)
+    by_name = {check["name"]: check for check in found["checks"]}
+    assert by_name["cpu float32"]["state"] == "ok"
+    assert by_name["cpu bfloat16"]["state"] == "ok"
+    for stage in ("lavit", "lavit-core", "lavit-tokenizer", "lavit-pretrain", "lavit-detokenizer", "lavit-evaluation"):
+        assert by_name[stage]["state"] == "ok", by_name[stage]
+    assert code == (1 if found["broken"] else 0)
+
+
+def test_doctor_names_a_broken_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lavit_cli.doctor import _torchvision
+
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    about = tmp_path / "torchvision-0.28.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: torchvision\nVersion: 0.28.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    (check,) = _torchvision()
+    assert check.state == "broken"
+    assert "operator torchvision::nms does not exist" in check.value
+    assert check.fix.startswith("pip uninstall torchvision")
+    (package / "__init__.py").write_text("")
+    (check,) = _torchvision()
+    assert check.state == "warning"
