@@ -59,7 +59,7 @@ def test_the_command_scores_a_real_model(models: dict[str, Path], shapes_data: P
     done = CliRunner().invoke(evaluate, line, catch_exceptions=False)
     result = json.loads(done.stdout)
     figures = result["figures"]
-    assert figures["vqa.all"]["count"] == figures["blind.all"]["count"] == 20
+    assert figures["questions.all"]["count"] == figures["blind.all"]["count"] == 20
     assert figures["captions.everything"]["count"] == 8
     assert figures["tokens.kept"]["count"] == 12
     assert figures["corpus.kept"]["count"] == 40

@@ -124,10 +124,10 @@ def test_answers_are_compared_word_for_word() -> None:
     assert is_right(" Top  Left.", "top left")
     assert not is_right("left", "top left")
     rows = [asked("colour", "red"), asked("colour", "blue", "unseen"), asked("count", "two")]
-    figures = score_answers("vqa", rows, ["red", "red", "two"])
-    assert figures["vqa.all"].value == pytest.approx(2 / 3)
-    assert figures["vqa.kind.colour"].value == 0.5
-    assert figures["vqa.kind.colour.unseen"].value == 0.0
+    figures = score_answers("questions", rows, ["red", "red", "two"])
+    assert figures["questions.all"].value == pytest.approx(2 / 3)
+    assert figures["questions.kind.colour"].value == 0.5
+    assert figures["questions.kind.colour.unseen"].value == 0.0
     assert above(rows, ["red", "red", "two"], ["red", "blue", "one"]).value == 0.0
 
 

@@ -21,12 +21,12 @@ def run(model: Subject, data: Path, out: Path, config: ShapesConfig = CONFIG, **
 def test_a_model_that_knows_the_scenes_gets_everything_right(oracle, shapes_data: Path, tmp_path: Path) -> None:
     result = run(oracle.subject(), shapes_data / "heldout", tmp_path)
     figures = {name: figure["value"] for name, figure in result["figures"].items()}
-    names = ("vqa.all", "vqa.kind.two_hop", "captions.everything", "real.everything", "reconstruction.everything.seen",
+    names = ("questions.all", "questions.kind.two_hop", "captions.everything", "real.everything", "reconstruction.everything.seen",
              "reconstruction.everything", "generation.everything", "generation.everything.unseen")  # fmt: skip
     for name in names:
         assert figures[name] == 1.0, name
     assert figures["blind.all"] < 0.35
-    assert figures["vqa.above_blind"] == pytest.approx(figures["vqa.all"] - figures["blind.all"])
+    assert figures["questions.above_blind"] == pytest.approx(figures["questions.all"] - figures["blind.all"])
     assert figures["random.everything"] < 0.1
     assert figures["reconstruction.psnr_db"] == 99.0
     assert figures["reconstruction.centre_error_px"] < 0.7
@@ -36,17 +36,17 @@ def test_a_model_that_knows_the_scenes_gets_everything_right(oracle, shapes_data
     assert 0.8 < figures["tokens.feature_error_mean_predictor"] < 1.0
     assert figures["tokens.code_usage"] == pytest.approx(101 / 300)
     assert result["skipped"] == {}
-    assert result["figures"]["vqa.all"]["count"] == 300
+    assert result["figures"]["questions.all"]["count"] == 300
     assert result["figures"]["generation.everything.unseen"]["count"] == 30
 
 
 def test_a_guessing_model_is_near_chance(guesser: Subject, shapes_data: Path, tmp_path: Path) -> None:
     result = run(guesser, shapes_data / "heldout", tmp_path, train_data=shapes_data / "train")
     figures = {name: figure["value"] for name, figure in result["figures"].items()}
-    assert figures["vqa.all"] < 0.2
+    assert figures["questions.all"] < 0.2
     assert figures["captions.everything"] < 0.1
     assert figures["generation.everything"] < 0.1
-    assert figures["majority.all"] > figures["vqa.all"]
+    assert figures["majority.all"] > figures["questions.all"]
     assert result["notes"]["majority"] == "training questions"
     assert set(result["skipped"]) == {"blind"}
 
@@ -62,12 +62,12 @@ def test_score_file_says_what_was_measured_and_samples_lie_beside_it(oracle, sha
         assert set(figure) == {"value", "count", "low", "high"}
         assert figure["low"] is None or figure["low"] <= figure["value"] <= figure["high"]
     samples = json.loads((tmp_path / "score" / "samples.json").read_text())
-    assert set(samples) == {"vqa", "captions", "reconstruction", "generation", "random"}
+    assert set(samples) == {"questions", "captions", "reconstruction", "generation", "random"}
     assert [row["combination"] for row in samples["generation"][:2]] == ["seen", "unseen"]
     row = samples["reconstruction"][0]
     assert np.asarray(Image.open(tmp_path / "score" / row["original"])).shape == (64, 64, 3)
     assert len(row["kept"]) == 64
-    assert len({row["kind"] for row in samples["vqa"]}) == 6
+    assert len({row["kind"] for row in samples["questions"]}) == 6
 
 
 def test_the_same_command_again_returns_the_finished_score(oracle, shapes_data: Path, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_photos_without_scenes_get_what_can_be_said_of_them(oracle, shapes_data:
         (photos / name).write_text((shapes_data / "heldout" / name).read_text())
     result = run(oracle.subject(), photos, tmp_path)
     assert set(result["skipped"]) == {"captions", "real", "generation", "random"}
-    assert result["figures"]["vqa.all"]["value"] == 1.0
+    assert result["figures"]["questions.all"]["value"] == 1.0
     assert result["figures"]["reconstruction.psnr_db"]["count"] == 60
     assert "reconstruction.everything" not in result["figures"]
 
@@ -112,7 +112,7 @@ def test_a_model_without_a_detokenizer_is_scored_on_what_it_has(oracle, shapes_d
     known = oracle.subject()
     model = Subject(image_px=64, grid=known.grid, codebook_size=known.codebook_size, encode=known.encode)
     result = run(model, shapes_data / "heldout", tmp_path)
-    assert set(result["skipped"]) == {"blind", "vqa", "captions", "reconstruction", "generation", "random"}
+    assert set(result["skipped"]) == {"blind", "questions", "captions", "reconstruction", "generation", "random"}
     assert result["figures"]["real.everything"]["value"] == 1.0
 
 

@@ -79,7 +79,7 @@ def vqa_section(
         ),
         asked,
     )
-    given = {"vqa": answers}
+    given = {"questions": answers}
     if blind is not None:
         # Without a picture, equal questions have equal answers.
         texts = sorted({one.question for one in asked})
@@ -93,19 +93,19 @@ def vqa_section(
     figures: dict[str, Figure] = {}
     for name, said in given.items():
         figures |= score_answers(name, asked, said)
-        if name != "vqa":
-            figures[f"vqa.above_{name}"] = above(asked, answers, said)
+        if name != "questions":
+            figures[f"questions.above_{name}"] = above(asked, answers, said)
     rows = [
         {"key": one.key, "combination": one.combination, "question": one.question, "kind": one.kind,
          "expected": one.expected, "answer": answers[index], "right": is_right(answers[index], one.expected),
-         **{name: said[index] for name, said in given.items() if name != "vqa"}}
+         **{name: said[index] for name, said in given.items() if name != "questions"}}
         for index, one in enumerate(asked)
     ]  # fmt: skip
     shown = pick(rows, config.samples, "kind")
     for row in shown:
         row["picture"] = read_pixels(heldout.data, [row["key"]], subject.image_px)[0]
     source = "leave-one-out on the evaluated questions" if training is None else "training questions"
-    return Section(figures=figures, samples={"vqa": shown}, notes={"majority": source})
+    return Section(figures=figures, samples={"questions": shown}, notes={"majority": source})
 
 
 def captions_section(subject: Subject, heldout: Heldout, config: ShapesConfig, batches: Batches) -> Section:

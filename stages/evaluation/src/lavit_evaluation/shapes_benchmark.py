@@ -130,7 +130,7 @@ def _run_sections(
 
     plan: list[tuple[str, str | None, Callable[[], Section]]] = [
         ("tokens", no_tokenizer, lambda: tokens_section(subject, heldout, of(heldout.token_keys))),
-        ("vqa", no_llm or no_questions, lambda: vqa_section(subject, heldout, training, config, batches)),
+        ("questions", no_llm or no_questions, lambda: vqa_section(subject, heldout, training, config, batches)),
         ("captions", no_llm or no_scenes, lambda: captions_section(subject, heldout, config, batches)),
         ("real", no_scenes, lambda: real_section(heldout)),
         ("reconstruction", no_drawing,

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 TITLES = {
-    "vqa": "Questions",
+    "questions": "Questions",
     "blind": "Questions, blind model",
     "majority": "Questions, majority answer",
     "captions": "Captions",
