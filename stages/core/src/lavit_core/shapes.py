@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -109,7 +110,8 @@ def _write_chunk(chunk: tuple[Path, str, int, int, int]) -> list[tuple]:
     ):
         name = f"images/{index:06d}.png"
         content = io.BytesIO()
-        Image.fromarray(pixels).save(content, "PNG", compress_level=1)
+        # Run lengths alone: noise has no longer repeats, and it takes half the time.
+        Image.fromarray(pixels).save(content, "PNG", compress_type=zlib.Z_RLE)
         (folder / name).write_bytes(content.getbuffer())
         asked = questions(scene, random.Random(derive_seed(seed, "questions", split, index)))
         said = captions(scene)
