@@ -5,6 +5,7 @@ width, B segments, L longest segment.
 """
 
 import itertools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -61,41 +62,89 @@ def padded_attention(
 
     (torch's fused CPU attention spends most of a short step in its backward pass.)
     """
-    seg_q, rank_q = _segment_and_rank(cu_q, q_THE.shape[0])
-    seg_k, rank_k = _segment_and_rank(cu_k, k_SHE.shape[0])
     num_segments = cu_q.numel() - 1
     longest_q, longest_k = int(cu_q.diff().max()), max(1, int(cu_k.diff().max()))
-    q_BHLE = _spread(q_THE, seg_q, rank_q, num_segments, longest_q)
-    k_BHLE = _spread(k_SHE, seg_k, rank_k, num_segments, longest_k)
-    v_BHLE = _spread(v_SHE, seg_k, rank_k, num_segments, longest_k)
-    scores = q_BHLE @ k_BHLE.transpose(-1, -2) * q_THE.shape[-1] ** -0.5
-    scores = scores.float()
-    ragged = k_SHE.shape[0] != num_segments * longest_k
-    if causal or ragged:  # else every key is open, and a pass over the scores is saved
+    rows_q = None if q_THE.shape[0] == num_segments * longest_q else _padded_rows(cu_q, q_THE.shape[0], longest_q)
+    ragged_k = k_SHE.shape[0] != num_segments * longest_k
+    rows_k = rows_q if cu_k is cu_q else _padded_rows(cu_k, k_SHE.shape[0], longest_k) if ragged_k else None
+    bias_BLL = None
+    if causal or ragged_k:  # else every key is open
         open_BLL = (torch.arange(longest_k, device=cu_k.device) < cu_k.diff()[:, None])[:, None, :]
         if causal:
             open_BLL = open_BLL & torch.ones(longest_q, longest_k, dtype=torch.bool, device=cu_k.device).tril()
-        scores = scores.masked_fill(~open_BLL[:, None], -1e30)
-    weights = scores.softmax(-1).to(v_BHLE.dtype)
-    out_BHLE = weights @ v_BHLE
-    out_BLHE = out_BHLE.transpose(1, 2)
-    equal = q_THE.shape[0] == num_segments * longest_q
-    out_THE = out_BLHE.flatten(0, 1) if equal else out_BLHE[seg_q, rank_q]
-    empty = cu_k.diff() == 0
-    return out_THE.masked_fill(empty[seg_q, None, None], 0.0) if bool(empty.any()) else out_THE
+        bias_BLL = torch.zeros(open_BLL.shape, device=cu_k.device).masked_fill_(~open_BLL, -1e30)
+    shape = num_segments, longest_q, longest_k
+    # Under autocast queries and keys can be wider than values (rotary embeddings multiply in float32).
+    q_THE, k_SHE = q_THE.to(v_SHE.dtype), k_SHE.to(v_SHE.dtype)
+    out_THE: Tensor = _PaddedAttention.apply(q_THE, k_SHE, v_SHE, rows_q, rows_k, bias_BLL, shape)  # type: ignore[no-untyped-call]
+    return out_THE
+
+
+class _PaddedAttention(torch.autograd.Function):
+    """Softmax attention with its gradient written out: half the passes over the scores that autograd makes.
+
+    Letters as above; N = B * H. Padding holds zeros, so a segment without keys gives zeros.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q_THE: Tensor,
+        k_SHE: Tensor,
+        v_SHE: Tensor,
+        rows_q: Tensor | None,
+        rows_k: Tensor | None,
+        bias_BLL: Tensor | None,
+        shape: tuple[int, int, int],
+    ) -> Tensor:
+        segments, longest_q, longest_k = shape
+        scale, heads = q_THE.shape[-1] ** -0.5, q_THE.shape[1]
+        q_NLE = _spread(q_THE, rows_q, segments, longest_q)
+        k_NLE, v_NLE = (_spread(x, rows_k, segments, longest_k) for x in (k_SHE, v_SHE))
+        scores_NLL = torch.bmm(q_NLE, k_NLE.transpose(1, 2))
+        if bias_BLL is None:
+            scores_NLL = scores_NLL.float().mul_(scale)
+        else:
+            scores_BHLL = scores_NLL.unflatten(0, (segments, heads))
+            scores_NLL = torch.add(bias_BLL[:, None], scores_BHLL, alpha=scale).flatten(0, 1)
+        weights_NLL = scores_NLL.softmax(-1).to(v_NLE.dtype)
+        ctx.save_for_backward(q_NLE, k_NLE, v_NLE, weights_NLL, rows_q, rows_k)
+        ctx.shape = shape
+        return _collect(torch.bmm(weights_NLL, v_NLE), rows_q, segments, heads)
+
+    @staticmethod
+    def backward(ctx: Any, grad_THE: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        q_NLE, k_NLE, v_NLE, weights_NLL, rows_q, rows_k = ctx.saved_tensors
+        segments, longest_q, _ = ctx.shape
+        heads = grad_THE.shape[1]
+        grad_NLE = _spread(grad_THE.to(v_NLE.dtype), rows_q, segments, longest_q)
+        grad_v = torch.bmm(weights_NLL.transpose(1, 2), grad_NLE)
+        grad_weights = torch.bmm(grad_NLE, v_NLE.transpose(1, 2))
+        grad_scores = torch._softmax_backward_data(grad_weights, weights_NLL, -1, weights_NLL.dtype)
+        grad_scores = grad_scores.mul_(q_NLE.shape[-1] ** -0.5)
+        grad_q, grad_k = torch.bmm(grad_scores, k_NLE), torch.bmm(grad_scores.transpose(1, 2), q_NLE)
+        grads = (_collect(g, r, segments, heads) for g, r in ((grad_q, rows_q), (grad_k, rows_k), (grad_v, rows_k)))
+        return (*grads, None, None, None, None)
+
+
+def _padded_rows(cu: Tensor, rows: int, longest: int) -> Tensor:
+    """Return where each packed row lies among B * longest padded ones [T]."""
+    segment = torch.repeat_interleave(torch.arange(cu.numel() - 1, device=cu.device), cu.diff(), output_size=rows)
+    return torch.arange(rows, device=cu.device) - cu[segment] + segment * longest
+
+
+def _spread(x_THE: Tensor, rows: Tensor | None, segments: int, longest: int) -> Tensor:
+    """Return packed rows as [B * H, longest, E], zeros in the gaps; `rows` None when there are none."""
+    if rows is not None:
+        x_THE = x_THE.new_zeros(segments * longest, *x_THE.shape[1:]).index_copy_(0, rows, x_THE)
+    return x_THE.unflatten(0, (segments, longest)).transpose(1, 2).flatten(0, 1)
+
+
+def _collect(x_NLE: Tensor, rows: Tensor | None, segments: int, heads: int) -> Tensor:
+    """Undo `_spread`: return the packed rows [T, H, E]."""
+    x_THE = x_NLE.unflatten(0, (segments, heads)).transpose(1, 2).flatten(0, 1)
+    return x_THE if rows is None else x_THE.index_select(0, rows)
 
 
 def _pairs(bounds: list[int]) -> list[tuple[int, int]]:
     return list(itertools.pairwise(bounds))
-
-
-def _segment_and_rank(cu: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    segment = torch.repeat_interleave(torch.arange(cu.numel() - 1, device=cu.device), cu.diff(), output_size=rows)
-    return segment, torch.arange(rows, device=cu.device) - cu[segment]
-
-
-def _spread(x_THE: Tensor, segment: Tensor, rank: Tensor, num_segments: int, longest: int) -> Tensor:
-    if x_THE.shape[0] == num_segments * longest:  # segments of one length: nothing to pad
-        return x_THE.unflatten(0, (num_segments, longest)).transpose(1, 2)
-    padded = x_THE.new_zeros(num_segments, longest, *x_THE.shape[1:])
-    return padded.index_put((segment, rank), x_THE).transpose(1, 2)
