@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -70,11 +71,18 @@ def test_a_failure_inside_leaves_the_old_folder(tmp_path):
         (scratch / "x").write_bytes(b"new")
         raise RuntimeError
     assert content(tmp_path) == {"part/x": b"old"}
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "first"):
+        raise RuntimeError
+    assert [entry.name for entry in tmp_path.iterdir()] == ["part"]
 
 
-def test_a_failing_second_rename_brings_the_old_folder_back(tmp_path, monkeypatch):
+def test_without_exchange_a_failing_rename_brings_the_old_folder_back(tmp_path, monkeypatch):
     with atomic_folder(tmp_path / "part") as scratch:
         (scratch / "x").write_bytes(b"old")
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    with atomic_folder(tmp_path / "part") as scratch:
+        (scratch / "x").write_bytes(b"newer")
+    assert content(tmp_path) == {"part/x": b"newer"}
     real = os.rename
 
     def rename(source, target):
@@ -84,21 +92,38 @@ def test_a_failing_second_rename_brings_the_old_folder_back(tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(OSError, match="disk"), atomic_folder(tmp_path / "part") as scratch:
-        (scratch / "x").write_bytes(b"new")
-    assert content(tmp_path) == {"part/x": b"old"}
+        (scratch / "x").write_bytes(b"newest")
+    assert content(tmp_path) == {"part/x": b"newer"}
 
 
-def test_killed_between_the_renames(tmp_path):
+def test_without_exchange_a_kill_between_the_renames_loses_nothing(tmp_path):
     (tmp_path / ".part.old").mkdir()
     (tmp_path / ".part.old" / "x").write_bytes(b"old")
     (tmp_path / ".part.tmp").mkdir()
-    files.restore_folder(tmp_path / "part")
-    assert content(tmp_path / "part") == {"x": b"old"}
-    (tmp_path / ".part.old").mkdir()
     with pytest.raises(RuntimeError), atomic_folder(tmp_path / "part"):
         raise RuntimeError
     assert content(tmp_path) == {"part/x": b"old"}
     assert [entry.name for entry in tmp_path.iterdir()] == ["part"]
+
+
+def test_a_reader_always_finds_a_folder(tmp_path):
+    stop = threading.Event()
+    missed = []
+
+    def read():
+        while not stop.is_set():
+            missed.append(not (tmp_path / "part").is_dir())
+
+    with atomic_folder(tmp_path / "part"):
+        pass
+    thread = threading.Thread(target=read)
+    thread.start()
+    for _ in range(30):
+        with atomic_folder(tmp_path / "part"):
+            pass
+    stop.set()
+    thread.join()
+    assert not any(missed)
 
 
 KILLED = """
@@ -121,7 +146,6 @@ def test_killed_at_any_moment(tmp_path, wait):
         process.stdout.readline()
         time.sleep(wait)
         process.kill()
-    files.restore_folder(tmp_path / "part")
     found = content(tmp_path / "part")
     assert sorted(found) == ["a", "b", "c"]
     assert len(set(found.values())) == 1

@@ -42,12 +42,6 @@ def test_missing_parts_name_the_command(tmp_path):
         find_part(tmp_path / "absent", "tokenizer")
 
 
-def test_a_part_whose_exchange_was_killed_is_found(tmp_path):
-    model = export(tmp_path / "a", "encoder", "e")
-    (model / "encoder").rename(model / ".encoder.old")
-    assert (find_part(model, "encoder") / "weights").read_text() == "e"
-
-
 def test_another_tokenizer_is_refused(tmp_path):
     model = export(export(tmp_path / "a", "tokenizer", "t"), "detokenizer", "d", about={"tokenizer_digest": "f" * 64})
     with pytest.raises(InputError, match="trained with tokenizer ffffffffffff, this model holds tokenizer"):

@@ -1,6 +1,7 @@
 """Files that are either whole or absent: write beside, flush to disk, rename, flush the folder."""
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -78,33 +79,40 @@ def file_sha256(path: Path) -> str:
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a scratch folder that takes `path`'s place only when the block ends well; a failure leaves `path` alone."""
-    restore_folder(path)
-    scratch, old = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
-    shutil.rmtree(scratch, ignore_errors=True)
+    old = path.with_name(f".{path.name}.old")
+    if old.exists() and not path.exists():
+        os.rename(old, path)  # a kill between the two renames below
+    scratch = path.with_name(f".{path.name}.tmp")
+    for rest in (scratch, old):
+        shutil.rmtree(rest, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
         yield scratch
         _sync_tree(scratch)
-        shutil.rmtree(old, ignore_errors=True)
-        if path.exists():
-            os.rename(path, old)
-        try:
+        if not path.exists():
             os.rename(scratch, path)
-        finally:
-            restore_folder(path)
+        elif not _exchange(scratch, path):
+            os.rename(path, old)
+            try:
+                os.rename(scratch, path)
+            except BaseException:
+                os.rename(old, path)
+                raise
         sync_folder(path.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def restore_folder(path: Path) -> None:
-    """Finish what a kill between the two renames of `atomic_folder` left: the replaced folder comes back, or goes."""
-    old = path.with_name(f".{path.name}.old")
-    if old.exists():
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.rename(old, path)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step, so that a reader always finds one; False where the system can't (NFS, not Linux)."""
+    try:
+        swap = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    at_working_directory, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of linux/fs.h
+    return swap(at_working_directory, os.fsencode(one), at_working_directory, os.fsencode(other), exchange) == 0
 
 
 def _sync_tree(folder: Path) -> None:

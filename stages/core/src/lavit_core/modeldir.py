@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import InputError
-from lavit_core.files import atomic_folder, file_sha256, link_or_copy, read_json, restore_folder, write_json
+from lavit_core.files import atomic_folder, file_sha256, link_or_copy, read_json, write_json
 
 MADE_BY = {
     "encoder": "lavit train-encoder",
@@ -21,7 +21,6 @@ MADE_BY = {
 def find_part(model: Path, name: str) -> Path:
     """Return the folder of one part. Raises InputError that names the command which makes it."""
     folder = model / name
-    restore_folder(folder)
     if not folder.is_dir():
         held = [part for part in MADE_BY if (model / part).is_dir()]
         found = f"it holds {', '.join(held)}" if held else "no model directory"
