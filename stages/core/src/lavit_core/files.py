@@ -106,7 +106,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two folders in one step, so that a reader always finds one; False where the system can't (NFS, not Linux)."""
+    """Swap two folders in one step, so that a reader always finds one; False where that can't be (NFS)."""
     try:
         swap = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:
