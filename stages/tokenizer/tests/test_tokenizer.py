@@ -1,0 +1,155 @@
+"""Encoding, decoding, storing a tokenizer."""
+
+import copy
+
+import pytest
+import torch
+from lavit_core.errors import InputError, UsageError
+from lavit_core.modeldir import part_digest
+from lavit_tokenizer.config import TokenizerConfig
+from lavit_tokenizer.selector import Selector, select_sample, select_threshold, select_topk
+from lavit_tokenizer.tokenizer import load_tokenizer
+
+from .conftest import make_tokenizer
+
+
+def pictures(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 16, 16, 3), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+
+
+def test_counts_vary_and_fit_together():
+    encoded = make_tokenizer().encode(pictures(32))
+    assert encoded.counts.unique().numel() > 1
+    assert torch.equal(encoded.counts, encoded.keep_mask.sum(1))
+    assert encoded.codes.shape == (int(encoded.counts.sum()),)
+    assert encoded.merged.shape == (int(encoded.counts.sum()), 16)
+    assert encoded.codes.dtype == torch.int64
+    assert encoded.merged.dtype == torch.float32
+    decoded = make_tokenizer().decode_codes(encoded.codes, encoded.counts)
+    assert decoded.shape == (32, 16, 16)
+
+
+@pytest.mark.parametrize("bias", [-50.0, -3.0, 0.0, 3.0, 50.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_never_zero_patches(bias, seed):
+    torch.manual_seed(seed)
+    selector = Selector(16)
+    with torch.no_grad():
+        selector.out_conv[4].bias.copy_(torch.tensor([bias, 0.0]))
+        log_keep = selector(torch.randn(7, 16, 16) * 10)
+    keys = [str(index) for index in range(7)]
+    for keep in (
+        select_threshold(log_keep, 0.5),
+        select_threshold(log_keep, 1.0),
+        select_topk(log_keep, 0),
+        select_sample(log_keep, seed=seed, keys=keys),
+    ):
+        assert keep.shape == (7, 16)
+        assert bool(keep.any(1).all())
+
+
+def test_the_best_patch_is_kept_when_none_passes():
+    log_keep = torch.log(torch.tensor([[0.1, 0.4, 0.2], [0.3, 0.2, 0.1]]))
+    both = torch.stack([log_keep, torch.log1p(-log_keep.exp())], dim=-1)
+    expected = [[False, True, False], [True, False, False]]
+    assert select_threshold(both, 0.5).tolist() == expected
+    assert select_topk(both, 1).tolist() == expected
+
+
+def test_sampling_depends_on_key_and_seed_alone():
+    tokenizer, pixels = make_tokenizer(), pictures(4)
+    keys = ["a", "b", "c", "d"]
+    whole = tokenizer.encode(pixels, selection="sample", seed=1, keys=keys).keep_mask
+    single = tokenizer.encode(pixels[2:3], selection="sample", seed=1, keys=["c"]).keep_mask
+    assert torch.equal(whole[2:3], single)
+    assert not torch.equal(whole, tokenizer.encode(pixels, selection="sample", seed=2, keys=keys).keep_mask)
+    with pytest.raises(UsageError, match="expected the pictures' keys"):
+        tokenizer.encode(pixels, selection="sample")
+    with pytest.raises(UsageError, match="selection best: expected threshold, topk or sample"):
+        tokenizer.encode(pixels, selection="best")
+
+
+def test_topk_keeps_the_same_number():
+    encoded = make_tokenizer().encode(pictures(8), selection="topk")
+    assert encoded.counts.unique().tolist() == [round(0.4 * 16)]
+
+
+def test_decode_codes_refuses_foreign_codes():
+    tokenizer = make_tokenizer()
+    with pytest.raises(InputError, match=r"codes lie in \[0, 99\], expected \[0, 32\)"):
+        tokenizer.decode_codes(torch.tensor([0, 99]), torch.tensor([2]))
+    with pytest.raises(InputError, match="17 codes, expected at most 16"):
+        tokenizer.decode_codes(torch.zeros(17, dtype=torch.int64), torch.tensor([17]))
+
+
+def test_store_and_load(model):
+    loaded, pixels = load_tokenizer(model, device="cpu"), pictures(4)
+    assert loaded.digest == part_digest(model / "tokenizer")
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    original = make_tokenizer().encode(pixels)
+    again = loaded.encode(pixels)
+    assert torch.equal(original.codes, again.codes)
+    assert torch.equal(original.merged, again.merged)
+
+
+def test_bf16_keeps_selection_in_fp32_and_copies_stay_separate(model):
+    exact, half = load_tokenizer(model, device="cpu"), load_tokenizer(model, device="cpu", precision="bf16")
+    x_BPD, keep = exact.select(pictures(4))
+    assert torch.equal(half.keep(x_BPD), keep)
+    assert half.encode(pictures(4)).merged.dtype == torch.float32
+    merger = copy.deepcopy(half.merger)
+    with torch.no_grad():
+        merger.norm.weight.zero_()
+    assert float(half.merger(x_BPD, keep).abs().sum()) > 0
+
+
+def test_damaged_folders_are_refused(model):
+    weights = model / "tokenizer" / "model.safetensors"
+    config = model / "tokenizer" / "config.json"
+    text = config.read_text()
+    config.write_text(text.replace('"codebook_size": 32', '"codebook_size": 64'))
+    with pytest.raises(InputError, match=r"quantizer.codebook has shape \(32, 8\), expected \(64, 8\)"):
+        load_tokenizer(model, device="cpu")
+    config.write_text(text.replace('"feature_dim": 16', '"feature_dim": 24'))
+    with pytest.raises(InputError, match=r"width and grid are \(16, \(4, 4\)\), expected \(24"):
+        load_tokenizer(model, device="cpu")
+    config.write_text(text)
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(InputError, match="not a safetensors file"):
+        load_tokenizer(model, device="cpu")
+    weights.unlink()
+    with pytest.raises(InputError, match=r"model.safetensors: file not found"):
+        load_tokenizer(model, device="cpu")
+
+
+def test_whitening_flattens_the_spectrum():
+    tokenizer = make_tokenizer(whiten_power=0.5)
+    raw = torch.randn(4000, 16, generator=torch.Generator().manual_seed(0)) @ torch.diag(torch.linspace(0.1, 10, 16)) + 3
+    tokenizer.fit_whitening(raw)
+    flat = tokenizer.whiten(raw)
+    covariance = flat.T @ flat / len(flat)
+    torch.testing.assert_close(covariance, torch.eye(16), atol=2e-3, rtol=0)
+    untouched = make_tokenizer(whiten_power=0.0)
+    assert untouched.whiten(raw) is raw
+
+
+def test_published_structure_has_the_released_tensors():
+    """Shapes of paper.md 2.2 at a small width: every released tensor has its counterpart, and nothing else is there."""
+    tokenizer = make_tokenizer(merger_positions=False, whiten_power=0.0, merger_layers=1, decoder_layers=1)
+    names = {name for name in tokenizer.state_dict() if name.startswith(("merger.", "selector.", "decoder."))}
+    attention = [f"{part}.{kind}" for part in ("qkv", "proj") for kind in ("weight", "bias")]
+    cross = [f"{part}.{kind}" for part in ("query", "key", "value", "proj") for kind in ("weight", "bias")]
+    rest = [f"{part}.{kind}" for part in ("norm0", "norm1", "norm2", "mlp.fc1", "mlp.fc2") for kind in ("weight", "bias")]
+    both = ("weight", "bias")
+    expected = {f"merger.{part}.{kind}" for part in ("ln_vision", "norm") for kind in both}
+    expected |= {f"merger.blocks.0.token_causal_attn.{name}" for name in attention}
+    expected |= {f"merger.blocks.0.token_cross_attn.{name}" for name in cross}
+    expected |= {f"merger.blocks.0.{name}" for name in rest} | {f"decoder.blocks.0.{name}" for name in rest}
+    expected |= {f"selector.in_conv.{i}.{kind}" for i in (0, 1) for kind in both}
+    expected |= {f"selector.out_conv.{i}.{kind}" for i in (0, 2, 4) for kind in both}
+    expected |= {f"decoder.blocks.0.self_attn.{name}" for name in attention}
+    expected |= {f"decoder.blocks.0.cross_attn.{name}" for name in cross}
+    expected |= {"decoder.pos_embed", "decoder.query_embed"}
+    expected |= {f"decoder.{part}.{kind}" for part in ("in_proj", "norm", "decode_task_layer.0", "decode_task_layer.2") for kind in both}
+    assert names == expected
+    assert TokenizerConfig().codebook_size == 16384
