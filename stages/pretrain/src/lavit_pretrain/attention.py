@@ -25,7 +25,7 @@ def packed_forward(
     cu_seq_lens_q: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Return causal attention [1, T, H, E] within documents; query [1, H, T, E], key and value with H heads or fewer."""
+    """Return causal attention [1, T, H, E] within documents; query [1, H, T, E], key and value with H heads or less."""
     assert cu_seq_lens_q is not None, "packed attention needs cu_seq_lens_q"
     assert dropout == 0.0, "packed attention has no dropout"
     heads, width = query.shape[1], query.shape[-1]

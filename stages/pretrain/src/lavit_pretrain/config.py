@@ -73,7 +73,7 @@ class PretrainConfig(Config):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
     precision: Literal["fp32", "bf16"] = "bf16"
-    """Arithmetic of the forward and backward passes; weights and optimiser stay fp32."""
+    """Arithmetic of the forward and backward passes; weights and optimiser are fp32 (bf16: a working copy computes)."""
     gradient_checkpointing: bool = False
     """Recompute layers in the backward pass: less memory, a third more work."""
 

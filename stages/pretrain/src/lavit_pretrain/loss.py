@@ -43,7 +43,7 @@ def _forward(
     wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
     head_low_VD = head_VD.to(hidden_ND.dtype)
     losses, grad_hidden_ND = [], torch.empty_like(hidden_ND) if wanted else None
-    grad_head_VD = torch.zeros_like(head_VD) if wanted else None
+    grad_head_VD = torch.zeros_like(head_VD, dtype=torch.float32) if wanted else None
     for start in range(0, hidden_ND.shape[0], chunk):
         here = slice(start, start + chunk)
         logits_NV = (hidden_ND[here] @ head_low_VD.T).float()
@@ -58,7 +58,7 @@ def _forward(
         grad_head_VD += grad_low_NV.T @ hidden_ND[here]
     each_N = torch.cat(losses) if losses else weights_N.new_zeros(0)
     if grad_hidden_ND is not None and grad_head_VD is not None:
-        ctx.save_for_backward(grad_hidden_ND.to(grad_dtype), grad_head_VD)
+        ctx.save_for_backward(grad_hidden_ND.to(grad_dtype), grad_head_VD.to(head_VD.dtype))
     ctx.mark_non_differentiable(each_N)
     return (each_N * weights_N).sum(), each_N
 

@@ -64,8 +64,10 @@ def pretrain(
             corpus = open_corpus(reader, questions=questions, text=text)
             live = LiveImages(reader, model, data, accelerator.device) if config.image_input == "live" else None
             network = _build(config, reader, corpus, llm, live, seed).to(accelerator.device).train()
+            # bf16 as in Megatron: a working copy computes, the fp32 weights take the updates.
+            working = network if config.precision == "fp32" else copy.deepcopy(network).to(torch.bfloat16)
             if config.gradient_checkpointing:
-                network.llm.gradient_checkpointing_enable()
+                working.llm.gradient_checkpointing_enable()
         codec = TextCodec(network.text, config.max_text_tokens)
         source = DocumentSource(corpus, network.layout, codec, config, seed)
         if sum(source.quotas.values()) == 0:
@@ -86,6 +88,7 @@ def pretrain(
         if checkpoint:
             _restore(parameters, checkpoint.tensors["model"])
             restore_optimizer(optimizer, checkpoint.tensors["optimizer"])
+            _hand_back_weights(network, working)
         run.rewind(start)
         packer = Packer(source.document, config.tokens_per_step, checkpoint.state if checkpoint else None)
         scored_kinds = ("image_loss", "text_loss")
@@ -98,8 +101,7 @@ def pretrain(
                     raise UsageError("the loss switches leave nothing to score in a whole step; turn one on (--set)")
                 each, is_code = [], []
                 for batch in batches:
-                    with accelerator.autocast():
-                        loss, each_S = packed_loss(network, batch, live)
+                    loss, each_S = packed_loss(working, batch, live)
                     # Divided by the step's whole weight: the gradient does not depend on how a step is cut in passes.
                     accelerator.backward(loss / weight)
                     each.append(each_S)
@@ -108,11 +110,13 @@ def pretrain(
                     torch.cat(each), torch.cat([batch.weights_S for batch in batches]), torch.cat(is_code)
                 )
                 require_finite(figures["loss"], name="loss", step=step, run=run.path)
+                _hand_over_gradients(working, network)
                 norm = clip_gradients(network.parameters(), config.max_grad_norm)
                 factor = warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps, floor=config.lr_floor)
                 set_rate(optimizer, factor)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
+                _hand_back_weights(network, working)
 
                 done = step + 1
                 here = sum(len(batch.ids_T) for batch in batches)
@@ -162,7 +166,8 @@ def packed_loss(network: LanguageModel, batch: PackedBatch, live: LiveImages | N
     features_FD = batch.features_FD
     if live is not None and batch.samples:
         assert network.merger is not None
-        features_FD = network.merger(*live.select(batch.samples))
+        features_BPD, keep_BP = live.select(batch.samples)
+        features_FD = network.merger(features_BPD.to(network.head_VD.dtype), keep_BP)
     inputs_TH = network.embed(batch.ids_T, batch.image_rows_F, features_FD)
     hidden_TH = network.decoder(
         inputs_embeds=inputs_TH[None],
@@ -208,6 +213,19 @@ def _figures(each_S: Tensor, weights_S: Tensor, is_code_S: Tensor) -> dict[str, 
         if bool(chosen.any()):
             figures[name] = float(each_S[chosen].mean())
     return figures
+
+
+def _hand_over_gradients(working: LanguageModel, network: LanguageModel) -> None:
+    if working is not network:
+        for copied, parameter in zip(working.parameters(), network.parameters(), strict=True):
+            parameter.grad = None if copied.grad is None else copied.grad.float()
+            copied.grad = None
+
+
+@torch.no_grad()
+def _hand_back_weights(network: LanguageModel, working: LanguageModel) -> None:
+    if working is not network:
+        torch._foreach_copy_(list(working.parameters()), list(network.parameters()))
 
 
 @torch.no_grad()

@@ -1,0 +1,84 @@
+"""From picture files: token files of a real (random) tokenizer, live input, captions and answers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from lavit_core.images import Preprocessing
+from lavit_core.modeldir import export_part
+from lavit_core.tokens import open_tokens
+from lavit_pretrain.ask import ask_file
+from lavit_pretrain.caption import caption_files
+from lavit_pretrain.language_model import load_llm
+from lavit_pretrain.pretrain import pretrain
+from lavit_pretrain.reading import look, stored_images
+from lavit_tokenizer.api import TokenizeConfig, VisualTokenizer, load_tokenizer, tokenize_images
+from lavit_tokenizer.config import SmallVitConfig, TokenizerConfig
+from lavit_tokenizer.encoder import Encoder, SmallVit
+from lavit_tokenizer.tokenizer import write_tokenizer
+from PIL import Image
+from safetensors.torch import load_file
+
+VISION = SmallVitConfig(preprocessing=Preprocessing(image_px=16), patch_px=4, width=16, layers=1, heads=2, mlp_dim=32)
+SHAPE = {"merger_layers": 1, "heads": 2, "mlp_dim": 32, "codebook_size": 24, "code_dim": 8, "decoder_layers": 1}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Pictures of one colour each, a random tokenizer and its token files."""
+    root = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    (root / "data" / "images").mkdir(parents=True)
+    rows, asked = [], []
+    for number in range(24):
+        colour, pixels = number % 3, rng.integers(0, 60, (16, 16, 3), dtype=np.uint8)
+        pixels[4:12, 4:12, colour] = 230
+        name, word = f"images/{number:02d}.png", ("red", "green", "blue")[colour]
+        Image.fromarray(pixels).save(root / "data" / name)
+        rows.append({"file_name": name, "captions": [f"a {word} block"]})
+        asked.append({"question_id": number, "file_name": name, "question": "What colour?", "answer": word})
+    for name, content in (("captions", rows), ("questions", asked)):
+        (root / "data" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
+    torch.manual_seed(0)
+    network = SmallVit(VISION)
+    encoder = Encoder(network, preprocessing=VISION.preprocessing, grid=VISION.grid, feature_dim=16, num_prefix=0)
+    config = TokenizerConfig(preprocessing=VISION.preprocessing, grid=VISION.grid, feature_dim=16, **SHAPE)
+    tokenizer = VisualTokenizer(config, encoder)
+    with torch.no_grad():
+        for parameter in tokenizer.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    with export_part(root / "model", "tokenizer") as folder:
+        write_tokenizer(tokenizer, folder)
+    tokenize_images(root / "data", root / "model", root / "tokens", TokenizeConfig(workers=0, features=True), quiet=True)
+    return root
+
+
+@pytest.mark.parametrize("image_input", ["live", "features"])
+def test_pictures_are_described_after_training(places, tiny_config, tmp_path, image_input):
+    config = tiny_config(image_input=image_input, num_steps=60, precision="bf16", questions_per_document=1)
+    questions = [places / "data" / "questions.jsonl"]
+    live = {"data": places / "data"} if image_input == "live" else {}
+    pretrain([places / "tokens"], places / "model", tmp_path, config, questions=questions, quiet=True, **live)
+    pictures = [places / "data" / "images" / f"{number:02d}.png" for number in range(6)]
+    model = tmp_path / "model"
+    said = caption_files(pictures, model)
+    assert [row["caption"] for row in said[:3]] == ["a red block", "a green block", "a blue block"]
+    answers = ask_file(pictures[2], ["What colour?", "What colour is it?"], model)
+    assert answers[0] == {"image": str(pictures[2]), "question": "What colour?", "answer": "blue"}
+    saved = load_file(model / "llm" / "visual.safetensors")
+    if image_input == "live":
+        before = load_tokenizer(model).merger.state_dict()
+        changed = [name for name in before if not torch.equal(before[name], saved[f"merger.{name}"])]
+        assert len(changed) > len(before) // 2
+
+
+def test_stored_images_are_what_look_sees(places, tiny_config, tmp_path):
+    pretrain([places / "tokens"], places / "model", tmp_path, tiny_config(num_steps=1), quiet=True)
+    llm, tokenizer = load_llm(tmp_path / "model"), load_tokenizer(places / "model")
+    pixels = np.stack([np.asarray(Image.open(places / "data" / "images" / f"{n:02d}.png")) for n in range(24)])
+    seen = look(llm, tokenizer, pixels)
+    stored = stored_images(llm, open_tokens(places / "tokens"), np.arange(24))
+    assert np.array_equal(seen.counts, stored.counts)
+    # Stored as bfloat16: 8 bits.
+    np.testing.assert_allclose(stored.features, seen.features, rtol=8e-3, atol=1e-3)
