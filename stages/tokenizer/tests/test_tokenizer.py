@@ -124,7 +124,9 @@ def test_damaged_folders_are_refused(model):
 
 def test_whitening_flattens_the_spectrum():
     tokenizer = make_tokenizer(whiten_power=0.5)
-    raw = torch.randn(4000, 16, generator=torch.Generator().manual_seed(0)) @ torch.diag(torch.linspace(0.1, 10, 16)) + 3
+    raw = (
+        torch.randn(4000, 16, generator=torch.Generator().manual_seed(0)) @ torch.diag(torch.linspace(0.1, 10, 16)) + 3
+    )
     tokenizer.fit_whitening(raw)
     flat = tokenizer.whiten(raw)
     covariance = flat.T @ flat / len(flat)
@@ -139,7 +141,9 @@ def test_published_structure_has_the_released_tensors():
     names = {name for name in tokenizer.state_dict() if name.startswith(("merger.", "selector.", "decoder."))}
     attention = [f"{part}.{kind}" for part in ("qkv", "proj") for kind in ("weight", "bias")]
     cross = [f"{part}.{kind}" for part in ("query", "key", "value", "proj") for kind in ("weight", "bias")]
-    rest = [f"{part}.{kind}" for part in ("norm0", "norm1", "norm2", "mlp.fc1", "mlp.fc2") for kind in ("weight", "bias")]
+    rest = [
+        f"{part}.{kind}" for part in ("norm0", "norm1", "norm2", "mlp.fc1", "mlp.fc2") for kind in ("weight", "bias")
+    ]
     both = ("weight", "bias")
     expected = {f"merger.{part}.{kind}" for part in ("ln_vision", "norm") for kind in both}
     expected |= {f"merger.blocks.0.token_causal_attn.{name}" for name in attention}
@@ -150,6 +154,10 @@ def test_published_structure_has_the_released_tensors():
     expected |= {f"decoder.blocks.0.self_attn.{name}" for name in attention}
     expected |= {f"decoder.blocks.0.cross_attn.{name}" for name in cross}
     expected |= {"decoder.pos_embed", "decoder.query_embed"}
-    expected |= {f"decoder.{part}.{kind}" for part in ("in_proj", "norm", "decode_task_layer.0", "decode_task_layer.2") for kind in both}
+    expected |= {
+        f"decoder.{part}.{kind}"
+        for part in ("in_proj", "norm", "decode_task_layer.0", "decode_task_layer.2")
+        for kind in both
+    }
     assert names == expected
     assert TokenizerConfig().codebook_size == 16384
