@@ -21,8 +21,9 @@ def run(model: Subject, data: Path, out: Path, config: ShapesConfig = CONFIG, **
 def test_a_model_that_knows_the_scenes_gets_everything_right(oracle, shapes_data: Path, tmp_path: Path) -> None:
     result = run(oracle.subject(), shapes_data / "heldout", tmp_path)
     figures = {name: figure["value"] for name, figure in result["figures"].items()}
-    names = ("questions.all", "questions.kind.two_hop", "captions.everything", "real.everything", "reconstruction.everything.seen",
-             "reconstruction.everything", "generation.everything", "generation.everything.unseen")  # fmt: skip
+    names = ("questions.all", "questions.kind.two_hop", "captions.everything", "real.everything",
+             "reconstruction.everything", "reconstruction.everything.seen",
+             "generation.everything", "generation.everything.unseen")  # fmt: skip
     for name in names:
         assert figures[name] == 1.0, name
     assert figures["blind.all"] < 0.35
