@@ -46,8 +46,6 @@ def fake_run(run: Path, *, samples: int = 12) -> Path:
         for step, s in (("data", 12.0), ("encoder", 80.5), ("tokenizer", 165.2), ("tokens", 15.1), ("pretrain", 215.9))
     ]
     write_text(run / "steps.jsonl", "".join(json.dumps(row) + "\n" for row in costs))
-    counts = {"images": 20000, "captions": 100000, "questions": 90000}
-    write_json(run / "DONE", {"data": {"train": counts}})
     _write_evaluation(run / "evaluation", run / "data" / "heldout", samples, rng)
     return run
 

@@ -3,21 +3,18 @@
 import re
 import shutil
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_run import fake_run
 from lavit_core.errors import InputError
 from PIL import Image
 
 from lavit_cli.main import main
 from lavit_cli.report.curves import charts
 from lavit_cli.report.page import write_report
-
-sys.path.insert(0, str(Path(__file__).parent))
-from fake_run import fake_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 

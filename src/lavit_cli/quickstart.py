@@ -47,8 +47,10 @@ class QuickstartConfig(Config):
     """Settings of the samples that are kept of pictures nobody can judge (with --data)."""
 
     def as_yaml(self) -> str:
-        """Return the settings as YAML."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        """Return these settings and those of every step as YAML."""
+        from lavit_cli.step_settings import settle
+
+        return yaml.safe_dump({**self.model_dump(mode="json"), **settle(self).as_json()}, sort_keys=False)
 
 
 def plan(
@@ -70,6 +72,7 @@ def quickstart(
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run every step that is not done yet and return the summary. Raises Interrupted when asked to stop."""
+    from lavit_cli.step_settings import settle
     from lavit_cli.steps import STEPS, Job, data_digest, summarise
 
     names = [step.name for step in STEPS]
@@ -81,7 +84,7 @@ def quickstart(
     ) as run:
         if run.done:
             return run.done
-        job = Job(out=out, config=config, data=data, seed=seed, device=device, quiet=quiet)
+        job = Job(out=out, config=config, settings=settings, data=data, seed=seed, device=device, quiet=quiet)
         figures: dict[str, Any] = {}
         # A plain kill asks as politely as Ctrl-C does: steps without a loop of their own stop at once and start anew.
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)

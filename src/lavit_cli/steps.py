@@ -4,9 +4,8 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from lavit_core.config import Config, load_preset, resolve
 from lavit_core.data import Data, open_data
 from lavit_core.errors import VerificationError
 from lavit_core.files import atomic_folder, link_or_copy, read_json, write_json
@@ -16,10 +15,13 @@ from lavit_core.shapes import make_shapes
 
 from lavit_cli.headline import headline
 from lavit_cli.ledger import costs
+from lavit_cli.look import look_at
 from lavit_cli.quickstart import QuickstartConfig
 from lavit_cli.split import split_data
+from lavit_cli.step_settings import StepSettings
 
-C = TypeVar("C", bound=Config)
+if TYPE_CHECKING:
+    from lavit_pretrain.config import PretrainConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class Job:
 
     out: Path
     config: QuickstartConfig
+    settings: StepSettings
     data: Path | None
     seed: int
     device: str
@@ -55,13 +58,6 @@ class Job:
     def options(self) -> dict[str, Any]:
         """Keyword arguments of every verb."""
         return {"seed": self.seed, "device": self.device, "quiet": self.quiet}
-
-    def settings(self, model: type[C], package: str, command: str, *overrides: Mapping[str, Any]) -> C:
-        """Return a command's settings: its preset with this quickstart's overrides."""
-        shipped = load_preset(package, command, self.config.preset)
-        for more in overrides:
-            shipped = _merged(shipped, more)
-        return resolve(model, preset=shipped)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,28 +95,25 @@ def _counts(data: Data) -> dict[str, int]:
 
 def _train_encoder(job: Job) -> dict[str, Any]:
     from lavit_tokenizer.api import train_encoder
-    from lavit_tokenizer.config import TrainEncoderConfig
 
-    config = job.settings(TrainEncoderConfig, "lavit_tokenizer", "train-encoder", job.config.encoder)
-    return train_encoder(job.train, job.out / "encoder", config, **job.options)
+    return train_encoder(job.train, job.out / "encoder", job.settings.encoder, **job.options)
 
 
 def _train_tokenizer(job: Job) -> dict[str, Any]:
     from lavit_tokenizer.api import train_tokenizer
-    from lavit_tokenizer.config import TrainTokenizerConfig
 
-    config = job.settings(TrainTokenizerConfig, "lavit_tokenizer", "train-tokenizer", job.config.tokenizer)
+    config = job.settings.tokenizer
     return train_tokenizer(job.train, job.out / "tokenizer", config, model=job.model("encoder"), **job.options)
 
 
 def _tokenize(job: Job) -> dict[str, Any]:
     from lavit_tokenizer.api import tokenize_images
-    from lavit_tokenizer.config import TokenizeConfig
 
-    config = job.settings(TokenizeConfig, "lavit_tokenizer", "tokenize-images", {"features": True}, job.config.tokens)
     made = {}
     for split, data in (("train", job.train), ("heldout", job.heldout)):
-        made[split] = tokenize_images(data, job.model("tokenizer"), job.tokens(split), config, **job.options)
+        made[split] = tokenize_images(
+            data, job.model("tokenizer"), job.tokens(split), job.settings.tokens, **job.options
+        )
     return made
 
 
@@ -134,18 +127,16 @@ def _verify(job: Job) -> dict[str, Any]:
 
 
 def _pretrain(job: Job) -> dict[str, Any]:
-    return _train_llm(job, "pretrain", {})
+    return _train_llm(job, "pretrain", job.settings.pretrain)
 
 
 def _pretrain_blind(job: Job) -> dict[str, Any]:
-    return _train_llm(job, "blind", {"image_input": "none", **job.config.blind})
+    return _train_llm(job, "blind", job.settings.blind)
 
 
-def _train_llm(job: Job, name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def _train_llm(job: Job, name: str, config: "PretrainConfig") -> dict[str, Any]:
     from lavit_pretrain.api import pretrain
-    from lavit_pretrain.config import PretrainConfig
 
-    config = job.settings(PretrainConfig, "lavit_pretrain", "pretrain", job.config.pretrain, overrides)
     questions = [job.train / "questions.jsonl"] if _has_questions(job) else []
     return pretrain(
         [job.tokens("train")],
@@ -160,11 +151,14 @@ def _train_llm(job: Job, name: str, overrides: Mapping[str, Any]) -> dict[str, A
 
 def _train_detokenizer(job: Job) -> dict[str, Any]:
     from lavit_detokenizer.api import train_detokenizer
-    from lavit_detokenizer.config import TrainDetokenizerConfig
 
-    config = job.settings(TrainDetokenizerConfig, "lavit_detokenizer", "train-detokenizer", job.config.detokenizer)
     made = train_detokenizer(
-        job.tokens("train"), job.train, job.model("pretrain"), job.out / "detokenizer", config, **job.options
+        job.tokens("train"),
+        job.train,
+        job.model("pretrain"),
+        job.out / "detokenizer",
+        job.settings.detokenizer,
+        **job.options,
     )
     _publish(job)
     return made
@@ -185,15 +179,14 @@ def _is_judged(job: Job) -> bool:
 
 
 def _evaluate(job: Job) -> dict[str, Any]:
-    from lavit_evaluation.api import ShapesConfig, eval_shapes
+    from lavit_evaluation.api import eval_shapes
 
-    config = job.settings(ShapesConfig, "lavit_evaluation", "shapes", job.config.evaluation)
     blind = job.model("blind") if _has_questions(job) else None
     eval_shapes(
         job.out / "model",
         job.heldout,
         job.out / "evaluation",
-        config,
+        job.settings.evaluation,
         blind=blind,
         tokens=job.tokens("heldout"),
         train_data=job.train,
@@ -203,10 +196,8 @@ def _evaluate(job: Job) -> dict[str, Any]:
 
 
 def _look(job: Job) -> dict[str, Any]:
-    from lavit_cli.look import LookConfig, look_at
-
-    config = resolve(LookConfig, preset={"preset": job.config.preset, **job.config.look})
-    return look_at(job.out / "model", job.heldout, job.out / "look", config, seed=job.seed, device=job.device)
+    out, config = job.out / "look", job.settings.look
+    return look_at(job.out / "model", job.heldout, out, config, seed=job.seed, device=job.device)
 
 
 def _report(job: Job) -> dict[str, Any]:
@@ -278,11 +269,3 @@ def _next_commands(job: Job) -> list[str]:
         f"lavit reconstruct {first.path} --model {model} --out reconstruction.png",
         f"lavit caption {first.path} --model {model}",
     ]
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
-    return merged

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lavit_core.data import open_data
 from lavit_core.errors import InputError
 from lavit_core.files import read_json
 from lavit_core.rundir import read_metrics
@@ -34,8 +35,11 @@ class Collected:
     path: Path
     config: dict[str, Any]
     about: dict[str, Any]
-    summary: dict[str, Any]
+    data: dict[str, int]
+    """Pictures, captions and questions that were trained on."""
     stages: list[Stage]
+    speeds: dict[str, str]
+    """Step -> how fast it ran, in words."""
     costs: list[dict[str, Any]]
     score: dict[str, Any]
     samples: dict[str, list[dict[str, Any]]]
@@ -56,12 +60,31 @@ def collect(run: Path) -> Collected:
         path=run,
         config=record,
         about=read_json(run / "run.json"),
-        summary=_optional(run / "DONE"),
+        data=_counts(run / "data" / "train"),
         stages=stages,
+        speeds=_speeds(run),
         costs=costs(run),
         score=_optional(evaluation / "score.json"),
         samples={**_samples(run / "look"), **_samples(evaluation)},
     )
+
+
+def _counts(folder: Path) -> dict[str, int]:
+    if not folder.is_dir():
+        return {}
+    data = open_data(folder)
+    captions = sum(len(record.captions) for record in data.records)
+    return {"pictures": len(data.records), "captions": captions, "questions": len(data.questions)}
+
+
+def _speeds(run: Path) -> dict[str, str]:
+    done = {name: _optional(run / name / "DONE") for name in TRAINED} | {"tokens": _optional(run / "tokens/train/DONE")}
+    units = {"pretrain": "tokens", "blind": "tokens"}
+    return {
+        name: f"{summary['per_second']:,.0f} {units.get(name, 'images')}/s"
+        for name, summary in done.items()
+        if "per_second" in summary
+    }
 
 
 def _samples(folder: Path) -> dict[str, list[dict[str, Any]]]:

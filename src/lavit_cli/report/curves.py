@@ -69,7 +69,7 @@ def histogram(name: str, heights: Sequence[float]) -> str:
         bars.append(
             f'<rect class="bar" x="{x:.1f}" y="{y:.1f}" width="{max(step - 0.6, 0.4):.1f}" height="{tall:.1f}"/>'
         )
-    return _frame(name, "", "".join(bars), "0", str(len(heights) - 1), f"sum {short(sum(heights))}")
+    return _frame(name, "", "".join(bars), "bin 0", str(len(heights) - 1), f"sum {short(sum(heights))}")
 
 
 def short(value: float) -> str:

@@ -53,15 +53,17 @@ def _title(run: Collected) -> str:
 
 
 def _size(run: Collected) -> str:
-    counts = run.summary.get("data", {}).get("train")
-    pictures = f"Trained on {counts['images']:,} pictures with {counts['captions']:,} captions" if counts else ""
+    pictures = ""
+    if run.data:
+        held = ", ".join(f"{count:,} {name}" for name, count in run.data.items() if count)
+        pictures = f"Trained on {held}:"
     cost = run.costs
     if not cost:
         return pictures
     wall, cpu = (tables.seconds(sum(row[key] for row in cost)) for key in ("seconds", "cpu_seconds"))
     peak = max(row["peak_memory_bytes"] for row in cost) / 1e9
     spent = f"{wall} on the clock, {cpu} of CPU, {peak:.1f} GB at the peak."
-    return f"{pictures} in {spent}" if pictures else spent
+    return f"{pictures} {spent}".strip()
 
 
 def _tiles(run: Collected) -> str:
@@ -151,11 +153,10 @@ def _said(value: float | str | bool) -> str:
 def _costs(run: Collected) -> str:
     if not run.costs:
         return ""
-    speeds = {
-        stage.name: f"{stage.summary['per_second']:,.0f} /s" for stage in run.stages if "per_second" in stage.summary
-    }
     lead = "Seconds are summed over restarts; the peak is that of the process during the step."
-    return f'<section><h2>What it cost</h2><p class="aside">{lead}</p>{tables.cost_table(run.costs, speeds)}</section>'
+    return (
+        f'<section><h2>What it cost</h2><p class="aside">{lead}</p>{tables.cost_table(run.costs, run.speeds)}</section>'
+    )
 
 
 def _provenance(run: Collected) -> str:

@@ -1,0 +1,79 @@
+"""Settings of every step of a quickstart: its command's preset with what the quickstart changes. Never imports torch."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lavit_core.config import Config, load_preset, resolve
+from lavit_core.errors import UsageError
+
+from lavit_cli.drawing import stages_for
+from lavit_cli.look import LookConfig
+from lavit_cli.quickstart import QuickstartConfig
+
+if TYPE_CHECKING:
+    from lavit_detokenizer.config import TrainDetokenizerConfig
+    from lavit_evaluation.config import ShapesConfig
+    from lavit_pretrain.config import PretrainConfig
+    from lavit_tokenizer.config import TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
+
+C = TypeVar("C", bound=Config)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """One config a step, under the step's name."""
+
+    encoder: "TrainEncoderConfig"
+    tokenizer: "TrainTokenizerConfig"
+    tokens: "TokenizeConfig"
+    pretrain: "PretrainConfig"
+    blind: "PretrainConfig"
+    detokenizer: "TrainDetokenizerConfig"
+    evaluation: "ShapesConfig"
+    look: LookConfig
+
+    def as_json(self) -> dict[str, Any]:
+        """Return every step's settings as plain values."""
+        return {field.name: getattr(self, field.name).model_dump(mode="json") for field in dataclasses.fields(self)}
+
+
+def settle(config: QuickstartConfig) -> StepSettings:
+    """Resolve the settings of every step. Raises UsageError naming the step, InputError for a missing stage."""
+    with stages_for("quickstart"):
+        from lavit_detokenizer.config import TrainDetokenizerConfig
+        from lavit_evaluation.config import ShapesConfig
+        from lavit_pretrain.config import PretrainConfig
+        from lavit_tokenizer.config import TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
+
+    def of(model: type[C], package: str, command: str, step: str, **always: Any) -> C:
+        shipped = _merged(load_preset(package, command, config.preset), always)
+        return _resolve(model, step, _merged(shipped, getattr(config, step)))
+
+    pretrain = _merged(load_preset("lavit_pretrain", "pretrain", config.preset), config.pretrain)
+    blind = _merged(pretrain, {"image_input": "none", **config.blind})
+    return StepSettings(
+        encoder=of(TrainEncoderConfig, "lavit_tokenizer", "train-encoder", "encoder"),
+        tokenizer=of(TrainTokenizerConfig, "lavit_tokenizer", "train-tokenizer", "tokenizer"),
+        tokens=of(TokenizeConfig, "lavit_tokenizer", "tokenize-images", "tokens", features=True),
+        pretrain=_resolve(PretrainConfig, "pretrain", pretrain),
+        blind=_resolve(PretrainConfig, "blind", blind),
+        detokenizer=of(TrainDetokenizerConfig, "lavit_detokenizer", "train-detokenizer", "detokenizer"),
+        evaluation=of(ShapesConfig, "lavit_evaluation", "shapes", "evaluation"),
+        look=_resolve(LookConfig, "look", {"preset": config.preset, **config.look}),
+    )
+
+
+def _resolve(model: type[C], step: str, values: Mapping[str, Any]) -> C:
+    try:
+        return resolve(model, preset=values)
+    except UsageError as error:
+        raise UsageError(f"{step}: {error}") from None
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+    return merged

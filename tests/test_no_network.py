@@ -1,0 +1,33 @@
+"""No stage opens a socket: the miniature pipeline runs with the network shut."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_the_whole_pipeline_reaches_for_nothing(mini) -> None:
+    assert mini.done.code == 0
+    assert not mini.sockets.exists() or not mini.sockets.read_text()
+
+
+def test_the_guard_does_guard(shut_env: dict[str, str], tmp_path: Path) -> None:
+    env = {**shut_env, "LAVIT_SOCKET_LOG": str(tmp_path / "log")}
+    for attempt in (
+        "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9')",
+        "import socket; socket.create_connection(('127.0.0.1', 9))",
+        "import socket; socket.socket().connect(('127.0.0.1', 9))",
+    ):
+        done = subprocess.run([sys.executable, "-c", attempt], env=env, capture_output=True, text=True, check=False)
+        assert "the network is shut" in done.stderr
+    assert len((tmp_path / "log").read_text().splitlines()) == 3
+
+
+def test_the_host_sets_libraries_offline_before_any_stage_loads() -> None:
+    code = (
+        "import os, lavit_cli.main as m\n"
+        "try: m.main(['--version'])\n"
+        "except SystemExit: pass\n"
+        "assert os.environ['HF_HUB_OFFLINE'] == '1' and os.environ['TOKENIZERS_PARALLELISM'] == 'false'\n"
+        "assert os.environ['DO_NOT_TRACK'] == '1'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,0 +1,150 @@
+"""The whole path in miniature: every stage after the other, from drawn pictures to a report, and from one's own."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+from commandline import MINI, lavit, start, wait_for
+from lavit_core.modeldir import check_made_with, part_digest
+from lavit_core.tokens import open_tokens
+from PIL import Image
+
+PARTS = ("encoder", "tokenizer", "llm", "detokenizer")
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return size and modification time of every file."""
+    return {
+        str(f.relative_to(folder)): (f.stat().st_size, f.stat().st_mtime_ns) for f in folder.rglob("*") if f.is_file()
+    }
+
+
+def test_quickstart_leaves_a_whole_run(mini) -> None:
+    summary = mini.summary
+    steps = [row["step"] for row in summary["steps"]]
+    assert steps[:4] == ["data", "encoder", "tokenizer", "tokens"]
+    assert {"verify", "pretrain", "blind", "detokenizer", "evaluation", "report"} <= set(steps)
+    assert all(row["finished"] and row["peak_memory_bytes"] > 0 for row in summary["steps"])
+    for name in ("config.yaml", "run.json", "DONE", "report.html", "summary.json"):
+        assert (mini.run / name).stat().st_size > 0
+    for part in PARTS:
+        assert summary["model"]["parts"][part] == part_digest(mini.model / part)
+    check_made_with(mini.model, "llm")
+    check_made_with(mini.model, "detokenizer")
+    score = json.loads((mini.run / "evaluation" / "score.json").read_text())
+    assert {"questions.all", "blind.all", "generation.everything", "tokens.code_usage"} <= score["figures"].keys()
+    assert "lavit generate" in mini.done.out
+
+
+def test_model_parts_are_links_not_copies(mini) -> None:
+    first = next(file for file in (mini.model / "llm").rglob("*.safetensors"))
+    assert first.stat().st_nlink > 1
+
+
+def test_token_files_hold_every_picture(mini) -> None:
+    reader = open_tokens(mini.tokens)
+    assert len(reader) == 96
+    assert (reader.counts >= 1).all()
+    assert open_tokens(mini.run / "tokens" / "heldout").keys(np.arange(2)) == ["images/000000.png", "images/000001.png"]
+
+
+def test_a_second_run_does_nothing(mini) -> None:
+    before = snapshot(mini.run)
+    again = lavit("quickstart", "--out", mini.run, "--config", MINI, "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out) == json.loads((mini.run / "DONE").read_text())
+    assert snapshot(mini.run) == before
+
+
+def test_another_seed_is_refused_there(mini) -> None:
+    done = lavit("quickstart", "--out", mini.run, "--config", MINI, "--seed", "1")
+    assert done.code == 2
+    assert "config.seed = 0, now it is 1" in done.last_error
+
+
+def test_generate_writes_a_png_that_says_how(mini, tmp_path: Path) -> None:
+    prompt = "a red circle above a blue square, größer"
+    done = lavit(
+        "generate", prompt, "--model", mini.model, "--out", tmp_path / "a.png", "--seed", "3", "--num-steps", "2"
+    )
+    assert done.code == 0, done.err
+    picture = Image.open(tmp_path / "a.png")
+    assert picture.info["prompt"] == prompt
+    assert picture.info["seed"] == "3"
+    assert json.loads(picture.info["model"])["llm"] == part_digest(mini.model / "llm")
+    several = tmp_path / "b.png"
+    options = ["--num-images", "4", "--seed", "1", "--num-steps", "2", "--json"]
+    done = lavit("generate", prompt, "--model", mini.model, "--out", several, *options)
+    assert done.code == 0, done.err
+    made = json.loads(done.out)
+    assert len(made["num_codes"]) == 4
+    grid = np.asarray(Image.open(several))
+    # Picture 2 of seed 1 is the picture of seed 3, bottom left of the 2 x 2 grid.
+    side = (grid.shape[0] - 8) // 2
+    factor = side // made["image_px"]
+    corner = grid[side + 8 :: factor, :side:factor][: made["image_px"]]
+    assert (np.abs(corner.astype(int) - np.asarray(picture).astype(int)) <= 2).all()
+
+
+def test_reconstruct_draws_three_panels(mini, tmp_path: Path) -> None:
+    out = tmp_path / "r.png"
+    done = lavit("reconstruct", mini.heldout / "images/000000.png", "--model", mini.model, "--out", out, "--json")
+    assert done.code == 0, done.err
+    made = json.loads(done.out)
+    assert made["kept"] == len(made["codes"]) >= 1
+    picture = Image.open(out)
+    assert picture.width == 3 * picture.height + 16
+
+
+def test_caption_ask_and_report_work_on_the_model(mini) -> None:
+    image = mini.heldout / "images/000000.png"
+    assert len(json.loads(lavit("caption", image, "--model", mini.model, "--json").out)["captions"]) == 1
+    done = lavit("ask", image, "how many shapes are there?", "--model", mini.model)
+    assert done.code == 0, done.err
+    assert lavit("report", mini.run, "--out", mini.run.parent / "r.html").code == 0
+
+
+def test_own_pictures_are_split_and_looked_at(mini, tmp_path: Path) -> None:
+    data = tmp_path / "own"
+    (data / "photos").mkdir(parents=True)
+    with open(data / "captions.jsonl", "w", encoding="utf-8") as handle:
+        for number in range(48):
+            name = f"photos/p{number:02d}.jpg"
+            tint = np.random.default_rng(number).integers(0, 255, 3)
+            pixels = np.full((50, 70, 3), tint, dtype=np.uint8)
+            Image.fromarray(pixels).save(data / name)
+            handle.write(json.dumps({"file_name": name, "captions": [f"a picture of colour {number}"]}) + "\n")
+    run = tmp_path / "run"
+    done = lavit("quickstart", "--data", data, "--out", run, "--config", MINI, "--set", "heldout_share=0.2")
+    assert done.code == 0, done.err
+    keys = {}
+    for split in ("train", "heldout"):
+        lines = (run / "data" / split / "captions.jsonl").read_text().splitlines()
+        keys[split] = {json.loads(line)["file_name"] for line in lines}
+        assert (run / "data" / split / "photos").is_symlink()
+    assert len(keys["train"] | keys["heldout"]) == 48
+    assert not keys["train"] & keys["heldout"]
+    assert 2 <= len(keys["heldout"]) <= 20
+    assert not (run / "blind").exists()
+    samples = json.loads((run / "look" / "samples.json").read_text())
+    assert len(samples["captions"]) == len(samples["generation"]) == min(4, len(keys["heldout"]))
+    page = (run / "report.html").read_text()
+    assert "Nothing judges these" in page
+    assert "learned from your pictures" in page
+
+
+def test_a_stop_during_training_exits_75_and_resumes(tmp_path: Path) -> None:
+    run = tmp_path / "demo"
+    arguments = ["quickstart", "--out", str(run), "--config", str(MINI), "--set", "pretrain.num_steps=150"]
+    arguments += ["--stop-after", "pretrain"]
+    child = start(*arguments)
+    wait_for(lambda: any((run / "pretrain" / "checkpoints").glob("step-*")), child)
+    os.kill(child.pid, signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 75, err
+    assert "run the same command to go on" in err.splitlines()[-1]
+    again = lavit(*arguments)
+    assert again.code == 0, again.err
+    assert (run / "pretrain" / "DONE").exists()
