@@ -1,0 +1,19 @@
+"""What other stages and the host import from the detokenizer stage."""
+
+from lavit_detokenizer.config import DetokenizerConfig, DrawSettings, TrainDetokenizerConfig
+from lavit_detokenizer.detokenize import detokenize
+from lavit_detokenizer.draw import draw
+from lavit_detokenizer.folder import load_detokenizer
+from lavit_detokenizer.network import Detokenizer
+from lavit_detokenizer.train_detokenizer import train_detokenizer
+
+__all__ = [
+    "Detokenizer",
+    "DetokenizerConfig",
+    "DrawSettings",
+    "TrainDetokenizerConfig",
+    "detokenize",
+    "draw",
+    "load_detokenizer",
+    "train_detokenizer",
+]

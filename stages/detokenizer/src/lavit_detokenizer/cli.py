@@ -1,0 +1,101 @@
+"""Commands of the detokenizer stage: `train-detokenizer`, `detokenize`."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Preset, Quiet, Seed, Sets
+
+
+def train_detokenizer(
+    tokens: Annotated[Path, typer.Argument(help="Token directory.", show_default=False)],
+    images: Annotated[Path, typer.Option("--images", help="The pictures it was made from.", show_default=False)],
+    model: Model,
+    out: Out,
+    unet: Annotated[
+        Path | None, typer.Option("--unet", help="diffusers UNet folder to start from.", show_default=False)
+    ] = None,
+    vae: Annotated[
+        Path | None, typer.Option("--vae", help="diffusers AutoencoderKL folder (latent space).", show_default=False)
+    ] = None,
+    null_embedding: Annotated[
+        Path | None,
+        typer.Option("--null-embedding", help="Null-text embedding (condition.null stored).", show_default=False),
+    ] = None,
+    preset: Preset = "tiny",
+    config: ConfigFile = None,
+    sets: Sets = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Train a diffusion model that draws pictures from their codes."""
+    from lavit_core.config import load_preset, resolve
+
+    from lavit_detokenizer.config import TrainDetokenizerConfig
+
+    chosen = load_preset("lavit_detokenizer", "train-detokenizer", preset)
+    settings = resolve(TrainDetokenizerConfig, preset=chosen, file=config, sets=sets)
+    from lavit_detokenizer import train_detokenizer as verb
+
+    if dry_run:
+        _show(verb.plan(settings, tokens, model, vae), as_json)
+        return
+    summary = verb.train_detokenizer(
+        tokens,
+        images,
+        model,
+        out,
+        settings,
+        unet=unet,
+        vae=vae,
+        null_embedding=null_embedding,
+        seed=seed,
+        device=device,
+        quiet=quiet or as_json,
+    )
+    trained = out / "model"
+    _show(
+        summary,
+        as_json,
+        f"detokenizer in {trained / 'detokenizer'}; next: lavit detokenize {tokens} --model {trained} --out DIR",
+    )
+
+
+def detokenize(
+    tokens: Annotated[Path, typer.Argument(help="Token directory.", show_default=False)],
+    model: Model,
+    out: Out,
+    guidance_scale: Annotated[
+        float | None, typer.Option("--guidance-scale", help="1 turns guidance off.", show_default=False)
+    ] = None,
+    num_steps: Annotated[
+        int | None, typer.Option("--num-steps", min=1, help="Denoising steps.", show_default=False)
+    ] = None,
+    preset: Preset = "tiny",
+    config: ConfigFile = None,
+    sets: Sets = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw the pictures of a token directory into a folder."""
+    from lavit_core.config import load_preset, resolve
+
+    from lavit_detokenizer.config import DrawSettings
+
+    chosen = load_preset("lavit_detokenizer", "detokenize", preset)
+    flags = {"guidance_scale": guidance_scale, "num_steps": num_steps}
+    settings = resolve(DrawSettings, preset=chosen, file=config, sets=sets, flags=flags)
+    from lavit_detokenizer import detokenize as verb
+
+    summary = verb.detokenize(tokens, model, out, settings, seed=seed, device=device, quiet=quiet or as_json)
+    _show(summary, as_json, f"{summary['images']} pictures in {out / 'images'}; next: lavit data inspect {out}")
+
+
+def _show(value: dict[str, Any], as_json: bool, text: str | None = None) -> None:
+    print(json.dumps(value) if as_json else text or json.dumps(value, indent=2))

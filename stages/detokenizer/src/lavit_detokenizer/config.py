@@ -1,0 +1,180 @@
+"""Settings of the detokenizer stage. Defaults are the paper's low-resolution decoder (arXiv 2309.04669, SD 1.5 shape)
+unless a field says "Differs:"; what is published nowhere is marked so."""
+
+from typing import Literal, Self
+
+from lavit_core.config import Config
+from pydantic import Field, model_validator
+
+DownBlock = Literal["CrossAttnDownBlock2D", "DownBlock2D"]
+UpBlock = Literal["CrossAttnUpBlock2D", "UpBlock2D"]
+
+
+class UNetShape(Config):
+    """Shape of diffusers' UNet2DConditionModel, under its own names; `--unet PATH` brings a shape of its own."""
+
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    """Channels of each resolution level."""
+    layers_per_block: int = 2
+    """Residual blocks a level."""
+    down_block_types: tuple[DownBlock, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    """Levels on the way down."""
+    mid_block_type: Literal["UNetMidBlock2DCrossAttn", "UNetMidBlock2D"] | None = "UNetMidBlock2DCrossAttn"
+    """Block at the lowest resolution."""
+    up_block_types: tuple[UpBlock, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
+    """Levels on the way up."""
+    transformer_layers_per_block: int | tuple[int, ...] = 1
+    """Transformer layers of an attention block."""
+    attention_head_dim: int | tuple[int, ...] = 8
+    """Number of attention heads, under the name that diffusers gives it."""
+    norm_num_groups: int = 32
+    """Groups of the group norms."""
+    conv_in_kernel: int = 3
+    """Side of the first convolution."""
+    use_linear_projection: bool = False
+    """Linear instead of 1x1 convolutions around transformers (SDXL: true)."""
+
+
+class ConditionShape(Config):
+    """How decoded features [B, P, D] reach the UNet (paper.md 2.2)."""
+
+    kind: Literal["cross", "concat", "both"] = "cross"
+    """cross: attended to, as published. Differs when concat or both: the feature map, projected and resized to the
+    UNet's grid, is concatenated to its input channels, for codes whose places are aligned with the picture's."""
+    cross_dims: tuple[int, ...] = (768,)
+    """Widths of the linear projections whose outputs, side by side, are attended to: 768 for SD 1.5, 768 and 1280
+    for SDXL (2048 in all)."""
+    pooled_dim: int | None = None
+    """SDXL: width of the pooled condition (1280), by attention pooling, added to the time embedding with size ids."""
+    pooled_heads: int = 16
+    """Heads of the attention pooling."""
+    map_channels: int = 128
+    """Channels of the concatenated map."""
+    standardise: bool = False
+    """Bring every feature channel to mean 0 and deviation 1 first. Differs when on: features of one's own encoder have
+    any scale, those of EVA-CLIP suit a plain projection."""
+    null: Literal["zeros", "stored"] = "zeros"
+    """The condition of dropped rows and of the unguided branch: zeros (published for SDXL), or a stored null-text
+    embedding behind a key mask (published for SD 1.5; needs --null-embedding)."""
+
+    @property
+    def attended(self) -> bool:
+        """Whether the UNet attends to the features."""
+        return self.kind != "concat"
+
+    @property
+    def concatenated(self) -> bool:
+        """Whether the UNet reads the feature map with its input."""
+        return self.kind != "cross"
+
+
+class NoiseShape(Config):
+    """The diffusion process, under diffusers' names; stored as scheduler/."""
+
+    num_train_timesteps: int = 1000
+    """Noise levels."""
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "scaled_linear"
+    """Shape of the noise schedule (Stable Diffusion: scaled_linear)."""
+    beta_start: float = 0.00085
+    """First beta."""
+    beta_end: float = 0.012
+    """Last beta."""
+    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
+    """What the UNet predicts: the noise (eq. 5). Differs when `sample` (the picture itself) or `v_prediction`."""
+    rescale_betas_zero_snr: bool = False
+    """Let the last level be noise alone."""
+    timestep_spacing: Literal["leading", "trailing", "linspace"] = "leading"
+    """Which levels a draw visits."""
+    steps_offset: int = 1
+    """Offset of `leading` levels (Stable Diffusion: 1)."""
+    clip_sample: bool = False
+    """Clip the estimate of the picture to [-1, 1] while drawing: for pixels, never for latents."""
+
+    @model_validator(mode="after")
+    def _epsilon_needs_signal(self) -> Self:
+        if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
+            raise ValueError("rescale_betas_zero_snr with prediction_type epsilon: noise alone says nothing of noise")
+        return self
+
+
+class DetokenizerConfig(Config):
+    """What the detokenizer is; stored as detokenizer/config.json."""
+
+    format: Literal[1] = 1
+    """Version of the folder's layout."""
+    space: Literal["latent", "pixel"] = "latent"
+    """Where diffusion runs: a VAE's latents (published), or pixels. Differs when pixel."""
+    image_px: int = 512
+    """Side of the pictures that are drawn."""
+    unshuffle: int = 8
+    """Pixel space: squares of this side become channels, so that the UNet works at image_px / unshuffle."""
+    condition: ConditionShape = ConditionShape()
+    """The condition."""
+    feature_dim: int = 1408
+    """Width D of the decoded features."""
+    grid: tuple[int, int] = (16, 16)
+    """Patches (rows, columns); P = rows * columns."""
+
+
+class TrainDetokenizerConfig(Config):
+    """Settings of `train-detokenizer`."""
+
+    space: Literal["latent", "pixel"] = "latent"
+    """See DetokenizerConfig."""
+    image_px: int = 512
+    """See DetokenizerConfig."""
+    unshuffle: int = 8
+    """See DetokenizerConfig."""
+    unet: UNetShape = UNetShape()
+    """Shape of the UNet, where no `--unet` gives one."""
+    condition: ConditionShape = ConditionShape()
+    """The condition."""
+    noise: NoiseShape = NoiseShape()
+    """The diffusion process."""
+    condition_drop: float = Field(default=0.1, ge=0, le=1)
+    """Share of pictures trained without their condition, for guidance (published nowhere; the usual value)."""
+    num_steps: int = 20_000
+    """Training steps (paper; unconfirmed)."""
+    batch_size: int = 128
+    """Pictures a step (published nowhere; Video-LaVIT's)."""
+    lr: float = 5e-5
+    """Peak learning rate (published nowhere; Video-LaVIT's)."""
+    warmup_steps: int = 1000
+    """Steps of linear warm-up (published nowhere)."""
+    lr_floor: float = 0.0
+    """Learning rate at the end as a share of its peak (cosine)."""
+    weight_decay: float = 0.01
+    """AdamW weight decay."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW betas."""
+    max_grad_norm: float = 1.0
+    """Gradient clip."""
+    ema_decay: float = 0.9999
+    """Decay of the averaged weights, which are exported; it rises to this value as (1 + step) / (10 + step)."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Autocast precision; the loss is taken in fp32."""
+    cache_bytes: int = 4 << 30
+    """Pictures, features and latents are each computed once and kept when they fit in this many bytes."""
+    log_every: int = 50
+    """Steps between rows of metrics.jsonl; the loss logged is their mean."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.space == "pixel" and self.image_px % self.unshuffle:
+            raise ValueError(f"image_px {self.image_px} is no multiple of unshuffle {self.unshuffle}")
+        return self
+
+
+class DrawSettings(Config):
+    """How pictures are drawn."""
+
+    num_steps: int = Field(default=25, ge=1)
+    """Denoising steps."""
+    guidance_scale: float = Field(default=7.0, ge=0)
+    """Guidance on the codes: 1 switches it off (published: 7.0; 1.5 for the FID figures)."""
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    """ddim (published, deterministic after the first noise) or ddpm (fresh noise in every step)."""
+    batch_size: int = Field(default=32, ge=1)
+    """Pictures drawn together; a picture does not depend on its neighbours."""

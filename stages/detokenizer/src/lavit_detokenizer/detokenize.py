@@ -1,0 +1,105 @@
+"""`lavit detokenize`: a token directory becomes a folder of pictures, which is itself a data set (captions.jsonl)."""
+
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lavit_core.files import file_sha256, write_bytes, write_text
+from lavit_core.interrupt import stop_signals
+from lavit_core.modeldir import check_made_with, find_part, part_digest
+from lavit_core.progress import Progress
+from lavit_core.rundir import open_run
+from lavit_core.seeds import derive_seed
+from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
+from lavit_tokenizer.api import load_tokenizer
+from lavit_trainkit.guard import stopped
+from PIL import Image
+
+from lavit_detokenizer.config import DrawSettings
+from lavit_detokenizer.draw import draw
+from lavit_detokenizer.folder import load_detokenizer
+
+
+def detokenize(
+    tokens: Path,
+    model: Path,
+    out: Path,
+    settings: DrawSettings,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Draw every sample of `tokens` into `out/images`, named by a counter, and say in captions.jsonl what is what.
+
+    A picture's noise depends on `seed` and its key alone. Pictures that are there already are kept.
+    Raises InputError for unusable input or parts that do not belong together, Interrupted when stopped.
+    """
+    reader = open_tokens(tokens)
+    check_tokenizer(reader, model)
+    check_made_with(model, "detokenizer")
+    inputs = {
+        "tokens": file_sha256(tokens / "manifest.json"),
+        "tokenizer": reader.manifest.tokenizer_digest,
+        "detokenizer": part_digest(find_part(model, "detokenizer")),
+    }
+    config = {**settings.model_dump(mode="json", exclude={"batch_size"}), "seed": seed}
+    with open_run(out, command="detokenize", config=config, inputs=inputs) as run, stop_signals() as stop:
+        if run.done:
+            return run.done
+        (out / "images").mkdir(exist_ok=True)
+        missing = [index for index in range(len(reader)) if not (out / file_name(index)).exists()]
+        tokenizer = load_tokenizer(model, device=device)
+        detokenizer = load_detokenizer(model, device=device)
+        began, began_cpu, drawn = time.monotonic(), time.process_time(), 0
+        start = len(reader) - len(missing)
+        with Progress("detokenize", len(reader), unit="picture", start=start, quiet=quiet) as progress:
+            for first in range(0, len(missing), settings.batch_size):
+                if stop():
+                    raise stopped(out, len(reader) - len(missing) + drawn, len(reader))
+                indices = np.array(missing[first : first + settings.batch_size])
+                codes, counts = reader.codes(indices)
+                condition = tokenizer.decode_codes(torch.from_numpy(codes), torch.from_numpy(counts))
+                seeds = [derive_seed(seed, "detokenize", key) for key in reader.keys(indices)]
+                pixels = draw(detokenizer, condition, seeds=seeds, settings=settings)
+                for index, picture in zip(indices.tolist(), pixels, strict=True):
+                    write_bytes(out / file_name(index), png_bytes(picture))
+                drawn += len(indices)
+                progress.advance(len(indices))
+        write_text(out / "captions.jsonl", caption_lines(reader))
+        seconds = time.monotonic() - began
+        summary = {
+            "images": len(reader),
+            "drawn": drawn,
+            "per_second": drawn / max(seconds, 1e-9),
+            "seconds": seconds,
+            "cpu_seconds": time.process_time() - began_cpu,
+        }
+        run.finish(summary)
+        return summary
+
+
+def file_name(index: int) -> str:
+    """Return a picture's name: from the counter, never from a key, which may hold anything."""
+    return f"images/{index:06d}.png"
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """Return uint8 pixels [px, px, 3] as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def caption_lines(reader: TokenReader) -> str:
+    """Return captions.jsonl: of each picture its file, its captions, and the key it has in the token directory."""
+    everything = np.arange(len(reader))
+    rows = zip(reader.keys(everything), reader.texts(everything), strict=True)
+    return "".join(
+        json.dumps({"file_name": file_name(index), "captions": list(texts), "key": key}, ensure_ascii=False) + "\n"
+        for index, (key, texts) in enumerate(rows)
+    )

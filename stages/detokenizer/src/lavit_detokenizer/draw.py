@@ -1,0 +1,72 @@
+"""Drawing pictures from decoded features: denoising with guidance, both branches in one batch.
+
+Letters: B pictures, P patches, D feature width, C channels, H = W = side of the UNet's grid.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+from lavit_core.errors import InputError
+from lavit_core.seeds import epoch_batches
+from lavit_trainkit.device import generator
+from torch import Tensor
+
+from lavit_detokenizer.config import DrawSettings
+from lavit_detokenizer.network import Detokenizer
+
+
+@torch.no_grad()
+def draw(detokenizer: Detokenizer, condition: Tensor, *, seeds: Sequence[int], settings: DrawSettings) -> np.ndarray:
+    """Return uint8 pictures [B, px, px, 3] of decoded features [B, P, D]; a picture depends on its own seed only.
+
+    Raises InputError for features of another shape than the detokenizer was trained on.
+    """
+    config = detokenizer.config
+    expected = (len(seeds), config.grid[0] * config.grid[1], config.feature_dim)
+    if tuple(condition.shape) != expected:
+        raise InputError(f"decoded features: shape {tuple(condition.shape)}, expected {expected}; use the tokenizer "
+                         "that this detokenizer was trained with")  # fmt: skip
+    drawn = [np.empty((0, config.image_px, config.image_px, 3), dtype=np.uint8)]
+    for rows in epoch_batches(len(seeds), settings.batch_size):
+        features = condition[rows].to(detokenizer.device, torch.float32)
+        sample = denoise(detokenizer, features, seeds=seeds[rows], settings=settings)
+        drawn.append(detokenizer.to_pixels(sample).cpu().numpy())
+    return np.concatenate(drawn)
+
+
+def denoise(detokenizer: Detokenizer, features_BPD: Tensor, *, seeds: Sequence[int], settings: DrawSettings) -> Tensor:
+    """Return denoised samples float32 [B, C, H, W]; every random number of a picture comes from its own stream."""
+    device = detokenizer.device
+    streams = [generator(seed, "draw") for seed in seeds]
+    noise = [torch.randn(detokenizer.sample_shape, generator=stream) for stream in streams]
+    kind: Any = DDIMScheduler if settings.sampler == "ddim" else DDPMScheduler
+    scheduler = kind.from_config(detokenizer.scheduler.config)
+    scheduler.set_timesteps(settings.num_steps)
+    sample = torch.stack(noise).to(device) * scheduler.init_noise_sigma
+    for timestep in scheduler.timesteps:
+        predicted = guided(detokenizer, sample, timestep.to(device), features_BPD, settings.guidance_scale)
+        sample = scheduler.step(predicted, timestep, sample, generator=streams).prev_sample
+    return sample
+
+
+def guided(
+    detokenizer: Detokenizer, sample_BCHW: Tensor, timestep: Tensor, features_BPD: Tensor, guidance_scale: float
+) -> Tensor:
+    """Return null + scale * (conditional - null), from one forward pass of 2B rows; scale 1 needs only B of them."""
+    count = len(sample_BCHW)
+    copies = 1 if guidance_scale == 1 else 2
+    dropped = torch.arange(copies * count, device=sample_BCHW.device) >= count
+    with torch.autocast(sample_BCHW.device.type, torch.bfloat16, enabled=detokenizer.precision == "bf16"):
+        predicted = detokenizer.denoiser(
+            torch.cat([sample_BCHW] * copies),
+            timestep.expand(copies * count),
+            torch.cat([features_BPD] * copies),
+            dropped,
+        )
+    if copies == 1:
+        return predicted
+    conditional, null = predicted.chunk(2)
+    return null + guidance_scale * (conditional - null)

@@ -1,0 +1,128 @@
+"""The detokenizer on disk: a diffusers layout (model_index.json, unet/, scheduler/, vae/) with config.json and
+condition.safetensors beside it."""
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from lavit_core.errors import InputError
+from lavit_core.files import read_json, write_json
+from lavit_core.modeldir import find_part
+from lavit_trainkit.device import pick_device
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lavit_detokenizer.condition import Condition
+from lavit_detokenizer.config import DetokenizerConfig
+from lavit_detokenizer.network import Denoiser, Detokenizer, sample_shape, unet_arguments
+
+NULL_KEY = "null_embedding"
+
+
+def save_detokenizer(detokenizer: Detokenizer, folder: Path) -> None:
+    """Write all parts; weights as safetensors only."""
+    index = {
+        "_class_name": "LavitDetokenizer",
+        "_diffusers_version": diffusers.__version__,
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+    }
+    detokenizer.denoiser.unet.save_pretrained(folder / "unet", safe_serialization=True)
+    detokenizer.scheduler.save_pretrained(folder / "scheduler")
+    if detokenizer.vae is not None:
+        detokenizer.vae.save_pretrained(folder / "vae", safe_serialization=True)
+        index["vae"] = ["diffusers", "AutoencoderKL"]
+    state = {name: value.contiguous().cpu() for name, value in detokenizer.denoiser.condition.state_dict().items()}
+    save_file(state, folder / "condition.safetensors")
+    write_json(folder / "config.json", detokenizer.config.model_dump(mode="json"))
+    write_json(folder / "model_index.json", index)
+
+
+def load_detokenizer(model: Path, *, device: str = "auto", precision: str = "fp32") -> Detokenizer:
+    """Load `model/detokenizer`, frozen. Raises InputError when the part is missing or damaged."""
+    folder = find_part(model, "detokenizer")
+    file = folder / "config.json"
+    try:
+        config = DetokenizerConfig.model_validate(read_json(file))
+    except ValueError as error:
+        raise InputError(f"{file}: not a detokenizer's configuration ({' '.join(str(error).split())})") from None
+    unet = load_unet(folder / "unet")
+    vae = load_vae(folder / "vae") if config.space == "latent" else None
+    check_unet(unet, folder / "unet", config, vae)
+    state = read_tensors(folder / "condition.safetensors")
+    null = state.get(NULL_KEY)
+    condition = Condition(config, null_shape=None if null is None else (null.shape[0], null.shape[1]))
+    load_condition(condition, state, folder / "condition.safetensors")
+    scheduler = _from_folder(DDIMScheduler, folder / "scheduler")
+    denoiser = Denoiser(unet, condition).eval().requires_grad_(False)
+    detokenizer = Detokenizer(config=config, denoiser=denoiser, scheduler=scheduler, vae=vae, precision=precision)
+    return detokenizer.to(pick_device(device))
+
+
+def load_unet(folder: Path) -> UNet2DConditionModel:
+    """Load a local diffusers UNet in fp32, strictly. Raises InputError."""
+    return _load_weights(UNet2DConditionModel, folder)
+
+
+def load_vae(folder: Path) -> AutoencoderKL:
+    """Load a local diffusers VAE in fp32, frozen. Raises InputError."""
+    return _load_weights(AutoencoderKL, folder).eval().requires_grad_(False)
+
+
+def load_condition(condition: Condition, state: dict[str, Tensor], file: Path) -> None:
+    """Load projections strictly. Raises InputError naming the file."""
+    expected = {name: tuple(value.shape) for name, value in condition.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if expected != found:
+        wrong = sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name))[0]
+        raise InputError(f"{file}: {wrong} is {found.get(wrong)}, expected {expected.get(wrong)}")
+    condition.load_state_dict(state)
+
+
+def check_unet(unet: UNet2DConditionModel, folder: Path, config: DetokenizerConfig, vae: AutoencoderKL | None) -> None:
+    """Refuse a UNet whose inputs do not fit condition and space. Raises InputError with both values."""
+    wanted = unet_arguments(config, config_shape(unet), sample_shape(config, vae))
+    # A UNet without attention blocks takes a sequence of any width.
+    names = ["in_channels", "out_channels", "addition_embed_type", "projection_class_embeddings_input_dim"]
+    names += ["cross_attention_dim"] if config.condition.attended else []
+    for name in names:
+        found, expected = getattr(unet.config, name), wanted.get(name)
+        if found != expected:
+            raise InputError(f"{folder}: {name} is {found}, expected {expected} for this condition and space")
+
+
+def config_shape(unet: UNet2DConditionModel) -> Any:
+    """Return the UNet's own shape, for the arguments that follow from other settings."""
+    from lavit_detokenizer.config import UNetShape
+
+    return UNetShape.model_construct(**{name: getattr(unet.config, name) for name in UNetShape.model_fields})
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Read a safetensors file. Raises InputError."""
+    try:
+        return load_file(file)
+    except FileNotFoundError:
+        raise InputError(f"{file}: file not found, expected safetensors") from None
+    except SafetensorError as error:
+        raise InputError(f"{file}: not readable as safetensors ({error})") from None
+
+
+def _from_folder(kind: Any, folder: Path, **arguments: Any) -> Any:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder, expected a diffusers {kind.__name__} (config and weights)")
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, **arguments)
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        line = " ".join(str(error).split())
+        raise InputError(f"{folder}: not a diffusers {kind.__name__} ({line[:200]})") from None
+
+
+def _load_weights(kind: Any, folder: Path) -> Any:
+    module, report = _from_folder(kind, folder, use_safetensors=True, output_loading_info=True)
+    wrong = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"], *report["error_msgs"]]
+    if wrong:
+        raise InputError(f"{folder}: weights do not fit the configuration ({wrong[0]} and {len(wrong) - 1} more)")
+    return module.float()

@@ -1,0 +1,163 @@
+"""The denoiser (UNet and condition) and the detokenizer around it: pictures to the space of diffusion and back.
+
+Letters: B pictures, C channels, H = W = side of the UNet's grid, P patches, D feature width.
+"""
+
+import dataclasses
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+from lavit_core.errors import UsageError
+from torch import Tensor, nn
+
+from lavit_detokenizer.condition import Condition
+from lavit_detokenizer.config import DetokenizerConfig, NoiseShape, UNetShape
+
+SIZE_ID_DIM = 256
+"""Width of the embedding of each of SDXL's six size ids."""
+
+
+class Denoiser(nn.Module):
+    """What is trained: the UNet and the projections of its condition."""
+
+    def __init__(self, unet: UNet2DConditionModel, condition: Condition) -> None:
+        super().__init__()
+        self.unet, self.condition = unet, condition
+
+    def forward(self, noisy_BCHW: Tensor, timesteps_B: Tensor, features_BPD: Tensor, dropped_B: Tensor) -> Tensor:
+        """Return the prediction float32 [B, C, H, W] for noisy pictures; dropped rows see the null condition."""
+        prompt = self.condition(features_BPD, dropped_B, side=noisy_BCHW.shape[-1])
+        if prompt.map_BCHW is not None:
+            noisy_BCHW = torch.cat([noisy_BCHW, prompt.map_BCHW.to(noisy_BCHW.dtype)], dim=1)
+        added = None
+        if prompt.pooled_BE is not None:
+            size_ids = self.condition.size_ids(len(noisy_BCHW), noisy_BCHW.device)
+            added = {"text_embeds": prompt.pooled_BE, "time_ids": size_ids}
+        return self.unet(
+            noisy_BCHW,
+            timesteps_B,
+            encoder_hidden_states=prompt.sequence_BLW,
+            encoder_attention_mask=prompt.mask_BL,
+            added_cond_kwargs=added,
+        ).sample.float()
+
+
+@dataclasses.dataclass(kw_only=True)
+class Detokenizer:
+    """A denoiser with its noise schedule and, in latent space, its VAE (frozen)."""
+
+    config: DetokenizerConfig
+    denoiser: Denoiser
+    scheduler: DDIMScheduler
+    vae: AutoencoderKL | None
+    precision: str = "fp32"
+    """Autocast precision of drawing."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.denoiser.parameters()).device
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """Channels and sides [C, H, W] of what is denoised."""
+        return sample_shape(self.config, self.vae)
+
+    def to(self, device: torch.device | str) -> "Detokenizer":
+        """Move the weights."""
+        self.denoiser.to(device)
+        if self.vae is not None:
+            self.vae.to(device)
+        return self
+
+    def to_pixels(self, sample_BCHW: Tensor) -> Tensor:
+        """Return uint8 pictures [B, px, px, 3] of denoised samples; the VAE decodes in fp32."""
+        if self.vae is None:
+            pixels = F.pixel_shuffle(sample_BCHW.float(), self.config.unshuffle)
+        else:
+            pixels = self.vae.decode(_from_unit(sample_BCHW.float(), self.vae)).sample
+        return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def to_sample(pixels_u8: Tensor, unshuffle: int) -> Tensor:
+    """Return float32 [B, 3 unshuffle^2, px / unshuffle, px / unshuffle] in [-1, 1] of uint8 pictures [B, px, px, 3]."""
+    return F.pixel_unshuffle(pixels_u8.permute(0, 3, 1, 2).float() / 127.5 - 1, unshuffle)
+
+
+@torch.no_grad()
+def latent_moments(vae: AutoencoderKL, pixels_u8: Tensor) -> Tensor:
+    """Return mean and log-variance [B, 2C, H, W] of the VAE's posterior, in fp32, of uint8 pictures [B, px, px, 3]."""
+    return vae.encode(pixels_u8.permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.parameters
+
+
+def sample_latents(vae: AutoencoderKL, moments: Tensor, noise_BCHW: Tensor) -> Tensor:
+    """Return scaled latents drawn from posterior moments with the given normal noise."""
+    mean, log_variance = moments.chunk(2, dim=1)
+    latents = mean + torch.exp(0.5 * log_variance.clamp(-30, 20)) * noise_BCHW
+    return (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+
+
+def _from_unit(latents: Tensor, vae: AutoencoderKL) -> Tensor:
+    return latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+
+
+def sample_shape(config: DetokenizerConfig, vae: AutoencoderKL | None) -> tuple[int, int, int]:
+    """Return channels and sides [C, H, W] of the space of diffusion. Raises UsageError when the sides do not divide."""
+    if vae is None:
+        side = config.image_px // config.unshuffle
+        return 3 * config.unshuffle**2, side, side
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    if config.image_px % factor:
+        raise UsageError(f"setting image_px: {config.image_px} is no multiple of the VAE's factor {factor}")
+    return int(vae.config.latent_channels), config.image_px // factor, config.image_px // factor
+
+
+def unet_arguments(config: DetokenizerConfig, shape: UNetShape, sample: tuple[int, int, int]) -> dict[str, Any]:
+    """Return the arguments of UNet2DConditionModel for a shape and a space."""
+    condition = config.condition
+    arguments = {
+        **shape.model_dump(),
+        "sample_size": sample[1],
+        "in_channels": sample[0] + (condition.map_channels if condition.concatenated else 0),
+        "out_channels": sample[0],
+        "cross_attention_dim": sum(condition.cross_dims) if condition.attended else config.feature_dim,
+    }
+    if condition.pooled_dim is not None:
+        arguments |= {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": SIZE_ID_DIM,
+            "projection_class_embeddings_input_dim": condition.pooled_dim + 6 * SIZE_ID_DIM,
+        }
+    return arguments
+
+
+def build_unet(config: DetokenizerConfig, shape: UNetShape, sample: tuple[int, int, int]) -> UNet2DConditionModel:
+    """Return an untrained UNet; the global generator must be seeded. Raises UsageError for a shape that is none."""
+    try:
+        return UNet2DConditionModel(**unet_arguments(config, shape, sample))
+    except ValueError as error:
+        raise UsageError(f"setting unet: {' '.join(str(error).split())}") from None
+
+
+def build_scheduler(noise: NoiseShape) -> DDIMScheduler:
+    """Return the noise schedule, every value set: diffusers' defaults differ from Stable Diffusion's."""
+    return DDIMScheduler(**noise.model_dump(), set_alpha_to_one=noise.timestep_spacing == "trailing")
+
+
+def training_scheduler(scheduler: DDIMScheduler) -> DDPMScheduler:
+    """Return the DDPM form of a schedule: same levels, ancestral steps."""
+    return DDPMScheduler.from_config(scheduler.config)
+
+
+def noisy_and_target(
+    scheduler: DDPMScheduler, clean_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return z_t and what the network should say of it. Source: eq. 5 for epsilon; x0 and v are diffusers'."""
+    noisy = scheduler.add_noise(clean_BCHW, noise_BCHW, timesteps_B)
+    if scheduler.config.prediction_type == "epsilon":
+        return noisy, noise_BCHW
+    if scheduler.config.prediction_type == "sample":
+        return noisy, clean_BCHW
+    return noisy, scheduler.get_velocity(clean_BCHW, noise_BCHW, timesteps_B)

@@ -1,0 +1,261 @@
+"""`lavit train-detokenizer`: a diffusion model learns to draw the pictures whose codes are in a token directory."""
+
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from lavit_core.errors import UsageError
+from lavit_core.files import file_sha256
+from lavit_core.interrupt import stop_signals
+from lavit_core.modeldir import export_part, part_digest
+from lavit_core.progress import Progress
+from lavit_core.rundir import open_run
+from lavit_core.seeds import shuffled_batch
+from lavit_core.tokens import check_tokenizer, open_tokens
+from lavit_tokenizer.api import load_tokenizer
+from lavit_trainkit.checkpoint import Ema, load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
+from lavit_trainkit.device import generator, make_accelerator, seed_init
+from lavit_trainkit.guard import require_finite, stopped
+from lavit_trainkit.pixels import Pixels
+from lavit_trainkit.schedule import adamw, clip_gradients, set_rate, warmup_cosine
+from torch import Tensor
+
+from lavit_detokenizer.condition import Condition
+from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
+from lavit_detokenizer.folder import NULL_KEY, check_unet, load_unet, load_vae, read_tensors, save_detokenizer
+from lavit_detokenizer.network import (
+    Denoiser,
+    Detokenizer,
+    build_scheduler,
+    build_unet,
+    noisy_and_target,
+    sample_latents,
+    sample_shape,
+    to_sample,
+    training_scheduler,
+    unet_arguments,
+)
+from lavit_detokenizer.pairs import Kept, decoded_features, latents, picture_paths
+
+SCALE_SAMPLES = 2048
+"""Samples behind the standardisation of the condition."""
+
+
+def train_detokenizer(
+    tokens: Path,
+    images: Path,
+    model: Path,
+    out: Path,
+    config: TrainDetokenizerConfig,
+    *,
+    unet: Path | None = None,
+    vae: Path | None = None,
+    null_embedding: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train on the codes of `tokens` and the pictures of `images`, export `out/model/detokenizer`, return the summary.
+
+    `model` holds the tokenizer that made the codes; `unet` and `vae` are local diffusers folders to start from.
+    Raises InputError for unusable input, UsageError for settings that do not fit, Interrupted when stopped.
+    """
+    reader = open_tokens(tokens)
+    check_tokenizer(reader, model)
+    check_arguments(config, vae, null_embedding)
+    inputs = {"tokens": file_sha256(tokens / "manifest.json"), "tokenizer": reader.manifest.tokenizer_digest}
+    inputs |= {name: part_digest(path) for name, path in (("unet", unet), ("vae", vae)) if path is not None}
+    settings = {**config.model_dump(mode="json"), "seed": seed}
+    with open_run(out, command="train-detokenizer", config=settings, inputs=inputs) as run, stop_signals() as stop:
+        if run.done:
+            return run.done
+        paths = picture_paths(reader, images, tokens)
+        accelerator = make_accelerator(device=device, precision=config.precision)
+        place = accelerator.device
+        tokenizer = load_tokenizer(model, device=str(place))
+        features = decoded_features(reader, tokenizer, cache_bytes=config.cache_bytes, quiet=quiet)
+        pixels = Pixels(paths, config.image_px, cache_bytes=config.cache_bytes)
+        frozen_vae = None if vae is None else load_vae(vae).to(place)
+        moments = None
+        if frozen_vae is not None:
+            moments = latents(frozen_vae, pixels, cache_bytes=config.cache_bytes, quiet=quiet)
+        seed_init(seed, "detokenizer")
+        shape = (tokenizer.config.feature_dim, tokenizer.config.grid)
+        detokenizer = build(config, shape, unet=unet, vae=frozen_vae, null_embedding=null_embedding).to(place)
+        denoiser = detokenizer.denoiser
+        if config.condition.standardise:
+            denoiser.condition.fit_scale(features.batch(np.arange(min(len(reader), SCALE_SAMPLES))).float().to(place))
+        scheduler = training_scheduler(detokenizer.scheduler)
+        optimizer = adamw({"denoiser": (denoiser, config.lr)}, betas=config.betas, weight_decay=config.weight_decay)
+        ema = Ema(denoiser, config.ema_decay)
+        checkpoint = load_newest(run.checkpoints)
+        start, losses = 0, []
+        if checkpoint:
+            start, losses = checkpoint.step, list(checkpoint.state["losses"])
+            denoiser.load_state_dict(checkpoint.tensors["denoiser"])
+            restore_optimizer(optimizer, checkpoint.tensors["optimizer"])
+            ema.shadow = {name: value.to(place) for name, value in checkpoint.tensors["ema"].items()}
+        run.rewind(start)
+        began, began_cpu, mean_loss = time.monotonic(), time.process_time(), 0.0
+        with Progress("train-detokenizer", config.num_steps, start=start, quiet=quiet) as progress:
+            for step in range(start, config.num_steps):
+                indices = shuffled_batch(len(reader), config.batch_size, step, seed)
+                clean = _clean(detokenizer, pixels, moments, indices, seed=seed, step=step).to(place)
+                noise = torch.randn(clean.shape, generator=generator(seed, "noise", step)).to(place)
+                levels = (config.noise.num_train_timesteps, (len(indices),))
+                timesteps = torch.randint(0, *levels, generator=generator(seed, "timesteps", step)).to(place)
+                dropped = draw_dropped(len(indices), config.condition_drop, seed=seed, step=step).to(place)
+                noisy, target = noisy_and_target(scheduler, clean, noise, timesteps)
+                with accelerator.autocast():
+                    predicted = denoiser(noisy, timesteps, features.batch(indices).float().to(place), dropped)
+                loss = F.mse_loss(predicted, target)
+                losses.append(loss.item())
+                require_finite(losses[-1], name="loss", step=step, run=run.path)
+                optimizer.zero_grad(set_to_none=True)
+                accelerator.backward(loss)
+                norm = clip_gradients(denoiser.parameters(), config.max_grad_norm)
+                factor = warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps, floor=config.lr_floor)
+                set_rate(optimizer, factor)
+                optimizer.step()
+                ema.decay = min(config.ema_decay, (1 + step) / (10 + step))
+                ema.update(denoiser)
+
+                done = step + 1
+                seconds = time.monotonic() - began
+                per_second = (done - start) * config.batch_size / seconds
+                progress.advance(1, loss=losses[-1], images_per_second=per_second)
+                if done % config.log_every == 0 or done == config.num_steps:
+                    mean_loss, losses = float(np.mean(losses)), []
+                    row = {"loss": mean_loss, "grad_norm": norm, "lr": config.lr * factor}
+                    run.log({"step": done, "phase": "detokenizer", **row, "seconds": seconds, "per_second": per_second})
+                if (done % config.checkpoint_every == 0 and done < config.num_steps) or stop():
+                    tensors = {"denoiser": denoiser.state_dict(), "ema": ema.shadow}
+                    tensors["optimizer"] = optimizer_tensors(optimizer)
+                    save_checkpoint(run.checkpoints, done, tensors, {"losses": losses})
+                    if stop():
+                        raise stopped(run.path, done, config.num_steps)
+        ema.copy_to(denoiser)
+        about = {"command": "train-detokenizer", "tokenizer_digest": reader.manifest.tokenizer_digest}
+        with export_part(run.path / "model", "detokenizer", carry_from=model, about=about) as folder:
+            save_detokenizer(detokenizer, folder)
+        seconds = time.monotonic() - began
+        summary = {
+            "steps": config.num_steps,
+            "images": len(reader),
+            "parameters": sum(parameter.numel() for parameter in denoiser.parameters()),
+            "loss": mean_loss,
+            "per_second": (config.num_steps - start) * config.batch_size / seconds,
+            "seconds": seconds,
+            "cpu_seconds": time.process_time() - began_cpu,
+            "peak_memory_bytes": peak_memory_bytes(place),
+            "model": str(run.path / "model"),
+        }
+        run.finish(summary)
+        return summary
+
+
+def check_arguments(config: TrainDetokenizerConfig, vae: Path | None, null_embedding: Path | None) -> None:
+    """Refuse settings that ask for files that were not given, and the other way round. Raises UsageError."""
+    if (config.space == "latent") != (vae is not None):
+        found = "none" if vae is None else str(vae)
+        raise UsageError(f"--vae: found {found}, expected a diffusers AutoencoderKL folder with space latent only")
+    if (config.condition.null == "stored") != (null_embedding is not None):
+        found = "none" if null_embedding is None else str(null_embedding)
+        raise UsageError(
+            f"--null-embedding: found {found}, expected a safetensors file for condition.null stored"
+        )
+
+
+def build(
+    config: TrainDetokenizerConfig,
+    features: tuple[int, tuple[int, int]],
+    *,
+    unet: Path | None = None,
+    vae: AutoencoderKL | None = None,
+    null_embedding: Path | None = None,
+) -> Detokenizer:
+    """Return the detokenizer before training for features of a (width, grid); the global generator must be seeded.
+
+    Raises InputError for a UNet or a null embedding that does not fit, UsageError for a shape that is none.
+    """
+    feature_dim, grid = features
+    about = DetokenizerConfig(
+        space=config.space,
+        image_px=config.image_px,
+        unshuffle=config.unshuffle,
+        condition=config.condition,
+        feature_dim=feature_dim,
+        grid=grid,
+    )
+    if unet is None:
+        network = build_unet(about, config.unet, sample_shape(about, vae))
+    else:
+        network = load_unet(unet)
+        check_unet(network, unet, about, vae)
+    null = None
+    if null_embedding is not None:
+        null = read_tensors(null_embedding).get(NULL_KEY)
+        width = sum(config.condition.cross_dims)
+        if null is None or null.ndim != 2 or null.shape[1] != width:
+            found = "absent" if null is None else tuple(null.shape)
+            raise UsageError(f"--null-embedding {null_embedding}: {NULL_KEY} is {found}, expected [rows, {width}]")
+    condition = Condition(about, null_shape=None if null is None else (null.shape[0], null.shape[1]))
+    if null is not None:
+        condition.null_embedding.copy_(null)
+    denoiser = Denoiser(network, condition)
+    return Detokenizer(config=about, denoiser=denoiser, scheduler=build_scheduler(config.noise), vae=vae)
+
+
+def draw_dropped(count: int, probability: float, *, seed: int, step: int) -> Tensor:
+    """Return which pictures of a step lose their condition, bool [B]."""
+    return torch.rand(count, generator=generator(seed, "drop", step)) < probability
+
+
+def _clean(
+    detokenizer: Detokenizer, pixels: Pixels, moments: Kept | None, indices: np.ndarray, *, seed: int, step: int
+) -> Tensor:
+    if moments is None or detokenizer.vae is None:
+        return to_sample(pixels.batch(indices), detokenizer.config.unshuffle)
+    rows = moments.batch(indices)
+    noise = torch.randn(rows.chunk(2, dim=1)[0].shape, generator=generator(seed, "latents", step))
+    return sample_latents(detokenizer.vae, rows, noise)
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the highest memory use so far: of the GPU when one is used, else resident memory of this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def plan(config: TrainDetokenizerConfig, tokens: Path, model: Path, vae: Path | None) -> dict[str, Any]:
+    """Return what a run would do: sizes by arithmetic on the meta device, no weights are made."""
+    from diffusers import UNet2DConditionModel
+    from lavit_core.files import read_json
+    from lavit_core.modeldir import find_part
+
+    reader = open_tokens(tokens)
+    feature_dim = int(read_json(find_part(model, "tokenizer") / "config.json")["feature_dim"])
+    about = DetokenizerConfig(
+        **config.model_dump(include={"space", "image_px", "unshuffle", "condition"}),
+        feature_dim=feature_dim,
+        grid=reader.manifest.grid,
+    )
+    sample = sample_shape(about, None if vae is None else load_vae(vae))
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**unet_arguments(about, config.unet, sample))
+        condition = Condition(about)
+    return {
+        "config": config.model_dump(mode="json"),
+        "images": len(reader),
+        "sample_shape": list(sample),
+        "unet_parameters": sum(parameter.numel() for parameter in unet.parameters()),
+        "condition_parameters": sum(parameter.numel() for parameter in condition.parameters()),
+        "images_per_step": config.batch_size,
+        "epochs": config.num_steps * config.batch_size / len(reader),
+    }
