@@ -55,7 +55,7 @@ class CrossAttention(nn.Module):
     def forward(self, x_TD: Tensor, context_SD: Tensor, *, cu_q: Tensor, cu_k: Tensor) -> Tensor:
         """Return [T, D]; an image without context rows gets the projection's bias alone."""
         q, k, v = (
-            rows.view(rows.shape[0], self.heads, -1)
+            rows.unflatten(1, (self.heads, -1))  # view can't infer -1 when every patch is kept and no context is left
             for rows in (self.query(x_TD), self.key(context_SD), self.value(context_SD))
         )
         return self.proj(packed_attention(q, k, v, cu_q=cu_q, cu_k=cu_k).flatten(1))
