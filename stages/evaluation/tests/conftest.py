@@ -56,7 +56,6 @@ class Oracle:
             ],
             keep_masks=keep,
             errors=np.zeros((len(pixels), 64)),
-            target_sums=target.sum(1),
             unit_target_sums=(target / np.linalg.norm(target, axis=-1, keepdims=True)).sum(1),
         )
 

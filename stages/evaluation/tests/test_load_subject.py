@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lavit_core.config import load_preset, resolve
 from lavit_core.errors import InputError
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.config import ShapesConfig
@@ -12,11 +13,12 @@ from typer.testing import CliRunner
 
 tokenizer_api = pytest.importorskip("lavit_tokenizer.api")
 pretrain_api = pytest.importorskip("lavit_pretrain.api")
+detokenizer_api = pytest.importorskip("lavit_detokenizer.api")
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory, shapes_data: Path) -> dict[str, Path]:
-    """Train encoder, tokenizer, language model and blind model for a handful of steps."""
+    """Train every part, and a blind model, for a handful of steps."""
     from lavit_tokenizer.config import ModelSettings, Phase, SmallVitConfig
 
     root, train = tmp_path_factory.mktemp("models"), shapes_data / "train"
@@ -49,13 +51,24 @@ def models(tmp_path_factory: pytest.TempPathFactory, shapes_data: Path) -> dict[
             precision="fp32",
         )
         pretrain_api.pretrain([tokens], base, root / name, config, questions=[train / "questions.jsonl"], quiet=True)
-    return {"seeing": root / "seeing" / "model", "blind": root / "blind" / "model", "tokens": tokens}
+    shipped = load_preset("lavit_detokenizer", "train-detokenizer", "tiny")
+    steps = {"num_steps": 2, "batch_size": 4, "warmup_steps": 1, "unet": {"block_out_channels": [32]}}
+    config = resolve(detokenizer_api.TrainDetokenizerConfig, preset=shipped, flags=steps)
+    seeing = root / "seeing" / "model"
+    detokenizer_api.train_detokenizer(tokens, train, seeing, root / "whole", config, quiet=True)
+    return {
+        "whole": root / "whole" / "model",
+        "seeing": seeing,
+        "blind": root / "blind" / "model",
+        "tokens": tokens,
+    }
 
 
 def test_the_command_scores_a_real_model(models: dict[str, Path], shapes_data: Path, tmp_path: Path) -> None:
-    line = ["shapes", "--model", str(models["seeing"]), "--blind", str(models["blind"]), "--out", str(tmp_path / "o")]
+    line = ["shapes", "--model", str(models["whole"]), "--blind", str(models["blind"]), "--out", str(tmp_path / "o")]
     line += ["--data", str(shapes_data / "heldout"), "--tokens", str(models["tokens"]), "--json"]
-    line += ["--pictures", "8", "--questions", "20", "--set", "token_pictures=12", "--device", "cpu"]
+    line += ["--pictures", "8", "--questions", "20", "--device", "cpu", "--set", "token_pictures=12"]
+    line += ["--set", "random_pictures=4", "--set", "decoder_steps=2"]
     done = CliRunner().invoke(evaluate, line, catch_exceptions=False)
     result = json.loads(done.stdout)
     figures = result["figures"]
@@ -65,8 +78,12 @@ def test_the_command_scores_a_real_model(models: dict[str, Path], shapes_data: P
     assert figures["corpus.kept"]["count"] == 40
     assert 0 < figures["tokens.feature_error"]["value"] < 2
     assert 0 < figures["tokens.feature_error_mean_predictor"]["value"] < 1.2
-    assert set(result["skipped"]) == {"reconstruction", "generation", "random"}
-    assert set(result["inputs"]) >= {"model.tokenizer", "model.llm", "blind.llm", "data", "scenes", "tokens"}
+    assert figures["generation.everything"]["count"] == figures["reconstruction.psnr_db"]["count"] == 8
+    assert figures["random.count"]["count"] == 4
+    assert 5 < figures["reconstruction.psnr_db"]["value"] < 40
+    assert result["skipped"] == {}
+    expected = {"model.tokenizer", "model.llm", "model.detokenizer", "blind.llm", "data", "scenes", "tokens"}
+    assert set(result["inputs"]) >= expected
 
 
 def test_codes_and_samples_have_the_shapes_the_scorers_expect(models: dict[str, Path], pictures: np.ndarray) -> None:

@@ -51,16 +51,14 @@ def encode(tokenizer: "VisualTokenizer", pixels: np.ndarray) -> Encoded:
     with torch.inference_mode():
         batch = torch.from_numpy(pixels)
         tokens = tokenizer.encode(batch)
-        target = tokenizer.features(batch)
         decoded = tokenizer.decode_codes(tokens.codes, tokens.counts)
-        unit = torch.nn.functional.normalize(target, dim=-1)
+        unit = torch.nn.functional.normalize(tokenizer.features(batch), dim=-1)
         errors = 1 - (unit * torch.nn.functional.normalize(decoded, dim=-1)).sum(-1)
     counts = tokens.counts.cpu().numpy()
     return Encoded(
         codes=np.split(tokens.codes.cpu().numpy(), np.cumsum(counts)[:-1]),
         keep_masks=tokens.keep_mask.cpu().numpy(),
         errors=errors.cpu().numpy(),
-        target_sums=target.sum(1).cpu().numpy(),
         unit_target_sums=unit.sum(1).cpu().numpy(),
     )
 

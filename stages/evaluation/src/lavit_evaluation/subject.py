@@ -16,10 +16,8 @@ class Encoded:
     """Which patches were kept, bool [B, P] in raster order."""
     errors: np.ndarray
     """1 - cosine between decoded and target feature of each patch, float [B, P]."""
-    target_sums: np.ndarray
-    """Sum of each picture's target features over its patches, float [B, D]."""
     unit_target_sums: np.ndarray
-    """The same of target features scaled to length one, float [B, D]."""
+    """Sum over each picture's patches of its target features scaled to length one, float [B, D]."""
 
 
 def join(parts: Sequence[Encoded]) -> Encoded:
@@ -28,7 +26,6 @@ def join(parts: Sequence[Encoded]) -> Encoded:
         codes=[codes for part in parts for codes in part.codes],
         keep_masks=np.concatenate([part.keep_masks for part in parts]),
         errors=np.concatenate([part.errors for part in parts]),
-        target_sums=np.concatenate([part.target_sums for part in parts]),
         unit_target_sums=np.concatenate([part.unit_target_sums for part in parts]),
     )
 
@@ -39,7 +36,6 @@ def select(encoded: Encoded, indices: Sequence[int]) -> Encoded:
         codes=[encoded.codes[index] for index in indices],
         keep_masks=encoded.keep_masks[indices],
         errors=encoded.errors[indices],
-        target_sums=encoded.target_sums[indices],
         unit_target_sums=encoded.unit_target_sums[indices],
     )
 
