@@ -50,7 +50,9 @@ def places(tmp_path_factory):
             parameter.add_(0.2 * torch.randn_like(parameter))
     with export_part(root / "model", "tokenizer") as folder:
         write_tokenizer(tokenizer, folder)
-    tokenize_images(root / "data", root / "model", root / "tokens", TokenizeConfig(workers=0, features=True), quiet=True)
+    tokenize_images(
+        root / "data", root / "model", root / "tokens", TokenizeConfig(workers=0, features=True), quiet=True
+    )
     return root
 
 
