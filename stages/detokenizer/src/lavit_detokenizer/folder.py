@@ -97,7 +97,9 @@ def config_shape(unet: UNet2DConditionModel) -> Any:
     """Return the UNet's own shape, for the arguments that follow from other settings."""
     from lavit_detokenizer.config import UNetShape
 
-    return UNetShape.model_construct(**{name: getattr(unet.config, name) for name in UNetShape.model_fields})
+    # JSON has no tuples: diffusers gives lists where the settings say tuple.
+    values = {name: getattr(unet.config, name) for name in UNetShape.model_fields}
+    return UNetShape.model_construct(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
