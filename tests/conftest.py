@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 # pytest's importlib mode leaves sys.path alone: let test files import their neighbours here.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from commandline import MINI, Mini, environment, lavit
+from commandline import MINI, Done, Mini, environment, lavit
+
+from lavit_cli.main import main
 
 SHUT = """
 import json, os, socket
@@ -47,3 +50,19 @@ def mini(tmp_path_factory: pytest.TempPathFactory, shut_env: dict[str, str]) -> 
     done = lavit("quickstart", "--out", run, "--config", MINI, env=shut_env)
     assert done.code == 0, done.err
     return Mini(run=run, done=done, sockets=Path(shut_env["LAVIT_SOCKET_LOG"]), env=shut_env)
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Give a function that runs a command line in this process: a child would import torch anew."""
+    monkeypatch.setenv("LAVIT_DEBUG", "0")
+
+    def run(*arguments: str | Path) -> Done:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert isinstance(end.value.code, int)
+        return Done(code=end.value.code, out=captured.out, err=captured.err)
+
+    return run

@@ -17,7 +17,9 @@ PARTS = ("encoder", "tokenizer", "llm", "detokenizer")
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     """Return size and modification time of every file."""
     return {
-        str(f.relative_to(folder)): (f.stat().st_size, f.stat().st_mtime_ns) for f in folder.rglob("*") if f.is_file()
+        str(f.relative_to(folder)): (f.stat().st_size, f.stat().st_mtime_ns)
+        for f in folder.rglob("*")
+        if f.is_file() and f.name != ".lock"
     }
 
 
@@ -50,23 +52,23 @@ def test_token_files_hold_every_picture(mini) -> None:
     assert open_tokens(mini.run / "tokens" / "heldout").keys(np.arange(2)) == ["images/000000.png", "images/000001.png"]
 
 
-def test_a_second_run_does_nothing(mini) -> None:
+def test_a_second_run_does_nothing(mini, here) -> None:
     before = snapshot(mini.run)
-    again = lavit("quickstart", "--out", mini.run, "--config", MINI, "--json")
+    again = here("quickstart", "--out", mini.run, "--config", MINI, "--json")
     assert again.code == 0, again.err
     assert json.loads(again.out) == json.loads((mini.run / "DONE").read_text())
     assert snapshot(mini.run) == before
 
 
-def test_another_seed_is_refused_there(mini) -> None:
-    done = lavit("quickstart", "--out", mini.run, "--config", MINI, "--seed", "1")
+def test_another_seed_is_refused_there(mini, here) -> None:
+    done = here("quickstart", "--out", mini.run, "--config", MINI, "--seed", "1")
     assert done.code == 2
     assert "config.seed = 0, now it is 1" in done.last_error
 
 
-def test_generate_writes_a_png_that_says_how(mini, tmp_path: Path) -> None:
+def test_generate_writes_a_png_that_says_how(mini, here, tmp_path: Path) -> None:
     prompt = "a red circle above a blue square, größer"
-    done = lavit(
+    done = here(
         "generate", prompt, "--model", mini.model, "--out", tmp_path / "a.png", "--seed", "3", "--num-steps", "2"
     )
     assert done.code == 0, done.err
@@ -76,7 +78,7 @@ def test_generate_writes_a_png_that_says_how(mini, tmp_path: Path) -> None:
     assert json.loads(picture.info["model"])["llm"] == part_digest(mini.model / "llm")
     several = tmp_path / "b.png"
     options = ["--num-images", "4", "--seed", "1", "--num-steps", "2", "--json"]
-    done = lavit("generate", prompt, "--model", mini.model, "--out", several, *options)
+    done = here("generate", prompt, "--model", mini.model, "--out", several, *options)
     assert done.code == 0, done.err
     made = json.loads(done.out)
     assert len(made["num_codes"]) == 4
@@ -88,9 +90,9 @@ def test_generate_writes_a_png_that_says_how(mini, tmp_path: Path) -> None:
     assert (np.abs(corner.astype(int) - np.asarray(picture).astype(int)) <= 2).all()
 
 
-def test_reconstruct_draws_three_panels(mini, tmp_path: Path) -> None:
+def test_reconstruct_draws_three_panels(mini, here, tmp_path: Path) -> None:
     out = tmp_path / "r.png"
-    done = lavit("reconstruct", mini.heldout / "images/000000.png", "--model", mini.model, "--out", out, "--json")
+    done = here("reconstruct", mini.heldout / "images/000000.png", "--model", mini.model, "--out", out, "--json")
     assert done.code == 0, done.err
     made = json.loads(done.out)
     assert made["kept"] == len(made["codes"]) >= 1
@@ -98,15 +100,15 @@ def test_reconstruct_draws_three_panels(mini, tmp_path: Path) -> None:
     assert picture.width == 3 * picture.height + 16
 
 
-def test_caption_ask_and_report_work_on_the_model(mini) -> None:
+def test_caption_ask_and_report_work_on_the_model(mini, here) -> None:
     image = mini.heldout / "images/000000.png"
-    assert len(json.loads(lavit("caption", image, "--model", mini.model, "--json").out)["captions"]) == 1
-    done = lavit("ask", image, "how many shapes are there?", "--model", mini.model)
+    assert len(json.loads(here("caption", image, "--model", mini.model, "--json").out)["captions"]) == 1
+    done = here("ask", image, "how many shapes are there?", "--model", mini.model)
     assert done.code == 0, done.err
-    assert lavit("report", mini.run, "--out", mini.run.parent / "r.html").code == 0
+    assert here("report", mini.run, "--out", mini.run.parent / "r.html").code == 0
 
 
-def test_own_pictures_are_split_and_looked_at(mini, tmp_path: Path) -> None:
+def test_own_pictures_are_split_and_looked_at(mini, here, tmp_path: Path) -> None:
     data = tmp_path / "own"
     (data / "photos").mkdir(parents=True)
     with open(data / "captions.jsonl", "w", encoding="utf-8") as handle:
@@ -117,7 +119,7 @@ def test_own_pictures_are_split_and_looked_at(mini, tmp_path: Path) -> None:
             Image.fromarray(pixels).save(data / name)
             handle.write(json.dumps({"file_name": name, "captions": [f"a picture of colour {number}"]}) + "\n")
     run = tmp_path / "run"
-    done = lavit("quickstart", "--data", data, "--out", run, "--config", MINI, "--set", "heldout_share=0.2")
+    done = here("quickstart", "--data", data, "--out", run, "--config", MINI, "--set", "heldout_share=0.2")
     assert done.code == 0, done.err
     keys = {}
     for split in ("train", "heldout"):

@@ -1,11 +1,12 @@
 """Wrong input: one clear line on stderr, the right exit code, and nothing lost."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from commandline import MINI, Mini
+from commandline import MINI, Done, Mini
 from lavit_core.modeldir import part_digest
 
 from lavit_cli.main import main
@@ -14,20 +15,15 @@ SETTINGS = yaml.safe_load(MINI.read_text(encoding="utf-8"))
 
 
 @pytest.fixture
-def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """Give a function that runs a command line, checks its exit code and returns its one error line."""
-    monkeypatch.setenv("LAVIT_DEBUG", "0")
+def refused(here: Callable[..., Done]) -> Callable[..., str]:
+    """Give a function that runs a command line, checks its exit code, and returns its one error line."""
 
     def run(code: int, *arguments: str | Path) -> str:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        err = capsys.readouterr().err
-        errors = [line for line in err.splitlines() if line.startswith("error: ")]
-        assert end.value.code == code, err
-        assert len(errors) == 1, err
-        assert err.splitlines()[-1] == errors[0]
-        assert "Traceback" not in err
+        done = here(*arguments)
+        errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
+        assert done.code == code, done.err
+        assert done.err.splitlines()[-1:] == errors, done.err
+        assert "Traceback" not in done.err
         return errors[0]
 
     return run

@@ -79,6 +79,7 @@ def quickstart(
     if stop_after is not None and stop_after not in names:
         raise UsageError(f"--stop-after {stop_after}: the steps are {', '.join(names)}")
     inputs = {"data": data_digest(data)}
+    settings = settle(config)
     with open_run(
         out, command="quickstart", config={**config.model_dump(mode="json"), "seed": seed}, inputs=inputs
     ) as run:
@@ -89,13 +90,13 @@ def quickstart(
         # A plain kill asks as politely as Ctrl-C does: steps without a loop of their own stop at once and start anew.
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            for number, step in enumerate(STEPS, start=1):
+            for step in STEPS:
                 if not step.wanted(job):
                     continue
-                _say(f"[{number}/{len(STEPS)}] {step.name}: {step.title}", quiet)
+                _say(f"{step.name}: {step.title}", quiet)
                 with measured(out, step.name) as cost:
                     figures[step.name] = step.run(job)
-                _say(f"[{number}/{len(STEPS)}] {step.name}: {cost_line(cost)}", quiet)
+                _say(f"{step.name}: done in {cost_line(cost)}\n", quiet)
                 if step.name == stop_after:
                     return summarise(job, figures)
         except KeyboardInterrupt:

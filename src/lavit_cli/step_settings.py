@@ -1,4 +1,4 @@
-"""Settings of every step of a quickstart: its command's preset with what the quickstart changes. Never imports torch."""
+"""Settings of every step of a quickstart: its command's preset and the quickstart's changes. Never imports torch."""
 
 import dataclasses
 from collections.abc import Mapping
