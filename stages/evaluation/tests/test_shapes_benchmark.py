@@ -1,11 +1,12 @@
 """The whole benchmark on models whose figures are known beforehand."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from lavit_core.errors import InputError, UsageError
+from lavit_core.errors import InputError, LavitError, UsageError
 from lavit_evaluation.config import ShapesConfig
 from lavit_evaluation.shapes_benchmark import eval_shapes
 from lavit_evaluation.subject import Subject
@@ -88,6 +89,14 @@ def test_wrong_inputs_do_not_claim_the_run_directory(oracle, shapes_data: Path, 
     assert not (tmp_path / "score").exists()
 
 
+def test_a_missing_stage_is_named_with_its_pip_line(
+    shapes_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lavit_tokenizer.api", None)
+    with pytest.raises(LavitError, match="pip install lavit-tokenizer"):
+        eval_shapes(tmp_path / "m", shapes_data / "heldout", tmp_path / "score", CONFIG, quiet=True)
+
+
 def test_figures_do_not_depend_on_the_batch_size(oracle, shapes_data: Path, tmp_path: Path) -> None:
     small = ShapesConfig(pictures=20, questions=50, token_pictures=20, random_pictures=10, batch_size=7)
     one = run(oracle.subject(), shapes_data / "heldout", tmp_path / "a", small)
@@ -107,6 +116,12 @@ def test_photos_without_scenes_get_what_can_be_said_of_them(oracle, shapes_data:
     assert result["figures"]["questions.all"]["value"] == 1.0
     assert result["figures"]["reconstruction.psnr_db"]["count"] == 60
     assert "reconstruction.everything" not in result["figures"]
+    assert "captions.everything" not in result["figures"]
+    samples = json.loads((tmp_path / "score" / "samples.json").read_text())
+    assert len(samples["generation"]) == len(samples["captions"]) == 6
+    assert samples["generation"][0]["prompt"] == samples["captions"][0]["expected"]
+    assert "right" not in samples["generation"][0]
+    assert (tmp_path / "score" / samples["generation"][0]["picture"]).exists()
 
 
 def test_a_model_without_a_detokenizer_is_scored_on_what_it_has(oracle, shapes_data: Path, tmp_path: Path) -> None:

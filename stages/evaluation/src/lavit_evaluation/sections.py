@@ -108,6 +108,30 @@ def vqa_section(
     return Section(figures=figures, samples={"questions": shown}, notes={"majority": source})
 
 
+def shown_section(subject: Subject, heldout: Heldout, config: ShapesConfig, seed: int, batches: Batches) -> Section:
+    """Caption and draw a few pictures nobody has scenes of (photos): to be looked at, no figure comes of it."""
+    captions = {record.key: record.captions for record in heldout.data.records}
+    chosen = [index for index, key in enumerate(heldout.keys) if captions[key]][: config.samples]
+    keys = [heldout.keys[index] for index in chosen]
+    prompts = [captions[key][0] for key in keys]
+    section = Section()
+    if subject.caption is not None and keys:
+        pixels = heldout.pixels[chosen]
+        said = batches(subject.caption, pixels)
+        section.samples["captions"] = [
+            {"key": key, "caption": text, "expected": prompt, "picture": picture}
+            for key, text, prompt, picture in zip(keys, said, prompts, pixels, strict=True)
+        ]
+    if subject.sample is not None and subject.draw is not None and keys:
+        codes = batches(subject.sample, prompts, picture_seeds(keys, "sample", seed))
+        drawn = batches(subject.draw, codes, picture_seeds(keys, "draw", seed))
+        section.samples["generation"] = [
+            {"key": key, "prompt": prompt, "num_codes": len(some), "picture": picture}
+            for key, prompt, some, picture in zip(keys, prompts, codes, drawn, strict=True)
+        ]
+    return section
+
+
 def captions_section(subject: Subject, heldout: Heldout, config: ShapesConfig, batches: Batches) -> Section:
     """Caption the chosen pictures and score what the captions claim."""
     assert subject.caption is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.data import Data, open_data
-from lavit_core.errors import Interrupted
+from lavit_core.errors import Interrupted, LavitError
 from lavit_core.files import file_sha256, write_json
 from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress
@@ -25,6 +25,7 @@ from lavit_evaluation.sections import (
     random_section,
     real_section,
     reconstruction_section,
+    shown_section,
     tokens_section,
     vqa_section,
 )
@@ -118,7 +119,7 @@ def _run_sections(
     no_tokenizer = None if subject.encode else "the model holds no tokenizer"
     no_llm = None if subject.answer else "the model holds no language model"
     no_drawing = None if subject.draw else "the model holds no tokenizer and detokenizer"
-    no_scenes = None if heldout.scenes else "the data has no scenes.jsonl: nobody says what its pictures show"
+    no_scenes = None if heldout.scenes else "not scored: the data has no scenes.jsonl that says what its pictures show"
     no_questions = None if heldout.questions else "the data has no questions.jsonl, or none were asked for"
     union = sorted({*heldout.keys, *heldout.token_keys})
     encoded = encode_pictures(subject, heldout, union, batches) if subject.encode else None
@@ -143,6 +144,8 @@ def _run_sections(
     if subject.answer_blind is None:
         score.skipped["blind"] = "no --blind model was given: how much the pictures help is not known"
     samples: dict[str, list[dict[str, Any]]] = {}
+    if no_scenes:
+        samples |= shown_section(subject, heldout, config, seed, batches).samples
     for name, reason, run_section in plan:
         if reason is not None:
             score.skipped[name] = reason
@@ -159,7 +162,14 @@ def _run_sections(
 def _load(model: Path, blind: Path | None, config: ShapesConfig, device: str) -> Subject:
     from lavit_evaluation.load_subject import load_subject
 
-    return load_subject(model, blind, config, device=device)
+    try:
+        return load_subject(model, blind, config, device=device)
+    except ModuleNotFoundError as error:
+        stage = (error.name or "").partition(".")[0]
+        if not stage.startswith("lavit_"):
+            raise
+        distribution = stage.replace("_", "-")
+        raise LavitError(f"eval shapes needs {distribution} to run {model}; pip install {distribution}") from None
 
 
 def _batches(size: int, progress: Progress, stop: Callable[[], bool]) -> Batches:
@@ -177,13 +187,15 @@ def _batches(size: int, progress: Progress, stop: Callable[[], bool]) -> Batches
 
 def _num_items(subject: Subject, heldout: Heldout, config: ShapesConfig) -> int:
     """Return how many pictures, questions, captions and prompts will pass through `batches`."""
-    pictures, scenes = len(heldout.keys), bool(heldout.scenes)
+    scenes = bool(heldout.scenes)
+    pictures = len(heldout.keys)
+    shown = pictures if scenes else min(config.samples, pictures)
     total = len({*heldout.keys, *heldout.token_keys}) if subject.encode else 0
     if subject.answer:
-        total += len(heldout.questions) + pictures * scenes
+        total += len(heldout.questions) + shown
     if subject.answer_blind:
         total += len({question.question for question in heldout.questions})
     if subject.draw:
         total += pictures + min(config.random_pictures, pictures) * scenes
-        total += 2 * pictures * scenes if subject.sample else 0
+        total += 2 * shown if subject.sample else 0
     return total
