@@ -57,8 +57,9 @@ def test_the_model_reads_what_it_was_shown_and_is_a_plain_transformers_directory
     assert "tokenizer" in json.loads((tmp_path / "model" / "lavit.json").read_text())["parts"]
 
 
-def test_stopped_and_killed_runs_end_like_an_uninterrupted_one(world, tiny_config, tmp_path, monkeypatch):
-    config = tiny_config(accumulate_steps=2, precision="bf16")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_killed_runs_end_like_an_uninterrupted_one(world, tiny_config, tmp_path, monkeypatch, optimizer):
+    config = tiny_config(accumulate_steps=2, precision="bf16", optimizer=optimizer)
 
     def run(name):
         return pretrain([world.tokens], world.model, tmp_path / name, config, questions=[world.questions], quiet=True)

@@ -58,6 +58,9 @@ class PretrainConfig(Config):
     """Room for packed documents in one forward pass, in tokens."""
     accumulate_steps: int = Field(default=1, gt=0)
     """Forward and backward passes per optimiser step."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """adamw (paper), or muon for the matrices inside the layers and adamw for the rest (Differs: a small new model
+    needs fewer steps with it)."""
     llm_lr: float = 5e-5
     """Peak learning rate of the language model."""
     visual_lr: float = 1.5e-4

@@ -19,7 +19,7 @@ from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
 from lavit_trainkit.checkpoint import load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
 from lavit_trainkit.device import make_accelerator, seed_init
 from lavit_trainkit.guard import require_finite, stopped
-from lavit_trainkit.schedule import adamw, clip_gradients, set_rate, warmup_cosine
+from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from torch import Tensor
 
 from lavit_pretrain.attention import use_packed
@@ -29,6 +29,7 @@ from lavit_pretrain.documents import Corpus, DocumentSource
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
 from lavit_pretrain.live import LiveImages
 from lavit_pretrain.loss import chunked_cross_entropy
+from lavit_pretrain.optimizers import build_optimizers
 from lavit_pretrain.packing import PackedBatch, Packer
 from lavit_pretrain.text_tokenizer import TextCodec
 
@@ -74,20 +75,15 @@ def pretrain(
             raise UsageError(
                 "setting mix: no kind of document has both a share above 0 and input; raise a share or give --questions"
             )
-        modules = {name: (part, config.visual_lr) for name, part in network.visual_parts().items()}
-        optimizer = adamw(
-            {"llm": (network.llm, config.llm_lr), **modules},
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-            eps=config.eps,
-        )
+        optimizers = build_optimizers(network, config)
         parameters: dict[str, Tensor] = dict(network.named_parameters())
 
         checkpoint = load_newest(run.checkpoints)
         start = checkpoint.step if checkpoint else 0
         if checkpoint:
             _restore(parameters, checkpoint.tensors["model"])
-            restore_optimizer(optimizer, checkpoint.tensors["optimizer"])
+            for name, optimizer in optimizers.items():
+                restore_optimizer(optimizer, checkpoint.tensors[name])
             _hand_back_weights(network, working)
         run.rewind(start)
         packer = Packer(source.document, config.tokens_per_step, checkpoint.state if checkpoint else None)
@@ -113,9 +109,10 @@ def pretrain(
                 _hand_over_gradients(working, network)
                 norm = clip_gradients(network.parameters(), config.max_grad_norm)
                 factor = warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps, floor=config.lr_floor)
-                set_rate(optimizer, factor)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+                for optimizer in optimizers.values():
+                    set_rate(optimizer, factor)
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
                 _hand_back_weights(network, working)
 
                 done = step + 1
@@ -136,7 +133,8 @@ def pretrain(
                     last_row["fill"] = here / (config.tokens_per_step * config.accumulate_steps)
                     run.log({**last_row, "seconds": seconds, "per_second": trained_tokens / seconds})
                 if done % config.checkpoint_every == 0 or stop():
-                    groups = {"model": parameters, "optimizer": optimizer_tensors(optimizer)}
+                    groups = {"model": parameters}
+                    groups |= {name: optimizer_tensors(optimizer) for name, optimizer in optimizers.items()}
                     save_checkpoint(run.checkpoints, done, groups, packer.state)
                 if stop():
                     raise stopped(run.path, done, config.num_steps)
