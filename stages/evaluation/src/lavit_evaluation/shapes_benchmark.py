@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.data import Data, open_data
-from lavit_core.errors import Interrupted, LavitError
+from lavit_core.errors import InputError, Interrupted
 from lavit_core.files import file_sha256, write_json
 from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress
@@ -169,7 +169,10 @@ def _load(model: Path, blind: Path | None, config: ShapesConfig, device: str) ->
         if not stage.startswith("lavit_"):
             raise
         distribution = stage.replace("_", "-")
-        raise LavitError(f"eval shapes needs {distribution} to run {model}; pip install {distribution}") from None
+        raise InputError(
+            f"eval shapes needs {distribution} to run {model}, which is not installed; "
+            "run `pip install -r stages/workspace.txt`"
+        ) from None
 
 
 def _batches(size: int, progress: Progress, stop: Callable[[], bool]) -> Batches:
