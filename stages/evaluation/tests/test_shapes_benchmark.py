@@ -93,7 +93,7 @@ def test_a_missing_stage_is_named_with_its_pip_line(
     shapes_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "lavit_tokenizer.api", None)
-    with pytest.raises(InputError, match="needs lavit-tokenizer to run .* run `pip install"):
+    with pytest.raises(InputError, match=r"needs lavit-tokenizer to run .* run `pip install"):
         eval_shapes(tmp_path / "m", shapes_data / "heldout", tmp_path / "score", CONFIG, quiet=True)
 
 
