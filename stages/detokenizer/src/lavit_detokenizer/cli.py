@@ -21,7 +21,7 @@ def train_detokenizer(
     ] = None,
     null_embedding: Annotated[
         Path | None,
-        typer.Option("--null-embedding", help="Null-text embedding (condition.null stored).", show_default=False),
+        typer.Option("--null-embedding", help="Null-text embedding (null_condition: stored).", show_default=False),
     ] = None,
     preset: Preset = "tiny",
     config: ConfigFile = None,

@@ -103,7 +103,7 @@ class Condition(nn.Module):
         if not self.shape.attended:
             return x_BPD, None  # a UNet without attention blocks ignores it
         sequence_BLW = torch.cat([self.get_submodule(name)(x_BPD) for name in self.cross_names], dim=-1)
-        if self.shape.null == "zeros":
+        if self.shape.null_condition == "zeros":
             return sequence_BLW * kept_B11, None
         # Stored null text (77 rows for SD 1.5), padded to the patches' length behind a key mask (paper.md 1.5).
         length = max(sequence_BLW.shape[1], self.null_embedding.shape[0])

@@ -53,7 +53,7 @@ class ConditionShape(Config):
     standardise: bool = False
     """Bring every feature channel to mean 0 and deviation 1 first. Differs when on: features of one's own encoder have
     any scale, those of EVA-CLIP suit a plain projection."""
-    null: Literal["zeros", "stored"] = "zeros"
+    null_condition: Literal["zeros", "stored"] = "zeros"
     """The condition of dropped rows and of the unguided branch: zeros (published for SDXL), or a stored null-text
     embedding behind a key mask (published for SD 1.5; needs --null-embedding)."""
 

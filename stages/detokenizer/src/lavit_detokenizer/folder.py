@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lavit_detokenizer.condition import Condition
-from lavit_detokenizer.config import DetokenizerConfig
+from lavit_detokenizer.config import DetokenizerConfig, UNetShape
 from lavit_detokenizer.network import Denoiser, Detokenizer, sample_shape, unet_arguments
 
 NULL_KEY = "null_embedding"
@@ -83,7 +83,8 @@ def load_condition(condition: Condition, state: dict[str, Tensor], file: Path) -
 
 def check_unet(unet: UNet2DConditionModel, folder: Path, config: DetokenizerConfig, vae: AutoencoderKL | None) -> None:
     """Refuse a UNet whose inputs do not fit condition and space. Raises InputError with both values."""
-    wanted = unet_arguments(config, config_shape(unet), sample_shape(config, vae))
+    # Only what follows from condition and space is compared: the levels are the folder's own.
+    wanted = unet_arguments(config, UNetShape(), sample_shape(config, vae))
     # A UNet without attention blocks takes a sequence of any width.
     names = ["in_channels", "out_channels", "addition_embed_type", "projection_class_embeddings_input_dim"]
     names += ["cross_attention_dim"] if config.condition.attended else []
@@ -91,15 +92,6 @@ def check_unet(unet: UNet2DConditionModel, folder: Path, config: DetokenizerConf
         found, expected = getattr(unet.config, name), wanted.get(name)
         if found != expected:
             raise InputError(f"{folder}: {name} is {found}, expected {expected} for this condition and space")
-
-
-def config_shape(unet: UNet2DConditionModel) -> Any:
-    """Return the UNet's own shape, for the arguments that follow from other settings."""
-    from lavit_detokenizer.config import UNetShape
-
-    # JSON has no tuples: diffusers gives lists where the settings say tuple.
-    values = {name: getattr(unet.config, name) for name in UNetShape.model_fields}
-    return UNetShape.model_construct(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

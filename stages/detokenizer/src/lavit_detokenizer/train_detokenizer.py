@@ -77,7 +77,7 @@ def train_detokenizer(
         paths = picture_paths(reader, images, tokens)
         accelerator = make_accelerator(device=device, precision=config.precision)
         place = accelerator.device
-        tokenizer = load_tokenizer(model, device=str(place))
+        tokenizer = load_tokenizer(model, device=str(place), precision=config.precision)
         features = decoded_features(reader, tokenizer, cache_bytes=config.cache_bytes, quiet=quiet)
         pixels = Pixels(paths, config.image_px, cache_bytes=config.cache_bytes)
         frozen_vae = None if vae is None else load_vae(vae).to(place)
@@ -164,11 +164,9 @@ def check_arguments(config: TrainDetokenizerConfig, vae: Path | None, null_embed
     if (config.space == "latent") != (vae is not None):
         found = "none" if vae is None else str(vae)
         raise UsageError(f"--vae: found {found}, expected a diffusers AutoencoderKL folder with space latent only")
-    if (config.condition.null == "stored") != (null_embedding is not None):
+    if (config.condition.null_condition == "stored") != (null_embedding is not None):
         found = "none" if null_embedding is None else str(null_embedding)
-        raise UsageError(
-            f"--null-embedding: found {found}, expected a safetensors file for condition.null stored"
-        )
+        raise UsageError(f"--null-embedding: found {found}, expected a safetensors file for null_condition stored")
 
 
 def build(

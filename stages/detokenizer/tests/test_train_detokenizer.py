@@ -1,0 +1,228 @@
+"""The trainer: exact resume, averaged weights, presets of every shape, refusals; and the folder it leaves."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from lavit_core.errors import InputError, LavitError, UsageError
+from lavit_core.modeldir import part_digest
+from lavit_core.rundir import TIMING_KEYS, read_metrics
+from lavit_core.tokens import open_tokens
+from lavit_detokenizer import train_detokenizer as module
+from lavit_detokenizer.api import DrawSettings, detokenize, draw, load_detokenizer, train_detokenizer
+from lavit_tokenizer.api import load_tokenizer
+from lavit_trainkit.checkpoint import Ema
+from safetensors.torch import load_file, save_file
+
+from .conftest import NUM_PICTURES, TWO_LEVELS, settings, write_model
+
+
+def train(world, out, **arguments):
+    config = arguments.pop("config", None) or settings()
+    model = arguments.pop("model", world / "model")
+    images = arguments.pop("images", world / "data")
+    return train_detokenizer(world / "tokens", images, model, out, config, device="cpu", quiet=True, **arguments)
+
+
+def figures(run):
+    return [{name: value for name, value in row.items() if name not in TIMING_KEYS} for row in read_metrics(run)]
+
+
+def test_killed_and_run_again_equals_uninterrupted(world, tmp_path, monkeypatch):
+    summary = train(world, tmp_path / "whole")
+    assert summary["steps"] == 8
+    assert summary["images"] == NUM_PICTURES
+    real, calls = Ema.update, []
+
+    def dies(self, network):
+        calls.append(1)
+        if len(calls) == 6:  # after the checkpoint of step 3, in the middle of step 6
+            raise KeyboardInterrupt
+        real(self, network)
+
+    monkeypatch.setattr(Ema, "update", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(world, tmp_path / "cut")
+    monkeypatch.setattr(Ema, "update", real)
+    train(world, tmp_path / "cut")
+    assert len(figures(tmp_path / "cut")) == 3
+    assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
+    parts = [tmp_path / name / "model" / "detokenizer" for name in ("whole", "cut")]
+    assert part_digest(parts[0]) == part_digest(parts[1])
+    assert (tmp_path / "cut" / "model" / "tokenizer").is_dir()
+    assert train(world, tmp_path / "cut") == json.loads((tmp_path / "cut" / "DONE").read_text())
+
+
+def test_uncached_features_train_the_same(world, tmp_path):
+    train(world, tmp_path / "cached")
+    train(world, tmp_path / "live", config=settings(cache_bytes=0))
+    ours, theirs = ([row["loss"] for row in figures(tmp_path / name)] for name in ("cached", "live"))
+    # Decoding another batch size may move a value across a bfloat16 step: 1/256.
+    assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+def test_exported_weights_are_the_average(world, tmp_path):
+    train(world, tmp_path / "none", config=settings(ema_decay=0.0, num_steps=3))
+    last = load_file(tmp_path / "none" / "model" / "detokenizer" / "condition.safetensors")
+    train(world, tmp_path / "some", config=settings(ema_decay=0.9, num_steps=3))
+    averaged = load_file(tmp_path / "some" / "model" / "detokenizer" / "condition.safetensors")
+    # Reference: replay the optimiser's weights, saved after each step, through the rising decay by hand.
+    replay = []
+    train(world, tmp_path / "s1", config=settings(ema_decay=0.0, num_steps=3, checkpoint_every=1))
+    for steps in (1, 2):
+        folder = tmp_path / "s1" / "checkpoints" / f"step-{steps:08d}"
+        replay.append(load_file(folder / "denoiser.safetensors")["condition.map_proj.weight"])
+    replay.append(last["map_proj.weight"])
+    shadow = initial_weight(world)
+    for step, weight in enumerate(replay):
+        decay = min(0.9, (1 + step) / (10 + step))
+        shadow = decay * shadow + (1 - decay) * weight
+    torch.testing.assert_close(averaged["map_proj.weight"], shadow, rtol=1e-5, atol=1e-6)
+
+
+def initial_weight(world):
+    config = load_tokenizer(world / "model", device="cpu").config
+    module.seed_init(0, "detokenizer")
+    made = module.build(settings(), (config.feature_dim, config.grid))
+    return made.denoiser.condition.map_proj.weight.detach().clone()
+
+
+SD15 = {"unet": TWO_LEVELS, "condition": {"cross_dims": (8,), "null_condition": "stored"}, "noise": {}, "image_px": 16}
+SDXL = {
+    "unet": {**TWO_LEVELS, "use_linear_projection": True, "transformer_layers_per_block": (1, 2)},
+    "condition": {"cross_dims": (8, 16), "pooled_dim": 16, "pooled_heads": 2},
+    "noise": {},
+}
+
+
+@pytest.mark.parametrize(("name", "changes"), [("sd15", SD15), ("sdxl", SDXL)])
+def test_published_shapes_in_small_train_and_draw(world, vae_folder, tmp_path, name, changes):
+    null = None
+    if name == "sd15":
+        null = tmp_path / "null.safetensors"
+        save_file({"null_embedding": torch.randn(7, 8)}, null)
+    config = settings(**changes, space="latent", num_steps=2)
+    train(world, tmp_path / "run", config=config, vae=vae_folder, null_embedding=null)
+    folder = tmp_path / "run" / "model" / "detokenizer"
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["vae"] == ["diffusers", "AutoencoderKL"]
+    assert {"unet", "scheduler", "vae"} <= {child.name for child in folder.iterdir()}
+    made = load_detokenizer(tmp_path / "run" / "model", device="cpu")
+    assert made.scheduler.config.prediction_type == "epsilon"
+    assert made.scheduler.config.beta_schedule == "scaled_linear"
+    assert made.sample_shape == (2, 8, 8)
+    pixels = draw(made, torch.randn(2, 16, 16), seeds=[1, 2], settings=DrawSettings(num_steps=2))
+    assert pixels.shape == (2, 16, 16, 3)
+    # The exported UNet is where another run starts from.
+    train(world, tmp_path / "next", config=config, vae=vae_folder, null_embedding=null, unet=folder / "unet")
+    with pytest.raises(InputError, match="in_channels is 2, expected 48"):
+        train(world, tmp_path / "wrong", config=settings(condition=changes["condition"] | {"null_condition": "zeros"}),
+              unet=folder / "unet")  # fmt: skip
+
+
+def test_training_learns(world, tmp_path):
+    train(world, tmp_path / "run", config=settings(num_steps=150, batch_size=8, lr=3e-3, log_every=25, ema_decay=0.9))
+    losses = [row["loss"] for row in figures(tmp_path / "run")]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_detokenize_writes_a_data_set_once(world, tmp_path):
+    train(world, tmp_path / "run")
+    model, how = tmp_path / "run" / "model", DrawSettings(num_steps=2, guidance_scale=1.5, batch_size=5)
+    first = detokenize(world / "tokens", model, tmp_path / "out", how, device="cpu", quiet=True)
+    assert (first["images"], first["drawn"]) == (NUM_PICTURES, NUM_PICTURES)
+    rows = [json.loads(line) for line in (tmp_path / "out" / "captions.jsonl").read_text().splitlines()]
+    assert rows[3] == {"file_name": "images/000003.png", "captions": ["block 3", "a block"], "key": "images/003.png"}
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out" / "images").iterdir()}
+    assert sorted(before) == [f"{index:06d}.png" for index in range(NUM_PICTURES)]
+    # As after a kill: some pictures are there, the run is not done. The others come out the same.
+    (tmp_path / "out" / "DONE").unlink()
+    for index in (0, 7):
+        (tmp_path / "out" / "images" / f"{index:06d}.png").unlink()
+    again = detokenize(world / "tokens", model, tmp_path / "out", how, device="cpu", quiet=True)
+    assert (again["images"], again["drawn"]) == (NUM_PICTURES, 2)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out" / "images").iterdir()} == before
+    assert detokenize(world / "tokens", model, tmp_path / "out", how, device="cpu", quiet=True) == again
+
+
+def test_tokens_of_another_tokenizer_are_refused(world, tmp_path):
+    other = write_model(tmp_path / "other", seed=1)
+    with pytest.raises(InputError, match=r"made with tokenizer .* holds tokenizer"):
+        train(world, tmp_path / "run", model=other)
+    train(world, tmp_path / "run")
+    shutil.copytree(tmp_path / "run" / "model" / "detokenizer", other / "detokenizer")
+    with pytest.raises(InputError, match="made with tokenizer"):
+        detokenize(world / "tokens", other, tmp_path / "out", DrawSettings(), device="cpu", quiet=True)
+
+
+def test_missing_pictures_are_named(world, tmp_path):
+    shutil.copytree(world / "data", tmp_path / "data")
+    lines = (tmp_path / "data" / "captions.jsonl").read_text().splitlines()
+    (tmp_path / "data" / "captions.jsonl").write_text("\n".join(lines[2:]) + "\n")
+    with pytest.raises(InputError, match=r"no picture images/000\.png \(and 1 more\).*give --images the folder"):
+        train(world, tmp_path / "run", images=tmp_path / "data")
+
+
+def test_bad_arguments_say_what_is_expected(world, vae_folder, tmp_path):
+    with pytest.raises(UsageError, match="--vae: found none, expected a diffusers AutoencoderKL folder with space lat"):
+        train(world, tmp_path / "a", config=settings(space="latent"))
+    with pytest.raises(UsageError, match=r"--vae: found .*vae, expected"):
+        train(world, tmp_path / "b", vae=vae_folder)
+    with pytest.raises(UsageError, match="--null-embedding: found none"):
+        train(world, tmp_path / "c", config=settings(condition={"cross_dims": (8,), "null_condition": "stored"}))
+    with pytest.raises(InputError, match="no such folder, expected a diffusers UNet2DConditionModel"):
+        train(world, tmp_path / "d", unet=tmp_path / "nowhere")
+    with pytest.raises(InputError, match="not a diffusers UNet2DConditionModel"):
+        train(world, tmp_path / "e", unet=world / "data")
+    with pytest.raises(UsageError, match="setting unet: "):
+        train(world, tmp_path / "f", config=settings(unet={"block_out_channels": (16, 16)}))
+    train(world, tmp_path / "g")
+    with pytest.raises(UsageError, match=r"started with config.lr = 0.001, now it is 1.0"):
+        train(world, tmp_path / "g", config=settings(lr=1.0))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(world, tmp_path, monkeypatch):
+    real = module.noisy_and_target
+
+    def broken(scheduler, clean, noise, timesteps):
+        noisy, target = real(scheduler, clean, noise, timesteps)
+        return noisy, target * float("nan") if checkpoints(tmp_path) else target
+
+    def checkpoints(folder):
+        return sorted(folder.glob("run/checkpoints/step-*"))
+
+    monkeypatch.setattr(module, "noisy_and_target", broken)
+    with pytest.raises(LavitError, match="loss is nan at step 3, expected a finite number"):
+        train(world, tmp_path / "run")
+    assert [folder.name for folder in checkpoints(tmp_path)] == ["step-00000003"]
+
+
+def test_wrong_features_and_damaged_folders_are_refused(world, tmp_path):
+    train(world, tmp_path / "run")
+    model = tmp_path / "run" / "model"
+    made = load_detokenizer(model, device="cpu")
+    with pytest.raises(InputError, match=r"shape \(1, 9, 16\), expected \(1, 16, 16\)"):
+        draw(made, torch.randn(1, 9, 16), seeds=[0], settings=DrawSettings())
+    empty = draw(made, torch.randn(0, 16, 16), seeds=[], settings=DrawSettings())
+    assert empty.shape == (0, 16, 16, 3)
+    weights = model / "detokenizer" / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    del tensors["conv_in.bias"]
+    save_file(tensors, weights)
+    with pytest.raises(InputError, match=r"weights do not fit the configuration \(conv_in.bias"):
+        load_detokenizer(model, device="cpu")
+    (model / "detokenizer" / "condition.safetensors").write_bytes(b"nonsense")
+    shutil.copy(tmp_path / "run" / "model" / "detokenizer" / "unet" / "config.json", tmp_path)
+    save_file(tensors | {"conv_in.bias": torch.zeros(16)}, weights)
+    with pytest.raises(InputError, match="not readable as safetensors"):
+        load_detokenizer(model, device="cpu")
+
+
+def test_plan_counts_without_building(world):
+    plan = module.plan(settings(), world / "tokens", world / "model", None)
+    assert plan["images"] == len(open_tokens(world / "tokens")) == NUM_PICTURES
+    assert plan["sample_shape"] == [48, 4, 4]
+    assert plan["condition_parameters"] == 16 * 8 + 8
+    assert np.isclose(plan["epochs"], 8 * 4 / NUM_PICTURES)
