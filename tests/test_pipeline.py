@@ -130,7 +130,7 @@ def test_own_pictures_are_split_and_looked_at(mini, here, tmp_path: Path) -> Non
     assert not keys["train"] & keys["heldout"]
     assert 2 <= len(keys["heldout"]) <= 20
     assert not (run / "blind").exists()
-    samples = json.loads((run / "look" / "samples.json").read_text())
+    samples = json.loads((run / "evaluation" / "samples.json").read_text())
     assert len(samples["captions"]) == len(samples["generation"]) == min(4, len(keys["heldout"]))
     page = (run / "report.html").read_text()
     assert "Nothing judges these" in page

@@ -30,9 +30,7 @@ def quickstart(
     if dry_run:
         print(settings.as_yaml(), end="")
         return
-    summary = quickstart(
-        out, settings, data=data, seed=seed, device=device, stop_after=stop_after, quiet=quiet or as_json
-    )
+    summary = quickstart(out, settings, data=data, seed=seed, device=device, stop_after=stop_after, quiet=quiet)
     show_summary(out, summary, as_json=as_json)
 
 

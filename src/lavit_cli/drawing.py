@@ -1,4 +1,4 @@
-"""From codes to pixels with a model directory's own parts: shared by generate, reconstruct and look."""
+"""From codes to pixels with a model directory's own parts: what generate and reconstruct share."""
 
 import contextlib
 from collections.abc import Iterator, Sequence

@@ -43,8 +43,6 @@ class QuickstartConfig(Config):
     """Settings of train-detokenizer."""
     evaluation: Overrides = Field(default_factory=dict)
     """Settings of eval shapes."""
-    look: Overrides = Field(default_factory=dict)
-    """Settings of the samples that are kept of pictures nobody can judge (with --data)."""
 
     def as_yaml(self) -> str:
         """Return these settings and those of every step as YAML."""

@@ -8,7 +8,6 @@ from lavit_core.config import Config, load_preset, resolve
 from lavit_core.errors import UsageError
 
 from lavit_cli.drawing import stages_for
-from lavit_cli.look import LookConfig
 from lavit_cli.quickstart import QuickstartConfig
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ class StepSettings:
     blind: "PretrainConfig"
     detokenizer: "TrainDetokenizerConfig"
     evaluation: "ShapesConfig"
-    look: LookConfig
 
     def as_json(self) -> dict[str, Any]:
         """Return every step's settings as plain values."""
@@ -60,7 +58,6 @@ def settle(config: QuickstartConfig) -> StepSettings:
         blind=_resolve(PretrainConfig, "blind", blind),
         detokenizer=of(TrainDetokenizerConfig, "lavit_detokenizer", "train-detokenizer", "detokenizer"),
         evaluation=of(ShapesConfig, "lavit_evaluation", "shapes", "evaluation"),
-        look=_resolve(LookConfig, "look", {"preset": config.preset, **config.look}),
     )
 
 

@@ -15,7 +15,6 @@ from lavit_core.shapes import make_shapes
 
 from lavit_cli.headline import headline
 from lavit_cli.ledger import costs
-from lavit_cli.look import look_at
 from lavit_cli.quickstart import QuickstartConfig
 from lavit_cli.split import split_data
 from lavit_cli.step_settings import StepSettings
@@ -174,10 +173,6 @@ def _publish(job: Job) -> None:
         link_or_copy(source, scratch)
 
 
-def _is_judged(job: Job) -> bool:
-    return (job.heldout / "scenes.jsonl").exists()
-
-
 def _evaluate(job: Job) -> dict[str, Any]:
     from lavit_evaluation.api import eval_shapes
 
@@ -193,11 +188,6 @@ def _evaluate(job: Job) -> dict[str, Any]:
         **job.options,
     )
     return {}
-
-
-def _look(job: Job) -> dict[str, Any]:
-    out, config = job.out / "look", job.settings.look
-    return look_at(job.out / "model", job.heldout, out, config, seed=job.seed, device=job.device)
 
 
 def _report(job: Job) -> dict[str, Any]:
@@ -217,12 +207,6 @@ STEPS = (
     Step(name="blind", title="the same model without pictures, to compare", run=_pretrain_blind, wanted=_has_questions),
     Step(name="detokenizer", title="a diffusion model from codes to pixels", run=_train_detokenizer),
     Step(name="evaluation", title="held-out pictures: answers, captions, drawings", run=_evaluate),
-    Step(
-        name="look",
-        title="captions and drawings that nothing judges",
-        run=_look,
-        wanted=lambda job: not _is_judged(job),
-    ),
     Step(name="report", title="one page to look at", run=_report),
 )
 

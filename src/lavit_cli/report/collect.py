@@ -65,7 +65,7 @@ def collect(run: Path) -> Collected:
         speeds=_speeds(run),
         costs=costs(run),
         score=_optional(evaluation / "score.json"),
-        samples={**_samples(run / "look"), **_samples(evaluation)},
+        samples=_samples(evaluation),
     )
 
 

@@ -62,9 +62,11 @@ def figure_cell(figure: Mapping[str, Any] | None) -> str:
 
 
 def is_share(figure: Mapping[str, Any]) -> bool:
-    """Tell whether a figure is a share of its cases: it and its interval lie within [0, 1]."""
-    ends = (figure["value"], figure.get("low"), figure.get("high"))
-    return all(0 <= end <= 1 for end in ends if end is not None)
+    """Tell whether a figure is a share of its cases: its interval, or without one its value, lies within [0, 1]."""
+    low, high = figure.get("low"), figure.get("high")
+    if low is None or high is None:
+        return 0 < figure["value"] <= 1
+    return low >= 0 and high <= 1
 
 
 def short_share(value: float) -> str:
