@@ -1,0 +1,132 @@
+"""The parts of a quickstart that need no model: holding out, costs, settings, arranging pictures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lavit_core.data import open_data
+from lavit_core.errors import InputError, UsageError
+from PIL import Image
+
+from lavit_cli.ledger import costs, measured, read_steps
+from lavit_cli.pictures import DIMMED, SHADE, dim_dropped, enlarge, in_grid, save_png
+from lavit_cli.quickstart import plan
+from lavit_cli.split import split_data
+from lavit_cli.step_settings import settle
+
+
+def own_pictures(folder: Path, count: int) -> Path:
+    (folder / "a" / "b").mkdir(parents=True)
+    rows, asked = [], []
+    for number in range(count):
+        name = f"a/b/{number:03d}.png" if number % 2 else f"{number:03d}.png"
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / name)
+        rows.append({"file_name": name, "captions": [f"picture {number}"]})
+        row = {"question_id": f"q{number}", "file_name": name, "question": "which?", "answer": str(number)}
+        asked.append(row | ({"kind": "number"} if number % 3 else {}))
+    (folder / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked), encoding="utf-8")
+    return folder
+
+
+def test_split_is_a_partition_with_everything_that_belongs_to_a_picture(tmp_path: Path) -> None:
+    source = open_data(own_pictures(tmp_path / "own", 60))
+    split_data(source.root, tmp_path / "out", share=0.2, seed=1)
+    train, heldout = open_data(tmp_path / "out/train"), open_data(tmp_path / "out/heldout")
+    keys = [{record.key for record in part.records} for part in (train, heldout)]
+    assert keys[0] | keys[1] == {record.key for record in source.records}
+    assert not keys[0] & keys[1]
+    assert 4 <= len(keys[1]) <= 22
+    for part in (train, heldout):
+        for record in part.records:
+            assert record.path.read_bytes() == (source.root / record.key).read_bytes()
+            assert record.captions == next(one.captions for one in source.records if one.key == record.key)
+    assert sorted(map(str, train.questions + heldout.questions)) == sorted(map(str, source.questions))
+
+
+def test_split_holds_out_the_same_pictures_when_others_are_added(tmp_path: Path) -> None:
+    for name, count in (("few", 40), ("more", 60)):
+        split_data(own_pictures(tmp_path / name, count), tmp_path / f"{name}-out", share=0.2, seed=1)
+    few, more = (
+        {record.key for record in open_data(tmp_path / f"{name}-out" / "heldout").records} for name in ("few", "more")
+    )
+    assert few <= more
+
+
+def test_split_refuses_too_few_pictures(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="2 pictures are too few to hold out 1%"):
+        split_data(own_pictures(tmp_path / "own", 2), tmp_path / "out", share=0.01, seed=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_drawn_data_keeps_its_scenes(shapes: Path, tmp_path: Path) -> None:
+    split_data(shapes / "train", tmp_path / "out", share=0.3, seed=0)
+    for part in ("train", "heldout"):
+        scenes = (tmp_path / "out" / part / "scenes.jsonl").read_text().splitlines()
+        assert {json.loads(row)["file_name"] for row in scenes} == {
+            record.key for record in open_data(tmp_path / "out" / part).records
+        }
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Path:
+    """Twenty-four drawn pictures."""
+    from lavit_core.shapes import make_shapes
+
+    make_shapes(tmp_path / "shapes", 24, 0, 2, quiet=True)
+    return tmp_path / "shapes"
+
+
+def test_costs_add_up_over_restarts_and_stop_once_finished(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), measured(tmp_path, "encoder"):
+        raise KeyboardInterrupt
+    for _ in range(3):
+        with measured(tmp_path, "encoder"):
+            np.ones(4_000_000).sum()
+    rows = read_steps(tmp_path)
+    assert [row["finished"] for row in rows] == [False, True]
+    (total,) = costs(tmp_path)
+    assert total["finished"]
+    assert total["seconds"] == pytest.approx(sum(row["seconds"] for row in rows), abs=0.02)
+    assert total["peak_memory_bytes"] > 30_000_000
+    with open(tmp_path / "steps.jsonl", "a", encoding="utf-8") as handle:
+        handle.write('{"step": "tok')
+    assert len(read_steps(tmp_path)) == 2
+
+
+def test_settings_are_the_commands_presets_with_overrides() -> None:
+    settled = settle(plan(preset="tiny", sets=["pretrain.num_steps=7", "encoder.vision.width=64", "blind.num_steps=3"]))
+    assert settled.pretrain.num_steps == 7
+    assert settled.blind.num_steps == 3
+    assert settled.blind.image_input == "none"
+    assert settled.blind.llm == settled.pretrain.llm
+    assert settled.encoder.vision.width == 64
+    assert settled.encoder.vision.patch_px == 8
+    assert settled.tokens.features
+    with pytest.raises(UsageError, match="tokenizer: unknown setting mdoel; did you mean model"):
+        settle(plan(preset="tiny", sets=["tokenizer.mdoel=1"]))
+    with pytest.raises(UsageError, match="--preset huge: quickstart has the presets tiny"):
+        plan(preset="huge")
+
+
+def test_dropped_patches_are_darkened_in_raster_order() -> None:
+    pixels = np.full((8, 8, 3), 200, dtype=np.uint8)
+    shown = dim_dropped(pixels, np.array([True, False, False, True]), (2, 2))
+    dark = np.round(DIMMED * 200 + (1 - DIMMED) * np.asarray(SHADE)).astype(np.uint8)
+    assert (shown[:4, :4] == 200).all()
+    assert (shown[4:, 4:] == 200).all()
+    assert (shown[:4, 4:] == dark).all()
+    assert (shown[4:, :4] == dark).all()
+
+
+def test_grid_enlarging_and_text_chunks(tmp_path: Path) -> None:
+    pictures = [np.full((4, 4, 3), value, dtype=np.uint8) for value in (10, 20, 30)]
+    large = [enlarge(picture, 8) for picture in pictures]
+    assert large[0].shape == (8, 8, 3)
+    sheet = in_grid(large)
+    assert sheet.shape == (24, 24, 3)
+    assert (sheet[:8, 16:] == 20).all()
+    assert (sheet[16:, 16:] == 255).all()
+    save_png(tmp_path / "new" / "a.png", sheet, {"prompt": "größer", "seed": "7"})
+    assert Image.open(tmp_path / "new" / "a.png").info == {"prompt": "größer", "seed": "7"}
