@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from lavit_core.images import Preprocessing
+from lavit_core.modeldir import export_part
 from lavit_tokenizer.config import (
     ModelSettings,
     Phase,
@@ -89,9 +90,10 @@ def make_tokenizer(seed: int = 0, **changes: object) -> VisualTokenizer:
 def model(tmp_path):
     """A model directory with encoder/ and tokenizer/."""
     folder = tmp_path / "model"
-    (folder / "tokenizer").mkdir(parents=True)
-    save_encoder(make_encoder(), folder / "encoder")
-    write_tokenizer(make_tokenizer(), folder / "tokenizer")
+    with export_part(folder, "encoder") as part:
+        save_encoder(make_encoder(), part)
+    with export_part(folder, "tokenizer") as part:
+        write_tokenizer(make_tokenizer(), part)
     return folder
 
 

@@ -28,7 +28,7 @@ def test_straight_through_passes_the_gradient():
 
 def test_kmeans_finds_separated_clusters():
     centres = F.normalize(torch.eye(8), dim=1)
-    z = F.normalize(centres.repeat(50, 1) + 0.01 * torch.randn(400, 8), dim=1)
+    z = F.normalize(centres.repeat(50, 1) + 0.01 * unit(400, 8), dim=1)
     found = kmeans(z, 8, iterations=10, stream=torch.Generator().manual_seed(3))
     assert float((z @ found.T).amax(1).min()) > 0.7
     assert float((found.norm(dim=1) - 1).abs().max()) < 1e-6

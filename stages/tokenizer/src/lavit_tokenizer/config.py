@@ -35,7 +35,7 @@ class SmallVitConfig(Config):
 
 
 class TrainEncoderConfig(Config):
-    """Settings of `train-encoder`: a small CLIP on image-text pairs, plus a pixel term."""
+    """Settings of `train-encoder`: a small CLIP on image-text pairs, plus captioning and a pixel term."""
 
     vision: SmallVitConfig = SmallVitConfig()
     """The encoder."""
@@ -51,6 +51,9 @@ class TrainEncoderConfig(Config):
     """Limit on the number of word pieces learned from the captions."""
     embed_dim: int = 128
     """Width of the shared image-text space."""
+    caption_weight: float = 1.0
+    """Weight of captioning (each word from the patches and the words before): in a small batch of easy negatives the
+    contrastive loss alone has no need of the details that captions name."""
     pixel_weight: float = 5.0
     """Weight of the per-patch pixel regression (mean squared error on the [0, 1] scale); 0 leaves it out."""
     num_steps: int = 640

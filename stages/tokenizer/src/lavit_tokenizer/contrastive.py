@@ -1,4 +1,4 @@
-"""What `train-encoder` trains around the small ViT: text tower, contrastive loss (CLIP), pixel regression.
+"""What `train-encoder` trains around the small ViT: contrastive loss (CLIP), captioning, pixel regression.
 
 Letters: B pairs, P patches, L text positions, D width, E shared embedding width.
 """
@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 
 from lavit_tokenizer.config import TrainEncoderConfig
-from lavit_tokenizer.encoder import VIT_EPS, Block, SmallVit
+from lavit_tokenizer.encoder import VIT_EPS, Block, SmallVit, attend
 from lavit_tokenizer.layers import init_transformer
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
@@ -44,16 +44,62 @@ class TextTower(nn.Module):
         self.blocks = nn.ModuleList([Block(width, heads, 4 * width) for _ in range(layers)])
         self.norm = nn.LayerNorm(width, eps=VIT_EPS)
         nn.init.normal_(self.embed.weight, std=0.02)
-        init_transformer(self)
+        init_transformer(self, width)
 
     def forward(self, ids_BL: Tensor) -> Tensor:
         """Return [B, D]; id 0 is padding."""
         open_BL = ids_BL != 0
         x_BLD = self.embed(ids_BL) + self.pos_embed[: ids_BL.shape[1]]
         for block in self.blocks:
-            x_BLD = block(x_BLD, open_BL)
+            x_BLD = block(x_BLD, open_BL[:, None, None, :])
         weight = open_BL.unsqueeze(-1).to(x_BLD.dtype)
         return (self.norm(x_BLD) * weight).sum(1) / weight.sum(1)
+
+
+class ReadingBlock(nn.Module):
+    """Causal self-attention over words, cross-attention to patches, MLP."""
+
+    def __init__(self, width: int, heads: int, context_width: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.words = Block(width, heads, 4 * width)
+        self.norm = nn.LayerNorm(width, eps=VIT_EPS)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(context_width, 2 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x_BLD: Tensor, patches_BPD: Tensor, causal_LL: Tensor) -> Tensor:
+        """Return [B, L, D]."""
+        batch, length, width = x_BLD.shape
+        q = self.query(self.norm(x_BLD)).view(batch, length, self.heads, -1).transpose(1, 2)
+        k, v = self.key_value(patches_BPD).view(batch, -1, 2, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        return self.words(x_BLD + self.proj(attend(q, k, v)), causal_LL)
+
+
+class Captioner(nn.Module):
+    """Predicts every word piece of the caption from the patches and the pieces before it."""
+
+    def __init__(
+        self, vocabulary_size: int, *, width: int, layers: int, heads: int, length: int, context_width: int
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocabulary_size, width)
+        self.pos_embed = nn.Parameter(0.02 * torch.randn(length, width))
+        self.blocks = nn.ModuleList([ReadingBlock(width, heads, context_width) for _ in range(layers)])
+        self.norm = nn.LayerNorm(width, eps=VIT_EPS)
+        self.head = nn.Linear(width, vocabulary_size)
+        nn.init.normal_(self.embed.weight, std=0.02)
+        init_transformer(self, width)
+
+    def forward(self, patches_BPD: Tensor, ids_BL: Tensor) -> Tensor:
+        """Return logits [B, L, V] of each position's own piece; position 0 sees the padding id as a start sign."""
+        length = ids_BL.shape[1]
+        before = F.pad(ids_BL[:, :-1], (1, 0))
+        x_BLD = self.embed(before) + self.pos_embed[:length]
+        causal = torch.ones(length, length, dtype=torch.bool, device=ids_BL.device).tril()
+        for block in self.blocks:
+            x_BLD = block(x_BLD, patches_BPD, causal)
+        return self.head(self.norm(x_BLD))
 
 
 class ContrastiveModel(nn.Module):
@@ -73,16 +119,24 @@ class ContrastiveModel(nn.Module):
         self.norm = nn.LayerNorm(width, eps=VIT_EPS)
         self.image_proj = nn.Linear(width, config.embed_dim)
         self.text_proj = nn.Linear(config.text_width, config.embed_dim)
+        self.captioner = Captioner(
+            vocabulary_size,
+            width=config.text_width,
+            layers=config.text_layers,
+            heads=config.text_heads,
+            length=config.text_tokens,
+            context_width=width,
+        )
         self.pixel_head = nn.Linear(width, 3 * config.vision.patch_px**2)
         # CLIP's start: temperature 0.07.
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
 
-    def forward(self, pixels_B3HW: Tensor, ids_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return unit embeddings of images [B, E] and texts [B, E], and pixels of every patch [B, P, 3 * patch^2]."""
+    def forward(self, pixels_B3HW: Tensor, ids_BL: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return unit embeddings of images and texts [B, E], word logits [B, L, V], pixels [B, P, 3 * patch^2]."""
         features = self.norm(self.vision(pixels_B3HW))
         image = F.normalize(self.image_proj(features.mean(1)).float(), dim=-1)
         text = F.normalize(self.text_proj(self.text(ids_BL)).float(), dim=-1)
-        return image, text, self.pixel_head(features).float()
+        return image, text, self.captioner(features, ids_BL).float(), self.pixel_head(features).float()
 
 
 def clip_loss(image_BE: Tensor, text_BE: Tensor, log_scale: Tensor) -> Tensor:
@@ -90,6 +144,11 @@ def clip_loss(image_BE: Tensor, text_BE: Tensor, log_scale: Tensor) -> Tensor:
     logits = log_scale.clamp(max=4.6052).exp() * image_BE @ text_BE.T
     own = torch.arange(logits.shape[0], device=logits.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def caption_loss(logits_BLV: Tensor, ids_BL: Tensor) -> Tensor:
+    """Mean cross-entropy over word pieces; padding (id 0) does not count."""
+    return F.cross_entropy(logits_BLV.flatten(0, 1), ids_BL.flatten(), ignore_index=0)
 
 
 def patch_pixels(pixels_u8: Tensor, patch_px: int) -> Tensor:

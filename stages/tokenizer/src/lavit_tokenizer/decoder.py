@@ -41,7 +41,7 @@ class FeatureDecoder(nn.Module):
         self.blocks = nn.ModuleList([DecoderBlock(width, heads, mlp_dim) for _ in range(layers)])
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.decode_task_layer = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, width))
-        init_transformer(self)
+        init_transformer(self, width)
 
     def forward(self, z_TC: Tensor, counts_B: Tensor) -> Tensor:
         """Return features [B, P, D] from code vectors and the number of them in each image (at most P)."""

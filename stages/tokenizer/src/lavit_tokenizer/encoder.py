@@ -42,7 +42,7 @@ DEFAULT_NORMALISATION = {
 
 
 class Attention(nn.Module):
-    """Full self-attention over equal-length rows; plain matrix products on a CPU, where they train twice as fast."""
+    """Self-attention over equal-length rows; plain matrix products on a CPU, where they train twice as fast."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -50,17 +50,21 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x_BPD: Tensor, open_BP: Tensor | None = None) -> Tensor:
-        """Return [B, P, D]; rows where `open_BP` is False are never looked at."""
+    def forward(self, x_BPD: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return [B, P, D]; `mask`, broadcast to [B, H, P, P], is True where a row may look."""
         batch, length, width = x_BPD.shape
         q, k, v = self.qkv(x_BPD).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        mask = None if open_BP is None else open_BP[:, None, None, :]
-        if x_BPD.is_cuda:
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        else:
-            scores = (q * (width // self.heads) ** -0.5) @ k.transpose(-1, -2)
-            mixed = (scores if mask is None else scores.masked_fill(~mask, -1e4)).softmax(-1).to(v.dtype) @ v
-        return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
+        return self.proj(attend(q, k, v, mask))
+
+
+def attend(q_BHLE: Tensor, k_BHSE: Tensor, v_BHSE: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return softmax(q k / sqrt(E)) v with the heads put side by side, [B, L, H * E]."""
+    if q_BHLE.is_cuda:
+        mixed = F.scaled_dot_product_attention(q_BHLE, k_BHSE, v_BHSE, attn_mask=mask)
+    else:
+        scores = (q_BHLE * q_BHLE.shape[-1] ** -0.5) @ k_BHSE.transpose(-1, -2)
+        mixed = (scores if mask is None else scores.masked_fill(~mask, -1e4)).softmax(-1).to(v_BHSE.dtype) @ v_BHSE
+    return mixed.transpose(1, 2).flatten(2)
 
 
 class Block(nn.Module):
@@ -73,9 +77,9 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=VIT_EPS)
         self.mlp = Mlp(width, mlp_dim)
 
-    def forward(self, x_BPD: Tensor, open_BP: Tensor | None = None) -> Tensor:
+    def forward(self, x_BPD: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return [B, P, D]."""
-        x_BPD = x_BPD + self.attn(self.norm1(x_BPD), open_BP)
+        x_BPD = x_BPD + self.attn(self.norm1(x_BPD), mask)
         return x_BPD + self.mlp(self.norm2(x_BPD))
 
 
@@ -92,11 +96,10 @@ class SmallVit(nn.Module):
             if i:
                 stem.append(nn.GELU())
             stem.append(nn.Conv2d(widths[i], widths[i + 1], 4 if i == 0 else 3, stride=2, padding=1))
-        # Pictures arrive as rows of pixels: convolutions over that layout need no transposition.
-        self.stem = nn.Sequential(*stem).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.stem = nn.Sequential(*stem)
         self.pos_embed = nn.Parameter(sincos_table(config.grid, config.width))
         self.blocks = nn.ModuleList([Block(config.width, config.heads, config.mlp_dim) for _ in range(config.layers)])
-        init_transformer(self)
+        init_transformer(self, config.width)
 
     def forward(self, pixels_B3HW: Tensor) -> Tensor:
         """Return features [B, P, D] of normalised pixels."""

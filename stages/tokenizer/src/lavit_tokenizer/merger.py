@@ -44,7 +44,7 @@ class Merger(nn.Module):
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         # Differs when on (TokenizerConfig.merger_positions): the paper's merger has no positions of its own.
         self.pos_embed = nn.Parameter(0.02 * torch.randn(num_patches, width)) if positions else None
-        init_transformer(self)
+        init_transformer(self, width)
 
     def place(self, x_BPD: Tensor) -> Tensor:
         """Return the features with their place added, where the merger has a position table."""

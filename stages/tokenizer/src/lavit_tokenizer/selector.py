@@ -27,7 +27,7 @@ class Selector(nn.Module):
             nn.Linear(width // 4, 2),
             nn.LogSoftmax(dim=-1),
         )
-        init_transformer(self)
+        init_transformer(self, width)
 
     def start_at(self, keep_ratio: float) -> None:
         """Set the last bias so that an untrained selector keeps each patch with probability `keep_ratio`."""

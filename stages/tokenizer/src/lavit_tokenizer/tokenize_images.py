@@ -1,7 +1,10 @@
 """`lavit tokenize-images`: pictures to a token directory, the same bytes whatever the workers and interruptions."""
 
 import contextlib
+import ctypes
 import json
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,9 @@ from lavit_tokenizer.measure import Meter
 from lavit_tokenizer.tokenizer import VisualTokenizer, load_tokenizer
 
 ERRORS_FILE = "errors.jsonl"
+
+PR_SET_PDEATHSIG = 1
+"""Number of the Linux prctl that ties a process's life to its parent's."""
 
 Decoded = tuple[list[int], torch.Tensor, list[dict[str, str]]]
 """Record numbers that could be read, their pixels uint8 [b, px, px, 3], and rows for errors.jsonl."""
@@ -149,7 +155,14 @@ def picture_loader(
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         multiprocessing_context=context,
+        worker_init_fn=_end_with_parent if workers else None,
     )
+
+
+def _end_with_parent(worker: int) -> None:
+    """Have the kernel end this worker when the main process dies: it inherited the lock of the run directory."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _tokenized(

@@ -24,6 +24,7 @@ from tokenizers import Tokenizer
 from lavit_tokenizer.config import TrainEncoderConfig
 from lavit_tokenizer.contrastive import (
     ContrastiveModel,
+    caption_loss,
     clip_loss,
     fit_text_tokenizer,
     patch_pixels,
@@ -75,17 +76,18 @@ def train_encoder(
                 ids = text_ids(words, captions, config.text_tokens).to(accelerator.device)
                 set_rate(optimizer, warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps))
                 with accelerator.autocast():
-                    image, text, patches = model(normalise(pixels_u8, config.vision.preprocessing), ids)
+                    image, text, words_BLV, patches = model(normalise(pixels_u8, config.vision.preprocessing), ids)
                 contrast = clip_loss(image, text, model.log_scale)
                 pixel_mse = F.mse_loss(patches, patch_pixels(pixels_u8, config.vision.patch_px))
-                loss = contrast + config.pixel_weight * pixel_mse
+                spoken = caption_loss(words_BLV, ids)
+                loss = contrast + config.caption_weight * spoken + config.pixel_weight * pixel_mse
                 require_finite(loss.item(), name="loss", step=step, run=out)
                 optimizer.zero_grad()
                 accelerator.backward(loss)
                 clip_gradients(model.parameters(), config.max_grad_norm)
                 optimizer.step()
                 done = step + 1
-                figures = {"clip_loss": contrast.item(), "pixel_mse": pixel_mse.item()}
+                figures = {"clip_loss": contrast.item(), "caption_loss": spoken.item(), "pixel_mse": pixel_mse.item()}
                 progress.advance(1, **figures)
                 if done % config.log_every == 0 or done == config.num_steps:
                     speed = meter.speed((done - start) * config.batch_size)
@@ -146,7 +148,7 @@ def _evaluate(
     for part in np.array_split(np.arange(len(held)), max(1, len(held) // config.batch_size)):
         pixels_u8 = pixels.batch(held[part]).to(device)
         ids = text_ids(words, [captions[i] for i in part], config.text_tokens).to(device)
-        image, text, patches = model(normalise(pixels_u8, config.vision.preprocessing), ids)
+        image, text, _, patches = model(normalise(pixels_u8, config.vision.preprocessing), ids)
         images.append(image)
         texts.append(text)
         errors.append(F.mse_loss(patches, patch_pixels(pixels_u8, config.vision.patch_px)).item())

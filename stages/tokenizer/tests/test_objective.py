@@ -1,0 +1,71 @@
+"""Loss terms against their formulas, and what each phase trains."""
+
+import pytest
+import torch
+from lavit_tokenizer.objective import (
+    decided,
+    forward_phase,
+    kept_figures,
+    losses,
+    mean_predictor,
+    random_mask,
+    temperature,
+)
+from lavit_tokenizer.train_tokenizer import _clip_groups, _trained_modules
+
+from .conftest import make_tokenizer, phases, tokenizer_settings
+
+
+def test_loss_is_equation_4():
+    tokenizer, phase = make_tokenizer(), phases(4)[1]
+    x_BPD = torch.randn(3, 16, 16)
+    passed = forward_phase(tokenizer, x_BPD, phase, step=0, seed=0)
+    config = tokenizer_settings(keep_term="image", nmse_weight=0.0, keep_weight=2.0)
+    terms = losses(passed, x_BPD, config, None)
+    dot = (passed.decoded * x_BPD).sum(-1) / passed.decoded.norm(dim=-1) / x_BPD.norm(dim=-1)
+    keep = (0.4 - passed.mask.mean(1)).square().mean()
+    torch.testing.assert_close(terms["loss"], (1 - dot).mean() + 2 * keep)
+    batch = losses(passed, x_BPD, config.model_copy(update={"keep_term": "batch"}), None)
+    torch.testing.assert_close(batch["keep_term"], (0.4 - passed.mask.mean()).square())
+
+
+def test_commitment_pulls_to_the_code():
+    tokenizer, phase = make_tokenizer(), phases(4)[3]
+    x_BPD = torch.randn(3, 16, 16)
+    passed = forward_phase(tokenizer, x_BPD, phase, step=0, seed=0)
+    vectors = tokenizer.quantizer.codebook[passed.codes]
+    config = tokenizer_settings(commitment_weight=0.25)
+    terms, plain = losses(passed, x_BPD, config, vectors), losses(passed, x_BPD, config, None)
+    torch.testing.assert_close(terms["commitment"], (2 - 2 * (passed.z * vectors).sum(-1)).mean())
+    torch.testing.assert_close(terms["loss"], plain["loss"] + 0.25 * terms["commitment"])
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_each_phase_trains_its_modules_and_no_other(index):
+    tokenizer, phase = make_tokenizer(), phases(4)[index]
+    groups = _trained_modules(tokenizer, phase)
+    passed = forward_phase(tokenizer, torch.randn(4, 16, 16), phase, step=0, seed=0)
+    losses(passed, torch.randn(4, 16, 16), tokenizer_settings(), None)["loss"].backward()
+    touched = {name.split(".")[0] for name, p in tokenizer.named_parameters() if p.grad is not None and p.grad.any()}
+    assert touched == {"merger", "encode_task_layer", "decoder"} | ({"selector"} if index == 1 else set())
+    assert len(_clip_groups(groups)) == (2 if index == 1 else 1)
+
+
+def test_random_masks_have_their_rates_and_never_nothing():
+    keep = random_mask(torch.Size((400, 64)), (0.2, 0.5), torch.Generator().manual_seed(0))
+    rates = keep.float().mean(1)
+    assert 0.33 < float(rates.mean()) < 0.37
+    assert float(rates.std()) > 0.08
+    assert bool(random_mask(torch.Size((50, 16)), (0.0, 0.0), torch.Generator()).any(1).all())
+
+
+def test_small_figures():
+    phase = phases(5)[1].model_copy(update={"tau": (1.0, 0.25)})
+    assert [temperature(phase, step) for step in (0, 2, 4)] == pytest.approx([1.0, 0.5, 0.25])
+    same = torch.ones(2, 4, 8)
+    assert mean_predictor(same) == pytest.approx(0.0, abs=1e-6)
+    assert mean_predictor(torch.cat([same, -same])) == pytest.approx(1.0)
+    keep = torch.tensor([[0.05, 0.5, 0.95, 0.2]])
+    assert decided(torch.stack([keep.log(), (1 - keep).log()], -1)) == 0.5
+    figures = kept_figures(torch.tensor([1, 64, 8]), 64)
+    assert (figures["kept_min"], figures["kept_max"], sum(figures["kept_histogram"])) == (1, 64, 3)

@@ -1,0 +1,156 @@
+"""Token directories: equal bytes whatever the workers, kills and unreadable pictures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from lavit_core.errors import ErrorBudgetExceeded, InputError, UsageError
+from lavit_core.tokens import check_tokenizer, open_tokens
+from lavit_tokenizer import tokenize_images as verb
+from lavit_tokenizer.config import TokenizeConfig
+
+from .conftest import write_pictures
+
+
+def settings(**changes):
+    return TokenizeConfig.model_validate({"workers": 0, "shard_samples": 16, "batch_size": 5, **changes})
+
+
+def tokenize(data, model, out, **changes):
+    return verb.tokenize_images(data, model, out, settings(**changes), seed=1, device="cpu", quiet=True)
+
+
+def content(folder):
+    files = [*folder.glob("shard-*"), folder / "manifest.json", folder / "errors.jsonl"]
+    return {file.name: file.read_bytes() for file in files}
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """40 pictures, of which two can't be read."""
+    folder = write_pictures(tmp_path / "damaged", 40)
+    (folder / "images" / "007.png").write_text("<html>not found</html>")
+    picture = folder / "images" / "021.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    return folder
+
+
+@pytest.mark.parametrize("selection", ["threshold", "sample"])
+def test_workers_do_not_change_a_byte(damaged, model, tmp_path, selection):
+    found = []
+    for workers in (0, 1, 2, 3):
+        out = tmp_path / f"tokens-{workers}"
+        tokenize(damaged, model, out, workers=workers, selection=selection, features=True, max_error_rate=0.1)
+        found.append(content(out))
+    assert all(one == found[0] for one in found)
+    errors = [json.loads(line) for line in found[0]["errors.jsonl"].splitlines()]
+    assert [row["key"] for row in errors] == ["images/007.png", "images/021.png"]
+    assert all("not a readable picture" in row["reason"] for row in errors)
+
+
+def test_what_a_reader_finds(data, model, tmp_path):
+    from lavit_core.data import open_data
+    from lavit_tokenizer.tokenizer import load_tokenizer
+    from lavit_trainkit.pixels import Pixels
+
+    summary = tokenize(data, model, tmp_path / "tokens", features=True)
+    reader, records = open_tokens(tmp_path / "tokens"), open_data(data).records
+    check_tokenizer(reader, model)
+    everything = np.arange(40)
+    assert reader.keys(everything) == [record.key for record in records]
+    assert reader.texts(everything) == [record.captions for record in records]
+    tokenizer = load_tokenizer(model, device="cpu")
+    picture = Pixels([records[17].path], 16).batch([0])
+    encoded = tokenizer.encode(picture)
+    codes, counts = reader.codes(np.array([17]))
+    assert codes.tolist() == encoded.codes.tolist()
+    assert counts.tolist() == encoded.counts.tolist()
+    assert reader.keep_masks(np.array([17])).tolist() == encoded.keep_mask.tolist()
+    assert np.allclose(reader.features(np.array([17])), encoded.merged.numpy(), rtol=0.01, atol=0.01)
+    assert (summary["images"], summary["errors"], summary["shards"]) == (40, 0, 3)
+    assert summary["codes"] == int(reader.counts.sum())
+
+
+def test_kill_at_any_time_then_the_same_command(damaged, model, tmp_path):
+    tokenize(damaged, model, tmp_path / "whole", workers=2, max_error_rate=0.1)
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from lavit_tokenizer import tokenize_images as verb; from lavit_tokenizer.config import TokenizeConfig\n"
+        "real = verb.write_shard\n"
+        "def slow(*a, **k):\n"
+        "    print('shard', flush=True); time.sleep(0.2); entry = real(*a, **k); print('done', flush=True)\n"
+        "    time.sleep(0.2); return entry\n"
+        "verb.write_shard = slow\n"
+        "config = TokenizeConfig(workers=2, shard_samples=16, batch_size=5, max_error_rate=0.1)\n"
+        "verb.tokenize_images(*map(Path, sys.argv[1:4]), config, seed=1, device='cpu', quiet=True)\n"
+    )
+    command = [sys.executable, "-c", script, str(damaged), str(model), str(tmp_path / "cut")]
+    for marks in (1, 2, 3):  # killed before the first shard is written, after it, and before the second
+        worker = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert worker.stdout is not None
+        for _ in range(marks):
+            worker.stdout.readline()
+        time.sleep(0.1)
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait()
+    time.sleep(1)  # the kernel ends the decoding processes, which hold the directory's lock, a moment later
+    tokenize(damaged, model, tmp_path / "cut", max_error_rate=0.1)
+    assert content(tmp_path / "whole") == content(tmp_path / "cut")
+
+
+def test_finished_shards_are_kept_and_damaged_ones_made_again(data, model, tmp_path, monkeypatch):
+    out = tmp_path / "tokens"
+    tokenize(data, model, out)
+    before = content(out)
+    assert tokenize(data, model, out)["images"] == 40  # answers from DONE
+    (out / "DONE").unlink()
+    shard = out / "shard-000001.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\x00")
+    written = []
+    real = verb.write_shard
+    monkeypatch.setattr(
+        verb, "write_shard", lambda folder, name, *a, **k: written.append(name) or real(folder, name, *a, **k)
+    )
+    tokenize(data, model, out)
+    assert written == ["shard-000001.safetensors"]
+    assert content(out) == before
+
+
+def test_too_many_errors_finish_and_exit_with_5(damaged, model, tmp_path):
+    with pytest.raises(ErrorBudgetExceeded, match=r"2 of 40 pictures could not be read .*errors.jsonl") as raised:
+        tokenize(damaged, model, tmp_path / "tokens", max_error_rate=0.01)
+    assert raised.value.exit_code == 5
+    assert len(open_tokens(tmp_path / "tokens")) == 38
+    with pytest.raises(ErrorBudgetExceeded):  # asked again, the finished job says so again
+        tokenize(damaged, model, tmp_path / "tokens", max_error_rate=0.01)
+
+
+def test_unusable_input(data, model, tmp_path):
+    with pytest.raises(InputError, match="expected a folder of pictures"):
+        tokenize(tmp_path / "missing", model, tmp_path / "tokens")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no picture"):
+        tokenize(tmp_path / "empty", model, tmp_path / "tokens")
+    note = tmp_path / "note.png"
+    note.write_text("a text")
+    with pytest.raises(InputError, match="found a file, expected a folder"):
+        tokenize(note, model, tmp_path / "tokens")
+    with pytest.raises(InputError, match=r"no tokenizer/ here .*lavit train-tokenizer"):
+        tokenize(data, tmp_path / "empty", tmp_path / "tokens")
+    tokenize(data, model, tmp_path / "tokens")
+    with pytest.raises(UsageError, match=r"this run was started with config.selection = 'threshold', now it is 'topk'"):
+        tokenize(data, model, tmp_path / "tokens", selection="topk")
+
+
+def test_nothing_readable_is_no_crash(tmp_path, model):
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    for index in range(3):
+        (folder / f"{index}.png").write_text("text")
+    with pytest.raises(ErrorBudgetExceeded, match="3 of 3 pictures"):
+        tokenize(folder, model, tmp_path / "tokens")

@@ -1,0 +1,180 @@
+"""Both trainers: exact resume, refusals, warnings. (Sizes: tests/conftest.py.)"""
+
+import json
+import re
+
+import pytest
+import torch
+from lavit_core.errors import InputError, Interrupted, LavitError, UsageError
+from lavit_core.rundir import TIMING_KEYS, read_metrics
+from lavit_tokenizer import train_encoder as encoder_verb
+from lavit_tokenizer import train_tokenizer as tokenizer_verb
+from lavit_tokenizer.encoder import load_encoder
+from lavit_tokenizer.tokenizer import load_tokenizer
+from safetensors.torch import load_file
+
+from .conftest import MODEL, encoder_settings, phases, tokenizer_settings, write_pictures
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the package catches it."""
+
+
+def die_after(monkeypatch, module, calls: int) -> None:
+    """Let the optimiser's step number `calls` + 1 end the process."""
+    real, left = module.clip_gradients, [calls]
+
+    def clip(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "clip_gradients", clip)
+
+
+def rows(run):
+    return [{k: v for k, v in row.items() if k not in TIMING_KEYS} for row in read_metrics(run)]
+
+
+def same_files(one, two):
+    left, right = load_file(one), load_file(two)
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def train_tokens(data, folder, out, **changes):
+    settings = tokenizer_settings(**changes)
+    return tokenizer_verb.train_tokenizer(data, out, settings, model=folder, seed=3, device="cpu", quiet=True)
+
+
+def test_encoder_resumes_to_the_same_bits(data, tmp_path, monkeypatch):
+    whole = encoder_verb.train_encoder(data, tmp_path / "whole", encoder_settings(), seed=3, device="cpu", quiet=True)
+    for calls in (5, 2):  # dies in step 6 (checkpoint at 3), then in step 6 again
+        with monkeypatch.context() as patch:
+            die_after(patch, encoder_verb, calls)
+            with pytest.raises(Killed):
+                encoder_verb.train_encoder(data, tmp_path / "cut", encoder_settings(), seed=3, device="cpu", quiet=True)
+    again = encoder_verb.train_encoder(data, tmp_path / "cut", encoder_settings(), seed=3, device="cpu", quiet=True)
+    assert whole["steps"] == again["steps"] == 8
+    assert whole["retrieval_top1"] == again["retrieval_top1"]
+    weights = "model/encoder/model.safetensors"
+    assert same_files(tmp_path / "whole" / weights, tmp_path / "cut" / weights)
+    assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
+    assert load_encoder(tmp_path / "cut" / "model" / "encoder").feature_dim == 16
+
+
+@pytest.mark.parametrize("calls", [2, 5, 9, 14, 17])
+def test_tokenizer_resumes_to_the_same_bits(data, model, tmp_path, monkeypatch, calls):
+    (tmp_path / "model" / "tokenizer" / "config.json").unlink()  # only encoder/ is read
+    whole = train_tokens(data, model, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        die_after(patch, tokenizer_verb, calls)
+        with pytest.raises(Killed):
+            train_tokens(data, model, tmp_path / "cut")
+    again = train_tokens(data, model, tmp_path / "cut")
+    weights = "model/tokenizer/model.safetensors"
+    assert same_files(tmp_path / "whole" / weights, tmp_path / "cut" / weights)
+    assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
+    timing = {"per_second", "seconds", "cpu_seconds", "peak_memory_bytes"}
+    assert {k: v for k, v in whole.items() if k not in timing} == {k: v for k, v in again.items() if k not in timing}
+    assert train_tokens(data, model, tmp_path / "cut") == again  # a finished run answers from DONE
+
+
+def test_live_features_give_the_cached_ones(data, model, tmp_path):
+    precise = {"precision": "fp32", "phases": phases(2)}
+    train_tokens(data, model, tmp_path / "cached", **precise)
+    train_tokens(data, model, tmp_path / "live", cache_bytes=0, **precise)
+    cached, live = rows(tmp_path / "cached"), rows(tmp_path / "live")
+    for one, two in zip(cached, live, strict=True):
+        assert one["cos_loss"] == pytest.approx(two["cos_loss"], abs=0.02)  # the cache is bfloat16
+
+
+def test_exported_tokenizer_loads_and_carries_the_encoder(data, model, tmp_path):
+    summary = train_tokens(data, model, tmp_path / "run")
+    loaded = load_tokenizer(tmp_path / "run" / "model", device="cpu")
+    assert loaded.config.codebook_size == 32
+    assert (tmp_path / "run" / "model" / "encoder" / "config.json").exists()
+    about = json.loads((tmp_path / "run" / "model" / "lavit.json").read_text())
+    assert about["parts"]["tokenizer"]["digest"] == loaded.digest
+    assert 0 < summary["cos_loss"] < 2
+    assert summary["kept_min"] >= 1
+    for key in (
+        "steps",
+        "per_second",
+        "cpu_seconds",
+        "peak_memory_bytes",
+        "code_usage",
+        "perplexity",
+        "mean_predictor",
+    ):
+        assert key in summary
+
+
+def test_a_signal_saves_and_says_how_to_go_on(data, model, tmp_path, monkeypatch):
+    import contextlib
+
+    asked = iter([False] * 14 + [True] * 10)  # two looks a step: the eighth step is the last one
+
+    @contextlib.contextmanager
+    def fake_signals():
+        yield lambda: next(asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenizer_verb, "stop_signals", fake_signals)
+        with pytest.raises(Interrupted, match=r"stopped at step \d+ of 16, state saved; run the same command"):
+            train_tokens(data, model, tmp_path / "cut", checkpoint_every=1000)
+    train_tokens(data, model, tmp_path / "cut", checkpoint_every=1000)
+    train_tokens(data, model, tmp_path / "whole", checkpoint_every=1000)
+    weights = "model/tokenizer/model.safetensors"
+    assert same_files(tmp_path / "whole" / weights, tmp_path / "cut" / weights)
+
+
+def test_collapse_and_indecision_are_said_aloud(data, model, tmp_path, monkeypatch, capsys):
+    from lavit_tokenizer.quantizer import Quantizer
+
+    def collapse(self, vectors, *, iterations, stream):
+        self.codebook.zero_()
+        self.codebook[0] = vectors.mean(0)
+        self.codebook[1:] -= vectors.mean(0)
+
+    monkeypatch.setattr(Quantizer, "start_from", collapse)
+    monkeypatch.setattr(Quantizer, "update", lambda self, z, codes, **_: 0)
+    wide = MODEL.model_copy(update={"keep_threshold": 0.1})  # many tokens, so that few codes in use mean something
+    train_tokens(data, model, tmp_path / "run", window_steps=4, model=wide)
+    said = capsys.readouterr().err
+    assert re.search(r"codebook collapse: [36]% of 32 codes used in the last 4 steps of phase codes", said)
+    assert "the selector is undecided after phase selector" in said
+
+
+def test_nan_stops_with_one_line_and_keeps_the_checkpoint(data, model, tmp_path, monkeypatch):
+    real = tokenizer_verb.losses
+
+    def poisoned(passed, target, config, vectors, count=[0]):  # noqa: B006
+        count[0] += 1
+        terms = real(passed, target, config, vectors)
+        return {**terms, "loss": terms["loss"] * float("nan")} if count[0] == 5 else terms
+
+    monkeypatch.setattr(tokenizer_verb, "losses", poisoned)
+    with pytest.raises(LavitError, match="loss is nan at step 4"):
+        train_tokens(data, model, tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "step-00000003").is_dir()
+
+
+def test_unusable_input(data, model, tmp_path):
+    settings = tokenizer_settings()
+    with pytest.raises(UsageError, match=r"expected either --model .* or --encoder"):
+        tokenizer_verb.train_tokenizer(data, tmp_path / "run", settings)
+    with pytest.raises(InputError, match=r"no encoder/ here .*lavit train-encoder"):
+        tokenizer_verb.train_tokenizer(data, tmp_path / "run", settings, model=tmp_path / "nothing")
+    bare = tmp_path / "bare"
+    (data / "images").rename(bare)
+    with pytest.raises(InputError, match="none of 40 pictures has a caption"):
+        encoder_verb.train_encoder(bare, tmp_path / "enc", encoder_settings(), quiet=True)
+    (bare / "000.png").write_text("not a picture")
+    with pytest.raises(InputError, match=r"000.png: not a readable picture"):
+        train_tokens(bare, model, tmp_path / "run2")
+
+
+def test_one_picture_is_enough(model, tmp_path):
+    one = write_pictures(tmp_path / "one", 1)
+    train_tokens(one, model, tmp_path / "run", phases=phases(1))
