@@ -63,6 +63,8 @@ class PretrainConfig(Config):
     needs fewer steps with it)."""
     llm_lr: float = 5e-5
     """Peak learning rate of the language model."""
+    muon_lr: float = 7e-3
+    """Peak rate of Muon's matrices, on AdamW's scale: their updates have a root mean square of 0.2 times this."""
     visual_lr: float = 1.5e-4
     """Peak learning rate of projector and merger."""
     betas: tuple[float, float] = (0.9, 0.95)

@@ -14,7 +14,7 @@ from lavit_pretrain.language_model import LanguageModel
 def build_optimizers(network: LanguageModel, config: PretrainConfig) -> dict[str, torch.optim.Optimizer]:
     """Return optimisers by name; together they hold every trained parameter once, at the rates of the config.
 
-    Source of Muon: Jordan et al. 2024, as shipped with torch; updates scaled to AdamW's size, so one rate serves both.
+    Source of Muon: Jordan et al. 2024, as shipped with torch, its updates scaled like AdamW's (Liu et al. 2025).
     """
     rates = {name: (part, config.visual_lr) for name, part in network.visual_parts().items()}
     if config.optimizer == "adamw":
@@ -22,7 +22,7 @@ def build_optimizers(network: LanguageModel, config: PretrainConfig) -> dict[str
     inside = [parameter for layer in _layers(network) for parameter in layer.parameters() if parameter.ndim == 2]
     chosen = set(map(id, inside))
     outside = {name: (p, config.llm_lr) for name, p in network.llm.named_parameters() if id(p) not in chosen}
-    group = {"params": inside, "lr": config.llm_lr, "base_lr": config.llm_lr}
+    group = {"params": inside, "lr": config.muon_lr, "base_lr": config.muon_lr}
     muon = torch.optim.Muon([group], weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
     return {"adamw": _adamw({**outside, **rates}, config), "muon": muon}
 
