@@ -26,6 +26,9 @@ class SmallVitConfig(Config):
     """Attention heads."""
     mlp_dim: int = 512
     """Width of the MLP."""
+    registers: int = 0
+    """Extra rows that every patch sees and nobody reads as a feature: they hold what belongs to the whole picture,
+    which otherwise settles in background patches and makes them look worth keeping."""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -56,6 +59,9 @@ class TrainEncoderConfig(Config):
     contrastive loss alone has no need of the details that captions name."""
     pixel_weight: float = 5.0
     """Weight of the per-patch pixel regression (mean squared error on the [0, 1] scale); 0 leaves it out."""
+    context_patches: int = 1
+    """Odd side, in patches, of the neighbourhood whose pixels (at half resolution) a patch regresses as well; 1 leaves
+    it out. It puts the outline around a patch into the patch's feature."""
     num_steps: int = 640
     """Training steps."""
     batch_size: int = 64

@@ -127,14 +127,18 @@ class ContrastiveModel(nn.Module):
             length=config.text_tokens,
             context_width=width,
         )
-        self.pixel_head = nn.Linear(width, 3 * config.vision.patch_px**2)
+        self.config = config
+        self.pixel_head = nn.Linear(width, patch_targets(config))
         # CLIP's start: temperature 0.07.
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
 
     def forward(self, pixels_B3HW: Tensor, ids_BL: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return unit embeddings of images and texts [B, E], word logits [B, L, V], pixels [B, P, 3 * patch^2]."""
-        features = self.norm(self.vision(pixels_B3HW))
-        image = F.normalize(self.image_proj(features.mean(1)).float(), dim=-1)
+        """Return unit embeddings of images and texts [B, E], word logits [B, L, V], pixels by patch [B, P, ...]."""
+        registers = self.config.vision.registers
+        rows = self.norm(self.vision.rows(pixels_B3HW))
+        features = rows[:, registers:]
+        whole = rows[:, :registers] if registers else features
+        image = F.normalize(self.image_proj(whole.mean(1)).float(), dim=-1)
         text = F.normalize(self.text_proj(self.text(ids_BL)).float(), dim=-1)
         return image, text, self.captioner(features, ids_BL).float(), self.pixel_head(features).float()
 
@@ -151,10 +155,26 @@ def caption_loss(logits_BLV: Tensor, ids_BL: Tensor) -> Tensor:
     return F.cross_entropy(logits_BLV.flatten(0, 1), ids_BL.flatten(), ignore_index=0)
 
 
-def patch_pixels(pixels_u8: Tensor, patch_px: int) -> Tensor:
-    """Return the pixels of every patch on the [0, 1] scale, [B, P, 3 * patch^2], from uint8 [B, px, px, 3]."""
+def patch_pixels(pixels_u8: Tensor, patch_px: int, context_patches: int = 1) -> Tensor:
+    """Return pixels on the [0, 1] scale by patch, [B, P, 3 * patch^2] and more, from uint8 [B, px, px, 3].
+
+    With a context above 1, the patch's own pixels are followed by its neighbourhood's at half resolution.
+    """
     scaled = (pixels_u8.float() / 255).permute(0, 3, 1, 2)
-    return F.unfold(scaled, patch_px, stride=patch_px).transpose(1, 2)
+    own = F.unfold(scaled, patch_px, stride=patch_px).transpose(1, 2)
+    if context_patches == 1:
+        return own
+    half = patch_px // 2
+    border = (context_patches // 2) * half
+    small = F.pad(F.avg_pool2d(scaled, 2), (border,) * 4, mode="replicate")
+    around = F.unfold(small, context_patches * half, stride=half).transpose(1, 2)
+    return torch.cat([own, around], dim=-1)
+
+
+def patch_targets(config: TrainEncoderConfig) -> int:
+    """Return the number of pixel values a patch regresses."""
+    patch_px, context = config.vision.patch_px, config.context_patches
+    return 3 * patch_px**2 + (3 * (context * patch_px // 2) ** 2 if context > 1 else 0)
 
 
 @torch.no_grad()

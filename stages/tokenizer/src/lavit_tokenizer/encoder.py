@@ -98,15 +98,22 @@ class SmallVit(nn.Module):
             stem.append(nn.Conv2d(widths[i], widths[i + 1], 4 if i == 0 else 3, stride=2, padding=1))
         self.stem = nn.Sequential(*stem)
         self.pos_embed = nn.Parameter(sincos_table(config.grid, config.width))
+        self.registers = nn.Parameter(0.02 * torch.randn(config.registers, config.width)) if config.registers else None
         self.blocks = nn.ModuleList([Block(config.width, config.heads, config.mlp_dim) for _ in range(config.layers)])
         init_transformer(self, config.width)
 
-    def forward(self, pixels_B3HW: Tensor) -> Tensor:
-        """Return features [B, P, D] of normalised pixels."""
+    def rows(self, pixels_B3HW: Tensor) -> Tensor:
+        """Return the registers' rows, then the patches' features, [B, R + P, D]."""
         x_BPD = self.stem(pixels_B3HW).flatten(2).transpose(1, 2) + self.pos_embed
+        if self.registers is not None:
+            x_BPD = torch.cat([self.registers.expand(x_BPD.shape[0], -1, -1), x_BPD], dim=1)
         for block in self.blocks:
             x_BPD = block(x_BPD)
         return x_BPD
+
+    def forward(self, pixels_B3HW: Tensor) -> Tensor:
+        """Return features [B, P, D] of normalised pixels."""
+        return self.rows(pixels_B3HW)[:, self.config.registers :]
 
 
 class Encoder(nn.Module):

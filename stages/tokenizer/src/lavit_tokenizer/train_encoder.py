@@ -78,7 +78,7 @@ def train_encoder(
                 with accelerator.autocast():
                     image, text, words_BLV, patches = model(normalise(pixels_u8, config.vision.preprocessing), ids)
                 contrast = clip_loss(image, text, model.log_scale)
-                pixel_mse = F.mse_loss(patches, patch_pixels(pixels_u8, config.vision.patch_px))
+                pixel_mse = F.mse_loss(patches, patch_pixels(pixels_u8, config.vision.patch_px, config.context_patches))
                 spoken = caption_loss(words_BLV, ids)
                 loss = contrast + config.caption_weight * spoken + config.pixel_weight * pixel_mse
                 require_finite(loss.item(), name="loss", step=step, run=out)
@@ -151,6 +151,8 @@ def _evaluate(
         image, text, _, patches = model(normalise(pixels_u8, config.vision.preprocessing), ids)
         images.append(image)
         texts.append(text)
-        errors.append(F.mse_loss(patches, patch_pixels(pixels_u8, config.vision.patch_px)).item())
+        errors.append(
+            F.mse_loss(patches, patch_pixels(pixels_u8, config.vision.patch_px, config.context_patches)).item()
+        )
     top1 = retrieval_top1(torch.cat(images), torch.cat(texts), captions)
     return {"retrieval_top1": top1, "retrieval_among": len(held), "validation_pixel_mse": float(np.mean(errors))}
