@@ -66,7 +66,7 @@ def test_policy_softmax_closed_rows_and_limits():
 
 
 def test_released_softmax_leaks_to_closed_keys_as_published():
-    # One open key, 255 closed ones 12 nats above it: 14 % of the weight leaks (paper.md 2.4).
+    # One open key, 255 closed ones 12 nats above it: 14 % of the weight leaks.
     scores = torch.full((1, 256), 12.0)
     scores[0, 0] = 0.0
     policy = torch.zeros(1, 256)

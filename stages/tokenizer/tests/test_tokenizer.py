@@ -7,6 +7,7 @@ import torch
 from lavit_core.errors import InputError, UsageError
 from lavit_core.modeldir import part_digest
 from lavit_tokenizer.config import TokenizerConfig
+from lavit_tokenizer.dense import dense_merger
 from lavit_tokenizer.selector import Selector, select_sample, select_threshold, select_topk
 from lavit_tokenizer.tokenizer import load_tokenizer
 
@@ -135,8 +136,17 @@ def test_whitening_flattens_the_spectrum():
     assert untouched.whiten(raw) is raw
 
 
+def test_released_softmax_is_the_dense_form_with_its_leak():
+    exact, leaky = make_tokenizer(), make_tokenizer(released_softmax=True)
+    x_BPD, keep = exact.select(pictures(6))
+    assert torch.equal(
+        leaky.merge(x_BPD, keep), dense_merger(leaky.merger, x_BPD, keep.float(), released_eps=1e-6)[keep]
+    )
+    assert not torch.equal(leaky.merge(x_BPD, keep), exact.merge(x_BPD, keep))
+
+
 def test_published_structure_has_the_released_tensors():
-    """Shapes of paper.md 2.2 at a small width: every released tensor has its counterpart, and nothing else is there."""
+    """Shapes at a small width: every released tensor has its counterpart, and nothing else is there."""
     tokenizer = make_tokenizer(merger_positions=False, whiten_power=0.0, merger_layers=1, decoder_layers=1)
     names = {name for name in tokenizer.state_dict() if name.startswith(("merger.", "selector.", "decoder."))}
     attention = [f"{part}.{kind}" for part in ("qkv", "proj") for kind in ("weight", "bias")]

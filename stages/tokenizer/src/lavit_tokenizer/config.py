@@ -119,6 +119,9 @@ class TokenizerConfig(Config):
     whiten_power: float = 0.0
     """Features are centred and divided by (PCA eigenvalue)^power before anything sees them; 0 leaves them raw.
     Differs when not 0 (0.25: half-whitening): with a few dominant directions 1 - cos is blind to the others."""
+    released_softmax: bool = False
+    """Merge with the released code's softmax, in which closed keys keep a trace of weight (dense, so slower): for
+    weights that were trained with it. Off for our own training."""
 
     @property
     def num_patches(self) -> int:
@@ -152,7 +155,7 @@ class ModelSettings(Config):
 
 
 class Phase(Config):
-    """One stage of tokenizer training. The order of phases is the recipe (paper.md 1.3: no quantisation first)."""
+    """One stage of tokenizer training. The order of phases is the recipe (authors, jy0205/LaVIT issues 10 and 29: no quantisation first)."""
 
     name: str
     """Shown in progress and metrics."""

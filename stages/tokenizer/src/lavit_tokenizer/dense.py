@@ -18,7 +18,7 @@ MASKED_SCORE_LIMIT = 30.0
 def policy_softmax(scores: Tensor, policy: Tensor, *, released_eps: float = 0.0) -> Tensor:
     """Return exp(scores) * policy / sum, the softmax over open keys that passes gradients to the policy.
 
-    `released_eps` > 0 gives the released code's form, in which closed keys leak (paper.md 2.4).
+    `released_eps` > 0 gives the released code's form, in which closed keys leak.
     """
     scores = scores.float()
     if released_eps:

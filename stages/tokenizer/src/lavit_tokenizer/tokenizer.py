@@ -19,10 +19,14 @@ from torch import Tensor, nn
 
 from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.decoder import FeatureDecoder
+from lavit_tokenizer.dense import dense_merger
 from lavit_tokenizer.encoder import Encoder, load_encoder, load_weights, save_encoder
 from lavit_tokenizer.merger import Merger
 from lavit_tokenizer.quantizer import Quantizer, nearest
 from lavit_tokenizer.selector import Selector, select_sample, select_threshold, select_topk
+
+RELEASED_EPS = 1e-6
+"""The released code's softmax constant."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,6 +115,12 @@ class VisualTokenizer(nn.Module):
             x_BPD = self.features(pixels_u8)
             return x_BPD, self.keep(x_BPD, selection=selection, seed=seed, keys=keys)
 
+    def merge(self, x_BPD: Tensor, keep_BP: Tensor) -> Tensor:
+        """Return merged features [T, D] of the kept patches, packed, or dense where the weights ask for it."""
+        if self.config.released_softmax:
+            return dense_merger(self.merger, x_BPD, keep_BP.float(), released_eps=RELEASED_EPS)[keep_BP]
+        return self.merger(x_BPD, keep_BP)
+
     def project(self, merged: Tensor) -> Tensor:
         """Return unit code vectors [..., C], before quantisation, of merged features [..., D] in fp32."""
         return F.normalize(self.encode_task_layer(merged).float(), dim=-1)
@@ -122,7 +132,7 @@ class VisualTokenizer(nn.Module):
         """Turn uint8 pictures [B, px, px, 3] into a variable number of codes each."""
         x_BPD, keep_BP = self.select(pixels_u8, selection=selection, seed=seed, keys=keys)
         with self.autocast():
-            merged = self.merger(x_BPD, keep_BP).float()
+            merged = self.merge(x_BPD, keep_BP).float()
         codes = nearest(self.project(merged), self.quantizer.codebook)
         return Encoded(codes=codes, counts=keep_BP.sum(dim=1), keep_mask=keep_BP, merged=merged)
 
