@@ -197,3 +197,48 @@ def test_the_plan_counts_without_making_weights(world, tiny_config):
     assert found["tokens_per_step"] == 400
     assert 3 <= found["mean_codes"] <= 6
     assert 20_000 < found["parameters"] < 100_000
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(world, tiny_config, tmp_path):
+    for name, on in (("plain", False), ("checkpointed", True)):
+        config = tiny_config(num_steps=3, gradient_checkpointing=on)
+        pretrain([world.tokens], world.model, tmp_path / name, config, questions=[world.questions], quiet=True)
+    plain, checkpointed = weights(tmp_path / "plain"), weights(tmp_path / "checkpointed")
+    for name in plain:
+        torch.testing.assert_close(plain[name], checkpointed[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["Qwen2", "GPTNeoX", "Gemma"])
+def test_other_families_of_language_models_train_and_answer(world, tiny_config, tmp_path, family):
+    import transformers
+    from lavit_pretrain.text_tokenizer import train_text_tokenizer
+
+    torch.manual_seed(0)
+    text = train_text_tokenizer(["a red circle"] * 3, 300)
+    shape = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "head_dim": 16,
+    }
+    shape |= {"num_key_value_heads": 1} if family != "GPTNeoX" else {}
+    config = getattr(transformers, f"{family}Config")(vocab_size=300, max_position_embeddings=128, **shape)
+    getattr(transformers, f"{family}ForCausalLM")(config).save_pretrained(tmp_path / "llm")
+    text.save_pretrained(tmp_path / "llm")
+    settings = tiny_config(num_steps=40, log_every=1)
+    pretrain(
+        [world.tokens],
+        world.model,
+        tmp_path / "run",
+        settings,
+        questions=[world.questions],
+        llm=tmp_path / "llm",
+        quiet=True,
+    )
+    losses = [row["text_loss"] for row in read_metrics(tmp_path / "run")]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    llm = load_llm(tmp_path / "run" / "model")
+    images = stored_images(llm, open_tokens(world.tokens), np.arange(4))
+    together = answer(llm, images, ["What colour is it?"] * 4)
+    assert together == [answer(llm, images.take([i]), ["What colour is it?"])[0] for i in range(4)]
