@@ -1,9 +1,13 @@
 """Settings of the tokenizer stage. Defaults are the paper's (arXiv 2309.04669) unless a field says "Differs:"."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from lavit_core.config import Config
 from lavit_core.images import Preprocessing
+from pydantic import Field
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 SMALL_VIT: Literal["lavit_small_vit"] = "lavit_small_vit"
 """`model_type` of the encoder that `train-encoder` makes."""
@@ -16,17 +20,17 @@ class SmallVitConfig(Config):
     """Written to config.json, so that the folder is recognised."""
     preprocessing: Preprocessing = Preprocessing(image_px=64)
     """Input size and normalisation the encoder was trained with."""
-    patch_px: int = 8
+    patch_px: Count = 8
     """Side of a patch in pixels: a power of two, one stride-2 convolution per factor."""
-    width: int = 128
+    width: Count = 128
     """Feature width D."""
-    layers: int = 4
+    layers: Count = 4
     """Transformer blocks."""
-    heads: int = 4
+    heads: Count = 4
     """Attention heads."""
-    mlp_dim: int = 512
+    mlp_dim: Count = 512
     """Width of the MLP."""
-    registers: int = 0
+    registers: Annotated[int, Field(ge=0)] = 0
     """Extra rows that every patch sees and nobody reads as a feature: they hold what belongs to the whole picture,
     which otherwise settles in background patches and makes them look worth keeping."""
 
@@ -42,29 +46,29 @@ class TrainEncoderConfig(Config):
 
     vision: SmallVitConfig = SmallVitConfig()
     """The encoder."""
-    text_width: int = 128
+    text_width: Count = 128
     """Width of the text tower, which is trained along and not exported."""
-    text_layers: int = 2
+    text_layers: Count = 2
     """Blocks of the text tower."""
-    text_heads: int = 4
+    text_heads: Count = 4
     """Heads of the text tower."""
-    text_tokens: int = 32
+    text_tokens: Count = 32
     """Longest caption in word pieces; the rest is cut."""
-    vocabulary_size: int = 4096
+    vocabulary_size: Count = 4096
     """Limit on the number of word pieces learned from the captions."""
-    embed_dim: int = 128
+    embed_dim: Count = 128
     """Width of the shared image-text space."""
     caption_weight: float = 1.0
     """Weight of captioning (each word from the patches and the words before): in a small batch of easy negatives the
     contrastive loss alone has no need of the details that captions name."""
     pixel_weight: float = 5.0
     """Weight of the per-patch pixel regression (mean squared error on the [0, 1] scale); 0 leaves it out."""
-    context_patches: int = 1
+    context_patches: Count = 1
     """Odd side, in patches, of the neighbourhood whose pixels (at half resolution) a patch regresses as well; 1 leaves
     it out. It puts the outline around a patch into the patch's feature."""
-    num_steps: int = 640
+    num_steps: Count = 640
     """Training steps."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Image-text pairs a step."""
     lr: float = 1e-3
     """Peak learning rate."""
@@ -78,11 +82,11 @@ class TrainEncoderConfig(Config):
     """Gradient clip."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """Autocast precision of training."""
-    num_validation: int = 256
+    num_validation: Count = 256
     """Images held out of training for the retrieval figure (at most a tenth of the data)."""
-    log_every: int = 20
+    log_every: Count = 20
     """Steps between rows of metrics.jsonl."""
-    checkpoint_every: int = 200
+    checkpoint_every: Count = 200
     """Steps between checkpoints."""
 
 
@@ -95,26 +99,26 @@ class TokenizerConfig(Config):
     """How pictures become the encoder's input."""
     grid: tuple[int, int] = (16, 16)
     """Patches (rows, columns); P = rows * columns, in raster order."""
-    feature_dim: int = 1408
+    feature_dim: Count = 1408
     """Encoder width D."""
-    keep_threshold: float = 0.5
+    keep_threshold: Share = 0.5
     """`threshold` selection keeps a patch of at least this keep probability (0.5: keep is the likelier class)."""
-    keep_ratio: float = 1 / 3
+    keep_ratio: Share = 1 / 3
     """rho: share of patches to keep; the loss pulls towards it and `topk` selection keeps exactly round(rho * P)."""
-    merger_layers: int = 12
+    merger_layers: Count = 12
     """Merger blocks."""
-    heads: int = 16
+    heads: Count = 16
     """Attention heads of merger and decoder."""
-    mlp_dim: int = 6144
+    mlp_dim: Count = 6144
     """MLP width of merger and decoder."""
     merger_positions: bool = False
     """Add a learned patch position table to the merger's input. Differs when on: content-based selection leaves
     no other trace of place when the encoder itself is weak in it."""
-    codebook_size: int = 16384
+    codebook_size: Count = 16384
     """K."""
-    code_dim: int = 32
+    code_dim: Count = 32
     """Width of a code."""
-    decoder_layers: int = 12
+    decoder_layers: Count = 12
     """Feature decoder blocks."""
     whiten_power: float = 0.0
     """Features are centred and divided by (PCA eigenvalue)^power before anything sees them; 0 leaves them raw.
@@ -132,36 +136,37 @@ class TokenizerConfig(Config):
 class ModelSettings(Config):
     """The part of TokenizerConfig a person chooses; the rest follows from the encoder."""
 
-    keep_threshold: float = 0.5
+    keep_threshold: Share = 0.5
     """See TokenizerConfig."""
-    keep_ratio: float = 1 / 3
+    keep_ratio: Share = 1 / 3
     """See TokenizerConfig."""
-    merger_layers: int = 12
+    merger_layers: Count = 12
     """See TokenizerConfig."""
-    heads: int = 16
+    heads: Count = 16
     """See TokenizerConfig."""
-    mlp_dim: int = 6144
+    mlp_dim: Count = 6144
     """See TokenizerConfig."""
     merger_positions: bool = False
     """See TokenizerConfig."""
-    codebook_size: int = 16384
+    codebook_size: Count = 16384
     """See TokenizerConfig."""
-    code_dim: int = 32
+    code_dim: Count = 32
     """See TokenizerConfig."""
-    decoder_layers: int = 12
+    decoder_layers: Count = 12
     """See TokenizerConfig."""
     whiten_power: float = 0.0
     """See TokenizerConfig."""
 
 
 class Phase(Config):
-    """One stage of tokenizer training. The order of phases is the recipe (authors, jy0205/LaVIT issues 10 and 29: no quantisation first)."""
+    """One stage of tokenizer training. The order of phases is the recipe:
+    quantisation comes late (authors, jy0205/LaVIT issues 10 and 29)."""
 
     name: str
     """Shown in progress and metrics."""
-    num_steps: int
+    num_steps: Count
     """Steps of this phase."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Images a step."""
     selection: Literal["random", "gumbel", "fixed"]
     """Which patches are kept: random masks of random rate, the selector's Gumbel samples (straight-through, dense
@@ -176,13 +181,16 @@ class Phase(Config):
     """Peak learning rate of merger and decoder."""
     selector_lr: float = 2e-4
     """Peak learning rate of the selector."""
+    cos_weight: float = 1.0
+    """Weight of 1 - cos in this phase. Differs when not 1: 1 - cos counts an empty patch like an object's, so a selector
+    that learns by it keeps background; with 0 it learns by the squared error alone (`nmse_weight`)."""
     tau: tuple[float, float] = (1.0, 1.0)
     """Gumbel temperature at the phase's beginning and end (geometric in between)."""
     mask_rates: tuple[float, float] = (0.12, 0.55)
     """Range of the keep rate of `random` masks."""
     warmup_steps: int = 0
     """Steps of linear warm-up."""
-    lr_floor: float = 0.0
+    lr_floor: Share = 0.0
     """Learning rate at the phase's end as a share of its peak (cosine)."""
 
 
@@ -212,13 +220,13 @@ class TrainTokenizerConfig(Config):
     """How the merger's position table and the decoder's queries start: normal(0, 0.02) or 2-D sine-cosine."""
     commitment_weight: float = 0.0
     """Weight of ||z - sg(c)||^2; absent from eq. 4."""
-    ema_decay: float = 0.99
+    ema_decay: Share = 0.99
     """Decay of the codebook's moving averages (0.995 in Video-LaVIT)."""
     restart_below: float = 0.1
     """A code used less than this share of the mean use (moving average) restarts at a vector of the batch; 0 never."""
-    kmeans_samples: int = 65536
+    kmeans_samples: Count = 65536
     """Vectors for the codebook's k-means start."""
-    kmeans_iterations: int = 12
+    kmeans_iterations: Count = 12
     """Iterations of k-means."""
     weight_decay: float = 0.01
     """AdamW weight decay."""
@@ -228,36 +236,36 @@ class TrainTokenizerConfig(Config):
     """Gradient clip, for the selector and the other modules apart (the selector's gradient is heavy-tailed)."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """Autocast precision; selector scores, losses and code distances stay fp32."""
-    statistics_images: int = 2048
+    statistics_images: Count = 2048
     """Images behind the feature mean and whitening."""
     cache_bytes: int = 2 << 30
     """Encoder features are computed once and kept (bfloat16) when all fit in this many bytes; else in every step."""
-    num_validation: int = 512
+    num_validation: Count = 512
     """Images held out of training for the final figures (at most a tenth of the data)."""
-    collapse_below: float = 0.2
+    collapse_below: Share = 0.2
     """Warn when less than this share of the codebook was used in a window."""
-    window_steps: int = 100
+    window_steps: Count = 100
     """Steps of the window behind code usage and perplexity."""
-    log_every: int = 20
+    log_every: Count = 20
     """Steps between rows of metrics.jsonl."""
-    checkpoint_every: int = 500
+    checkpoint_every: Count = 500
     """Steps between checkpoints."""
 
 
 class TokenizeConfig(Config):
     """Settings of `tokenize-images`."""
 
-    workers: int = 2
+    workers: Annotated[int, Field(ge=0)] = 2
     """Processes that decode pictures; 0 decodes in the main one. The bytes written do not depend on it."""
     selection: Literal["threshold", "topk", "sample"] = "threshold"
     """threshold (deterministic), topk (a fixed number of patches), sample (as released: Gumbel; seeded per key)."""
     features: bool = False
     """Store the merger's features (bfloat16) beside the codes: the continuous image input of the language model."""
-    shard_samples: int = 4096
+    shard_samples: Count = 4096
     """Pictures per shard."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Pictures per forward pass; batches never cross a shard."""
-    max_error_rate: float = 0.01
+    max_error_rate: Share = 0.01
     """Share of unreadable pictures above which the finished job exits with 5."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of encoder and merger; selection and code distances are always fp32."""

@@ -1,6 +1,6 @@
 """Frozen image encoder: the small ViT of `train-encoder`, or any local transformers vision folder. Never remote code.
 
-The feature is the last block's output BEFORE the final norm, class and register tokens dropped (as the released code does).
+The feature is the last block's output before its final norm; class and register tokens are dropped, as released.
 Letters: B images, P patches, D width.
 """
 

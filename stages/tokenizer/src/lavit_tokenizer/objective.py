@@ -82,7 +82,12 @@ def random_mask(shape: torch.Size, rates: tuple[float, float], stream: torch.Gen
 
 
 def losses(
-    passed: Pass, target_BPD: Tensor, config: TrainTokenizerConfig, code_vectors: Tensor | None
+    passed: Pass,
+    target_BPD: Tensor,
+    config: TrainTokenizerConfig,
+    code_vectors: Tensor | None,
+    *,
+    cos_weight: float = 1.0,
 ) -> dict[str, Tensor]:
     """Return the terms of the loss by name; `loss` is their weighted sum."""
     decoded, target = passed.decoded.float(), target_BPD.float()
@@ -91,7 +96,9 @@ def losses(
     share_B = passed.mask.mean(dim=1)
     missing = config.model.keep_ratio - (share_B if config.keep_term == "image" else share_B.mean())
     terms["keep_term"] = missing.square().mean()
-    total = terms["cos_loss"] + config.nmse_weight * terms["nmse"] + config.keep_weight * terms["keep_term"]
+    total = (
+        cos_weight * terms["cos_loss"] + config.nmse_weight * terms["nmse"] + config.keep_weight * terms["keep_term"]
+    )
     if code_vectors is not None:
         terms["commitment"] = (passed.z - code_vectors.detach()).square().sum(dim=-1).mean()
         total = total + config.commitment_weight * terms["commitment"]

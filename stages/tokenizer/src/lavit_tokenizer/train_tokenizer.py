@@ -104,9 +104,8 @@ def train_tokenizer(
                     with accelerator.autocast():
                         passed = forward_phase(tokenizer, x_BPD, phase, step=local, seed=draws)
                     codes = passed.codes
-                    terms = losses(
-                        passed, x_BPD, config, None if codes is None else tokenizer.quantizer.codebook[codes]
-                    )
+                    vectors = None if codes is None else tokenizer.quantizer.codebook[codes]
+                    terms = losses(passed, x_BPD, config, vectors, cos_weight=phase.cos_weight)
                     require_finite(terms["loss"].item(), name="loss", step=step, run=out)
                     optimizer.zero_grad()
                     accelerator.backward(terms["loss"])
@@ -150,7 +149,15 @@ def train_tokenizer(
 
 
 def new_tokenizer(config: TrainTokenizerConfig, encoder: Encoder) -> VisualTokenizer:
-    """Return an untrained tokenizer shaped for an encoder; the global generator must be seeded."""
+    """Return an untrained tokenizer shaped for an encoder; the global generator must be seeded.
+
+    Raises UsageError when the heads do not divide the encoder's width.
+    """
+    if encoder.feature_dim % config.model.heads:
+        raise UsageError(
+            f"setting model.heads: {config.model.heads}, expected a divisor of the encoder's width "
+            f"{encoder.feature_dim}"
+        )
     shape = TokenizerConfig(
         preprocessing=encoder.preprocessing,
         grid=encoder.grid,
