@@ -182,8 +182,8 @@ class Phase(Config):
     selector_lr: float = 2e-4
     """Peak learning rate of the selector."""
     cos_weight: float = 1.0
-    """Weight of 1 - cos in this phase. Differs when not 1: 1 - cos counts an empty patch like an object's, so a selector
-    that learns by it keeps background; with 0 it learns by the squared error alone (`nmse_weight`)."""
+    """Weight of 1 - cos in this phase. Differs when not 1: 1 - cos counts an empty patch like an object's, so a
+    selector that learns by it keeps background; with 0 it learns by the squared error alone (`nmse_weight`)."""
     tau: tuple[float, float] = (1.0, 1.0)
     """Gumbel temperature at the phase's beginning and end (geometric in between)."""
     mask_rates: tuple[float, float] = (0.12, 0.55)
