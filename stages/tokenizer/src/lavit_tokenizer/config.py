@@ -216,6 +216,9 @@ class TrainTokenizerConfig(Config):
     """Whether the keep-ratio term is squared per image (eq. 4) or for the batch mean (more content-adaptive)."""
     nmse_weight: float = 0.0
     """Weight of the normalised squared error beside 1 - cos. Differs when not 0: it weights patches by their energy."""
+    energy_power: Annotated[float, Field(ge=0)] = 0.0
+    """Weigh a patch's squared error by its own energy to this power. Differs when not 0: empty patches have noise of
+    their own to reconstruct, and many of them outweigh one patch of an object."""
     position_init: Literal["normal", "sincos"] = "normal"
     """How the merger's position table and the decoder's queries start: normal(0, 0.02) or 2-D sine-cosine."""
     commitment_weight: float = 0.0

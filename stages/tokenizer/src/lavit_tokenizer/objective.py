@@ -92,7 +92,9 @@ def losses(
     """Return the terms of the loss by name; `loss` is their weighted sum."""
     decoded, target = passed.decoded.float(), target_BPD.float()
     terms = {"cos_loss": 1 - F.cosine_similarity(decoded, target, dim=-1).mean()}
-    terms["nmse"] = (decoded - target).square().sum() / target.square().sum()
+    energy_BP = target.square().sum(dim=-1)
+    weight_BP = energy_BP.pow(config.energy_power)
+    terms["nmse"] = (weight_BP * (decoded - target).square().sum(dim=-1)).sum() / (weight_BP * energy_BP).sum()
     share_B = passed.mask.mean(dim=1)
     missing = config.model.keep_ratio - (share_B if config.keep_term == "image" else share_B.mean())
     terms["keep_term"] = missing.square().mean()

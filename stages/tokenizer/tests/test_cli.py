@@ -1,0 +1,61 @@
+"""Commands and shipped presets."""
+
+import json
+import subprocess
+import sys
+from importlib import resources
+
+import pytest
+from lavit_core.config import load_preset, resolve
+from lavit_tokenizer import cli
+from lavit_tokenizer.config import TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
+
+MODELS = {
+    "train-encoder": TrainEncoderConfig,
+    "train-tokenizer": TrainTokenizerConfig,
+    "tokenize-images": TokenizeConfig,
+}
+PRESETS = sorted(file.name for file in (resources.files("lavit_tokenizer") / "presets").iterdir())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid_and_say_what_to_expect(name):
+    command, preset, _ = name.split(".")
+    resolve(MODELS[command], preset=load_preset("lavit_tokenizer", command, preset))
+    text = (resources.files("lavit_tokenizer") / "presets" / name).read_text()
+    assert text.startswith(f"# lavit {command} ")
+    assert "# Hardware:" in text
+
+
+def test_published_preset_is_the_default():
+    assert resolve(
+        TrainTokenizerConfig, preset=load_preset("lavit_tokenizer", "train-tokenizer", "published")
+    ).model_dump(exclude={"kmeans_samples", "cache_bytes", "num_validation", "checkpoint_every"}) == (
+        TrainTokenizerConfig().model_dump(
+            exclude={"kmeans_samples", "cache_bytes", "num_validation", "checkpoint_every"}
+        )
+    )
+
+
+def test_dry_runs_count_and_do_nothing(data, model, tmp_path, capsys):
+    out = tmp_path / "run"
+    cli.train_encoder(data, out, as_json=True, dry_run=True)
+    assert json.loads(capsys.readouterr().out)["encoder_parameters"] > 800_000
+    cli.train_tokenizer(data, out, model=model, as_json=True, dry_run=True)
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["parameters"]["merger"] > 0
+    assert planned["steps"] == sum(phase["num_steps"] for phase in planned["config"]["phases"])
+    cli.tokenize_images(data, model, out, dry_run=True, as_json=True)
+    assert json.loads(capsys.readouterr().out)["images"] == 40
+    assert not out.exists()
+
+
+def test_last_line_names_the_next_command(data, model, tmp_path, capsys):
+    cli.tokenize_images(data, model, tmp_path / "tokens", workers=0, quiet=True, device="cpu")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"tokens in {tmp_path / 'tokens'}; next: lavit pretrain")
+
+
+def test_importing_the_commands_imports_no_torch():
+    code = "import sys, lavit_tokenizer.cli; assert not {'torch', 'transformers', 'pydantic'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
