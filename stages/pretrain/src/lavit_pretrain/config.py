@@ -23,6 +23,8 @@ class LlmShape(Config):
     """Longest document the position encoding is made for, in tokens."""
     initializer_range: float = 0.02
     """Standard deviation of new weights (LLaMA's 0.02; a narrow model starts faster near hidden_size ** -0.5)."""
+    tie_embeddings: bool = False
+    """Use one table for input and output (LLaMA has two)."""
     text_vocab_size: int = 32000
     """At most this many text ids; the text tokenizer is trained on the captions and questions."""
 

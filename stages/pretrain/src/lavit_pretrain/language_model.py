@@ -143,6 +143,7 @@ def llama_config(shape: LlmShape, vocab_size: int, text: PreTrainedTokenizerBase
         intermediate_size=shape.intermediate_size,
         max_position_embeddings=shape.max_positions,
         initializer_range=shape.initializer_range,
+        tie_word_embeddings=shape.tie_embeddings,
         bos_token_id=None,
         eos_token_id=text.eos_token_id if text is not None else None,
         pad_token_id=text.pad_token_id if text is not None else None,
