@@ -69,3 +69,14 @@ def test_small_figures():
     assert decided(torch.stack([keep.log(), (1 - keep).log()], -1)) == 0.5
     figures = kept_figures(torch.tensor([1, 64, 8]), 64)
     assert (figures["kept_min"], figures["kept_max"], sum(figures["kept_histogram"])) == (1, 64, 3)
+
+
+def test_energy_power_weighs_patches_by_their_energy():
+    tokenizer, phase = make_tokenizer(), phases(4)[0]
+    x_BPD = torch.randn(3, 16, 16) * torch.linspace(0.1, 2, 16)[None, :, None]
+    passed = forward_phase(tokenizer, x_BPD, phase, step=0, seed=0)
+    error, energy = (passed.decoded - x_BPD).square().sum(-1), x_BPD.square().sum(-1)
+    plain = losses(passed, x_BPD, tokenizer_settings(energy_power=0.0), None)
+    torch.testing.assert_close(plain["nmse"], error.sum() / energy.sum())
+    weighted = losses(passed, x_BPD, tokenizer_settings(energy_power=1.0), None)
+    torch.testing.assert_close(weighted["nmse"], (energy * error).sum() / energy.square().sum())

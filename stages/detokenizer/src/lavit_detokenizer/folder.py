@@ -8,7 +8,7 @@ import diffusers
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
-from lavit_core.modeldir import find_part
+from lavit_core.modeldir import check_made_with, find_part
 from lavit_trainkit.device import pick_device
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -41,8 +41,12 @@ def save_detokenizer(detokenizer: Detokenizer, folder: Path) -> None:
 
 
 def load_detokenizer(model: Path, *, device: str = "auto", precision: str = "fp32") -> Detokenizer:
-    """Load `model/detokenizer`, frozen. Raises InputError when the part is missing or damaged."""
+    """Load `model/detokenizer`, frozen.
+
+    Raises InputError when the part is missing or damaged, or was trained on another tokenizer's codes than the model's.
+    """
     folder = find_part(model, "detokenizer")
+    check_made_with(model, "detokenizer")
     file = folder / "config.json"
     try:
         config = DetokenizerConfig.model_validate(read_json(file))

@@ -28,7 +28,11 @@ def load_subject(model: Path, blind: Path | None, config: ShapesConfig, *, devic
     tokenizer = load_tokenizer(model, device=device)
     llm = _load_llm(model, device) if (model / "llm").is_dir() else None
     blind_llm = _load_blind(blind, device) if blind is not None else None
-    detokenizer = _load_detokenizer(model, device) if (model / "detokenizer").is_dir() else None
+    detokenizer = None
+    if (model / "detokenizer").is_dir():
+        from lavit_detokenizer.api import load_detokenizer
+
+        detokenizer = load_detokenizer(model, device=device)
     reader = None if llm is None else _Reader(llm, tokenizer, config)
     painter = None if detokenizer is None else _Painter(detokenizer, tokenizer, config)
     return Subject(
@@ -130,11 +134,3 @@ def _load_blind(blind: Path, device: str) -> "LanguageModel":
             "train one with `lavit pretrain --image-input none`"
         )
     return llm
-
-
-def _load_detokenizer(model: Path, device: str) -> "Detokenizer":
-    from lavit_core.modeldir import check_made_with
-    from lavit_detokenizer.api import load_detokenizer
-
-    check_made_with(model, "detokenizer")
-    return load_detokenizer(model, device=device)
