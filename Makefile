@@ -15,7 +15,8 @@ $(STAMP): constraints.txt stages/workspace.txt pyproject.toml $(wildcard stages/
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt \
-		-r stages/workspace.txt -e '.[dev]'
+		-r stages/workspace.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
 install: $(STAMP)  ## install every stage, editable, into .venv
