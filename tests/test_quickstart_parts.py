@@ -130,3 +130,15 @@ def test_grid_enlarging_and_text_chunks(tmp_path: Path) -> None:
     assert (sheet[16:, 16:] == 255).all()
     save_png(tmp_path / "new" / "a.png", sheet, {"prompt": "größer", "seed": "7"})
     assert Image.open(tmp_path / "new" / "a.png").info == {"prompt": "größer", "seed": "7"}
+
+
+def test_headline_puts_seen_and_unseen_combinations_beside_a_figure():
+    from lavit_cli.headline import headline
+
+    figure = {"value": 0.5, "count": 4, "low": 0.2, "high": 0.8}
+    score = {"questions.all": figure, "questions.all.seen": {**figure, "value": 0.75}, "real.everything": figure}
+    found = headline(score)
+    assert list(found) == ["questions answered right"]
+    assert found["questions answered right"]["value"] == 0.5
+    assert found["questions answered right"]["seen"]["value"] == 0.75
+    assert "unseen" not in found["questions answered right"]

@@ -23,5 +23,10 @@ HEADLINE = {
 
 
 def headline(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the headline figures that a score holds, each with its count and interval."""
-    return {title: figures[name] for title, name in HEADLINE.items() if name in figures}
+    """Return the headline figures of a score with counts and intervals, beside each its parts on (un)seen combinations."""
+    found = {}
+    for title, name in HEADLINE.items():
+        if name in figures:
+            parts = {part: figures[f"{name}.{part}"] for part in ("seen", "unseen") if f"{name}.{part}" in figures}
+            found[title] = {**figures[name], **parts}
+    return found

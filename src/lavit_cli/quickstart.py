@@ -134,16 +134,18 @@ def show_summary(out: Path, summary: Mapping[str, Any], *, as_json: bool) -> Non
     console = Console()
     console.print(table)
     figures = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for title in ("figure", "value", "95 %", "count"):
+    for title in ("figure", "value", "95 %", "count", "seen", "unseen"):
         figures.add_column(title, justify="left" if title == "figure" else "right")
     for name, figure in summary.get("headline", {}).items():
         if figure["value"] is not None:
             low, high = figure.get("low"), figure.get("high")
             interval = "" if low is None or high is None else f"{low:.3f}-{high:.3f}"
-            figures.add_row(name, f"{figure['value']:.3f}", interval, str(figure["count"]))
+            parts = [f"{figure[part]['value']:.3f}" if part in figure else "" for part in ("seen", "unseen")]
+            figures.add_row(name, f"{figure['value']:.3f}", interval, str(figure["count"]), *parts)
     if figures.row_count:
         console.print()
         console.print(figures)
+        console.print("seen, unseen: pictures whose colour-shape combinations training showed, or left out")
     for line in summary.get("next", ()):
         sys.stdout.write(f"\n{line}")
     sys.stdout.write("\n")
