@@ -23,7 +23,7 @@ HEADLINE = {
 
 
 def headline(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the headline figures of a score with counts and intervals, beside each its parts on (un)seen combinations."""
+    """Return a score's headline figures with counts and intervals, beside each its seen and unseen combinations."""
     found = {}
     for title, name in HEADLINE.items():
         if name in figures:
