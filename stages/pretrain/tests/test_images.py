@@ -58,7 +58,7 @@ def places(tmp_path_factory):
 
 @pytest.mark.parametrize("image_input", ["live", "features"])
 def test_pictures_are_described_after_training(places, tiny_config, tmp_path, image_input):
-    config = tiny_config(image_input=image_input, num_steps=60, precision="bf16", questions_per_document=1)
+    config = tiny_config(image_input=image_input, num_steps=150, precision="bf16", questions_per_document=1)
     questions = [places / "data" / "questions.jsonl"]
     live = {"data": places / "data"} if image_input == "live" else {}
     pretrain([places / "tokens"], places / "model", tmp_path, config, questions=questions, quiet=True, **live)

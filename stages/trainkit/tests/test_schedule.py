@@ -36,7 +36,7 @@ def test_groups_decay_matrices_only_and_leave_frozen_parameters_out() -> None:
 def test_gradient_that_is_no_number_is_refused() -> None:
     weight = nn.Parameter(torch.ones(2))
     weight.grad = torch.tensor([float("nan"), 1.0])
-    with pytest.raises(FloatingPointError, match="gradient norm is nan"):
+    with pytest.raises(LavitError, match="gradient norm is nan, expected a finite number"):
         clip_gradients([weight], 1.0)
 
 

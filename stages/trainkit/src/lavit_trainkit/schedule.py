@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 import torch
+from lavit_core.errors import LavitError
 from torch import nn
 
 
@@ -46,8 +47,11 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
-    """Clip the global gradient norm and return what it was before. Raises FloatingPointError when it is not finite."""
+    """Clip the global gradient norm and return what it was before. Raises LavitError (exit 1) when it is not finite."""
     norm = float(nn.utils.clip_grad_norm_(list(parameters), max_norm))
     if not math.isfinite(norm):
-        raise FloatingPointError(f"gradient norm is {norm}")
+        raise LavitError(
+            f"the gradient norm is {norm}, expected a finite number; the last checkpoint is kept. "
+            "Lower the learning rate (--set) in a new --out, or run the same command to retry from the checkpoint"
+        )
     return norm
