@@ -181,3 +181,4 @@ def test_unusable_input(data, model, tmp_path):
 def test_one_picture_is_enough(model, tmp_path):
     one = write_pictures(tmp_path / "one", 1)
     train_tokens(one, model, tmp_path / "run", phases=phases(1))
+    assert (tmp_path / "run" / "model" / "tokenizer" / "model.safetensors").exists()

@@ -1,7 +1,7 @@
 """Decoded features to what a UNet understands: a sequence to attend to, a pooled vector, a map on its grid.
 
 Letters: B pictures, P patches, D feature width, L sequence length, W attended width, C channels.
-Source: LaVIT 2309.04669 section 3.2; module names are those of the released decoder's state dict (paper.md 2.2).
+Source: LaVIT 2309.04669 section 3.2; module names are those of the released decoder's state dict.
 """
 
 import dataclasses
@@ -105,7 +105,7 @@ class Condition(nn.Module):
         sequence_BLW = torch.cat([self.get_submodule(name)(x_BPD) for name in self.cross_names], dim=-1)
         if self.shape.null_condition == "zeros":
             return sequence_BLW * kept_B11, None
-        # Stored null text (77 rows for SD 1.5), padded to the patches' length behind a key mask (paper.md 1.5).
+        # Stored null text (77 rows for SD 1.5), padded to the patches' length behind a key mask, as the released code does.
         length = max(sequence_BLW.shape[1], self.null_embedding.shape[0])
         null_LW = F.pad(self.null_embedding, (0, 0, 0, length - self.null_embedding.shape[0])).to(sequence_BLW.dtype)
         rank_L = torch.arange(length, device=x_BPD.device)
