@@ -36,7 +36,7 @@ class UNetShape(Config):
 
 
 class ConditionShape(Config):
-    """How decoded features [B, P, D] reach the UNet (released decoders: unet_proj; unet_proj_1, unet_proj_2)."""
+    """How decoded features [B, P, D] reach the UNet (released decoders: unet_proj_1, unet_proj_2)."""
 
     kind: Literal["cross", "concat", "both"] = "cross"
     """cross: attended to, as published. Differs when concat or both: the feature map, projected and resized to the
