@@ -105,7 +105,7 @@ class Condition(nn.Module):
         sequence_BLW = torch.cat([self.get_submodule(name)(x_BPD) for name in self.cross_names], dim=-1)
         if self.shape.null_condition == "zeros":
             return sequence_BLW * kept_B11, None
-        # Stored null text (77 rows for SD 1.5), padded to the patches' length behind a key mask, as the released code does.
+        # Stored null text (77 rows for SD 1.5), padded to the patches' length behind a key mask, as released.
         length = max(sequence_BLW.shape[1], self.null_embedding.shape[0])
         null_LW = F.pad(self.null_embedding, (0, 0, 0, length - self.null_embedding.shape[0])).to(sequence_BLW.dtype)
         rank_L = torch.arange(length, device=x_BPD.device)
