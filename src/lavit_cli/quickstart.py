@@ -145,7 +145,8 @@ def show_summary(out: Path, summary: Mapping[str, Any], *, as_json: bool) -> Non
     if figures.row_count:
         console.print()
         console.print(figures)
-        console.print("seen, unseen: pictures whose colour-shape combinations training showed, or left out")
+        if any("seen" in figure for figure in summary["headline"].values()):
+            console.print("seen, unseen: pictures whose colour-shape combinations training showed, or left out")
     for line in summary.get("next", ()):
         sys.stdout.write(f"\n{line}")
     sys.stdout.write("\n")
