@@ -10,6 +10,7 @@ from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.dense import dense_merger
 from lavit_tokenizer.selector import Selector, select_sample, select_threshold, select_topk
 from lavit_tokenizer.tokenizer import load_tokenizer
+from lavit_tokenizer.trace import trace
 
 from .conftest import make_tokenizer
 
@@ -171,3 +172,15 @@ def test_published_structure_has_the_released_tensors():
     }
     assert names == expected
     assert TokenizerConfig().codebook_size == 16384
+
+
+def test_a_trace_passes_through_what_encoding_and_decoding_give():
+    tokenizer = make_tokenizer()
+    seen, encoded = trace(tokenizer, pictures(8)), tokenizer.encode(pictures(8))
+    assert torch.equal(seen.keep_mask, encoded.keep_mask)
+    assert torch.equal(seen.merged, encoded.merged)
+    assert torch.equal(seen.code_vectors, tokenizer.quantizer.codebook[encoded.codes])
+    assert torch.equal(seen.decoded, tokenizer.decode_codes(encoded.codes, encoded.counts))
+    assert torch.equal(seen.features, tokenizer.features(pictures(8)))
+    assert not torch.equal(seen.decoded, seen.decoded_vectors)
+    assert seen.vectors.norm(dim=-1).allclose(torch.ones(len(seen.vectors)))

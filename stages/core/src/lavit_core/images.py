@@ -68,7 +68,11 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 def square_pixels(source: Path | bytes, image_px: int) -> np.ndarray:
     """Return a picture as uint8 [image_px, image_px, 3], squashed bicubically. Raises InputError."""
-    picture = open_rgb(source)
+    return squash(open_rgb(source), image_px)
+
+
+def squash(picture: Image.Image, image_px: int) -> np.ndarray:
+    """Return an opened RGB picture as uint8 [image_px, image_px, 3], squashed bicubically."""
     if picture.size != (image_px, image_px):
         picture = picture.resize((image_px, image_px), Image.Resampling.BICUBIC)
     return np.asarray(picture)

@@ -35,3 +35,18 @@ class ShapesConfig(Config):
     """Longest answer in text tokens."""
     max_caption_tokens: int = Field(36, ge=1)
     """Longest caption in text tokens."""
+
+
+class ProbeConfig(Config):
+    """Settings of `lavit eval probe`."""
+
+    fit_pictures: int = Field(2048, ge=2)
+    """Pictures the probes are fitted on, at most."""
+    test_pictures: int = Field(1024, ge=1)
+    """Pictures the probes are scored on, at most."""
+    test_share: float = Field(0.4, gt=0, lt=1)
+    """Share of the pictures that is scored when there is no --train-data."""
+    min_labels: int = Field(10, ge=1)
+    """Values with fewer labels than this to fit on are left out."""
+    batch_size: int = Field(32, ge=1)
+    """Pictures in one forward pass."""

@@ -28,11 +28,15 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     """Return the 95 % score interval of a proportion. Source: Wilson 1927; inside [0, 1] and honest at 0 and at 1."""
     if not 0 <= hits <= count or count == 0:
         raise ValueError(f"wilson: expected 0 <= hits <= count and count > 0, found {hits} of {count}")
-    share, z2 = hits / count, Z95 * Z95
+    return _wilson_share(hits / count, count)
+
+
+def _wilson_share(share: float, count: float) -> tuple[float, float]:
+    z2 = Z95 * Z95
     centre = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = Z95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count * count))
     # At 0 and 1 the ends are exact; floating point leaves them 1e-17 outside.
-    return (0.0 if hits == 0 else centre - half), (1.0 if hits == count else centre + half)
+    return (0.0 if share == 0 else centre - half), (1.0 if share == 1 else centre + half)
 
 
 def proportion(hits: Iterable[bool]) -> Figure:
@@ -67,6 +71,27 @@ def ratio(hits: Iterable[int], counts: Iterable[int]) -> Figure:
     variance = float(((hit - value * count) ** 2).sum()) / count.sum() ** 2 * clusters / (clusters - 1)
     half = Z95 * math.sqrt(variance)
     return Figure(value=value, count=int(count.sum()), low=max(value - half, 0.0), high=min(value + half, 1.0))
+
+
+def clustered_proportion(hits: Sequence[bool], clusters: Sequence[str]) -> Figure:
+    """Return the share of True among trials that hang together in clusters (objects of one picture).
+
+    Wilson's interval for as many independent trials as carry the same variance, and for no more than the clusters
+    where every trial has the same outcome. Source: design effect, Kish, Survey Sampling, section 8.2.
+    """
+    if not hits:
+        return Figure(value=None, count=0, low=None, high=None)
+    by_cluster: dict[str, list[bool]] = {}
+    for hit, cluster in zip(hits, clusters, strict=True):
+        by_cluster.setdefault(cluster, []).append(bool(hit))
+    right, count, groups = sum(map(bool, hits)), len(hits), len(by_cluster)
+    share, effective = right / count, float(groups)
+    if 0 < right < count and groups > 1:
+        rests = [sum(some) - share * len(some) for some in by_cluster.values()]
+        variance = sum(rest * rest for rest in rests) / count**2 * groups / (groups - 1)
+        effective = min(float(count), share * (1 - share) / variance) if variance > 0 else float(groups)
+    low, high = _wilson_share(share, max(effective, 1.0))
+    return Figure(value=share, count=count, low=low, high=high)
 
 
 def exact(value: float, count: int) -> Figure:

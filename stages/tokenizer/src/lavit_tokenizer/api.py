@@ -4,6 +4,7 @@ from lavit_tokenizer.config import TokenizeConfig, TokenizerConfig, TrainEncoder
 from lavit_tokenizer.encoder import load_encoder
 from lavit_tokenizer.tokenize_images import tokenize_images
 from lavit_tokenizer.tokenizer import Encoded, VisualTokenizer, load_tokenizer
+from lavit_tokenizer.trace import Trace, trace
 from lavit_tokenizer.train_encoder import train_encoder
 from lavit_tokenizer.train_tokenizer import train_tokenizer
 
@@ -11,12 +12,14 @@ __all__ = [
     "Encoded",
     "TokenizeConfig",
     "TokenizerConfig",
+    "Trace",
     "TrainEncoderConfig",
     "TrainTokenizerConfig",
     "VisualTokenizer",
     "load_encoder",
     "load_tokenizer",
     "tokenize_images",
+    "trace",
     "train_encoder",
     "train_tokenizer",
 ]
