@@ -4,7 +4,7 @@ import sys
 
 import pytest
 from lavit_core.errors import InputError, UsageError
-from lavit_core.rundir import open_run, read_metrics, versions
+from lavit_core.rundir import Finding, open_run, read_metrics, read_warnings, versions
 
 CONFIG = {"lr": 1e-05, "grid": (8, 8), "inner": {"layers": [1, 2]}, "name": None}
 
@@ -37,7 +37,28 @@ def test_rewind_drops_later_rows_and_cut_lines(tmp_path):
             file.write('{"step": 6, "lo')
         run.rewind(3)
         run.log({"step": 4, "again": True})
+        assert run.rows == read_metrics(tmp_path)
     assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2}, {"step": 3}, {"step": 4, "again": True}]
+
+
+def test_a_kind_of_warning_is_said_once_a_run_and_again_after_a_rewind(tmp_path, capsys):
+    low, high = Finding("keep rate", "few are kept"), Finding("diverging", "loss rises")
+    with opened(tmp_path) as run:
+        run.warn([low], step=20, phase="a")
+        run.warn([low, high], step=40, phase="a")
+    with opened(tmp_path) as run:
+        run.warn([high], step=60, phase="b")
+        assert [row["step"] for row in read_warnings(tmp_path)] == [20, 40]
+        run.rewind(30)
+        run.warn([low, high], step=50, phase="b")
+    expected = [
+        {"step": 20, "phase": "a", "kind": "keep rate", "message": "few are kept"},
+        {"step": 50, "phase": "b", "kind": "diverging", "message": "loss rises"},
+    ]
+    assert read_warnings(tmp_path) == expected
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"warning: {tmp_path}, step {step}: {text}" for step, text in ((20, "few are kept"),
+                    (40, "loss rises"), (50, "loss rises"))]  # fmt: skip
 
 
 @pytest.mark.parametrize(

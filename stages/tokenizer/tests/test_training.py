@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from lavit_core.errors import InputError, Interrupted, LavitError, UsageError
-from lavit_core.rundir import TIMING_KEYS, read_metrics
+from lavit_core.rundir import TIMING_KEYS, read_metrics, read_warnings
 from lavit_tokenizer import train_encoder as encoder_verb
 from lavit_tokenizer import train_tokenizer as tokenizer_verb
 from lavit_tokenizer.encoder import load_encoder
@@ -75,6 +75,7 @@ def test_tokenizer_resumes_to_the_same_bits(data, model, tmp_path, monkeypatch, 
     weights = "model/tokenizer/model.safetensors"
     assert same_files(tmp_path / "whole" / weights, tmp_path / "cut" / weights)
     assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
+    assert read_warnings(tmp_path / "whole") == read_warnings(tmp_path / "cut") != []
     timing = {"per_second", "seconds", "cpu_seconds", "peak_memory_bytes"}
     assert {k: v for k, v in whole.items() if k not in timing} == {k: v for k, v in again.items() if k not in timing}
     assert train_tokens(data, model, tmp_path / "cut") == again  # a finished run answers from DONE
@@ -143,7 +144,11 @@ def test_collapse_and_indecision_are_said_aloud(data, model, tmp_path, monkeypat
     train_tokens(data, model, tmp_path / "run", window_steps=4, model=wide)
     said = capsys.readouterr().err
     assert re.search(r"codebook collapse: [36]% of 32 codes used in the last 4 steps of phase codes", said)
-    assert "the selector is undecided after phase selector" in said
+    assert re.search(r"the selector is undecided: \d+% of patches .* late in phase selector, so .*; give the", said)
+    kinds = [row["kind"] for row in read_warnings(tmp_path / "run")]
+    assert {"codebook collapse", "undecided selector"} <= set(kinds)
+    assert len(kinds) == len(set(kinds)) == said.count("warning: ")
+    assert all("\n" not in row["message"] for row in read_warnings(tmp_path / "run"))
 
 
 def test_nan_stops_with_one_line_and_keeps_the_checkpoint(data, model, tmp_path, monkeypatch):

@@ -1,13 +1,17 @@
-"""A run directory explains itself: config.yaml, run.json, metrics.jsonl, checkpoints/, DONE. Same command = resume."""
+"""A run directory explains itself: config.yaml, run.json, metrics.jsonl, warnings.jsonl, checkpoints/, DONE.
+
+The same command resumes.
+"""
 
 import contextlib
+import dataclasses
 import fcntl
 import importlib.metadata
 import json
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +19,22 @@ import yaml
 
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import read_json, write_json, write_text
+from lavit_core.progress import warn
+
+METRICS_FILE, WARNINGS_FILE = "metrics.jsonl", "warnings.jsonl"
 
 TIMING_KEYS = frozenset({"seconds", "per_second", "peak_memory_bytes", "cpu_seconds"})
 """Keys of a metrics row that measure the machine; all others are equal in a resumed and an uninterrupted run."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """Something in a run's figures that a person should know."""
+
+    kind: str
+    """Says what it is about; a run warns of each kind once."""
+    message: str
+    """One line: what was seen, why it matters, what to change."""
 
 
 class Run:
@@ -26,7 +43,11 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self._metrics = path / "metrics.jsonl"
+        self._metrics = path / METRICS_FILE
+        self._warnings = path / WARNINGS_FILE
+        self.rows = read_metrics(path)
+        """The rows of metrics.jsonl so far. What watches a run looks at these alone: so a resumed run says the same."""
+        self._warned = {row["kind"] for row in read_warnings(path)}
 
     @property
     def done(self) -> dict[str, Any] | None:
@@ -38,11 +59,26 @@ class Run:
         """Append one row to metrics.jsonl; `step` and `phase` say where the run stood."""
         with open(self._metrics, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
+        self.rows.append(dict(row))
+
+    def warn(self, findings: Iterable[Finding], *, step: int, phase: str) -> None:
+        """Say each finding on stderr and append it to warnings.jsonl, once a run and kind."""
+        for finding in findings:
+            if finding.kind in self._warned:
+                continue
+            self._warned.add(finding.kind)
+            warn(f"{self.path}, step {step}: {finding.message}")
+            with open(self._warnings, "a", encoding="utf-8") as handle:
+                handle.write(json.dumps({"step": step, "phase": phase, **dataclasses.asdict(finding)}) + "\n")
 
     def rewind(self, step: int) -> None:
-        """Drop metrics rows past `step`: the steps after the checkpoint will be run, and logged, again."""
-        rows = [row for row in read_metrics(self.path) if row["step"] <= step]
-        write_text(self._metrics, "".join(json.dumps(row) + "\n" for row in rows))
+        """Drop rows and warnings past `step`: the steps after the checkpoint will be run, and logged, again."""
+        self.rows = [row for row in read_metrics(self.path) if row["step"] <= step]
+        write_text(self._metrics, "".join(json.dumps(row) + "\n" for row in self.rows))
+        warned = [row for row in read_warnings(self.path) if row["step"] <= step]
+        self._warned = {row["kind"] for row in warned}
+        if self._warnings.exists():
+            write_text(self._warnings, "".join(json.dumps(row) + "\n" for row in warned))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Mark the run as complete with the figures worth repeating."""
@@ -51,7 +87,15 @@ class Run:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a run's metrics.jsonl; a last line cut short by a kill is left out."""
-    file = path / "metrics.jsonl"
+    return _rows(path / METRICS_FILE)
+
+
+def read_warnings(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's warnings.jsonl: step, phase, kind and message of each."""
+    return _rows(path / WARNINGS_FILE)
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
     rows = []
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
         with contextlib.suppress(json.JSONDecodeError):

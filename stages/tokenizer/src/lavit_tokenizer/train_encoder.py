@@ -31,6 +31,7 @@ from lavit_tokenizer.contrastive import (
     retrieval_top1,
     text_ids,
 )
+from lavit_tokenizer.diagnose import diagnose_encoder
 from lavit_tokenizer.encoder import Encoder, save_encoder
 from lavit_tokenizer.measure import Meter, split_validation
 
@@ -92,6 +93,7 @@ def train_encoder(
                 if done % config.log_every == 0 or done == config.num_steps:
                     speed = meter.speed((done - start) * config.batch_size)
                     run.log({"step": done, "phase": "train", "loss": loss.item(), **figures, **speed})
+                    run.warn(diagnose_encoder(run.rows, config), step=done, phase="train")
                 if done % config.checkpoint_every == 0 or stop():
                     tensors = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer)}
                     save_checkpoint(run.checkpoints, done, tensors)

@@ -9,7 +9,7 @@ from lavit_core.data import open_data
 from lavit_core.errors import UsageError
 from lavit_core.interrupt import stop_signals
 from lavit_core.modeldir import export_part, find_part, part_digest
-from lavit_core.progress import Progress, warn
+from lavit_core.progress import Progress
 from lavit_core.rundir import open_run
 from lavit_core.seeds import derive_seed, shuffled_batch
 from lavit_trainkit.checkpoint import load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
@@ -20,6 +20,7 @@ from lavit_trainkit.schedule import adamw, clip_gradients, set_rate, warmup_cosi
 from torch import nn
 
 from lavit_tokenizer.config import Phase, TokenizerConfig, TrainTokenizerConfig
+from lavit_tokenizer.diagnose import diagnose_tokenizer
 from lavit_tokenizer.encoder import Encoder, load_encoder
 from lavit_tokenizer.features import FeatureSource, fit_statistics
 from lavit_tokenizer.layers import sincos_table
@@ -119,12 +120,14 @@ def train_tokenizer(
                         )  # fmt: skip
                         watch.count(codes, restarted)
                     done, images = step + 1, images + phase.batch_size
-                    watch.close_window(local + 1, phase)
+                    run.warn(watch.close_window(local + 1, phase), step=done, phase=phase.name)
                     figures = {name: term.item() for name, term in terms.items()}
                     if done % config.log_every == 0 or done == last:
                         row = {**figures, "mean_predictor": mean_predictor(x_BPD), "decided": decided(passed.log_keep)}
                         row |= kept_figures((passed.mask > 0.5).sum(dim=1), tokenizer.config.num_patches)
                         run.log({"step": done, "phase": phase.name, **row, **watch.figures, **meter.speed(images)})
+                        found = diagnose_tokenizer(run.rows, config, tokenizer.config.num_patches)
+                        run.warn(found, step=done, phase=phase.name)
                         shown = ("mean_predictor", "kept_mean", "kept_std", "decided")
                         progress.advance(0, **{name: row[name] for name in shown}, **watch.figures)
                     progress.advance(1, cos_loss=figures["cos_loss"])
@@ -133,11 +136,6 @@ def train_tokenizer(
                         save_checkpoint(run.checkpoints, done, {**tensors, "watch": watch.tensors()}, watch.state())
                         if stop():
                             raise stopped(run.path, done, num_steps)
-            if phase.selection == "gumbel" and decided(passed.log_keep) < 0.5:
-                warn(
-                    f"{out}: the selector is undecided after phase {phase.name}: {decided(passed.log_keep):.0%} of "
-                    "patches have a keep probability below 0.1 or above 0.9; give it more steps or a higher selector_lr"
-                )
             first = last
         figures = evaluate(tokenizer, source, held, quantised=watch.codebook_started)
         about = {"command": "train-tokenizer", "encoder_digest": inputs["encoder"], **figures}

@@ -1,14 +1,15 @@
-"""Watching the codebook: usage and perplexity over a window of steps, a loud warning on collapse, final figures."""
+"""Watching the codebook: usage and perplexity over a window of steps, whether it collapsed, final figures."""
 
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lavit_core.progress import warn
+from lavit_core.rundir import Finding
 from torch import Tensor
 
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
+from lavit_tokenizer.diagnose import collapsed
 from lavit_tokenizer.features import FeatureSource
 from lavit_tokenizer.objective import kept_figures, mean_predictor
 from lavit_tokenizer.quantizer import usage
@@ -32,22 +33,20 @@ class CodeWatch:
         self._counts += torch.bincount(codes_T.cpu(), minlength=self._counts.numel())
         self._restarted += restarted
 
-    def close_window(self, steps_of_phase: int, phase: Phase) -> None:
-        """At a window's end: take its figures, warn when the codebook collapsed, start the next one."""
+    def close_window(self, steps_of_phase: int, phase: Phase) -> list[Finding]:
+        """At a window's end: take its figures, start the next one, and return that the codebook collapsed if it did."""
         if not phase.quantise or steps_of_phase % self._config.window_steps:
-            return
+            return []
         share, perplexity = usage(self._counts)
         self.figures = {"code_usage": share, "perplexity": perplexity, "restarted": self._restarted}
         # Too few tokens to touch every code say nothing about a collapse.
         enough = int(self._counts.sum()) >= 4 * self._counts.numel()
+        found = []
         if enough and share < self._config.collapse_below:
-            warn(
-                f"codebook collapse: {share:.0%} of {self._counts.numel()} codes used in the last "
-                f"{self._config.window_steps} steps of phase {phase.name} (perplexity {perplexity:.0f}); put a longer "
-                "phase without quantisation first, or lower the learning rate"
-            )
+            found = [collapsed(share, perplexity, self._counts.numel(), self._config.window_steps, phase)]
         self._counts.zero_()
         self._restarted = 0
+        return found
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the window so far."""

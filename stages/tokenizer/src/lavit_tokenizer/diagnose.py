@@ -1,0 +1,136 @@
+"""What a tokenizer's or encoder's figures say is going wrong while it trains, and what to change.
+
+Every function looks at logged rows alone, so a resumed run warns at the same step as an uninterrupted one.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lavit_core.rundir import Finding
+from lavit_trainkit.curves import LAST, diagnose_loss, last_mean
+
+from lavit_tokenizer.config import Phase, TrainEncoderConfig, TrainTokenizerConfig
+
+LATE = 0.75
+"""Share of a phase after which its selector should have decided."""
+
+DECIDED = 0.5
+"""A selector is undecided while fewer patches than this have a keep probability below 0.1 or above 0.9."""
+
+KEEP_FACTOR = 1.5
+"""A keep rate further than this factor from `keep_ratio` is far off."""
+
+CHANCE = 0.97
+"""A contrastive loss above this share of ln(batch) tells no picture from another."""
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def diagnose_tokenizer(rows: Rows, config: TrainTokenizerConfig, num_patches: int) -> list[Finding]:
+    """Return what the rows so far say about the phase that the last one is of."""
+    ends = list(itertools.accumulate(phase.num_steps for phase in config.phases))
+    place = next(index for index, end in enumerate(ends) if rows[-1]["step"] <= end)
+    phase, first = config.phases[place], ends[place] - config.phases[place].num_steps
+    mine = [row for row in rows if row["step"] > first]
+    name = "cos_loss" if phase.cos_weight else "nmse"
+    found = diagnose_loss(
+        mine, name, first=first, num_steps=phase.num_steps, warmup_steps=phase.warmup_steps,
+        lower=f"lr of phase {phase.name}", falls=place == 0,
+    )  # fmt: skip
+    return [
+        *found,
+        *_no_better_than_the_mean(mine, phase, first, config),
+        *_selector(mine, phase, first, config, num_patches),
+    ]
+
+
+def _no_better_than_the_mean(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig) -> list[Finding]:
+    local = rows[-1]["step"] - first
+    if local < max(2 * phase.warmup_steps, phase.num_steps / 5):
+        return []
+    advice = f"lower or raise lr of phase {phase.name}, lengthen it, or set model.whiten_power to 0.25"
+    if phase.cos_weight:
+        error, mean = last_mean(rows, "cos_loss"), last_mean(rows, "mean_predictor")
+        if error is not None and mean is not None and error >= mean:
+            return [
+                Finding(
+                    "no better than the mean",
+                    f"1 - cos is {error:.3f} in phase {phase.name}, and {mean:.3f} for one constant feature: the "
+                    f"decoder tells no patch from another, and such features' codes say nothing; {advice}",
+                )
+            ]
+    # Whitened features have mean zero, so the mean predictor's normalised squared error is 1.
+    elif config.model.whiten_power and (error := last_mean(rows, "nmse")) is not None and error >= 1:
+        return [
+            Finding(
+                "no better than the mean",
+                f"nmse is {error:.3f} in phase {phase.name}, and 1 for one constant feature: the decoder tells no "
+                f"patch from another, and such features' codes say nothing; {advice}",
+            )
+        ]
+    return []
+
+
+def _selector(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig, num_patches: int) -> list[Finding]:
+    if phase.selection == "random":
+        return []
+    found = []
+    late = [row for row in rows if row["step"] - first >= LATE * phase.num_steps][-LAST:]
+    if phase.selection == "gumbel" and late:
+        share = sum(row["decided"] for row in late) / len(late)
+        if share < DECIDED:
+            merger = "" if phase.merger == "off" else ", or leave the merger out of it (merger: off)"
+            found.append(
+                Finding(
+                    "undecided selector",
+                    f"the selector is undecided: {1 - share:.0%} of patches have a keep probability between 0.1 and "
+                    f"0.9 late in phase {phase.name}, so which patches become tokens is close to arbitrary; give the "
+                    f"phase more steps, or raise its selector_lr{merger}",
+                )
+            )
+    # While Gumbel noise decides, the rate is held by the loss; what counts is where it ends, and what follows from it.
+    counted = late if phase.selection == "gumbel" else rows[-LAST:] if len(rows) >= LAST else []
+    if counted:
+        rate, target = sum(row["kept_mean"] for row in counted) / len(counted) / num_patches, config.model.keep_ratio
+        if not target / KEEP_FACTOR <= rate <= target * KEEP_FACTOR:
+            many = rate > target
+            cost = "token files and language model cost that much more" if many else "what is not kept is lost"
+            found.append(
+                Finding(
+                    "keep rate",
+                    f"{rate:.0%} of patches are kept in phase {phase.name}, keep_ratio asks for {target:.0%}: {cost}; "
+                    f"raise keep_weight (now {config.keep_weight:g}), {'raise' if many else 'lower'} "
+                    "model.keep_threshold, or give the selector's phase more steps so that it decides",
+                )
+            )
+    return found
+
+
+def collapsed(share: float, perplexity: float, num_codes: int, window_steps: int, phase: Phase) -> Finding:
+    """Return what is said of a codebook of which only a small share is used."""
+    return Finding(
+        "codebook collapse",
+        f"codebook collapse: {share:.0%} of {num_codes} codes used in the last {window_steps} steps of phase "
+        f"{phase.name} (perplexity {perplexity:.0f}): pictures become words that all sound alike; put a longer phase "
+        "without quantisation first, or lower the learning rate, and keep restart_below above 0",
+    )
+
+
+def diagnose_encoder(rows: Rows, config: TrainEncoderConfig) -> list[Finding]:
+    """Return what the rows so far say about an encoder in training."""
+    pace = {"num_steps": config.num_steps, "warmup_steps": config.warmup_steps, "lower": "lr"}
+    found = diagnose_loss(rows, "loss", **pace)
+    contrast, chance = last_mean(rows, "clip_loss"), math.log(config.batch_size)
+    settled = rows[-1]["step"] >= max(2 * config.warmup_steps, config.num_steps / 2)
+    if settled and contrast is not None and contrast > CHANCE * chance:
+        found.append(
+            Finding(
+                "captions not used",
+                f"the contrastive loss is {contrast:.2f} after half of the steps, and guessing gives {chance:.2f}: the "
+                "encoder has learned nothing from the captions; check that they differ and belong to their pictures "
+                "(lavit data inspect), raise lr, or give it more steps",
+            )
+        )
+    return found
