@@ -35,6 +35,8 @@ class Document:
     """float32 [F, D] rows for those positions (stored features); live documents have none."""
     sample: int = -1
     """Index of the image in the token reader, for live encoding."""
+    kind: str = ""
+    """Which of `KINDS` it is."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -100,7 +102,7 @@ class DocumentSource:
             # [IMG] after a caption is scored with the caption: it says that the text is over.
             weights[: len(text) + 1] = self.config.text_loss_weight if self.config.t2i_text_loss else 0.0
             weights[0] = 0.0
-            documents.append(Document(ids=ids, weights=weights))
+            documents.append(Document(ids=ids, weights=weights, kind="text_to_image"))
         return documents
 
     def _image_to_text(self, images: np.ndarray, rng: np.random.Generator) -> list[Document]:
@@ -110,7 +112,7 @@ class DocumentSource:
             text = np.empty(0, np.int64) if caption is None else self.codec.encode(caption)
             ids = np.append(text, self.codec.eos)
             tails.append((ids, np.full(len(ids), self.config.text_loss_weight, np.float32)))
-        return self._after_images(images, tails)
+        return self._after_images(images, tails, "image_to_text")
 
     def _questions(self, images: np.ndarray, rng: np.random.Generator) -> list[Document]:
         tails = []
@@ -125,16 +127,18 @@ class DocumentSource:
                 weights.append(np.full(len(prompt), asked_weight, np.float32))
                 weights.append(np.full(len(answer), self.config.text_loss_weight, np.float32))
             tails.append((np.concatenate(parts), np.concatenate(weights)))
-        return self._after_images(images, tails)
+        return self._after_images(images, tails, "questions")
 
-    def _after_images(self, images: np.ndarray, tails: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Document]:
+    def _after_images(
+        self, images: np.ndarray, tails: Sequence[tuple[np.ndarray, np.ndarray]], kind: str
+    ) -> list[Document]:
         """Return documents that show each image and go on with its tail (ids and weights)."""
-        kind = self.config.image_input
-        if kind == "none":
+        image_input = self.config.image_input
+        if image_input == "none":
             # Blind: the end token stands in for the image, so that a caption has something to follow.
             blind = [(np.append(self.codec.eos, ids), np.append(np.float32(0), weights)) for ids, weights in tails]
-            return [Document(ids=ids, weights=weights) for ids, weights in blind]
-        codes, features = self._codes_and_features(images, features=kind == "features")
+            return [Document(ids=ids, weights=weights, kind=kind) for ids, weights in blind]
+        codes, features = self._codes_and_features(images, features=image_input == "features")
         image_weight = self.config.image_loss_weight if self.config.i2t_image_loss else 0.0
         documents = []
         for place, (image_codes, (tail, tail_weights)) in enumerate(zip(codes, tails, strict=True)):
@@ -144,16 +148,18 @@ class DocumentSource:
                 Document(
                     ids=np.concatenate([head, tail]),
                     weights=_first_unscored(weights),
-                    image=None if kind == "codes" else (1, 1 + len(image_codes)),
+                    image=None if image_input == "codes" else (1, 1 + len(image_codes)),
                     features=features[place] if features is not None else None,
                     sample=int(images[place]),
+                    kind=kind,
                 )
             )
         return documents
 
     def _text(self, line: str) -> Document:
         ids = np.append(self.codec.encode(line), self.codec.eos)
-        return Document(ids=ids, weights=_first_unscored(np.full(len(ids), self.config.text_loss_weight, np.float32)))
+        weights = _first_unscored(np.full(len(ids), self.config.text_loss_weight, np.float32))
+        return Document(ids=ids, weights=weights, kind="text")
 
     def _captions(self, images: np.ndarray, rng: np.random.Generator) -> list[str | None]:
         """Return one caption of each image, drawn evenly; None for an image without captions."""

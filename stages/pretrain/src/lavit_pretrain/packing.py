@@ -36,6 +36,8 @@ class PackedBatch:
     features_FD: Tensor | None
     samples: tuple[int, ...]
     """Reader indices of the images to encode live, in the order of `image_rows_F`."""
+    documents: tuple[Document, ...] = ()
+    """What was packed, for a look at what each part tells the other."""
 
     def to(self, device: torch.device) -> "PackedBatch":
         """Return the batch on a device."""
@@ -121,4 +123,5 @@ def collate(documents: Sequence[Document]) -> PackedBatch:
         image_rows_F=torch.from_numpy(np.concatenate(rows) if rows else np.empty(0, np.int64)),
         features_FD=torch.from_numpy(np.concatenate(features)) if features else None,
         samples=tuple(document.sample for _, document in images),
+        documents=tuple(documents),
     )

@@ -25,7 +25,9 @@ from torch import Tensor
 from lavit_pretrain.attention import use_packed
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.corpus import all_texts, open_corpus
+from lavit_pretrain.diagnose import diagnose_pretrain
 from lavit_pretrain.documents import Corpus, DocumentSource
+from lavit_pretrain.gains import is_check, measure_gains
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
 from lavit_pretrain.live import LiveImages
 from lavit_pretrain.loss import chunked_cross_entropy
@@ -131,7 +133,11 @@ def pretrain(
                     }
                     last_row |= {"tokens": here, "documents": sum(len(batch.bounds_B1) - 1 for batch in batches)}
                     last_row["fill"] = here / (config.tokens_per_step * config.accumulate_steps)
-                    run.log({**last_row, "seconds": seconds, "per_second": trained_tokens / seconds})
+                    gains = {}
+                    if is_check(done, config.log_every):
+                        gains = measure_gains(working, batches[0], lambda net, some: packed_loss(net, some, live)[1])
+                    run.log({**last_row, **gains, "seconds": seconds, "per_second": trained_tokens / seconds})
+                    run.warn(diagnose_pretrain(run.rows, config), step=done, phase="pretrain")
                 if done % config.checkpoint_every == 0 or stop():
                     groups = {"model": parameters}
                     groups |= {name: optimizer_tensors(optimizer) for name, optimizer in optimizers.items()}

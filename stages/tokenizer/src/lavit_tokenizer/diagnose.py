@@ -120,8 +120,7 @@ def collapsed(share: float, perplexity: float, num_codes: int, window_steps: int
 
 def diagnose_encoder(rows: Rows, config: TrainEncoderConfig) -> list[Finding]:
     """Return what the rows so far say about an encoder in training."""
-    pace = {"num_steps": config.num_steps, "warmup_steps": config.warmup_steps, "lower": "lr"}
-    found = diagnose_loss(rows, "loss", **pace)
+    found = diagnose_loss(rows, "loss", num_steps=config.num_steps, warmup_steps=config.warmup_steps, lower="lr")
     contrast, chance = last_mean(rows, "clip_loss"), math.log(config.batch_size)
     settled = rows[-1]["step"] >= max(2 * config.warmup_steps, config.num_steps / 2)
     if settled and contrast is not None and contrast > CHANCE * chance:

@@ -1,0 +1,53 @@
+"""What a language model's figures say is going wrong in training, and what to change. Looks at logged rows alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lavit_core.rundir import Finding
+from lavit_trainkit.curves import diagnose_loss, last_mean
+
+from lavit_pretrain.config import PretrainConfig
+
+CHECKS = 3
+"""Measured gains behind a mean."""
+
+LITTLE = {"answer_gain": 0.05, "caption_gain": 0.05, "prompt_gain": 0.02}
+"""Nats a token below which a gain is as good as none: what other pictures give by chance in a hundred answers."""
+
+HALFWAY = 0.5
+"""Share of the steps after which a gain should have appeared."""
+
+ADVICE = {
+    "answer_gain": (
+        "blind answers", "answers cost as little with another document's picture as with their own",
+        "the model answers from the question alone",
+        "raise mix.questions or visual_lr, train longer, or look whether questions and pictures belong together "
+        "(lavit data inspect); a tokenizer that lost the answer shows in `lavit eval probe`",
+    ),
+    "caption_gain": (
+        "blind captions", "captions cost as little with another document's picture as with their own",
+        "the model describes what pictures mostly show instead of looking",
+        "raise mix.image_to_text or visual_lr, train longer, or look whether captions and pictures belong together "
+        "(lavit data inspect)",
+    ),
+    "prompt_gain": (
+        "prompts not used", "codes cost as little after another document's caption as after their own",
+        "the model draws without reading the prompt, and guidance has nothing to strengthen",
+        "raise mix.text_to_image, lower caption_drop, train longer, or look whether captions say what their pictures "
+        "show",
+    ),
+}  # fmt: skip
+"""Gain -> kind of warning, what was seen, why it matters, what to change."""
+
+
+def diagnose_pretrain(rows: Sequence[Mapping[str, Any]], config: PretrainConfig) -> list[Finding]:
+    """Return what the rows so far say: a loss that rises or stays, answers that do without the picture."""
+    lower = "llm_lr, muon_lr and visual_lr" if config.optimizer == "muon" else "llm_lr and visual_lr"
+    found = diagnose_loss(rows, "loss", num_steps=config.num_steps, warmup_steps=config.warmup_steps, lower=lower)
+    if rows[-1]["step"] < HALFWAY * config.num_steps:
+        return found
+    for name, (kind, seen, why, change) in ADVICE.items():
+        gain = last_mean(rows, name, CHECKS)
+        if gain is not None and gain < LITTLE[name]:
+            found.append(Finding(kind, f"{seen} ({gain:+.3f} nats a token): {why}; {change}"))
+    return found

@@ -1,0 +1,128 @@
+"""What a picture tells the text after it: the swap, the figures, the warning, and that training does not notice."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from lavit_core.rundir import read_metrics, read_warnings
+from lavit_pretrain import gains
+from lavit_pretrain import pretrain as module
+from lavit_pretrain.config import Mix
+from lavit_pretrain.corpus import open_corpus
+from lavit_pretrain.diagnose import diagnose_pretrain
+from lavit_pretrain.documents import DocumentSource
+from lavit_pretrain.gains import GAINS, is_check, measure_gains, swap
+from lavit_pretrain.packing import collate
+from lavit_pretrain.pretrain import pretrain
+from safetensors.torch import load_file
+
+
+@pytest.fixture
+def documents(world, reader, tiny_config):
+    """A function that gives (network before training, 24 documents) for some settings."""
+
+    def make(**changes):
+        config = tiny_config(**changes)
+        corpus = open_corpus(reader, questions=[world.questions], text=[])
+        network = module._build(config, reader, corpus, None, None, 0)
+        source = DocumentSource(corpus, network.layout, network.codec, config, 0)
+        return network, [source.document(number) for number in range(24)]
+
+    return make
+
+
+@pytest.mark.parametrize("image_input", ["codes", "features"])
+def test_a_swap_takes_the_next_picture_and_keeps_what_is_scored(documents, image_input):
+    network, some = documents(image_input=image_input)
+    layout = network.layout
+    own = [gains._scored(one, layout) for one in some if gains._can_swap(one, layout)]
+    assert {one.kind for one in own} == set(GAINS)
+    for kind in GAINS:
+        mine = [place for place, one in enumerate(own) if one.kind == kind]
+        for place, other in zip(mine, mine[1:] + mine[:1], strict=True):
+            kept, taken, made = own[place], own[other], swap(own, layout)[place]
+            cut, begin = gains._boundary(taken, layout), gains._boundary(kept, layout)
+            assert made.ids.tolist() == [*taken.ids[:cut], *kept.ids[begin:]]
+            assert made.ids[made.weights > 0].tolist() == kept.ids[kept.weights > 0].tolist()
+            if kind == "text_to_image":
+                codes = kept.ids[begin:]
+                assert codes[0] == layout.img
+                assert (made.weights[cut:] > 0).tolist() == [False] + [True] * (len(codes) - 1)
+            elif image_input == "features":
+                assert made.features is taken.features
+                assert made.image == taken.image
+                first, last = made.image
+                assert (made.ids[first - 1], made.ids[last]) == (layout.img, layout.end_img)
+            assert not made.weights[:cut].any()
+
+
+def plain(network, batch):
+    return module.packed_loss(network, batch)[1]
+
+
+def test_gains_of_an_untrained_and_of_a_blind_model(documents):
+    network, some = documents()
+    found = measure_gains(network, collate(some), plain)
+    assert set(found) == set(GAINS.values())
+    assert all(abs(gain) < 0.05 for gain in found.values())
+    blind, some = documents(image_input="none")
+    assert measure_gains(blind, collate(some), plain) == {}
+
+
+def test_dropout_draws_nothing_and_the_mode_comes_back(documents):
+    network, some = documents()
+    network.train()
+    before = torch.get_rng_state()
+    network.llm.model.norm = torch.nn.Sequential(network.llm.model.norm, torch.nn.Dropout(0.5))
+    measure_gains(network, collate(some), plain)
+    assert network.training
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def train(world, config, out, questions=None):
+    return pretrain([world.tokens], world.model, out, config, questions=[questions or world.questions], quiet=True)
+
+
+def test_measuring_changes_no_weight(world, tiny_config, tmp_path, monkeypatch):
+    config = tiny_config(num_steps=8)
+    train(world, config, tmp_path / "without")
+    monkeypatch.setattr(gains, "CHECK_STEPS", 2)
+    train(world, config, tmp_path / "with")
+    one, two = (load_file(tmp_path / name / "model" / "llm" / "model.safetensors") for name in ("without", "with"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert "answer_gain" in read_metrics(tmp_path / "with")[-1]
+    assert "answer_gain" not in read_metrics(tmp_path / "without")[-1]
+
+
+def test_answers_that_need_no_picture_are_said_and_others_are_not(world, tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(gains, "CHECK_STEPS", 10)
+    config = tiny_config(num_steps=120, log_every=5, mix=Mix(text_to_image=0, image_to_text=0, questions=1, text=0))
+    train(world, config, tmp_path / "sees")
+    assert read_metrics(tmp_path / "sees")[-1]["answer_gain"] > 0.3
+    assert read_warnings(tmp_path / "sees") == []
+    rows = [json.loads(line) for line in world.questions.read_text().splitlines()]
+    told = tmp_path / "told.jsonl"  # the question gives its answer away
+    told.write_text("".join(json.dumps({**row, "question": f"say {row['answer']}"}) + "\n" for row in rows))
+    train(world, config, tmp_path / "blind", told)
+    [found] = read_warnings(tmp_path / "blind")
+    assert found["kind"] == "blind answers"
+    assert "raise mix.questions or visual_lr" in found["message"]
+
+
+def test_checks_are_a_function_of_the_step():
+    assert [done for done in range(20, 1151, 20) if is_check(done, 20)] == list(range(100, 1151, 100))
+    assert [done for done in range(30, 500, 30) if is_check(done, 30)] == [120, 240, 360, 480]
+
+
+def test_each_gain_has_its_warning_and_only_late(tiny_config):
+    def said(steps, **figures):
+        config = tiny_config(num_steps=1000, warmup_steps=10)
+        rows = [{"step": step, "loss": 5 * np.exp(-step / 300), **figures} for step in range(100, steps + 1, 100)]
+        return [found.kind for found in diagnose_pretrain(rows, config)]
+
+    low = {"answer_gain": 0.01, "caption_gain": -0.2, "prompt_gain": 0.01}
+    assert said(400, **low) == []
+    assert said(500, **low) == ["blind answers", "blind captions", "prompts not used"]
+    assert said(1000, answer_gain=1.3, caption_gain=2.0, prompt_gain=0.5) == []
+    assert said(1000) == []
