@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Preset, Quiet, Seed, Sets
 
+from lavit_evaluation.cli_score import list_benchmarks, score
 from lavit_evaluation.probe_cli import probe
 
 evaluate = typer.Typer(help="Benchmarks: what a model answers, says and draws on held-out data.", no_args_is_help=True)
 
 
-@evaluate.callback()
-def benchmarks() -> None:
-    """Keep `shapes` a subcommand while it is the only one."""
+evaluate.command("score")(score)
+evaluate.command("list")(list_benchmarks)
 
 
 evaluate.command("probe")(probe)

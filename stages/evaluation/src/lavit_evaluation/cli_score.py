@@ -1,0 +1,84 @@
+"""`lavit eval score` and `lavit eval list`: what needs no model."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from lavit_core.options import AsJson, Seed
+
+
+def score(
+    benchmark: Annotated[str, typer.Argument(help="vqav2, okvqa, gqa, ...; `lavit eval list` shows all.")],
+    results: Annotated[Path, typer.Option("--results", help="Result file of any model.", show_default=False)],
+    annotations: Annotated[
+        Path, typer.Option("--annotations", help="Official answers or references.", show_default=False)
+    ],
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="Question file, checked against both.", show_default=False)
+    ] = None,
+    choices: Annotated[
+        Path | None, typer.Option("--choices", help="GQA's choices file: validity, plausibility.", show_default=False)
+    ] = None,
+    protocol: Annotated[str, typer.Option("--protocol", help="official (the server's rules) or lavit.")] = "official",
+    lemmatizer: Annotated[
+        str | None,
+        typer.Option("--lemmatizer", help="With lavit: given, rules or a spaCy model directory.", show_default=False),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Split of a Karpathy file (test).", show_default=False)
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Score what is there; marked, never complete.")] = False,
+    java: Annotated[bool, typer.Option("--java", help="METEOR and SPICE too (Java, pycocoevalcap).")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for score.json and items.jsonl.", show_default=False)
+    ] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Score a result file of any model as the benchmark's server does; no model is loaded."""
+    from lavit_evaluation.scoring.catalogue import find_benchmark
+    from lavit_evaluation.scoring.score_file import score_file
+    from lavit_evaluation.scoring.scored import Task
+
+    task = Task(
+        results=results,
+        annotations=annotations,
+        questions=questions,
+        choices=choices,
+        protocol=protocol,
+        lemmatizer=lemmatizer,
+        split=split,
+        partial=partial,
+        java=java,
+        seed=seed,
+    )
+    result = score_file(find_benchmark(benchmark), task, out)
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    from rich.console import Console
+
+    from lavit_evaluation.scoring.show import show_result
+
+    show_result(result, Console())
+    if out is not None:
+        typer.echo(f"{out / 'score.json'}: {len(result['figures'])} figures, the score of every item beside it")
+
+
+def list_benchmarks(
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with downloads: say what is there.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the benchmarks, the files each needs, where they come from, and which of them lie under --data."""
+    from lavit_evaluation.scoring.show import list_rows, show_list
+
+    rows = list_rows(data)
+    if as_json:
+        typer.echo(json.dumps({"benchmarks": rows}))
+        return
+    from rich.console import Console
+
+    show_list(rows, Console())

@@ -1,0 +1,45 @@
+"""VQA accuracy of one question: the mean over its humans of min(1, others who said the same / 3)."""
+
+from collections.abc import Hashable, Sequence
+
+from lavit_evaluation.metrics import vqa_text
+
+
+def agreement(answer: str, truths: Sequence[str], records: Sequence[Hashable] | None = None) -> float:
+    """Return the leave-one-out accuracy of one answer. Source: Antol et al. 2015 and the servers' code.
+
+    Each human is left out in turn. `records` holds, for scripts that leave out whatever *equals* the human's record,
+    what else the record says: equal records are then all left out at once (ten equal ones leave nobody: 0). Without
+    it each human is a person of their own.
+    """
+    hits = [truth == answer for truth in truths]
+    total = sum(hits)
+    if records is None:
+        left = [min(1.0, (total - hit) / 3) for hit in hits]
+    else:
+        people = list(zip(truths, records, strict=True))
+        left = [
+            min(1.0, sum(hit for hit, other in zip(hits, people, strict=True) if other != person) / 3)
+            for person in people
+        ]
+    return sum(left) / len(left)
+
+
+def official_accuracy(answer: str, truths: Sequence[str], records: Sequence[Hashable] | None = None) -> float:
+    """Return one answer's accuracy as VQAv2's and OK-VQA's server counts it: unanimous truths are compared as typed."""
+    said, lines = vqa_text.one_line(answer), [vqa_text.one_line(truth) for truth in truths]
+    if len(set(lines)) > 1:
+        said, lines = vqa_text.official(said), [vqa_text.official(line) for line in lines]
+    return agreement(said, lines, records)
+
+
+def lavit_accuracy(answer: str, truths: Sequence[str], records: Sequence[Hashable] | None = None) -> float:
+    """Return one answer's accuracy as LaVIT's release counts it: the answer is always normalised."""
+    if len(set(truths)) > 1:
+        truths = [vqa_text.lavit_truth(truth) for truth in truths]
+    return agreement(vqa_text.lavit(answer), truths, records)
+
+
+def vizwiz_accuracy(answer: str, truths: Sequence[str], records: Sequence[Hashable] | None = None) -> float:
+    """Return one answer's accuracy as the VizWiz server counts it: truths are never normalised, humans go by place."""
+    return agreement(vqa_text.vizwiz(answer), truths)

@@ -1,0 +1,160 @@
+"""The benchmarks: what each asks, which files it reads, where those come from, and what LaVIT's authors report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lavit_core.errors import InputError, UsageError
+
+Kind = Literal["vqa", "vizwiz", "answerability", "gqa", "caption"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """One benchmark as it is downloaded."""
+
+    name: str
+    kind: Kind
+    """Which scorer and which file layout."""
+    title: str
+    metric: str
+    """The figure that papers quote."""
+    size: str
+    """What is evaluated, with its count."""
+    source: str
+    """Where the official files come from."""
+    annotations: tuple[str, ...]
+    """File names under which the answers or references are known; the first one found is used."""
+    questions: tuple[str, ...] = ()
+    """File names of the questions, where they are a file of their own."""
+    images: tuple[str, ...] = ()
+    """Folders that may hold the pictures."""
+    published: str = ""
+    """What LaVIT's authors report for (LLaMA-1 / v1 / v2), measured by them under their own protocol."""
+
+
+BENCHMARKS = (
+    Benchmark(
+        name="vqav2",
+        kind="vqa",
+        title="VQAv2",
+        metric="accuracy",
+        size="val2014: 214,354 questions, 10 answers each",
+        source="https://visualqa.org/download.html",
+        annotations=("v2_mscoco_val2014_annotations.json",),
+        questions=("v2_OpenEnded_mscoco_val2014_questions.json",),
+        images=("val2014",),
+        published="accuracy 66.0 / 68.2 / 68.3",
+    ),
+    Benchmark(
+        name="okvqa",
+        kind="vqa",
+        title="OK-VQA",
+        metric="accuracy",
+        size="val2014: 5,046 questions, 10 answers each",
+        source="https://okvqa.allenai.org/download.html",
+        annotations=("mscoco_val2014_annotations.json",),
+        questions=("OpenEnded_mscoco_val2014_questions.json",),
+        images=("val2014",),
+        published="accuracy 54.6 / 55.7 / 55.9",
+    ),
+    Benchmark(
+        name="vizwiz",
+        kind="vizwiz",
+        title="VizWiz VQA",
+        metric="accuracy",
+        size="val: 4,319 questions, 10 answers each",
+        source="https://vizwiz.org/tasks-and-datasets/vqa/",
+        annotations=("val.json",),
+        images=("val",),
+        published="accuracy 38.5 / 45.3 / 41.0",
+    ),
+    Benchmark(
+        name="vizwiz-answerability",
+        kind="answerability",
+        title="VizWiz answerability",
+        metric="average_precision",
+        size="val: 4,319 questions",
+        source="https://vizwiz.org/tasks-and-datasets/vqa/",
+        annotations=("val.json",),
+        images=("val",),
+    ),
+    Benchmark(
+        name="gqa",
+        kind="gqa",
+        title="GQA",
+        metric="accuracy",
+        size="testdev-balanced: 12,578 questions",
+        source="https://cs.stanford.edu/people/dorarad/gqa/download.html",
+        annotations=("testdev_balanced_questions.json",),
+        images=("images",),
+        published="accuracy 46.8 / 48.0 / 47.9",
+    ),
+    Benchmark(
+        name="coco-caption",
+        kind="caption",
+        title="COCO captions, Karpathy test",
+        metric="cider",
+        size="5,000 pictures, 5 captions each",
+        source="https://cs.stanford.edu/people/karpathy/deepimagesent/",
+        annotations=("dataset_coco.json", "coco_karpathy_test_gt.json", "coco_karpathy_test.json"),
+        images=("val2014",),
+        published="CIDEr 134.0 / 134.6 / 133.3 (x100)",
+    ),
+    Benchmark(
+        name="nocaps",
+        kind="caption",
+        title="NoCaps validation",
+        metric="cider",
+        size="4,500 pictures, 10 captions each",
+        source="https://nocaps.org/download",
+        annotations=("nocaps_val_4500_captions.json",),
+        images=("val", "validation", "images"),
+        published="CIDEr 114.2 / 113.1 / 112.0 (x100)",
+    ),
+    Benchmark(
+        name="flickr30k-caption",
+        kind="caption",
+        title="Flickr30k captions, Karpathy test",
+        metric="cider",
+        size="1,000 pictures, 5 captions each",
+        source="https://cs.stanford.edu/people/karpathy/deepimagesent/",
+        annotations=("dataset_flickr30k.json", "flickr30k_test_gt.json", "flickr30k_test.json"),
+        images=("flickr30k-images", "flickr30k_images", "images"),
+        published="CIDEr 83.0 / 83.2 / 81.4 (x100)",
+    ),
+)
+
+NAMES = tuple(one.name for one in BENCHMARKS)
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """Return a benchmark by name. Raises UsageError listing what exists."""
+    for one in BENCHMARKS:
+        if one.name == name:
+            return one
+    raise UsageError(f"{name}: no such benchmark, expected one of {', '.join(NAMES)}; see `lavit eval list`")
+
+
+def find_file(data: Path, names: tuple[str, ...]) -> Path | None:
+    """Return the first of the named files at most three folders below `data`, None when there is none.
+
+    Raises InputError when one name stands in two places: guessing would score the wrong one.
+    """
+    for name in names:
+        found = [path for depth in ("", "*/", "*/*/", "*/*/*/") for path in sorted(data.glob(depth + name))]
+        if len(found) > 1:
+            raise InputError(f"{data}: {name} stands in {found[0]} and in {found[1]}, expected one place")
+        if found:
+            return found[0]
+    return None
+
+
+def find_folder(data: Path, names: tuple[str, ...]) -> Path | None:
+    """Return the first of the named folders at most two folders below `data`."""
+    for name in names:
+        for depth in ("", "*/", "*/*/"):
+            for path in sorted(data.glob(depth + name)):
+                if path.is_dir():
+                    return path
+    return None

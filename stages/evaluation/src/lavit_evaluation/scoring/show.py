@@ -1,0 +1,92 @@
+"""Scores and the list of benchmarks on a terminal."""
+
+from pathlib import Path
+from typing import Any
+
+from lavit_core.errors import InputError
+from rich.console import Console
+from rich.table import Table
+
+from lavit_evaluation.scoring.catalogue import BENCHMARKS, find_file, find_folder
+from lavit_evaluation.table import interval, number
+
+MOST_ROWS = 24
+"""A table shows at most this many figures; score.json has all."""
+
+
+def show_result(result: dict[str, Any], console: Console) -> None:
+    """Print what was scored, its figures with intervals and counts, and what was left out."""
+    items, protocol = result["items"], result["protocol"]
+    lemmas = f", lemmas: {result['lemmatizer']}" if result["lemmatizer"] else ""
+    console.print(
+        f"{result['benchmark']}, protocol {protocol['name']} (version {protocol['version']}{lemmas})", style="bold"
+    )
+    figures = result["figures"]
+    if not result["complete"]:
+        figures = result["partial"]["figures"]
+        console.print(
+            f"PARTIAL: {items['scored']:,} of {items['expected']:,} items. Not a score of {result['benchmark']}.",
+            style="bold red",
+        )
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "value", "95 %", "count"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name in list(figures)[:MOST_ROWS]:
+        figure = figures[name]
+        table.add_row(name, number(figure["value"]), interval(figure), f"{figure['count']:,}")
+    console.print(table)
+    if len(figures) > MOST_ROWS:
+        console.print(f"and {len(figures) - MOST_ROWS} more (--json or --out shows them)")
+    console.print(f"a figure of 1 is: {result['unit']}")
+    lines = [f"{name}: skipped: {reason}" for name, reason in result["skipped"].items()]
+    lines += [f"{name.replace('_', ' ')}: {said}" for name, said in result["notes"].items() if said]
+    if result["published"]:
+        lines.append(f"for comparison, {result['published']['by']}: {result['published']['figures']}")
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def list_rows(data: Path | None) -> list[dict[str, Any]]:
+    """Return one row a benchmark: what it needs, and what was found under `data`. Raises InputError."""
+    if data is not None and not data.is_dir():
+        raise InputError(f"--data {data}: not a folder; give the one that holds the downloads")
+    rows = []
+    for one in BENCHMARKS:
+        needs = {"annotations": one.annotations, "questions": one.questions, "images": one.images}
+        row: dict[str, Any] = {
+            "benchmark": one.name,
+            "title": one.title,
+            "size": one.size,
+            "metric": one.metric,
+            "source": one.source,
+            "files": {role: list(names) for role, names in needs.items() if names},
+        }
+        if data is not None:
+            row["found"] = {
+                role: _text(find_folder(data, names) if role == "images" else find_file(data, names))
+                for role, names in needs.items()
+                if names
+            }
+        rows.append(row)
+    return rows
+
+
+def show_list(rows: list[dict[str, Any]], console: Console) -> None:
+    """Print the benchmarks one after another."""
+    for row in rows:
+        console.print(f"{row['benchmark']}", style="bold", end="")
+        console.print(
+            f"  {row['title']}; {row['size']}; {row['metric']}; from {row['source']}", highlight=False, soft_wrap=True
+        )
+        for role, names in row["files"].items():
+            found = ""
+            if "found" in row:
+                found = f"  -> {row['found'][role]}" if row["found"][role] else "  -> not found"
+            console.print(f"    {role}: {' or '.join(names)}{found}", highlight=False, soft_wrap=True)
+    console.print(
+        "shapes and probe read data made by this toolkit: `lavit eval shapes --help`", highlight=False, soft_wrap=True
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,97 @@
+"""VizWiz result files: {image, answer} for questions, {image, answerable} for answerability; the key is the picture."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lavit_core.errors import InputError
+from lavit_core.files import read_json
+from lavit_core.seeds import derive_seed
+
+from lavit_evaluation.intervals import Figure
+from lavit_evaluation.metrics.average_precision import average_precision, f1_score
+from lavit_evaluation.metrics.bootstrap import ends
+from lavit_evaluation.metrics.lemmas import lemmatizer
+from lavit_evaluation.metrics.vqa_accuracy import lavit_accuracy, vizwiz_accuracy
+from lavit_evaluation.scoring.captions import caption_figures
+from lavit_evaluation.scoring.results import align, read_results
+from lavit_evaluation.scoring.scored import Scored, Task, percent, percent_by
+
+RESAMPLES = 200
+"""Resamples of figures that are no means: each is computed from scratch."""
+
+
+def read_vizwiz(file: Path) -> dict[str, dict[str, Any]]:
+    """Return {image name: row} of a VizWiz annotation file. Raises InputError naming the row that is not one."""
+    rows = read_json(file)
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"{file}: expected a list of {{image, question, answers, ...}}, as VizWiz's val.json is")
+    found: dict[str, dict[str, Any]] = {}
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not isinstance(row.get("image"), str):
+            raise InputError(f"{file}: row {number} has no `image`, expected the picture's file name")
+        if row["image"] in found:
+            raise InputError(f"{file}: {row['image']} stands there twice")
+        found[row["image"]] = row
+    return found
+
+
+def score_vizwiz(task: Task) -> Scored:
+    """Score answers by the VizWiz server's rules or by LaVIT's. Raises InputError when pictures do not fit."""
+    truths = read_vizwiz(task.annotations)
+    texts = {name: [answer.get("answer") for answer in row.get("answers") or ()] for name, row in truths.items()}
+    for name, humans in texts.items():
+        if not humans or not all(isinstance(human, str) for human in humans):
+            raise InputError(f"{task.annotations}: {name} has no human answers; the test split can't be scored here")
+    answers, notes = read_results(task.results, ids=("image",), values=("answer",))
+    ids, more = align(answers, texts, file=task.results, against=task.annotations, what="picture", partial=task.partial)
+    if task.protocol == "lavit":
+        lemmas = lemmatizer(task.lemmatizer or "given")
+        scores = [lavit_accuracy(lemmas(answers[name]), [lemmas(text) for text in texts[name]]) for name in ids]
+    else:
+        scores = [vizwiz_accuracy(answers[name], texts[name]) for name in ids]
+    kinds = [truths[name].get("answer_type") or "" for name in ids]
+    figures = {"accuracy": percent(scores, ids, task.seed, "accuracy")}
+    figures |= percent_by("accuracy.answer_type", scores, ids, kinds, task.seed)
+    skipped = {}
+    if task.protocol == "official":
+        # The server also reads answers as captions; the answers of the humans are the references.
+        read = caption_figures([answers[name] for name in ids], [texts[name] for name in ids], seed=task.seed)
+        figures |= {f"as_caption.{name}": figure for name, figure in read.figures.items()}
+        skipped["as_caption.meteor"] = "not computed for answers"
+    notes |= more | {"empty_answers": sum(not answers[name].strip() for name in ids)}
+    return Scored(ids=ids, expected=len(texts), unit="per cent; as_caption.*: 1", items={"accuracy": scores},
+                  figures=figures, skipped=skipped, notes=notes)  # fmt: skip
+
+
+def score_answerability(task: Task) -> Scored:
+    """Score how sure a model is that a question can be answered: average precision and F1 of unanswerable ones."""
+    truths = read_vizwiz(task.annotations)
+    for name, row in truths.items():
+        if row.get("answerable") not in (0, 1):
+            raise InputError(f"{task.annotations}: {name} has no `answerable` of 0 or 1; the test split has none")
+    said, notes = read_results(task.results, ids=("image",), values=("answerable",), kind=float)
+    ids, more = align(said, truths, file=task.results, against=task.annotations, what="picture", partial=task.partial)
+    positives = np.array([1 - truths[name]["answerable"] for name in ids], dtype=bool)
+    scores = 1.0 - np.array([said[name] for name in ids], dtype=np.float64)
+    if not positives.any():
+        raise InputError(f"{task.annotations}: every question can be answered, so there is no average precision")
+    rng = np.random.default_rng(derive_seed(task.seed, "bootstrap", "answerability"))
+    drawn = [rng.integers(0, len(ids), len(ids)) for _ in range(RESAMPLES)]
+    precision = [average_precision(positives[d], scores[d]) for d in drawn if positives[d].any()]
+    f1 = [f1_score(positives[d], scores[d] > 0.5) for d in drawn]
+    return Scored(
+        ids=ids,
+        expected=len(truths),
+        unit="per cent",
+        figures={
+            "average_precision": _figure(average_precision(positives, scores), precision, len(ids)),
+            "f1": _figure(f1_score(positives, scores > 0.5), f1, len(ids)),
+        },
+        notes=notes | more,
+    )
+
+
+def _figure(value: float, resampled: list[float], count: int) -> Figure:
+    low, high = ends(np.array(resampled))
+    return Figure(value=round(100 * value, 2), count=count, low=round(100 * low, 2), high=round(100 * high, 2))

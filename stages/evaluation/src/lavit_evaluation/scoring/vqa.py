@@ -1,0 +1,123 @@
+"""VQAv2 and OK-VQA result files: list of {question_id, answer}, against ten human answers a question."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lavit_core.errors import InputError
+from lavit_core.files import read_json
+
+from lavit_evaluation.metrics.lemmas import Lemmatize, lemmatizer
+from lavit_evaluation.metrics.vqa_accuracy import lavit_accuracy, official_accuracy
+from lavit_evaluation.scoring.results import align, read_results
+from lavit_evaluation.scoring.scored import Scored, Task, percent, percent_by
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What humans answered to one question."""
+
+    image: Hashable
+    question_type: str
+    answer_type: str
+    answers: tuple[str, ...]
+    records: tuple[Hashable, ...] | None
+    """What else each answer's record says; None where every answer_id is its own."""
+
+
+def read_truths(file: Path) -> tuple[dict[int, Truth], dict[str, str]]:
+    """Return {question_id: truth} of an annotation file, and the names of its question types (OK-VQA).
+
+    Raises InputError naming the question that is not as the official files are.
+    """
+    content = read_json(file)
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        raise InputError(f"{file}: expected an object with a list `annotations`, as VQAv2's annotation files have")
+    named = content.get("question_types")
+    truths: dict[int, Truth] = {}
+    for row in content["annotations"]:
+        try:
+            name = row["question_id"]
+            answers = row["answers"]
+            given = [answer.get("answer_id") for answer in answers]
+            distinct = None not in given and len(set(given)) == len(given)
+            truth = Truth(
+                image=row["image_id"],
+                question_type=row.get("question_type") or "",
+                answer_type=row.get("answer_type") or "",
+                answers=tuple(answer["answer"] for answer in answers),
+                records=None if distinct else tuple(_rest(answer) for answer in answers),
+            )
+            if not answers or not all(isinstance(answer, str) for answer in truth.answers):
+                raise TypeError("answers")
+        except (KeyError, TypeError, AttributeError) as error:
+            where = row.get("question_id") if isinstance(row, dict) else row
+            raise InputError(
+                f"{file}: question {where!r}: no usable {error}, expected question_id, image_id and answers with text"
+            ) from None
+        if name in truths:
+            raise InputError(f"{file}: question_id {name!r} stands there twice")
+        truths[name] = truth
+    return truths, dict(named) if isinstance(named, dict) else {}
+
+
+def score_vqa(task: Task) -> Scored:
+    """Score a result file by the server's rules or LaVIT's. Raises InputError when ids do not fit."""
+    rules, lemmas = official_accuracy, None
+    if task.protocol == "lavit":
+        rules, lemmas = lavit_accuracy, lemmatizer(task.lemmatizer or "given")
+    truths, type_names = read_truths(task.annotations)
+    if task.questions is not None:
+        check_questions(task.questions, task.annotations, truths)
+    answers, notes = read_results(task.results, ids=("question_id",), values=("answer",))
+    ids, more = align(answers, truths, file=task.results, against=task.annotations, what="question",
+                      partial=task.partial)  # fmt: skip
+    shown = [truths[name] for name in ids]
+    scores = [
+        rules(_lemma(answers[name], lemmas), [_lemma(text, lemmas) for text in truth.answers], truth.records)
+        for name, truth in zip(ids, shown, strict=True)
+    ]
+    images = [truth.image for truth in shown]
+    figures = {"accuracy": percent(scores, images, task.seed, "accuracy")}
+    kinds = [truth.answer_type for truth in shown]
+    figures |= percent_by("accuracy.answer_type", scores, images, kinds, task.seed)
+    kinds = [type_names.get(truth.question_type, truth.question_type) for truth in shown]
+    figures |= percent_by("accuracy.question_type", scores, images, kinds, task.seed)
+    notes |= more | {"empty_answers": sum(not answers[name].strip() for name in ids)}
+    if any(truth.records is not None for truth in shown):
+        notes["answers_without_id"] = (
+            "some human answers have no answer_id of their own; equal ones are left out together, as the server does"
+        )
+    return Scored(
+        ids=ids, expected=len(truths), unit="per cent", items={"accuracy": scores}, figures=figures, notes=notes
+    )
+
+
+def check_questions(file: Path, annotations: Path, truths: dict[int, Truth]) -> None:
+    """Raise InputError unless the question file asks exactly what the annotations answer."""
+    asked = {row["question_id"] for row in read_question_rows(file)}
+    if lacking := truths.keys() - asked:
+        raise InputError(f"{file}: {len(lacking)} questions of {annotations} are missing, say {min(lacking, key=str)}")
+    if extra := asked - truths.keys():
+        raise InputError(f"{annotations}: {len(extra)} questions of {file} have no answers, say {min(extra, key=str)}")
+
+
+def read_question_rows(file: Path) -> list[dict[str, Any]]:
+    """Return the rows {question_id, image_id, question} of a question file. Raises InputError."""
+    content = read_json(file)
+    rows = content.get("questions") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"{file}: expected an object with a list `questions`, as VQAv2's question files have")
+    for row in rows:
+        if not isinstance(row, dict) or not {"question_id", "image_id", "question"} <= row.keys():
+            raise InputError(f"{file}: found {str(row)[:60]}, expected question_id, image_id and question")
+    return rows
+
+
+def _rest(answer: dict[str, Any]) -> Hashable:
+    return tuple(sorted((key, str(value)) for key, value in answer.items() if key != "answer"))
+
+
+def _lemma(text: str, lemmas: Lemmatize | None) -> str:
+    return text if lemmas is None else lemmas(text)
