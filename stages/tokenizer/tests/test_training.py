@@ -47,14 +47,16 @@ def train_tokens(data, folder, out, **changes):
     return tokenizer_verb.train_tokenizer(data, out, settings, model=folder, seed=3, device="cpu", quiet=True)
 
 
-def test_encoder_resumes_to_the_same_bits(data, tmp_path, monkeypatch):
-    whole = encoder_verb.train_encoder(data, tmp_path / "whole", encoder_settings(), seed=3, device="cpu", quiet=True)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_encoder_resumes_to_the_same_bits(data, tmp_path, monkeypatch, optimizer):
+    settings = encoder_settings(optimizer=optimizer)
+    whole = encoder_verb.train_encoder(data, tmp_path / "whole", settings, seed=3, device="cpu", quiet=True)
     for calls in (5, 2):  # dies in step 6 (checkpoint at 3), then in step 6 again
         with monkeypatch.context() as patch:
             die_after(patch, encoder_verb, calls)
             with pytest.raises(Killed):
-                encoder_verb.train_encoder(data, tmp_path / "cut", encoder_settings(), seed=3, device="cpu", quiet=True)
-    again = encoder_verb.train_encoder(data, tmp_path / "cut", encoder_settings(), seed=3, device="cpu", quiet=True)
+                encoder_verb.train_encoder(data, tmp_path / "cut", settings, seed=3, device="cpu", quiet=True)
+    again = encoder_verb.train_encoder(data, tmp_path / "cut", settings, seed=3, device="cpu", quiet=True)
     assert whole["steps"] == again["steps"] == 8
     assert whole["retrieval_top1"] == again["retrieval_top1"]
     weights = "model/encoder/model.safetensors"
@@ -63,22 +65,22 @@ def test_encoder_resumes_to_the_same_bits(data, tmp_path, monkeypatch):
     assert load_encoder(tmp_path / "cut" / "model" / "encoder").feature_dim == 16
 
 
-@pytest.mark.parametrize("calls", [5, 9, 14])
-def test_tokenizer_resumes_to_the_same_bits(data, model, tmp_path, monkeypatch, calls):
+@pytest.mark.parametrize(("calls", "optimizer"), [(5, "adamw"), (9, "muon"), (14, "adamw"), (14, "muon")])
+def test_tokenizer_resumes_to_the_same_bits(data, model, tmp_path, monkeypatch, calls, optimizer):
     (tmp_path / "model" / "tokenizer" / "config.json").unlink()  # only encoder/ is read
-    whole = train_tokens(data, model, tmp_path / "whole")
+    whole = train_tokens(data, model, tmp_path / "whole", optimizer=optimizer)
     with monkeypatch.context() as patch:
         die_after(patch, tokenizer_verb, calls)
         with pytest.raises(Killed):
-            train_tokens(data, model, tmp_path / "cut")
-    again = train_tokens(data, model, tmp_path / "cut")
+            train_tokens(data, model, tmp_path / "cut", optimizer=optimizer)
+    again = train_tokens(data, model, tmp_path / "cut", optimizer=optimizer)
     weights = "model/tokenizer/model.safetensors"
     assert same_files(tmp_path / "whole" / weights, tmp_path / "cut" / weights)
     assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
     assert read_warnings(tmp_path / "whole") == read_warnings(tmp_path / "cut") != []
     timing = {"per_second", "seconds", "cpu_seconds", "peak_memory_bytes"}
     assert {k: v for k, v in whole.items() if k not in timing} == {k: v for k, v in again.items() if k not in timing}
-    assert train_tokens(data, model, tmp_path / "cut") == again  # a finished run answers from DONE
+    assert train_tokens(data, model, tmp_path / "cut", optimizer=optimizer) == again  # a finished run answers from DONE
 
 
 def test_live_features_give_the_cached_ones(data, model, tmp_path):

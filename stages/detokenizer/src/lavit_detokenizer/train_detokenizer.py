@@ -120,7 +120,7 @@ def train_detokenizer(
                 accelerator.backward(loss)
                 norm = clip_gradients(denoiser.parameters(), config.max_grad_norm)
                 factor = warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps, floor=config.lr_floor)
-                set_rate(optimizer, factor)
+                set_rate({"adamw": optimizer}, factor)
                 optimizer.step()
                 ema.decay = min(config.ema_decay, (1 + step) / (10 + step))
                 ema.update(denoiser)

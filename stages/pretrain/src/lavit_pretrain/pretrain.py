@@ -19,6 +19,7 @@ from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
 from lavit_trainkit.checkpoint import load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
 from lavit_trainkit.device import make_accelerator, seed_init
 from lavit_trainkit.guard import require_finite, stopped
+from lavit_trainkit.optimizers import Part, build_optimizers, step_all
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from torch import Tensor
 
@@ -31,7 +32,6 @@ from lavit_pretrain.gains import is_check, measure_gains
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
 from lavit_pretrain.live import LiveImages
 from lavit_pretrain.loss import chunked_cross_entropy
-from lavit_pretrain.optimizers import build_optimizers
 from lavit_pretrain.packing import PackedBatch, Packer
 from lavit_pretrain.text_tokenizer import TextCodec
 
@@ -77,7 +77,9 @@ def pretrain(
             raise UsageError(
                 "setting mix: no kind of document has both a share above 0 and input; raise a share or give --questions"
             )
-        optimizers = build_optimizers(network, config)
+        optimizers = build_optimizers(
+            _parts(network, config), betas=config.betas, weight_decay=config.weight_decay, eps=config.eps
+        )
         parameters: dict[str, Tensor] = dict(network.named_parameters())
 
         checkpoint = load_newest(run.checkpoints)
@@ -111,10 +113,8 @@ def pretrain(
                 _hand_over_gradients(working, network)
                 norm = clip_gradients(network.parameters(), config.max_grad_norm)
                 factor = warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps, floor=config.lr_floor)
-                for optimizer in optimizers.values():
-                    set_rate(optimizer, factor)
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
+                set_rate(optimizers, factor)
+                step_all(optimizers)
                 _hand_back_weights(network, working)
 
                 done = step + 1
@@ -208,6 +208,13 @@ def _build(
     merger = copy.deepcopy(live.tokenizer.merger).requires_grad_(True) if live is not None else None
     use_packed(llm)
     return LanguageModel(llm, text, about, merger)
+
+
+def _parts(network: LanguageModel, config: PretrainConfig) -> dict[str, Part]:
+    """Return what is trained, with its rates: Muon holds matrices of the language model's own layers only."""
+    muon_lr = config.muon_lr if config.optimizer == "muon" else None
+    parts = {"llm": Part(module=network.llm, lr=config.llm_lr, muon_lr=muon_lr)}
+    return parts | {name: Part(module=part, lr=config.visual_lr) for name, part in network.visual_parts().items()}
 
 
 def _figures(each_S: Tensor, weights_S: Tensor, is_code_S: Tensor) -> dict[str, float]:

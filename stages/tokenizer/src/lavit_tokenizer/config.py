@@ -70,8 +70,13 @@ class TrainEncoderConfig(Config):
     """Training steps."""
     batch_size: Count = 64
     """Image-text pairs a step."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """adamw, or muon for the matrices inside the layers and adamw for the rest (a small new model needs far fewer
+    steps with it)."""
     lr: float = 1e-3
     """Peak learning rate."""
+    muon_lr: float = 5e-3
+    """Peak rate of Muon's matrices, on AdamW's scale: their updates have a root mean square of 0.2 times this."""
     warmup_steps: int = 32
     """Steps of linear warm-up."""
     weight_decay: float = 0.05
@@ -179,6 +184,8 @@ class Phase(Config):
     """Which modules learn (the code projection belongs to the decoder's group)."""
     lr: float = 2e-4
     """Peak learning rate of merger and decoder."""
+    muon_lr: float = 6e-4
+    """Peak rate of Muon's matrices in merger and decoder, where `optimizer` is muon."""
     selector_lr: float = 2e-4
     """Peak learning rate of the selector."""
     cos_weight: float = 1.0
@@ -210,6 +217,8 @@ class TrainTokenizerConfig(Config):
         ),
     )  # fmt: skip
     """Phases in order. 50K steps of 2048 in the paper; their split is published nowhere."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """adamw (paper), or muon for the matrices inside the layers of merger and decoder (Differs), adamw for the rest."""
     keep_weight: float = 2.0
     """lambda of the keep-ratio term (eq. 4)."""
     keep_term: Literal["image", "batch"] = "image"

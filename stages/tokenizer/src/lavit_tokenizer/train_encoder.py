@@ -17,8 +17,9 @@ from lavit_core.seeds import derive_seed, shuffled_batch
 from lavit_trainkit.checkpoint import load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
 from lavit_trainkit.device import make_accelerator, seed_init
 from lavit_trainkit.guard import require_finite, stopped
+from lavit_trainkit.optimizers import Part, build_optimizers, step_all
 from lavit_trainkit.pixels import Pixels, normalise
-from lavit_trainkit.schedule import adamw, clip_gradients, set_rate, warmup_cosine
+from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from tokenizers import Tokenizer
 
 from lavit_tokenizer.config import TrainEncoderConfig
@@ -61,12 +62,15 @@ def train_encoder(
         model = ContrastiveModel(config, words.get_vocab_size())
         accelerator = make_accelerator(device=device, precision=config.precision)
         model.to(accelerator.device)
-        optimizer = adamw({"model": (model, config.lr)}, betas=config.betas, weight_decay=config.weight_decay)
+        muon_lr = config.muon_lr if config.optimizer == "muon" else None
+        parts = {"model": Part(module=model, lr=config.lr, muon_lr=muon_lr)}
+        optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
         start = 0
         if checkpoint := load_newest(run.checkpoints):
             start = checkpoint.step
             model.load_state_dict(checkpoint.tensors["model"])
-            restore_optimizer(optimizer, checkpoint.tensors["optimizer"])
+            for name, optimizer in optimizers.items():
+                restore_optimizer(optimizer, checkpoint.tensors[name])
         run.rewind(start)
         meter = Meter()
         with Progress("train-encoder", config.num_steps, start=start, quiet=quiet) as progress:
@@ -75,7 +79,7 @@ def train_encoder(
                 pixels_u8 = pixels.batch(batch).to(accelerator.device)
                 captions = _captions(records, batch, derive_seed(seed, "captions", step))
                 ids = text_ids(words, captions, config.text_tokens).to(accelerator.device)
-                set_rate(optimizer, warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps))
+                set_rate(optimizers, warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps))
                 with accelerator.autocast():
                     image, text, words_BLV, patches = model(normalise(pixels_u8, config.vision.preprocessing), ids)
                 contrast = clip_loss(image, text, model.log_scale)
@@ -83,10 +87,9 @@ def train_encoder(
                 spoken = caption_loss(words_BLV, ids)
                 loss = contrast + config.caption_weight * spoken + config.pixel_weight * pixel_mse
                 require_finite(loss.item(), name="loss", step=step, run=out)
-                optimizer.zero_grad()
                 accelerator.backward(loss)
                 clip_gradients(model.parameters(), config.max_grad_norm)
-                optimizer.step()
+                step_all(optimizers)
                 done = step + 1
                 figures = {"clip_loss": contrast.item(), "caption_loss": spoken.item(), "pixel_mse": pixel_mse.item()}
                 progress.advance(1, **figures)
@@ -95,7 +98,8 @@ def train_encoder(
                     run.log({"step": done, "phase": "train", "loss": loss.item(), **figures, **speed})
                     run.warn(diagnose_encoder(run.rows, config), step=done, phase="train")
                 if done % config.checkpoint_every == 0 or stop():
-                    tensors = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer)}
+                    tensors = {"model": model.state_dict()}
+                    tensors |= {name: optimizer_tensors(optimizer) for name, optimizer in optimizers.items()}
                     save_checkpoint(run.checkpoints, done, tensors)
                     if stop():
                         raise stopped(run.path, done, config.num_steps)

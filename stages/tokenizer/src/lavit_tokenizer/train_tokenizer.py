@@ -15,8 +15,9 @@ from lavit_core.seeds import derive_seed, shuffled_batch
 from lavit_trainkit.checkpoint import load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
 from lavit_trainkit.device import generator, make_accelerator, seed_init
 from lavit_trainkit.guard import require_finite, stopped
+from lavit_trainkit.optimizers import Part, build_optimizers, step_all
 from lavit_trainkit.pixels import Pixels
-from lavit_trainkit.schedule import adamw, clip_gradients, set_rate, warmup_cosine
+from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from torch import nn
 
 from lavit_tokenizer.config import Phase, TokenizerConfig, TrainTokenizerConfig
@@ -84,10 +85,11 @@ def train_tokenizer(
                 first = last
                 continue
             draws = phase_seed(seed, phase)
-            groups = _trained_modules(tokenizer, phase)
-            optimizer = adamw(groups, betas=config.betas, weight_decay=config.weight_decay)
+            parts = _trained_parts(tokenizer, phase, muon=config.optimizer == "muon")
+            optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
             if checkpoint and start > first:
-                restore_optimizer(optimizer, checkpoint.tensors["optimizer"])
+                for name, optimizer in optimizers.items():
+                    restore_optimizer(optimizer, checkpoint.tensors[name])
             elif phase.quantise and not watch.codebook_started:
                 start_codebook(tokenizer, source, train, config, seed=draws)
                 watch.codebook_started = True
@@ -101,18 +103,17 @@ def train_tokenizer(
                     factor = warmup_cosine(
                         local, phase.num_steps, warmup_steps=phase.warmup_steps, floor=phase.lr_floor
                     )
-                    set_rate(optimizer, factor)
+                    set_rate(optimizers, factor)
                     with accelerator.autocast():
                         passed = forward_phase(tokenizer, x_BPD, phase, step=local, seed=draws)
                     codes = passed.codes
                     vectors = None if codes is None else tokenizer.quantizer.codebook[codes]
                     terms = losses(passed, x_BPD, config, vectors, cos_weight=phase.cos_weight)
                     require_finite(terms["loss"].item(), name="loss", step=step, run=out)
-                    optimizer.zero_grad()
                     accelerator.backward(terms["loss"])
-                    for modules in _clip_groups(groups):
+                    for modules in _clip_groups(parts):
                         clip_gradients((p for module in modules for p in module.parameters()), config.max_grad_norm)
-                    optimizer.step()
+                    step_all(optimizers)
                     if codes is not None:
                         restarted = tokenizer.quantizer.update(
                             passed.z.detach(), codes, decay=config.ema_decay, restart_below=config.restart_below,
@@ -132,8 +133,9 @@ def train_tokenizer(
                         progress.advance(0, **{name: row[name] for name in shown}, **watch.figures)
                     progress.advance(1, cos_loss=figures["cos_loss"])
                     if (done % config.checkpoint_every == 0 and done < num_steps) or stop():
-                        tensors = {"tokenizer": trained_state(tokenizer), "optimizer": optimizer_tensors(optimizer)}
-                        save_checkpoint(run.checkpoints, done, {**tensors, "watch": watch.tensors()}, watch.state())
+                        tensors = {"tokenizer": trained_state(tokenizer), "watch": watch.tensors()}
+                        tensors |= {name: optimizer_tensors(optimizer) for name, optimizer in optimizers.items()}
+                        save_checkpoint(run.checkpoints, done, tensors, watch.state())
                         if stop():
                             raise stopped(run.path, done, num_steps)
             first = last
@@ -177,26 +179,27 @@ def _encoder_state(tokenizer: VisualTokenizer) -> dict[str, torch.Tensor]:
     return {name: value for name, value in tokenizer.state_dict().items() if name.startswith("encoder.")}
 
 
-def _trained_modules(tokenizer: VisualTokenizer, phase: Phase) -> dict[str, tuple[nn.Module, float]]:
-    """Return the phase's modules with their learning rates."""
+def _trained_parts(tokenizer: VisualTokenizer, phase: Phase, *, muon: bool) -> dict[str, Part]:
+    """Return the phase's modules with their learning rates; the selector, a small MLP, stays with AdamW."""
+    muon_lr = phase.muon_lr if muon else None
     owners = {
-        "selector": ("selector", phase.selector_lr),
-        "merger": ("merger", phase.lr),
-        "encode_task_layer": ("decoder", phase.lr),
-        "decoder": ("decoder", phase.lr),
+        "selector": ("selector", phase.selector_lr, None),
+        "merger": ("merger", phase.lr, muon_lr),
+        "encode_task_layer": ("decoder", phase.lr, None),
+        "decoder": ("decoder", phase.lr, muon_lr),
     }
-    groups = {}
-    for name, (owner, rate) in owners.items():
+    parts = {}
+    for name, (owner, rate, muon_rate) in owners.items():
         module = getattr(tokenizer, name).requires_grad_(owner in phase.train)
         if owner in phase.train:
-            groups[name] = (module, rate)
-    return groups
+            parts[name] = Part(module=module, lr=rate, muon_lr=muon_rate)
+    return parts
 
 
-def _clip_groups(groups: dict[str, tuple[nn.Module, float]]) -> list[list[nn.Module]]:
+def _clip_groups(parts: dict[str, Part]) -> list[list[nn.Module]]:
     """Return the modules whose gradients are clipped together: the selector's are far larger and clipped apart."""
-    selector = [module for name, (module, _) in groups.items() if name == "selector"]
-    others = [module for name, (module, _) in groups.items() if name != "selector"]
+    selector = [part.module for name, part in parts.items() if name == "selector"]
+    others = [part.module for name, part in parts.items() if name != "selector"]
     return [group for group in (selector, others) if group]
 
 

@@ -40,10 +40,11 @@ def adamw(
     return torch.optim.AdamW(groups, betas=betas, eps=eps, fused=True)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set every group's learning rate to its base rate times `factor`."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * factor
+def set_rate(optimizers: Mapping[str, torch.optim.Optimizer], factor: float) -> None:
+    """Set the learning rate of every group of every optimiser to its base rate times `factor`."""
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:

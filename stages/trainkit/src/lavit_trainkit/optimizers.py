@@ -1,0 +1,64 @@
+"""The optimisers of a training loop: AdamW as in the paper, or Muon for the matrices inside a small new model's layers.
+
+A loop holds them by name, sets their rates together (`set_rate`) and stores each under its name in a checkpoint.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from lavit_trainkit.schedule import adamw
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """A module that is trained at rates of its own."""
+
+    module: nn.Module
+    lr: float
+    """Peak learning rate of AdamW."""
+    muon_lr: float | None = None
+    """Peak learning rate of Muon for the matrices inside layers; None leaves them to AdamW."""
+
+
+def build_optimizers(
+    parts: Mapping[str, Part], *, betas: tuple[float, float], weight_decay: float, eps: float = 1e-8
+) -> dict[str, torch.optim.Optimizer]:
+    """Return optimisers by name ("adamw", and "muon" where a part asks for it); each trained parameter is in one.
+
+    Source of Muon: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/), as shipped with torch, its updates
+    scaled like AdamW's (Liu et al. 2025, arXiv 2502.16982).
+    """
+    muon_groups, rest = [], {}
+    for name, part in parts.items():
+        inside = [] if part.muon_lr is None else layer_matrices(part.module)
+        if inside:
+            muon_groups.append({"params": inside, "lr": part.muon_lr, "base_lr": part.muon_lr, "name": name})
+        taken = set(map(id, inside))
+        left = [parameter for parameter in part.module.parameters() if id(parameter) not in taken]
+        rest[name] = (nn.ParameterList(left), part.lr)
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        "adamw": adamw(rest, betas=betas, weight_decay=weight_decay, eps=eps)
+    }
+    if muon_groups:
+        optimizers["muon"] = torch.optim.Muon(muon_groups, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    return optimizers
+
+
+def layer_matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Return the trained matrices inside lists of layers: no embedding table, no head, no projection beside them."""
+    found: dict[int, nn.Parameter] = {}
+    for layers in module.modules():
+        if isinstance(layers, nn.ModuleList):
+            matrices = (p for p in layers.parameters() if p.ndim == 2 and p.requires_grad)
+            found |= {id(parameter): parameter for parameter in matrices}
+    return list(found.values())
+
+
+def step_all(optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
+    """Take one step with every optimiser and drop the gradients."""
+    for optimizer in optimizers.values():
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
