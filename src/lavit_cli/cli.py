@@ -90,6 +90,44 @@ def reconstruct(
     _say(made, f"{out}: original | {made['kept']} of {made['patches']} patches kept | what came back", as_json)
 
 
+def import_checkpoint(
+    src: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of the released weights.", show_default=False)],
+    out: Out,
+    encoder_heads: Annotated[
+        int | None, typer.Option("--encoder-heads", min=1, help="Attention heads of the encoder (published: 16).")
+    ] = None,
+    heads: Annotated[
+        int | None, typer.Option("--heads", min=1, help="Attention heads of merger and decoders (published: 16).")
+    ] = None,
+    softmax: Annotated[str, typer.Option("--softmax", help="released (same numbers) or exact (faster).")] = "released",
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn the released weights (or some of their files) into a model directory; nothing in them is executed."""
+    from lavit_cli.import_checkpoint import import_checkpoint, lines
+
+    made = import_checkpoint(
+        src, out, encoder_heads=encoder_heads, heads=heads, softmax=softmax, dry_run=dry_run, quiet=quiet or as_json
+    )
+    _say(made, lines(made, out), as_json)
+
+
+def export_checkpoint(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model directory.", show_default=False)],
+    out: Out,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a model directory in the released layout, for the authors' inference code."""
+    from lavit_cli.export_checkpoint import export_checkpoint
+
+    made = export_checkpoint(model, out, quiet=quiet or as_json)
+    notes = [f"not in it: {name} of {file}" for file, names in made["missing"].items() for name in names]
+    notes += [f"left out: {name} ({why})" for name, why in made["left_out"].items()]
+    _say(made, "\n".join([*notes, f"{len(made['files'])} files in {out}"]), as_json)
+
+
 def report(
     run: Annotated[Path, typer.Argument(help="A run directory.", show_default=False)],
     out: Annotated[Path | None, typer.Option("--out", help="HTML file (default: RUN/report.html).")] = None,

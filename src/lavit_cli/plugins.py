@@ -33,6 +33,8 @@ KNOWN = {
     "ask": (USE, "lavit-pretrain"),
     "sample": (USE, "lavit-pretrain"),
     "detokenize": (USE, "lavit-detokenizer"),
+    "import-checkpoint": (USE, "lavit"),
+    "export-checkpoint": (USE, "lavit"),
     "eval": (JUDGE, "lavit-evaluation"),
     "report": (JUDGE, "lavit"),
 }

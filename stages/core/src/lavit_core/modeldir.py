@@ -14,6 +14,7 @@ MADE_BY = {
     "tokenizer": "lavit train-tokenizer",
     "llm": "lavit pretrain",
     "detokenizer": "lavit train-detokenizer",
+    "detokenizer-highres": "lavit import-checkpoint",
 }
 """The parts a model directory may hold, and the command that makes each."""
 
@@ -42,6 +43,17 @@ def read_about(model: Path) -> dict[str, Any]:
     if not isinstance(about, dict) or not isinstance(about.get("parts"), dict):
         raise InputError(f"{model / 'lavit.json'}: no `parts` in it, expected the file a training command writes")
     return about
+
+
+IMPORTED = {"source": "released weights"}
+"""What lavit.json says of a part that `lavit import-checkpoint` made."""
+
+
+def is_imported(model: Path, name: str) -> bool:
+    """Return whether a part came from `lavit import-checkpoint`; False where there is no such model."""
+    if not (model / "lavit.json").is_file():
+        return False
+    return bool(read_about(model)["parts"].get(name, {}).get("source") == IMPORTED["source"])
 
 
 @contextlib.contextmanager

@@ -1,19 +1,32 @@
 """What other stages and the host import from the detokenizer stage."""
 
+from lavit_detokenizer.conditioner import Conditioner, load_conditioner
 from lavit_detokenizer.config import DetokenizerConfig, DrawSettings, TrainDetokenizerConfig
 from lavit_detokenizer.detokenize import detokenize
 from lavit_detokenizer.draw import draw
 from lavit_detokenizer.folder import load_detokenizer
 from lavit_detokenizer.network import Detokenizer
+from lavit_detokenizer.released import (
+    ReleasedDetokenizer,
+    export_detokenizer,
+    import_detokenizer,
+    inspect_detokenizers,
+)
 from lavit_detokenizer.train_detokenizer import train_detokenizer
 
 __all__ = [
+    "Conditioner",
     "Detokenizer",
     "DetokenizerConfig",
     "DrawSettings",
+    "ReleasedDetokenizer",
     "TrainDetokenizerConfig",
     "detokenize",
     "draw",
+    "export_detokenizer",
+    "import_detokenizer",
+    "inspect_detokenizers",
+    "load_conditioner",
     "load_detokenizer",
     "train_detokenizer",
 ]

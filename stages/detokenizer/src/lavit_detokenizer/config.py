@@ -97,6 +97,21 @@ class NoiseShape(Config):
         return self
 
 
+class DecoderShape(Config):
+    """A feature decoder that belongs to the detokenizer alone; stored as decoder.safetensors."""
+
+    width: int
+    """Width of its blocks."""
+    layers: int
+    """Blocks."""
+    heads: int
+    """Attention heads."""
+    mlp_dim: int
+    """Width of its MLP."""
+    code_dim: int
+    """Width of a code."""
+
+
 class DetokenizerConfig(Config):
     """What the detokenizer is; stored as detokenizer/config.json."""
 
@@ -114,6 +129,8 @@ class DetokenizerConfig(Config):
     """Width D of the decoded features."""
     grid: tuple[int, int] = (16, 16)
     """Patches (rows, columns); P = rows * columns."""
+    decoder: DecoderShape | None = None
+    """A feature decoder of its own (the released SDXL detokenizer has one); None: the tokenizer's."""
 
 
 class TrainDetokenizerConfig(Config):

@@ -9,13 +9,14 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import check_made_with, find_part
+from lavit_tokenizer.api import FeatureDecoder
 from lavit_trainkit.device import pick_device
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lavit_detokenizer.condition import Condition
-from lavit_detokenizer.config import DetokenizerConfig, UNetShape
+from lavit_detokenizer.config import DecoderShape, DetokenizerConfig, UNetShape
 from lavit_detokenizer.network import Denoiser, Detokenizer, sample_shape, unet_arguments
 
 NULL_KEY = "null_embedding"
@@ -23,46 +24,90 @@ NULL_KEY = "null_embedding"
 
 def save_detokenizer(detokenizer: Detokenizer, folder: Path) -> None:
     """Write all parts; weights as safetensors only."""
-    index = {
+    detokenizer.denoiser.unet.save_pretrained(folder / "unet", safe_serialization=True)
+    detokenizer.scheduler.save_pretrained(folder / "scheduler")
+    if detokenizer.vae is not None:
+        detokenizer.vae.save_pretrained(folder / "vae", safe_serialization=True)
+    state = {name: value.contiguous().cpu() for name, value in detokenizer.denoiser.condition.state_dict().items()}
+    save_file(state, folder / "condition.safetensors")
+    if detokenizer.decoder is not None:
+        own = {name: value.contiguous().cpu() for name, value in detokenizer.decoder.state_dict().items()}
+        save_file(own, folder / "decoder.safetensors")
+    write_json(folder / "config.json", detokenizer.config.model_dump(mode="json"))
+    write_json(folder / "model_index.json", model_index(with_vae=detokenizer.vae is not None))
+
+
+def model_index(*, with_vae: bool) -> dict[str, Any]:
+    """Return what model_index.json says."""
+    index: dict[str, Any] = {
         "_class_name": "LavitDetokenizer",
         "_diffusers_version": diffusers.__version__,
         "unet": ["diffusers", "UNet2DConditionModel"],
         "scheduler": ["diffusers", "DDIMScheduler"],
     }
-    detokenizer.denoiser.unet.save_pretrained(folder / "unet", safe_serialization=True)
-    detokenizer.scheduler.save_pretrained(folder / "scheduler")
-    if detokenizer.vae is not None:
-        detokenizer.vae.save_pretrained(folder / "vae", safe_serialization=True)
-        index["vae"] = ["diffusers", "AutoencoderKL"]
-    state = {name: value.contiguous().cpu() for name, value in detokenizer.denoiser.condition.state_dict().items()}
-    save_file(state, folder / "condition.safetensors")
-    write_json(folder / "config.json", detokenizer.config.model_dump(mode="json"))
-    write_json(folder / "model_index.json", index)
+    return {**index, "vae": ["diffusers", "AutoencoderKL"]} if with_vae else index
 
 
-def load_detokenizer(model: Path, *, device: str = "auto", precision: str = "fp32") -> Detokenizer:
-    """Load `model/detokenizer`, frozen.
+def load_detokenizer(
+    model: Path, *, part: str = "detokenizer", device: str = "auto", precision: str = "fp32"
+) -> Detokenizer:
+    """Load `model/detokenizer` (or another part of that kind), frozen.
 
     Raises InputError when the part is missing or damaged, or was trained on another tokenizer's codes than the model's.
     """
-    folder = find_part(model, "detokenizer")
-    check_made_with(model, "detokenizer")
-    file = folder / "config.json"
-    try:
-        config = DetokenizerConfig.model_validate(read_json(file))
-    except ValueError as error:
-        raise InputError(f"{file}: not a detokenizer's configuration ({' '.join(str(error).split())})") from None
+    folder = find_part(model, part)
+    check_made_with(model, part)
+    config = read_config(folder)
     unet = load_unet(folder / "unet")
     vae = load_vae(folder / "vae") if config.space == "latent" else None
     check_unet(unet, folder / "unet", config, vae)
-    state = read_tensors(folder / "condition.safetensors")
+    scheduler = _from_folder(DDIMScheduler, folder / "scheduler")
+    denoiser = Denoiser(unet, read_condition(folder, config)).eval().requires_grad_(False)
+    detokenizer = Detokenizer(
+        config=config,
+        denoiser=denoiser,
+        scheduler=scheduler,
+        vae=vae,
+        decoder=read_decoder(folder, config),
+        precision=precision,
+    )
+    return detokenizer.to(pick_device(device))
+
+
+def read_config(folder: Path) -> DetokenizerConfig:
+    """Read config.json. Raises InputError."""
+    file = folder / "config.json"
+    try:
+        return DetokenizerConfig.model_validate(read_json(file))
+    except ValueError as error:
+        raise InputError(f"{file}: not a detokenizer's configuration ({' '.join(str(error).split())})") from None
+
+
+def read_condition(folder: Path, config: DetokenizerConfig) -> Condition:
+    """Load the projections, frozen. Raises InputError."""
+    file = folder / "condition.safetensors"
+    state = read_tensors(file)
     null = state.get(NULL_KEY)
     condition = Condition(config, null_shape=None if null is None else (null.shape[0], null.shape[1]))
-    load_condition(condition, state, folder / "condition.safetensors")
-    scheduler = _from_folder(DDIMScheduler, folder / "scheduler")
-    denoiser = Denoiser(unet, condition).eval().requires_grad_(False)
-    detokenizer = Detokenizer(config=config, denoiser=denoiser, scheduler=scheduler, vae=vae, precision=precision)
-    return detokenizer.to(pick_device(device))
+    load_condition(condition, state, file)
+    return condition.eval().requires_grad_(False)
+
+
+def read_decoder(folder: Path, config: DetokenizerConfig) -> FeatureDecoder | None:
+    """Load the detokenizer's own feature decoder, frozen, or return None where it has none. Raises InputError."""
+    if config.decoder is None:
+        return None
+    decoder = build_decoder(config, config.decoder)
+    file = folder / "decoder.safetensors"
+    load_condition(decoder, read_tensors(file), file)
+    return decoder.eval().requires_grad_(False)
+
+
+def build_decoder(config: DetokenizerConfig, shape: DecoderShape) -> FeatureDecoder:
+    """Return an untrained feature decoder of a shape, for the detokenizer's grid and feature width."""
+    patches = config.grid[0] * config.grid[1]
+    about = shape.model_dump(exclude={"width"})
+    return FeatureDecoder(shape.width, num_patches=patches, out_dim=config.feature_dim, **about)
 
 
 def load_unet(folder: Path) -> UNet2DConditionModel:
@@ -75,8 +120,8 @@ def load_vae(folder: Path) -> AutoencoderKL:
     return _load_weights(AutoencoderKL, folder).eval().requires_grad_(False)
 
 
-def load_condition(condition: Condition, state: dict[str, Tensor], file: Path) -> None:
-    """Load projections strictly. Raises InputError naming the file."""
+def load_condition(condition: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+    """Load projections (or a decoder) strictly. Raises InputError naming the file."""
     expected = {name: tuple(value.shape) for name, value in condition.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if expected != found:

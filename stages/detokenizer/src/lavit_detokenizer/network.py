@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from lavit_core.errors import UsageError
+from lavit_tokenizer.api import FeatureDecoder
 from torch import Tensor, nn
 
 from lavit_detokenizer.condition import Condition
@@ -52,6 +53,8 @@ class Detokenizer:
     denoiser: Denoiser
     scheduler: DDIMScheduler
     vae: AutoencoderKL | None
+    decoder: FeatureDecoder | None = None
+    """A feature decoder of its own, to be used in place of the tokenizer's."""
     precision: str = "fp32"
     """Autocast precision of drawing."""
 
@@ -70,6 +73,8 @@ class Detokenizer:
         self.denoiser.to(device)
         if self.vae is not None:
             self.vae.to(device)
+        if self.decoder is not None:
+            self.decoder.to(device)
         return self
 
     def to_pixels(self, sample_BCHW: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ def decoded_features(reader: TokenReader, tokenizer: VisualTokenizer, *, cache_b
         codes, counts = reader.codes(indices)
         return tokenizer.decode_codes(torch.from_numpy(codes), torch.from_numpy(counts)).cpu().bfloat16()
 
-    row_bytes = tokenizer.config.num_patches * tokenizer.config.feature_dim * 2
+    row_bytes = tokenizer.config.num_patches * tokenizer.config.decoder_width * 2
     return Kept(decode, len(reader), row_bytes, title="decode codes", cache_bytes=cache_bytes, quiet=quiet)
 
 

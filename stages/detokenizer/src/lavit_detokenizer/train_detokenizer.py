@@ -19,6 +19,7 @@ from lavit_core.seeds import shuffled_batch
 from lavit_core.tokens import check_tokenizer, open_tokens
 from lavit_tokenizer.api import load_tokenizer
 from lavit_trainkit.checkpoint import Ema, load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
+from lavit_trainkit.curves import diagnose_loss
 from lavit_trainkit.device import generator, make_accelerator, seed_init
 from lavit_trainkit.guard import require_finite, stopped
 from lavit_trainkit.pixels import Pixels
@@ -85,7 +86,7 @@ def train_detokenizer(
         if frozen_vae is not None:
             moments = latents(frozen_vae, pixels, cache_bytes=config.cache_bytes, quiet=quiet)
         seed_init(seed, "detokenizer")
-        shape = (tokenizer.config.feature_dim, tokenizer.config.grid)
+        shape = (tokenizer.config.decoder_width, tokenizer.config.grid)
         detokenizer = build(config, shape, unet=unet, vae=frozen_vae, null_embedding=null_embedding).to(place)
         denoiser = detokenizer.denoiser
         if config.condition.standardise:
@@ -133,6 +134,10 @@ def train_detokenizer(
                     mean_loss, losses = float(np.mean(losses)), []
                     row = {"loss": mean_loss, "grad_norm": norm, "lr": config.lr * factor}
                     run.log({"step": done, "phase": "detokenizer", **row, "seconds": seconds, "per_second": per_second})
+                    found = diagnose_loss(
+                        run.rows, "loss", num_steps=config.num_steps, warmup_steps=config.warmup_steps, lower="lr"
+                    )
+                    run.warn(found, step=done, phase="detokenizer")
                 if (done % config.checkpoint_every == 0 and done < config.num_steps) or stop():
                     tensors = {"denoiser": denoiser.state_dict(), "ema": ema.shadow}
                     tensors["optimizer"] = optimizer_tensors(optimizer)
@@ -238,10 +243,10 @@ def plan(config: TrainDetokenizerConfig, tokens: Path, model: Path, vae: Path | 
     from lavit_core.modeldir import find_part
 
     reader = open_tokens(tokens)
-    feature_dim = int(read_json(find_part(model, "tokenizer") / "config.json")["feature_dim"])
+    tokenizer = read_json(find_part(model, "tokenizer") / "config.json")
     about = DetokenizerConfig(
         **config.model_dump(include={"space", "image_px", "unshuffle", "condition"}),
-        feature_dim=feature_dim,
+        feature_dim=int(tokenizer.get("decoded_dim") or tokenizer["feature_dim"]),
         grid=reader.manifest.grid,
     )
     sample = sample_shape(about, None if vae is None else load_vae(vae))

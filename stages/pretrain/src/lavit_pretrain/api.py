@@ -4,8 +4,15 @@ from lavit_pretrain.config import LlmShape, Mix, PretrainConfig, SampleSettings
 from lavit_pretrain.language_model import LanguageModel, load_llm
 from lavit_pretrain.pretrain import plan, pretrain
 from lavit_pretrain.reading import ImageInput, answer, caption, look, stored_images
+from lavit_pretrain.released import (
+    ReleasedLanguageModel,
+    export_language_model,
+    import_language_model,
+    inspect_language_model,
+)
 from lavit_pretrain.sample import sample, write_sampled
 from lavit_pretrain.sampler import sample_codes
+from lavit_pretrain.visual_input import VisualInput, load_visual_input
 
 __all__ = [
     "ImageInput",
@@ -13,10 +20,16 @@ __all__ = [
     "LlmShape",
     "Mix",
     "PretrainConfig",
+    "ReleasedLanguageModel",
     "SampleSettings",
+    "VisualInput",
     "answer",
     "caption",
+    "export_language_model",
+    "import_language_model",
+    "inspect_language_model",
     "load_llm",
+    "load_visual_input",
     "look",
     "plan",
     "pretrain",

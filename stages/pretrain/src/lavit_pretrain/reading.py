@@ -56,7 +56,8 @@ def look(llm: LanguageModel, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray
     if llm.image_input == "live":
         assert llm.merger is not None
         features_BPD, keep_BP = tokenizer.select(pixels)
-        merged_TD = llm.merger(features_BPD.to(llm.device, llm.llm.dtype), keep_BP.to(llm.device))
+        dtype = next(llm.merger.parameters()).dtype  # its own: a model loaded in bfloat16 keeps its merger in fp32
+        merged_TD = llm.merger(features_BPD.to(llm.device, dtype), keep_BP.to(llm.device))
         return ImageInput(
             counts=keep_BP.sum(1).cpu().numpy().astype(np.int64), features=merged_TD.float().cpu().numpy()
         )

@@ -15,6 +15,10 @@ EncoderFolder = Annotated[
 Workers = Annotated[int | None, typer.Option("--workers", min=0, help="Decoding processes.")]
 Selection = Annotated[str | None, typer.Option("--selection", help="threshold, topk or sample.")]
 Features = Annotated[bool | None, typer.Option("--features/--no-features", help="Store merger features too.")]
+TokenizePreset = Annotated[
+    str | None,
+    typer.Option("--preset", help="Shipped settings to start from (tiny; imported for imported weights)."),
+]
 MaxErrorRate = Annotated[float | None, typer.Option("--max-error-rate", min=0, max=1, help="Unreadable share allowed.")]
 
 
@@ -98,7 +102,7 @@ def tokenize_images(
     selection: Selection = None,
     features: Features = None,
     max_error_rate: MaxErrorRate = None,
-    preset: Preset = "tiny",
+    preset: TokenizePreset = None,
     config: ConfigFile = None,
     sets: Sets = None,
     seed: Seed = 0,
@@ -109,9 +113,11 @@ def tokenize_images(
 ) -> None:
     """Write pictures as codes to a token directory; resumable."""
     from lavit_core.config import load_preset, resolve
+    from lavit_core.modeldir import is_imported
 
     from lavit_tokenizer.config import TokenizeConfig
 
+    preset = preset or ("imported" if is_imported(model, "tokenizer") else "tiny")
     chosen = load_preset("lavit_tokenizer", "tokenize-images", preset)
     flags = {"workers": workers, "selection": selection, "features": features, "max_error_rate": max_error_rate}
     settings = resolve(TokenizeConfig, preset=chosen, file=config, sets=sets, flags=flags)

@@ -123,19 +123,26 @@ class TokenizerConfig(Config):
     """K."""
     code_dim: Count = 32
     """Width of a code."""
-    decoder_layers: Count = 12
-    """Feature decoder blocks."""
+    decoder_layers: Annotated[int, Field(ge=0)] = 12
+    """Feature decoder blocks; 0: no decoder (imported weights that came without one)."""
+    decoded_dim: Count | None = None
+    """Width of the decoder's output, where it is not the encoder's width D."""
     whiten_power: float = 0.0
     """Features are centred and divided by (PCA eigenvalue)^power before anything sees them; 0 leaves them raw.
     Differs when not 0 (0.25: half-whitening): with a few dominant directions 1 - cos is blind to the others."""
     released_softmax: bool = False
     """Merge with the released code's softmax, in which closed keys keep a trace of weight (dense, so slower): for
-    weights that were trained with it. Off for our own training."""
+    weights that were trained with it. Off for our own training; `lavit import-checkpoint --softmax` chooses."""
 
     @property
     def num_patches(self) -> int:
         """P."""
         return self.grid[0] * self.grid[1]
+
+    @property
+    def decoder_width(self) -> int:
+        """Width of decoded features."""
+        return self.decoded_dim or self.feature_dim
 
 
 class ModelSettings(Config):

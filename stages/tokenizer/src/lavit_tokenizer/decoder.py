@@ -32,7 +32,17 @@ class DecoderBlock(nn.Module):
 class FeatureDecoder(nn.Module):
     """P learned queries read the codes; a code is known by its rank in the sequence, not by its patch."""
 
-    def __init__(self, width: int, *, layers: int, heads: int, mlp_dim: int, num_patches: int, code_dim: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        layers: int,
+        heads: int,
+        mlp_dim: int,
+        num_patches: int,
+        code_dim: int,
+        out_dim: int | None = None,
+    ) -> None:
         super().__init__()
         self.num_patches = num_patches
         self.in_proj = nn.Linear(code_dim, width)
@@ -40,11 +50,14 @@ class FeatureDecoder(nn.Module):
         self.query_embed = nn.Parameter(0.02 * torch.randn(num_patches, width))
         self.blocks = nn.ModuleList([DecoderBlock(width, heads, mlp_dim) for _ in range(layers)])
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.decode_task_layer = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, width))
+        self.decode_task_layer = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, out_dim or width))
         init_transformer(self, width)
 
     def forward(self, z_TC: Tensor, counts_B: Tensor) -> Tensor:
-        """Return features [B, P, D] from code vectors and the number of them in each image (at most P)."""
+        """Return features [B, P, D] from code vectors and the number of them in each image (at most P).
+
+        Where `out_dim` was given they are that wide.
+        """
         cu_codes = cumulative(counts_B)
         rank = torch.arange(z_TC.shape[0], device=z_TC.device) - cu_codes[:-1].repeat_interleave(counts_B)
         codes_TD = self.in_proj(z_TC) + self.pos_embed[rank]

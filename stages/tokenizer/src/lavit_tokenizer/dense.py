@@ -4,12 +4,16 @@ It runs the same modules as the packed path. Selector training needs it (the mas
 every attention), and tests hold the packed path against it. Letters: B images, P patches, D width, C code width.
 """
 
+from typing import TYPE_CHECKING, cast
+
 import torch
 from torch import Tensor
 
 from lavit_tokenizer.decoder import DecoderBlock, FeatureDecoder
 from lavit_tokenizer.layers import CrossAttention, SelfAttention
-from lavit_tokenizer.merger import Merger, MergerBlock
+
+if TYPE_CHECKING:
+    from lavit_tokenizer.merger import Merger, MergerBlock  # which itself uses this module
 
 MASKED_SCORE_LIMIT = 30.0
 """How far a closed key may score above the best open one before its exponential is cut (it only feeds gradients)."""
@@ -55,7 +59,7 @@ def _mix(q: Tensor, k: Tensor, v: Tensor, policy: Tensor | None, released_eps: f
     return (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2)
 
 
-def dense_merger(merger: Merger, x_BPD: Tensor, mask_BP: Tensor, *, released_eps: float = 0.0) -> Tensor:
+def dense_merger(merger: "Merger", x_BPD: Tensor, mask_BP: Tensor, *, released_eps: float = 0.0) -> Tensor:
     """Return [B, P, D]: rows of kept patches are the merged features, the others are to be ignored.
 
     A kept row sees itself and earlier kept rows, and by cross-attention the dropped patches.
@@ -68,8 +72,7 @@ def dense_merger(merger: Merger, x_BPD: Tensor, mask_BP: Tensor, *, released_eps
     causal = (kept + (1 - kept) * eye) * earlier
     dropped = 1 - kept
     context = merger.ln_vision(x_BPD)
-    for block in merger.blocks:
-        assert isinstance(block, MergerBlock)
+    for block in cast("list[MergerBlock]", merger.blocks):
         x_BPD = x_BPD + dense_self_attention(
             block.token_causal_attn, block.norm0(x_BPD), causal, released_eps=released_eps
         )

@@ -167,7 +167,11 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
         )
         return
     network.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
-    about = encoder.preprocessing
+    save_preprocessing(encoder.preprocessing, folder)
+
+
+def save_preprocessing(about: Preprocessing, folder: Path) -> None:
+    """Write the preprocessing under the names that transformers gives it."""
     size = {"height": about.image_px, "width": about.image_px}
     write_json(folder / "preprocessor_config.json", {"size": size, "image_mean": about.mean, "image_std": about.std})
 
@@ -196,6 +200,7 @@ def _load_transformers(folder: Path, class_name: str) -> Encoder:
     import transformers
 
     loader = getattr(transformers, class_name)
+    transformers.utils.logging.disable_progress_bar()  # a second bar beside the job's own
     try:
         network, report = loader.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True

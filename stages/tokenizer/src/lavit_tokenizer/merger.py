@@ -7,7 +7,11 @@ import torch
 from lavit_trainkit.packed import cumulative
 from torch import Tensor, nn
 
+from lavit_tokenizer.dense import dense_merger
 from lavit_tokenizer.layers import NORM_EPS, CrossAttention, Mlp, SelfAttention, init_transformer
+
+RELEASED_EPS = 1e-6
+"""The released code's softmax constant."""
 
 
 class MergerBlock(nn.Module):
@@ -36,9 +40,18 @@ class Merger(nn.Module):
     """
 
     def __init__(
-        self, width: int, *, layers: int, heads: int, mlp_dim: int, num_patches: int, positions: bool = False
+        self,
+        width: int,
+        *,
+        layers: int,
+        heads: int,
+        mlp_dim: int,
+        num_patches: int,
+        positions: bool = False,
+        released_softmax: bool = False,
     ) -> None:
         super().__init__()
+        self.released_softmax = released_softmax
         self.ln_vision = nn.LayerNorm(width, eps=NORM_EPS)
         self.blocks = nn.ModuleList(MergerBlock(width, heads, mlp_dim) for _ in range(layers))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
@@ -51,7 +64,12 @@ class Merger(nn.Module):
         return x_BPD if self.pos_embed is None else x_BPD + self.pos_embed
 
     def forward(self, x_BPD: Tensor, keep_BP: Tensor) -> Tensor:
-        """Return merged features [T, D] of the kept patches from all features and a bool mask."""
+        """Return merged features [T, D] of the kept patches from all features and a bool mask.
+
+        Packed; dense where the weights were trained with the released softmax, whose closed keys reach every row.
+        """
+        if self.released_softmax:
+            return dense_merger(self, x_BPD, keep_BP.to(x_BPD.dtype), released_eps=RELEASED_EPS)[keep_BP]
         x_BPD = self.place(x_BPD)
         kept = keep_BP.sum(dim=1)
         cu_kept, cu_dropped = cumulative(kept), cumulative(keep_BP.shape[1] - kept)

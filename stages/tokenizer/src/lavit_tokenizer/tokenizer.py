@@ -19,14 +19,10 @@ from torch import Tensor, nn
 
 from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.decoder import FeatureDecoder
-from lavit_tokenizer.dense import dense_merger
 from lavit_tokenizer.encoder import Encoder, load_encoder, load_weights, save_encoder
 from lavit_tokenizer.merger import Merger
 from lavit_tokenizer.quantizer import Quantizer, nearest
 from lavit_tokenizer.selector import Selector, select_sample, select_threshold, select_topk
-
-RELEASED_EPS = 1e-6
-"""The released code's softmax constant."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +38,9 @@ class Encoded:
 class VisualTokenizer(nn.Module):
     """Frozen encoder, selector, merger, codebook and feature decoder; `digest` names the stored weights, if any."""
 
+    decoder: FeatureDecoder
+    """Absent when the configuration says 0 layers."""
+
     def __init__(self, config: TokenizerConfig, encoder: Encoder, *, digest: str = "") -> None:
         super().__init__()
         self.config, self.digest, self.precision = config, digest, "fp32"
@@ -49,14 +48,30 @@ class VisualTokenizer(nn.Module):
         shape = {"heads": config.heads, "mlp_dim": config.mlp_dim, "num_patches": config.num_patches}
         self.encoder = encoder
         self.selector = Selector(width)
-        self.merger = Merger(width, layers=config.merger_layers, positions=config.merger_positions, **shape)
+        self.merger = self.new_merger()
         self.encode_task_layer = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, config.code_dim))
         self.quantizer = Quantizer(config.codebook_size, config.code_dim)
-        self.decoder = FeatureDecoder(width, layers=config.decoder_layers, code_dim=config.code_dim, **shape)
+        if config.decoder_layers:
+            self.decoder = FeatureDecoder(
+                width, layers=config.decoder_layers, code_dim=config.code_dim, out_dim=config.decoder_width, **shape
+            )
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_whitening", torch.eye(width) if config.whiten_power else torch.ones(1))
         self.feature_mean: Tensor
         self.feature_whitening: Tensor
+
+    def new_merger(self) -> Merger:
+        """Return an untrained merger of this tokenizer's shape, also for the copy that learns with a language model."""
+        config = self.config
+        return Merger(
+            config.feature_dim,
+            layers=config.merger_layers,
+            heads=config.heads,
+            mlp_dim=config.mlp_dim,
+            num_patches=config.num_patches,
+            positions=config.merger_positions,
+            released_softmax=config.released_softmax,
+        )
 
     def autocast(self) -> torch.autocast:
         """Return the autocast context of the chosen inference precision."""
@@ -116,9 +131,7 @@ class VisualTokenizer(nn.Module):
             return x_BPD, self.keep(x_BPD, selection=selection, seed=seed, keys=keys)
 
     def merge(self, x_BPD: Tensor, keep_BP: Tensor) -> Tensor:
-        """Return merged features [T, D] of the kept patches, packed, or dense where the weights ask for it."""
-        if self.config.released_softmax:
-            return dense_merger(self.merger, x_BPD, keep_BP.float(), released_eps=RELEASED_EPS)[keep_BP]
+        """Return merged features [T, D] of the kept patches."""
         return self.merger(x_BPD, keep_BP)
 
     def project(self, merged: Tensor) -> Tensor:
@@ -137,11 +150,16 @@ class VisualTokenizer(nn.Module):
         return Encoded(codes=codes, counts=keep_BP.sum(dim=1), keep_mask=keep_BP, merged=merged)
 
     @torch.no_grad()
-    def decode_codes(self, codes: Tensor, counts: Tensor) -> Tensor:
+    def decode_codes(self, codes: Tensor, counts: Tensor, *, decoder: FeatureDecoder | None = None) -> Tensor:
         """Return decoded features float32 [B, P, D] of codes [T] and their counts [B], on the scale the loss sees.
 
-        Raises InputError for codes outside [0, K), or more of them in an image than there are patches.
+        `decoder` is a detokenizer's own one, where it has one (the released SDXL detokenizer).
+        Raises InputError for codes outside [0, K), more of them in an image than there are patches, or no decoder.
         """
+        if decoder is None and not self.config.decoder_layers:
+            raise InputError(
+                "this tokenizer has no feature decoder (it was imported without visual_tokenizer/tokenizer_decoder.bin)"
+            )
         codebook = self.quantizer.codebook
         if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < codebook.shape[0]:
             found = f"[{int(codes.min())}, {int(codes.max())}]"
@@ -149,7 +167,8 @@ class VisualTokenizer(nn.Module):
         if int(counts.max()) > self.config.num_patches:
             raise InputError(f"an image has {int(counts.max())} codes, expected at most {self.config.num_patches}")
         with self.autocast():
-            return self.decoder(codebook[codes.to(codebook.device)], counts.to(codebook.device)).float()
+            vectors = codebook[codes.to(codebook.device)]
+            return (decoder or self.decoder)(vectors, counts.to(codebook.device)).float()
 
 
 def load_tokenizer(model: Path, *, device: str = "auto", precision: str = "fp32") -> VisualTokenizer:
@@ -158,7 +177,8 @@ def load_tokenizer(model: Path, *, device: str = "auto", precision: str = "fp32"
     Raises InputError when the part is missing or damaged.
     """
     folder = find_part(model, "tokenizer")
-    tokenizer = read_tokenizer(folder).to(pick_device(device)).eval().requires_grad_(False)
+    # Released encoders are stored in bfloat16, and transformers would compute in what is stored.
+    tokenizer = read_tokenizer(folder).float().to(pick_device(device)).eval().requires_grad_(False)
     tokenizer.digest, tokenizer.precision = part_digest(folder), precision
     return tokenizer
 

@@ -1,0 +1,50 @@
+"""What shows images to the language model, without the language model: its merger and projector alone."""
+
+from pathlib import Path
+
+import torch
+from lavit_core.errors import InputError
+from lavit_core.modeldir import check_made_with, find_part
+from lavit_tokenizer.api import VisualTokenizer
+from lavit_trainkit.foreign import read_tensors
+from torch import Tensor, nn
+
+VISUAL_FILE = "visual.safetensors"
+
+
+class VisualInput(nn.Module):
+    """Encoder features to the continuous rows that stand for an image in the language model's input."""
+
+    def __init__(self, merger: nn.Module, projector: nn.Linear) -> None:
+        super().__init__()
+        self.merger, self.projector = merger, projector
+
+    @torch.no_grad()
+    def forward(self, features_BPD: Tensor, keep_BP: Tensor) -> Tensor:
+        """Return rows [T, H] of the kept patches, one image after another."""
+        rows: Tensor = self.projector(self.merger(features_BPD, keep_BP))
+        return rows
+
+
+def load_visual_input(model: Path, tokenizer: VisualTokenizer) -> VisualInput:
+    """Load merger and projector of `model/llm`, on the tokenizer's device, in fp32; without a merger of its own the
+    model reads the tokenizer's.
+
+    Raises InputError when the part has none, or was trained with another tokenizer.
+    """
+    file = find_part(model, "llm") / VISUAL_FILE
+    check_made_with(model, "llm")
+    tensors = read_tensors(file)
+    weight = tensors.get("projector.weight")
+    if weight is None or weight.ndim != 2:
+        raise InputError(f"{file}: no projector in it, expected a model that reads continuous features")
+    config = tokenizer.config
+    shown = VisualInput(tokenizer.new_merger(), nn.Linear(weight.shape[1], weight.shape[0]))
+    if not any(name.startswith("merger.") for name in tensors):
+        tensors |= {f"merger.{name}": value for name, value in tokenizer.merger.state_dict().items()}
+    expected = {name: tuple(value.shape) for name, value in shown.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if expected != found or weight.shape[1] != config.feature_dim:
+        raise InputError(f"{file}: merger and projector are not of this tokenizer's geometry; it belongs to another")
+    shown.load_state_dict(tensors)
+    return shown.to(tokenizer.feature_mean.device).eval().requires_grad_(False)
