@@ -1,8 +1,11 @@
 """The report: one file that loads nothing, holds what the run holds, and is not blank in a browser."""
 
+import dataclasses
+import json
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,8 +16,10 @@ from lavit_core.errors import InputError
 from PIL import Image
 
 from lavit_cli.main import main
+from lavit_cli.report.collect import collect
 from lavit_cli.report.curves import charts
 from lavit_cli.report.page import write_report
+from lavit_cli.report.reference import aligned, different_settings, load_reference, pack, unpack
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -92,6 +97,84 @@ def test_charts_leave_out_timings_constants_and_nan() -> None:
     assert len(drawn) == 1
     assert 'aria-label="loss"' in drawn[0]
     assert "nan" not in drawn[0]
+
+
+def polylines(svg: str, kind: str) -> int:
+    return svg.count(f'<polyline class="{kind}"')
+
+
+def test_another_run_lies_behind_the_curves_and_what_differs_is_named(tmp_path: Path) -> None:
+    mine, theirs = fake_run(tmp_path / "mine", samples=1), fake_run(tmp_path / "theirs", samples=1)
+    for run, steps in ((mine, 2400), (theirs, 4800)):
+        record = {"command": "train-encoder", "config": {"num_steps": steps, "lr": 0.001, "vision": {"width": 64}}}
+        (run / "encoder" / "config.yaml").write_text(json.dumps(record))
+    page = write_report(mine, against=str(theirs)).read_text(encoding="utf-8")
+    assert "num_steps 4800 → 2400." in page
+    assert "vision.width" not in page
+    # Every curve has one behind it, but for histograms.
+    assert polylines(page, "behind") == 3 + 5 + 3 + 1 + 1
+    assert polylines(write_report(mine).read_text(encoding="utf-8"), "behind") == 0
+    with pytest.raises(InputError, match="found nothing, expected `reference` or another run's directory"):
+        write_report(mine, against=str(tmp_path / "nowhere"))
+
+
+def test_the_shipped_reference_is_whole_and_lies_behind_a_run_of_any_length(tmp_path: Path) -> None:
+    reference = load_reference("reference")
+    assert set(reference.stages) == {"encoder", "tokenizer", "pretrain", "blind", "detokenizer"}
+    assert "preset tiny, seed 0" in reference.title
+    for stage in reference.stages.values():
+        steps = [row["step"] for row in stage.rows]
+        assert steps == sorted(steps)
+        assert len(steps) >= 10
+        assert stage.settings
+    tokenizer = reference.stages["tokenizer"]
+    assert different_settings(tokenizer.settings, tokenizer.settings) == []
+    rows = tokenizer.rows
+    phases = [{**phase, "num_steps": 10} for phase in tokenizer.settings["phases"][1:]]
+    short = dataclasses.replace(tokenizer, settings={**tokenizer.settings, "phases": phases})
+    moved = aligned(tokenizer, short)
+    assert {row["phase"] for row in moved} == {"selector", "merger", "codes"}
+    assert moved[-1]["step"] == 30
+    first = next(row for row in moved if row["phase"] == "codes")
+    assert 20 < first["step"] < 21
+    assert aligned(tokenizer, tokenizer) == rows
+    assert different_settings(short.settings, tokenizer.settings)[:2] == [
+        "phases.masks.name masks → none",
+        "phases.masks.num_steps 250 → none",
+    ]
+    run = fake_run(tmp_path / "demo", samples=1)
+    with pytest.raises(SystemExit) as end:
+        main(["report", str(run), "--against", "reference", "--out", str(tmp_path / "page.html")])
+    assert end.value.code == 0
+    assert "preset tiny, seed 0" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_packed_curves_come_back_and_thinning_keeps_ends_and_rare_rows(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "demo", samples=1)
+    stage = next(stage for stage in collect(run).stages if stage.kind == "tokenizer")
+    stage.rows[33]["answer_gain"] = 1.23456
+    packed = json.loads(json.dumps(pack(stage)))
+    back = unpack("tokenizer", packed)
+    assert len(back.rows) <= 66
+    steps = {row["step"]: row for row in back.rows}
+    for kept in (stage.rows[0], stage.rows[59], stage.rows[60], stage.rows[-1]):
+        assert steps[kept["step"]]["loss"] == pytest.approx(kept["loss"], rel=1e-3)
+    assert steps[stage.rows[33]["step"]]["answer_gain"] == 1.235
+    assert all("kept_histogram" not in row and "seconds" not in row for row in back.rows)
+
+
+def test_the_page_and_plots_of_the_docs_are_those_of_the_reference() -> None:
+    script = Path(__file__).parents[1] / "docs" / "build_reference.py"
+    subprocess.run([sys.executable, script, "--check"], check=True, timeout=60)
+
+
+def test_warnings_of_a_run_are_on_its_page(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "demo", samples=1)
+    row = {"step": 1200, "phase": "codes", "kind": "codebook collapse", "message": "3% of <codes> used; change x"}
+    (run / "tokenizer" / "warnings.jsonl").write_text(json.dumps(row) + "\n")
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "<b>codebook collapse</b> (tokenizer, step 1,200): 3% of &lt;codes&gt; used; change x" in page
+    assert page.index("<h2>Warnings</h2>") < page.index("<h2>Training curves</h2>")
 
 
 @pytest.mark.slow

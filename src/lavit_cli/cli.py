@@ -131,12 +131,16 @@ def export_checkpoint(
 def report(
     run: Annotated[Path, typer.Argument(help="A run directory.", show_default=False)],
     out: Annotated[Path | None, typer.Option("--out", help="HTML file (default: RUN/report.html).")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="reference|RUN", help="Draw the curves over those of the demo, or of a run."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained page about a run: pictures, curves, figures, costs, versions."""
     from lavit_cli.report.page import write_report
 
-    file = write_report(run, out)
+    file = write_report(run, out, against=against)
     _say({"report": str(file), "bytes": file.stat().st_size}, f"{file}: open it in a browser", as_json)
 
 

@@ -8,12 +8,20 @@ import yaml
 from lavit_core.data import open_data
 from lavit_core.errors import InputError
 from lavit_core.files import read_json
-from lavit_core.rundir import read_metrics
+from lavit_core.rundir import read_metrics, read_warnings
 
 from lavit_cli.ledger import costs
 
 PICTURES = ("picture", "original")
 """Keys of a sample that name a picture file."""
+
+KINDS = {
+    "train-encoder": "encoder",
+    "train-tokenizer": "tokenizer",
+    "pretrain": "pretrain",
+    "train-detokenizer": "detokenizer",
+}
+"""What a training command's curves are compared with: the quickstart's run directory of the same command."""
 
 TRAINED = ("encoder", "tokenizer", "pretrain", "blind", "detokenizer")
 """Run directories of a quickstart that hold curves, in the order they ran."""
@@ -24,8 +32,13 @@ class Stage:
     """One training run: its curves and what it said at the end."""
 
     name: str
+    kind: str
+    """Its name in a quickstart, whatever its folder is called."""
     rows: list[dict[str, Any]]
     summary: dict[str, Any]
+    settings: dict[str, Any]
+    warnings: list[dict[str, Any]]
+    """What was warned of while it trained: step, phase, kind, message."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,17 +68,33 @@ def collect(run: Path) -> Collected:
     folders = [run / name for name in TRAINED if (run / name).is_dir()] or [run]
     record = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     evaluation = run / "evaluation"
-    stages = [Stage(name=one.name, rows=read_metrics(one), summary=_optional(one / "DONE")) for one in folders]
     return Collected(
         path=run,
         config=record,
         about=read_json(run / "run.json"),
         data=_counts(run / "data" / "train"),
-        stages=stages,
+        stages=[_stage(folder) for folder in folders],
         speeds=_speeds(run),
         costs=costs(run),
         score=_optional(evaluation / "score.json"),
         samples=_samples(evaluation),
+    )
+
+
+def _stage(folder: Path) -> Stage:
+    file = folder / "config.yaml"
+    record = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
+    settings = record.get("config", {})
+    kind = KINDS.get(record.get("command", ""), folder.name)
+    if kind == "pretrain" and settings.get("image_input") == "none":
+        kind = "blind"
+    return Stage(
+        name=folder.name,
+        kind=kind,
+        rows=read_metrics(folder),
+        summary=_optional(folder / "DONE"),
+        settings=settings,
+        warnings=read_warnings(folder),
     )
 
 

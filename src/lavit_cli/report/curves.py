@@ -1,4 +1,7 @@
-"""Curves and histograms as inline SVG: thin axes, one accent, the first and last values written out."""
+"""Curves and histograms as inline SVG: thin axes, one accent, the first and last values written out.
+
+A curve may be drawn over another run's, which lies behind it in grey.
+"""
 
 import itertools
 import math
@@ -17,35 +20,57 @@ MOST_POINTS = 400
 NOT_CURVES = TIMING_KEYS | {"step", "phase", "epoch"}
 
 
-def charts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return one SVG for every figure of a metrics.jsonl: numbers as curves over steps, lists as the last histogram."""
+Point = tuple[float, float, str]
+"""Step, value and phase."""
+
+
+def charts(rows: Sequence[Mapping[str, Any]], against: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+    """Return one SVG for every figure of a metrics.jsonl: numbers as curves over steps, lists as the last histogram.
+
+    The same figure of `against`, where it has one, lies behind a curve.
+    """
     names = dict.fromkeys(name for row in rows for name in row if name not in NOT_CURVES)
     drawn = []
     for name in names:
-        values = [(row["step"], row[name], str(row.get("phase", ""))) for row in rows if row.get(name) is not None]
-        numbers = [value for value in values if isinstance(value[1], int | float) and math.isfinite(value[1])]
-        lists = [value[1] for value in values if isinstance(value[1], list) and value[1]]
+        numbers = figure_points(rows, name)
+        lists = [row[name] for row in rows if isinstance(row.get(name), list) and row[name]]
         if len(numbers) > 1 and len({value for _, value, _ in numbers}) > 1:
-            drawn.append(curve(name, _thinned(numbers)))
+            drawn.append(curve(name, _thinned(numbers), figure_points(against, name)))
         elif lists:
             drawn.append(histogram(name, lists[-1]))
     return drawn
 
 
-def curve(name: str, points: Sequence[tuple[int, float, str]]) -> str:
-    """Return a curve of (step, value, phase); where the phase changes a line stands."""
-    steps, values = [point[0] for point in points], [float(point[1]) for point in points]
-    low, high = min(values), max(values)
-    span, length = (high - low) or 1.0, (steps[-1] - steps[0]) or 1
+def figure_points(rows: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
+    """Return the finite values of one figure."""
+    values = [(row["step"], row.get(name), str(row.get("phase", ""))) for row in rows]
+    return [
+        (step, float(value), phase)
+        for step, value, phase in values
+        if isinstance(value, int | float) and math.isfinite(value)
+    ]
+
+
+def curve(name: str, points: Sequence[Point], behind: Sequence[Point] = ()) -> str:
+    """Return a curve of (step, value, phase) over another one; where the phase changes a line stands."""
+    steps, values = [point[0] for point in points], [point[1] for point in points]
+    everything = [*points, *behind]
+    low, high = (choose(point[1] for point in everything) for choose in (min, max))
+    start, end = (choose(point[0] for point in everything) for choose in (min, max))
+    span, length = (high - low) or 1.0, (end - start) or 1
 
     def place(step: float, value: float) -> str:
-        x = LEFT + (step - steps[0]) / length * (WIDE - LEFT - RIGHT)
+        x = LEFT + (step - start) / length * (WIDE - LEFT - RIGHT)
         y = TOP + (high - value) / span * (HIGH - TOP - BOTTOM)
         return f"{x:.1f},{y:.1f}"
 
     smooth = len(points) >= SMOOTH_FROM_POINTS
     raw = " ".join(place(step, value) for step, value in zip(steps, values, strict=True))
-    parts = [f'<polyline class="{"raw" if smooth else "line"}" points="{raw}"/>']
+    parts = []
+    if behind:
+        other = " ".join(place(step, value) for step, value, _ in behind)
+        parts.append(f'<polyline class="behind" points="{other}"/>')
+    parts.append(f'<polyline class="{"raw" if smooth else "line"}" points="{raw}"/>')
     if smooth:
         soft = " ".join(place(step, value) for step, value in zip(steps, _smoothed(values), strict=True))
         parts.append(f'<polyline class="line" points="{soft}"/>')
@@ -55,7 +80,7 @@ def curve(name: str, points: Sequence[tuple[int, float, str]]) -> str:
             parts.append(f'<line class="phase" x1="{x}" x2="{x}" y1="{TOP}" y2="{HIGH - BOTTOM}"/>')
             parts.append(f'<text class="note" x="{float(x) + 3:.1f}" y="{TOP + 8}">{escape(after[2])}</text>')
     ends = f"{short(low)} to {short(high)}"
-    return _frame(name, short(values[-1]), "".join(parts), f"step {steps[0]:,}", f"{steps[-1]:,}", ends)
+    return _frame(name, short(values[-1]), "".join(parts), f"step {round(start):,}", f"{round(end):,}", ends)
 
 
 def histogram(name: str, heights: Sequence[float]) -> str:
@@ -99,7 +124,7 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     return [sum(window) / len(window) for window in windows]
 
 
-def _thinned(points: Sequence[tuple[int, float, str]]) -> Sequence[tuple[int, float, str]]:
+def _thinned(points: Sequence[Point]) -> Sequence[Point]:
     if len(points) <= MOST_POINTS:
         return points
     stride = -(-len(points) // MOST_POINTS)

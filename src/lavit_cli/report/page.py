@@ -13,21 +13,26 @@ from lavit_cli.headline import headline
 from lavit_cli.report import cards, tables
 from lavit_cli.report.collect import Collected, Stage, collect
 from lavit_cli.report.curves import charts, short
+from lavit_cli.report.reference import Reference, aligned, different_settings, load_reference
 
 MOST_CARDS = 24
 
 
-def write_report(run: Path, out: Path | None = None) -> Path:
-    """Write the report of a run and return its path. Raises InputError when `run` is no run directory."""
+def write_report(run: Path, out: Path | None = None, *, against: str | None = None) -> Path:
+    """Write the report of a run and return its path; its curves are drawn over those of `against`, if it is given.
+
+    Raises InputError when `run` is no run directory, or `against` neither one nor `reference`.
+    """
     file = out or run / "report.html"
-    write_text(file, render(collect(run)))
+    write_text(file, render(collect(run), None if against is None else load_reference(against)))
     return file
 
 
-def render(run: Collected) -> str:
+def render(run: Collected, reference: Reference | None = None) -> str:
     """Return the page as HTML that loads nothing."""
     style = (resources.files("lavit_cli") / "report" / "style.css").read_text(encoding="utf-8")
-    body = "".join([_header(run), _pictures(run), _scores(run), _curves(run), _costs(run), _provenance(run)])
+    sections = [_header(run), _warnings(run), _pictures(run), _scores(run), _curves(run, reference), _costs(run)]
+    body = "".join([*sections, _provenance(run)])
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -130,12 +135,31 @@ def _scores(run: Collected) -> str:
     return f'<section><h2>Scores</h2><p class="aside">{lead}</p>{figures}{left_out}</section>'
 
 
-def _curves(run: Collected) -> str:
-    parts = [_stage(stage) for stage in run.stages if stage.rows]
-    return f"<section><h2>Training curves</h2>{''.join(parts)}</section>" if parts else ""
+def _warnings(run: Collected) -> str:
+    said = [(stage.name, row) for stage in run.stages for row in stage.warnings]
+    if not said:
+        return ""
+    items = "".join(
+        f"<li><b>{escape(str(row['kind']))}</b> ({escape(name)}, step {row['step']:,}): "
+        f"{escape(str(row['message']))}</li>"
+        for name, row in said
+    )
+    lead = "Said while it trained, each kind once a stage: what was seen, why it matters, what to change."
+    return f'<section><h2>Warnings</h2><p class="aside">{lead}</p><ul class="warned">{items}</ul></section>'
 
 
-def _stage(stage: Stage) -> str:
+def _curves(run: Collected, reference: Reference | None) -> str:
+    parts = [_stage(stage, reference) for stage in run.stages if stage.rows]
+    lead = ""
+    if reference is not None:
+        lead = (
+            f'<p class="aside">The grey line behind a curve is {escape(reference.title)}, each phase stretched to '
+            "the steps of this run's.</p>"
+        )
+    return f"<section><h2>Training curves</h2>{lead}{''.join(parts)}</section>" if parts else ""
+
+
+def _stage(stage: Stage, reference: Reference | None) -> str:
     last = "".join(
         f"<tr><td>{escape(tables.words(name))}</td><td>{escape(_said(value))}</td></tr>"
         for name, value in stage.summary.items()
@@ -143,7 +167,19 @@ def _stage(stage: Stage) -> str:
     )
     title = f"<summary>What {escape(stage.name)} reported at its end</summary>"
     end = f'<details>{title}<div class="scroll"><table>{last}</table></div></details>' if last else ""
-    return f'<h3>{escape(stage.name)}</h3><div class="charts">{"".join(charts(stage.rows))}</div>{end}'
+    other = None if reference is None else reference.stage(stage.kind)
+    compared = "" if reference is None else f'<p class="aside">{escape(_compared(stage, other))}</p>'
+    drawn = "".join(charts(stage.rows, aligned(other, stage) if other is not None else ()))
+    return f'<h3>{escape(stage.name)}</h3>{compared}<div class="charts">{drawn}</div>{end}'
+
+
+def _compared(stage: Stage, other: Stage | None) -> str:
+    if other is None:
+        return "There are no such curves to compare with."
+    changed = different_settings(stage.settings, other.settings)
+    if changed:
+        return f"Settings that differ (theirs → this run's): {'; '.join(changed)}."
+    return "Same settings." if stage.settings and other.settings else "Whether the settings are the same is not known."
 
 
 def _said(value: float | str | bool) -> str:
