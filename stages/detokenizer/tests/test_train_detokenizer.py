@@ -8,7 +8,7 @@ import pytest
 import torch
 from lavit_core.errors import InputError, LavitError, UsageError
 from lavit_core.modeldir import part_digest
-from lavit_core.rundir import TIMING_KEYS, read_metrics
+from lavit_core.rundir import TIMING_KEYS, read_metrics, read_warnings
 from lavit_core.tokens import open_tokens
 from lavit_detokenizer import train_detokenizer as module
 from lavit_detokenizer.api import DrawSettings, detokenize, draw, load_detokenizer, train_detokenizer
@@ -226,3 +226,9 @@ def test_plan_counts_without_building(world):
     assert plan["sample_shape"] == [48, 4, 4]
     assert plan["condition_parameters"] == 16 * 8 + 8
     assert np.isclose(plan["epochs"], 8 * 4 / NUM_PICTURES)
+
+
+def test_a_loss_that_stays_is_said_once(world, tmp_path, capsys):
+    train(world, tmp_path / "run", config=settings(num_steps=24, log_every=1, lr=1e-12))
+    assert [row["kind"] for row in read_warnings(tmp_path / "run")] == ["not falling"]
+    assert "nothing is being learned; raise lr, or look whether the data fits together" in capsys.readouterr().err
