@@ -7,14 +7,19 @@ from typing import Annotated
 import typer
 from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Preset, Quiet, Seed, Sets
 
+from lavit_evaluation.cli_benchmarks import command
 from lavit_evaluation.cli_score import list_benchmarks, score
 from lavit_evaluation.probe_cli import probe
+from lavit_evaluation.scoring.catalogue import BENCHMARKS
 
 evaluate = typer.Typer(help="Benchmarks: what a model answers, says and draws on held-out data.", no_args_is_help=True)
 
 
 evaluate.command("score")(score)
 evaluate.command("list")(list_benchmarks)
+for benchmark in BENCHMARKS:
+    if benchmark.kind != "answerability":  # a model would have to say how sure it is
+        evaluate.command(benchmark.name)(command(benchmark))
 
 
 evaluate.command("probe")(probe)

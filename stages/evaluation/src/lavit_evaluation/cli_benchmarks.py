@@ -1,0 +1,88 @@
+"""`lavit eval vqav2` and its kin: official benchmarks run with a model, one command each, all with the same options."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Quiet, Seed, Sets
+
+from lavit_evaluation.scoring.catalogue import Benchmark
+
+
+def command(benchmark: Benchmark) -> Callable[..., None]:
+    """Return the command of one benchmark."""
+
+    def run(
+        model: Model,
+        data: Annotated[Path, typer.Option("--data", help="Folder of the official downloads.", show_default=False)],
+        out: Out,
+        annotations: Annotated[
+            Path | None, typer.Option("--annotations", help="Instead of the one under --data.", show_default=False)
+        ] = None,
+        questions: Annotated[
+            Path | None, typer.Option("--questions", help="Instead of the one under --data.", show_default=False)
+        ] = None,
+        images: Annotated[
+            Path | None, typer.Option("--images", help="Folder of the pictures.", show_default=False)
+        ] = None,
+        split: Annotated[
+            str | None, typer.Option("--split", help="Split of a Karpathy file (test).", show_default=False)
+        ] = None,
+        protocol: Annotated[str, typer.Option("--protocol", help="official or lavit.")] = "official",
+        lemmatizer: Annotated[
+            str | None, typer.Option("--lemmatizer", help="With lavit: rules or a spaCy model.", show_default=False)
+        ] = None,
+        limit: Annotated[
+            int | None, typer.Option("--limit", min=1, help="Only so many; marked partial.", show_default=False)
+        ] = None,
+        batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="How many at once.")] = 32,
+        config: ConfigFile = None,
+        sets: Sets = None,
+        seed: Seed = 0,
+        device: Device = "auto",
+        as_json: AsJson = False,
+        quiet: Quiet = False,
+        dry_run: DryRun = False,
+    ) -> None:
+        from lavit_core.config import resolve
+
+        from lavit_evaluation.running.benchmark import RunConfig, check, run_benchmark
+
+        settings = resolve(RunConfig, file=config, sets=sets, flags={"limit": limit})
+        check(benchmark, protocol, lemmatizer)
+        if dry_run:
+            shown = {"benchmark": benchmark.name, "config": settings.model_dump(mode="json"), "protocol": protocol}
+            typer.echo(json.dumps(shown | {"lemmatizer": lemmatizer, "seed": seed}, indent=None if as_json else 2))
+            return
+        result = run_benchmark(
+            benchmark,
+            model,
+            data,
+            out,
+            settings,
+            annotations=annotations,
+            questions=questions,
+            images=images,
+            split=split,
+            protocol=protocol,
+            lemmatizer=lemmatizer,
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+            quiet=quiet or as_json,
+        )
+        if as_json:
+            typer.echo(json.dumps(result))
+            return
+        if not quiet and "items" in result:
+            from rich.console import Console
+
+            from lavit_evaluation.scoring.show import show_result
+
+            show_result(result, Console())
+        typer.echo(f"{out / 'results.json'}: the server's result file; {out / 'score.json'}: the score")
+
+    run.__doc__ = f"{benchmark.title} ({benchmark.size}): ask a model, write the server's result file, score it."
+    return run

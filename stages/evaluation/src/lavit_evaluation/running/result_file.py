@@ -1,0 +1,62 @@
+"""The server's result file, and beside it how its answers were made."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lavit_core.files import file_sha256, read_json, write_json
+from lavit_core.rundir import versions
+
+from lavit_evaluation.running.items import Item
+from lavit_evaluation.running.wording import CLEANED
+from lavit_evaluation.score import model_digests
+from lavit_evaluation.scoring.catalogue import Benchmark
+from lavit_evaluation.scoring.score_file import GENERATION_FILE
+
+RESULTS_FILE = "results.json"
+READER_FILE = "reader.json"
+"""How the model decodes: known while it is loaded, needed once every answer is there."""
+
+COLUMNS = {
+    "vqa": ("question_id", "answer"),
+    "vizwiz": ("image", "answer"),
+    "gqa": ("questionId", "prediction"),
+    "caption": ("image_id", "caption"),
+}
+"""Names of the columns in each server's result file."""
+
+
+def write_results(
+    benchmark: Benchmark, items: Sequence[Item], rows: Mapping[Any, Mapping[str, Any]], out: Path, model: Path,
+    protocol: str,
+) -> None:  # fmt: skip
+    """Write results.json in the order of the items, and generation.json."""
+    name, value = COLUMNS[benchmark.kind]
+    write_json(out / RESULTS_FILE, [{name: item.id, value: rows[item.id]["answer"]} for item in items])
+    kind = "caption" if benchmark.kind == "caption" else "vqa"
+    about = {
+        "results": file_sha256(out / RESULTS_FILE),
+        "model": model_digests(model),
+        "prompt": "the picture alone" if kind == "caption" else "the picture, then `Question: ... Answer:`",
+        **read_json(out / READER_FILE),
+        "reply": CLEANED[kind, protocol],
+        "two_passes": benchmark.kind == "vizwiz" and protocol == "lavit",
+        "versions": versions(),
+    }
+    write_json(out / GENERATION_FILE, about)
+
+
+def not_scored(benchmark: Benchmark, out: Path) -> dict[str, Any]:
+    """Return, and write, a score.json that says why there is no figure (a test split)."""
+    reason = f"the files hold no answers; submit {RESULTS_FILE} to the benchmark's server ({benchmark.source})"
+    generation = {key: said for key, said in read_json(out / GENERATION_FILE).items() if key != "results"}
+    result = {
+        "benchmark": benchmark.name,
+        "complete": False,
+        "figures": {},
+        "skipped": {"score": reason},
+        "inputs": {"results": file_sha256(out / RESULTS_FILE)},
+        "generation": generation,
+    }
+    write_json(out / "score.json", result)
+    return result
