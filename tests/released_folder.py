@@ -1,16 +1,19 @@
 """A miniature checkpoint in the released folder layout: seeded weights, every file kind, any geometry."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from lavit_pretrain.text_tokenizer import train_text_tokenizer
 from PIL import Image
+from sentencepiece import SentencePieceTrainer
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
+
+TEXT_VOCAB = 290
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,14 +158,30 @@ def write_images(folder: Path, g: Geometry, count: int = 6, seed: int = 0) -> Pa
     return folder
 
 
+def write_text_tokenizer(folder: Path) -> int:
+    """Write a sentencepiece tokenizer as LLaMA has it (byte fallback, no tokenizer.json); return its size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = io.BytesIO()
+    words = [f"a {colour} {shape}" for colour in ("red", "green", "blue") for shape in ("circle", "square", "cross")]
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(words * 3), model_writer=model, vocab_size=TEXT_VOCAB, model_type="bpe",
+        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
+    )  # fmt: skip
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    about = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "add_eos_token": False, **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(about))
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    return TEXT_VOCAB
+
+
 def write_language_model(root: Path, g: Geometry) -> None:
     """Write a LLaMA of two shards, as torch checkpoints with their index, and its text tokenizer."""
     folder = root / "language_model"
-    text = train_text_tokenizer(["a red circle", "a blue square"], 300)
-    text.save_pretrained(folder)
+    text_vocab = write_text_tokenizer(folder)
     torch.manual_seed(0)
     shape = {"hidden_size": g.hidden, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    llm = LlamaForCausalLM(LlamaConfig(vocab_size=len(text) + 2 + g.codes, **shape)).to(torch.bfloat16)
+    llm = LlamaForCausalLM(LlamaConfig(vocab_size=text_vocab + 2 + g.codes, **shape)).to(torch.bfloat16)
     llm.config.save_pretrained(folder)
     names = sorted(llm.state_dict())
     placed = {}

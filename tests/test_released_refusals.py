@@ -115,6 +115,14 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
         lambda src: edit_json(src / "language_model" / "config.json", auto_map={"AutoConfig": "evil.Evil"}), FLAGS,
         "asks for code of its own (auto_map)",
     ),
+    "a damaged text tokenizer": (
+        lambda src: cut(src / "language_model" / "tokenizer.model"), FLAGS,
+        "tokenizer.model: not a whole sentencepiece model",
+    ),
+    "no text tokenizer": (
+        lambda src: (src / "language_model" / "tokenizer.model").unlink(), FLAGS,
+        "tokenizer.model: file not found, expected the text tokenizer",
+    ),
     "no language model": (
         lambda src: edit_json(src / "language_model" / "config.json", model_type="nothing"), FLAGS,
         "not a causal language model's",

@@ -18,6 +18,7 @@ from lavit_tokenizer.api import load_tokenizer
 from lavit_trainkit.pixels import normalise
 from released_folder import Geometry, write_images, write_language_model, write_pixels, write_visual
 from safetensors import safe_open
+from sentencepiece import SentencePieceProcessor
 
 from lavit_cli.export_checkpoint import export_checkpoint
 from lavit_cli.import_checkpoint import import_checkpoint
@@ -153,9 +154,20 @@ def test_export_gives_back_what_came(whole, tmp_path):
             continue
         assert before.keys() == after.keys(), name
         assert all(torch.equal(before[key], after[key]) and before[key].dtype == after[key].dtype for key in before)
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        text = (tmp_path / "released" / "language_model" / name).read_text()
-        assert json.loads(text) == json.loads((whole / "released" / "language_model" / name).read_text())
+    here, there = (root / "released" / "language_model" for root in (tmp_path, whole))
+    assert json.loads((here / "config.json").read_text()) == json.loads((there / "config.json").read_text())
+    for name in ("tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"):
+        assert (here / name).read_bytes() == (there / name).read_bytes()
+    assert not (here / "tokenizer.json").exists()
+
+
+def test_the_text_tokenizer_gives_the_ids_of_sentencepiece(whole):
+    pieces = SentencePieceProcessor(model_file=str(whole / "released" / "language_model" / "tokenizer.model"))
+    llm = load_llm(whole / "model", device="cpu")
+    assert llm.layout.text_vocab == pieces.get_piece_size()
+    for text in ("a red circle", "Question: what shape is zébra-striped? Answer:", "[IMG] is text here"):
+        assert llm.codec.encode(text).tolist() == pieces.encode(text)
+        assert llm.codec.decode(pieces.encode(text)) == text
 
 
 def test_every_part_of_a_whole_checkpoint_works(whole):

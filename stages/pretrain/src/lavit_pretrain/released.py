@@ -125,7 +125,7 @@ def _check_llm(
             f"{folder / RELEASED_VISUAL}: projects to {width}, expected hidden_size {about.get('hidden_size')} "
             "of config.json beside it"
         )
-    text_vocab = register(load_text_tokenizer(folder))
+    text_vocab = _text_vocab(folder)
     if tokenizer is None:
         return files, None
     layout = IdLayout(text_vocab=text_vocab, codebook_size=tokenizer.codebook_size)
@@ -135,6 +135,23 @@ def _check_llm(
             f"({text_vocab} text ids, 2 brackets, {tokenizer.codebook_size} codes)"
         )
     return files, layout
+
+
+def _text_vocab(folder: Path) -> int:
+    """Return the number of text ids. Raises InputError for a text tokenizer that is missing or damaged."""
+    from sentencepiece import SentencePieceProcessor
+
+    pieces, whole = folder / "tokenizer.model", folder / "tokenizer.json"
+    if not pieces.exists() and not whole.exists():
+        # transformers would make up an empty one.
+        raise InputError(f"{pieces}: file not found, expected the text tokenizer (or tokenizer.json)")
+    if pieces.exists():
+        try:
+            SentencePieceProcessor(model_file=str(pieces))
+        except (RuntimeError, OSError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise InputError(f"{pieces}: not a whole sentencepiece model ({reason}); copy it again") from None
+    return register(load_text_tokenizer(folder))
 
 
 def _llm_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
