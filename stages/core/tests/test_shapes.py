@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 import hashlib
 import json
 import random
@@ -9,7 +10,20 @@ from lavit_core.data import open_data
 from lavit_core.drawing import draw_pictures
 from lavit_core.errors import InputError, UsageError
 from lavit_core.phrases import QUESTION_KINDS, captions, questions
-from lavit_core.scenes import COLOURS, HALF_EXTENT, HELDOUT_COMBINATIONS, RADIUS_PX, SHAPES, Scene, draw_scene
+from lavit_core.scenes import (
+    COLOURS,
+    HALF_EXTENT,
+    HELDOUT_COMBINATIONS,
+    MORE_HELDOUT,
+    MORE_SHAPES,
+    RADIUS_PX,
+    SHAPES,
+    TEXTURES,
+    Scene,
+    SceneObject,
+    Style,
+    draw_scene,
+)
 from lavit_core.shapes import make_shapes
 from PIL import Image
 
@@ -227,3 +241,72 @@ def test_articles_and_canonical_prompts():
     prompts = {captions(scene)[0] for scene in scenes(500)}
     assert all(not any(size in prompt for size in ("small", "large")) for prompt in prompts)
     assert any(prompt.startswith("an orange") and "to the left of" in prompt for prompt in prompts)
+
+
+def content_digest(folder) -> str:
+    """Pixels and words; not the PNG files, whose compression belongs to the zlib that is installed."""
+    digest = hashlib.sha256()
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(folder)}\0".encode())
+        digest.update(np.asarray(Image.open(file)).tobytes() if file.suffix == ".png" else file.read_bytes())
+    return digest.hexdigest()
+
+
+def test_the_embedded_data_never_changes(tmp_path):
+    """A seed means these pictures and words for ever: figures of other people's runs hang on them."""
+    make_shapes(tmp_path / "data", 24, 0, 12, quiet=True, workers=1)
+    assert content_digest(tmp_path / "data") == "345efdb42f92e7125ae5037d79a239c7c5e98b81153a34e3702dd03d79f35d20"
+
+
+LARGE = Style(image_px=128, more_shapes=True, textures=True)
+
+
+def test_the_larger_data_set(tmp_path):
+    make_shapes(tmp_path / "data", 400, 3, 40, style=LARGE, quiet=True, workers=1)
+    assert json.loads((tmp_path / "data" / "shapes.json").read_text())["textures"] is True
+    drawn = rows(tmp_path / "data" / "train" / "scenes.jsonl")
+    objects = [thing for row in drawn for thing in row["objects"]]
+    assert {thing["shape"] for thing in objects} == set(MORE_SHAPES)
+    counts = collections.Counter(thing.get("texture", "plain") for thing in objects)
+    assert set(counts) == set(TEXTURES)
+    assert counts["plain"] == pytest.approx(len(objects) / 2, rel=0.15)
+    assert not {(thing["colour"], thing["shape"]) for thing in objects} & set(MORE_HELDOUT)
+    unseen = rows(tmp_path / "data" / "heldout" / "scenes.jsonl")[1::2]
+    assert all({(t["colour"], t["shape"]) for t in row["objects"]} & set(MORE_HELDOUT) for row in unseen)
+    for thing in objects:
+        half = np.array(HALF_EXTENT[thing["shape"]]) * thing["radius"]
+        assert (np.array([thing["x"], thing["y"]]) - half >= 1.8).all()
+        assert (np.array([thing["x"], thing["y"]]) + half <= 126.2).all()
+    data = open_data(tmp_path / "data" / "train")
+    with Image.open(data.records[0].path) as picture:
+        assert picture.size == (128, 128)
+    asked = [question for question in data.questions if question.kind == "pattern"]
+    assert len(asked) == 400
+    by_key = {row["file_name"]: row["objects"] for row in drawn}
+    for question in asked:
+        [thing] = [one for one in by_key[question.key] if f" {one['colour']} " in question.question]
+        assert question.answer == thing.get("texture", "plain")
+    said = [text for record in data.records for text in record.captions]
+    assert any("striped large" in text or "striped small" in text for text in said)
+
+
+def test_a_pattern_has_two_tones_of_the_object_s_colour():
+    for texture in TEXTURES:
+        thing = {"shape": "circle", "colour": "blue", "size": "large", "x": 64.0, "y": 64.0, "radius": 40.0}
+        whole = draw_scene(0, "train", 0, unseen=False)
+        scene = dataclasses.replace(whole, objects=(SceneObject(**thing, texture=texture),))
+        pixels = draw_pictures([scene], seed=0, split="train", indices=[0], image_px=128)[0].astype(float)
+        ground, blue = np.array(scene.background), np.array(COLOURS["blue"])
+        inside = np.hypot(*(np.mgrid[:128, :128] + 0.5 - 64.0)) < 36
+        share = (pixels[inside] - ground) @ (blue - ground) / ((blue - ground) ** 2).sum()
+        assert share.min() > 0.6
+        tones = {round(float(value), 1) for value in np.percentile(share, (10, 90))}
+        assert tones == ({1.0} if texture == "plain" else {0.7, 1.0})
+
+
+def test_a_side_out_of_range_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="--image-px 16: expected 32 to 1024 pixels"):
+        make_shapes(tmp_path / "x", 4, 0, style=Style(image_px=16), quiet=True)
+    make_shapes(tmp_path / "data", 4, 0, 0, quiet=True)
+    with pytest.raises(InputError, match=r"holds other drawings .*expected .*'more_shapes': True"):
+        make_shapes(tmp_path / "data", 4, 0, 0, style=Style(more_shapes=True), quiet=True)

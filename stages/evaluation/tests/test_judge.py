@@ -1,11 +1,16 @@
 """The judge is right on clean held-out pictures, and stays right under the blur and noise of generated ones."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from lavit_core.shapes import COLOURS
+from lavit_core.data import open_data
+from lavit_core.shapes import COLOURS, MORE_SHAPES, SHAPES, Style, make_shapes
 from lavit_evaluation.align import CRITERIA, align
 from lavit_evaluation.claims import parse
+from lavit_evaluation.heldout import read_pixels, read_scenes
 from lavit_evaluation.judge import connected, judge
+from lavit_evaluation.pictures import known_shapes, score_pictures
 from PIL import Image, ImageFilter
 
 
@@ -75,3 +80,19 @@ def test_connected_areas_do_not_join_at_corners() -> None:
     areas = connected(mask)
     assert [int(area.sum()) for area in areas] == [2, 2, 1]
     assert np.array_equal(np.logical_or.reduce(areas), mask)
+
+
+def test_six_shapes_and_their_patterns_are_judged_right(tmp_path: Path) -> None:
+    style = Style(image_px=128, more_shapes=True, textures=True)
+    make_shapes(tmp_path / "data", 1, 7, 120, style=style, workers=1, quiet=True)
+    data = open_data(tmp_path / "data" / "heldout")
+    scenes = read_scenes(data)
+    drawn = [scenes[record.key] for record in data.records]
+    pixels = read_pixels(data, [record.key for record in data.records], 128)
+    figures, _ = score_pictures("real", pixels, drawn)
+    assert min(figure.value for figure in figures.values()) >= 0.99
+    # Where the data shows three shapes, the judge knows three: its figures do not hang on what others may draw.
+    assert known_shapes(drawn) == MORE_SHAPES
+    plain = [scene for scene in drawn if {thing["shape"] for thing in scene.objects} <= set(SHAPES)]
+    assert known_shapes(plain) == SHAPES
+    assert {one.shape for picture in pixels for one in judge(picture)} <= {*SHAPES, None}

@@ -19,6 +19,9 @@ def make_shapes(
     out: Annotated[Path, typer.Argument(help="New folder for train/ and heldout/.", show_default=False)],
     images: Annotated[int, typer.Option("--images", help="Pictures to train on.")] = 4000,
     heldout: Annotated[int, typer.Option("--heldout", help="New pictures to score on.")] = 1024,
+    image_px: Annotated[int, typer.Option("--image-px", help="Side of a picture in pixels.")] = 64,
+    more_shapes: Annotated[bool, typer.Option("--more-shapes", help="Six shapes instead of three.")] = False,
+    textures: Annotated[bool, typer.Option("--textures", help="Striped, dotted and checked objects too.")] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -26,7 +29,8 @@ def make_shapes(
     """Draw pictures of coloured shapes, with captions and questions."""
     from lavit_core import shapes
 
-    about = shapes.make_shapes(out, images, seed, heldout, quiet=quiet)
+    style = shapes.Style(image_px=image_px, more_shapes=more_shapes, textures=textures)
+    about = shapes.make_shapes(out, images, seed, heldout, style=style, quiet=quiet)
     if as_json:
         print(json.dumps({"path": str(out), **about}))
     elif not quiet:

@@ -2,7 +2,7 @@
 
 import random
 
-from lavit_core.scenes import COLOURS, COMBINATIONS, OPPOSITE, SEEN_COMBINATIONS, SHAPES, Scene, SceneObject
+from lavit_core.scenes import COLOURS, EMBEDDED, OPPOSITE, Scene, SceneObject, Style
 
 QUESTION_KINDS = ("colour", "shape", "size", "count", "exist", "position", "relation", "two_hop")
 
@@ -22,7 +22,8 @@ def _name(thing: SceneObject) -> str:
 
 
 def _full(thing: SceneObject) -> str:
-    return f"{thing.size} {thing.colour} {thing.shape}"
+    pattern = "" if thing.texture == "plain" else f"{thing.texture} "
+    return f"{pattern}{thing.size} {thing.colour} {thing.shape}"
 
 
 def captions(scene: Scene) -> list[str]:
@@ -47,15 +48,16 @@ def captions(scene: Scene) -> list[str]:
     ]
 
 
-def questions(scene: Scene, rng: random.Random) -> list[tuple[str, str, str]]:
-    """Return (kind, question, answer) of a scene, four to six of them, a kind at most once.
+def questions(scene: Scene, rng: random.Random, style: Style = EMBEDDED) -> list[tuple[str, str, str]]:
+    """Return (kind, question, answer) of a scene, four to six of them and one on patterns where there are any, a kind
+    at most once.
 
     A question never names the attribute it asks for, and `exist` negatives differ from a drawn object in one attribute.
     """
     things = list(scene.objects)
     rng.shuffle(things)
     one = things[0]
-    found = [_exist(scene, rng)]
+    found = [_exist(scene, rng, style)]
     if len(things) == 1 or rng.random() < _COUNT_TWO:
         found.append(("count", "how many shapes are there?", "one" if len(things) == 1 else "two"))
     about = [
@@ -68,17 +70,20 @@ def questions(scene: Scene, rng: random.Random) -> list[tuple[str, str, str]]:
         found.append(("position", f"where is the {one.shape}?", scene.place or ""))
     else:
         found += _between(scene, things, rng)
+    if style.textures:
+        found.append(("pattern", f"what pattern does the {one.colour} shape have?", one.texture))
     return found
 
 
-def _exist(scene: Scene, rng: random.Random) -> tuple[str, str, str]:
+def _exist(scene: Scene, rng: random.Random, style: Style) -> tuple[str, str, str]:
     present = [(thing.colour, thing.shape) for thing in scene.objects]
     colour, shape = rng.choice(present)
     answer = rng.choice(("yes", "no"))
     if answer == "no":
         # Train never asks about a held-out combination: a learner would take its absence for a rule.
-        allowed = SEEN_COMBINATIONS if scene.combination == "seen" else COMBINATIONS
-        others = [(other, shape) for other in COLOURS] if rng.random() < 0.5 else [(colour, other) for other in SHAPES]
+        allowed = style.seen if scene.combination == "seen" else style.combinations
+        by_colour = rng.random() < 0.5
+        others = [(other, shape) for other in COLOURS] if by_colour else [(colour, other) for other in style.shapes]
         colour, shape = rng.choice([pair for pair in others if pair in allowed and pair not in present])
     return "exist", f"is there {_a(f'{colour} {shape}')}?", answer
 

@@ -20,18 +20,33 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 """sRGB of each colour name, at least 95 apart from each other and far from the light backgrounds."""
 
 SHAPES = ("circle", "square", "triangle")
+MORE_SHAPES = (*SHAPES, "diamond", "cross", "ring")
+"""Shapes of the larger data set."""
+
+TEXTURES = ("plain", "striped", "dotted", "checked")
+"""Patterns of the larger data set: two tones of one colour."""
 
 RADIUS_PX = {"small": (10.0, 11.0), "large": (14.5, 15.2)}
 """Range of the radius of each size name: two large shapes still fit side by side."""
 
-HALF_EXTENT = {"circle": (1.0, 1.0), "square": (0.886, 0.886), "triangle": (1.0, 0.866)}
+HALF_EXTENT = {
+    "circle": (1.0, 1.0),
+    "square": (0.886, 0.886),
+    "triangle": (1.0, 0.866),
+    "diamond": (1.0, 1.0),
+    "cross": (1.0, 1.0),
+    "ring": (1.0, 1.0),
+}
 """Half width and half height in radii: the square has the circle's area, the triangle has sides of 2."""
+
+CROSS_HALF_WIDTH, RING_INNER = 0.36, 0.5
+"""Half width of a cross's bars, and radius of a ring's hole, in radii."""
 
 HELDOUT_COMBINATIONS = (("yellow", "triangle"), ("blue", "circle"), ("purple", "square"))
 """(colour, shape) pairs that never occur in train, neither drawn nor asked about."""
 
-COMBINATIONS = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
-SEEN_COMBINATIONS = tuple(pair for pair in COMBINATIONS if pair not in HELDOUT_COMBINATIONS)
+MORE_HELDOUT = (*HELDOUT_COMBINATIONS, ("red", "diamond"), ("green", "cross"), ("orange", "ring"))
+"""The same for the larger data set."""
 
 RELATIONS = ("left", "right", "above", "below")
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
@@ -44,6 +59,47 @@ _MAX_SLANT = 0.45
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Style:
+    """What the pictures of a data set may show; the default is the embedded data set's."""
+
+    image_px: int = IMAGE_PX
+    """Side of a picture; everything grows with it."""
+    more_shapes: bool = False
+    """Six shapes instead of three."""
+    textures: bool = False
+    """Half of the objects are striped, dotted or checked, and this is said and asked about."""
+
+    @property
+    def shapes(self) -> tuple[str, ...]:
+        """The shapes."""
+        return MORE_SHAPES if self.more_shapes else SHAPES
+
+    @property
+    def heldout(self) -> tuple[tuple[str, str], ...]:
+        """(colour, shape) pairs that train never shows."""
+        return MORE_HELDOUT if self.more_shapes else HELDOUT_COMBINATIONS
+
+    @property
+    def combinations(self) -> tuple[tuple[str, str], ...]:
+        """Every (colour, shape) pair."""
+        return tuple((colour, shape) for colour in COLOURS for shape in self.shapes)
+
+    @property
+    def seen(self) -> tuple[tuple[str, str], ...]:
+        """The pairs that train shows."""
+        return tuple(pair for pair in self.combinations if pair not in self.heldout)
+
+    def changes(self) -> dict[str, int | bool]:
+        """Return the fields that are not the embedded data set's."""
+        default = Style()
+        return {name: value for name, value in dataclasses.asdict(self).items() if value != getattr(default, name)}
+
+
+EMBEDDED = Style()
+"""The embedded data set."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SceneObject:
     """One drawn shape; `x`, `y` is the centre of its bounding box in pixels, y downwards."""
 
@@ -53,6 +109,7 @@ class SceneObject:
     x: float
     y: float
     radius: float
+    texture: str = "plain"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,13 +125,16 @@ class Scene:
     def row(self, file_name: str, prompt: str) -> dict[str, Any]:
         """Return the scenes.jsonl row."""
         objects = [dataclasses.asdict(thing) for thing in self.objects]
+        for thing in objects:
+            if thing["texture"] == "plain":
+                del thing["texture"]
         return {"file_name": file_name, "combination": self.combination, "objects": objects, "prompt": prompt}
 
 
-def draw_scene(seed: int, split: str, index: int, *, unseen: bool) -> Scene:
+def draw_scene(seed: int, split: str, index: int, *, unseen: bool, style: Style = EMBEDDED) -> Scene:
     """Draw the scene of picture `index` of a split; `unseen` puts at least one held-out combination in it."""
     rng = random.Random(derive_seed(seed, "scene", split, index))
-    pairs = _draw_pairs(rng, 2 if rng.random() < _TWO_OBJECTS else 1, unseen)
+    pairs = _draw_pairs(rng, 2 if rng.random() < _TWO_OBJECTS else 1, unseen, style)
     sizes = [rng.choice(("small", "large")) for _ in pairs]
     radii = [rng.uniform(*RADIUS_PX[size]) for size in sizes]
     halves = [tuple(radius * part for part in HALF_EXTENT[pair[1]]) for radius, pair in zip(radii, pairs, strict=True)]
@@ -83,10 +143,16 @@ def draw_scene(seed: int, split: str, index: int, *, unseen: bool) -> Scene:
         place, centres = _place_one(rng, halves[0])
     else:
         relation, centres = _place_two(rng, halves)
+    # Places are drawn in pixels of the embedded data set; a stream of their own keeps textures out of its draws.
+    scale = style.image_px / IMAGE_PX
+    patterns = _draw_textures(random.Random(derive_seed(seed, "texture", split, index)), len(pairs), style)
     objects = tuple(
-        SceneObject(shape=shape, colour=colour, size=size, x=round(x, 2), y=round(y, 2), radius=round(radius, 2))
-        for (colour, shape), size, radius, (x, y) in zip(pairs, sizes, radii, centres, strict=True)
-    )
+        SceneObject(
+            shape=shape, colour=colour, size=size, x=round(x * scale, 2), y=round(y * scale, 2),
+            radius=round(radius * scale, 2), texture=pattern,
+        )
+        for (colour, shape), size, radius, (x, y), pattern in zip(pairs, sizes, radii, centres, patterns, strict=True)
+    )  # fmt: skip
     light = rng.randint(222, 246)
     background = tuple(light + rng.randint(-8, 8) for _ in range(3))
     return Scene(
@@ -98,10 +164,17 @@ def draw_scene(seed: int, split: str, index: int, *, unseen: bool) -> Scene:
     )
 
 
-def _draw_pairs(rng: random.Random, count: int, unseen: bool) -> list[tuple[str, str]]:
+def _draw_textures(rng: random.Random, count: int, style: Style) -> list[str]:
+    """Return the pattern of each object: plain half of the time, and always without textures."""
+    if not style.textures:
+        return ["plain"] * count
+    return [rng.choice(TEXTURES[1:]) if rng.random() < 0.5 else "plain" for _ in range(count)]
+
+
+def _draw_pairs(rng: random.Random, count: int, unseen: bool, style: Style) -> list[tuple[str, str]]:
     """Return (colour, shape) of each object: all colours differ, all shapes differ."""
-    pairs = [rng.choice(HELDOUT_COMBINATIONS if unseen else SEEN_COMBINATIONS)]
-    allowed = COMBINATIONS if unseen else SEEN_COMBINATIONS
+    pairs = [rng.choice(style.heldout if unseen else style.seen)]
+    allowed = style.combinations if unseen else style.seen
     while len(pairs) < count:
         pair = rng.choice(allowed)
         if pair[0] != pairs[0][0] and pair[1] != pairs[0][1]:

@@ -23,13 +23,16 @@ from lavit_core.errors import InputError, UsageError
 from lavit_core.files import read_json, write_json
 from lavit_core.phrases import captions, questions
 from lavit_core.progress import Progress
-from lavit_core.scenes import COLOURS, HELDOUT_COMBINATIONS, SHAPES, draw_scene
+from lavit_core.scenes import COLOURS, EMBEDDED, HELDOUT_COMBINATIONS, MORE_SHAPES, SHAPES, Style, draw_scene
 from lavit_core.seeds import derive_seed
 
-__all__ = ["COLOURS", "HELDOUT_COMBINATIONS", "SHAPES", "make_shapes"]
+__all__ = ["COLOURS", "HELDOUT_COMBINATIONS", "MORE_SHAPES", "SHAPES", "Style", "make_shapes"]
 
 GENERATOR_VERSION = 1
 """Goes up whenever the same seed gives other pictures or words."""
+
+SIDES_PX = 32, 1024
+"""Smallest and largest side of a picture: a small shape needs ten pixels."""
 
 _CHUNK = 128
 _INLINE_PICTURES = 1500
@@ -37,7 +40,14 @@ _INLINE_PICTURES = 1500
 
 
 def make_shapes(
-    out: Path, num_images: int, seed: int, num_heldout: int = 1024, *, workers: int | None = None, quiet: bool = False
+    out: Path,
+    num_images: int,
+    seed: int,
+    num_heldout: int = 1024,
+    *,
+    style: Style = EMBEDDED,
+    workers: int | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Draw the embedded data set into `out`, which appears whole or not at all; the same bytes whatever `workers` is.
 
@@ -45,7 +55,10 @@ def make_shapes(
     """
     if num_images < 1 or num_heldout < 0:
         raise UsageError(f"--images {num_images} --heldout {num_heldout}: expected at least 1 and 0")
-    about = {"generator": GENERATOR_VERSION, "images": num_images, "heldout": num_heldout, "seed": seed}
+    if not SIDES_PX[0] <= style.image_px <= SIDES_PX[1]:
+        raise UsageError(f"--image-px {style.image_px}: expected {SIDES_PX[0]} to {SIDES_PX[1]} pixels")
+    about: dict[str, Any] = {"generator": GENERATOR_VERSION, "images": num_images, "heldout": num_heldout, "seed": seed}
+    about |= style.changes()
     if (out / "shapes.json").exists():
         if (found := read_json(out / "shapes.json")) != about:
             raise InputError(f"{out}: holds other drawings {found}, expected {about}; give another folder")
@@ -58,7 +71,7 @@ def make_shapes(
     (scratch / "heldout" / "images").mkdir(parents=True)
     with Progress("make-shapes", num_images + num_heldout, unit="picture", quiet=quiet) as progress:
         for split, count in (("train", num_images), ("heldout", num_heldout)):
-            _write_split(scratch / split, split, count, seed, workers, progress)
+            _write_split(scratch / split, split, count, seed, style, workers, progress)
     write_json(scratch / "shapes.json", about)
     if out.exists():
         out.rmdir()
@@ -66,8 +79,10 @@ def make_shapes(
     return about
 
 
-def _write_split(folder: Path, split: str, count: int, seed: int, workers: int | None, progress: Progress) -> None:
-    chunks = [(folder, split, seed, start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+def _write_split(
+    folder: Path, split: str, count: int, seed: int, style: Style, workers: int | None, progress: Progress
+) -> None:
+    chunks = [(folder, split, seed, style, start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
     next_question = 0
     with (
         open(folder / "captions.jsonl", "w", encoding="utf-8") as caption_file,
@@ -98,22 +113,23 @@ def _map_chunks(chunks: list[tuple], count: int, workers: int | None) -> Iterato
         yield from pool.map(_write_chunk, chunks)
 
 
-def _write_chunk(chunk: tuple[Path, str, int, int, int]) -> list[tuple]:
+def _write_chunk(chunk: tuple[Path, str, int, Style, int, int]) -> list[tuple]:
     """Draw and write the pictures start..end of a split; return their scene rows, captions and questions."""
-    folder, split, seed, start, end = chunk
+    folder, split, seed, style, start, end = chunk
     indices = range(start, end)
     # Every second held-out picture shows an unseen combination.
-    scenes = [draw_scene(seed, split, index, unseen=split == "heldout" and index % 2 == 1) for index in indices]
+    scenes = [
+        draw_scene(seed, split, index, unseen=split == "heldout" and index % 2 == 1, style=style) for index in indices
+    ]
+    drawn = draw_pictures(scenes, seed=seed, split=split, indices=indices, image_px=style.image_px)
     rows = []
-    for index, scene, pixels in zip(
-        indices, scenes, draw_pictures(scenes, seed=seed, split=split, indices=indices), strict=True
-    ):
+    for index, scene, pixels in zip(indices, scenes, drawn, strict=True):
         name = f"images/{index:06d}.png"
         content = io.BytesIO()
         # Run lengths alone: noise has no longer repeats, and it takes half the time.
         Image.fromarray(pixels).save(content, "PNG", compress_type=zlib.Z_RLE)
         (folder / name).write_bytes(content.getbuffer())
-        asked = questions(scene, random.Random(derive_seed(seed, "questions", split, index)))
+        asked = questions(scene, random.Random(derive_seed(seed, "questions", split, index)), style)
         said = captions(scene)
         rows.append((scene.row(name, said[0]), said, asked))
     return rows

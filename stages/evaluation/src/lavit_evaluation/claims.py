@@ -3,11 +3,11 @@
 import re
 from dataclasses import dataclass
 
-from lavit_core.shapes import COLOURS, SHAPES
+from lavit_core.shapes import COLOURS, MORE_SHAPES
 
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
-_OBJECT = re.compile(rf"\b(?:(small|large) )?({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})\b")
+_OBJECT = re.compile(rf"\b(?:(small|large) )?({'|'.join(COLOURS)}) ({'|'.join(MORE_SHAPES)})\b")
 _RELATIONS = (
     ("left", re.compile(r"\bleft of\b")),
     ("right", re.compile(r"\bright of\b")),

@@ -1,12 +1,13 @@
-"""Says from pixels alone what a drawn picture shows: it knows the palette and the three outlines, and no model.
+"""Says from pixels alone what a drawn picture shows: it knows the palette and the outlines, and no model.
 
 Letters: H, W = picture size; C = palette colours; M = candidate outlines. Lengths are in pixels of the judged picture.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from lavit_core.scenes import CROSS_HALF_WIDTH, RING_INNER
 from lavit_core.shapes import COLOURS, SHAPES
 
 MIN_AREA = 40
@@ -43,15 +44,19 @@ class Found:
     """Intersection over union with the fitted outline."""
 
 
-def judge(pixels: np.ndarray, palette: Mapping[str, tuple[int, int, int]] = COLOURS) -> list[Found]:
-    """Return the objects of a uint8 picture [H, W, 3], from left to right."""
+def judge(
+    pixels: np.ndarray,
+    palette: Mapping[str, tuple[int, int, int]] = COLOURS,
+    shapes: Sequence[str] = SHAPES,
+) -> list[Found]:
+    """Return the objects of a uint8 picture [H, W, 3], from left to right; `shapes` are the outlines it knows."""
     labels = colour_labels(pixels, palette)
     min_area = MIN_AREA * pixels.shape[0] * pixels.shape[1] / 64**2
     names = list(palette)
     found = []
     for component in connected(labels >= 0):
         for colour, mask in _by_colour(labels, component, min_area):
-            found.append(_fit(mask, names[colour]))
+            found.append(_fit(mask, names[colour], shapes))
     return sorted(found, key=lambda one: (one.x, one.y))
 
 
@@ -103,12 +108,21 @@ def connected(mask: np.ndarray) -> list[np.ndarray]:
 def outline(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """Return which points lie inside an ideal shape; `x`, `y` from the centre of its bounding box, y downwards.
 
-    The square has the circle's area; the triangle is equilateral with sides of 2 radii, apex up.
+    The square has the circle's area; the triangle is equilateral with sides of 2 radii, apex up; the others reach one
+    radius to every side.
     """
     if shape == "circle":
         return x**2 + y**2 <= radius**2
     if shape == "square":
         return np.maximum(np.abs(x), np.abs(y)) <= _SQUARE_HALF * radius
+    if shape == "diamond":
+        return np.abs(x) + np.abs(y) <= radius
+    if shape == "cross":
+        near, far = np.minimum(np.abs(x), np.abs(y)), np.maximum(np.abs(x), np.abs(y))
+        return (near <= CROSS_HALF_WIDTH * radius) & (far <= radius)
+    if shape == "ring":
+        away = x**2 + y**2
+        return (away <= radius**2) & (away >= (RING_INNER * radius) ** 2)
     height = np.sqrt(3.0) * radius
     return (y <= height / 2) & (np.abs(x) <= (y + height / 2) / np.sqrt(3.0))
 
@@ -118,7 +132,9 @@ def _size_from_area(shape: str, area: float) -> tuple[float, float]:
     if shape == "triangle":
         radius = float(np.sqrt(area / np.sqrt(3.0)))
         return radius, radius * np.sqrt(3.0) / 6
-    return float(np.sqrt(area / np.pi)), 0.0
+    bar = CROSS_HALF_WIDTH
+    unit = {"diamond": 2.0, "cross": 8 * bar - 4 * bar**2, "ring": np.pi * (1 - RING_INNER**2)}.get(shape, np.pi)
+    return float(np.sqrt(area / unit)), 0.0
 
 
 def _smooth(pixels: np.ndarray) -> np.ndarray:
@@ -149,7 +165,7 @@ def _by_colour(labels: np.ndarray, component: np.ndarray, min_area: float) -> li
     return parts
 
 
-def _fit(mask: np.ndarray, colour: str) -> Found:
+def _fit(mask: np.ndarray, colour: str, shapes: Sequence[str]) -> Found:
     """Compare a mask with every outline of the size its area gives, a little around its centroid."""
     rows, columns = np.nonzero(mask)
     top, left = max(rows.min() - 2, 0), max(columns.min() - 2, 0)
@@ -158,7 +174,7 @@ def _fit(mask: np.ndarray, colour: str) -> Found:
     grid_y, grid_x = np.mgrid[top : top + crop.shape[0], left : left + crop.shape[1]] + 0.5
     centre_x, centre_y, area = columns.mean() + 0.5, rows.mean() + 0.5, float(mask.sum())
     best = Found(colour=colour, shape=None, x=centre_x, y=centre_y, radius=float(np.sqrt(area / np.pi)), iou=0.0)
-    for shape in SHAPES:
+    for shape in shapes:
         radius, drop = _size_from_area(shape, area)
         size, dx, dy = (axis.ravel() for axis in np.meshgrid(SCALES, OFFSETS_PX, OFFSETS_PX))
         sizes, xs, ys = (radius * size, centre_x + dx, centre_y + dy - drop)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from lavit_core.shapes import MORE_SHAPES, SHAPES
 
 from lavit_evaluation.align import CRITERIA, Verdict, align
 from lavit_evaluation.claims import parse
@@ -17,7 +18,7 @@ def score_pictures(
     name: str, pixels: np.ndarray, scenes: Sequence[Scene]
 ) -> tuple[dict[str, Figure], list[dict[str, Any]]]:
     """Return `name.<criterion>` for uint8 pictures [N, H, W, 3] held against their scenes, and one row a picture."""
-    found = [judge(picture) for picture in pixels]
+    found = [judge(picture, shapes=known_shapes(scenes)) for picture in pixels]
     verdicts = [
         align(seen, parse(scene.prompt), image_px=pixels.shape[2]) for seen, scene in zip(found, scenes, strict=True)
     ]
@@ -29,6 +30,12 @@ def score_pictures(
         hits = [getattr(verdict, criterion) for verdict, _ in judged]
         figures |= by_combination(f"{name}.{criterion}", hits, [scene.combination for _, scene in judged])
     return figures, [_row(*one) for one in zip(found, verdicts, scenes, strict=True)]
+
+
+def known_shapes(scenes: Sequence[Scene]) -> Sequence[str]:
+    """Return the outlines a judge of these scenes must know: the embedded data's, or all of the larger data's."""
+    drawn = {thing["shape"] for scene in scenes for thing in scene.objects}
+    return SHAPES if drawn <= set(SHAPES) else MORE_SHAPES
 
 
 def centre_errors(rows: Sequence[dict[str, Any]], scenes: Sequence[Scene], scale: float) -> Figure:
