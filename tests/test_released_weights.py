@@ -221,6 +221,24 @@ def test_the_command_line_from_weights_to_tokens(whole, tmp_path, here):
     assert "visual_tokenizer/eva_vitg_psz14.bin" in json.loads(done.out)["files"]
 
 
+@pytest.mark.parametrize("highres", [False, True])
+def test_commands_draw_with_either_detokenizer(highres, whole, tmp_path, here):
+    model, image = whole / "model", next((whole / "images").iterdir())
+    more = ["--device", "cpu", "--num-steps", "2", *(["--highres"] if highres else [])]
+    done = here("generate", "a red circle", "--model", model, "--out", tmp_path / "drawn.png", "--json", *more)
+    assert done.code == 0, done.err
+    assert ("detokenizer-highres" in json.loads(done.out)["model"]) == highres
+    done = here("reconstruct", image, "--model", model, "--out", tmp_path / "back.png", "--json", *more)
+    assert done.code == 0, done.err
+    assert ("detokenizer-highres" in json.loads(done.out)["model"]) == highres
+    done = here("tokenize-images", whole / "images", "--model", model, "--out", tmp_path / "tokens", "--quiet",
+                "--set", "workers=0", "--device", "cpu")  # fmt: skip
+    assert done.code == 0, done.err
+    done = here("detokenize", tmp_path / "tokens", "--model", model, "--out", tmp_path / "pictures", *more)
+    assert done.code == 0, done.err
+    assert len(list((tmp_path / "pictures" / "images").iterdir())) == 6
+
+
 PARTIAL = {
     "encoder alone": (["visual_tokenizer/eva_vitg_psz14.bin"], {"encoder"}),
     "without decoders": (

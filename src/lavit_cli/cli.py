@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Preset, Quiet, Seed, Sets
+from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Highres, Model, Out, Preset, Quiet, Seed, Sets
 
 from lavit_cli.options import Data, DecoderGuidance, Guidance, NumImages, NumSteps, Temperature, TopK
 
@@ -39,6 +39,7 @@ def generate(
     model: Model,
     out: Out,
     num_images: NumImages = 1,
+    highres: Highres = False,
     preset: Preset = "tiny",
     seed: Seed = 0,
     guidance_scale: Guidance = None,
@@ -57,6 +58,7 @@ def generate(
         model,
         out,
         num_images=num_images,
+        highres=highres,
         preset=preset,
         guidance_scale=guidance_scale,
         decoder_guidance_scale=decoder_guidance_scale,
@@ -73,6 +75,7 @@ def reconstruct(
     image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
     model: Model,
     out: Out,
+    highres: Highres = False,
     preset: Preset = "tiny",
     seed: Seed = 0,
     decoder_guidance_scale: DecoderGuidance = None,
@@ -83,9 +86,16 @@ def reconstruct(
     """Draw a picture, the patches the tokenizer kept of it, and what comes back from their codes."""
     from lavit_cli.reconstruct import reconstruct
 
-    pull = decoder_guidance_scale
     made = reconstruct(
-        image, model, out, preset=preset, seed=seed, guidance_scale=pull, num_steps=num_steps, device=device
+        image,
+        model,
+        out,
+        highres=highres,
+        preset=preset,
+        guidance_scale=decoder_guidance_scale,
+        num_steps=num_steps,
+        seed=seed,
+        device=device,
     )
     _say(made, f"{out}: original | {made['kept']} of {made['patches']} patches kept | what came back", as_json)
 

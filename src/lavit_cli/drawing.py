@@ -48,7 +48,8 @@ def draw_codes(
         some = codes[start : start + BATCH]
         counts = torch.tensor([len(one) for one in some])
         with torch.inference_mode():
-            condition = tokenizer.decode_codes(torch.from_numpy(np.concatenate(some)), counts)
+            codes_T = torch.from_numpy(np.concatenate(some))
+            condition = tokenizer.decode_codes(codes_T, counts, decoder=detokenizer.decoder)
         drawn.append(draw(detokenizer, condition, seeds=seeds[start : start + BATCH], settings=settings))
     return np.concatenate(drawn)
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lavit_core.modeldir import check_made_with, find_part, part_digest
+from lavit_core.modeldir import check_made_with, detokenizer_part, find_part, part_digest
 
 from lavit_cli import __version__
 from lavit_cli.drawing import BATCH, draw_codes, draw_settings, require_png, sample_settings, stages_for
@@ -17,6 +17,7 @@ def generate(
     out: Path,
     *,
     num_images: int = 1,
+    highres: bool = False,
     preset: str = "tiny",
     guidance_scale: float | None = None,
     decoder_guidance_scale: float | None = None,
@@ -31,9 +32,10 @@ def generate(
     Raises InputError when the model lacks a part, or its parts were made with another tokenizer.
     """
     require_png(out)
-    parts = ("tokenizer", "llm", "detokenizer")
+    drawer = detokenizer_part(highres=highres)
+    parts = ("tokenizer", "llm", drawer)
     digests = {part: part_digest(find_part(model, part)) for part in parts}
-    for part in ("llm", "detokenizer"):
+    for part in ("llm", drawer):
         check_made_with(model, part)
     with stages_for("generate"):
         from lavit_detokenizer.api import load_detokenizer
@@ -44,7 +46,7 @@ def generate(
     seeds = [seed + index for index in range(num_images)]
     llm = load_llm(model, device=device)
     codes = sample_codes(llm, [prompt] * num_images, seeds=seeds, settings=sampling, batch_size=BATCH)
-    tokenizer, detokenizer = load_tokenizer(model, device=device), load_detokenizer(model, device=device)
+    tokenizer, detokenizer = load_tokenizer(model, device=device), load_detokenizer(model, part=drawer, device=device)
     pixels = draw_codes(tokenizer, detokenizer, codes, seeds, drawing)
     made = {
         "prompt": prompt,

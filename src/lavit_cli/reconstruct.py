@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.images import square_pixels
-from lavit_core.modeldir import check_made_with, find_part, part_digest
+from lavit_core.modeldir import check_made_with, detokenizer_part, find_part, part_digest
 
 from lavit_cli import __version__
 from lavit_cli.drawing import draw_codes, draw_settings, require_png, stages_for
@@ -17,6 +17,7 @@ def reconstruct(
     model: Path,
     out: Path,
     *,
+    highres: bool = False,
     preset: str = "tiny",
     guidance_scale: float | None = None,
     num_steps: int | None = None,
@@ -25,8 +26,9 @@ def reconstruct(
 ) -> dict[str, Any]:
     """Write original | kept patches | reconstruction as one PNG. Raises InputError for a bad picture or model."""
     require_png(out)
-    digests = {part: part_digest(find_part(model, part)) for part in ("tokenizer", "detokenizer")}
-    check_made_with(model, "detokenizer")
+    drawer = detokenizer_part(highres=highres)
+    digests = {part: part_digest(find_part(model, part)) for part in ("tokenizer", drawer)}
+    check_made_with(model, drawer)
     with stages_for("reconstruct"):
         import torch
         from lavit_detokenizer.api import load_detokenizer
@@ -37,7 +39,8 @@ def reconstruct(
         encoded = tokenizer.encode(torch.from_numpy(pixels.copy())[None])
     keep_mask, codes = encoded.keep_mask[0].cpu().numpy(), encoded.codes.cpu().numpy()
     drawing = draw_settings(preset, guidance_scale=guidance_scale, num_steps=num_steps)
-    back = draw_codes(tokenizer, load_detokenizer(model, device=device), [codes], [seed], drawing)[0]
+    detokenizer = load_detokenizer(model, part=drawer, device=device)
+    back = draw_codes(tokenizer, detokenizer, [codes], [seed], drawing)[0]
     grid = tokenizer.config.grid
     panels = [enlarge(one) for one in (pixels, dim_dropped(pixels, keep_mask, grid))]
     panels.append(enlarge(back) if back.shape == pixels.shape else enlarge(_as_large(back, pixels.shape[0])))

@@ -19,6 +19,11 @@ MADE_BY = {
 """The parts a model directory may hold, and the command that makes each."""
 
 
+def detokenizer_part(*, highres: bool) -> str:
+    """Return the name of the detokenizer part: the model's own, or the SDXL one that imported weights bring along."""
+    return "detokenizer-highres" if highres else "detokenizer"
+
+
 def find_part(model: Path, name: str) -> Path:
     """Return the folder of one part. Raises InputError that names the command which makes it."""
     folder = model / name

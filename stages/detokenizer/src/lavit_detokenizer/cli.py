@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Preset, Quiet, Seed, Sets
+from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Highres, Model, Out, Preset, Quiet, Seed, Sets
 
 
 def train_detokenizer(
@@ -75,6 +75,7 @@ def detokenize(
     num_steps: Annotated[
         int | None, typer.Option("--num-steps", min=1, help="Denoising steps.", show_default=False)
     ] = None,
+    highres: Highres = False,
     preset: Preset = "tiny",
     config: ConfigFile = None,
     sets: Sets = None,
@@ -93,7 +94,9 @@ def detokenize(
     settings = resolve(DrawSettings, preset=chosen, file=config, sets=sets, flags=flags)
     from lavit_detokenizer import detokenize as verb
 
-    summary = verb.detokenize(tokens, model, out, settings, seed=seed, device=device, quiet=quiet or as_json)
+    summary = verb.detokenize(
+        tokens, model, out, settings, highres=highres, seed=seed, device=device, quiet=quiet or as_json
+    )
     _show(summary, as_json, f"{summary['images']} pictures in {out / 'images'}; next: lavit data inspect {out}")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from lavit_core.files import file_sha256, write_bytes, write_text
 from lavit_core.interrupt import stop_signals
-from lavit_core.modeldir import check_made_with, find_part, part_digest
+from lavit_core.modeldir import check_made_with, detokenizer_part, find_part, part_digest
 from lavit_core.progress import Progress
 from lavit_core.rundir import open_run
 from lavit_core.seeds import derive_seed
@@ -30,22 +30,25 @@ def detokenize(
     out: Path,
     settings: DrawSettings,
     *,
+    highres: bool = False,
     seed: int = 0,
     device: str = "auto",
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Draw every sample of `tokens` into `out/images`, named by a counter, and say in captions.jsonl what is what.
 
+    `highres` takes the SDXL detokenizer of imported weights.
     A picture's noise depends on `seed` and its key alone. Pictures that are there already are kept.
     Raises InputError for unusable input or parts that do not belong together, Interrupted when stopped.
     """
     reader = open_tokens(tokens)
     check_tokenizer(reader, model)
-    check_made_with(model, "detokenizer")
+    part = detokenizer_part(highres=highres)
+    check_made_with(model, part)
     inputs = {
         "tokens": file_sha256(tokens / "manifest.json"),
         "tokenizer": reader.manifest.tokenizer_digest,
-        "detokenizer": part_digest(find_part(model, "detokenizer")),
+        "detokenizer": part_digest(find_part(model, part)),
     }
     config = {**settings.model_dump(mode="json", exclude={"batch_size"}), "seed": seed}
     with open_run(out, command="detokenize", config=config, inputs=inputs) as run, stop_signals() as stop:
@@ -54,7 +57,7 @@ def detokenize(
         (out / "images").mkdir(exist_ok=True)
         missing = [index for index in range(len(reader)) if not (out / file_name(index)).exists()]
         tokenizer = load_tokenizer(model, device=device)
-        detokenizer = load_detokenizer(model, device=device)
+        detokenizer = load_detokenizer(model, part=part, device=device)
         began, began_cpu, drawn = time.monotonic(), time.process_time(), 0
         start = len(reader) - len(missing)
         with Progress("detokenize", len(reader), unit="picture", start=start, quiet=quiet) as progress:
@@ -63,7 +66,9 @@ def detokenize(
                     raise stopped(out, len(reader) - len(missing) + drawn, len(reader))
                 indices = np.array(missing[first : first + settings.batch_size])
                 codes, counts = reader.codes(indices)
-                condition = tokenizer.decode_codes(torch.from_numpy(codes), torch.from_numpy(counts))
+                condition = tokenizer.decode_codes(
+                    torch.from_numpy(codes), torch.from_numpy(counts), decoder=detokenizer.decoder
+                )
                 seeds = [derive_seed(seed, "detokenize", key) for key in reader.keys(indices)]
                 pixels = draw(detokenizer, condition, seeds=seeds, settings=settings)
                 for index, picture in zip(indices.tolist(), pixels, strict=True):

@@ -185,6 +185,8 @@ def import_language_model(found: ReleasedLanguageModel, folder: Path, *, tokeniz
     _copy_text(found.folder, folder / ORIGINAL_TEXT)
     if found.layout is None or found.tokenizer is None:
         return
+    fewest, most = CODE_RANGE
+    patches = found.tokenizer.num_patches
     about = VisualAbout(
         image_input=found.image_input,
         text_vocab=found.layout.text_vocab,
@@ -193,7 +195,7 @@ def import_language_model(found: ReleasedLanguageModel, folder: Path, *, tokeniz
         grid=found.tokenizer.grid,
         preprocessing=found.tokenizer.preprocessing.model_dump(mode="json"),
         tokenizer_digest=tokenizer_digest,
-        code_range=CODE_RANGE,
+        code_range=(min(fewest, patches), min(most, patches)),
     )
     write_json(folder / "visual.json", dataclasses.asdict(about))
 
