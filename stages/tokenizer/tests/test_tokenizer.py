@@ -184,3 +184,30 @@ def test_a_trace_passes_through_what_encoding_and_decoding_give():
     assert torch.equal(seen.features, tokenizer.features(pictures(8)))
     assert not torch.equal(seen.decoded, seen.decoded_vectors)
     assert seen.vectors.norm(dim=-1).allclose(torch.ones(len(seen.vectors)))
+
+
+def test_a_tokenizer_s_own_selection_is_what_callers_get_who_say_nothing(model):
+    plain, fixed = (load_tokenizer(model, device="cpu", selection=policy) for policy in ("threshold", "topk"))
+    some = pictures(12)
+    assert torch.equal(plain.encode(some).keep_mask, plain.encode(some, selection="threshold").keep_mask)
+    assert fixed.encode(some).counts.unique().tolist() == [6]  # 0.4 of 16
+    assert torch.equal(fixed.encode(some, selection="threshold").codes, plain.encode(some).codes)
+    drawn = load_tokenizer(model, device="cpu", selection="sample")
+    whole = drawn.encode(some).keep_mask
+    assert torch.equal(whole[3:5], drawn.encode(some[3:5]).keep_mask)  # seeded by the picture, not by its neighbours
+    assert not torch.equal(whole, plain.encode(some).keep_mask)
+
+
+def test_no_merger_hands_kept_features_on():
+    tokenizer = make_tokenizer(merger_layers=0)
+    seen = trace(tokenizer, pictures(6))
+    expected = tokenizer.merger.norm(tokenizer.merger.place(seen.features))[seen.keep_mask]
+    assert torch.equal(seen.merged, expected)
+
+
+def test_a_trace_without_feature_decoder_ends_at_the_codes():
+    tokenizer = make_tokenizer(decoder_layers=0)
+    seen = trace(tokenizer, pictures(2))
+    assert seen.decoded is None
+    assert seen.decoded_vectors is None
+    assert seen.code_vectors.shape == seen.vectors.shape

@@ -1,5 +1,7 @@
 """Settings of the benchmarks; every one is written into score.json."""
 
+from typing import Literal
+
 from lavit_core.config import Config
 from pydantic import Field
 
@@ -19,6 +21,9 @@ class ShapesConfig(Config):
     """Examples of each kind that are kept for the report."""
     batch_size: int = Field(64, ge=1)
     """Pictures, questions or prompts handled at once; on CPU it may change a result in its last bits."""
+    selection: Literal["threshold", "topk", "sample"] | None = None
+    """How patches of evaluated pictures are kept, as in tokenize-images (None: threshold). Give what the token files
+    were made with: a model reads other lengths badly."""
     llm_guidance: float = Field(1.5, ge=0)
     """Guidance scale of the codes (1 switches it off). Source: the released COCO script uses 1.5."""
     temperature: float = Field(1.0, ge=0)

@@ -75,7 +75,7 @@ def eval_probe(
                 return run.done
         stop = stack.enter_context(stop_signals())
         score = Score(protocol=PROTOCOL, version=VERSION)
-        score.notes = {"labels": label_source, "stations": STATIONS}
+        score.notes = {"labels": label_source}
         _run(model, fit, test, config, seed, device, quiet, stop, score)
         about = {
             "inputs": inputs,
@@ -170,7 +170,7 @@ def _run(
             rows = [fit_index[label.key, label.box] for label in learned]
             asked_rows = [test_index[label.key, label.box] for label in asked]
             score.figures |= _yardsticks(kind, learned, asked)
-            for station in STATIONS:
+            for station in read["fit"].by_station:
                 x, y = read["fit"].by_station[station][rows], np.array([known[label.value] for label in learned])
                 probe = fit_probe(x, y, [label.key for label in learned], num_classes=len(values), seed=seed)
                 said = probe.predict(_rows(read["test"], station, asked_rows))
@@ -178,6 +178,7 @@ def _run(
                 score.figures |= _figures(f"probe.{kind}.{station}", hits, asked)
                 progress.advance(1)
     score.seconds["probes"] = time.monotonic() - began
+    score.notes["stations"] = {station: STATIONS[station] for station in read["fit"].by_station}
     score.notes |= {"classes": classes, "fit_labels": {kind: len(fit.by_kind[kind]) for kind in classes}}
 
 

@@ -3,7 +3,7 @@
 Letters: B pictures, P patches, W the width of a station, M places.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +57,7 @@ def read_places(
     for index, (key, _) in enumerate(places):
         wanted.setdefault(key, []).append(index)
     keys = list(wanted)
-    found: dict[str, list[np.ndarray]] = {station: [np.empty(0)] * len(places) for station in STATIONS}
+    found: dict[str, list[np.ndarray]] = {}
     kept_inside = np.zeros(len(places), dtype=bool)
     for start in range(0, len(keys), batch_size):
         if stop():
@@ -74,7 +74,7 @@ def read_places(
                 for station, x_BPW in stations.items():
                     there = keep_BP[row] if station in ON_TOKENS else everywhere
                     weights = reading_weights(places[index][1], picture.size, tokenizer.config.grid, there)
-                    found[station][index] = weights @ x_BPW[row]
+                    found.setdefault(station, [np.empty(0)] * len(places))[index] = weights @ x_BPW[row]
         progress.advance(len(some))
     by_station = {station: np.stack(rows).astype(np.float32) for station, rows in found.items()}
     return PlaceFeatures(by_station=by_station, kept_inside=kept_inside)
@@ -94,16 +94,17 @@ def dense_stations(tokenizer: "VisualTokenizer", pixels: np.ndarray) -> tuple[di
         return dense
 
     features = seen.features.cpu().numpy()
-    stations: Mapping[str, np.ndarray] = {
+    stations = {
         "encoder": features,
         "kept": features,
         "merged": spread(seen.merged),
         "vectors": spread(seen.vectors),
         "codes": spread(seen.code_vectors),
-        "decoded_vectors": seen.decoded_vectors.cpu().numpy(),
-        "decoded": seen.decoded.cpu().numpy(),
     }
-    return dict(stations), keep
+    for name, decoded in (("decoded_vectors", seen.decoded_vectors), ("decoded", seen.decoded)):
+        if decoded is not None:  # imported tokenizers may have no feature decoder
+            stations[name] = decoded.cpu().numpy()
+    return stations, keep
 
 
 def patches_inside(box: Box | None, size: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:

@@ -6,8 +6,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lavit_evaluation.probe_features import STATIONS
-
 
 def show_probe(result: Mapping[str, Any], console: Console) -> None:
     """Print accuracy and 95 % interval of each station, chance and majority below, labels counted at the foot."""
@@ -17,7 +15,7 @@ def show_probe(result: Mapping[str, Any], console: Console) -> None:
     table.add_column("read at", no_wrap=True)
     for kind, part in columns:
         table.add_column(f"{kind}{f', {part}' if part else ''}", justify="right", no_wrap=True)
-    for station, title in STATIONS.items():
+    for station, title in result["notes"]["stations"].items():
         table.add_row(title, *(_cell(figures.get(_name(kind, station, part))) for kind, part in columns))
     table.add_section()
     table.add_row("majority value", *(_cell(figures.get(_name(kind, "majority", part))) for kind, part in columns))

@@ -110,8 +110,8 @@ class TokenizerConfig(Config):
     """`threshold` selection keeps a patch of at least this keep probability (0.5: keep is the likelier class)."""
     keep_ratio: Share = 1 / 3
     """rho: share of patches to keep; the loss pulls towards it and `topk` selection keeps exactly round(rho * P)."""
-    merger_layers: Count = 12
-    """Merger blocks."""
+    merger_layers: Annotated[int, Field(ge=0)] = 12
+    """Merger blocks; without any, kept features are handed on as they are."""
     heads: Count = 16
     """Attention heads of merger and decoder."""
     mlp_dim: Count = 6144
@@ -152,7 +152,7 @@ class ModelSettings(Config):
     """See TokenizerConfig."""
     keep_ratio: Share = 1 / 3
     """See TokenizerConfig."""
-    merger_layers: Count = 12
+    merger_layers: Annotated[int, Field(ge=0)] = 12
     """See TokenizerConfig."""
     heads: Count = 16
     """See TokenizerConfig."""
@@ -245,8 +245,8 @@ class TrainTokenizerConfig(Config):
     """A code used less than this share of the mean use (moving average) restarts at a vector of the batch; 0 never."""
     kmeans_samples: Count = 65536
     """Vectors for the codebook's k-means start."""
-    kmeans_iterations: Count = 12
-    """Iterations of k-means."""
+    kmeans_iterations: Annotated[int, Field(ge=0)] = 12
+    """Iterations of k-means; 0 starts the codebook at vectors drawn at random."""
     weight_decay: float = 0.01
     """AdamW weight decay."""
     betas: tuple[float, float] = (0.9, 0.99)

@@ -4,8 +4,10 @@ Letters: B images, P patches, D feature width, T kept patches of all images, C c
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +45,7 @@ class VisualTokenizer(nn.Module):
 
     def __init__(self, config: TokenizerConfig, encoder: Encoder, *, digest: str = "") -> None:
         super().__init__()
-        self.config, self.digest, self.precision = config, digest, "fp32"
+        self.config, self.digest, self.precision, self.selection = config, digest, "fp32", "threshold"
         width = config.feature_dim
         shape = {"heads": config.heads, "mlp_dim": config.mlp_dim, "num_patches": config.num_patches}
         self.encoder = encoder
@@ -123,12 +125,17 @@ class VisualTokenizer(nn.Module):
         raise UsageError(f"selection {selection}: expected threshold, topk or sample")
 
     def select(
-        self, pixels_u8: Tensor, *, selection: str = "threshold", seed: int = 0, keys: Sequence[str] | None = None
+        self, pixels_u8: Tensor, *, selection: str | None = None, seed: int = 0, keys: Sequence[str] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return features [B, P, D] and keep mask [B, P] without gradients: what a merger still in training reads."""
+        """Return features [B, P, D] and keep mask [B, P] without gradients: what a merger still in training reads.
+
+        Without `selection` the tokenizer's own is used; `sample` is then seeded by the pictures' bytes.
+        """
+        if selection is None and self.selection == "sample" and keys is None:
+            keys = [hashlib.sha256(picture.cpu().numpy().tobytes()).hexdigest() for picture in pixels_u8]
         with torch.no_grad():
             x_BPD = self.features(pixels_u8)
-            return x_BPD, self.keep(x_BPD, selection=selection, seed=seed, keys=keys)
+            return x_BPD, self.keep(x_BPD, selection=selection or self.selection, seed=seed, keys=keys)
 
     def merge(self, x_BPD: Tensor, keep_BP: Tensor) -> Tensor:
         """Return merged features [T, D] of the kept patches."""
@@ -140,9 +147,9 @@ class VisualTokenizer(nn.Module):
 
     @torch.no_grad()
     def encode(
-        self, pixels_u8: Tensor, *, selection: str = "threshold", seed: int = 0, keys: Sequence[str] | None = None
+        self, pixels_u8: Tensor, *, selection: str | None = None, seed: int = 0, keys: Sequence[str] | None = None
     ) -> Encoded:
-        """Turn uint8 pictures [B, px, px, 3] into a variable number of codes each."""
+        """Turn uint8 pictures [B, px, px, 3] into a variable number of codes each; see `select`."""
         x_BPD, keep_BP = self.select(pixels_u8, selection=selection, seed=seed, keys=keys)
         with self.autocast():
             merged = self.merge(x_BPD, keep_BP).float()
@@ -171,15 +178,18 @@ class VisualTokenizer(nn.Module):
             return (decoder or self.decoder)(vectors, counts.to(codebook.device)).float()
 
 
-def load_tokenizer(model: Path, *, device: str = "auto", precision: str = "fp32") -> VisualTokenizer:
+def load_tokenizer(
+    model: Path, *, device: str = "auto", precision: str = "fp32", selection: str = "threshold"
+) -> VisualTokenizer:
     """Load `model/tokenizer`, frozen; `bf16` puts encoder, merger and decoder under autocast, never selector and codes.
 
+    `selection` decides which patches are kept wherever a caller does not say.
     Raises InputError when the part is missing or damaged.
     """
     folder = find_part(model, "tokenizer")
     # Released encoders are stored in bfloat16, and transformers would compute in what is stored.
     tokenizer = read_tokenizer(folder).float().to(pick_device(device)).eval().requires_grad_(False)
-    tokenizer.digest, tokenizer.precision = part_digest(folder), precision
+    tokenizer.digest, tokenizer.precision, tokenizer.selection = part_digest(folder), precision, selection
     return tokenizer
 
 
@@ -196,9 +206,18 @@ def read_tokenizer(folder: Path) -> VisualTokenizer:
         raise InputError(
             f"{folder / 'encoder'}: width and grid are {found}, expected {(config.feature_dim, config.grid)}"
         )
-    tokenizer = VisualTokenizer(config, encoder)
+    # No time and memory for first weights that are overwritten: at the published size that is half a minute.
+    tokenizer = without_memory(config).to_empty(device="cpu")
     load_weights(trained_state(tokenizer), folder / "model.safetensors")
+    tokenizer.encoder = encoder
     return tokenizer
+
+
+def without_memory(config: TokenizerConfig) -> VisualTokenizer:
+    """Return a tokenizer of names and shapes alone (torch's meta device), without encoder."""
+    nothing: Any = nn.Identity()
+    with torch.device("meta"):
+        return VisualTokenizer(config, nothing)
 
 
 def write_tokenizer(tokenizer: VisualTokenizer, folder: Path) -> None:

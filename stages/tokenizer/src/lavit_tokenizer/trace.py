@@ -26,23 +26,26 @@ class Trace:
     """Unit vectors before quantisation, [T, C]."""
     code_vectors: Tensor
     """The codebook rows that replaced them, [T, C]."""
-    decoded_vectors: Tensor
-    """Features decoded from the vectors before quantisation, [B, P, D]."""
-    decoded: Tensor
+    decoded_vectors: Tensor | None
+    """Features decoded from the vectors before quantisation, [B, P, D]; None when there is no feature decoder."""
+    decoded: Tensor | None
     """Features decoded from the codes, [B, P, D]."""
 
 
 @torch.no_grad()
 def trace(tokenizer: VisualTokenizer, pixels_u8: Tensor) -> Trace:
-    """Return every station of uint8 pictures [B, px, px, 3] under `threshold` selection."""
+    """Return every station of uint8 pictures [B, px, px, 3] under the tokenizer's own selection."""
     x_BPD, keep_BP = tokenizer.select(pixels_u8)
     codebook, counts = tokenizer.quantizer.codebook, keep_BP.sum(dim=1)
     with tokenizer.autocast():
         merged = tokenizer.merge(x_BPD, keep_BP).float()
     vectors = tokenizer.project(merged)
     codes = nearest(vectors, codebook)
-    with tokenizer.autocast():
-        decoded_vectors = tokenizer.decoder(vectors, counts).float()
+    decoded_vectors = decoded = None
+    if tokenizer.config.decoder_layers:
+        with tokenizer.autocast():
+            decoded_vectors = tokenizer.decoder(vectors, counts).float()
+        decoded = tokenizer.decode_codes(codes, counts)
     return Trace(
         features=x_BPD,
         keep_mask=keep_BP,
@@ -50,5 +53,5 @@ def trace(tokenizer: VisualTokenizer, pixels_u8: Tensor) -> Trace:
         vectors=vectors,
         code_vectors=codebook[codes],
         decoded_vectors=decoded_vectors,
-        decoded=tokenizer.decode_codes(codes, counts),
+        decoded=decoded,
     )
