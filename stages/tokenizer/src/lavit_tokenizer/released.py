@@ -7,13 +7,12 @@ names and shapes stand in one place: the modules themselves.
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from lavit_trainkit.foreign import Shapes, read_tensors, require_shapes, save_tensors, shapes_of
-from torch import Tensor, nn
+from torch import Tensor
 
 from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.released_encoder import (
@@ -26,7 +25,7 @@ from lavit_tokenizer.released_encoder import (
     head_count,
     import_encoder,
 )
-from lavit_tokenizer.tokenizer import VisualTokenizer, trained_state
+from lavit_tokenizer.tokenizer import trained_state, without_memory
 
 TOKENIZER_FILE = "visual_tokenizer/tokenizer_encoder.bin"
 DECODER_FILE = "visual_tokenizer/tokenizer_decoder.bin"
@@ -118,13 +117,13 @@ def with_decoder(config: TokenizerConfig, file: Path, shapes: Shapes) -> Tokeniz
 
 def tokenizer_shapes(config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of a whole `tokenizer_encoder.bin` of this geometry."""
-    names = shapes_of(_without_memory(config))
+    names = shapes_of(trained_state(without_memory(config)))
     return {released_name(name): shape for name, shape in names.items() if name.startswith(tuple(RENAMED))}
 
 
 def merger_shapes(config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of a merger of this geometry."""
-    names = shapes_of(_without_memory(config))
+    names = shapes_of(trained_state(without_memory(config)))
     return {name.removeprefix("merger."): shape for name, shape in names.items() if name.startswith("merger.")}
 
 
@@ -132,7 +131,7 @@ def decoder_shapes(config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of a released decoder file of this geometry, without the detokenizer's projections."""
     trunk = {
         name.removeprefix("decoder."): shape
-        for name, shape in shapes_of(_without_memory(config)).items()
+        for name, shape in shapes_of(trained_state(without_memory(config))).items()
         if name.startswith("decoder.")
     }
     return {name: (1, *shape) if name in TABLES else shape for name, shape in trunk.items()}
@@ -154,7 +153,7 @@ def import_tokenizer(found: ReleasedTokenizer, folder: Path) -> None:
     config = found.config
     assert config is not None, "an encoder alone is no tokenizer"
     import_encoder(found.src / ENCODER_FILE, found.encoder, folder / "encoder")
-    expected = _without_memory(config)
+    expected = trained_state(without_memory(config))
     released = read_tensors(found.src / TOKENIZER_FILE)
     tensors = {name: released[released_name(name)] for name in expected if name.startswith(tuple(RENAMED))}
     if config.decoder_layers:
@@ -213,9 +212,3 @@ def _require_exportable(folder: Path, config: TokenizerConfig) -> None:
                 f"{folder}: {name} is {found}, expected {expected}: the released code has no place for it; "
                 "only tokenizers of the published form can be exported"
             )
-
-
-def _without_memory(config: TokenizerConfig) -> dict[str, Tensor]:
-    nothing: Any = nn.Identity()
-    with torch.device("meta"):
-        return trained_state(VisualTokenizer(config, nothing))
