@@ -8,6 +8,7 @@ import typer
 from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Preset, Quiet, Seed, Sets
 
 from lavit_evaluation.cli_benchmarks import command
+from lavit_evaluation.cli_images import clip_score, coco_fid, fid_stats
 from lavit_evaluation.cli_score import list_benchmarks, score
 from lavit_evaluation.probe_cli import probe
 from lavit_evaluation.scoring.catalogue import BENCHMARKS
@@ -20,8 +21,9 @@ evaluate.command("list")(list_benchmarks)
 for benchmark in BENCHMARKS:
     if benchmark.kind != "answerability":  # a model would have to say how sure it is
         evaluate.command(benchmark.name)(command(benchmark))
-
-
+evaluate.command("coco-fid")(coco_fid)
+evaluate.command("fid-stats")(fid_stats)
+evaluate.command("clip-score")(clip_score)
 evaluate.command("probe")(probe)
 
 

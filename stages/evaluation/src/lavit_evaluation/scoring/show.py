@@ -83,9 +83,13 @@ def show_list(rows: list[dict[str, Any]], console: Console) -> None:
             if "found" in row:
                 found = f"  -> {row['found'][role]}" if row["found"][role] else "  -> not found"
             console.print(f"    {role}: {' or '.join(names)}{found}", highlight=False, soft_wrap=True)
-    console.print(
-        "shapes and probe read data made by this toolkit: `lavit eval shapes --help`", highlight=False, soft_wrap=True
+    others = (
+        "coco-fid: folders of drawn and real pictures, and pt_inception-2015-12-05-6726825d.pth (pytorch-fid's releases)",
+        "clip-score: a folder of drawn pictures with captions.jsonl, and a transformers directory of a CLIP",
+        "shapes and probe: data made by this toolkit, see `lavit eval shapes --help`",
     )
+    for line in others:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _text(path: Path | None) -> str | None:

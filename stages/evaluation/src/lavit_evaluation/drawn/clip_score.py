@@ -1,0 +1,170 @@
+"""`lavit eval clip-score`: how well drawn pictures fit their prompts, by a CLIP from a local directory.
+
+"CLIPScore" names several figures; each is computed and named:
+  clip_score               2.5 max(cos, 0), prompt after "A photo depicts "    Hessel et al. 2021 (arXiv 2104.08718)
+  clip_score.torchmetrics  100 max(cos, 0), prompt alone                      torchmetrics
+  clip_score.cosine        cos, prompt alone
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lavit_core.errors import InputError, Interrupted
+from lavit_core.files import file_sha256, read_json, write_json, write_text
+from lavit_core.images import CLIP_MEAN, CLIP_STD, open_rgb
+from lavit_core.interrupt import stop_signals
+from lavit_core.progress import Progress
+from PIL import Image
+
+from lavit_evaluation.drawn.features import open_folder
+from lavit_evaluation.intervals import Figure
+from lavit_evaluation.metrics.bootstrap import interval_of_mean
+from lavit_evaluation.score import Score
+from lavit_evaluation.scoring.references import read_references
+
+VERSION = 1
+PREFIX, WEIGHT = "A photo depicts ", 2.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A CLIP as functions: pictures (paths) and texts -> unit vectors."""
+
+    images: Callable[[Sequence[np.ndarray]], np.ndarray]
+    """uint8 [S, S, 3] pictures -> float32 [N, D] of length one."""
+    texts: Callable[[Sequence[str]], np.ndarray]
+    """Texts -> float32 [N, D] of length one."""
+    image_px: int
+    """Side of its input in pixels."""
+    about: dict[str, Any]
+
+
+def clip_scores(images_ND: np.ndarray, prefixed_ND: np.ndarray, plain_ND: np.ndarray) -> dict[str, np.ndarray]:
+    """Return each variant's score of each pair, from unit vectors of pictures, prefixed prompts and prompts alone."""
+    prefixed, plain = (images_ND * prefixed_ND).sum(1), (images_ND * plain_ND).sum(1)
+    return {
+        "clip_score": WEIGHT * prefixed.clip(min=0),
+        "clip_score.torchmetrics": 100 * plain.clip(min=0),
+        "clip_score.cosine": plain,
+    }
+
+
+def evaluate_clip_score(
+    generated: Path, out: Path, clip: Path, *, prompts: Path | None = None, batch_size: int = 32, seed: int = 0,
+    device: str = "auto", quiet: bool = False, load: Callable[[], Clip] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Score every picture of a folder against its prompt and return score.json's content.
+
+    `prompts` is a folder with captions.jsonl (`generated` itself when not given); the first caption is the prompt.
+    `load` gives CLIP in another way than from `clip` (tests do). Raises InputError naming what has no partner.
+    """
+    folder = open_folder(generated, "--generated")
+    texts = read_prompts(prompts or generated / "captions.jsonl")
+    if lacking := [key for key in folder.keys if key not in texts]:
+        raise InputError(f"{prompts or generated}: {len(lacking)} pictures have no prompt, say {lacking[0]}")
+    if absent := sorted(texts.keys() - set(folder.keys)):
+        raise InputError(f"--generated {generated}: {len(absent)} prompts have no picture, say {absent[0]}")
+    model = load() if load is not None else load_clip(clip, device)
+    parts: list[dict[str, np.ndarray]] = []
+    total = len(folder.keys)
+    progress = Progress("CLIPScore", total, unit="picture", quiet=quiet)
+    with stop_signals() as stop, ThreadPoolExecutor(8) as pool, progress:
+        for start in range(0, total, batch_size):
+            if stop():
+                raise Interrupted("eval clip-score: stopped; run the same command to start over")
+            keys = folder.keys[start : start + batch_size]
+            pixels = list(pool.map(lambda key: center_square(generated / key, model.image_px), keys))
+            said = [texts[key] for key in keys]
+            prefixed = model.texts([PREFIX + text for text in said])
+            parts.append(clip_scores(model.images(pixels), prefixed, model.texts(said)))
+            progress.advance(len(keys))
+    scores = {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in parts[0]}
+    score = Score(protocol="clip-score", version=VERSION)
+    for name, values in scores.items():
+        low, high = interval_of_mean(values, range(len(values)), seed, name)
+        score.figures[name] = Figure(value=float(values.mean()), count=len(values), low=low, high=high)
+    return _write(score, scores, folder.keys, folder.digest, out, model.about | {"seed": seed})
+
+
+def read_prompts(file: Path) -> dict[str, str]:
+    """Return {picture: prompt} of captions.jsonl. Raises InputError."""
+    if not file.is_file():
+        raise InputError(f"{file}: file not found, expected lines with file_name and captions; give --prompts FILE")
+    return {name: captions[0] for name, captions in next(iter(read_references(file).by_kind.values())).items()}
+
+
+def center_square(file: Path, image_px: int) -> np.ndarray:
+    """Return a picture as CLIP's own preprocessing cuts it: shorter side to `image_px` (bicubic), middle square."""
+    picture = open_rgb(file)
+    scale = image_px / min(picture.size)
+    width, height = (max(image_px, round(side * scale)) for side in picture.size)
+    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - image_px) // 2, (height - image_px) // 2
+    return np.asarray(picture.crop((left, top, left + image_px, top + image_px)))
+
+
+def load_clip(folder: Path, device: str) -> Clip:
+    """Load a CLIP from a transformers directory. Raises InputError when it is none."""
+    if not (folder / "config.json").is_file():
+        raise InputError(f"--clip {folder}: no config.json here, expected a transformers directory of a CLIP")
+    try:
+        import torch
+        from transformers import AutoTokenizer, CLIPModel
+        from transformers.utils import logging
+
+        from lavit_evaluation.drawn.inception import pick_device
+    except ModuleNotFoundError as error:
+        raise InputError(f"CLIPScore needs {error.name}; run `pip install {error.name}`") from None
+    where = pick_device(device)
+    logging.disable_progress_bar()
+    try:
+        model = CLIPModel.from_pretrained(folder, local_files_only=True).eval().to(where)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"--clip {folder}: not a CLIP ({' '.join(str(error).split())[:200]})") from None
+    about = read_json(folder / "preprocessor_config.json") if (folder / "preprocessor_config.json").is_file() else {}
+    mean = torch.tensor(about.get("image_mean", CLIP_MEAN), device=where).view(1, 3, 1, 1)
+    deviation = torch.tensor(about.get("image_std", CLIP_STD), device=where).view(1, 3, 1, 1)
+    longest = model.config.text_config.max_position_embeddings
+
+    @torch.inference_mode()
+    def images(pictures: Sequence[np.ndarray]) -> np.ndarray:
+        pixels = torch.from_numpy(np.stack(pictures)).to(where).permute(0, 3, 1, 2).float() / 255
+        pooled = model.vision_model(pixel_values=(pixels - mean) / deviation).pooler_output
+        return _unit(model.visual_projection(pooled).float().cpu().numpy())
+
+    @torch.inference_mode()
+    def texts(said: Sequence[str]) -> np.ndarray:
+        tokens = tokenizer(list(said), padding=True, truncation=True, max_length=longest, return_tensors="pt").to(where)
+        pooled = model.text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).pooler_output
+        return _unit(model.text_projection(pooled).float().cpu().numpy())
+
+    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    return Clip(
+        images=images,
+        texts=texts,
+        image_px=int(model.config.vision_config.image_size),
+        about={"clip": str(folder), "clip_digests": {file.name: file_sha256(file) for file in weights}},
+    )
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def _write(
+    score: Score, scores: dict[str, np.ndarray], keys: Sequence[str], digest: str, out: Path, settings: dict[str, Any]
+) -> dict[str, Any]:
+    out.mkdir(parents=True, exist_ok=True)
+    rows = zip(keys, *(values.tolist() for values in scores.values()), strict=True)
+    lines = (json.dumps({"id": row[0], **dict(zip(scores, row[1:], strict=True))}, ensure_ascii=False) for row in rows)
+    write_text(out / "items.jsonl", "".join(f"{line}\n" for line in lines))
+    about = {"benchmark": "clip-score", "inputs": {"generated": digest}, "settings": settings, "unit": "see the names"}
+    result = score.as_json(about)
+    write_json(out / "score.json", result)
+    return result

@@ -1,0 +1,212 @@
+"""`lavit eval coco-fid` and `lavit eval fid-stats`: drawn pictures against real ones, or against saved statistics."""
+
+import time
+from functools import reduce
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from lavit_core.config import Config
+from lavit_core.errors import InputError, UsageError
+from lavit_core.files import file_sha256, write_json
+from lavit_core.interrupt import stop_signals
+from lavit_core.progress import Progress
+from lavit_core.rundir import open_run
+from pydantic import Field
+
+from lavit_evaluation.drawn.features import Featurize, Folder, open_folder, read_features, reader, write_features
+from lavit_evaluation.drawn.kid import SUBSET_SIZE, SUBSETS, kid
+from lavit_evaluation.drawn.moments import (
+    Moments,
+    frechet_distance,
+    load_moments,
+    merge,
+    moments_of,
+    save_moments,
+)
+from lavit_evaluation.intervals import Figure, exact
+from lavit_evaluation.score import Score
+
+VERSION = 1
+STATISTICS_FILE = "statistics.safetensors"
+FEW, BIASED = 2048, 10_000
+"""Below as many pictures as features the covariance has no full rank; below 10,000 the bias is about a point."""
+
+
+class FidConfig(Config):
+    """How pictures reach Inception; the defaults are those of LaVIT's script."""
+
+    size: int | None = Field(512, ge=1)
+    """Side in pixels that pictures are brought to before Inception's own resize; null leaves them as they are."""
+    crop: Literal["squash", "center", "none"] = "squash"
+    """How they are brought there: squashed, or cut to the middle square first; bicubic either way."""
+    preprocess: Literal["torch-fidelity", "torchmetrics", "pytorch-fid", "clean-fid"] = "torch-fidelity"
+    """Whose resize to 299 pixels and scaling; FIDs of different ones are not comparable."""
+    few: bool = False
+    """Compute FID of fewer than 2,048 pictures too (rank-deficient, marked)."""
+    any_inception: bool = False
+    """Take other weights than the published; the figures are then named fd and kd."""
+
+    @property
+    def protocol(self) -> str:
+        """lavit where everything is as in the release, else custom."""
+        same = (self.size, self.crop, self.preprocess) == (512, "squash", "torch-fidelity") and not self.any_inception
+        return "lavit" if same else "custom"
+
+    def pictures(self) -> dict[str, Any]:
+        """Return what two sides must have in common to be compared."""
+        return {"size": self.size, "crop": self.crop, "preprocess": self.preprocess}
+
+
+def statistics(
+    pictures: Path, inception: Path, out: Path, config: FidConfig, *, batch_size: int = 32, device: str = "auto",
+    quiet: bool = False, featurize: Featurize | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Write the feature statistics of a folder into a run directory, for use as a reference."""
+    digest = _check(inception, config)
+    folder = open_folder(pictures, "PICTURES")
+    inputs = {"inception": digest, "pictures_digest": folder.digest}
+    with open_run(out, command="eval fid-stats", config=config.model_dump(mode="json"), inputs=inputs) as run:
+        if run.done is not None:
+            return run.done
+        _features({"real": folder}, out, inception, config, batch_size, device, quiet, featurize)
+        about = {**config.pictures(), "inception": digest, "pictures_digest": folder.digest}
+        moments = _moments(folder, out, "real")
+        save_moments(out / STATISTICS_FILE, moments, about)
+        result = {"statistics": str(out / STATISTICS_FILE), "pictures": moments.count, **about}
+        run.finish(result)
+        return result
+
+
+def evaluate_fid(
+    generated: Path, out: Path, inception: Path, config: FidConfig, *, real: Path | None = None,
+    reference: Path | None = None, seed: int = 0, batch_size: int = 32, device: str = "auto", quiet: bool = False,
+    featurize: Featurize | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Compare drawn pictures with real ones, or with saved statistics, and return score.json's content.
+
+    `featurize` gives features in another way than by the network (tests do). Raises UsageError, InputError,
+    VerificationError, Interrupted.
+    """
+    if (real is None) == (reference is None):
+        raise UsageError("give either --real FOLDER or --reference STATISTICS")
+    digest = _check(inception, config)
+    sides = {"generated": open_folder(generated, "--generated")}
+    inputs = {"inception": digest, "generated": sides["generated"].digest}
+    about: dict[str, Any] = {}
+    known: Moments | None = None
+    if real is not None:
+        sides["real"] = open_folder(real, "--real")
+        inputs["real"] = sides["real"].digest
+    elif reference is not None:
+        known, about = load_moments(reference)
+        _check_reference(reference, about, config, digest)
+        inputs["reference"] = file_sha256(reference)
+    settings = {**config.model_dump(mode="json"), "seed": seed}
+    with open_run(out, command="eval coco-fid", config=settings, inputs=inputs) as run:
+        if run.done is not None:
+            return run.done
+        began = time.monotonic()
+        _features(sides, out, inception, config, batch_size, device, quiet, featurize)
+        score = Score(protocol=config.protocol, version=VERSION)
+        mine = _moments(sides["generated"], out, "generated")
+        truth = known if known is not None else _moments(sides["real"], out, "real")
+        _fill(score, mine, truth, about, config)
+        _fill_kid(score, sides, out, config, seed)
+        score.seconds["score"] = time.monotonic() - began
+        counts = {"generated": mine.count, "real": None if about.get("count") == "not known" else truth.count}
+        result = score.as_json(
+            {"benchmark": "coco-fid", "inputs": inputs, "pictures": counts, "settings": settings, "unit": "1",
+             "reference": about or None}
+        )  # fmt: skip
+        write_json(out / "score.json", result)
+        run.finish(result)
+        return result
+
+
+def _fill(score: Score, mine: Moments, truth: Moments, about: dict[str, Any], config: FidConfig) -> None:
+    name = "fd" if config.any_inception else "fid"
+    told = about.get("count") != "not known"
+    smallest = min(mine.count, truth.count) if told else mine.count
+    if smallest < FEW and not config.few:
+        score.skipped[name] = (
+            f"{smallest:,} pictures, fewer than {FEW:,} features: the covariance has no full rank; look at KID, or "
+            "give --few"
+        )
+        return
+    score.figures[name] = exact(frechet_distance(mine, truth), mine.count)
+    if smallest < FEW:
+        score.notes["rank_deficient"] = f"{smallest:,} pictures for {FEW:,} features"
+    if smallest < BIASED:
+        score.notes["biased"] = f"FID falls with the number of pictures; papers use 30,000, here are {smallest:,}"
+
+
+def _fill_kid(score: Score, sides: dict[str, Folder], out: Path, config: FidConfig, seed: int) -> None:
+    name = "kd" if config.any_inception else "kid"
+    if "real" not in sides:
+        score.skipped[name] = "statistics hold no single features; give --real"
+        return
+    one, other = (np.concatenate(list(read_features(sides[side], out / "features", side)))
+                  for side in ("generated", "real"))  # fmt: skip
+    if min(len(one), len(other)) < 2:
+        score.skipped[name] = "needs two pictures a side"
+        return
+    drawn = kid(one, other, seed=seed)
+    score.figures[name] = Figure(value=float(drawn.mean()), count=len(one), low=None, high=None)
+    size = min(SUBSET_SIZE, len(one), len(other))
+    score.notes[name] = f"mean over {SUBSETS} subsets of {size}; their standard deviation is {drawn.std():.3g}"
+
+
+def _check(inception: Path, config: FidConfig) -> str:
+    try:
+        from lavit_evaluation.drawn.inception import check_weights
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise InputError("FID needs torch, which is not installed; run `pip install torch`") from None
+    return check_weights(inception, any_weights=config.any_inception)
+
+
+def _check_reference(file: Path, about: dict[str, Any], config: FidConfig, digest: str) -> None:
+    """Raise InputError when saved statistics were made in another way."""
+    wanted = {**config.pictures(), "inception": digest}
+    for key, value in wanted.items():
+        if about.get(key, value) != value and about.get(key) != "not known":
+            raise InputError(
+                f"--reference {file}: made with {key} = {about[key]!r}, now it is {value!r}; make it again"
+            )
+
+
+def _moments(folder: Folder, out: Path, side: str) -> Moments:
+    return reduce(merge, (moments_of(part) for part in read_features(folder, out / "features", side)))
+
+
+def _features(
+    sides: dict[str, Folder], out: Path, inception: Path, config: FidConfig, batch_size: int, device: str, quiet: bool,
+    featurize: Featurize | None,
+) -> None:  # fmt: skip
+    total = sum(len(folder.keys) for folder in sides.values())
+    run = featurize if featurize is not None else _network(inception, config, device)
+    with stop_signals() as stop, Progress("Inception features", total, unit="picture", quiet=quiet) as progress:
+        for side, folder in sides.items():
+            write_features(
+                folder, out / "features", side, prepare=reader(config.size, config.crop), featurize=run,
+                batch_size=batch_size, progress=progress, stop=stop,
+            )  # fmt: skip
+
+
+def _network(inception: Path, config: FidConfig, device: str) -> Featurize:
+    import torch
+
+    from lavit_evaluation.drawn.inception import load_inception, pick_device
+    from lavit_evaluation.drawn.preprocess import PREPROCESS
+
+    where = pick_device(device)
+    network, preprocess = load_inception(inception, where), PREPROCESS[config.preprocess]
+
+    @torch.inference_mode()
+    def featurize(pictures: list[np.ndarray]) -> np.ndarray:
+        inputs = [preprocess(torch.from_numpy(one.copy()).permute(2, 0, 1)[None].to(where)) for one in pictures]
+        return network(torch.cat(inputs)).float().cpu().numpy()
+
+    return featurize
