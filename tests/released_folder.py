@@ -182,7 +182,15 @@ def write_language_model(root: Path, g: Geometry) -> None:
     torch.manual_seed(0)
     shape = {"hidden_size": g.hidden, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     llm = LlamaForCausalLM(LlamaConfig(vocab_size=text_vocab + 2 + g.codes, **shape)).to(torch.bfloat16)
-    llm.config.save_pretrained(folder)
+    about = {
+        # As transformers 4.33 wrote it.
+        "_name_or_path": "somewhere", "architectures": ["LlamaForCausalLM"], "bos_token_id": 1, "eos_token_id": 2,
+        "hidden_act": "silu", "initializer_range": 0.02, "max_position_embeddings": 2048, "model_type": "llama",
+        "num_key_value_heads": 2, "pretraining_tp": 1, "rms_norm_eps": 1e-06, "rope_scaling": None,
+        "tie_word_embeddings": False, "torch_dtype": "bfloat16", "transformers_version": "4.33.2", "use_cache": True,
+        "vocab_size": text_vocab + 2 + g.codes, **shape,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(about))
     names = sorted(llm.state_dict())
     placed = {}
     for number, part in enumerate((names[::2], names[1::2]), 1):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,12 @@ from lavit_core.images import square_pixels
 from lavit_core.tokens import open_tokens
 from lavit_detokenizer.api import DrawSettings, draw, load_conditioner, load_detokenizer
 from lavit_pretrain.api import SampleSettings, load_llm, load_visual_input, look, sample_codes
+from lavit_pretrain.config import LlmShape
+from lavit_pretrain.language_model import build_llm
 from lavit_tokenizer.api import load_tokenizer
+from lavit_tokenizer.config import TokenizerConfig
+from lavit_tokenizer.released import decoder_shapes, merger_shapes, tokenizer_shapes
+from lavit_tokenizer.released_encoder import EncoderShape, released_shapes
 from lavit_trainkit.pixels import normalise
 from released_folder import Geometry, write_images, write_language_model, write_pixels, write_visual
 from safetensors import safe_open
@@ -282,6 +288,38 @@ def test_partial_checkpoints(name, whole, tmp_path):
         conditioner = load_conditioner(tmp_path / "model", part="detokenizer-highres", device="cpu")
         codes, counts = torch.tensor([0, 1, 2]), torch.tensor([1, 2])
         assert conditioner.prompt(tokenizer, codes, counts).sequence_BLW.shape == (2, 9, 32)
+
+
+def test_an_empty_folder_is_filled(whole, tmp_path):
+    (tmp_path / "model").mkdir()
+    import_checkpoint(whole / "released", tmp_path / "model", **heads(Geometry()), quiet=True)
+    assert (tmp_path / "model" / "lavit.json").is_file()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_training_goes_on_from_the_rows_that_were_learned(whole):
+    before = load_llm(whole / "model", device="cpu")
+    llm, _, layout = build_llm(LlmShape(), whole / "model" / "llm", [], Geometry().codes)
+    assert layout == before.layout
+    assert torch.equal(llm.get_input_embeddings().weight, before.llm.get_input_embeddings().weight)
+    more, _, wider = build_llm(LlmShape(), whole / "model" / "llm", [], Geometry().codes + 5)
+    assert more.get_input_embeddings().weight.shape[0] == wider.total == layout.total + 5
+
+
+def test_the_published_sizes_have_the_published_parameter_counts():
+    """Counts that the sizes of the files on the hub give at 2 bytes a number."""
+    eva = EncoderShape(width=1408, layers=40, heads=16, mlp_dim=6144, patch_px=14, side=16, head_dim=1024)
+    config = TokenizerConfig()
+    assert count(released_shapes(eva)) == 1_012_588_928
+    assert count(tokenizer_shapes(config)) == 404_048_130
+    assert count(decoder_shapes(config)) + 768 * 1409 == 404_081_792
+    assert count(merger_shapes(config)) + 4096 * 1409 == 404_038_656
+    pool = 257 * 1408 + 3 * 1408 * 1409 + 1280 * 1409
+    assert count(decoder_shapes(config)) + (768 + 1280) * 1409 + pool == 414_002_304
+
+
+def count(shapes: dict[str, tuple[int, ...]]) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
 
 
 def test_dry_run_writes_nothing(whole, tmp_path):

@@ -4,12 +4,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lavit_core.errors import InputError
 from lavit_core.modeldir import check_made_with, find_part
 from lavit_core.progress import phase
 
 from lavit_cli.drawing import stages_for
-from lavit_cli.import_checkpoint import DECODERS, writing
+from lavit_cli.import_checkpoint import DECODERS, require_new, writing
 
 
 def export_checkpoint(model: Path, out: Path, *, quiet: bool = False) -> dict[str, Any]:
@@ -18,8 +17,7 @@ def export_checkpoint(model: Path, out: Path, *, quiet: bool = False) -> dict[st
     Raises InputError for a part that the released code has no place for, or an `out` that is there already.
     """
     began = time.monotonic()
-    if out.exists():
-        raise InputError(f"--out {out}: is there already, expected a new folder; choose another or remove it")
+    require_new(out)
     tokenizer = find_part(model, "tokenizer")
     others = [name for name in ("llm", *DECODERS) if (model / name).is_dir()]
     for name in others:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import atomic_folder
 from lavit_core.modeldir import IMPORTED, export_part, part_digest
-from lavit_core.progress import phase
+from lavit_core.progress import Progress
 
 from lavit_cli.drawing import stages_for
 
@@ -67,8 +67,8 @@ def import_checkpoint(
     began = time.monotonic()
     if softmax not in SOFTMAXES:
         raise UsageError(f"--softmax {softmax}: expected {' or '.join(SOFTMAXES)}")
-    if out.exists() and not dry_run:
-        raise InputError(f"--out {out}: is there already, expected a new folder; choose another or remove it")
+    if not dry_run:
+        require_new(out)
     found = inspect(src, encoder_heads=encoder_heads, heads=heads, released_softmax=softmax == "released")
     summary = describe(found)
     if not dry_run:
@@ -76,6 +76,12 @@ def import_checkpoint(
             write(found, scratch, quiet=quiet)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"out": str(out), **summary, "seconds": time.monotonic() - began, "peak_memory_bytes": peak}
+
+
+def require_new(out: Path) -> None:
+    """Refuse a folder that holds something already. Raises InputError."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(f"--out {out}: is there already, expected a new folder; choose another or remove it")
 
 
 def inspect(src: Path, *, encoder_heads: int | None, heads: int | None, released_softmax: bool) -> Found:
@@ -183,32 +189,36 @@ def writing(out: Path) -> Iterator[Path]:
 def write(found: Found, model: Path, *, quiet: bool) -> None:
     """Write every part that was found into the model directory `model`."""
     digest = None
+    parts = [found.tokenizer, found.language_model, *found.detokenizers]
+    total = sum(part is not None for part in parts)
 
     def part(name: str, fill: Callable[[Path], None]) -> None:
         about = dict(IMPORTED)
         if name in ("llm", *DECODERS) and digest is not None:
             about["tokenizer_digest"] = digest
-        with phase(f"import {name}", quiet=quiet), export_part(model, name, about=about) as scratch:
+        with export_part(model, name, about=about) as scratch:
             fill(scratch)
+        progress.advance(written=name)
 
-    if found.tokenizer is not None:
-        from lavit_tokenizer.api import import_encoder_part, import_tokenizer
+    with Progress("import-checkpoint", total, unit="part", quiet=quiet) as progress:
+        if found.tokenizer is not None:
+            from lavit_tokenizer.api import import_encoder_part, import_tokenizer
 
-        visual = found.tokenizer
-        if visual.config is None:
-            part("encoder", lambda folder: import_encoder_part(visual, folder))
-        else:
-            part("tokenizer", lambda folder: import_tokenizer(visual, folder))
-            digest = part_digest(model / "tokenizer")
-    if found.language_model is not None:
-        from lavit_pretrain.api import import_language_model
+            visual = found.tokenizer
+            if visual.config is None:
+                part("encoder", lambda folder: import_encoder_part(visual, folder))
+            else:
+                part("tokenizer", lambda folder: import_tokenizer(visual, folder))
+                digest = part_digest(model / "tokenizer")
+        if found.language_model is not None:
+            from lavit_pretrain.api import import_language_model
 
-        llm = found.language_model
-        part("llm", lambda folder: import_language_model(llm, folder, tokenizer_digest=digest or ""))
-    for one in found.detokenizers:
-        from lavit_detokenizer.api import import_detokenizer
+            llm = found.language_model
+            part("llm", lambda folder: import_language_model(llm, folder, tokenizer_digest=digest or ""))
+        for one in found.detokenizers:
+            from lavit_detokenizer.api import import_detokenizer
 
-        def fill(folder: Path, one: "ReleasedDetokenizer" = one) -> None:
-            import_detokenizer(one, folder)
+            def fill(folder: Path, one: "ReleasedDetokenizer" = one) -> None:
+                import_detokenizer(one, folder)
 
-        part(one.layout.part, fill)
+            part(one.layout.part, fill)

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 from lavit_pretrain.attention import use_padded
 from lavit_pretrain.config import LlmShape
-from lavit_pretrain.ids import IdLayout, register
+from lavit_pretrain.ids import IMG, IdLayout, register
 from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer
 
 
@@ -111,7 +111,8 @@ def build_llm(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, IdLayout]:
     """Return a language model with rows for the visual ids: a new LLaMA of `shape`, or the one in `source`.
 
-    New rows are drawn by the model's own initialiser (seed torch before). Raises InputError when `source` is none.
+    A `source` that has them (imported weights, an earlier run) keeps what it learned. New rows are drawn by the model's
+    own initialiser (seed torch before). Raises InputError when `source` is none.
     """
     from lavit_pretrain.text_tokenizer import train_text_tokenizer
 
@@ -120,12 +121,15 @@ def build_llm(
         layout = IdLayout(text_vocab=register(text), codebook_size=codebook_size)
         return LlamaForCausalLM(llama_config(shape, layout.total, text)), text, layout
     text = load_text_tokenizer(source)
+    has_brackets = IMG in text.get_added_vocab()
     layout = IdLayout(text_vocab=register(text), codebook_size=codebook_size)
     with _quiet_transformers():
         llm = load_causal_lm(source, torch.float32)
     rows = int(cast(Tensor, llm.get_input_embeddings().weight).shape[0])
     if rows < layout.text_vocab:
         raise InputError(f"{source}: the tokenizer has {layout.text_vocab} ids, the model only {rows} embedding rows")
+    if has_brackets and rows == layout.total:
+        return llm, text, layout
     # Some models pad their table past the tokenizer; those rows go, so that visual ids start right after the text.
     llm.resize_token_embeddings(layout.text_vocab, mean_resizing=False)
     llm.resize_token_embeddings(layout.total, mean_resizing=False)
