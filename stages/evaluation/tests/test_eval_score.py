@@ -80,7 +80,7 @@ def test_vqav2_by_hand(vqa: Callable[..., dict[str, Any]], tmp_path: Path) -> No
     assert set(result["inputs"]) == {"results", "annotations", "questions"}
     assert json.loads((tmp_path / "out" / "score.json").read_text()) == result
     rows = [json.loads(line) for line in (tmp_path / "out" / "items.jsonl").read_text().splitlines()]
-    assert rows[1] == {"id": 11, "accuracy": pytest.approx(0.9)}
+    assert rows[1] == {"id": 11, "image": 100, "accuracy": pytest.approx(0.9)}
 
 
 def test_lavit_protocol_needs_to_know_the_lemmas(vqa: Callable[..., dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, P
 
 from lavit_evaluation.cli_benchmarks import command
 from lavit_evaluation.cli_images import clip_score, coco_fid, fid_stats
-from lavit_evaluation.cli_score import list_benchmarks, score
+from lavit_evaluation.cli_score import compare, list_benchmarks, score
 from lavit_evaluation.probe_cli import probe
 from lavit_evaluation.scoring.catalogue import BENCHMARKS
 
@@ -18,6 +18,7 @@ evaluate = typer.Typer(help="Benchmarks: what a model answers, says and draws on
 
 evaluate.command("score")(score)
 evaluate.command("list")(list_benchmarks)
+evaluate.command("compare")(compare)
 for benchmark in BENCHMARKS:
     if benchmark.kind != "answerability":  # a model would have to say how sure it is
         evaluate.command(benchmark.name)(command(benchmark))

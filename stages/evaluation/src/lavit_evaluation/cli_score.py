@@ -82,3 +82,26 @@ def list_benchmarks(
     from rich.console import Console
 
     show_list(rows, Console())
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders with score.json, or such files.", show_default=False)],
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Put scores side by side; what keeps them from being compared is said first."""
+    from lavit_core.errors import UsageError
+
+    from lavit_evaluation.scoring.compare import compare as compare_scores
+
+    if len(runs) < 2:
+        raise UsageError(f"lavit eval compare: {len(runs)} score, expected two or more")
+    result = compare_scores(runs, seed=seed)
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    from rich.console import Console
+
+    from lavit_evaluation.scoring.show import show_comparison
+
+    show_comparison(result, Console())

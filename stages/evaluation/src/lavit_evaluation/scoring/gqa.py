@@ -61,7 +61,7 @@ def score_gqa(task: Task) -> Scored:
         figures |= _consistency(questions, ids, compared, gold, scores, images, skipped, task.seed)
     notes |= more | {"empty_answers": sum(not said[name].strip() for name in ids)}
     return Scored(ids=ids, expected=len(balanced), unit="per cent (distribution: lower is better)",
-                  items={"accuracy": scores}, figures=figures, skipped=skipped, notes=notes)  # fmt: skip
+                  images=images, items={"accuracy": scores}, figures=figures, skipped=skipped, notes=notes)  # fmt: skip
 
 
 def _by_type(

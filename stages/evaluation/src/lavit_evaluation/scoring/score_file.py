@@ -132,9 +132,9 @@ def write(out: Path, result: dict[str, Any], scored: Scored) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out}: can't be a folder ({error.strerror}); give another") from None
-    names = list(scored.items)
-    rows = zip(scored.ids, *scored.items.values(), strict=True) if names else ()
-    lines = (json.dumps({"id": row[0], **dict(zip(names, row[1:], strict=True))}, ensure_ascii=False) for row in rows)
+    columns = ({"image": scored.images} if scored.images else {}) | dict(scored.items)
+    rows = zip(scored.ids, *columns.values(), strict=True) if columns else ()
+    lines = (json.dumps({"id": row[0], **dict(zip(columns, row[1:], strict=True))}, ensure_ascii=False) for row in rows)
     write_text(out / "items.jsonl", "".join(f"{line}\n" for line in lines))
     write_json(out / "score.json", result)
 

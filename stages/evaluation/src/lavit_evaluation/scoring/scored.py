@@ -41,6 +41,8 @@ class Scored:
     """How many items the annotations hold; more than `ids` when the results are partial."""
     unit: str
     """What a figure of 1 means."""
+    images: Sequence[Hashable] = ()
+    """The picture of each item, where an item is not a picture: what an interval draws together."""
     items: dict[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     """Metric -> the score of each item."""
     figures: dict[str, Figure] = dataclasses.field(default_factory=dict)

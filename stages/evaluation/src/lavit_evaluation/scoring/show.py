@@ -1,5 +1,6 @@
 """Scores and the list of benchmarks on a terminal."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def show_list(rows: list[dict[str, Any]], console: Console) -> None:
                 found = f"  -> {row['found'][role]}" if row["found"][role] else "  -> not found"
             console.print(f"    {role}: {' or '.join(names)}{found}", highlight=False, soft_wrap=True)
     others = (
-        "coco-fid: folders of drawn and real pictures, and pt_inception-2015-12-05-6726825d.pth (pytorch-fid's releases)",
+        "coco-fid: folders of drawn and real pictures, and pytorch-fid's pt_inception-2015-12-05-6726825d.pth",
         "clip-score: a folder of drawn pictures with captions.jsonl, and a transformers directory of a CLIP",
         "shapes and probe: data made by this toolkit, see `lavit eval shapes --help`",
     )
@@ -94,3 +95,38 @@ def show_list(rows: list[dict[str, Any]], console: Console) -> None:
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
+
+
+def show_comparison(result: dict[str, Any], console: Console) -> None:
+    """Print what keeps scores from being compared, then the figures side by side, then paired differences."""
+
+    def say(text: str, style: str | None = None) -> None:
+        console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+    for line in result["not_comparable"]:
+        say(f"NOT COMPARABLE, {line}", "bold red")
+    for line in result["made_differently"]:
+        say(f"made differently, {line}", "yellow")
+    for index, run in enumerate(result["runs"], 1):
+        say(f"[{index}] {run}")
+    table = Table(box=None, pad_edge=False)
+    for index in range(len(result["runs"]) + 1):
+        table.add_column(f"[{index}]".replace("[", r"\[") if index else "", justify="right" if index else "left")
+    for name, figures in list(result["figures"].items())[:MOST_ROWS]:
+        cells = ["-" if one is None else " ".join(filter(None, (number(one["value"]), _ends(one)))) for one in figures]
+        table.add_row(name, *cells)
+    console.print(table)
+    if len(result["figures"]) > MOST_ROWS:
+        say(f"and {len(result['figures']) - MOST_ROWS} more (--json shows them)")
+    for name, differences in result["paired"].items():
+        for index, one in enumerate(differences, 2):
+            if one is not None:
+                gap = f"{one['value']:+.4f} {_ends(one)}, {one['count']:,}"
+                say(f"[{index}] - [1], item by item, {name} (0 to 1): {gap}")
+    for line in result["published"]:
+        published = json.loads(line)
+        say(f"not measured here; {published['by'].removesuffix(', not measured here')}: {published['figures']}")
+
+
+def _ends(figure: dict[str, Any]) -> str:
+    return f"({interval(figure)})" if figure["low"] is not None else ""

@@ -90,7 +90,13 @@ def score_vqa(task: Task) -> Scored:
             "some human answers have no answer_id of their own; equal ones are left out together, as the server does"
         )
     return Scored(
-        ids=ids, expected=len(truths), unit="per cent", items={"accuracy": scores}, figures=figures, notes=notes
+        ids=ids,
+        expected=len(truths),
+        unit="per cent",
+        items={"accuracy": scores},
+        images=images,
+        figures=figures,
+        notes=notes,
     )
 
 

@@ -1,0 +1,133 @@
+"""`lavit eval compare`: scores side by side, and first what keeps them from being compared."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lavit_core.errors import InputError
+from lavit_core.files import read_json
+
+from lavit_evaluation.intervals import Figure
+from lavit_evaluation.metrics.bootstrap import interval_of_mean
+
+DECIDES = {
+    "benchmark": "the benchmark",
+    "protocol.name": "the protocol",
+    "protocol.version": "the version of the protocol",
+    "lemmatizer": "the lemmatiser",
+    "items.digest": "the examples scored (SHA-256 of their ids)",
+    "inputs.annotations": "the annotation file (SHA-256)",
+    "inputs.data": "the data (SHA-256)",
+    "inputs.real": "the real pictures (SHA-256)",
+    "inputs.reference": "the reference statistics (SHA-256)",
+    "inputs.inception": "the Inception weights (SHA-256)",
+    "settings.size": "the size of the pictures",
+    "settings.crop": "the crop of the pictures",
+    "settings.preprocess": "the preprocessing of the pictures",
+    "settings.clip_digests": "the CLIP (SHA-256)",
+    "complete": "whether everything was scored",
+}
+"""Keys of score.json that two comparable scores have in common."""
+
+MAKES = {
+    "generation.prompt": "the prompt",
+    "generation.decoding": "the decoding",
+    "generation.reply": "what is cut from a reply",
+    "generation.two_passes": "asking in two passes",
+    "generation.image_input": "how the model sees a picture",
+}
+"""Keys that say how answers were made: different ones compare more than the models."""
+
+SHORT = 16
+"""A digest is shown by so many of its letters."""
+
+
+def load_score(path: Path) -> dict[str, Any]:
+    """Return a score.json, given itself or its folder. Raises InputError when it is none."""
+    file = path / "score.json" if path.is_dir() else path
+    score = read_json(file)
+    if not isinstance(score, dict) or not isinstance(score.get("figures"), dict):
+        raise InputError(f"{file}: no figures in it, expected a score.json of `lavit eval`")
+    return score
+
+
+def compare(paths: Sequence[Path], *, seed: int = 0) -> dict[str, Any]:
+    """Return what differs, the figures of every score, and paired differences from the first one.
+
+    A paired difference needs items.jsonl beside both scores, and the same examples. Raises InputError.
+    """
+    scores = [load_score(path) for path in paths]
+    names = list(dict.fromkeys(name for score in scores for name in _figures(score)))
+    blocking = _differences(scores, DECIDES)
+    return {
+        "runs": [str(path) for path in paths],
+        "not_comparable": blocking,
+        "made_differently": _differences(scores, MAKES),
+        "figures": {name: [_figures(score).get(name) for score in scores] for name in names},
+        "paired": {} if blocking else _paired(paths, seed),
+        "published": sorted({json.dumps(score["published"]) for score in scores if score.get("published")}),
+    }
+
+
+def _figures(score: dict[str, Any]) -> dict[str, Any]:
+    return score["figures"] or score.get("partial", {}).get("figures", {})
+
+
+def _value(score: dict[str, Any], key: str) -> Any:
+    value: Any = score
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _differences(scores: Sequence[dict[str, Any]], keys: dict[str, str]) -> list[str]:
+    lines = []
+    for key, said in keys.items():
+        values = [_value(score, key) for score in scores]
+        # A score that does not know how it was made (a foreign result file) differs in nothing that can be named.
+        if key in MAKES and None in values:
+            continue
+        if len({json.dumps(value, sort_keys=True) for value in values}) > 1:
+            lines.append(f"{said}: {' | '.join(_shown(key, value) for value in values)}")
+    if keys is MAKES and len({isinstance(score.get("generation"), dict) for score in scores}) > 1:
+        lines.append("how some of the answers were made is not known")
+    return lines
+
+
+def _shown(key: str, value: Any) -> str:
+    if value is None:
+        return "not said"
+    is_digest = "SHA-256" in DECIDES.get(key, "") and isinstance(value, str)
+    return value[:SHORT] if is_digest else json.dumps(value) if isinstance(value, dict | list | bool) else str(value)
+
+
+def _paired(paths: Sequence[Path], seed: int) -> dict[str, list[dict[str, Any] | None]]:
+    """Return for each metric of items.jsonl the mean difference of every run from the first, item by item."""
+    tables = [_items(path) for path in paths]
+    first = tables[0]
+    if first is None:
+        return {}
+    metrics = [name for name in next(iter(first.values()), {}) if name not in ("id", "image")]
+    return {name: [_difference(first, other, name, seed) for other in tables[1:]] for name in metrics}
+
+
+def _difference(
+    first: dict[str, dict[str, Any]], other: dict[str, dict[str, Any]] | None, name: str, seed: int
+) -> dict[str, Any] | None:
+    if other is None or first.keys() != other.keys() or any(name not in row for row in other.values()):
+        return None
+    gaps = np.array([other[key][name] - row[name] for key, row in first.items()], dtype=np.float64)
+    pictures = [str(row.get("image", key)) for key, row in first.items()]
+    low, high = interval_of_mean(gaps, pictures, seed, f"paired {name}")
+    figure = Figure(value=float(gaps.mean()), count=len(gaps), low=low, high=high)
+    return {"value": figure.value, "count": figure.count, "low": figure.low, "high": figure.high}
+
+
+def _items(path: Path) -> dict[str, dict[str, Any]] | None:
+    file = (path if path.is_dir() else path.parent) / "items.jsonl"
+    if not file.is_file():
+        return None
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+    return {str(row["id"]): row for row in rows} or None

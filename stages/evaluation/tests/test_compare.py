@@ -1,0 +1,90 @@
+"""Scores side by side: differences first, paired differences only where examples are the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lavit_core.errors import InputError, UsageError
+from lavit_evaluation.cli import evaluate
+from typer.testing import CliRunner
+
+
+def score(folder: Path, values: list[float], **changes: Any) -> Path:
+    folder.mkdir()
+    value = sum(values) / len(values)
+    content = {
+        "benchmark": "vqav2",
+        "protocol": {"name": "official", "version": 1},
+        "figures": {"accuracy": {"value": 100 * value, "count": len(values), "low": 0.0, "high": 100.0}},
+        "lemmatizer": None,
+        "complete": True,
+        "items": {"digest": "a" * 64},
+        "inputs": {"annotations": "b" * 64},
+        "generation": {"decoding": "greedy, at most 10 tokens", "prompt": "p"},
+        "published": {"figures": "accuracy 66.0 / 68.2 / 68.3", "by": "LaVIT's authors, not measured here"},
+        **changes,
+    }
+    (folder / "score.json").write_text(json.dumps(content))
+    rows = "".join(json.dumps({"id": n, "accuracy": one}) + "\n" for n, one in enumerate(values))
+    (folder / "items.jsonl").write_text(rows)
+    return folder
+
+
+def run(*options: str | Path) -> dict[str, Any]:
+    done = CliRunner().invoke(evaluate, ["compare", *map(str, options), "--json"], catch_exceptions=False)
+    return json.loads(done.stdout)
+
+
+def test_paired_differences_of_comparable_scores(tmp_path: Path) -> None:
+    one = score(tmp_path / "one", [0.0, 1.0] * 50)
+    two = score(tmp_path / "two", [0.3, 1.0] * 50)
+    result = run(one, two / "score.json")
+    assert result["not_comparable"] == result["made_differently"] == []
+    assert [figure["value"] for figure in result["figures"]["accuracy"]] == pytest.approx([50.0, 65.0])
+    (paired,) = result["paired"]["accuracy"]
+    assert paired["value"] == pytest.approx(0.15)
+    # Item by item the interval is ten times narrower than that of either score.
+    assert 0.10 < paired["low"] < 0.15 < paired["high"] < 0.20
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"protocol": {"name": "lavit", "version": 1}}, "the protocol: official | lavit"),
+        ({"benchmark": "okvqa"}, "the benchmark: vqav2 | okvqa"),
+        ({"items": {"digest": "c" * 64}}, f"the examples scored (SHA-256 of their ids): {'a' * 16} | {'c' * 16}"),
+        ({"complete": False}, "whether everything was scored: true | false"),
+        ({"lemmatizer": "rules-1"}, "the lemmatiser: not said | rules-1"),
+    ],
+)
+def test_what_keeps_scores_apart_is_named(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
+    one, two = score(tmp_path / "one", [1.0]), score(tmp_path / "two", [0.5], **changes)
+    result = run(one, two)
+    assert result["not_comparable"] == [line]
+    assert result["paired"] == {}
+    shown = CliRunner().invoke(evaluate, ["compare", str(one), str(two)]).stdout
+    assert shown.startswith(f"NOT COMPARABLE, {line}")
+
+
+def test_other_decoding_is_told_not_forbidden(tmp_path: Path) -> None:
+    one = score(tmp_path / "one", [1.0])
+    two = score(tmp_path / "two", [0.5], generation={"decoding": "beam 5", "prompt": "p"})
+    three = score(tmp_path / "three", [0.5], generation="not known")
+    assert run(one, two)["made_differently"] == ["the decoding: greedy, at most 10 tokens | beam 5"]
+    assert run(one, two)["paired"]["accuracy"][0]["value"] == -0.5
+    assert run(one, three)["made_differently"] == ["how some of the answers were made is not known"]
+    shown = CliRunner().invoke(evaluate, ["compare", str(one), str(two)]).stdout
+    assert "not measured here; LaVIT's authors: accuracy 66.0 / 68.2 / 68.3" in shown
+    assert "[2] - [1], item by item, accuracy (0 to 1): -0.5000" in shown
+
+
+def test_wrong_input(tmp_path: Path) -> None:
+    one = score(tmp_path / "one", [1.0])
+    with pytest.raises(UsageError, match="1 score, expected two or more"):
+        run(one)
+    with pytest.raises(InputError, match="file not found"):
+        run(one, tmp_path / "none")
+    (tmp_path / "bad.json").write_text("[]")
+    with pytest.raises(InputError, match="no figures in it"):
+        run(one, tmp_path / "bad.json")
