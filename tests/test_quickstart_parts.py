@@ -106,7 +106,7 @@ def test_settings_are_the_commands_presets_with_overrides() -> None:
     assert settled.tokens.features
     with pytest.raises(UsageError, match="tokenizer: unknown setting mdoel; did you mean model"):
         settle(plan(preset="tiny", sets=["tokenizer.mdoel=1"]))
-    with pytest.raises(UsageError, match="--preset huge: quickstart has the presets tiny"):
+    with pytest.raises(UsageError, match="--preset huge: quickstart has the presets base, tiny"):
         plan(preset="huge")
 
 

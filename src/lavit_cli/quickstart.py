@@ -27,6 +27,8 @@ class QuickstartConfig(Config):
     """Training pictures to draw (without --data)."""
     heldout_images: int = Field(1024, ge=16)
     """Held-out pictures to draw (without --data)."""
+    drawing: Overrides = Field(default_factory=dict)
+    """What the drawn pictures show beyond the embedded data's: image_px, more_shapes, textures (without --data)."""
     heldout_share: float = Field(0.1, gt=0, lt=1)
     """Share of your own pictures that no step trains on (with --data)."""
     encoder: Overrides = Field(default_factory=dict)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lavit_core.config import Config, load_preset, resolve
 from lavit_core.errors import UsageError
+from lavit_core.shapes import Style
 
 from lavit_cli.drawing import stages_for
 from lavit_cli.quickstart import QuickstartConfig
@@ -44,6 +45,8 @@ def settle(config: QuickstartConfig) -> StepSettings:
         from lavit_pretrain.config import PretrainConfig
         from lavit_tokenizer.config import TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
 
+    drawing_style(config)  # a wrong name is said before anything runs
+
     def of(model: type[C], package: str, command: str, step: str, **always: Any) -> C:
         shipped = _merged(load_preset(package, command, config.preset), always)
         return _resolve(model, step, _merged(shipped, getattr(config, step)))
@@ -59,6 +62,17 @@ def settle(config: QuickstartConfig) -> StepSettings:
         detokenizer=of(TrainDetokenizerConfig, "lavit_detokenizer", "train-detokenizer", "detokenizer"),
         evaluation=of(ShapesConfig, "lavit_evaluation", "shapes", "evaluation"),
     )
+
+
+def drawing_style(config: QuickstartConfig) -> Style:
+    """Return what drawn pictures show. Raises UsageError for a name or a value that is none of make-shapes' options."""
+    known = dataclasses.asdict(Style())
+    for name, value in config.drawing.items():
+        if name not in known:
+            raise UsageError(f"drawing: unknown setting {name}; known settings: {', '.join(known)}")
+        if type(value) is not type(known[name]):
+            raise UsageError(f"drawing: {name} is {value!r}, expected {type(known[name]).__name__}")
+    return Style(**config.drawing)
 
 
 def _resolve(model: type[C], step: str, values: Mapping[str, Any]) -> C:

@@ -17,7 +17,7 @@ from lavit_cli.headline import headline
 from lavit_cli.ledger import costs
 from lavit_cli.quickstart import QuickstartConfig
 from lavit_cli.split import split_data
-from lavit_cli.step_settings import StepSettings
+from lavit_cli.step_settings import StepSettings, drawing_style
 
 if TYPE_CHECKING:
     from lavit_pretrain.config import PretrainConfig
@@ -80,7 +80,8 @@ def _has_questions(job: Job) -> bool:
 
 def _make_data(job: Job) -> dict[str, Any]:
     if job.data is None:
-        make_shapes(job.out / "data", job.config.images, job.seed, job.config.heldout_images, quiet=job.quiet)
+        counts = job.config.images, job.seed, job.config.heldout_images
+        make_shapes(job.out / "data", *counts, style=drawing_style(job.config), quiet=job.quiet)
     else:
         split_data(job.data, job.out / "data", share=job.config.heldout_share, seed=job.seed)
     splits = {"train": open_data(job.train), "heldout": open_data(job.heldout)}

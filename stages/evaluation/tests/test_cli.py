@@ -35,7 +35,7 @@ def test_dry_run_prints_the_resolved_settings(tmp_path: Path) -> None:
     ("options", "kind", "words"),
     [
         (["--set", "picturs=3"], UsageError, "did you mean pictures"),
-        (["--preset", "huge"], UsageError, "shapes has the presets tiny"),
+        (["--preset", "huge"], UsageError, "shapes has the presets base, tiny"),
         ([], InputError, "found nothing, expected a folder"),
     ],
 )
