@@ -1,0 +1,91 @@
+"""The ablation runner: every arm resolves, arms share what they have in common, a rehearsal trains nothing twice."""
+
+import argparse
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from commandline import MINI
+
+from lavit_cli.quickstart import plan
+from lavit_cli.step_settings import settle
+
+FOLDER = Path(__file__).parents[1] / "examples" / "ablations"
+RECIPES = yaml.safe_load((FOLDER / "recipes.yaml").read_text(encoding="utf-8"))
+
+spec = importlib.util.spec_from_file_location("ablations_run", FOLDER / "run.py")
+assert spec is not None
+assert spec.loader is not None
+runner = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(runner)
+
+
+def keys(recipe: str, arm: str, seed: int = 0) -> dict[str, str]:
+    config = runner.changed(plan(preset="tiny"), RECIPES[recipe]["arms"][arm])
+    return runner.step_keys(config, runner.CHAIN, seed)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_arm_resolves_and_says_something_of_its_own(name: str) -> None:
+    below = plan(preset="tiny")
+    settled = {arm: settle(runner.changed(below, changes)).as_json() for arm, changes in RECIPES[name]["arms"].items()}
+    assert len({json.dumps(settings, sort_keys=True) for settings in settled.values()}) == len(settled) >= 2
+    assert RECIPES[name]["until"] in runner.CHAIN
+    for settings in settled.values():
+        steps = [phase["num_steps"] for phase in settings["tokenizer"]["phases"]]
+        assert sum(steps) == 2250, "an arm trains as long as the preset"
+
+
+def test_arms_share_the_steps_before_the_first_change() -> None:
+    features, codes = keys("image-input", "features"), keys("image-input", "codes")
+    same = {step for step in runner.CHAIN if features[step] == codes[step]}
+    assert same == {"data", "encoder", "tokenizer", "tokens"}
+    assert keys("guidance", "codes 1") == keys("guidance", "pixels 3") == keys("merger", "merger")
+    assert keys("merger", "merger")["encoder"] == keys("merger", "no merger")["encoder"]
+    assert keys("merger", "merger")["tokenizer"] != keys("merger", "no merger")["tokenizer"]
+    assert not set(keys("merger", "merger").values()) & set(keys("merger", "merger", seed=1).values())
+
+
+def test_a_cell_is_a_mean_with_the_interval_of_its_seeds() -> None:
+    figures = [{"value": value, "count": 1000, "low": 0.1, "high": 0.9} for value in (0.4, 0.5, 0.6)]
+    # 0.1 * 4.303 / sqrt(3) = 0.248
+    assert runner.cell(figures) == "0.500 0.252 to 0.748 (n=1,000)"
+    assert runner.cell(figures[:1]) == "0.400 0.100 to 0.900 (n=1,000)"
+    assert runner.cell([None, {"value": None, "count": 0, "low": None, "high": None}]) == "-"
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, FOLDER / "run.py", *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_wrong_names_are_one_line(tmp_path: Path) -> None:
+    done = run("colour")
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: colour: no such ablation, expected one of tokens, .*keep-ratio\n", done.stderr)
+    with pytest.raises(Exception, match="--arms pink: merger has the arms merger, no merger"):
+        runner.run(RECIPES, argparse.Namespace(recipe="merger", arms=["pink"]))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_rehearsal_ends_in_a_table_and_trains_nothing_twice(name: str, tmp_path: Path) -> None:
+    # Miniature phases: four steps each, whatever the recipe's own are.
+    recipe, out = RECIPES[name], tmp_path / "runs"
+    arms = [arm for arm, changes in recipe["arms"].items() if "phases" not in changes.get("tokenizer", {})]
+    line = [name, "--config", MINI, "--seeds", "0", "--out", out, "--table", tmp_path / "table.md", "--arms", *arms]
+    done = run(*line)
+    assert done.returncode == 0, done.stderr
+    trained = sorted((out / "steps").glob("*/DONE"))
+    stamps = [file.stat().st_mtime_ns for file in trained]
+    assert run(*line).returncode == 0
+    assert [file.stat().st_mtime_ns for file in trained] == stamps
+    rows = [row for row in (tmp_path / "table.md").read_text().splitlines() if row.startswith("| ")]
+    assert len(rows) == 2 * (1 + len(arms))
+    assert len(rows[1].split("|")) == len(recipe["figures"]) + 3
+    assert any("(n=" in row for row in rows)
