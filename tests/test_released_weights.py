@@ -24,6 +24,7 @@ from lavit_tokenizer.released_encoder import EncoderShape, released_shapes
 from lavit_trainkit.pixels import normalise
 from released_folder import Geometry, write_images, write_language_model, write_pixels, write_visual
 from safetensors import safe_open
+from safetensors.torch import load_file
 from sentencepiece import SentencePieceProcessor
 
 from lavit_cli.export_checkpoint import export_checkpoint
@@ -304,6 +305,22 @@ def test_training_goes_on_from_the_rows_that_were_learned(whole):
     assert torch.equal(llm.get_input_embeddings().weight, before.llm.get_input_embeddings().weight)
     more, _, wider = build_llm(LlmShape(), whole / "model" / "llm", [], Geometry().codes + 5)
     assert more.get_input_embeddings().weight.shape[0] == wider.total == layout.total + 5
+
+
+def test_pretrain_goes_on_from_imported_weights(whole, tmp_path, here):
+    """At a rate of nothing, a step gives back the merger and projector that came."""
+    model, device = whole / "model", ["--device", "cpu", "--quiet"]
+    done = here("tokenize-images", whole / "images", "--model", model, "--out", tmp_path / "tokens", *device)
+    assert done.code == 0, done.err
+    settings = ["num_steps=1", "llm_lr=0", "visual_lr=0", "warmup_steps=0", "precision=fp32", "tokens_per_step=64"]
+    done = here("pretrain", tmp_path / "tokens", "--model", model, "--llm", model / "llm", "--image-input", "live",
+                "--data", whole / "images", "--out", tmp_path / "run", *device,
+                *(word for setting in [*settings, "mix.questions=0", "mix.text=0", "optimizer=adamw"]
+                  for word in ("--set", setting)))  # fmt: skip
+    assert done.code == 0, done.err
+    before, after = (load_file(folder / "llm" / "visual.safetensors") for folder in (model, tmp_path / "run" / "model"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name].float(), after[name].float()) for name in before)
 
 
 def test_the_published_sizes_have_the_published_parameter_counts():

@@ -34,6 +34,7 @@ from lavit_pretrain.live import LiveImages
 from lavit_pretrain.loss import chunked_cross_entropy
 from lavit_pretrain.packing import PackedBatch, Packer
 from lavit_pretrain.text_tokenizer import TextCodec
+from lavit_pretrain.visual_input import continue_visual
 
 
 def pretrain(
@@ -207,7 +208,10 @@ def _build(
     )
     merger = copy.deepcopy(live.tokenizer.merger).requires_grad_(True) if live is not None else None
     use_packed(llm)
-    return LanguageModel(llm, text, about, merger)
+    network = LanguageModel(llm, text, about, merger)
+    if source is not None:
+        continue_visual(network, source)
+    return network
 
 
 def _parts(network: LanguageModel, config: PretrainConfig) -> dict[str, Part]:

@@ -5,9 +5,12 @@ from pathlib import Path
 import torch
 from lavit_core.errors import InputError
 from lavit_core.modeldir import check_made_with, find_part
+from lavit_core.progress import warn
 from lavit_tokenizer.api import VisualTokenizer
-from lavit_trainkit.foreign import read_tensors
+from lavit_trainkit.foreign import read_tensors, shapes_of
 from torch import Tensor, nn
+
+from lavit_pretrain.language_model import LanguageModel
 
 VISUAL_FILE = "visual.safetensors"
 
@@ -24,6 +27,24 @@ class VisualInput(nn.Module):
         """Return rows [T, H] of the kept patches, one image after another."""
         rows: Tensor = self.projector(self.merger(features_BPD, keep_BP))
         return rows
+
+
+def continue_visual(network: LanguageModel, source: Path) -> None:
+    """Give a network before training the projector and merger that `source` (a language model folder) learned.
+
+    Where they are of another geometry they start anew, and a warning says so.
+    """
+    file = source / VISUAL_FILE
+    if not file.exists():
+        return
+    learned = read_tensors(file)
+    for name, part in network.visual_parts().items():
+        prefix = f"{name}."
+        own = {key.removeprefix(prefix): value for key, value in learned.items() if key.startswith(prefix)}
+        if shapes_of(own) == shapes_of(part.state_dict()):
+            part.load_state_dict(own)
+        elif own:
+            warn(f"{file}: its {name} is of another geometry than this tokenizer's; it starts anew")
 
 
 def load_visual_input(model: Path, tokenizer: VisualTokenizer) -> VisualInput:
