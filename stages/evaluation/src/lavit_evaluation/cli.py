@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Preset, Quiet, Seed, Sets
 
-from lavit_evaluation.cli_benchmarks import command
+from lavit_evaluation.cli_benchmarks import command, retrieval
 from lavit_evaluation.cli_images import clip_score, coco_fid, fid_stats
 from lavit_evaluation.cli_score import compare, list_benchmarks, score
 from lavit_evaluation.probe_cli import probe
@@ -22,6 +22,8 @@ evaluate.command("compare")(compare)
 for benchmark in BENCHMARKS:
     if benchmark.kind != "answerability":  # a model would have to say how sure it is
         evaluate.command(benchmark.name)(command(benchmark))
+for name in ("flickr30k-retrieval", "coco-retrieval"):
+    evaluate.command(name)(retrieval(name))
 evaluate.command("coco-fid")(coco_fid)
 evaluate.command("fid-stats")(fid_stats)
 evaluate.command("clip-score")(clip_score)

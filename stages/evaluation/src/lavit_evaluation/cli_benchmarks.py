@@ -86,3 +86,62 @@ def command(benchmark: Benchmark) -> Callable[..., None]:
 
     run.__doc__ = f"{benchmark.title} ({benchmark.size}): ask a model, write the server's result file, score it."
     return run
+
+
+def retrieval(name: str) -> Callable[..., None]:
+    """Return the command of one retrieval benchmark."""
+
+    def run(
+        model: Model,
+        data: Annotated[Path, typer.Option("--data", help="Folder of the official downloads.", show_default=False)],
+        out: Out,
+        annotations: Annotated[
+            Path | None, typer.Option("--annotations", help="Instead of the one under --data.", show_default=False)
+        ] = None,
+        images: Annotated[
+            Path | None, typer.Option("--images", help="Folder of the pictures.", show_default=False)
+        ] = None,
+        split: Annotated[
+            str | None, typer.Option("--split", help="Split of a Karpathy file (test).", show_default=False)
+        ] = None,
+        limit: Annotated[
+            int | None, typer.Option("--limit", min=1, help="Only so many pictures; partial.", show_default=False)
+        ] = None,
+        batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Captions at once.")] = 64,
+        config: ConfigFile = None,
+        sets: Sets = None,
+        seed: Seed = 0,
+        device: Device = "auto",
+        as_json: AsJson = False,
+        quiet: Quiet = False,
+    ) -> None:
+        from lavit_core.config import resolve
+
+        from lavit_evaluation.running.retrieval import RetrievalConfig, run_retrieval
+
+        result = run_retrieval(
+            name,
+            model,
+            data,
+            out,
+            resolve(RetrievalConfig, file=config, sets=sets, flags={"limit": limit}),
+            annotations=annotations,
+            images=images,
+            split=split,
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+            quiet=quiet or as_json,
+        )
+        if as_json:
+            typer.echo(json.dumps(result))
+            return
+        from rich.console import Console
+
+        from lavit_evaluation.scoring.show import show_result
+
+        show_result(result, Console())
+        typer.echo(f"{out / 'score.json'}: the score")
+
+    run.__doc__ = "Rank pictures by captions and captions by pictures (R@1, 5, 10), by the caption's likelihood."
+    return run

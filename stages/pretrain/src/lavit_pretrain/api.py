@@ -2,6 +2,7 @@
 
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig, SampleSettings
 from lavit_pretrain.language_model import LanguageModel, load_llm
+from lavit_pretrain.likelihood import text_log_likelihoods
 from lavit_pretrain.pretrain import plan, pretrain
 from lavit_pretrain.reading import ImageInput, answer, caption, look, stored_images
 from lavit_pretrain.released import (
@@ -36,5 +37,6 @@ __all__ = [
     "sample",
     "sample_codes",
     "stored_images",
+    "text_log_likelihoods",
     "write_sampled",
 ]

@@ -11,6 +11,7 @@ from lavit_core.errors import Interrupted, UsageError
 from lavit_core.files import file_sha256, write_json
 from lavit_core.images import square_pixels
 from lavit_core.interrupt import stop_signals
+from lavit_core.modeldir import find_part
 from lavit_core.progress import Progress
 from lavit_core.rundir import open_run
 from lavit_core.seeds import derive_seed
@@ -65,6 +66,9 @@ def run_benchmark(
     the result file is written. Raises InputError, UsageError, Interrupted.
     """
     check(benchmark, protocol, lemmatizer)
+    if load is None:
+        find_part(model, "tokenizer")
+        find_part(model, "llm")
     material = load_material(benchmark, data, annotations=annotations, questions=questions, images=images, split=split)
     items = draw(material.items, config.limit, seed)
     inputs = {f"model.{part}": digest for part, digest in model_digests(model).items() if part in ("tokenizer", "llm")}

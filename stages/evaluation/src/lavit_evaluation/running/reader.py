@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,28 @@ class Reader:
 
 def load_reader(model: Path, *, max_tokens: int, device: str) -> Reader:
     """Load tokenizer and language model. Raises InputError when a part or a distribution is missing."""
+    api = pretrain_api(model)
+    from lavit_tokenizer.api import load_tokenizer
+
+    tokenizer, llm = load_tokenizer(model, device=device), api.load_llm(model, device=device)
+
+    def answers(pixels: np.ndarray, pictures: Sequence[int], questions: Sequence[str]) -> list[str]:
+        return api.answer(llm, api.look(llm, tokenizer, pixels).take(pictures), questions, max_tokens=max_tokens)
+
+    return Reader(
+        image_px=tokenizer.config.preprocessing.image_px,
+        answer=answers,
+        caption=lambda pixels: api.caption(llm, api.look(llm, tokenizer, pixels), max_tokens=max_tokens),
+        about={"decoding": f"greedy, at most {max_tokens} tokens", "image_input": llm.image_input, "precision": "fp32"},
+    )
+
+
+def pretrain_api(model: Path) -> ModuleType:
+    """Return the language model's stage. Raises InputError when `model` lacks a part, or the stage is not installed."""
     find_part(model, "tokenizer")
     find_part(model, "llm")
     try:
-        from lavit_pretrain.api import answer, caption, load_llm, look
-        from lavit_tokenizer.api import load_tokenizer
+        from lavit_pretrain import api
     except ModuleNotFoundError as error:
         stage = (error.name or "").partition(".")[0]
         if not stage.startswith("lavit_"):
@@ -39,14 +57,4 @@ def load_reader(model: Path, *, max_tokens: int, device: str) -> Reader:
             f"running {model} needs {stage.replace('_', '-')}, which is not installed; "
             "run `pip install -r stages/workspace.txt`"
         ) from None
-    tokenizer, llm = load_tokenizer(model, device=device), load_llm(model, device=device)
-
-    def answers(pixels: np.ndarray, pictures: Sequence[int], questions: Sequence[str]) -> list[str]:
-        return answer(llm, look(llm, tokenizer, pixels).take(pictures), questions, max_tokens=max_tokens)
-
-    return Reader(
-        image_px=tokenizer.config.preprocessing.image_px,
-        answer=answers,
-        caption=lambda pixels: caption(llm, look(llm, tokenizer, pixels), max_tokens=max_tokens),
-        about={"decoding": f"greedy, at most {max_tokens} tokens", "image_input": llm.image_input, "precision": "fp32"},
-    )
+    return api

@@ -1,0 +1,105 @@
+"""Retrieval on a planted matrix with known ranks, killed and resumed, and on a real model."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lavit_evaluation.cli import evaluate
+from lavit_evaluation.running import retrieval as module
+from lavit_evaluation.running.retrieval import Matcher, RetrievalConfig, recalls, run_retrieval
+from PIL import Image
+from typer.testing import CliRunner
+
+NUM = 20
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Twenty pictures of a shade each; every caption is two words, the second tells which."""
+    folder = tmp_path / "data"
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for n in range(NUM):
+        Image.new("RGB", (16, 16), (10 * n + 5,) * 3).save(folder / "images" / f"{n:02d}.png")
+        rows.append({"file_name": f"images/{n:02d}.png", "captions": [f"shade {n}", f"grey {n}", "left out"]})
+    (folder / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+class Planted:
+    """Right captions get 0, others -1; caption of picture 3 is likely after anything."""
+
+    def __init__(self, deadline: int = 10**9) -> None:
+        self.seen, self.deadline = 0, deadline
+
+    def matcher(self) -> Matcher:
+        return Matcher(image_px=16, likelihoods=self.likelihoods, num_tokens=lambda text: 3, about={})
+
+    def likelihoods(self, pixels: np.ndarray, texts: Sequence[str]) -> Iterator[np.ndarray]:
+        for picture in pixels:
+            self.seen += 1
+            if self.seen > self.deadline:
+                raise KeyboardInterrupt
+            number = int(picture.mean()) // 10
+            means = [int(text.split()[1]) for text in texts]
+            yield np.array([(0.0 if n == number else -1.0) + 5.0 * (n == 3) for n in means])
+
+
+def run(data: Path, out: Path, planted: Planted, **more: int) -> dict:
+    config = RetrievalConfig(captions_per_image=2, **more)
+    annotations = data / "captions.jsonl"
+    return run_retrieval(
+        "flickr30k-retrieval",
+        out / "none",
+        data,
+        out,
+        config,
+        annotations=annotations,
+        quiet=True,
+        load=planted.matcher,
+    )
+
+
+def test_planted_likelihoods(data: Path, tmp_path: Path) -> None:
+    result = run(data, tmp_path / "out", Planted())
+    values = {name: figure["value"] for name, figure in result["figures"].items()}
+    assert values["text_to_image.r@1"] == 100.0
+    # Two captions of picture 3 stand before all others' until what every picture says is taken away.
+    assert values["image_to_text.r@1"] == 5.0
+    assert values["image_to_text.r@5"] == 100.0
+    assert values["image_to_text.debiased.r@1"] == 100.0
+    assert result["figures"]["text_to_image.r@1"]["count"] == 2 * NUM
+    assert result["gallery"] == {"pictures": NUM, "captions": 2 * NUM}
+    assert result["complete"] is True
+
+
+def test_ties_count_against_the_model() -> None:
+    figures, _ = recalls(np.zeros((4, 4)), np.arange(4), np.ones(4), list("abcd"), 0)
+    assert figures["text_to_image.r@1"].value == 0.0
+
+
+def test_killed_and_resumed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHARD", 4)
+    whole = run(data, tmp_path / "whole", Planted())
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "out", Planted(deadline=10))
+    rest = Planted(deadline=NUM - 8)
+    assert run(data, tmp_path / "out", rest)["figures"] == whole["figures"]
+
+
+def test_fewer_pictures_are_partial(data: Path, tmp_path: Path) -> None:
+    result = run(data, tmp_path / "out", Planted(), limit=5)
+    assert (result["complete"], result["figures"]) == (False, {})
+    assert result["partial"]["figures"]["text_to_image.r@1"]["value"] == 100.0
+
+
+def test_a_real_model(models: dict[str, Path], data: Path, tmp_path: Path) -> None:
+    line = ["flickr30k-retrieval", "--model", str(models["seeing"]), "--data", str(data), "--device", "cpu", "--json"]
+    line += ["--annotations", str(data / "captions.jsonl"), "--limit", "4", "--out", str(tmp_path / "o")]
+    done = CliRunner().invoke(evaluate, line)
+    assert done.exit_code == 0, done.exception
+    figures = json.loads(done.stdout)["partial"]["figures"]
+    assert figures["text_to_image.r@10"] == {"value": 100.0, "count": 12, "low": 100.0, "high": 100.0}
+    assert 0 <= figures["image_to_text.r@1"]["value"] <= 100

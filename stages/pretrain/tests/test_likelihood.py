@@ -1,0 +1,59 @@
+"""Likelihoods of texts after images against one plain forward pass for every pair."""
+
+import numpy as np
+import pytest
+import torch
+from lavit_core.errors import UsageError
+from lavit_pretrain.language_model import load_llm
+from lavit_pretrain.likelihood import text_log_likelihoods
+from lavit_pretrain.pretrain import pretrain
+from lavit_pretrain.reading import ImageInput, prompt_rows, stored_images
+
+TEXTS = ["a red circle", "a blue square stands there", "circle", "", "there is a yellow triangle"]
+
+
+@pytest.fixture(scope="module")
+def trained(world, tmp_path_factory):
+    def of(image_input: str):
+        from lavit_pretrain.config import LlmShape, Mix, PretrainConfig
+
+        shape = LlmShape(hidden_size=16, num_layers=2, num_heads=2, intermediate_size=32, max_positions=64,
+                         text_vocab_size=300)  # fmt: skip
+        # A blind model has nothing to draw and nothing to see.
+        mix = Mix(text_to_image=0.0 if image_input == "none" else 0.3, image_to_text=0.7, questions=0.0, text=0.0)
+        config = PretrainConfig(image_input=image_input, llm=shape, mix=mix, num_steps=2, tokens_per_step=128,
+                                warmup_steps=1, precision="fp32")  # fmt: skip
+        out = tmp_path_factory.mktemp("likelihood") / image_input
+        pretrain([world.tokens], world.model, out, config, quiet=True)
+        return load_llm(out / "model", device="cpu")
+
+    return of
+
+
+@torch.inference_mode()
+def plain(llm, images: ImageInput, text: str) -> float:
+    """The whole document in one pass, no cache, no padding."""
+    ids = np.append(llm.codec.encode(text), llm.codec.eos)
+    row = prompt_rows(llm, images, [ids])[0]
+    hidden = llm.decoder(inputs_embeds=row[None]).last_hidden_state[0]
+    log_p = (hidden @ llm.head_VD.T).log_softmax(-1)
+    places = range(len(row) - len(ids) - 1, len(row) - 1)
+    return float(sum(log_p[place, token] for place, token in zip(places, ids, strict=True)))
+
+
+@pytest.mark.parametrize("image_input", ["codes", "features"])
+@pytest.mark.parametrize("rows", [1, 2, 64])
+def test_against_a_plain_pass_of_every_pair(trained, reader, image_input, rows):
+    llm = trained(image_input)
+    images = stored_images(llm, reader, np.arange(3))
+    found = np.stack(list(text_log_likelihoods(llm, images, TEXTS, rows=rows)))
+    expected = [[plain(llm, images.take([place]), text) for text in TEXTS] for place in range(3)]
+    # Sums of at most 30 float32 log-probabilities near -6: 1e-4 is their rounding.
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert found.shape == (3, len(TEXTS))
+    assert (found < 0).all()
+
+
+def test_a_blind_model_is_refused(trained):
+    with pytest.raises(UsageError, match="trained without pictures"):
+        next(text_log_likelihoods(trained("none"), ImageInput(counts=np.zeros(1, np.int64)), TEXTS))
