@@ -37,9 +37,9 @@ STUDENT_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.
 
 def main() -> None:
     """Run what the command line asks for; failures are one line."""
-    recipes = yaml.safe_load((HERE / "recipes.yaml").read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", nargs="?", help=", ".join(recipes))
+    parser.add_argument("recipe", nargs="?", help="which ablation (default: list them)")
+    parser.add_argument("--recipes", type=Path, default=HERE / "recipes.yaml", help="a file of your own")
     parser.add_argument("--arms", nargs="+", help="only these arms (default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"), help="where runs are kept and shared")
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--table", type=Path, default=TABLE, help="file the table is appended to")
     asked = parser.parse_args()
+    recipes = yaml.safe_load(asked.recipes.read_text(encoding="utf-8"))
     if asked.recipe is None:
         for name, recipe in recipes.items():
             print(f"{name:<12} {recipe['question']}  ({', '.join(recipe['arms'])})")
