@@ -256,6 +256,11 @@ PARTIAL = {
          "visual_tokenizer/highres_tokenizer_decoder.bin", "highres_pixel_decoding"],
         {"tokenizer", "detokenizer-highres"},
     ),
+    "decoders without a tokenizer": (
+        ["visual_tokenizer/eva_vitg_psz14.bin", "visual_tokenizer/highres_tokenizer_decoder.bin",
+         "highres_pixel_decoding"],
+        {"encoder"},
+    ),
     "pixels without their decoder": (
         ["visual_tokenizer/eva_vitg_psz14.bin", "visual_tokenizer/tokenizer_encoder.bin", "pixel_decoding"],
         {"tokenizer"},
@@ -282,6 +287,9 @@ def test_partial_checkpoints(name, whole, tmp_path):
     assert {entry.name for entry in (tmp_path / "model").iterdir()} == {*parts, "lavit.json"}
     if "pixel_decoding" in paths:
         assert "tokenizer_decoder.bin" in summary["left_out"]["pixel_decoding"]
+    if parts == {"encoder"} and len(paths) > 1:
+        assert set(summary["left_out"]) == {*paths[1:]}
+        assert "tokenizer_encoder.bin" in summary["left_out"]["highres_pixel_decoding"]
     if parts >= {"tokenizer", "llm"}:
         assert load_llm(tmp_path / "model", device="cpu").image_input == "codes"
     if "detokenizer-highres" in parts:
@@ -337,6 +345,21 @@ def test_the_published_sizes_have_the_published_parameter_counts():
 
 def count(shapes: dict[str, tuple[int, ...]]) -> int:
     return sum(math.prod(shape) for shape in shapes.values())
+
+
+def test_what_is_not_known_is_listed(whole, tmp_path):
+    shutil.copytree(whole / "released", tmp_path / "released")
+    torch.save({}, tmp_path / "released" / "visual_tokenizer" / "motion.bin")
+    summary = import_checkpoint(tmp_path / "released", tmp_path / "x", **heads(Geometry()), dry_run=True, quiet=True)
+    assert "this command knows" in summary["left_out"]["visual_tokenizer/motion.bin"]
+    assert set(summary["left_out"]) == {"visual_tokenizer/motion.bin", "pixel_decoding/safety_checker"}
+
+
+def test_dry_run_says_so(whole, tmp_path, here):
+    done = here("import-checkpoint", whole / "released", "--out", tmp_path / "model", *flags(Geometry()), "--dry-run")
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[-1] == f"nothing was written; without --dry-run it goes to {tmp_path / 'model'}"
+    assert not list(tmp_path.iterdir())
 
 
 def test_dry_run_writes_nothing(whole, tmp_path):

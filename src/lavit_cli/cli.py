@@ -120,7 +120,7 @@ def import_checkpoint(
     made = import_checkpoint(
         src, out, encoder_heads=encoder_heads, heads=heads, softmax=softmax, dry_run=dry_run, quiet=quiet or as_json
     )
-    _say(made, lines(made, out), as_json)
+    _say(made, lines(made, out, dry_run=dry_run), as_json)
 
 
 def export_checkpoint(

@@ -31,6 +31,9 @@ DECODERS = {
     "detokenizer": (f"{VISUAL}/tokenizer_decoder.bin", LOWRES),
     "detokenizer-highres": (f"{VISUAL}/highres_tokenizer_decoder.bin", HIGHRES),
 }
+TOKENIZER_FILE = f"{VISUAL}/tokenizer_encoder.bin"
+TOKENIZER_FILES = (f"{VISUAL}/eva_vitg_psz14.bin", TOKENIZER_FILE)
+WEIGHT_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".safetensors")
 LEFT_OUT = {
     f"{LOWRES}/safety_checker": "not part of the model",
     f"{LOWRES}/feature_extractor": "not part of the model",
@@ -108,11 +111,30 @@ def inspect(src: Path, *, encoder_heads: int | None, heads: int | None, released
             from lavit_detokenizer.api import inspect_detokenizers
 
             detokenizers = inspect_detokenizers(src, shape)
+    return Found(
+        tokenizer=tokenizer,
+        language_model=language_model,
+        detokenizers=detokenizers,
+        left_out=left_behind(src, has_tokenizer=shape is not None),
+    )
+
+
+def left_behind(src: Path, *, has_tokenizer: bool) -> dict[str, str]:
+    """Return what stays behind, and why: files without those they need, and weights this command doesn't know."""
     left_out = {name: why for name, why in LEFT_OUT.items() if (src / name).exists()}
     for file, pixels in DECODERS.values():
-        if (src / pixels).exists() and not (src / file).exists():
-            left_out[pixels] = f"of no use without {file}, which is not there"
-    return Found(tokenizer=tokenizer, language_model=language_model, detokenizers=detokenizers, left_out=left_out)
+        if (src / file).exists() and not has_tokenizer:
+            left_out[file] = f"of no use without {TOKENIZER_FILE}, which is not there"
+        if (src / pixels).exists() and not ((src / file).exists() and has_tokenizer):
+            left_out[pixels] = f"of no use without {file if has_tokenizer else TOKENIZER_FILE}, which is not there"
+    known = {*TOKENIZER_FILES, *(file for file, _ in DECODERS.values()), *left_out}
+    folders = (LANGUAGE, LOWRES, HIGHRES, *left_out)
+    for file in sorted(src.rglob("*")):
+        name = file.relative_to(src).as_posix()
+        inside = any(name.startswith(f"{folder}/") for folder in folders)
+        if file.suffix in WEIGHT_SUFFIXES and name not in known and not inside:
+            left_out[name] = "not a file of the release that this command knows"
+    return left_out
 
 
 def describe(found: Found) -> dict[str, Any]:
@@ -134,17 +156,20 @@ def describe(found: Found) -> dict[str, Any]:
     return {"parts": parts, "left_out": found.left_out}
 
 
-def lines(summary: dict[str, Any], model: Path) -> str:
-    """Return the summary for a person."""
+def lines(summary: dict[str, Any], model: Path, *, dry_run: bool = False) -> str:
+    """Return the summary for a person, and the next command."""
     told = []
     for name, part in summary["parts"].items():
         told.append(f"{name}: {_geometry(name, part)}")
     told += [f"left out: {path} ({why})" for path, why in summary["left_out"].items()]
-    what_next = (
-        "train-tokenizer DATA --model" if "tokenizer" not in summary["parts"] else "tokenize-images DATA --model"
-    )
-    goal = "RUN" if what_next.startswith("train") else "TOKENS"
-    told.append(f"in {model}; next: lavit {what_next} {model} --out {goal}")
+    if dry_run:
+        told.append(f"nothing was written; without --dry-run it goes to {model}")
+    elif "tokenizer" in summary["parts"]:
+        told.append(f"in {model}; next: lavit tokenize-images DATA --model {model} --out TOKENS")
+    elif "encoder" in summary["parts"]:
+        told.append(f"in {model}; next: lavit train-tokenizer DATA --model {model} --out RUN")
+    else:
+        told.append(f"in {model}; next: lavit pretrain TOKENS --model TOKENIZER --llm {model / 'llm'} --out RUN")
     return "\n".join(told)
 
 
