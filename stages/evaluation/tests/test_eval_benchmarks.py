@@ -263,6 +263,23 @@ def test_replies_become_results(kind: str, protocol: str, reply: str, expected: 
     assert cleaner(kind, protocol)(reply) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "protocol", "said"),
+    [
+        ("vqav2", "lavit", "5 beams, 2 to 10 tokens, length penalty 0"),
+        ("vqav2", "official", "greedy, at most 10 tokens"),
+    ],
+)
+def test_the_protocol_chooses_the_decoding(
+    models: dict[str, Path], vqa: Path, tmp_path: Path, name: str, protocol: str, said: str
+) -> None:
+    line = [name, "--model", str(models["seeing"]), "--data", str(vqa), "--device", "cpu", "--json", "--limit", "3"]
+    line += ["--out", str(tmp_path / "o"), "--protocol", protocol]
+    done = CliRunner().invoke(evaluate, [*line, *(["--lemmatizer", "rules"] if protocol == "lavit" else [])])
+    assert done.exit_code == 0, done.exception
+    assert json.loads(done.stdout)["generation"]["decoding"] == said
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
 def test_batch_size_changes_no_answer_of_a_real_model(
     models: dict[str, Path], vqa: Path, tmp_path: Path, batch_size: int

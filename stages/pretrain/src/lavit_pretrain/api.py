@@ -1,5 +1,6 @@
 """What other distributions may use of the pretrain stage."""
 
+from lavit_pretrain.beams import ANSWERS, CAPTIONS, Beams
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig, SampleSettings
 from lavit_pretrain.language_model import LanguageModel, load_llm
 from lavit_pretrain.likelihood import text_log_likelihoods
@@ -16,6 +17,9 @@ from lavit_pretrain.sampler import sample_codes
 from lavit_pretrain.visual_input import VisualInput, load_visual_input
 
 __all__ = [
+    "ANSWERS",
+    "CAPTIONS",
+    "Beams",
     "ImageInput",
     "LanguageModel",
     "LlmShape",

@@ -1,4 +1,4 @@
-"""Images the model looks at, and text it writes about them (greedy)."""
+"""Images the model looks at, and text it writes about them: greedily, or by beam search."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from lavit_core.errors import UsageError
 from lavit_core.tokens import TokenReader
 from torch import Tensor
 
+from lavit_pretrain.beams import Beams, write_with_beams
 from lavit_pretrain.decoding import Rows
 from lavit_pretrain.language_model import LanguageModel
 
@@ -82,24 +83,33 @@ def stored_images(llm: LanguageModel, reader: TokenReader, indices: np.ndarray) 
     return ImageInput(counts=counts, features=reader.features(indices))
 
 
-def caption(llm: LanguageModel, images: ImageInput, *, max_tokens: int = 36) -> list[str]:
+def caption(llm: LanguageModel, images: ImageInput, *, max_tokens: int = 36, beams: Beams | None = None) -> list[str]:
     """Return a caption of each image (paper: no prompt, the image alone; 36 tokens at most)."""
     empty = np.empty(0, np.int64)
-    return _complete(llm, images, [empty] * len(images), max_tokens)
+    return _complete(llm, images, [empty] * len(images), max_tokens, beams)
 
 
 def answer(
-    llm: LanguageModel, images: ImageInput | None, questions: Sequence[str], *, max_tokens: int = 10
+    llm: LanguageModel,
+    images: ImageInput | None,
+    questions: Sequence[str],
+    *,
+    max_tokens: int = 10,
+    beams: Beams | None = None,
 ) -> list[str]:
     """Return the answer to question i about image i; without images the model answers blind."""
     if images is not None and len(images) != len(questions):
         raise UsageError(f"{len(questions)} questions but {len(images)} images, expected one image a question")
     prompts = [llm.codec.question(question, None)[0] for question in questions]
-    return _complete(llm, images, prompts, max_tokens)
+    return _complete(llm, images, prompts, max_tokens, beams)
 
 
 def _complete(
-    llm: LanguageModel, images: ImageInput | None, prompts: Sequence[np.ndarray], max_tokens: int
+    llm: LanguageModel,
+    images: ImageInput | None,
+    prompts: Sequence[np.ndarray],
+    max_tokens: int,
+    beams: Beams | None,
 ) -> list[str]:
     counts = images.counts if images is not None else np.zeros(len(prompts), np.int64)
     lengths = counts + np.array([len(prompt) for prompt in prompts], dtype=np.int64)
@@ -109,7 +119,10 @@ def _complete(
         places = order[start : start + BATCH_ROWS]
         shown = images.take(places) if images is not None else None
         rows = prompt_rows(llm, shown, [prompts[place] for place in places])
-        written.update(zip(places.tolist(), write_greedily(llm, rows, max_tokens), strict=True))
+        texts = (
+            write_greedily(llm, rows, max_tokens) if beams is None else write_with_beams(llm, rows, max_tokens, beams)
+        )
+        written.update(zip(places.tolist(), texts, strict=True))
     return [written[place] for place in range(len(prompts))]
 
 

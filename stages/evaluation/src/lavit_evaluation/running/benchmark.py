@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from lavit_core.config import Config
@@ -33,6 +33,8 @@ ANSWERS_FILE = "answers.jsonl"
 class RunConfig(Config):
     """Settings of a benchmark that is run with a model."""
 
+    decoding: Literal["auto", "greedy", "beams"] = "auto"
+    """How text is chosen: greedy, beams as in the release (5 for answers, 2 for captions); auto: beams under lavit."""
     max_answer_tokens: int = Field(10, ge=1)
     """Longest answer in text tokens (the release: 10)."""
     max_caption_tokens: int = Field(36, ge=1)
@@ -75,15 +77,22 @@ def run_benchmark(
     inputs |= {role: file_sha256(file) for role, file in material.files.items()}
     inputs["pictures"] = pictures_digest(items)
     # How many at once and where they are computed is not part of what was run: a resumed run may change both.
-    settings = {**config.model_dump(mode="json"), "protocol": protocol, "lemmatizer": lemmatizer, "split": split,
-                "seed": seed}  # fmt: skip
+    decoding = config.decoding
+    if decoding == "auto":
+        decoding = "beams" if protocol == "lavit" else "greedy"
+    settings = config.model_dump(mode="json") | {"decoding": decoding, "protocol": protocol}
+    settings |= {"lemmatizer": lemmatizer, "split": split, "seed": seed}
     with open_run(out, command=f"eval {benchmark.name}", config=settings, inputs=inputs) as run:
         if run.done is not None:
             return run.done
         with AnswerLog(out / ANSWERS_FILE) as log, stop_signals() as stop:
             if any(item.id not in log.rows for item in items):
                 longest = config.max_caption_tokens if benchmark.kind == "caption" else config.max_answer_tokens
-                reader = load() if load is not None else load_reader(model, max_tokens=longest, device=device)
+                reader = (
+                    load()
+                    if load is not None
+                    else load_reader(model, benchmark.kind, decoding=decoding, max_tokens=longest, device=device)
+                )
                 write_json(out / READER_FILE, reader.about)
                 answer_all(benchmark, items, reader, log, protocol=protocol, batch_size=batch_size, stop=stop,
                            quiet=quiet)  # fmt: skip

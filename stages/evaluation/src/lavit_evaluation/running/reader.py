@@ -1,7 +1,7 @@
 """The model that answers: the only file here that reaches torch."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,22 +25,31 @@ class Reader:
     """How it decodes, for generation.json."""
 
 
-def load_reader(model: Path, *, max_tokens: int, device: str) -> Reader:
-    """Load tokenizer and language model. Raises InputError when a part or a distribution is missing."""
+def load_reader(model: Path, kind: str, *, decoding: str, max_tokens: int, device: str) -> Reader:
+    """Load tokenizer and language model; `kind` is vqa or caption, `decoding` greedy or beams (the release's).
+
+    Raises InputError when a part or a distribution is missing.
+    """
     api = pretrain_api(model)
     from lavit_tokenizer.api import load_tokenizer
 
     tokenizer, llm = load_tokenizer(model, device=device), api.load_llm(model, device=device)
+    beams, said = None, f"greedy, at most {max_tokens} tokens"
+    if decoding == "beams":
+        released = api.CAPTIONS if kind == "caption" else api.ANSWERS
+        beams = replace(released, min_tokens=min(released.min_tokens, max_tokens))
+        said = f"{beams.num_beams} beams, {beams.min_tokens} to {max_tokens} tokens"
+        said += f", length penalty {beams.length_penalty:g}"
 
     def answers(pixels: np.ndarray, pictures: Sequence[int], questions: Sequence[str]) -> list[str]:
-        return api.answer(llm, api.look(llm, tokenizer, pixels).take(pictures), questions, max_tokens=max_tokens)
+        images = api.look(llm, tokenizer, pixels).take(pictures)
+        return api.answer(llm, images, questions, max_tokens=max_tokens, beams=beams)
 
-    return Reader(
-        image_px=tokenizer.config.preprocessing.image_px,
-        answer=answers,
-        caption=lambda pixels: api.caption(llm, api.look(llm, tokenizer, pixels), max_tokens=max_tokens),
-        about={"decoding": f"greedy, at most {max_tokens} tokens", "image_input": llm.image_input, "precision": "fp32"},
-    )
+    def captions(pixels: np.ndarray) -> list[str]:
+        return api.caption(llm, api.look(llm, tokenizer, pixels), max_tokens=max_tokens, beams=beams)
+
+    about = {"decoding": said, "image_input": llm.image_input, "precision": "fp32"}
+    return Reader(image_px=tokenizer.config.preprocessing.image_px, answer=answers, caption=captions, about=about)
 
 
 def pretrain_api(model: Path) -> ModuleType:
