@@ -3,14 +3,17 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
+from lavit_core.data import open_data
 from lavit_core.errors import InputError, Interrupted, LavitError, UsageError
 from lavit_core.rundir import TIMING_KEYS, read_metrics, read_warnings
 from lavit_tokenizer import train_encoder as encoder_verb
 from lavit_tokenizer import train_tokenizer as tokenizer_verb
 from lavit_tokenizer.encoder import load_encoder
 from lavit_tokenizer.tokenizer import load_tokenizer
+from lavit_trainkit.pixels import Pixels
 from safetensors.torch import load_file
 
 from .conftest import MODEL, encoder_settings, phases, tokenizer_settings, write_pictures
@@ -81,6 +84,28 @@ def test_tokenizer_resumes_to_the_same_bits(data, model, tmp_path, monkeypatch, 
     timing = {"per_second", "seconds", "cpu_seconds", "peak_memory_bytes"}
     assert {k: v for k, v in whole.items() if k not in timing} == {k: v for k, v in again.items() if k not in timing}
     assert train_tokens(data, model, tmp_path / "cut", optimizer=optimizer) == again  # a finished run answers from DONE
+
+
+def test_a_calibrated_threshold_keeps_the_ratio_and_survives_a_kill(data, model, tmp_path, monkeypatch):
+    settings = {"calibrate_threshold": True, "model": MODEL.model_copy(update={"keep_ratio": 0.25})}
+    train_tokens(data, model, tmp_path / "whole", **settings)
+    for calls in (9, 5):  # in the selector's phase, and in a later one
+        with monkeypatch.context() as patch:
+            die_after(patch, tokenizer_verb, calls)
+            with pytest.raises(Killed):
+                train_tokens(data, model, tmp_path / "cut", **settings)
+    train_tokens(data, model, tmp_path / "cut", **settings)
+    weights = "model/tokenizer/model.safetensors"
+    assert same_files(tmp_path / "whole" / weights, tmp_path / "cut" / weights)
+    config = "model/tokenizer/config.json"
+    assert (tmp_path / "whole" / config).read_text() == (tmp_path / "cut" / config).read_text()
+
+    tokenizer = load_tokenizer(tmp_path / "whole" / "model")
+    assert tokenizer.config.keep_threshold != 0.5
+    paths = [record.path for record in open_data(data).records]
+    pixels = Pixels(paths, tokenizer.config.preprocessing.image_px)
+    _, keep = tokenizer.select(pixels.batch(np.arange(len(paths))))
+    assert float(keep.float().mean()) == pytest.approx(0.25, abs=0.05)
 
 
 def test_live_features_give_the_cached_ones(data, model, tmp_path):

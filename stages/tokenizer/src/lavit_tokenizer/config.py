@@ -235,6 +235,9 @@ class TrainTokenizerConfig(Config):
     energy_power: Annotated[float, Field(ge=0)] = 0.0
     """Weigh a patch's squared error by its own energy to this power. Differs when not 0: empty patches have noise of
     their own to reconstruct, and many of them outweigh one patch of an object."""
+    calibrate_threshold: bool = False
+    """Set `model.keep_threshold` before phases of `fixed` selection so that `model.keep_ratio` of the training patches
+    are kept. Differs when on: at 0.5 a selector of few steps, undecided about many patches, keeps another share."""
     position_init: Literal["normal", "sincos"] = "normal"
     """How the merger's position table and the decoder's queries start: normal(0, 0.02) or 2-D sine-cosine."""
     commitment_weight: float = 0.0

@@ -85,6 +85,8 @@ def train_tokenizer(
                 first = last
                 continue
             draws = phase_seed(seed, phase)
+            if phase.selection == "fixed" and config.calibrate_threshold:
+                calibrate_threshold(tokenizer, source, train[: config.statistics_images])
             parts = _trained_parts(tokenizer, phase, muon=config.optimizer == "muon")
             optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
             if checkpoint and start > first:
@@ -139,6 +141,8 @@ def train_tokenizer(
                         if stop():
                             raise stopped(run.path, done, num_steps)
             first = last
+        if config.calibrate_threshold:
+            calibrate_threshold(tokenizer, source, train[: config.statistics_images])
         figures = evaluate(tokenizer, source, held, quantised=watch.codebook_started)
         about = {"command": "train-tokenizer", "encoder_digest": inputs["encoder"], **figures}
         with export_part(run.path / "model", "tokenizer", carry_from=model, about=about) as folder:
@@ -201,6 +205,20 @@ def _clip_groups(parts: dict[str, Part]) -> list[list[nn.Module]]:
     selector = [part.module for name, part in parts.items() if name == "selector"]
     others = [part.module for name, part in parts.items() if name != "selector"]
     return [group for group in (selector, others) if group]
+
+
+@torch.no_grad()
+def calibrate_threshold(tokenizer: VisualTokenizer, source: FeatureSource, indices: np.ndarray) -> None:
+    """Set the keep threshold so that `keep_ratio` of the given pictures' patches are kept (a frozen selector's again).
+
+    The loss holds the mean of sampled masks at the ratio; a selector that is still undecided about many patches keeps
+    another share once it only takes the likelier class.
+    """
+    parts = [indices[start : start + 128] for start in range(0, len(indices), 128)]
+    scores = torch.cat([tokenizer.selector(source.batch(part))[..., 0].exp().flatten() for part in parts])
+    kept = max(1, round(tokenizer.config.keep_ratio * len(scores)))
+    threshold = float(scores.sort(descending=True).values[kept - 1])
+    tokenizer.config = tokenizer.config.model_copy(update={"keep_threshold": threshold})
 
 
 @torch.no_grad()
