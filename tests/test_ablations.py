@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from commandline import MINI
+from lavit_core.errors import UsageError
 
 from lavit_cli.quickstart import plan
 from lavit_cli.step_settings import settle
@@ -36,9 +37,26 @@ def test_every_arm_resolves_and_says_something_of_its_own(name: str) -> None:
     settled = {arm: settle(runner.changed(below, changes)).as_json() for arm, changes in RECIPES[name]["arms"].items()}
     assert len({json.dumps(settings, sort_keys=True) for settings in settled.values()}) == len(settled) >= 2
     assert RECIPES[name]["until"] in runner.CHAIN
+    preset = settle(below).tokenizer
     for settings in settled.values():
         steps = [phase["num_steps"] for phase in settings["tokenizer"]["phases"]]
-        assert sum(steps) == 2250, "an arm trains as long as the preset"
+        assert sum(steps) == sum(phase.num_steps for phase in preset.phases), "an arm trains as long as the preset"
+
+
+def test_phases_are_changed_by_name_and_hand_their_steps_on() -> None:
+    phases = [{"name": name, "num_steps": 10, "lr": 1.0} for name in ("a", "b", "c")]
+    made = runner.changed_phases(phases, {"a": None, "b": {"name": "x", "lr": 2.0}})
+    assert made == [{"name": "x", "num_steps": 20, "lr": 2.0}, {"name": "c", "num_steps": 10, "lr": 1.0}]
+    with pytest.raises(UsageError, match="phases: d is none of a, b, c"):
+        runner.changed_phases(phases, {"d": {}})
+    with pytest.raises(UsageError, match="the last one can't be taken out"):
+        runner.changed_phases(phases, {"c": None})
+
+
+def test_random_patches_are_as_many_as_the_preset_asks_for() -> None:
+    config = settle(runner.changed(plan(preset="tiny"), RECIPES["selector"]["arms"]["random"])).tokenizer
+    assert {phase.mask_rates for phase in config.phases} == {(config.model.keep_ratio, config.model.keep_ratio)}
+    assert "selector" not in {module for phase in config.phases for module in phase.train}
 
 
 def test_arms_share_the_steps_before_the_first_change() -> None:
@@ -75,10 +93,8 @@ def test_wrong_names_are_one_line(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_rehearsal_ends_in_a_table_and_trains_nothing_twice(name: str, tmp_path: Path) -> None:
-    recipe, out, short = RECIPES[name], tmp_path / "runs", tmp_path / "recipes.yaml"
-    text = (FOLDER / "recipes.yaml").read_text(encoding="utf-8")
-    short.write_text(re.sub(r"num_steps: \d+", "num_steps: 3", text), encoding="utf-8")
-    line = [name, "--recipes", short, "--config", MINI, "--seeds", "0", "--out", out, "--table", tmp_path / "table.md"]
+    recipe, out = RECIPES[name], tmp_path / "runs"
+    line = [name, "--config", MINI, "--seeds", "0", "--out", out, "--table", tmp_path / "table.md"]
     done = run(*line)
     assert done.returncode == 0, done.stderr
     trained = sorted((out / "steps").glob("*/DONE"))

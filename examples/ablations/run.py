@@ -89,8 +89,31 @@ def changed(below: QuickstartConfig, changes: Mapping[str, Any]) -> QuickstartCo
     """Return the settings with an arm's changes merged in."""
     values = below.model_dump(mode="json")
     for step, settings in changes.items():
+        settings = dict(settings)
+        if isinstance(settings.get("phases"), Mapping):
+            settings["phases"] = changed_phases(settle(below).as_json()[step]["phases"], settings["phases"])
         values[step] = merged(values[step], settings)
     return QuickstartConfig.model_validate(values)
+
+
+def changed_phases(phases: Sequence[Mapping[str, Any]], changes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the phases with changes by name; one that is taken out gives its steps to the phase after it."""
+    names = [phase["name"] for phase in phases]
+    if unknown := [name for name in changes if name not in names]:
+        raise UsageError(f"phases: {unknown[0]} is none of {', '.join(names)}")
+    out: list[dict[str, Any]] = []
+    waiting = 0
+    for phase in phases:
+        change = changes.get(phase["name"], {})
+        if change is None:
+            waiting += phase["num_steps"]
+            continue
+        made = {**phase, **change}
+        out.append({**made, "num_steps": made["num_steps"] + waiting})
+        waiting = 0
+    if waiting or not out:
+        raise UsageError("phases: the last one can't be taken out: nothing comes after it to take its steps")
+    return out
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
