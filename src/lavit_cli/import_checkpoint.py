@@ -129,10 +129,10 @@ def left_behind(src: Path, *, has_tokenizer: bool) -> dict[str, str]:
             left_out[pixels] = f"of no use without {file if has_tokenizer else TOKENIZER_FILE}, which is not there"
     known = {*TOKENIZER_FILES, *(file for file, _ in DECODERS.values()), *left_out}
     folders = (LANGUAGE, LOWRES, HIGHRES, *left_out)
-    for file in sorted(src.rglob("*")):
-        name = file.relative_to(src).as_posix()
+    for found in sorted(src.rglob("*")):
+        name = found.relative_to(src).as_posix()
         inside = any(name.startswith(f"{folder}/") for folder in folders)
-        if file.suffix in WEIGHT_SUFFIXES and name not in known and not inside:
+        if found.suffix in WEIGHT_SUFFIXES and name not in known and not inside:
             left_out[name] = "not a file of the release that this command knows"
     return left_out
 
