@@ -1,13 +1,14 @@
 """What each step of a quickstart cost (wall, CPU, peak memory), kept in RUN/steps.jsonl across restarts."""
 
 import contextlib
-import json
 import resource
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from lavit_core.json_lines import append_json_line, read_json_lines
 
 STEPS_FILE = "steps.jsonl"
 
@@ -27,17 +28,12 @@ def measured(run: Path, step: str) -> Iterator[dict[str, Any]]:
         row["peak_memory_bytes"] = _peak_memory()
         # A finished step that is asked for again returns at once: only its first row says what it cost.
         if step not in {old["step"] for old in read_steps(run) if old["finished"]}:
-            with open(run / STEPS_FILE, "a", encoding="utf-8") as handle:
-                handle.write(json.dumps(row) + "\n")
+            append_json_line(run / STEPS_FILE, row)
 
 
 def read_steps(run: Path) -> list[dict[str, Any]]:
     """Return the rows of steps.jsonl; a last line cut short by a kill is left out."""
-    file, rows = run / STEPS_FILE, []
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
-    return rows
+    return read_json_lines(run / STEPS_FILE)
 
 
 def costs(run: Path) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ def _write_part(folder: Path, data: Data, keys: set[str]) -> None:
         write_text(folder / "questions.jsonl", _lines(rows))
     scenes = data.root / "scenes.jsonl"
     if scenes.exists():  # drawn data: what each picture shows, for the evaluation's judge
-        drawn = [json.loads(line) for line in scenes.read_text(encoding="utf-8").splitlines()]
+        drawn = [json.loads(line) for line in scenes.read_text(encoding="utf-8").split("\n") if line]
         write_text(folder / scenes.name, _lines([row for row in drawn if row["file_name"] in keys]))
     # One link for each folder that the keys begin with: keys stay what they are in the original data.
     for top in sorted({Path(record.key).parts[0] for record in records}):

@@ -19,6 +19,7 @@ import yaml
 
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import read_json, write_json, write_text
+from lavit_core.json_lines import append_json_line, read_json_lines
 from lavit_core.progress import warn
 
 METRICS_FILE, WARNINGS_FILE = "metrics.jsonl", "warnings.jsonl"
@@ -57,8 +58,7 @@ class Run:
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append one row to metrics.jsonl; `step` and `phase` say where the run stood."""
-        with open(self._metrics, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")
+        append_json_line(self._metrics, row)
         self.rows.append(dict(row))
 
     def warn(self, findings: Iterable[Finding], *, step: int, phase: str) -> None:
@@ -68,8 +68,7 @@ class Run:
                 continue
             self._warned.add(finding.kind)
             warn(f"{self.path}, step {step}: {finding.message}")
-            with open(self._warnings, "a", encoding="utf-8") as handle:
-                handle.write(json.dumps({"step": step, "phase": phase, **dataclasses.asdict(finding)}) + "\n")
+            append_json_line(self._warnings, {"step": step, "phase": phase, **dataclasses.asdict(finding)})
 
     def rewind(self, step: int) -> None:
         """Drop rows and warnings past `step`: the steps after the checkpoint will be run, and logged, again."""
@@ -87,20 +86,12 @@ class Run:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a run's metrics.jsonl; a last line cut short by a kill is left out."""
-    return _rows(path / METRICS_FILE)
+    return read_json_lines(path / METRICS_FILE)
 
 
 def read_warnings(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a run's warnings.jsonl: step, phase, kind and message of each."""
-    return _rows(path / WARNINGS_FILE)
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    rows = []
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
-    return rows
+    return read_json_lines(path / WARNINGS_FILE)
 
 
 @contextlib.contextmanager

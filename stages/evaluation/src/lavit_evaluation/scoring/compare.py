@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from lavit_core.errors import InputError
 from lavit_core.files import read_json
+from lavit_core.json_lines import read_json_lines
 
 from lavit_evaluation.intervals import Figure
 from lavit_evaluation.metrics.bootstrap import interval_of_mean
@@ -129,5 +130,4 @@ def _items(path: Path) -> dict[str, dict[str, Any]] | None:
     file = (path if path.is_dir() else path.parent) / "items.jsonl"
     if not file.is_file():
         return None
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
-    return {str(row["id"]): row for row in rows} or None
+    return {str(row["id"]): row for row in read_json_lines(file)} or None
