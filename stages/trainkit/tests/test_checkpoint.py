@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from lavit_trainkit.checkpoint import Ema, load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
+from lavit_trainkit.checkpoint import Ema, load_newest, save_checkpoint
+from lavit_trainkit.optimizers import restore_optimizers, stored_optimizers
 from lavit_trainkit.schedule import adamw
 from torch import nn
 
@@ -27,13 +28,13 @@ def test_resumed_optimiser_equals_uninterrupted_to_the_last_bit(tmp_path: Path) 
     train(whole, optimizer, range(7))
     first, optimizer = fresh()
     train(first, optimizer, range(3))
-    save_checkpoint(tmp_path, 3, {"model": first.state_dict(), "optimizer": optimizer_tensors(optimizer)})
+    save_checkpoint(tmp_path, 3, {"model": first.state_dict(), **stored_optimizers({"adamw": optimizer})})
     second, optimizer = fresh()
     found = load_newest(tmp_path)
     assert found is not None
     assert found.step == 3
     second.load_state_dict(found.tensors["model"])
-    restore_optimizer(optimizer, found.tensors["optimizer"])
+    restore_optimizers({"adamw": optimizer}, found.tensors)
     train(second, optimizer, range(3, 7))
     assert torch.equal(whole.weight, second.weight)
     assert torch.equal(whole.bias, second.bias)

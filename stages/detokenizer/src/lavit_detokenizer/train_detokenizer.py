@@ -18,12 +18,13 @@ from lavit_core.rundir import open_run
 from lavit_core.seeds import shuffled_batch
 from lavit_core.tokens import check_tokenizer, open_tokens
 from lavit_tokenizer.api import load_tokenizer
-from lavit_trainkit.checkpoint import Ema, load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
+from lavit_trainkit.checkpoint import Ema, load_newest, save_checkpoint
 from lavit_trainkit.curves import diagnose_loss
 from lavit_trainkit.device import generator, make_accelerator, seed_init
 from lavit_trainkit.guard import require_finite, stopped
+from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.pixels import Pixels
-from lavit_trainkit.schedule import adamw, clip_gradients, set_rate, warmup_cosine
+from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from torch import Tensor
 
 from lavit_detokenizer.condition import Condition
@@ -92,14 +93,15 @@ def train_detokenizer(
         if config.condition.standardise:
             denoiser.condition.fit_scale(features.batch(np.arange(min(len(reader), SCALE_SAMPLES))).float().to(place))
         scheduler = training_scheduler(detokenizer.scheduler)
-        optimizer = adamw({"denoiser": (denoiser, config.lr)}, betas=config.betas, weight_decay=config.weight_decay)
+        parts = {"denoiser": Part(module=denoiser, lr=config.lr)}
+        optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
         ema = Ema(denoiser, config.ema_decay)
         checkpoint = load_newest(run.checkpoints)
         start, losses = 0, []
         if checkpoint:
             start, losses = checkpoint.step, list(checkpoint.state["losses"])
             denoiser.load_state_dict(checkpoint.tensors["denoiser"])
-            restore_optimizer(optimizer, checkpoint.tensors["optimizer"])
+            restore_optimizers(optimizers, checkpoint.tensors)
             ema.shadow = {name: value.to(place) for name, value in checkpoint.tensors["ema"].items()}
         run.rewind(start)
         began, began_cpu, mean_loss = time.monotonic(), time.process_time(), 0.0
@@ -117,12 +119,11 @@ def train_detokenizer(
                 loss = F.mse_loss(predicted, target)
                 losses.append(loss.item())
                 require_finite(losses[-1], name="loss", step=step, run=run.path)
-                optimizer.zero_grad(set_to_none=True)
                 accelerator.backward(loss)
                 norm = clip_gradients(denoiser.parameters(), config.max_grad_norm)
                 factor = warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps, floor=config.lr_floor)
-                set_rate({"adamw": optimizer}, factor)
-                optimizer.step()
+                set_rate(optimizers, factor)
+                step_all(optimizers)
                 ema.decay = min(config.ema_decay, (1 + step) / (10 + step))
                 ema.update(denoiser)
 
@@ -139,8 +140,7 @@ def train_detokenizer(
                     )
                     run.warn(found, step=done, phase="detokenizer")
                 if (done % config.checkpoint_every == 0 and done < config.num_steps) or stop():
-                    tensors = {"denoiser": denoiser.state_dict(), "ema": ema.shadow}
-                    tensors["optimizer"] = optimizer_tensors(optimizer)
+                    tensors = {"denoiser": denoiser.state_dict(), "ema": ema.shadow, **stored_optimizers(optimizers)}
                     save_checkpoint(run.checkpoints, done, tensors, {"losses": losses})
                     if stop():
                         raise stopped(run.path, done, config.num_steps)

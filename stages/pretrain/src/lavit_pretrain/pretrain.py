@@ -16,10 +16,10 @@ from lavit_core.modeldir import export_part, find_part, part_digest
 from lavit_core.progress import Progress, phase
 from lavit_core.rundir import open_run
 from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
-from lavit_trainkit.checkpoint import load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
+from lavit_trainkit.checkpoint import load_newest, save_checkpoint
 from lavit_trainkit.device import make_accelerator, seed_init
 from lavit_trainkit.guard import require_finite, stopped
-from lavit_trainkit.optimizers import Part, build_optimizers, step_all
+from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from torch import Tensor
 
@@ -87,8 +87,7 @@ def pretrain(
         start = checkpoint.step if checkpoint else 0
         if checkpoint:
             _restore(parameters, checkpoint.tensors["model"])
-            for name, optimizer in optimizers.items():
-                restore_optimizer(optimizer, checkpoint.tensors[name])
+            restore_optimizers(optimizers, checkpoint.tensors)
             _hand_back_weights(network, working)
         run.rewind(start)
         packer = Packer(source.document, config.tokens_per_step, checkpoint.state if checkpoint else None)
@@ -141,7 +140,7 @@ def pretrain(
                     run.warn(diagnose_pretrain(run.rows, config), step=done, phase="pretrain")
                 if done % config.checkpoint_every == 0 or stop():
                     groups = {"model": parameters}
-                    groups |= {name: optimizer_tensors(optimizer) for name, optimizer in optimizers.items()}
+                    groups |= stored_optimizers(optimizers)
                     save_checkpoint(run.checkpoints, done, groups, packer.state)
                 if stop():
                     raise stopped(run.path, done, config.num_steps)

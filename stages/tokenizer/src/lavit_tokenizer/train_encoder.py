@@ -14,10 +14,10 @@ from lavit_core.modeldir import export_part
 from lavit_core.progress import Progress
 from lavit_core.rundir import Run, open_run
 from lavit_core.seeds import derive_seed, shuffled_batch
-from lavit_trainkit.checkpoint import load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
+from lavit_trainkit.checkpoint import load_newest, save_checkpoint
 from lavit_trainkit.device import make_accelerator, seed_init
 from lavit_trainkit.guard import require_finite, stopped
-from lavit_trainkit.optimizers import Part, build_optimizers, step_all
+from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.pixels import Pixels, normalise
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from tokenizers import Tokenizer
@@ -69,8 +69,7 @@ def train_encoder(
         if checkpoint := load_newest(run.checkpoints):
             start = checkpoint.step
             model.load_state_dict(checkpoint.tensors["model"])
-            for name, optimizer in optimizers.items():
-                restore_optimizer(optimizer, checkpoint.tensors[name])
+            restore_optimizers(optimizers, checkpoint.tensors)
         run.rewind(start)
         meter = Meter()
         with Progress("train-encoder", config.num_steps, start=start, quiet=quiet) as progress:
@@ -99,7 +98,7 @@ def train_encoder(
                     run.warn(diagnose_encoder(run.rows, config), step=done, phase="train")
                 if done % config.checkpoint_every == 0 or stop():
                     tensors = {"model": model.state_dict()}
-                    tensors |= {name: optimizer_tensors(optimizer) for name, optimizer in optimizers.items()}
+                    tensors |= stored_optimizers(optimizers)
                     save_checkpoint(run.checkpoints, done, tensors)
                     if stop():
                         raise stopped(run.path, done, config.num_steps)

@@ -12,10 +12,10 @@ from lavit_core.modeldir import export_part, find_part, part_digest
 from lavit_core.progress import Progress
 from lavit_core.rundir import open_run
 from lavit_core.seeds import derive_seed, shuffled_batch
-from lavit_trainkit.checkpoint import load_newest, optimizer_tensors, restore_optimizer, save_checkpoint
+from lavit_trainkit.checkpoint import load_newest, save_checkpoint
 from lavit_trainkit.device import generator, make_accelerator, seed_init
 from lavit_trainkit.guard import require_finite, stopped
-from lavit_trainkit.optimizers import Part, build_optimizers, step_all
+from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.pixels import Pixels
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from torch import nn
@@ -90,8 +90,7 @@ def train_tokenizer(
             parts = _trained_parts(tokenizer, phase, muon=config.optimizer == "muon")
             optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
             if checkpoint and start > first:
-                for name, optimizer in optimizers.items():
-                    restore_optimizer(optimizer, checkpoint.tensors[name])
+                restore_optimizers(optimizers, checkpoint.tensors)
             elif phase.quantise and not watch.codebook_started:
                 start_codebook(tokenizer, source, train, config, seed=draws)
                 watch.codebook_started = True
@@ -136,7 +135,7 @@ def train_tokenizer(
                     progress.advance(1, cos_loss=figures["cos_loss"])
                     if (done % config.checkpoint_every == 0 and done < num_steps) or stop():
                         tensors = {"tokenizer": trained_state(tokenizer), "watch": watch.tensors()}
-                        tensors |= {name: optimizer_tensors(optimizer) for name, optimizer in optimizers.items()}
+                        tensors |= stored_optimizers(optimizers)
                         save_checkpoint(run.checkpoints, done, tensors, watch.state())
                         if stop():
                             raise stopped(run.path, done, num_steps)

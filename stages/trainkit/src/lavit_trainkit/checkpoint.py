@@ -66,25 +66,6 @@ def load_newest(folder: Path) -> Checkpoint | None:
     return None
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Flatten an optimiser's state to named tensors, `<index>.<entry>` in the order of its parameters."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{entry}": torch.as_tensor(value)
-        for index, entries in state.items()
-        for entry, value in entries.items()
-    }
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put flattened state back; the optimiser must be built over the same parameters in the same order."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        index, _, entry = name.partition(".")
-        state.setdefault(int(index), {})[entry] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
 class Ema:
     """Exponential moving average of a module's parameters: shadow = decay * shadow + (1 - decay) * now."""
 

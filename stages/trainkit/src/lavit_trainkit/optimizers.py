@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lavit_trainkit.schedule import adamw
 
@@ -62,3 +62,27 @@ def step_all(optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
     for optimizer in optimizers.values():
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+
+def stored_optimizers(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, dict[str, Tensor]]:
+    """Return each optimiser's state as a group of tensors `<index>.<entry>`, in the order of its parameters."""
+    return {
+        name: {
+            f"{index}.{entry}": torch.as_tensor(value)
+            for index, entries in optimizer.state_dict()["state"].items()
+            for entry, value in entries.items()
+        }
+        for name, optimizer in optimizers.items()
+    }
+
+
+def restore_optimizers(
+    optimizers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Put stored state back, group by name; each optimiser must be built over the same parameters in the same order."""
+    for group, optimizer in optimizers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors[group].items():
+            index, _, entry = name.partition(".")
+            state.setdefault(int(index), {})[entry] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
