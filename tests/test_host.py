@@ -66,9 +66,10 @@ def test_an_unexpected_error_is_one_line_and_debug_shows_the_trace(register, cap
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_ctrl_c_exits_130(register) -> None:
+def test_ctrl_c_is_one_line_and_exits_130(register, capsys) -> None:
     register({"caption": raising(KeyboardInterrupt())})
     assert run("caption") == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
 
 
 def test_usage_errors_are_one_line_and_exit_2(capsys) -> None:

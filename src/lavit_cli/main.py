@@ -48,6 +48,9 @@ def run(arguments: Sequence[str]) -> int:
         return INTERNAL
     except Exception as error:  # noqa: BLE001 - the outermost frame: nothing above could show it better
         return _unexpected(error, arguments)
+    # Typer turns Ctrl-C in a command that does not save on signals into this code, and says nothing.
+    if result == INTERRUPTED:
+        return _fail("interrupted", INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 
