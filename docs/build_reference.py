@@ -174,7 +174,7 @@ def _ends(part: dict[str, Any] | None, shown: tuple[str, ...]) -> str:
 
 
 def _last(values: list[Any], phases: list[str], place: int) -> str:
-    here = zip(values[: place + 1], phases, strict=False)
+    here = zip(values[: place + 1], phases[: place + 1], strict=True)
     known = [value for value, phase in here if value is not None and phase == phases[place]]
     return short(known[-1]) if known else ""
 

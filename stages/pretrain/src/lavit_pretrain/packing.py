@@ -107,7 +107,7 @@ def collate(documents: Sequence[Document]) -> PackedBatch:
     weights = np.concatenate([document.weights for document in documents])
     scored = np.flatnonzero(weights)
     images = [
-        (start, document) for start, document in zip(starts, documents, strict=False) if document.image is not None
+        (start, document) for start, document in zip(starts[:-1], documents, strict=True) if document.image is not None
     ]
     rows = [
         np.arange(start + document.image[0], start + document.image[1]) for start, document in images if document.image
