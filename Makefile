@@ -21,7 +21,7 @@ $(STAMP): constraints.txt stages/workspace.txt pyproject.toml $(wildcard stages/
 
 install: $(STAMP)  ## install every stage, editable, into .venv
 
-demo: $(STAMP)  ## draw pictures, train every stage on them, score, report: runs/demo (16 minutes on 2 CPU cores)
+demo: $(STAMP)  ## draw pictures, train every stage on them, score, report: runs/demo (a quarter of an hour on 2 CPU cores)
 	$(BIN)/lavit quickstart --out runs/demo
 
 test: $(STAMP)  ## run the tests that need neither a GPU nor patience
