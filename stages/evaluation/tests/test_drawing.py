@@ -1,0 +1,117 @@
+"""Pictures drawn into a folder: killed at any picture, in any batches, the same bytes; nothing drawn twice."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lavit_core.errors import Interrupted
+from lavit_evaluation.running import drawing
+from lavit_evaluation.running.drawing import draw_missing, picture_seed, write_captions
+from PIL import Image
+
+PROMPTS = {f"{n:02d}.png": f"picture {n}" for n in range(10)}
+
+
+class Painter:
+    """Noise of a prompt and its seed; remembers what it drew."""
+
+    def __init__(self, deadline: int = 10**9) -> None:
+        self.drawn: list[str] = []
+        self.loaded, self.deadline = 0, deadline
+
+    def load(self):
+        self.loaded += 1
+        return self.draw
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[np.ndarray]:
+        pictures = []
+        for prompt, seed in zip(prompts, seeds, strict=True):
+            if len(self.drawn) >= self.deadline:
+                raise KeyboardInterrupt
+            self.drawn.append(prompt)
+            rng = np.random.default_rng([seed, *prompt.encode()])
+            pictures.append(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        return pictures
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    painter = Painter()
+    assert draw_missing(tmp_path / "whole", PROMPTS, painter.load, title="t", batch_size=10, quiet=True) == 10
+    assert painter.drawn == list(PROMPTS.values())
+    return tmp_path / "whole"
+
+
+def test_every_picture_is_its_own_draw(whole: Path) -> None:
+    assert sorted(contents(whole)) == sorted(PROMPTS)
+    assert len(set(contents(whole).values())) == 10
+    expected = Painter().draw(["picture 7"], [picture_seed(0, "07.png")])[0]
+    assert np.array_equal(np.asarray(Image.open(whole / "07.png")), expected)
+
+
+@pytest.mark.parametrize(("deadline", "batch_size"), [(0, 4), (3, 2), (7, 1), (9, 3)])
+def test_a_killed_job_goes_on_with_the_next_picture(whole: Path, tmp_path: Path, deadline: int, batch_size: int):
+    out, killed, rest = tmp_path / "out", Painter(deadline), Painter()
+    with pytest.raises(KeyboardInterrupt):
+        draw_missing(out, PROMPTS, killed.load, title="t", batch_size=batch_size, quiet=True)
+    kept = len(contents(out))
+    assert kept == deadline // batch_size * batch_size
+    assert draw_missing(out, PROMPTS, rest.load, title="t", batch_size=4, quiet=True) == 10 - kept == len(rest.drawn)
+    assert contents(out) == contents(whole)
+
+
+def test_killed_between_two_files_of_a_batch(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+    write = drawing.write_bytes
+
+    def dying(path: Path, content: bytes) -> None:
+        if len(written) == 5:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, content)
+
+    monkeypatch.setattr(drawing, "write_bytes", dying)
+    with pytest.raises(KeyboardInterrupt):
+        draw_missing(tmp_path / "out", PROMPTS, Painter().load, title="t", batch_size=4, quiet=True)
+    monkeypatch.undo()
+    rest = Painter()
+    draw_missing(tmp_path / "out", PROMPTS, rest.load, title="t", batch_size=4, quiet=True)
+    assert rest.drawn == list(PROMPTS.values())[5:]
+    assert contents(tmp_path / "out") == contents(whole)
+
+
+def test_a_stop_is_told_where_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import contextlib
+
+    painter = Painter()
+    monkeypatch.setattr(drawing, "stop_signals", lambda: contextlib.nullcontext(lambda: len(painter.drawn) >= 4))
+    with pytest.raises(Interrupted, match=r"t: stopped after 4 of 10 pictures; run the same command"):
+        draw_missing(tmp_path / "out", PROMPTS, painter.load, title="t", batch_size=4, quiet=True)
+    assert len(contents(tmp_path / "out")) == 4
+
+
+def test_a_full_folder_loads_no_model(whole: Path) -> None:
+    painter = Painter()
+    assert draw_missing(whole, PROMPTS, painter.load, title="t", quiet=True) == 0
+    assert painter.loaded == 0
+
+
+def test_another_seed_is_another_picture(whole: Path, tmp_path: Path) -> None:
+    draw_missing(tmp_path / "other", PROMPTS, Painter().load, title="t", seed=1, quiet=True)
+    assert not set(contents(tmp_path / "other").values()) & set(contents(whole).values())
+
+
+def test_captions_are_what_the_scorers_read(whole: Path) -> None:
+    from lavit_core.data import open_data
+    from lavit_evaluation.drawn.clip_score import read_prompts
+
+    write_captions(whole, PROMPTS, {"03.png": {"image": "COCO_val2014_000000000042.jpg"}})
+    assert read_prompts(whole / "captions.jsonl") == PROMPTS
+    assert [record.captions for record in open_data(whole).records] == [(text,) for text in PROMPTS.values()]
+    assert json.loads((whole / "captions.jsonl").read_text().splitlines()[3])["image"].endswith("42.jpg")
