@@ -1,11 +1,12 @@
-"""Likelihoods of texts after images against one plain forward pass for every pair."""
+"""Likelihoods of texts after images, and of codes after texts, against one plain forward pass for every pair."""
 
 import numpy as np
 import pytest
 import torch
 from lavit_core.errors import UsageError
+from lavit_pretrain import likelihood
 from lavit_pretrain.language_model import load_llm
-from lavit_pretrain.likelihood import text_log_likelihoods
+from lavit_pretrain.likelihood import code_log_likelihoods, text_log_likelihoods
 from lavit_pretrain.pretrain import pretrain
 from lavit_pretrain.reading import ImageInput, prompt_rows, stored_images
 
@@ -54,6 +55,45 @@ def test_against_a_plain_pass_of_every_pair(trained, reader, image_input, rows):
     assert (found < 0).all()
 
 
+@torch.inference_mode()
+def plain_codes(llm, text: str, codes: np.ndarray) -> float:
+    """`text [IMG] codes [/IMG]` in one pass: what stands after [IMG] is scored."""
+    layout, before = llm.layout, np.append(llm.codec.encode(text), llm.layout.img)
+    ids = np.concatenate([before, layout.to_ids(codes), [layout.end_img]])
+    hidden = llm.decoder(inputs_embeds=llm.embed(torch.from_numpy(ids))[None]).last_hidden_state[0]
+    log_p = (hidden @ llm.head_VD.T).log_softmax(-1)
+    return float(sum(log_p[place - 1, ids[place]] for place in range(len(before), len(ids))))
+
+
+@pytest.mark.parametrize("image_input", ["codes", "features"])
+@pytest.mark.parametrize(("rows", "head_rows"), [(1, 4096), (2, 3), (64, 4096)])
+def test_codes_against_a_plain_pass_of_every_pair(trained, reader, image_input, rows, head_rows, monkeypatch):
+    monkeypatch.setattr(likelihood, "HEAD_ROWS", head_rows)
+    llm = trained(image_input)
+    gallery = [reader.codes(np.array([place]))[0] for place in range(4)] + [np.array([5])]
+    assert len({len(codes) for codes in gallery}) > 1, "the padding is not tested"
+    found = np.stack(list(code_log_likelihoods(llm, TEXTS, gallery, rows=rows)))
+    expected = [[plain_codes(llm, text, codes) for codes in gallery] for text in TEXTS]
+    # Sums of at most 65 float32 log-probabilities near -6: 1e-3 is ten times their rounding.
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert found.shape == (len(TEXTS), 5)
+    assert (found < 0).all()
+
+
+def test_a_prefix_is_read_once(trained, reader, monkeypatch):
+    llm = trained("codes")
+    lengths = []
+    forward = llm.decoder.forward
+    monkeypatch.setattr(
+        llm.decoder, "forward", lambda **given: lengths.append(given["inputs_embeds"].shape) or forward(**given)
+    )
+    list(code_log_likelihoods(llm, TEXTS[:2], [np.arange(3)] * 5, rows=2))
+    # Each of two texts: itself, then five images in batches of two.
+    assert [shape[0] for shape in lengths] == [1, 2, 2, 1] * 2
+
+
 def test_a_blind_model_is_refused(trained):
     with pytest.raises(UsageError, match="trained without pictures"):
         next(text_log_likelihoods(trained("none"), ImageInput(counts=np.zeros(1, np.int64)), TEXTS))
+    with pytest.raises(UsageError, match="trained without pictures"):
+        next(code_log_likelihoods(trained("none"), TEXTS, [np.arange(3)]))
