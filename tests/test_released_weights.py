@@ -191,7 +191,13 @@ def test_every_part_of_a_whole_checkpoint_works(whole):
     own = load_visual_input(model, tokenizer)
     features_BPD, keep_BP = tokenizer.select(pixels)
     assert close(torch.from_numpy(shown.features), own.merger(features_BPD, keep_BP))
-    half = look(load_llm(model, device="cpu", precision="bf16"), tokenizer, pixels)
+    # The language model is stored in bfloat16 and used so; its merger, and the UNets, are stored in float32.
+    assert (llm.precision, next(llm.merger.parameters()).dtype) == ("bf16", torch.float32)
+    assert load_detokenizer(model, device="cpu").precision == "fp32"
+    wide = load_llm(model, device="cpu", precision="fp32")
+    assert wide.precision == "fp32"
+    half = look(wide, tokenizer, pixels)
+    assert np.array_equal(half.features, shown.features)
     assert half.features.shape == shown.features.shape
     drawn = sample_codes(llm, ["a red circle"], seeds=[0], settings=SampleSettings(min_codes=3, max_codes=5))
     assert 3 <= len(drawn[0]) <= 5

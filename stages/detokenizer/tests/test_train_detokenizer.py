@@ -199,6 +199,27 @@ def test_a_loss_that_is_no_number_stops_the_run(world, tmp_path, monkeypatch):
     assert [folder.name for folder in checkpoints(tmp_path)] == ["step-00000003"]
 
 
+def test_a_unet_is_used_as_it_is_stored(world, tmp_path):
+    train(world, tmp_path / "run")
+    model = tmp_path / "run" / "model"
+    weights = model / "detokenizer" / "unet" / "diffusion_pytorch_model.safetensors"
+    features = torch.randn(2, 16, 16)
+
+    def drawn(precision):
+        made = load_detokenizer(model, device="cpu", precision=precision)
+        dtype = next(made.denoiser.unet.parameters()).dtype
+        return dtype, made.precision, draw(made, features, seeds=[0, 1], settings=DrawSettings(num_steps=3))
+
+    dtype, precision, exact = drawn("auto")
+    assert (dtype, precision) == (torch.float32, "fp32")
+    save_file({name: value.bfloat16() for name, value in load_file(weights).items()}, weights)
+    dtype, precision, half = drawn("auto")
+    assert (dtype, precision) == (torch.bfloat16, "bf16")
+    assert drawn("fp32")[0] == torch.float32
+    # bfloat16 has 8 bits: a few of 255 levels over three steps.
+    assert 0 < np.abs(half.astype(int) - exact.astype(int)).mean() < 8
+
+
 def test_wrong_features_and_damaged_folders_are_refused(world, tmp_path):
     train(world, tmp_path / "run")
     model = tmp_path / "run" / "model"

@@ -94,6 +94,21 @@ def test_store_and_load(model):
     assert torch.equal(original.merged, again.merged)
 
 
+def test_a_part_of_it_does_what_the_whole_does(model):
+    whole, pixels = load_tokenizer(model, device="cpu"), pictures(4)
+    encoded = whole.encode(pixels)
+    encoder = load_tokenizer(model, device="cpu", use="encode")
+    assert torch.equal(encoder.encode(pixels).codes, encoded.codes)
+    decoder = load_tokenizer(model, device="cpu", use="decode")
+    features = whole.decode_codes(encoded.codes, encoded.counts)
+    assert torch.equal(decoder.decode_codes(encoded.codes, encoded.counts), features)
+    assert decoder.digest == encoder.digest == whole.digest
+    present = {use: {name.partition(".")[0] for name in part.state_dict()} for use, part in
+               (("all", whole), ("encode", encoder), ("decode", decoder))}  # fmt: skip
+    assert present["all"] - present["encode"] == {"decoder"}
+    assert present["all"] - present["decode"] == {"encoder", "selector", "merger", "encode_task_layer"}
+
+
 def test_bf16_keeps_selection_in_fp32_and_copies_stay_separate(model):
     exact, half = load_tokenizer(model, device="cpu"), load_tokenizer(model, device="cpu", precision="bf16")
     x_BPD, keep = exact.select(pictures(4))

@@ -5,7 +5,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Highres, Model, Out, Preset, Quiet, Seed, Sets
+from lavit_core.options import (
+    AsJson,
+    ConfigFile,
+    Device,
+    DryRun,
+    Highres,
+    Model,
+    Out,
+    Precision,
+    Preset,
+    Quiet,
+    Seed,
+    Sets,
+)
 
 
 def train_detokenizer(
@@ -81,6 +94,7 @@ def detokenize(
     sets: Sets = None,
     seed: Seed = 0,
     device: Device = "auto",
+    precision: Precision = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -95,7 +109,15 @@ def detokenize(
     from lavit_detokenizer import detokenize as verb
 
     summary = verb.detokenize(
-        tokens, model, out, settings, highres=highres, seed=seed, device=device, quiet=quiet or as_json
+        tokens,
+        model,
+        out,
+        settings,
+        highres=highres,
+        seed=seed,
+        device=device,
+        precision=precision,
+        quiet=quiet or as_json,
     )
     _show(summary, as_json, f"{summary['images']} pictures in {out / 'images'}; next: lavit data inspect {out}")
 

@@ -33,6 +33,7 @@ def detokenize(
     highres: bool = False,
     seed: int = 0,
     device: str = "auto",
+    precision: str = "auto",
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Draw every sample of `tokens` into `out/images`, named by a counter, and say in captions.jsonl what is what.
@@ -56,8 +57,8 @@ def detokenize(
             return run.done
         (out / "images").mkdir(exist_ok=True)
         missing = [index for index in range(len(reader)) if not (out / file_name(index)).exists()]
-        tokenizer = load_tokenizer(model, device=device)
-        detokenizer = load_detokenizer(model, part=part, device=device)
+        tokenizer = load_tokenizer(model, device=device, use="decode")
+        detokenizer = load_detokenizer(model, part=part, device=device, precision=precision)
         began, began_cpu, drawn = time.monotonic(), time.process_time(), 0
         start = len(reader) - len(missing)
         with Progress("detokenize", len(reader), unit="picture", start=start, quiet=quiet) as progress:

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import check_made_with, find_part
 from lavit_tokenizer.api import FeatureDecoder
 from lavit_trainkit.device import pick_device
+from lavit_trainkit.precision import choose_precision, dtype_of
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -20,6 +22,8 @@ from lavit_detokenizer.config import DecoderShape, DetokenizerConfig, UNetShape
 from lavit_detokenizer.network import Denoiser, Detokenizer, sample_shape, unet_arguments
 
 NULL_KEY = "null_embedding"
+WEIGHTS = "diffusion_pytorch_model"
+"""Beginning of weight files' names in a diffusers folder."""
 
 
 def save_detokenizer(detokenizer: Detokenizer, folder: Path) -> None:
@@ -49,16 +53,18 @@ def model_index(*, with_vae: bool) -> dict[str, Any]:
 
 
 def load_detokenizer(
-    model: Path, *, part: str = "detokenizer", device: str = "auto", precision: str = "fp32"
+    model: Path, *, part: str = "detokenizer", device: str = "auto", precision: str = "auto"
 ) -> Detokenizer:
     """Load `model/detokenizer` (or another part of that kind), frozen.
 
+    `precision` of the UNet: fp32, bf16, or auto, which is as stored; VAE and feature decoder stay in fp32.
     Raises InputError when the part is missing or damaged, or was trained on another tokenizer's codes than the model's.
     """
     folder = find_part(model, part)
     check_made_with(model, part)
     config = read_config(folder)
-    unet = load_unet(folder / "unet")
+    precision = choose_precision(precision, folder / "unet", [WEIGHTS])
+    unet = load_unet(folder / "unet", dtype_of(precision))
     vae = load_vae(folder / "vae") if config.space == "latent" else None
     check_unet(unet, folder / "unet", config, vae)
     scheduler = _from_folder(DDIMScheduler, folder / "scheduler")
@@ -110,14 +116,14 @@ def build_decoder(config: DetokenizerConfig, shape: DecoderShape) -> FeatureDeco
     return FeatureDecoder(shape.width, num_patches=patches, out_dim=config.feature_dim, **about)
 
 
-def load_unet(folder: Path) -> UNet2DConditionModel:
-    """Load a local diffusers UNet in fp32, strictly. Raises InputError."""
-    return _load_weights(UNet2DConditionModel, folder)
+def load_unet(folder: Path, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
+    """Load a local diffusers UNet, strictly. Raises InputError."""
+    return _load_weights(UNet2DConditionModel, folder, dtype)
 
 
 def load_vae(folder: Path) -> AutoencoderKL:
     """Load a local diffusers VAE in fp32, frozen. Raises InputError."""
-    return _load_weights(AutoencoderKL, folder).eval().requires_grad_(False)
+    return _load_weights(AutoencoderKL, folder, torch.float32).eval().requires_grad_(False)
 
 
 def load_condition(condition: nn.Module, state: dict[str, Tensor], file: Path) -> None:
@@ -163,9 +169,12 @@ def _from_folder(kind: Any, folder: Path, **arguments: Any) -> Any:
         raise InputError(f"{folder}: not a diffusers {kind.__name__} ({line[:200]})") from None
 
 
-def _load_weights(kind: Any, folder: Path) -> Any:
-    module, report = _from_folder(kind, folder, use_safetensors=True, output_loading_info=True)
+def _load_weights(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    # Without a dtype weights come as stored or in fp32, depending on the version; with one there is no second copy.
+    module, report = _from_folder(
+        kind, folder, use_safetensors=True, output_loading_info=True, torch_dtype=dtype, low_cpu_mem_usage=True
+    )
     wrong = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"], *report["error_msgs"]]
     if wrong:
         raise InputError(f"{folder}: weights do not fit the configuration ({wrong[0]} and {len(wrong) - 1} more)")
-    return module.float()
+    return module.to(dtype)

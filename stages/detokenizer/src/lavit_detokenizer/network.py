@@ -56,7 +56,7 @@ class Detokenizer:
     decoder: FeatureDecoder | None = None
     """A feature decoder of its own, to be used in place of the tokenizer's."""
     precision: str = "fp32"
-    """Autocast precision of drawing."""
+    """Precision of drawing: bf16 puts the UNet, and its weights where they are bf16, under autocast."""
 
     @property
     def device(self) -> torch.device:
@@ -78,11 +78,15 @@ class Detokenizer:
         return self
 
     def to_pixels(self, sample_BCHW: Tensor) -> Tensor:
-        """Return uint8 pictures [B, px, px, 3] of denoised samples; the VAE decodes in fp32."""
+        """Return uint8 pictures [B, px, px, 3] of denoised samples; the VAE decodes in fp32, one after another.
+
+        A picture of 1024 px takes the VAE some gigabytes, and a batch is no faster.
+        """
         if self.vae is None:
             pixels = F.pixel_shuffle(sample_BCHW.float(), self.config.unshuffle)
         else:
-            pixels = self.vae.decode(_from_unit(sample_BCHW.float(), self.vae)).sample
+            latents = _from_unit(sample_BCHW.float(), self.vae)
+            pixels = torch.cat([self.vae.decode(one).sample for one in latents.split(1)])
         return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 

@@ -29,9 +29,8 @@ from torch import Tensor
 
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import ConditionShape, DecoderShape, DetokenizerConfig
-from lavit_detokenizer.folder import NULL_KEY, check_unet, model_index, read_config
+from lavit_detokenizer.folder import NULL_KEY, WEIGHTS, check_unet, model_index, read_config
 
-WEIGHTS = "diffusion_pytorch_model"
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names of a VAE's attention before diffusers 0.17 -> today's."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Preset, Quiet, Seed, Sets
+from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Precision, Preset, Quiet, Seed, Sets
 
 
 def pretrain(
@@ -80,6 +80,7 @@ def sample(
     sets: Sets = None,
     seed: Seed = 0,
     device: Device = "auto",
+    precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Draw images of a prompt as codes, into a token directory."""
@@ -91,7 +92,9 @@ def sample(
     settings = resolve(SampleSettings, preset=chosen, file=config, sets=sets, flags={"guidance_scale": guidance_scale})
     from lavit_pretrain import sample as verb
 
-    summary = verb.sample(prompt, model, out, settings, num_images=num_images, seed=seed, device=device)
+    summary = verb.sample(
+        prompt, model, out, settings, num_images=num_images, seed=seed, device=device, precision=precision
+    )
     _show(
         summary,
         as_json,
@@ -104,12 +107,13 @@ def caption(
     model: Model,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Longest caption in tokens.")] = 36,
     device: Device = "auto",
+    precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Describe pictures."""
     from lavit_pretrain.caption import caption_files
 
-    rows = caption_files(image, model, max_tokens=max_tokens, device=device)
+    rows = caption_files(image, model, max_tokens=max_tokens, device=device, precision=precision)
     _show({"captions": rows}, as_json, "\n".join(f"{row['image']}: {row['caption']}" for row in rows))
 
 
@@ -119,12 +123,13 @@ def ask(
     model: Model,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer in tokens.")] = 10,
     device: Device = "auto",
+    precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Answer questions about a picture."""
     from lavit_pretrain.ask import ask_file
 
-    rows = ask_file(image, question, model, max_tokens=max_tokens, device=device)
+    rows = ask_file(image, question, model, max_tokens=max_tokens, device=device, precision=precision)
     _show({"answers": rows}, as_json, "\n".join(row["answer"] for row in rows))
 
 

@@ -5,7 +5,6 @@ On disk it is a plain transformers directory: `AutoModelForCausalLM` and `AutoTo
 """
 
 import contextlib
-import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import check_made_with, find_part
 from lavit_trainkit.device import pick_device
+from lavit_trainkit.precision import choose_precision, dtype_of
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
@@ -24,6 +24,9 @@ from lavit_pretrain.attention import use_padded
 from lavit_pretrain.config import LlmShape
 from lavit_pretrain.ids import IMG, IdLayout, register
 from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer
+
+WEIGHT_STEMS = ("model", "pytorch_model")
+"""Beginnings of weight files' names in a transformers directory."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,11 @@ class LanguageModel(nn.Module):
     def device(self) -> torch.device:
         """Where the weights lie."""
         return self.llm.device
+
+    @property
+    def precision(self) -> str:
+        """What the weights are computed in: fp32 or bf16."""
+        return "fp32" if self.llm.dtype == torch.float32 else "bf16"
 
     @property
     def decoder(self) -> nn.Module:
@@ -173,21 +181,30 @@ def load_causal_lm(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     return llm
 
 
-def load_llm(model: Path, *, device: str = "auto", precision: str = "fp32") -> LanguageModel:
+def read_visual_about(model: Path) -> VisualAbout:
+    """Read a model directory's visual.json: how its language model is shown images, without loading it.
+
+    Raises InputError when there is none.
+    """
+    about = read_json(find_part(model, "llm") / "visual.json")
+    return VisualAbout(**{**about, "grid": tuple(about["grid"]), "code_range": tuple(about["code_range"])})
+
+
+def load_llm(model: Path, *, device: str = "auto", precision: str = "auto") -> LanguageModel:
     """Return the language model of a model directory, ready to read and write (eval mode, frozen).
 
-    Raises InputError when the directory has no llm/, or when it was trained with another tokenizer.
+    `precision` of its weights: fp32, bf16, or auto, which is as stored (imported weights: bf16); merger and projector
+    stay in fp32. Raises InputError when the directory has no llm/, or when it was trained with another tokenizer.
     """
     folder = find_part(model, "llm")
     check_made_with(model, "llm")
-    about = read_json(folder / "visual.json")
-    about = VisualAbout(**{**about, "grid": tuple(about["grid"]), "code_range": tuple(about["code_range"])})
+    about = read_visual_about(model)
     merger = None
     if about.image_input == "live":
-        from lavit_tokenizer.api import load_tokenizer
+        from lavit_tokenizer.api import empty_merger
 
-        merger = copy.deepcopy(load_tokenizer(model, device="cpu").merger)
-    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+        merger = empty_merger(model)
+    dtype = dtype_of(choose_precision(precision, folder, WEIGHT_STEMS))
     with _quiet_transformers():
         loaded = LanguageModel(load_causal_lm(folder, dtype), load_text_tokenizer(folder), about, merger)
     parts = nn.ModuleDict(loaded.visual_parts())

@@ -48,25 +48,48 @@ class ImageInput:
         )
 
 
-@torch.inference_mode()
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Selected:
+    """B images as a live model's merger takes them: features float32 [B, P, D], keep masks bool [B, P]."""
+
+    features_BPD: Tensor
+    keep_BP: Tensor
+
+
 def look(llm: LanguageModel, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray | Tensor) -> ImageInput:
     """Return pictures uint8 [B, px, px, 3], squashed to the tokenizer's size already, as the model reads them."""
+    return merged(llm, see(llm.image_input, tokenizer, pixels_u8))
+
+
+@torch.inference_mode()
+def see(image_input: str, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray | Tensor) -> ImageInput | Selected:
+    """Return what the tokenizer alone makes of pictures for a model of this `image_input`: the first half of `look`.
+
+    At the published size tokenizer and language model need not lie in memory together.
+    """
     pixels = torch.as_tensor(np.asarray(pixels_u8))
-    if llm.image_input == "none":
+    if image_input == "none":
         return ImageInput(counts=np.zeros(len(pixels), np.int64))
-    if llm.image_input == "live":
-        assert llm.merger is not None
+    if image_input == "live":
         features_BPD, keep_BP = tokenizer.select(pixels)
-        dtype = next(llm.merger.parameters()).dtype  # its own: a model loaded in bfloat16 keeps its merger in fp32
-        merged_TD = llm.merger(features_BPD.to(llm.device, dtype), keep_BP.to(llm.device))
-        return ImageInput(
-            counts=keep_BP.sum(1).cpu().numpy().astype(np.int64), features=merged_TD.float().cpu().numpy()
-        )
+        return Selected(features_BPD=features_BPD, keep_BP=keep_BP)
     encoded = tokenizer.encode(pixels)
     counts = encoded.counts.cpu().numpy()
-    if llm.image_input == "codes":
+    if image_input == "codes":
         return ImageInput(counts=counts, codes=encoded.codes.cpu().numpy())
     return ImageInput(counts=counts, features=encoded.merged.float().cpu().numpy())
+
+
+@torch.inference_mode()
+def merged(llm: LanguageModel, seen: ImageInput | Selected) -> ImageInput:
+    """Return seen pictures as the model reads them, a live model's through its merger: the second half of `look`."""
+    if isinstance(seen, ImageInput):
+        return seen
+    assert llm.merger is not None, "a merger's input given to a model without one"
+    dtype = next(llm.merger.parameters()).dtype  # its own: a model loaded in bfloat16 keeps its merger in fp32
+    merged_TD = llm.merger(seen.features_BPD.to(llm.device, dtype), seen.keep_BP.to(llm.device))
+    counts = seen.keep_BP.sum(1).cpu().numpy().astype(np.int64)
+    return ImageInput(counts=counts, features=merged_TD.float().cpu().numpy())
 
 
 def stored_images(llm: LanguageModel, reader: TokenReader, indices: np.ndarray) -> ImageInput:

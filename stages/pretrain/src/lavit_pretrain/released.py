@@ -26,7 +26,7 @@ from lavit_trainkit.foreign import (
 )
 
 from lavit_pretrain.ids import IdLayout, register
-from lavit_pretrain.language_model import VisualAbout
+from lavit_pretrain.language_model import WEIGHT_STEMS, VisualAbout
 from lavit_pretrain.text_tokenizer import load_text_tokenizer
 from lavit_pretrain.visual_input import VISUAL_FILE
 
@@ -42,7 +42,6 @@ TEXT_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-STEMS = ("model", "pytorch_model")
 DERIVED = "rotary_emb.inv_freq"
 """A table that old checkpoints store and every version computes."""
 
@@ -112,7 +111,7 @@ def _check_llm(
         about = read_json(folder / name) if (folder / name).exists() else {}
         if not isinstance(about, dict) or "auto_map" in about:
             raise InputError(f"{folder / name}: asks for code of its own (auto_map), expected settings; refused")
-    files = tuple(weight_files(folder, STEMS))
+    files = tuple(weight_files(folder, WEIGHT_STEMS))
     expected = _llm_shapes(folder)
     found = {name: shape for name, shape in folder_shapes(files).items() if not name.endswith(DERIVED)}
     tied = {name for name in expected if name == "lm_head.weight" and name not in found}
@@ -213,7 +212,7 @@ def export_language_model(folder: Path, dst: Path) -> None:
     kind = read_json(folder / "config.json").get("model_type")
     if kind != "llama":
         raise InputError(f"{folder}: model_type is {kind}, expected llama: the released code runs nothing else")
-    copy_weights(weight_files(folder, STEMS), target, "pytorch_model", suffix="bin")
+    copy_weights(weight_files(folder, WEIGHT_STEMS), target, "pytorch_model", suffix="bin")
     for name in ("config.json", "generation_config.json"):
         if (folder / name).exists():
             write_json(target / name, read_json(folder / name))

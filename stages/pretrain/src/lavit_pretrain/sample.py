@@ -28,7 +28,7 @@ def sample(
     seed: int = 0,
     batch_size: int = 64,
     device: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
 ) -> dict[str, Any]:
     """Draw `num_images` images of each prompt as codes and write them to the token directory `out`.
 

@@ -15,7 +15,7 @@ from lavit_tokenizer.released import (
     with_decoder,
 )
 from lavit_tokenizer.tokenize_images import tokenize_images
-from lavit_tokenizer.tokenizer import Encoded, VisualTokenizer, load_tokenizer
+from lavit_tokenizer.tokenizer import Encoded, VisualTokenizer, empty_merger, load_tokenizer
 from lavit_tokenizer.trace import Trace, trace
 from lavit_tokenizer.train_encoder import train_encoder
 from lavit_tokenizer.train_tokenizer import train_tokenizer
@@ -31,6 +31,7 @@ __all__ = [
     "TrainTokenizerConfig",
     "VisualTokenizer",
     "decoder_tensors",
+    "empty_merger",
     "export_tokenizer",
     "import_encoder_part",
     "import_tokenizer",

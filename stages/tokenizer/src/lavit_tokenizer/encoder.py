@@ -5,7 +5,7 @@ Letters: B images, P patches, D width.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -231,9 +231,10 @@ def _preprocessing(folder: Path, class_name: str, image_px: int) -> Preprocessin
     return Preprocessing(image_px=image_px, mean=about.get("image_mean", mean), std=about.get("image_std", std))
 
 
-def load_weights(state: Mapping[str, Tensor], file: Path) -> None:
+def load_weights(state: Mapping[str, Tensor], file: Path, *, without: Sequence[str] = ()) -> None:
     """Fill a state dict in place from safetensors: all of its tensors and nothing else.
 
+    Tensors of the modules named in `without` may be in the file and are not read.
     Raises InputError naming the file and the first tensor that differs.
     """
     try:
@@ -243,7 +244,8 @@ def load_weights(state: Mapping[str, Tensor], file: Path) -> None:
     except SafetensorError as error:
         raise InputError(f"{file}: not a safetensors file ({error}); copy it again") from None
     expected = {name: tuple(value.shape) for name, value in state.items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    modules = tuple(f"{module}." for module in without)
+    found = {name: tuple(value.shape) for name, value in tensors.items() if not name.startswith(modules)}
     differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if differing:
         name = differing[0]

@@ -74,7 +74,7 @@ def tokenize_images(
     Interrupted when stopped by a signal.
     """
     opened = open_data(data)
-    tokenizer = load_tokenizer(model, device=device, precision=config.precision)
+    tokenizer = load_tokenizer(model, device=device, precision=config.precision, use="encode")
     # How the work is done (workers, where the run gives up) does not decide what is written.
     decides = config.model_dump(mode="json", exclude={"workers", "max_error_rate"})
     inputs = {"data": opened.digest, "tokenizer": tokenizer.digest}

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,16 @@ from lavit_tokenizer.encoder import Encoder, load_encoder, load_weights, save_en
 from lavit_tokenizer.merger import Merger
 from lavit_tokenizer.quantizer import Quantizer, nearest
 from lavit_tokenizer.selector import Selector, select_sample, select_threshold, select_topk
+
+Use = Literal["all", "encode", "decode"]
+"""What a loaded tokenizer is for: everything, pixels to codes (no feature decoder), or codes to features (no encoder,
+selector and merger). At the published size that is 7.3, 5.7 and 1.6 GB."""
+
+UNUSED: dict[Use, tuple[str, ...]] = {
+    "all": (),
+    "encode": ("decoder",),
+    "decode": ("encoder", "selector", "merger", "encode_task_layer"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,38 +189,60 @@ class VisualTokenizer(nn.Module):
 
 
 def load_tokenizer(
-    model: Path, *, device: str = "auto", precision: str = "fp32", selection: str = "threshold"
+    model: Path, *, device: str = "auto", precision: str = "fp32", selection: str = "threshold", use: Use = "all"
 ) -> VisualTokenizer:
     """Load `model/tokenizer`, frozen; `bf16` puts encoder, merger and decoder under autocast, never selector and codes.
 
-    `selection` decides which patches are kept wherever a caller does not say.
+    `selection` decides which patches are kept wherever a caller does not say; `use` leaves out what is not needed.
     Raises InputError when the part is missing or damaged.
     """
     folder = find_part(model, "tokenizer")
     # Released encoders are stored in bfloat16, and transformers would compute in what is stored.
-    tokenizer = read_tokenizer(folder).float().to(pick_device(device)).eval().requires_grad_(False)
+    tokenizer = read_tokenizer(folder, use=use).float().to(pick_device(device)).eval().requires_grad_(False)
     tokenizer.digest, tokenizer.precision, tokenizer.selection = part_digest(folder), precision, selection
     return tokenizer
 
 
-def read_tokenizer(folder: Path) -> VisualTokenizer:
+def read_tokenizer(folder: Path, *, use: Use = "all") -> VisualTokenizer:
     """Load a tokenizer folder (config.json, model.safetensors, encoder/). Raises InputError."""
+    config = read_config(folder)
+    encoder = None if "encoder" in UNUSED[use] else _fitting_encoder(folder / "encoder", config)
+    # No time and memory for first weights that are overwritten: at the published size that is half a minute.
+    tokenizer = without_memory(config)
+    for name in UNUSED[use]:
+        if hasattr(tokenizer, name):
+            delattr(tokenizer, name)
+    tokenizer.to_empty(device="cpu")
+    load_weights(trained_state(tokenizer), folder / "model.safetensors", without=UNUSED[use])
+    if encoder is not None:
+        tokenizer.encoder = encoder
+    return tokenizer
+
+
+def read_config(folder: Path) -> TokenizerConfig:
+    """Read a tokenizer folder's config.json. Raises InputError."""
     file = folder / "config.json"
     try:
-        config = TokenizerConfig.model_validate(read_json(file))
+        return TokenizerConfig.model_validate(read_json(file))
     except ValueError as error:
         raise InputError(f"{file}: not a tokenizer's configuration ({' '.join(str(error).split())})") from None
-    encoder = load_encoder(folder / "encoder")
+
+
+def _fitting_encoder(folder: Path, config: TokenizerConfig) -> Encoder:
+    encoder = load_encoder(folder)
     found = (encoder.feature_dim, encoder.grid)
     if found != (config.feature_dim, config.grid):
-        raise InputError(
-            f"{folder / 'encoder'}: width and grid are {found}, expected {(config.feature_dim, config.grid)}"
-        )
-    # No time and memory for first weights that are overwritten: at the published size that is half a minute.
-    tokenizer = without_memory(config).to_empty(device="cpu")
-    load_weights(trained_state(tokenizer), folder / "model.safetensors")
-    tokenizer.encoder = encoder
-    return tokenizer
+        raise InputError(f"{folder}: width and grid are {found}, expected {(config.feature_dim, config.grid)}")
+    return encoder
+
+
+def empty_merger(model: Path) -> Merger:
+    """Return a merger of the shape of `model/tokenizer`'s, its weights not set: a language model brings its own.
+
+    Raises InputError when the part is missing.
+    """
+    merger: Merger = without_memory(read_config(find_part(model, "tokenizer"))).merger.to_empty(device="cpu")
+    return merger
 
 
 def without_memory(config: TokenizerConfig) -> VisualTokenizer:

@@ -1,0 +1,42 @@
+"""The precision a model is used in: the one it is stored in, unless somebody says otherwise."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from lavit_core.errors import InputError, UsageError
+from safetensors import SafetensorError, safe_open
+
+from lavit_trainkit.foreign import weight_files
+
+WIDE = {"F32", "F64"}
+"""Element types of safetensors that bfloat16 would cut short."""
+
+
+def choose_precision(precision: str, folder: Path, stems: Sequence[str]) -> str:
+    """Return fp32 or bf16: the one asked for, or with `auto` the one that a folder's weights are stored in.
+
+    Weights stored in 16 bits (imported ones are) were made to be computed so, and take half the memory.
+    Raises UsageError for another word, InputError when the folder has no whole weights.
+    """
+    if precision in ("fp32", "bf16"):
+        return precision
+    if precision != "auto":
+        raise UsageError(f"--precision {precision}: expected auto, fp32 or bf16")
+    return "bf16" if all(_is_narrow(file) for file in weight_files(folder, stems)) else "fp32"
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """Return the element type of weights used in fp32 or bf16."""
+    return torch.float32 if precision == "fp32" else torch.bfloat16
+
+
+def _is_narrow(file: Path) -> bool:
+    if file.suffix != ".safetensors":
+        return False  # a torch checkpoint: nothing here writes them
+    try:
+        with safe_open(file, framework="pt") as opened:
+            kinds = {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{file}: not a whole safetensors file ({error}); copy it again") from None
+    return not kinds & WIDE

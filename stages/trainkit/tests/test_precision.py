@@ -1,0 +1,46 @@
+"""Which precision a model is used in."""
+
+import pytest
+import torch
+from lavit_core.errors import InputError, UsageError
+from lavit_trainkit.precision import choose_precision, dtype_of
+from safetensors.torch import save_file
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        ([torch.float32], "fp32"),
+        ([torch.bfloat16], "bf16"),
+        ([torch.float16], "bf16"),
+        ([torch.bfloat16, torch.float32], "fp32"),  # a table or a norm kept wide was kept so for a reason
+        ([torch.bfloat16, torch.int64], "bf16"),
+    ],
+)
+def test_auto_is_what_is_stored(stored, expected, tmp_path):
+    save_file({f"w{i}": torch.zeros(2, dtype=dtype) for i, dtype in enumerate(stored)}, tmp_path / "model.safetensors")
+    assert choose_precision("auto", tmp_path, ["model"]) == expected
+    assert choose_precision("fp32", tmp_path, ["model"]) == "fp32"
+    assert choose_precision("bf16", tmp_path, ["model"]) == "bf16"
+
+
+def test_dtypes():
+    assert (dtype_of("fp32"), dtype_of("bf16")) == (torch.float32, torch.bfloat16)
+
+
+def test_every_shard_counts(tmp_path):
+    save_file({"a": torch.zeros(2, dtype=torch.bfloat16)}, tmp_path / "model-1.safetensors")
+    save_file({"b": torch.zeros(2)}, tmp_path / "model-2.safetensors")
+    index = '{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}'
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    assert choose_precision("auto", tmp_path, ["model"]) == "fp32"
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(UsageError, match="--precision fp8: expected auto, fp32 or bf16"):
+        choose_precision("fp8", tmp_path, ["model"])
+    with pytest.raises(InputError, match="no weights here"):
+        choose_precision("auto", tmp_path, ["model"])
+    (tmp_path / "model.safetensors").write_bytes(b"cut short")
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        choose_precision("auto", tmp_path, ["model"])
