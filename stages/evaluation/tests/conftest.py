@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lavit_core.shapes import make_shapes
-from lavit_evaluation.claims import parse
-from lavit_evaluation.subject import Encoded, Subject
+from lavit_evaluation.shapes.claims import parse
+from lavit_evaluation.shapes.subject import Encoded, Subject
 from PIL import Image
 
 GRID = (8, 8)

@@ -17,7 +17,7 @@ def test_help_and_scoring_import_no_torch() -> None:
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom lavit_evaluation.cli import evaluate\n"
         "assert CliRunner().invoke(evaluate, ['shapes', '--help']).exit_code == 0\n"
-        "assert 'lavit_evaluation.judge' not in sys.modules\n"
+        "assert 'lavit_evaluation.shapes.judge' not in sys.modules\n"
         "import lavit_evaluation.api\nassert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -34,7 +34,7 @@ def test_the_command_scores_a_real_model(models: dict[str, Path], shapes_data: P
 
 
 def test_codes_and_samples_have_the_shapes_the_scorers_expect(models: dict[str, Path], pictures: np.ndarray) -> None:
-    from lavit_evaluation.load_subject import load_subject
+    from lavit_evaluation.shapes.load_subject import load_subject
 
     subject = load_subject(models["seeing"], models["blind"], ShapesConfig(), device="cpu")
     assert (subject.image_px, subject.grid, subject.codebook_size) == (64, (8, 8), 32)
@@ -51,7 +51,7 @@ def test_codes_and_samples_have_the_shapes_the_scorers_expect(models: dict[str, 
 
 
 def test_a_seeing_model_is_refused_as_the_blind_one(models: dict[str, Path]) -> None:
-    from lavit_evaluation.load_subject import load_subject
+    from lavit_evaluation.shapes.load_subject import load_subject
 
     with pytest.raises(InputError, match="image input 'features', expected 'none'"):
         load_subject(models["seeing"], models["seeing"], ShapesConfig(), device="cpu")

@@ -11,11 +11,11 @@ from lavit_core.modeldir import export_part
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.config import ProbeConfig
 from lavit_evaluation.intervals import clustered_proportion, wilson
-from lavit_evaluation.linear_probe import fit_probe
-from lavit_evaluation.probe import eval_probe
-from lavit_evaluation.probe_features import STATIONS, patches_inside, reading_weights
-from lavit_evaluation.probe_labels import read_labels
-from lavit_evaluation.probe_table import show_probe
+from lavit_evaluation.probing.features import STATIONS, patches_inside, reading_weights
+from lavit_evaluation.probing.labels import read_labels
+from lavit_evaluation.probing.linear_probe import fit_probe
+from lavit_evaluation.probing.probe import eval_probe
+from lavit_evaluation.probing.table import show_probe
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -209,7 +209,7 @@ def test_a_whole_run_reads_colour_before_the_codebook_and_writes_its_score(
 
 
 def test_fitted_pictures_are_never_scored(model: Path, own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lavit_evaluation import probe
+    from lavit_evaluation.probing import probe
 
     seen: list[set[str]] = []
     real = probe.read_places

@@ -7,15 +7,22 @@ import pytest
 from lavit_core.phrases import captions as all_captions
 from lavit_core.scenes import OPPOSITE, SceneObject
 from lavit_core.scenes import Scene as DrawnScene
-from lavit_evaluation.align import align
-from lavit_evaluation.captions import judge_caption
-from lavit_evaluation.claims import Claim, parse
-from lavit_evaluation.heldout import Scene
 from lavit_evaluation.intervals import by_combination, mean, proportion, ratio, wilson
-from lavit_evaluation.judge import Found
-from lavit_evaluation.pictures import psnr, random_codes
-from lavit_evaluation.tokens_report import code_figures, kept_by_place, patch_cover
-from lavit_evaluation.vqa import Asked, above, is_right, majority_leave_one_out, majority_of_training, score_answers
+from lavit_evaluation.shapes.align import align
+from lavit_evaluation.shapes.captions import judge_caption
+from lavit_evaluation.shapes.claims import Claim, parse
+from lavit_evaluation.shapes.heldout import Scene
+from lavit_evaluation.shapes.judge import Found
+from lavit_evaluation.shapes.pictures import psnr, random_codes
+from lavit_evaluation.shapes.tokens_report import code_figures, kept_by_place, patch_cover
+from lavit_evaluation.shapes.vqa import (
+    Asked,
+    above,
+    is_right,
+    majority_leave_one_out,
+    majority_of_training,
+    score_answers,
+)
 
 TWO = Scene(
     key="a",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.config import ShapesConfig
-from lavit_evaluation.shapes_benchmark import eval_shapes
-from lavit_evaluation.subject import Subject
+from lavit_evaluation.shapes.benchmark import eval_shapes
+from lavit_evaluation.shapes.subject import Subject
 from PIL import Image
 
 CONFIG = ShapesConfig(pictures=60, questions=300, token_pictures=100, random_pictures=40, samples=6, batch_size=16)

@@ -2,9 +2,9 @@
 
 from lavit_evaluation.config import ProbeConfig, ShapesConfig
 from lavit_evaluation.intervals import Figure
-from lavit_evaluation.judge import Found, judge
-from lavit_evaluation.probe import eval_probe
-from lavit_evaluation.shapes_benchmark import eval_shapes
-from lavit_evaluation.subject import Encoded, Subject
+from lavit_evaluation.probing.probe import eval_probe
+from lavit_evaluation.shapes.benchmark import eval_shapes
+from lavit_evaluation.shapes.judge import Found, judge
+from lavit_evaluation.shapes.subject import Encoded, Subject
 
 __all__ = ["Encoded", "Figure", "Found", "ProbeConfig", "ShapesConfig", "Subject", "eval_probe", "eval_shapes", "judge"]

@@ -9,8 +9,8 @@ from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, P
 
 from lavit_evaluation.cli_benchmarks import command, retrieval
 from lavit_evaluation.cli_images import clip_score, coco_fid, fid_stats
+from lavit_evaluation.cli_probe import probe
 from lavit_evaluation.cli_score import compare, list_benchmarks, score
-from lavit_evaluation.probe_cli import probe
 from lavit_evaluation.scoring.catalogue import BENCHMARKS
 
 evaluate = typer.Typer(help="Benchmarks: what a model answers, says and draws on held-out data.", no_args_is_help=True)
@@ -81,7 +81,7 @@ def shapes(
     if dry_run:
         print(json.dumps({"config": settings.model_dump(mode="json"), "seed": seed}, indent=None if as_json else 2))
         return
-    from lavit_evaluation.shapes_benchmark import eval_shapes
+    from lavit_evaluation.shapes.benchmark import eval_shapes
 
     result = eval_shapes(
         model,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Quiet, Seed, Sets
 
+from lavit_evaluation.cli_options import Annotations, BatchSize, Downloads, Images, Limit, Protocol, Split
 from lavit_evaluation.scoring.catalogue import Benchmark
 
 
@@ -16,28 +17,20 @@ def command(benchmark: Benchmark) -> Callable[..., None]:
 
     def run(
         model: Model,
-        data: Annotated[Path, typer.Option("--data", help="Folder of the official downloads.", show_default=False)],
+        data: Downloads,
         out: Out,
-        annotations: Annotated[
-            Path | None, typer.Option("--annotations", help="Instead of the one under --data.", show_default=False)
-        ] = None,
+        annotations: Annotations = None,
         questions: Annotated[
             Path | None, typer.Option("--questions", help="Instead of the one under --data.", show_default=False)
         ] = None,
-        images: Annotated[
-            Path | None, typer.Option("--images", help="Folder of the pictures.", show_default=False)
-        ] = None,
-        split: Annotated[
-            str | None, typer.Option("--split", help="Split of a Karpathy file (test).", show_default=False)
-        ] = None,
-        protocol: Annotated[str, typer.Option("--protocol", help="official or lavit.")] = "official",
+        images: Images = None,
+        split: Split = None,
+        protocol: Protocol = "official",
         lemmatizer: Annotated[
             str | None, typer.Option("--lemmatizer", help="With lavit: rules or a spaCy model.", show_default=False)
         ] = None,
-        limit: Annotated[
-            int | None, typer.Option("--limit", min=1, help="Only so many; marked partial.", show_default=False)
-        ] = None,
-        batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="How many at once.")] = 32,
+        limit: Limit = None,
+        batch_size: BatchSize = 32,
         config: ConfigFile = None,
         sets: Sets = None,
         seed: Seed = 0,
@@ -93,21 +86,13 @@ def retrieval(name: str) -> Callable[..., None]:
 
     def run(
         model: Model,
-        data: Annotated[Path, typer.Option("--data", help="Folder of the official downloads.", show_default=False)],
+        data: Downloads,
         out: Out,
-        annotations: Annotated[
-            Path | None, typer.Option("--annotations", help="Instead of the one under --data.", show_default=False)
-        ] = None,
-        images: Annotated[
-            Path | None, typer.Option("--images", help="Folder of the pictures.", show_default=False)
-        ] = None,
-        split: Annotated[
-            str | None, typer.Option("--split", help="Split of a Karpathy file (test).", show_default=False)
-        ] = None,
-        limit: Annotated[
-            int | None, typer.Option("--limit", min=1, help="Only so many pictures; partial.", show_default=False)
-        ] = None,
-        batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Captions at once.")] = 64,
+        annotations: Annotations = None,
+        images: Images = None,
+        split: Split = None,
+        limit: Limit = None,
+        batch_size: BatchSize = 64,
         config: ConfigFile = None,
         sets: Sets = None,
         seed: Seed = 0,

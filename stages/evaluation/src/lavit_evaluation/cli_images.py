@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 from lavit_core.options import AsJson, ConfigFile, Device, Out, Quiet, Seed, Sets
 
+from lavit_evaluation.cli_options import BatchSize, Generated
+
 Inception = Annotated[
     Path, typer.Option("--inception", help="pt_inception-2015-12-05-6726825d.pth.", show_default=False)
 ]
@@ -21,11 +23,10 @@ Preprocess = Annotated[
     ),
 ]
 AnyInception = Annotated[bool, typer.Option("--any-inception", help="Other weights; figures are named fd, kd.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures at once.")]
 
 
 def coco_fid(
-    generated: Annotated[Path, typer.Option("--generated", help="Folder of drawn pictures.", show_default=False)],
+    generated: Generated,
     inception: Inception,
     out: Out,
     real: Annotated[Path | None, typer.Option("--real", help="Folder of real pictures.", show_default=False)] = None,
@@ -90,7 +91,7 @@ def fid_stats(
 
 
 def clip_score(
-    generated: Annotated[Path, typer.Option("--generated", help="Folder of drawn pictures.", show_default=False)],
+    generated: Generated,
     clip: Annotated[Path, typer.Option("--clip", help="Transformers directory of a CLIP.", show_default=False)],
     out: Out,
     prompts: Annotated[

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 from lavit_core.options import AsJson, Seed
 
+from lavit_evaluation.cli_options import Protocol, Split
+
 
 def score(
     benchmark: Annotated[str, typer.Argument(help="vqav2, okvqa, gqa, ...; `lavit eval list` shows all.")],
@@ -20,14 +22,12 @@ def score(
     choices: Annotated[
         Path | None, typer.Option("--choices", help="GQA's choices file: validity, plausibility.", show_default=False)
     ] = None,
-    protocol: Annotated[str, typer.Option("--protocol", help="official (the server's rules) or lavit.")] = "official",
+    protocol: Protocol = "official",
     lemmatizer: Annotated[
         str | None,
         typer.Option("--lemmatizer", help="With lavit: given, rules or a spaCy model directory.", show_default=False),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option("--split", help="Split of a Karpathy file (test).", show_default=False)
-    ] = None,
+    split: Split = None,
     partial: Annotated[bool, typer.Option("--partial", help="Score what is there; marked, never complete.")] = False,
     java: Annotated[bool, typer.Option("--java", help="METEOR and SPICE too (Java, pycocoevalcap).")] = False,
     out: Annotated[

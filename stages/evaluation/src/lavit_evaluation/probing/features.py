@@ -14,7 +14,7 @@ from lavit_core.errors import Interrupted
 from lavit_core.images import open_rgb, squash
 from lavit_core.progress import Progress
 
-from lavit_evaluation.probe_labels import Box
+from lavit_evaluation.probing.labels import Box
 
 if TYPE_CHECKING:
     from lavit_tokenizer.api import VisualTokenizer

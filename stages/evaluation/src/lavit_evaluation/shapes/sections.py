@@ -9,14 +9,21 @@ import numpy as np
 from lavit_core.data import Data
 from lavit_core.seeds import derive_seed
 
-from lavit_evaluation.captions import score_captions
 from lavit_evaluation.config import ShapesConfig
-from lavit_evaluation.heldout import Heldout, read_pixels
 from lavit_evaluation.intervals import Figure, mean
-from lavit_evaluation.pictures import centre_errors, psnr, random_codes, score_pictures
-from lavit_evaluation.subject import Encoded, Subject, join
-from lavit_evaluation.tokens_report import score_tokens
-from lavit_evaluation.vqa import Asked, above, is_right, majority_leave_one_out, majority_of_training, score_answers
+from lavit_evaluation.shapes.captions import score_captions
+from lavit_evaluation.shapes.heldout import Heldout, read_pixels
+from lavit_evaluation.shapes.pictures import centre_errors, psnr, random_codes, score_pictures
+from lavit_evaluation.shapes.subject import Encoded, Subject, join
+from lavit_evaluation.shapes.tokens_report import score_tokens
+from lavit_evaluation.shapes.vqa import (
+    Asked,
+    above,
+    is_right,
+    majority_leave_one_out,
+    majority_of_training,
+    score_answers,
+)
 
 Batches = Callable[..., list[Any]]
 """`batches(function, *inputs)`: call it on slices of the inputs, and return everything it returned in one list."""

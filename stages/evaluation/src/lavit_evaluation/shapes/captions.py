@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lavit_evaluation.claims import Claim, parse
-from lavit_evaluation.heldout import Scene
 from lavit_evaluation.intervals import Figure, by_combination, proportion
+from lavit_evaluation.shapes.claims import Claim, parse
+from lavit_evaluation.shapes.heldout import Scene
 
 CRITERIA = ("objects", "colours", "shapes", "binding", "where", "nothing_false", "everything")
 """`where` must be said and right; `nothing_false` forgives a caption that leaves it out, `everything` does not."""

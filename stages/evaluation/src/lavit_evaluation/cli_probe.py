@@ -42,7 +42,7 @@ def probe(
             json.dumps({"config": settings.model_dump(mode="json"), "seed": seed}, indent=None if as_json else 2)
         )
         return
-    from lavit_evaluation.probe import eval_probe
+    from lavit_evaluation.probing.probe import eval_probe
 
     result = eval_probe(
         model, data, out, settings, train_data=train_data, labels=labels, seed=seed, device=device,
@@ -53,7 +53,7 @@ def probe(
         return
     from rich.console import Console
 
-    from lavit_evaluation.probe_table import show_probe
+    from lavit_evaluation.probing.table import show_probe
 
     show_probe(result, Console())
     if out is not None:

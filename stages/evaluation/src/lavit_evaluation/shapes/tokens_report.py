@@ -7,10 +7,10 @@ from lavit_core.errors import InputError
 from lavit_core.seeds import epoch_batches
 from lavit_core.tokens import TokenReader
 
-from lavit_evaluation.heldout import Scene
 from lavit_evaluation.intervals import Figure, exact, mean, ratio
-from lavit_evaluation.judge import outline
-from lavit_evaluation.subject import Encoded
+from lavit_evaluation.shapes.heldout import Scene
+from lavit_evaluation.shapes.judge import outline
+from lavit_evaluation.shapes.subject import Encoded
 
 SHAPE_COVER = 0.5
 """A patch lies on a shape when shapes cover at least this much of it, on the background when they cover none of it."""

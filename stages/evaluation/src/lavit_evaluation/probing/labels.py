@@ -15,7 +15,7 @@ from typing import Any
 from lavit_core.data import Data
 from lavit_core.errors import InputError
 
-from lavit_evaluation.heldout import Scene, read_scenes
+from lavit_evaluation.shapes.heldout import Scene, read_scenes
 
 LABELS_FILE = "labels.jsonl"
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lavit_evaluation.claims import OPPOSITE, Claim
-from lavit_evaluation.judge import Found
+from lavit_evaluation.shapes.claims import OPPOSITE, Claim
+from lavit_evaluation.shapes.judge import Found
 
 CRITERIA = ("count", "colours", "shapes", "place", "everything")
 """What a picture is judged by; each holds only where the ones before it make it meaningful."""

@@ -14,9 +14,9 @@ from lavit_core.rundir import open_run
 from lavit_core.tokens import check_tokenizer, open_tokens
 
 from lavit_evaluation.config import ShapesConfig
-from lavit_evaluation.heldout import Heldout, open_heldout, scenes_digest
 from lavit_evaluation.score import Score, model_digests, write_samples
-from lavit_evaluation.sections import (
+from lavit_evaluation.shapes.heldout import Heldout, open_heldout, scenes_digest
+from lavit_evaluation.shapes.sections import (
     Batches,
     Section,
     captions_section,
@@ -29,8 +29,8 @@ from lavit_evaluation.sections import (
     tokens_section,
     vqa_section,
 )
-from lavit_evaluation.subject import Encoded, Subject, select
-from lavit_evaluation.tokens_report import corpus_figures
+from lavit_evaluation.shapes.subject import Encoded, Subject, select
+from lavit_evaluation.shapes.tokens_report import corpus_figures
 
 PROTOCOL, VERSION = "lavit-shapes", 1
 
@@ -160,7 +160,7 @@ def _run_sections(
 
 
 def _load(model: Path, blind: Path | None, config: ShapesConfig, device: str) -> Subject:
-    from lavit_evaluation.load_subject import load_subject
+    from lavit_evaluation.shapes.load_subject import load_subject
 
     try:
         return load_subject(model, blind, config, device=device)

@@ -9,7 +9,7 @@ from lavit_core.errors import InputError
 from lavit_core.modeldir import find_part
 
 from lavit_evaluation.config import ShapesConfig
-from lavit_evaluation.subject import Encoded, Subject
+from lavit_evaluation.shapes.subject import Encoded, Subject
 
 if TYPE_CHECKING:
     from lavit_detokenizer.api import Detokenizer

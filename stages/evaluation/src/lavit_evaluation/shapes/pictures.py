@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from lavit_core.shapes import MORE_SHAPES, SHAPES
 
-from lavit_evaluation.align import CRITERIA, Verdict, align
-from lavit_evaluation.claims import parse
-from lavit_evaluation.heldout import Scene
 from lavit_evaluation.intervals import Figure, by_combination, mean
-from lavit_evaluation.judge import Found, judge
+from lavit_evaluation.shapes.align import CRITERIA, Verdict, align
+from lavit_evaluation.shapes.claims import parse
+from lavit_evaluation.shapes.heldout import Scene
+from lavit_evaluation.shapes.judge import Found, judge
 
 
 def score_pictures(

@@ -1,0 +1,17 @@
+"""Options that several benchmarks share, each written once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Downloads = Annotated[Path, typer.Option("--data", help="Folder of the official downloads.", show_default=False)]
+Annotations = Annotated[
+    Path | None, typer.Option("--annotations", help="Instead of the one under --data.", show_default=False)
+]
+Images = Annotated[Path | None, typer.Option("--images", help="Folder of the pictures.", show_default=False)]
+Split = Annotated[str | None, typer.Option("--split", help="Split of a Karpathy file (test).", show_default=False)]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many; marked partial.", show_default=False)]
+Protocol = Annotated[str, typer.Option("--protocol", help="official (the server's rules) or lavit.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="How many at once.")]
+Generated = Annotated[Path, typer.Option("--generated", help="Folder of drawn pictures.", show_default=False)]

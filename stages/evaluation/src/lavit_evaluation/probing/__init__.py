@@ -1,0 +1,1 @@
+"""`lavit eval probe`: linear probes through a tokenizer."""

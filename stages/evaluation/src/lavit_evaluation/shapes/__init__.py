@@ -1,0 +1,1 @@
+"""`lavit eval shapes`: questions, captions, drawings judged from pixels, reconstructions and tokens on drawn shapes."""
