@@ -19,15 +19,16 @@ from lavit_core.files import file_sha256, read_json, write_json, write_text
 from lavit_core.images import CLIP_MEAN, CLIP_STD, open_rgb
 from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress
-from PIL import Image
 
+from lavit_evaluation.drawn.crop import middle_square
 from lavit_evaluation.drawn.features import open_folder
 from lavit_evaluation.intervals import Figure
 from lavit_evaluation.metrics.bootstrap import interval_of_mean
 from lavit_evaluation.score import Score
 from lavit_evaluation.scoring.references import read_references
 
-VERSION = 1
+VERSION = 2
+"""2: the longer side is rounded down before the middle square is cut, as CLIP's preprocessing does."""
 PREFIX, WEIGHT = "A photo depicts ", 2.5
 
 
@@ -100,12 +101,7 @@ def read_prompts(file: Path) -> dict[str, str]:
 
 def center_square(file: Path, image_px: int) -> np.ndarray:
     """Return a picture as CLIP's own preprocessing cuts it: shorter side to `image_px` (bicubic), middle square."""
-    picture = open_rgb(file)
-    scale = image_px / min(picture.size)
-    width, height = (max(image_px, round(side * scale)) for side in picture.size)
-    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - image_px) // 2, (height - image_px) // 2
-    return np.asarray(picture.crop((left, top, left + image_px, top + image_px)))
+    return middle_square(open_rgb(file), image_px, image_px)
 
 
 def load_clip(folder: Path, device: str) -> Clip:
@@ -145,11 +141,17 @@ def load_clip(folder: Path, device: str) -> Clip:
         return _unit(model.text_projection(pooled).float().cpu().numpy())
 
     weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    vision = model.config.vision_config
+    shape = f"patch {vision.patch_size}, width {vision.hidden_size}, {vision.num_hidden_layers} layers"
     return Clip(
         images=images,
         texts=texts,
         image_px=int(model.config.vision_config.image_size),
-        about={"clip": str(folder), "clip_digests": {file.name: file_sha256(file) for file in weights}},
+        about={
+            "clip": str(folder),
+            "clip_shape": shape,
+            "clip_digests": {file.name: file_sha256(file) for file in weights},
+        },
     )
 
 

@@ -1,0 +1,68 @@
+"""DINO (Caron et al. 2021, arXiv 2104.14294) from a local transformers directory: one vector a picture."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lavit_core.errors import InputError
+from lavit_core.files import file_sha256, read_json
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SHORTER_PX, INPUT_PX = 256, 224
+"""Shorter side, then the middle square, as in MagicBrush's script."""
+
+OFFICIAL_SHAPE = "patch 16, width 384, 12 layers"
+"""ViT-S/16, which that script loads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dino:
+    """A DINO as a function."""
+
+    images: Callable[[Sequence[np.ndarray]], np.ndarray]
+    """uint8 [224, 224, 3] pictures -> float32 [N, D] of length one: the class token after the last norm."""
+    about: dict[str, Any]
+
+
+def load_dino(folder: Path, device: str) -> Dino:
+    """Load a ViT of DINO (facebook/dino-vits16 and its kin). Raises InputError when it is none."""
+    if not (folder / "config.json").is_file():
+        raise InputError(f"--dino {folder}: no config.json here, expected a transformers directory of DINO's ViT")
+    config = read_json(folder / "config.json")
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != "vit":
+        raise InputError(
+            f"--dino {folder}: model_type is {kind!r}, expected 'vit' (facebook/dino-vits16); DINOv2 is another metric"
+        )
+    try:
+        import torch
+        from transformers import ViTModel
+        from transformers.utils import logging
+
+        from lavit_evaluation.drawn.inception import pick_device
+    except ModuleNotFoundError as error:
+        raise InputError(f"DINO needs {error.name}; run `pip install {error.name}`") from None
+    where = pick_device(device)
+    logging.disable_progress_bar()
+    try:
+        model = ViTModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False).eval().to(where)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"--dino {folder}: not a ViT ({' '.join(str(error).split())[:200]})") from None
+    if model.config.image_size != INPUT_PX:
+        raise InputError(f"--dino {folder}: image_size is {model.config.image_size}, expected {INPUT_PX}")
+    mean = torch.tensor(MEAN, device=where).view(1, 3, 1, 1)
+    deviation = torch.tensor(DEVIATION, device=where).view(1, 3, 1, 1)
+
+    @torch.inference_mode()
+    def images(pictures: Sequence[np.ndarray]) -> np.ndarray:
+        pixels = torch.from_numpy(np.stack(pictures)).to(where).permute(0, 3, 1, 2).float() / 255
+        rows = model(pixel_values=(pixels - mean) / deviation).last_hidden_state[:, 0].float()
+        return torch.nn.functional.normalize(rows, dim=-1).cpu().numpy()
+
+    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    shape = f"patch {model.config.patch_size}, width {model.config.hidden_size}"
+    shape += f", {model.config.num_hidden_layers} layers"
+    digests = {file.name: file_sha256(file) for file in weights}
+    return Dino(images=images, about={"dino": str(folder), "dino_shape": shape, "dino_digests": digests})
