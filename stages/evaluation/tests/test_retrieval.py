@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.running import retrieval as module
-from lavit_evaluation.running.retrieval import Matcher, RetrievalConfig, recalls, run_retrieval
+from lavit_evaluation.running.ranking import ranks_by_codes, ranks_by_text, recalls
+from lavit_evaluation.running.retrieval import Matcher, RetrievalConfig, run_retrieval
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -29,13 +30,30 @@ def data(tmp_path: Path) -> Path:
 
 
 class Planted:
-    """Right captions get 0, others -1; caption of picture 3 is likely after anything."""
+    """Right captions get 0, others -1; caption of picture 3 is likely after anything. The same of codes: picture n has
+    n + 1 of them, and a longer picture is less likely after anything."""
 
     def __init__(self, deadline: int = 10**9) -> None:
         self.seen, self.deadline = 0, deadline
 
     def matcher(self) -> Matcher:
-        return Matcher(image_px=16, likelihoods=self.likelihoods, num_tokens=lambda text: 3, about={})
+        return Matcher(
+            image_px=16,
+            likelihoods=self.likelihoods,
+            num_tokens=lambda text: 3,
+            codes=lambda pixels: [np.full(int(one.mean()) // 10 + 1, 7) for one in pixels],
+            code_likelihoods=self.code_likelihoods,
+            about={},
+        )
+
+    def code_likelihoods(self, texts: Sequence[str], images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        prior = np.array([-5.0 * len(codes) for codes in images])
+        for text in texts:
+            self.seen += 1
+            if self.seen > self.deadline:
+                raise KeyboardInterrupt
+            right = np.array([text.endswith(f" {len(codes) - 1}") for codes in images])
+            yield prior + (np.where(right, 1.0, -1.0) if text else 0.0)
 
     def likelihoods(self, pixels: np.ndarray, texts: Sequence[str]) -> Iterator[np.ndarray]:
         for picture in pixels:
@@ -47,7 +65,7 @@ class Planted:
             yield np.array([(0.0 if n == number else -1.0) + 5.0 * (n == 3) for n in means])
 
 
-def run(data: Path, out: Path, planted: Planted, **more: int) -> dict:
+def run(data: Path, out: Path, planted: Planted, **more: int | float | str) -> dict:
     config = RetrievalConfig(captions_per_image=2, **more)
     annotations = data / "captions.jsonl"
     return run_retrieval(
@@ -76,8 +94,22 @@ def test_planted_likelihoods(data: Path, tmp_path: Path) -> None:
 
 
 def test_ties_count_against_the_model() -> None:
-    figures, _ = recalls(np.zeros((4, 4)), np.arange(4), np.ones(4), list("abcd"), 0)
-    assert figures["text_to_image.r@1"].value == 0.0
+    ranks = ranks_by_text(np.zeros((4, 4)), np.arange(4), np.ones(4))
+    ranks |= ranks_by_codes(np.zeros((4, 4)), np.zeros(4), np.arange(4), 1.0)
+    figures = recalls(ranks, np.arange(4), list("abcd"), 0)
+    assert {figure.value for name, figure in figures.items() if name.endswith("r@1")} == {0.0}
+
+
+def test_debiasing_by_hand() -> None:
+    # Picture 0 is likely after anything; less what a bare [IMG] makes of it, each caption finds its own.
+    log_p_MI = np.array([[-1.0, -9.0, -10.0], [-2.0, -6.0, -10.0], [-2.0, -9.0, -7.0]])
+    prior_I = np.array([-2.0, -9.0, -10.0])
+    ranks = ranks_by_codes(log_p_MI, prior_I, np.arange(3), 1.0)
+    assert ranks["text_to_image.codes"].tolist() == [0, 1, 1]
+    assert ranks["text_to_image.codes.debiased"].tolist() == [0, 0, 0]
+    assert ranks["image_to_text.codes"].tolist() == [0, 0, 0]
+    undone = ranks_by_codes(log_p_MI, prior_I, np.arange(3), 0.0)
+    assert np.array_equal(undone["text_to_image.codes.debiased"], ranks["text_to_image.codes"])
 
 
 def test_killed_and_resumed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,6 +119,34 @@ def test_killed_and_resumed(data: Path, tmp_path: Path, monkeypatch: pytest.Monk
         run(data, tmp_path / "out", Planted(deadline=10))
     rest = Planted(deadline=NUM - 8)
     assert run(data, tmp_path / "out", rest)["figures"] == whole["figures"]
+
+
+def test_planted_codes(data: Path, tmp_path: Path) -> None:
+    result = run(data, tmp_path / "out", Planted(), likelihood="codes")
+    values = {name: figure["value"] for name, figure in result["figures"].items()}
+    # The shorter picture wins until its length is taken away: only picture 0 is found.
+    assert values["text_to_image.codes.r@1"] == 5.0
+    assert values["text_to_image.codes.r@10"] == 50.0
+    assert values["text_to_image.codes.debiased.r@1"] == 100.0
+    assert values["image_to_text.codes.r@1"] == 100.0
+    assert not any(name.startswith("text_to_image.r") for name in values)
+    weaker = run(data, tmp_path / "half", Planted(), likelihood="codes", eta=0.5)
+    assert weaker["figures"]["text_to_image.codes.debiased.r@1"]["value"] == 5.0
+
+
+def test_both_are_the_two_together(data: Path, tmp_path: Path) -> None:
+    parts = {name: run(data, tmp_path / name, Planted(), likelihood=name)["figures"] for name in ("text", "codes")}
+    assert run(data, tmp_path / "both", Planted(), likelihood="both")["figures"] == parts["text"] | parts["codes"]
+
+
+def test_codes_killed_and_resumed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHARD", 4)
+    whole = run(data, tmp_path / "whole", Planted(), likelihood="codes")
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "out", Planted(deadline=10), likelihood="codes")
+    rest = Planted(deadline=2 * NUM + 1 - 8)
+    assert run(data, tmp_path / "out", rest, likelihood="codes")["figures"] == whole["figures"]
+    assert rest.seen == rest.deadline
 
 
 def test_fewer_pictures_are_partial(data: Path, tmp_path: Path) -> None:
@@ -103,3 +163,9 @@ def test_a_real_model(models: dict[str, Path], data: Path, tmp_path: Path) -> No
     figures = json.loads(done.stdout)["partial"]["figures"]
     assert figures["text_to_image.r@10"] == {"value": 100.0, "count": 12, "low": 100.0, "high": 100.0}
     assert 0 <= figures["image_to_text.r@1"]["value"] <= 100
+    assert "text_to_image.codes.r@1" not in figures
+    done = CliRunner().invoke(evaluate, [*line[:-1], str(tmp_path / "both"), "--likelihood", "both"])
+    assert done.exit_code == 0, done.exception
+    both = json.loads(done.stdout)["partial"]["figures"]
+    assert both.items() >= figures.items()
+    assert both["text_to_image.codes.debiased.r@10"]["value"] == 100.0

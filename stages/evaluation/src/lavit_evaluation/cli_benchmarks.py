@@ -91,6 +91,15 @@ def retrieval(name: str) -> Callable[..., None]:
         annotations: Annotations = None,
         images: Images = None,
         split: Split = None,
+        likelihood: Annotated[
+            str | None,
+            typer.Option(
+                "--likelihood",
+                metavar="text|codes|both",
+                help="log p(caption | picture), log p(codes | caption), or each (text).",
+                show_default=False,
+            ),
+        ] = None,
         limit: Limit = None,
         batch_size: BatchSize = 64,
         config: ConfigFile = None,
@@ -109,7 +118,7 @@ def retrieval(name: str) -> Callable[..., None]:
             model,
             data,
             out,
-            resolve(RetrievalConfig, file=config, sets=sets, flags={"limit": limit}),
+            resolve(RetrievalConfig, file=config, sets=sets, flags={"limit": limit, "likelihood": likelihood}),
             annotations=annotations,
             images=images,
             split=split,
@@ -128,5 +137,5 @@ def retrieval(name: str) -> Callable[..., None]:
         show_result(result, Console())
         typer.echo(f"{out / 'score.json'}: the score")
 
-    run.__doc__ = "Rank pictures by captions and captions by pictures (R@1, 5, 10), by the caption's likelihood."
+    run.__doc__ = "Rank pictures by captions and captions by pictures (R@1, 5, 10), by likelihood."
     return run

@@ -3,7 +3,7 @@
 from lavit_pretrain.beams import ANSWERS, CAPTIONS, Beams
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig, SampleSettings
 from lavit_pretrain.language_model import LanguageModel, load_llm
-from lavit_pretrain.likelihood import text_log_likelihoods
+from lavit_pretrain.likelihood import code_log_likelihoods, text_log_likelihoods
 from lavit_pretrain.pretrain import plan, pretrain
 from lavit_pretrain.reading import ImageInput, answer, caption, look, stored_images
 from lavit_pretrain.released import (
@@ -30,6 +30,7 @@ __all__ = [
     "VisualInput",
     "answer",
     "caption",
+    "code_log_likelihoods",
     "export_language_model",
     "import_language_model",
     "inspect_language_model",

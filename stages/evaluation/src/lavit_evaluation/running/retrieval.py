@@ -1,15 +1,19 @@
-"""`lavit eval flickr30k-retrieval`, `coco-retrieval`: pictures and captions ranked by log p(caption | picture).
+"""`lavit eval flickr30k-retrieval`, `coco-retrieval`: pictures and captions ranked by likelihood.
 
-One matrix serves both directions. Text to image: pictures ranked by how likely they make the caption. Image to text
-compares captions with each other, and a frequent caption is likely after anything: `debiased` takes its mean likelihood
-over the gallery's pictures away, `per_token` divides by its length.
+text    log p(caption | picture). Text to image: pictures ranked by how likely they make the caption. Image to text
+        compares captions with each other, and a frequent caption is likely after anything: `debiased` takes its mean
+        likelihood over the gallery's pictures away, `per_token` divides by its length.
+codes   log p(codes | caption). Text to image compares pictures with each other, and a picture of few, frequent codes is
+        likely after anything: `debiased` is log p(codes | caption) - eta log p(codes).
+
+Source: TIGeR (arXiv 2406.05814), which ranks LaVIT's gallery by these three.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from lavit_core.config import Config
@@ -20,22 +24,24 @@ from lavit_core.interrupt import stop_signals
 from lavit_core.modeldir import find_part
 from lavit_core.progress import Progress
 from lavit_core.rundir import open_run
+from lavit_core.seeds import epoch_batches
 from pydantic import Field
 from safetensors.numpy import load_file, save
 
-from lavit_evaluation.metrics.recall import first_hits, recall_at
 from lavit_evaluation.running.benchmark import draw
 from lavit_evaluation.running.items import Item, load_material, pictures_digest
+from lavit_evaluation.running.ranking import ranks_by_codes, ranks_by_text, recalls
 from lavit_evaluation.running.reader import pretrain_api
 from lavit_evaluation.score import Score, model_digests
 from lavit_evaluation.scoring.catalogue import find_benchmark
 from lavit_evaluation.scoring.references import read_references
 from lavit_evaluation.scoring.score_file import examples_digest
-from lavit_evaluation.scoring.scored import percent
+
+T = TypeVar("T")
 
 VERSION = 1
 SHARD = 16
-"""Pictures a shard: what a kill can cost at most."""
+"""Pictures (or captions) a shard: what a kill can cost at most."""
 
 BASES = {"flickr30k-retrieval": "flickr30k-caption", "coco-retrieval": "coco-caption"}
 """Retrieval benchmark -> the caption benchmark whose files it reads."""
@@ -46,6 +52,10 @@ class RetrievalConfig(Config):
 
     captions_per_image: int = Field(5, ge=1)
     """Captions of each picture that are in the gallery, in file order (papers: 5)."""
+    likelihood: Literal["text", "codes", "both"] = "text"
+    """What is ranked by: log p(caption | picture), log p(codes | caption), or each of them."""
+    eta: float = Field(1.0, ge=0)
+    """Strength of the debiasing of codes: log p(codes | caption) - eta log p(codes) (TIGeR: about 1)."""
     limit: int | None = Field(None, ge=1)
     """Only so many pictures, drawn by the seed; a smaller gallery is easier, so the score is marked partial."""
 
@@ -59,6 +69,10 @@ class Matcher:
     """Pictures uint8 [B, px, px, 3] and M texts -> log p(text | picture) [M] of each picture."""
     num_tokens: Callable[[str], int]
     """Tokens of a text with its end."""
+    codes: Callable[[np.ndarray], list[np.ndarray]]
+    """Pictures -> the codes int64 [n] of each."""
+    code_likelihoods: Callable[[Sequence[str], Sequence[np.ndarray]], Iterator[np.ndarray]]
+    """Texts and the codes of I pictures -> log p(codes | text) [I] of each text; the empty text gives log p(codes)."""
     about: dict[str, Any]
 
 
@@ -68,13 +82,23 @@ def load_matcher(model: Path, *, rows: int, device: str) -> Matcher:
     from lavit_tokenizer.api import load_tokenizer
 
     tokenizer, llm = load_tokenizer(model, device=device), api.load_llm(model, device=device)
+
+    def codes(pixels: np.ndarray) -> list[np.ndarray]:
+        import torch
+
+        with torch.inference_mode():
+            encoded = tokenizer.encode(torch.from_numpy(pixels))
+        return np.split(encoded.codes.cpu().numpy(), np.cumsum(encoded.counts.cpu().numpy())[:-1])
+
     return Matcher(
         image_px=tokenizer.config.preprocessing.image_px,
         likelihoods=lambda pixels, texts: api.text_log_likelihoods(
             llm, api.look(llm, tokenizer, pixels), texts, rows=rows
         ),
         num_tokens=lambda text: len(llm.codec.encode(text)) + 1,
-        about={"image_input": llm.image_input, "precision": "fp32"},
+        codes=codes,
+        code_likelihoods=lambda texts, images: api.code_log_likelihoods(llm, texts, images, rows=rows),
+        about={"image_input": llm.image_input, "precision": llm.precision},
     )
 
 
@@ -102,22 +126,26 @@ def run_retrieval(
             return run.done
         began = time.monotonic()
         matcher = load() if load is not None else load_matcher(model, rows=batch_size, device=device)
-        scores = fill(items, texts, matcher, out / "likelihoods", name, quiet)
+        names = [item.id for item in items]
+        ranks: dict[str, np.ndarray] = {}
+        if config.likelihood != "codes":
+            lengths = np.array([matcher.num_tokens(text) for text in texts])
+            ranks |= ranks_by_text(text_matrix(items, texts, matcher, out, name, quiet), owners, lengths)
+        if config.likelihood != "text":
+            ranks |= ranks_by_codes(*code_matrix(items, texts, matcher, out, name, quiet), owners, config.eta)
         score = Score(protocol="likelihood", version=VERSION)
-        lengths = np.array([matcher.num_tokens(text) for text in texts])
-        figures, ranks = recalls(scores, owners, lengths, [item.id for item in items], seed)
+        figures = recalls(ranks, owners, names, seed)
         partial = len(items) < len(material.items)
         score.figures |= {} if partial else figures
         score.seconds["likelihoods"] = time.monotonic() - began
         about = {
             "benchmark": name,
             "complete": not partial,
-            "items": {"scored": len(items), "expected": len(material.items), "digest": examples_digest(
-                [item.id for item in items])},
+            "items": {"scored": len(items), "expected": len(material.items), "digest": examples_digest(names)},
             "unit": "per cent",
             "lemmatizer": None,
             "gallery": {"pictures": len(items), "captions": len(texts)},
-            "generation": {"model": model_digests(model), "prompt": "the picture, then the caption", **matcher.about},
+            "generation": {"model": model_digests(model), "prompt": PROMPTS[config.likelihood], **matcher.about},
             "inputs": inputs,
             "settings": settings,
             "published": PUBLISHED.get(name),
@@ -132,9 +160,17 @@ def run_retrieval(
         return result
 
 
+PROMPTS = {
+    "text": "the picture, then the caption",
+    "codes": "the caption, then [IMG] and the codes",
+    "both": "the picture, then the caption; the caption, then [IMG] and the codes",
+}
+"""What is asked, for score.json."""
+
 PUBLISHED = {
     "coco-retrieval": {
-        "figures": "text to image R@1 50.35, by the same likelihood (COCO, LaVIT-7B)",
+        "figures": "text to image R@1 (COCO, LaVIT-7B): 50.35 by log p(caption | picture), 0.02 by log p(codes | "
+        "caption), 23.43 by the same debiased",
         "by": "the authors of TIGeR, not measured here",
     }
 }
@@ -150,47 +186,55 @@ def gallery(
     return [text for text, _ in rows], np.array([place for _, place in rows])
 
 
-def fill(
-    items: Sequence[Item], texts: Sequence[str], matcher: Matcher, folder: Path, name: str, quiet: bool
+def text_matrix(
+    items: Sequence[Item], texts: Sequence[str], matcher: Matcher, out: Path, name: str, quiet: bool
 ) -> np.ndarray:
-    """Return log p(text | picture) [I, M], shard by shard from disk or from the model. Raises Interrupted."""
+    """Return log p(text | picture) [I, M], from disk or from the model. Raises Interrupted."""
+
+    def rows(batch: Sequence[Item]) -> Iterator[np.ndarray]:
+        return matcher.likelihoods(np.stack([square_pixels(item.image, matcher.image_px) for item in batch]), texts)
+
+    return in_shards(items, rows, out / "likelihoods", title=f"eval {name}", unit="picture", quiet=quiet)
+
+
+def code_matrix(
+    items: Sequence[Item], texts: Sequence[str], matcher: Matcher, out: Path, name: str, quiet: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return log p(codes | text) [M, I] and log p(codes) [I], from disk or from the model. Raises Interrupted."""
+    codes: list[np.ndarray] = []
+
+    def rows(batch: Sequence[str]) -> Iterator[np.ndarray]:
+        if not codes:  # once, and only when something is left to compute
+            for places in epoch_batches(len(items), SHARD):
+                pictures = [square_pixels(item.image, matcher.image_px) for item in items[places]]
+                codes.extend(matcher.codes(np.stack(pictures)))
+        return matcher.code_likelihoods(batch, codes)
+
+    # The empty text is one more prefix: what a bare [IMG] makes of each picture.
+    found = in_shards([*texts, ""], rows, out / "code_likelihoods", title=f"eval {name}, codes", unit="caption",
+                      quiet=quiet)  # fmt: skip
+    return found[:-1], found[-1]
+
+
+def in_shards(
+    things: Sequence[T], rows: Callable[[Sequence[T]], Iterator[np.ndarray]], folder: Path, *, title: str, unit: str,
+    quiet: bool,
+) -> np.ndarray:  # fmt: skip
+    """Return one row of log-likelihoods a thing, shard by shard from disk or from `rows`. Raises Interrupted."""
     folder.mkdir(exist_ok=True)
     parts = []
-    with stop_signals() as stop, Progress(f"eval {name}", len(items), unit="picture", quiet=quiet) as progress:
-        for start in range(0, len(items), SHARD):
-            file, batch = folder / f"{start // SHARD:05d}.safetensors", items[start : start + SHARD]
+    with stop_signals() as stop, Progress(title, len(things), unit=unit, quiet=quiet) as progress:
+        for number, places in enumerate(epoch_batches(len(things), SHARD)):
+            file, batch = folder / f"{number:05d}.safetensors", things[places]
             if not file.exists():
                 if stop():
-                    raise Interrupted(f"eval {name}: stopped before {file.name}; run the same command to go on")
-                pixels = np.stack([square_pixels(item.image, matcher.image_px) for item in batch])
-                rows = []
-                for row in matcher.likelihoods(pixels, texts):
-                    rows.append(row)
+                    raise Interrupted(f"{title}: stopped before {file.name}; run the same command to go on")
+                found = []
+                for row in rows(batch):
+                    found.append(row)
                     progress.advance(1)
-                write_bytes(file, save({"log_p": np.stack(rows).astype(np.float32)}))
+                write_bytes(file, save({"log_p": np.stack(found).astype(np.float32)}))
             else:
                 progress.advance(len(batch))
             parts.append(load_file(file)["log_p"])
-    return np.concatenate(parts)
-
-
-def recalls(
-    log_p_IM: np.ndarray, owners_M: np.ndarray, lengths_M: np.ndarray, names: Sequence[Any], seed: int
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return R@1, 5, 10 of both directions with intervals over pictures, and the rank of the best right answer."""
-    wide = log_p_IM.astype(np.float64)
-    top = wide.max(0)
-    prior_M = top + np.log(np.exp(wide - top).mean(0))
-    own = [np.flatnonzero(owners_M == place).tolist() for place in range(len(names))]
-    ranks = {
-        "text_to_image": first_hits(wide.T, [[place] for place in owners_M]),
-        "image_to_text": first_hits(wide, own),
-        "image_to_text.per_token": first_hits(wide / lengths_M, own),
-        "image_to_text.debiased": first_hits(wide - prior_M, own),
-    }
-    figures = {}
-    for way, found in ranks.items():
-        clusters = [names[place] for place in owners_M] if way == "text_to_image" else list(names)
-        for depth, hits in recall_at(found).items():
-            figures[f"{way}.{depth}"] = percent([float(hit) for hit in hits], clusters, seed, f"{way}.{depth}")
-    return figures, ranks
+    return np.concatenate(parts).astype(np.float64)
