@@ -4,9 +4,32 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Highres, Model, Out, Preset, Quiet, Seed, Sets
+from lavit_core.options import (
+    AsJson,
+    ConfigFile,
+    Device,
+    DryRun,
+    Highres,
+    Model,
+    Out,
+    Preset,
+    Quiet,
+    Seed,
+    Sets,
+)
 
-from lavit_cli.options import Data, DecoderGuidance, Guidance, NumImages, NumSteps, Temperature, TopK
+from lavit_cli.options import (
+    Data,
+    DecoderGuidance,
+    Guidance,
+    NumImages,
+    NumSteps,
+    Prompt,
+    PromptImage,
+    PromptImages,
+    Temperature,
+    TopK,
+)
 
 
 def quickstart(
@@ -35,9 +58,12 @@ def quickstart(
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
+    context: typer.Context,
     model: Model,
     out: Out,
+    prompt: Prompt = None,
+    prompt_image: PromptImage = None,
+    prompt_images_as: PromptImages = None,
     num_images: NumImages = 1,
     highres: Highres = False,
     preset: Preset = "tiny",
@@ -50,13 +76,18 @@ def generate(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Draw what a prompt asks for: language model, then detokenizer, into one PNG that records how it was made."""
+    """Draw what a prompt asks for: language model, then detokenizer, into one PNG that records how it was made.
+
+    A prompt is texts and pictures in the order they are given, say --prompt-image cat.png "as an oil painting".
+    """
     from lavit_cli.generate import generate
+    from lavit_cli.prompt_order import in_order
 
     made = generate(
-        prompt,
+        in_order(context, "--prompt-image"),
         model,
         out,
+        prompt_images=prompt_images_as,
         num_images=num_images,
         highres=highres,
         preset=preset,

@@ -1,6 +1,7 @@
 """From codes to pixels with a model directory's own parts: what generate and reconstruct share."""
 
 import contextlib
+import gc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,18 +11,21 @@ from lavit_core.config import load_preset, resolve
 from lavit_core.errors import InputError
 
 if TYPE_CHECKING:
-    from lavit_detokenizer.api import Detokenizer, DrawSettings
-    from lavit_pretrain.api import SampleSettings
-    from lavit_tokenizer.api import VisualTokenizer
+    from lavit_detokenizer.api import DrawSettings
+    from lavit_pretrain.api import PicturePrompt, SampleSettings
 
 BATCH = 16
-"""Pictures drawn at once; a picture depends on its own seed only, whatever the number."""
+"""Prompts continued at once; a picture depends on its own seed only, whatever the number."""
 
 
 def sample_settings(preset: str, **given: Any) -> "SampleSettings":
-    """Return how codes are drawn: the preset of `lavit sample`, with the values given (None: not given)."""
+    """Return how codes are drawn: the preset of `lavit sample`, with the values given (None: not given).
+
+    A guidance scale that is given holds for prompts with images too.
+    """
     from lavit_pretrain.config import SampleSettings
 
+    given["image_guidance_scale"] = given.get("guidance_scale")
     return resolve(SampleSettings, preset=load_preset("lavit_pretrain", "sample", preset), flags=given)
 
 
@@ -32,26 +36,35 @@ def draw_settings(preset: str, **given: Any) -> "DrawSettings":
     return resolve(DrawSettings, preset=load_preset("lavit_detokenizer", "detokenize", preset), flags=given)
 
 
-def draw_codes(
-    tokenizer: "VisualTokenizer",
-    detokenizer: "Detokenizer",
-    codes: Sequence[np.ndarray],
+def draw_prompts(
+    model: Path,
+    prompts: Sequence["PicturePrompt"],
+    *,
+    part: str,
     seeds: Sequence[int],
-    settings: "DrawSettings",
-) -> np.ndarray:
-    """Return uint8 pictures [N, px, px, 3] of N code sequences, each with its own seed."""
-    import torch
-    from lavit_detokenizer.api import draw
+    sampling: "SampleSettings",
+    drawing: "DrawSettings",
+    device: str = "auto",
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return uint8 pictures [N, px, px, 3] and codes of N prompts (texts, picture files, pixels uint8 [h, w, 3] in any
+    mix), drawn by the detokenizer `part`; a picture depends on its own prompt and seed.
 
-    drawn = []
-    for start in range(0, len(codes), BATCH):
-        some = codes[start : start + BATCH]
-        counts = torch.tensor([len(one) for one in some])
-        with torch.inference_mode():
-            codes_T = torch.from_numpy(np.concatenate(some))
-            condition = tokenizer.decode_codes(codes_T, counts, decoder=detokenizer.decoder)
-        drawn.append(draw(detokenizer, condition, seeds=seeds[start : start + BATCH], settings=settings))
-    return np.concatenate(drawn)
+    Raises InputError for an unreadable picture or an unfit model, UsageError for a model that cannot see.
+    """
+    from lavit_detokenizer.api import draw_codes, load_detokenizer
+    from lavit_pretrain.api import load_llm, read_prompts, sample_codes
+    from lavit_tokenizer.api import load_tokenizer
+
+    llm = load_llm(model, device=device)
+    shown = any(not isinstance(piece, str) for prompt in prompts for piece in prompt)
+    eyes = load_tokenizer(model, device=device) if shown else None
+    read = read_prompts(llm, eyes, prompts, sampling.prompt_images)
+    codes = sample_codes(llm, read, seeds=seeds, settings=sampling, batch_size=BATCH)
+    del llm, eyes  # at the published size what draws takes its place in memory
+    gc.collect()
+    tokenizer = load_tokenizer(model, device=device)
+    detokenizer = load_detokenizer(model, part=part, device=device)
+    return draw_codes(detokenizer, tokenizer, codes, seeds=seeds, settings=drawing), codes
 
 
 @contextlib.contextmanager

@@ -1,21 +1,26 @@
 """`lavit generate`: prompt -> codes -> features -> pixels, in one process, into a PNG that records how it was made."""
 
 import json
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from lavit_core.errors import InputError, UsageError
+from lavit_core.files import file_sha256
 from lavit_core.modeldir import check_made_with, detokenizer_part, find_part, part_digest
 
 from lavit_cli import __version__
-from lavit_cli.drawing import BATCH, draw_codes, draw_settings, require_png, sample_settings, stages_for
+from lavit_cli.drawing import draw_prompts, draw_settings, require_png, sample_settings, stages_for
 from lavit_cli.pictures import enlarge, in_grid, save_png
 
 
 def generate(
-    prompt: str,
+    prompt: str | Sequence[str | Path],
     model: Path,
     out: Path,
     *,
+    prompt_images: str | None = None,
     num_images: int = 1,
     highres: bool = False,
     preset: str = "tiny",
@@ -27,29 +32,40 @@ def generate(
     seed: int = 0,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Draw `num_images` pictures of a prompt into one PNG; picture i is the one that `--seed SEED+i` draws alone.
+    """Draw `num_images` pictures of a prompt (texts and picture files in their order) into one PNG; picture i is the
+    one that `--seed SEED+i` draws alone.
 
-    Raises InputError when the model lacks a part, or its parts were made with another tokenizer.
+    Raises InputError when the model lacks a part, its parts were made with another tokenizer, or a picture is missing;
+    UsageError for a prompt that is none.
     """
     require_png(out)
+    pieces = [prompt] if isinstance(prompt, str) else list(prompt)
+    described = describe(pieces)
     drawer = detokenizer_part(highres=highres)
     parts = ("tokenizer", "llm", drawer)
     digests = {part: part_digest(find_part(model, part)) for part in parts}
     for part in ("llm", drawer):
         check_made_with(model, part)
     with stages_for("generate"):
-        from lavit_detokenizer.api import load_detokenizer
-        from lavit_pretrain.api import load_llm, sample_codes
-        from lavit_tokenizer.api import load_tokenizer
-    sampling = sample_settings(preset, guidance_scale=guidance_scale, top_k=top_k, temperature=temperature)
-    drawing = draw_settings(preset, guidance_scale=decoder_guidance_scale, num_steps=num_steps)
-    seeds = [seed + index for index in range(num_images)]
-    llm = load_llm(model, device=device)
-    codes = sample_codes(llm, [prompt] * num_images, seeds=seeds, settings=sampling, batch_size=BATCH)
-    tokenizer, detokenizer = load_tokenizer(model, device=device), load_detokenizer(model, part=drawer, device=device)
-    pixels = draw_codes(tokenizer, detokenizer, codes, seeds, drawing)
+        sampling = sample_settings(
+            preset,
+            guidance_scale=guidance_scale,
+            prompt_images=prompt_images,
+            top_k=top_k,
+            temperature=temperature,
+        )
+        drawing = draw_settings(preset, guidance_scale=decoder_guidance_scale, num_steps=num_steps)
+        pixels, codes = draw_prompts(
+            model,
+            [pieces] * num_images,
+            part=drawer,
+            seeds=[seed + index for index in range(num_images)],
+            sampling=sampling,
+            drawing=drawing,
+            device=device,
+        )
     made = {
-        "prompt": prompt,
+        "prompt": described,
         "seed": seed,
         "num_images": num_images,
         "model": digests,
@@ -60,3 +76,24 @@ def generate(
     picture = pixels[0] if num_images == 1 else in_grid([enlarge(one, 128) for one in pixels])
     save_png(out, picture, {**text, "Software": f"lavit {__version__}"})
     return {"out": str(out), **made, "image_px": int(pixels.shape[1]), "num_codes": [len(one) for one in codes]}
+
+
+def describe(prompt: Sequence[str | Path]) -> str | list[dict[str, str]]:
+    """Return what the PNG says of a prompt: a text alone as it is, else its parts, pictures with their digests.
+
+    Raises UsageError for an empty prompt or two texts in a row, InputError for a picture that is not there.
+    """
+    if not prompt:
+        raise UsageError("no prompt: give a text, --prompt-image FILE, or both")
+    for first, second in pairwise(prompt):
+        if isinstance(first, str) and isinstance(second, str):
+            raise UsageError(f"two texts in a row, {first!r} and {second!r}; put the words of a text in quotes")
+    for part in prompt:
+        if isinstance(part, Path) and not part.is_file():
+            raise InputError(f"--prompt-image {part}: file not found")
+    if len(prompt) == 1 and isinstance(prompt[0], str):
+        return prompt[0]
+    return [
+        {"text": part} if isinstance(part, str) else {"image": str(part), "sha256": file_sha256(part)}
+        for part in prompt
+    ]

@@ -6,6 +6,17 @@ from typing import Annotated
 import typer
 
 Data = Annotated[Path | None, typer.Option(help="Your pictures (default: drawn shapes).", show_default=False)]
+Prompt = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What to draw.", show_default=False)]
+PromptImage = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--prompt-image", help="A picture in the prompt; repeatable, read where it stands.", show_default=False
+    ),
+]
+PromptImages = Annotated[
+    str | None,
+    typer.Option("--prompt-images-as", help="codes, bare (codes without [IMG]) or continuous.", show_default=False),
+]
 NumImages = Annotated[int, typer.Option(min=1, help="How many; several make a grid.")]
 Guidance = Annotated[float | None, typer.Option(help="Pull of the prompt on the codes.")]
 DecoderGuidance = Annotated[float | None, typer.Option(help="Pull of the codes on the pixels.")]

@@ -12,6 +12,8 @@ import typer
 import typer.main
 from lavit_core.errors import InputError
 
+from lavit_cli.prompt_order import Command as OrderedCommand
+
 GROUP = "lavit.commands"
 
 START, DATA, TRAIN, USE, JUDGE = "Start here", "Data and tokens", "Train", "Use a model", "Evaluate and report"
@@ -137,7 +139,7 @@ def _assemble(commands: Sequence[Command], root: Callable[..., None]) -> typer.T
         if isinstance(command.target, typer.Typer):
             app.add_typer(command.target, name=command.name, rich_help_panel=command.panel)
         elif command.target is not None:
-            app.command(command.name, rich_help_panel=command.panel)(command.target)
+            app.command(command.name, cls=OrderedCommand, rich_help_panel=command.panel)(command.target)
         else:
             _place_holder(app, command)
     return app

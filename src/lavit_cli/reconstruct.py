@@ -8,7 +8,7 @@ from lavit_core.images import square_pixels
 from lavit_core.modeldir import check_made_with, detokenizer_part, find_part, part_digest
 
 from lavit_cli import __version__
-from lavit_cli.drawing import draw_codes, draw_settings, require_png, stages_for
+from lavit_cli.drawing import draw_settings, require_png, stages_for
 from lavit_cli.pictures import dim_dropped, enlarge, in_grid, save_png
 
 
@@ -31,7 +31,7 @@ def reconstruct(
     check_made_with(model, drawer)
     with stages_for("reconstruct"):
         import torch
-        from lavit_detokenizer.api import load_detokenizer
+        from lavit_detokenizer.api import draw_codes, load_detokenizer
         from lavit_tokenizer.api import load_tokenizer
     tokenizer = load_tokenizer(model, device=device)
     pixels = square_pixels(image, tokenizer.config.preprocessing.image_px)
@@ -40,7 +40,7 @@ def reconstruct(
     keep_mask, codes = encoded.keep_mask[0].cpu().numpy(), encoded.codes.cpu().numpy()
     drawing = draw_settings(preset, guidance_scale=guidance_scale, num_steps=num_steps)
     detokenizer = load_detokenizer(model, part=drawer, device=device)
-    back = draw_codes(tokenizer, detokenizer, [codes], [seed], drawing)[0]
+    back = draw_codes(detokenizer, tokenizer, [codes], seeds=[seed], settings=drawing)[0]
     grid = tokenizer.config.grid
     panels = [enlarge(one) for one in (pixels, dim_dropped(pixels, keep_mask, grid))]
     panels.append(enlarge(back) if back.shape == pixels.shape else enlarge(_as_large(back, pixels.shape[0])))

@@ -6,8 +6,9 @@ from lavit_core.tokens import open_tokens
 from lavit_pretrain.attention import use_padded
 from lavit_pretrain.config import SampleSettings
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
+from lavit_pretrain.prompts import lay_out
 from lavit_pretrain.sample import write_sampled
-from lavit_pretrain.sampler import guided_scores, pick, prompt_ids, sample_codes
+from lavit_pretrain.sampler import guided_scores, pick, sample_codes
 from lavit_trainkit.device import generator
 
 PROMPTS = ["a red circle", "", "a very long prompt about a blue square and a green triangle", "blue"]
@@ -126,7 +127,7 @@ def test_drawn_frequencies_follow_the_filtered_distribution():
 
 def test_images_in_prompts_are_wrapped(llm):
     layout = llm.layout
-    ids = prompt_ids(llm, ["red", np.array([0, 5])])
+    ids = lay_out(llm, ["red", np.array([0, 5])]).ids
     assert ids.tolist()[-5:] == [layout.img, layout.first_code, layout.first_code + 5, layout.end_img, layout.img]
 
 

@@ -3,7 +3,7 @@
 from lavit_detokenizer.conditioner import Conditioner, load_conditioner
 from lavit_detokenizer.config import DetokenizerConfig, DrawSettings, TrainDetokenizerConfig
 from lavit_detokenizer.detokenize import detokenize
-from lavit_detokenizer.draw import draw
+from lavit_detokenizer.draw import draw, draw_codes
 from lavit_detokenizer.folder import load_detokenizer
 from lavit_detokenizer.network import Detokenizer
 from lavit_detokenizer.released import (
@@ -23,6 +23,7 @@ __all__ = [
     "TrainDetokenizerConfig",
     "detokenize",
     "draw",
+    "draw_codes",
     "export_detokenizer",
     "import_detokenizer",
     "inspect_detokenizers",

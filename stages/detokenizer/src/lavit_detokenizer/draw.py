@@ -11,11 +11,34 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from lavit_core.errors import InputError
 from lavit_core.seeds import epoch_batches
+from lavit_tokenizer.api import VisualTokenizer
 from lavit_trainkit.device import generator
 from torch import Tensor
 
 from lavit_detokenizer.config import DrawSettings
 from lavit_detokenizer.network import Detokenizer
+
+
+@torch.no_grad()
+def draw_codes(
+    detokenizer: Detokenizer,
+    tokenizer: VisualTokenizer,
+    codes: Sequence[np.ndarray],
+    *,
+    seeds: Sequence[int],
+    settings: DrawSettings,
+) -> np.ndarray:
+    """Return uint8 pictures [B, px, px, 3] of B code sequences int64 [n]; see `draw`.
+
+    Raises InputError for codes of another tokenizer.
+    """
+    drawn = [draw(detokenizer, torch.empty(0, *feature_shape(detokenizer)), seeds=[], settings=settings)]
+    for rows in epoch_batches(len(codes), settings.batch_size):
+        counts = torch.tensor([len(one) for one in codes[rows]])
+        codes_T = torch.from_numpy(np.concatenate(codes[rows]))
+        features = tokenizer.decode_codes(codes_T, counts, decoder=detokenizer.decoder)
+        drawn.append(draw(detokenizer, features, seeds=seeds[rows], settings=settings))
+    return np.concatenate(drawn)
 
 
 @torch.no_grad()
@@ -25,7 +48,7 @@ def draw(detokenizer: Detokenizer, condition: Tensor, *, seeds: Sequence[int], s
     Raises InputError for features of another shape than the detokenizer was trained on.
     """
     config = detokenizer.config
-    expected = (len(seeds), config.grid[0] * config.grid[1], config.feature_dim)
+    expected = (len(seeds), *feature_shape(detokenizer))
     if tuple(condition.shape) != expected:
         raise InputError(f"decoded features: shape {tuple(condition.shape)}, expected {expected}; use the tokenizer "
                          "that this detokenizer was trained with")  # fmt: skip
@@ -35,6 +58,12 @@ def draw(detokenizer: Detokenizer, condition: Tensor, *, seeds: Sequence[int], s
         sample = denoise(detokenizer, features, seeds=seeds[rows], settings=settings)
         drawn.append(detokenizer.to_pixels(sample).cpu().numpy())
     return np.concatenate(drawn)
+
+
+def feature_shape(detokenizer: Detokenizer) -> tuple[int, int]:
+    """Return patches and width [P, D] of the decoded features it takes."""
+    config = detokenizer.config
+    return config.grid[0] * config.grid[1], config.feature_dim
 
 
 def denoise(detokenizer: Detokenizer, features_BPD: Tensor, *, seeds: Sequence[int], settings: DrawSettings) -> Tensor:

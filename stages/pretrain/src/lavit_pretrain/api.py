@@ -5,6 +5,7 @@ from lavit_pretrain.config import LlmShape, Mix, PretrainConfig, SampleSettings
 from lavit_pretrain.language_model import LanguageModel, load_llm
 from lavit_pretrain.likelihood import code_log_likelihoods, text_log_likelihoods
 from lavit_pretrain.pretrain import plan, pretrain
+from lavit_pretrain.prompts import PicturePrompt, Prompt, read_prompts
 from lavit_pretrain.reading import ImageInput, answer, caption, look, stored_images
 from lavit_pretrain.released import (
     ReleasedLanguageModel,
@@ -24,7 +25,9 @@ __all__ = [
     "LanguageModel",
     "LlmShape",
     "Mix",
+    "PicturePrompt",
     "PretrainConfig",
+    "Prompt",
     "ReleasedLanguageModel",
     "SampleSettings",
     "VisualInput",
@@ -39,6 +42,7 @@ __all__ = [
     "look",
     "plan",
     "pretrain",
+    "read_prompts",
     "sample",
     "sample_codes",
     "stored_images",

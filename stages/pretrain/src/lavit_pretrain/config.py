@@ -6,6 +6,7 @@ from lavit_core.config import Config
 from pydantic import Field
 
 ImageInput = Literal["codes", "features", "live", "none"]
+PromptImages = Literal["codes", "bare", "continuous"]
 
 
 class LlmShape(Config):
@@ -85,6 +86,9 @@ class PretrainConfig(Config):
     """Arithmetic of the forward and backward passes; weights and optimiser are fp32 (bf16: a working copy computes)."""
     gradient_checkpointing: bool = False
     """Recompute layers in the backward pass: less memory, a third more work."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """What processes that torchrun started hold: ddp, each the whole model; fsdp (FSDP2), each a part of weights,
+    gradients and optimiser state, for models that do not fit one GPU. They share each step's tokens either way."""
 
     caption_drop: float = Field(default=0.1, ge=0, le=1)
     """Share of text-to-image documents that start at a bare `[IMG]`, for guidance (unpublished; 0.1 is usual)."""
@@ -115,6 +119,11 @@ class SampleSettings(Config):
 
     guidance_scale: float = Field(default=4.0, ge=0)
     """scale * (log p(code | prompt) - log p(code | nothing)) + log p(code | nothing); 1 turns guidance off."""
+    image_guidance_scale: float | None = Field(default=None, ge=0)
+    """`guidance_scale` of prompts that hold images (released code: 5.0); None: the same as of others."""
+    prompt_images: PromptImages = "codes"
+    """How images stand in a prompt. codes: `[IMG] codes [/IMG]`, as in documents; bare: codes without the brackets, as
+    the released code writes them; continuous (Differs): the rows by which the model reads images, in brackets."""
     top_k: int = Field(default=50, ge=0)
     """Draw from the k most likely codes; 0 means all."""
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -125,3 +134,9 @@ class SampleSettings(Config):
     """`[/IMG]` is impossible before this many codes; None: the fewest an image of the training data has (paper: 20)."""
     max_codes: int | None = Field(default=None, ge=1)
     """`[/IMG]` is forced after this many codes; None: the most an image of the training data has (paper: 200)."""
+
+    def scale_of(self, *, images: bool) -> float:
+        """Return the guidance scale of a prompt with or without images."""
+        if images and self.image_guidance_scale is not None:
+            return self.image_guidance_scale
+        return self.guidance_scale

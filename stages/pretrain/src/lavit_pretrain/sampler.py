@@ -17,9 +17,7 @@ from torch import Tensor
 from lavit_pretrain.config import SampleSettings
 from lavit_pretrain.decoding import Rows
 from lavit_pretrain.language_model import LanguageModel
-
-Prompt = str | Sequence[str | np.ndarray]
-"""Text, or a sequence of texts and of images given as codes."""
+from lavit_pretrain.prompts import LaidOut, Prompt, lay_out
 
 
 def sample_codes(
@@ -32,7 +30,8 @@ def sample_codes(
 ) -> list[np.ndarray]:
     """Return the codes (int64) drawn for each prompt; sample i depends on prompt i and seed i alone.
 
-    An empty prompt draws without condition. Raises UsageError for contradictory settings.
+    An empty prompt draws without condition. Raises UsageError for contradictory settings or a prompt that is too long,
+    InputError for codes that are not the model's.
     """
     fewest, most = llm.about.code_range
     limits = settings.min_codes or min(fewest, settings.max_codes or fewest), settings.max_codes or most
@@ -40,42 +39,46 @@ def sample_codes(
         raise UsageError(f"setting min_codes: {limits[0]} is more than max_codes {limits[1]}")
     if len(prompts) != len(seeds):
         raise UsageError(f"{len(prompts)} prompts but {len(seeds)} seeds, expected one seed a prompt")
-    # Longest first: neighbours in a batch have nearly equal lengths.
-    heads = [prompt_ids(llm, prompt) for prompt in prompts]
-    order = sorted(range(len(prompts)), key=lambda place: -len(heads[place]))
+    laid = [lay_out(llm, prompt, brackets=settings.prompt_images != "bare") for prompt in prompts]
+    check_room(llm, laid, limits[1])
+    scales = [settings.scale_of(images=one.num_images > 0) for one in laid]
     drawn: dict[int, np.ndarray] = {}
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
-        codes = _sample_batch(
-            llm, [heads[place] for place in places], [seeds[place] for place in places], settings, limits
-        )
-        drawn.update(zip(places, codes, strict=True))
+    for scale in sorted(set(scales)):
+        # Longest first: neighbours in a batch have nearly equal lengths.
+        own = (place for place in range(len(prompts)) if scales[place] == scale)
+        order = sorted(own, key=lambda place: -len(laid[place]))
+        for start in range(0, len(order), batch_size):
+            places = order[start : start + batch_size]
+            heads, streams = [laid[place] for place in places], [seeds[place] for place in places]
+            codes = _sample_batch(llm, heads, streams, settings, scale, limits)
+            drawn.update(zip(places, codes, strict=True))
     return [drawn[place] for place in range(len(prompts))]
 
 
-def prompt_ids(llm: LanguageModel, prompt: Prompt) -> np.ndarray:
-    """Return the ids that stand before the first code: text, whole images in brackets, and a closing [IMG]."""
-    layout, parts = llm.layout, []
-    for part in (prompt,) if isinstance(prompt, str) else prompt:
-        if isinstance(part, str):
-            parts.append(llm.codec.encode(part))
-        else:
-            parts.append(np.concatenate([[layout.img], layout.to_ids(part), [layout.end_img]]))
-    return np.concatenate([*parts, [layout.img]]).astype(np.int64)
+def check_room(llm: LanguageModel, laid: Sequence[LaidOut], max_codes: int) -> None:
+    """Refuse prompts that leave no room for the codes. Raises UsageError."""
+    room = getattr(llm.llm.config, "max_position_embeddings", None)
+    longest = max(map(len, laid), default=0)
+    if room is not None and longest + max_codes > room:
+        raise UsageError(
+            f"prompt: {longest} tokens and up to {max_codes} codes after it, more than the language model's {room} "
+            "positions; give fewer images, or lower max_codes"
+        )
 
 
 @torch.inference_mode()
 def _sample_batch(
     llm: LanguageModel,
-    heads: Sequence[np.ndarray],
+    heads: Sequence[LaidOut],
     seeds: Sequence[int],
     settings: SampleSettings,
+    scale: float,
     limits: tuple[int, int],
 ) -> list[np.ndarray]:
     layout, size, (min_codes, max_codes) = llm.layout, len(heads), limits
-    guided = settings.guidance_scale != 1
-    rows_ids = [*heads, *([np.array([layout.img])] * size if guided else [])]
-    rows = Rows(llm, [llm.embed(torch.from_numpy(ids).to(llm.device)) for ids in rows_ids], max_codes)
+    guided = scale != 1
+    nothing = [lay_out(llm, "").embed(llm)] * size if guided else []
+    rows = Rows(llm, [*(head.embed(llm) for head in heads), *nothing], max_codes)
     draws = [torch.rand(max_codes, generator=generator(seed, "codes"), dtype=torch.float64) for seed in seeds]
     uniform_BM = torch.stack(draws).to(llm.device)
     visual_head = llm.head_VD[layout.end_img :]  # row 0 is [/IMG], row 1 + c is code c
@@ -84,7 +87,7 @@ def _sample_batch(
     chosen_MB: list[Tensor] = []
     hidden = rows.start()
     for step in range(max_codes):
-        scores_BC = guided_scores((hidden @ visual_head.T).float(), settings.guidance_scale if guided else None)
+        scores_BC = guided_scores((hidden @ visual_head.T).float(), scale if guided else None)
         if step < min_codes:
             scores_BC[:, 0] = -torch.inf
         pick_B = pick(scores_BC, uniform_BM[:, step], settings)
