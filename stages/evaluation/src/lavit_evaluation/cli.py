@@ -20,7 +20,7 @@ evaluate.command("score")(score)
 evaluate.command("list")(list_benchmarks)
 evaluate.command("compare")(compare)
 for benchmark in BENCHMARKS:
-    if benchmark.kind != "answerability":  # a model would have to say how sure it is
+    if benchmark.kind not in ("answerability", "edit"):  # answerability: a model would have to say how sure it is
         evaluate.command(benchmark.name)(command(benchmark))
 for name in ("flickr30k-retrieval", "coco-retrieval"):
     evaluate.command(name)(retrieval(name))

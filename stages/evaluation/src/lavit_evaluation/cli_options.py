@@ -14,4 +14,16 @@ Split = Annotated[str | None, typer.Option("--split", help="Split of a Karpathy 
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many; marked partial.", show_default=False)]
 Protocol = Annotated[str, typer.Option("--protocol", help="official (the server's rules) or lavit.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="How many at once.")]
+ClipDir = Annotated[
+    Path | None, typer.Option("--clip", help="Edits: transformers directory of a CLIP.", show_default=False)
+]
+DinoDir = Annotated[
+    Path | None, typer.Option("--dino", help="Edits: transformers directory of DINO's ViT.", show_default=False)
+]
+LpipsTrunk = Annotated[
+    Path | None, typer.Option("--lpips-trunk", help="Edits: alexnet-owt-7be5be79.pth.", show_default=False)
+]
+LpipsHeads = Annotated[
+    Path | None, typer.Option("--lpips-heads", help="Edits: lpips' weights/v0.1/alex.pth.", show_default=False)
+]
 Generated = Annotated[Path, typer.Option("--generated", help="Folder of drawn pictures.", show_default=False)]

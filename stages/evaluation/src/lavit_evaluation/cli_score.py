@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from lavit_core.options import AsJson, Seed
+from lavit_core.options import AsJson, Device, Seed, Sets
 
-from lavit_evaluation.cli_options import Protocol, Split
+from lavit_evaluation.cli_options import ClipDir, DinoDir, Images, LpipsHeads, LpipsTrunk, Protocol, Split
 
 
 def score(
     benchmark: Annotated[str, typer.Argument(help="vqav2, okvqa, gqa, ...; `lavit eval list` shows all.")],
-    results: Annotated[Path, typer.Option("--results", help="Result file of any model.", show_default=False)],
+    results: Annotated[
+        Path, typer.Option("--results", help="Result file of any model; a folder for edits.", show_default=False)
+    ],
     annotations: Annotated[
         Path, typer.Option("--annotations", help="Official answers or references.", show_default=False)
     ],
@@ -30,17 +32,26 @@ def score(
     split: Split = None,
     partial: Annotated[bool, typer.Option("--partial", help="Score what is there; marked, never complete.")] = False,
     java: Annotated[bool, typer.Option("--java", help="METEOR and SPICE too (Java, pycocoevalcap).")] = False,
+    images: Images = None,
+    clip: ClipDir = None,
+    dino: DinoDir = None,
+    lpips_trunk: LpipsTrunk = None,
+    lpips_heads: LpipsHeads = None,
+    sets: Sets = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for score.json and items.jsonl.", show_default=False)
     ] = None,
     seed: Seed = 0,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Score a result file of any model as the benchmark's server does; no model is loaded."""
+    """Score a result file, or edited pictures, of any model as the benchmark's own rules have it; no model is run."""
+    from lavit_evaluation.editing.score_edits import as_edits
     from lavit_evaluation.scoring.catalogue import find_benchmark
     from lavit_evaluation.scoring.score_file import score_file
     from lavit_evaluation.scoring.scored import Task
 
+    chosen = find_benchmark(benchmark)
     task = Task(
         results=results,
         annotations=annotations,
@@ -53,7 +64,9 @@ def score(
         java=java,
         seed=seed,
     )
-    result = score_file(find_benchmark(benchmark), task, out)
+    weights = {"clip": clip, "dino": dino, "lpips_trunk": lpips_trunk, "lpips_heads": lpips_heads}
+    task = as_edits(chosen, task, weights, images=images, sets=sets, device=device, quiet=as_json)
+    result = score_file(chosen, task, out)
     if as_json:
         typer.echo(json.dumps(result))
         return

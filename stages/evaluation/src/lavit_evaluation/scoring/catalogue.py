@@ -6,7 +6,7 @@ from typing import Literal
 
 from lavit_core.errors import InputError, UsageError
 
-Kind = Literal["vqa", "vizwiz", "answerability", "gqa", "caption"]
+Kind = Literal["vqa", "vizwiz", "answerability", "gqa", "caption", "edit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,12 @@ class Benchmark:
     images: tuple[str, ...] = ()
     """Folders that may hold the pictures."""
     published: str = ""
-    """What LaVIT's authors report for (LLaMA-1 / v1 / v2), measured by them under their own protocol."""
+    """What is reported for LaVIT by others than us, under their own protocol."""
+    published_by: str = "LaVIT's authors, LLaMA-1 / v1 / v2"
 
+
+MORPH = "a leaderboard's row for LaVIT, likely of the Morph-Tokens paper (arXiv 2405.01926), whose table was not seen"
+"""Who reports LaVIT's editing figures; LaVIT's own paper has none."""
 
 BENCHMARKS = (
     Benchmark(
@@ -122,6 +126,30 @@ BENCHMARKS = (
         annotations=("dataset_flickr30k.json", "flickr30k_test_gt.json", "flickr30k_test.json"),
         images=("flickr30k-images", "flickr30k_images", "images"),
         published="CIDEr 83.0 / 83.2 / 81.4 (x100)",
+    ),
+    Benchmark(
+        name="magicbrush",
+        kind="edit",
+        title="MagicBrush",
+        metric="all_turn.clip_i, final_turn.clip_i",
+        size="test: 1,053 edits in 535 sessions",
+        source="https://github.com/OSU-NLP-Group/MagicBrush",
+        annotations=("edit_sessions.json",),
+        images=("images",),
+        published="CLIP-I 81.1 (x100)",
+        published_by=MORPH,
+    ),
+    Benchmark(
+        name="ma5k",
+        kind="edit",
+        title="MA5k-Req (MIT-Adobe FiveK with requests)",
+        metric="lpips",
+        size="test: 4,950 requests on 990 pictures",
+        source="https://github.com/jshi31/T2ONet",
+        annotations=("test_sess_1.json",),
+        images=("images",),
+        published="LPIPS 36.9 (x100)",
+        published_by=MORPH,
     ),
 )
 

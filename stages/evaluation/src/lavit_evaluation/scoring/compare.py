@@ -21,13 +21,18 @@ DECIDES = {
     "items.digest": "the examples scored (SHA-256 of their ids)",
     "inputs.annotations": "the annotation file (SHA-256)",
     "inputs.data": "the data (SHA-256)",
+    "inputs.targets": "the targets (SHA-256 of their names and sizes)",
     "inputs.real": "the real pictures (SHA-256)",
     "inputs.reference": "the reference statistics (SHA-256)",
     "inputs.inception": "the Inception weights (SHA-256)",
     "settings.size": "the size of the pictures",
     "settings.crop": "the crop of the pictures",
     "settings.preprocess": "the preprocessing of the pictures",
+    "settings.turns": "which turns",
+    "settings.descriptions": "the descriptions of CLIP-T",
     "settings.clip_digests": "the CLIP (SHA-256)",
+    "settings.dino_digests": "the DINO (SHA-256)",
+    "settings.lpips_digests": "LPIPS' weights (SHA-256)",
     "complete": "whether everything was scored",
 }
 """Keys of score.json that two comparable scores have in common."""

@@ -12,6 +12,7 @@ from typing import Any
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256, read_json, write_json, write_text
 
+from lavit_evaluation.editing.score_edits import EditTask, score_edits
 from lavit_evaluation.intervals import Figure
 from lavit_evaluation.metrics.java import why_no_java
 from lavit_evaluation.metrics.lemmas import RULES
@@ -29,6 +30,7 @@ SCORERS: dict[str, Callable[[Task], Scored]] = {
     "answerability": score_answerability,
     "gqa": score_gqa,
     "caption": score_captions,
+    "edit": score_edits,
 }
 PROTOCOLS = ("official", "lavit")
 VERSION = 1
@@ -46,7 +48,8 @@ def score_file(benchmark: Benchmark, task: Task, out: Path | None = None) -> dic
     check(benchmark, task)
     began = time.monotonic()
     scored = SCORERS[benchmark.kind](task)
-    score = Score(protocol=task.protocol, version=VERSION, skipped=scored.skipped, notes=scored.notes)
+    protocol = scored.protocol or task.protocol
+    score = Score(protocol=protocol, version=VERSION, skipped=scored.skipped, notes=scored.notes)
     score.seconds["score"] = time.monotonic() - began
     complete = len(scored.ids) == scored.expected
     if complete:
@@ -64,6 +67,8 @@ def check(benchmark: Benchmark, task: Task) -> None:
     """Raise UsageError or InputError for what can't be scored, before any file is read through."""
     if task.protocol not in PROTOCOLS:
         raise UsageError(f"--protocol {task.protocol}: expected one of {', '.join(PROTOCOLS)}")
+    if isinstance(task, EditTask) and (task.protocol != "official" or task.questions is not None):
+        raise UsageError(f"{benchmark.name}: found --protocol {task.protocol} or --questions, expected neither")
     compares_lemmas = task.protocol == "lavit" and benchmark.kind in ("vqa", "vizwiz", "gqa")
     if compares_lemmas and task.lemmatizer is None:
         raise UsageError(
@@ -84,7 +89,8 @@ def check(benchmark: Benchmark, task: Task) -> None:
         raise UsageError(
             f"--split: {benchmark.name} keeps its splits in files of their own; give the other --annotations"
         )
-    for option, file in (("--results", task.results), ("--annotations", task.annotations),
+    results = () if isinstance(task, EditTask) else (("--results", task.results),)
+    for option, file in (*results, ("--annotations", task.annotations),
                          ("--questions", task.questions), ("--choices", task.choices)):  # fmt: skip
         if file is not None and not file.is_file():
             raise InputError(f"{option} {file}: {'a folder' if file.is_dir() else 'file not found'}, expected a file")
@@ -94,7 +100,9 @@ def about(benchmark: Benchmark, task: Task, scored: Scored) -> dict[str, Any]:
     """Return what score.json says beside its figures."""
     files = {"results": task.results, "annotations": task.annotations, "questions": task.questions,
              "choices": task.choices}  # fmt: skip
-    inputs = {name: file_sha256(file) for name, file in files.items() if file is not None}
+    inputs = scored.inputs | {
+        name: file_sha256(file) for name, file in files.items() if file is not None and name not in scored.inputs
+    }
     lemmas = {"rules": RULES, "given": "given in the files"}.get(task.lemmatizer or "", task.lemmatizer)
     generation = _generation(task.results, inputs["results"])
     content: dict[str, Any] = {
@@ -110,8 +118,9 @@ def about(benchmark: Benchmark, task: Task, scored: Scored) -> dict[str, Any]:
             "java": task.java,
             "seed": task.seed,
             "interval": "95 %, bootstrap over pictures, 1000 resamples",
+            **scored.settings,
         },
-        "published": {"figures": benchmark.published, "by": "LaVIT's authors, LLaMA-1 / v1 / v2, not measured here"}
+        "published": {"figures": benchmark.published, "by": f"{benchmark.published_by}, not measured here"}
         if benchmark.published
         else None,
         "command": sys.argv,

@@ -41,6 +41,8 @@ class Scored:
     """How many items the annotations hold; more than `ids` when the results are partial."""
     unit: str
     """What a figure of 1 means."""
+    protocol: str | None = None
+    """Whose rules were followed, where the task alone does not say."""
     images: Sequence[Hashable] = ()
     """The picture of each item, where an item is not a picture: what an interval draws together."""
     items: dict[str, Sequence[float]] = dataclasses.field(default_factory=dict)
@@ -48,6 +50,10 @@ class Scored:
     figures: dict[str, Figure] = dataclasses.field(default_factory=dict)
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    inputs: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Digests of what is no single file, by role."""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What else the figures depend on."""
 
 
 def percent(values: Sequence[float], clusters: Sequence[Hashable], seed: int, name: str) -> Figure:

@@ -1,0 +1,196 @@
+"""What an editing benchmark asks for: pictures, instructions and targets, read from the official files.
+
+MagicBrush (arXiv 2306.10012), as its zip unpacks:
+  test/edit_sessions.json        {"139": [{"input": "139-input.png", "output": "139-output1.png", "instruction": ...}]}
+  test/images/139/139-input.png, 139-mask1.png, 139-output1.png, ...
+  test/local_descriptions.json, global_descriptions.json      {"139": {"139-output1.png": "..."}}
+MA5k-Req (Shi et al., CVPR 2021: MIT-Adobe FiveK with requests), as the authors' repository has it:
+  annotations/test_sess_1.json   [{"input": "3458_O.jpg", "output": "3458_B.jpg", "request": ...}]
+  images/3458_O.jpg, 3458_B.jpg, ...
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lavit_core.errors import InputError
+from lavit_core.files import read_json
+
+SHOWN = 3
+"""How many names an error shows."""
+
+SETS = {
+    "all_turn": "single-turn: every turn from its official input (turn k of a session from the target of turn k - 1)",
+    "final_turn": "multi-turn: the last turn of each session, every turn from the edited picture of the one before",
+    "each_turn": "multi-turn: every turn of that chain (not in the official script)",
+}
+"""MagicBrush's groups of pictures, by the official names; each figure says which it covers."""
+
+TURNS = {"both": tuple(SETS), "single": ("all_turn",), "multi": ("final_turn", "each_turn")}
+"""Which groups the setting `turns` keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One picture that a model is asked for."""
+
+    id: str
+    """Name of the edited picture without its suffix: 139_1, 139_inde_2, 139_iter_2; 3458_B."""
+    folder: str
+    """Folder of the edited picture below the results, "" for none."""
+    cluster: str
+    """What it hangs together with: the session, or the input that several requests share."""
+    sets: tuple[str, ...]
+    """Groups of figures it counts for; ("",) where there are no groups."""
+    source: Path | None
+    """The input, None where it is the edited picture of `after`."""
+    after: str | None
+    instruction: str
+    target: Path
+    description: str | None = None
+    """What the target shows, for CLIP-T."""
+
+    @property
+    def file_name(self) -> str:
+        """Path of the edited picture below the results."""
+        return f"{self.folder}/{self.id}.png" if self.folder else f"{self.id}.png"
+
+
+def read_edits(kind: str, annotations: Path, images: Path | None, *, turns: str, descriptions: str) -> list[Edit]:
+    """Return every edit that a benchmark asks for, in file order; pictures are looked for at once.
+
+    `kind` is magicbrush or ma5k, `turns` both, single or multi, `descriptions` local or global.
+    Raises InputError naming the file and the row, or the pictures that are missing.
+    """
+    folder = images or images_beside(annotations)
+    if kind == "ma5k":
+        edits = read_ma5k(annotations, folder)
+    else:
+        texts = annotations.parent / f"{descriptions}_descriptions.json"
+        edits = read_magicbrush(annotations, folder, texts if texts.is_file() else None)
+        kept = [replace(edit, sets=tuple(one for one in edit.sets if one in TURNS[turns])) for edit in edits]
+        edits = [edit for edit in kept if edit.sets]
+    needed = [path for edit in edits for path in (edit.source, edit.target) if path is not None]
+    if missing := sorted({str(path.relative_to(folder)) for path in needed if not path.is_file()}):
+        shown = ", ".join(missing[:SHOWN])
+        raise InputError(f"{folder}: {len(missing)} pictures are missing, say {shown}; give their folder with --images")
+    return edits
+
+
+def pictures_digest(edits: Sequence[Edit]) -> str:
+    """Return the SHA-256 of every edit's id, instruction, and the names and sizes in bytes of its pictures."""
+    digest = hashlib.sha256()
+    for edit in edits:
+        digest.update(f"{edit.id}\0{edit.instruction}\0{edit.description}\0".encode())
+        for path in (edit.source, edit.target):
+            digest.update(b"\n" if path is None else f"{path.name}\0{path.stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def images_beside(annotations: Path) -> Path:
+    """Return the folder `images` beside the annotation file or beside its folder. Raises InputError without one."""
+    for place in (annotations.parent / "images", annotations.parent.parent / "images"):
+        if place.is_dir():
+            return place
+    raise InputError(f"{annotations}: no folder images beside it; give the pictures' folder with --images")
+
+
+def read_magicbrush(file: Path, images: Path, descriptions: Path | None) -> list[Edit]:
+    """Return the edits of edit_sessions.json, single-turn and multi-turn.
+
+    Source: evaluation/README.md and edit_cli_single_multi_turn.py of OSU-NLP-Group/MagicBrush. Raises InputError.
+    """
+    sessions = read_json(file)
+    if not isinstance(sessions, dict) or not sessions:
+        raise InputError(f"{file}: expected an object of sessions, as MagicBrush's edit_sessions.json is")
+    texts = {} if descriptions is None else read_json(descriptions)
+    edits: list[Edit] = []
+    seen: dict[str, str] = {}
+    for session, turns in sessions.items():
+        if not isinstance(turns, list) or not turns:
+            raise InputError(f"{file}: session {session}: found {str(turns)[:60]}, expected a list of turns")
+        name = _text(turns[0], "input", f"{file}: session {session}, turn 1").partition("-")[0]
+        if name in seen:
+            raise InputError(f"{file}: sessions {seen[name]} and {session} both edit {name}, expected one")
+        seen[name] = session
+        edits += _session(file, session, name, turns, images, texts)
+    return edits
+
+
+def _session(
+    file: Path, session: str, name: str, turns: Sequence[Any], images: Path, texts: dict[str, Any]
+) -> list[Edit]:
+    edits = []
+    for number, row in enumerate(turns, 1):
+        where = f"{file}: session {session}, turn {number}"
+        source, output = _text(row, "input", where), _text(row, "output", where)
+        last = ("final_turn",) if number == len(turns) else ()
+        independent = Edit(
+            id=f"{name}_1" if number == 1 else f"{name}_inde_{number}",
+            folder=name,
+            cluster=name,
+            sets=("all_turn",),
+            source=_inside(images / name, source, where),
+            after=None,
+            instruction=_text(row, "instruction", where),
+            target=_inside(images / name, output, where),
+            description=_description(texts, name, output),
+        )
+        if number == 1:
+            edits.append(replace(independent, sets=("all_turn", *last, "each_turn")))
+            continue
+        before = f"{name}_1" if number == 2 else f"{name}_iter_{number - 1}"
+        chained = replace(independent, id=f"{name}_iter_{number}", sets=(*last, "each_turn"), source=None, after=before)
+        edits += [independent, chained]
+    return edits
+
+
+def read_ma5k(file: Path, images: Path) -> list[Edit]:
+    """Return the edits of a split of MA5k-Req; a target with several requests is numbered: 3458_B, 3458_B_2.
+
+    Source: data/FiveK of jshi31/T2ONet. Raises InputError.
+    """
+    rows = read_json(file)
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"{file}: expected a list of {{input, output, request}}, as MA5k-Req's test_sess_1.json is")
+    edits: list[Edit] = []
+    times: dict[str, int] = {}
+    for number, row in enumerate(rows, 1):
+        where = f"{file}: row {number}"
+        source, output = _text(row, "input", where), _text(row, "output", where)
+        stem = output.rpartition(".")[0] or output
+        times[stem] = times.get(stem, 0) + 1
+        edits.append(
+            Edit(
+                id=stem if times[stem] == 1 else f"{stem}_{times[stem]}",
+                folder="",
+                cluster=source,
+                sets=("",),
+                source=_inside(images, source, where),
+                after=None,
+                instruction=_text(row, "request", where),
+                target=_inside(images, output, where),
+            )
+        )
+    return edits
+
+
+def _text(row: Any, key: str, where: str) -> str:
+    value = row.get(key) if isinstance(row, dict) else None
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{where}: `{key}` is {str(value)[:60]!r}, expected text")
+    return value
+
+
+def _inside(folder: Path, name: str, where: str) -> Path:
+    if "/" in name or "\0" in name or name in (".", ".."):
+        raise InputError(f"{where}: {name!r} leads out of {folder}, expected a file name")
+    return folder / name
+
+
+def _description(texts: Any, name: str, output: str) -> str | None:
+    of_picture = texts.get(name) if isinstance(texts, dict) else None
+    said = of_picture.get(output) if isinstance(of_picture, dict) else None
+    return said if isinstance(said, str) and said.strip() else None

@@ -1,0 +1,126 @@
+"""What an edited picture is compared by: pixels always, CLIP, DINO and LPIPS where their local weights are given.
+
+l1, l2     mean absolute and mean squared difference, edited picture resized to the target (MagicBrush's script)
+ssim       structural similarity of the same
+lpips      LPIPS 0.1 of the same; lpips_vgg with VGG-16's weights
+clip_i     cosine of the CLIP vectors of edited picture and target; "CLIP-im" of others
+dino       the same by DINO's class token
+clip_t     cosine of the CLIP vectors of edited picture and description; clip_t_oracle: of target and description
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lavit_core.errors import InputError, UsageError
+from lavit_core.files import file_sha256
+from lavit_core.images import open_rgb, squash
+from PIL import Image
+
+from lavit_evaluation.drawn.clip_score import Clip, load_clip
+from lavit_evaluation.drawn.crop import middle_square
+from lavit_evaluation.drawn.dino import INPUT_PX, SHORTER_PX, Dino, load_dino
+from lavit_evaluation.editing.config import EditScoreConfig, Weights
+from lavit_evaluation.editing.edits import Edit
+from lavit_evaluation.metrics.pixels import WINDOW, l1_distance, l2_distance, ssim
+
+TARGETS_KEPT = 64
+"""Targets whose vectors are remembered: a target is compared with a single-turn and a multi-turn picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judges:
+    """The metrics that can be computed, and why the others can't."""
+
+    clip: Clip | None = None
+    dino: Dino | None = None
+    lpips: Callable[[np.ndarray, np.ndarray], float] | None = None
+    """Two uint8 pictures [H, W, 3] of one size -> their distance."""
+    lpips_name: str = "lpips"
+    skipped: dict[str, str] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+    """Which weights, with their digests."""
+
+
+def load_judges(weights: Weights, config: EditScoreConfig, *, device: str) -> Judges:
+    """Load what was given. Raises InputError, VerificationError for weights that can't be used."""
+    skipped: dict[str, str] = {}
+    clip = dino = distance = None
+    name, about = "lpips", dict[str, Any]()
+    if weights.clip is None:
+        skipped |= dict.fromkeys(("clip_i", "clip_t"), "no CLIP weights given (--clip DIR)")
+    else:
+        clip = load_clip(weights.clip, device)
+        about |= clip.about
+    if weights.dino is None:
+        skipped["dino"] = "no DINO weights given (--dino DIR)"
+    else:
+        dino = load_dino(weights.dino, device)
+        about |= dino.about
+    if weights.lpips_trunk is None and weights.lpips_heads is None:
+        skipped["lpips"] = "no LPIPS weights given (--lpips-trunk FILE --lpips-heads FILE)"
+    elif weights.lpips_trunk is None or weights.lpips_heads is None:
+        raise UsageError("LPIPS needs two files: give --lpips-trunk and --lpips-heads, or neither")
+    else:
+        distance, name = _lpips(weights.lpips_trunk, weights.lpips_heads, config, device)
+        files = {"trunk": weights.lpips_trunk, "heads": weights.lpips_heads}
+        about["lpips_digests"] = {role: file_sha256(file) for role, file in files.items()}
+    return Judges(clip=clip, dino=dino, lpips=distance, lpips_name=name, skipped=skipped, about=about)
+
+
+def _lpips(
+    trunk: Path, heads: Path, config: EditScoreConfig, device: str
+) -> tuple[Callable[[np.ndarray, np.ndarray], float], str]:
+    try:
+        from lavit_evaluation.drawn.inception import pick_device
+        from lavit_evaluation.drawn.lpips import ALEXNET, load_lpips, lpips_distance
+    except ModuleNotFoundError as error:
+        raise InputError(f"LPIPS needs {error.name}; run `pip install {error.name}`") from None
+    network = load_lpips(trunk, heads, any_weights=config.any_lpips, device=pick_device(device))
+    name = "lpips" if network.trunk is ALEXNET else "lpips_vgg"
+    return lambda one, other: lpips_distance(network, one, other), "lpips_other" if config.any_lpips else name
+
+
+class Measure:
+    """Measures edited pictures one by one, so that no figure depends on which others are measured beside it."""
+
+    def __init__(self, judges: Judges, config: EditScoreConfig) -> None:
+        self.judges, self.config = judges, config
+        self._of_target = lru_cache(TARGETS_KEPT)(lambda file: self._vectors(open_rgb(file)))
+
+    def pixels(self, edit: Edit, edited: Path) -> dict[str, float]:
+        """Return what needs no network: l1, l2 and, where both are large enough, ssim."""
+        one, other = self._pair(edit, edited)
+        row = {"l1": l1_distance(one, other), "l2": l2_distance(one, other)}
+        return row | ({"ssim": ssim(one, other)} if min(one.shape[:2]) >= WINDOW else {})
+
+    def networks(self, edit: Edit, edited: Path) -> dict[str, float]:
+        """Return what CLIP, DINO and LPIPS say, of those that are there."""
+        judges, row = self.judges, dict[str, float]()
+        mine, target = self._vectors(open_rgb(edited)), self._of_target(edit.target)
+        row |= {name: float(mine[name] @ target[name]) for name in mine}
+        if judges.clip is not None and edit.description is not None:
+            said = judges.clip.texts([edit.description])[0]
+            row |= {"clip_t": float(mine["clip_i"] @ said), "clip_t_oracle": float(target["clip_i"] @ said)}
+        if judges.lpips is not None:
+            row[judges.lpips_name] = judges.lpips(*self._pair(edit, edited))
+        return row
+
+    def _pair(self, edit: Edit, edited: Path) -> tuple[np.ndarray, np.ndarray]:
+        target, picture = open_rgb(edit.target), open_rgb(edited)
+        if self.config.size is not None:
+            return squash(picture, self.config.size), squash(target, self.config.size)
+        if picture.size != target.size:
+            picture = picture.resize(target.size, Image.Resampling.BICUBIC)
+        return np.asarray(picture), np.asarray(target)
+
+    def _vectors(self, picture: Image.Image) -> dict[str, np.ndarray]:
+        vectors, clip, dino = {}, self.judges.clip, self.judges.dino
+        if clip is not None:
+            vectors["clip_i"] = clip.images([middle_square(picture, clip.image_px, clip.image_px)])[0]
+        if dino is not None:
+            vectors["dino"] = dino.images([middle_square(picture, SHORTER_PX, INPUT_PX)])[0]
+        return vectors

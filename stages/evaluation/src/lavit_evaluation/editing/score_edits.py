@@ -1,0 +1,190 @@
+"""Scores edited pictures of any model, in folders: MagicBrush's figures, and the same for MA5k-Req."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from lavit_core.config import resolve
+from lavit_core.errors import Interrupted, UsageError
+from lavit_core.interrupt import stop_signals
+from lavit_core.progress import Progress
+
+from lavit_evaluation.drawn.dino import OFFICIAL_SHAPE as OFFICIAL_DINO
+from lavit_evaluation.editing.config import EditScoreConfig, Weights
+from lavit_evaluation.editing.edited import edited_digest, find_edited
+from lavit_evaluation.editing.edits import SETS, Edit, pictures_digest, read_edits
+from lavit_evaluation.editing.judges import Judges, Measure, load_judges
+from lavit_evaluation.intervals import Figure
+from lavit_evaluation.metrics.bootstrap import interval_of_mean
+from lavit_evaluation.running.answer_log import AnswerLog
+from lavit_evaluation.scoring.catalogue import Benchmark
+from lavit_evaluation.scoring.scored import Scored, Task
+
+OFFICIAL_CLIP = "patch 32, width 768, 12 layers"
+"""ViT-B/32, which MagicBrush's script loads."""
+
+CHUNK = 16
+"""Pictures between two writes of what was measured."""
+
+METRICS = ("l1", "l2", "clip_i", "dino", "clip_t", "clip_t_oracle", "lpips", "lpips_vgg", "lpips_other", "ssim")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditTask(Task):
+    """What is scored against what; `results` is a folder of edited pictures."""
+
+    kind: str
+    """magicbrush or ma5k."""
+    images: Path | None = None
+    """Folder of inputs and targets; beside the annotations when not given."""
+    weights: Weights = field(default_factory=Weights)
+    config: EditScoreConfig
+    judges: Judges | None = None
+    """The metrics, where they are loaded already."""
+    only: frozenset[str] | None = None
+    """Ids of the edits that were asked for, where not all were (`--limit`)."""
+    measured: Path | None = None
+    """File to keep what was measured in, for a run that goes on after a kill."""
+    device: str = "auto"
+    quiet: bool = False
+
+
+def as_edits(
+    benchmark: Benchmark, task: Task, weights: Mapping[str, Path | None], *, images: Path | None,
+    sets: Sequence[str] | None, device: str, quiet: bool,
+) -> Task:  # fmt: skip
+    """Return a task of an editing benchmark with what it is scored by; another benchmark's is returned as it is.
+
+    Raises UsageError for options that the other has no use for.
+    """
+    if benchmark.kind == "edit":
+        config = resolve(EditScoreConfig, sets=sets)
+        plain = {one.name: getattr(task, one.name) for one in fields(Task)}
+        return EditTask(**plain, kind=benchmark.name, images=images, weights=Weights(**weights), config=config,
+                        device=device, quiet=quiet)  # fmt: skip
+    given = {"--images": images, "--set": sets} | {f"--{name.replace('_', '-')}": one for name, one in weights.items()}
+    for option, value in given.items():
+        if value:
+            raise UsageError(f"{option}: {benchmark.name} has no edited pictures; magicbrush and ma5k have")
+    return task
+
+
+def score_edits(task: Task) -> Scored:
+    """Compare every edited picture with its target. Raises InputError naming what is missing or belongs nowhere."""
+    assert isinstance(task, EditTask)
+    config = task.config
+    edits = read_edits(task.kind, task.annotations, task.images, turns=config.turns, descriptions=config.descriptions)
+    every = read_edits(task.kind, task.annotations, task.images, turns="both", descriptions=config.descriptions)
+    found = find_edited(task.results, [edit for edit in edits if task.only is None or edit.id in task.only], every,
+                        partial=task.partial)  # fmt: skip
+    judges = task.judges or load_judges(task.weights, config, device=task.device)
+    done = [edit for edit in edits if edit.id in found]
+    rows = measure(done, found, judges, config, task.measured, quiet=task.quiet)
+    figures, skipped = figures_of(done, rows, task.seed)
+    everywhere = [name for name in METRICS if all(name in row for row in rows)]
+    official = task.kind == "magicbrush" and not differences(config, judges)
+    return Scored(
+        ids=[edit.id for edit in done],
+        expected=len(edits),
+        unit="l1, l2: the [0, 1] pixel scale, lower is better; clip_*, dino: cosine; lpips: lower is better",
+        protocol="official" if official else "custom",
+        images=[edit.cluster for edit in done],
+        items={name: [row[name] for row in rows] for name in everywhere},
+        figures=figures,
+        skipped=judges.skipped | skipped | no_description(task, edits, judges),
+        notes=notes(task.kind, config, judges),
+        inputs={"results": edited_digest(found), "targets": pictures_digest(edits)},
+        settings={
+            **config.model_dump(mode="json"),
+            **judges.about,
+            "interval": f"95 %, bootstrap over {'sessions' if task.kind == 'magicbrush' else 'inputs'}, 1000 resamples",
+        },
+    )
+
+
+def measure(
+    edits: Sequence[Edit], found: dict[str, Path], judges: Judges, config: EditScoreConfig, file: Path | None, *,
+    quiet: bool,
+) -> list[dict[str, float]]:  # fmt: skip
+    """Return the metrics of each edited picture; with `file`, rows are kept there and not measured again.
+
+    Raises Interrupted at a stop signal.
+    """
+    one = Measure(judges, config)
+    rows: dict[str, dict[str, Any]] = {}
+    with (
+        AnswerLog(file) if file is not None else nullcontext() as log,
+        stop_signals() as stop,
+        ThreadPoolExecutor(8) as pool,
+        Progress("comparing", len(edits), unit="picture", quiet=quiet) as progress,
+    ):
+        rows |= {} if log is None else log.rows
+        progress.advance(sum(edit.id in rows for edit in edits))
+        left = [edit for edit in edits if edit.id not in rows]
+        for start in range(0, len(left), CHUNK):
+            if stop():
+                again = "run the same command to go on" if log is not None else "run the same command to start over"
+                raise Interrupted(f"stopped after {len(rows)} pictures were compared; {again}")
+            some = left[start : start + CHUNK]
+            pixels = pool.map(lambda edit: one.pixels(edit, found[edit.id]), some)
+            fresh = [
+                {"id": edit.id, **plain, **one.networks(edit, found[edit.id])}
+                for edit, plain in zip(some, pixels, strict=True)
+            ]
+            if log is not None:
+                log.append(fresh)
+            rows |= {str(row["id"]): row for row in fresh}
+            progress.advance(len(some))
+    return [{name: value for name, value in rows[edit.id].items() if name != "id"} for edit in edits]
+
+
+def figures_of(
+    edits: Sequence[Edit], rows: Sequence[dict[str, float]], seed: int
+) -> tuple[dict[str, Figure], dict[str, str]]:
+    """Return the mean of each metric over each group of pictures, and why one is missing there."""
+    figures, skipped = {}, {}
+    for group in (*SETS, ""):
+        mine = [(edit, row) for edit, row in zip(edits, rows, strict=True) if group in edit.sets]
+        for metric in METRICS:
+            name = f"{group}.{metric}" if group else metric
+            having = [(edit.cluster, row[metric]) for edit, row in mine if metric in row]
+            if having and len(having) < len(mine):
+                what = "description" if metric.startswith("clip_t") else "side of 11 pixels"
+                skipped[name] = f"{len(mine) - len(having)} of {len(mine)} pictures have no {what}"
+            elif having:
+                clusters, values = zip(*having, strict=True)
+                low, high = interval_of_mean(values, clusters, seed, name)
+                figures[name] = Figure(value=sum(values) / len(values), count=len(values), low=low, high=high)
+    return figures, skipped
+
+
+def no_description(task: EditTask, edits: Sequence[Edit], judges: Judges) -> dict[str, str]:
+    """Return why CLIP-T is missing where no target is described."""
+    if judges.clip is None or any(edit.description is not None for edit in edits):
+        return {}
+    if task.kind == "ma5k":
+        return {"clip_t": "MA5k-Req describes no target"}
+    return {"clip_t": f"no {task.config.descriptions}_descriptions.json beside {task.annotations.name}"}
+
+
+def differences(config: EditScoreConfig, judges: Judges) -> list[str]:
+    """Return in what a score differs from MagicBrush's script."""
+    found = [f"size {config.size}"] if config.size is not None else []
+    found += ["global descriptions"] if config.descriptions == "global" else []
+    for name, official, said in (("clip_shape", OFFICIAL_CLIP, "ViT-B/32"), ("dino_shape", OFFICIAL_DINO, "ViT-S/16")):
+        if judges.about.get(name, official) != official:
+            found.append(f"{name.partition('_')[0].upper()} of {judges.about[name]} (the script's is {said})")
+    return found
+
+
+def notes(kind: str, config: EditScoreConfig, judges: Judges) -> dict[str, Any]:
+    """Return what a reader of the figures needs to know."""
+    if kind == "ma5k":
+        return {"protocol": "no official script is known; edited pictures are resized to the target's size"}
+    said: dict[str, Any] = {f"{name}.*": SETS[name] for name in SETS if config.turns == "both"}
+    if differing := differences(config, judges):
+        said["differs_from_the_official_script"] = "; ".join(differing)
+    return said
