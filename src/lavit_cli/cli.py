@@ -12,6 +12,7 @@ from lavit_core.options import (
     Highres,
     Model,
     Out,
+    Precision,
     Preset,
     Quiet,
     Seed,
@@ -74,6 +75,7 @@ def generate(
     temperature: Temperature = None,
     num_steps: NumSteps = None,
     device: Device = "auto",
+    precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Draw what a prompt asks for: language model, then detokenizer, into one PNG that records how it was made.
@@ -98,6 +100,7 @@ def generate(
         num_steps=num_steps,
         seed=seed,
         device=device,
+        precision=precision,
     )
     _say(made, f"{out}: {num_images} picture(s), {sum(made['num_codes'])} codes; next: try --num-images 9", as_json)
 
@@ -112,6 +115,7 @@ def reconstruct(
     decoder_guidance_scale: DecoderGuidance = None,
     num_steps: NumSteps = None,
     device: Device = "auto",
+    precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Draw a picture, the patches the tokenizer kept of it, and what comes back from their codes."""
@@ -127,6 +131,7 @@ def reconstruct(
         num_steps=num_steps,
         seed=seed,
         device=device,
+        precision=precision,
     )
     _say(made, f"{out}: original | {made['kept']} of {made['patches']} patches kept | what came back", as_json)
 

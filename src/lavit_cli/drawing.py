@@ -45,6 +45,7 @@ def draw_prompts(
     sampling: "SampleSettings",
     drawing: "DrawSettings",
     device: str = "auto",
+    precision: str = "auto",
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return uint8 pictures [N, px, px, 3] and codes of N prompts (texts, picture files, pixels uint8 [h, w, 3] in any
     mix), drawn by the detokenizer `part`; a picture depends on its own prompt and seed.
@@ -55,15 +56,15 @@ def draw_prompts(
     from lavit_pretrain.api import load_llm, read_prompts, sample_codes
     from lavit_tokenizer.api import load_tokenizer
 
-    llm = load_llm(model, device=device)
+    llm = load_llm(model, device=device, precision=precision)
     shown = any(not isinstance(piece, str) for prompt in prompts for piece in prompt)
-    eyes = load_tokenizer(model, device=device) if shown else None
+    eyes = load_tokenizer(model, device=device, use="encode") if shown else None
     read = read_prompts(llm, eyes, prompts, sampling.prompt_images)
     codes = sample_codes(llm, read, seeds=seeds, settings=sampling, batch_size=BATCH)
     del llm, eyes  # at the published size what draws takes its place in memory
     gc.collect()
-    tokenizer = load_tokenizer(model, device=device)
-    detokenizer = load_detokenizer(model, part=part, device=device)
+    tokenizer = load_tokenizer(model, device=device, use="decode")
+    detokenizer = load_detokenizer(model, part=part, device=device, precision=precision)
     return draw_codes(detokenizer, tokenizer, codes, seeds=seeds, settings=drawing), codes
 
 

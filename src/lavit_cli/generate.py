@@ -31,6 +31,7 @@ def generate(
     num_steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    precision: str = "auto",
 ) -> dict[str, Any]:
     """Draw `num_images` pictures of a prompt (texts and picture files in their order) into one PNG; picture i is the
     one that `--seed SEED+i` draws alone.
@@ -63,6 +64,7 @@ def generate(
             sampling=sampling,
             drawing=drawing,
             device=device,
+            precision=precision,
         )
     made = {
         "prompt": described,

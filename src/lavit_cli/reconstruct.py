@@ -23,6 +23,7 @@ def reconstruct(
     num_steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    precision: str = "auto",
 ) -> dict[str, Any]:
     """Write original | kept patches | reconstruction as one PNG. Raises InputError for a bad picture or model."""
     require_png(out)
@@ -33,13 +34,14 @@ def reconstruct(
         import torch
         from lavit_detokenizer.api import draw_codes, load_detokenizer
         from lavit_tokenizer.api import load_tokenizer
-    tokenizer = load_tokenizer(model, device=device)
+    tokenizer = load_tokenizer(model, device=device, use="encode")
     pixels = square_pixels(image, tokenizer.config.preprocessing.image_px)
     with torch.inference_mode():
         encoded = tokenizer.encode(torch.from_numpy(pixels.copy())[None])
     keep_mask, codes = encoded.keep_mask[0].cpu().numpy(), encoded.codes.cpu().numpy()
     drawing = draw_settings(preset, guidance_scale=guidance_scale, num_steps=num_steps)
-    detokenizer = load_detokenizer(model, part=drawer, device=device)
+    tokenizer = load_tokenizer(model, device=device, use="decode")  # in the other's place: half the memory
+    detokenizer = load_detokenizer(model, part=drawer, device=device, precision=precision)
     back = draw_codes(detokenizer, tokenizer, [codes], seeds=[seed], settings=drawing)[0]
     grid = tokenizer.config.grid
     panels = [enlarge(one) for one in (pixels, dim_dropped(pixels, keep_mask, grid))]
