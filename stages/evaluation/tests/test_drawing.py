@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lavit_core.errors import Interrupted
+from lavit_core.errors import InputError, Interrupted, UsageError
 from lavit_evaluation.running import drawing
 from lavit_evaluation.running.drawing import draw_missing, picture_seed, write_captions
 from PIL import Image
@@ -115,3 +115,28 @@ def test_captions_are_what_the_scorers_read(whole: Path) -> None:
     assert read_prompts(whole / "captions.jsonl") == PROMPTS
     assert [record.captions for record in open_data(whole).records] == [(text,) for text in PROMPTS.values()]
     assert json.loads((whole / "captions.jsonl").read_text().splitlines()[3])["image"].endswith("42.jpg")
+
+
+def test_a_real_model_draws_a_prompt_alone_as_among_others(models: dict[str, Path], shapes_data: Path) -> None:
+    from lavit_evaluation.running.painter import check_painter, load_painter
+
+    assert sorted(check_painter(models["whole"])) == ["model.detokenizer", "model.llm", "model.tokenizer"]
+    with pytest.raises(InputError, match="no detokenizer/ here"):
+        check_painter(models["seeing"])
+    painter = load_painter(
+        models["whole"], sampling={"top_k": 300, "guidance_scale": 1.5, "max_codes": 9}, drawing={"num_steps": 2},
+        device="cpu",
+    )  # fmt: skip
+    picture = next((shapes_data / "train" / "images").glob("*.png"))
+    prompts = ["a red circle", [picture, "make it green and much larger"], "a blue square above it"]
+    together = list(painter.draw(prompts, [5, 6, 7]))
+    for place, prompt in enumerate(prompts):
+        alone = next(iter(painter.draw([prompt], [5 + place])))
+        assert (alone.shape, alone.dtype) == ((64, 64, 3), np.uint8)
+        # The order of floating-point additions may turn a last bit.
+        assert np.abs(alone.astype(int) - together[place].astype(int)).max() <= 1
+    assert not np.array_equal(together[0], next(iter(painter.draw(prompts[:1], [8]))))
+    assert painter.about["sample"]["top_k"] == 300
+    assert painter.about["precision"] == {"llm": "fp32", "detokenizer": "fp32"}
+    with pytest.raises(UsageError, match="unknown setting guidance"):
+        load_painter(models["whole"], sampling={"guidance": 1}, drawing={}, device="cpu")

@@ -5,7 +5,7 @@ The folder is what `coco-fid --generated` and `clip-score` read: pictures, and c
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from PIL import Image
 P = TypeVar("P")
 """What a picture is drawn from: a text, texts and picture files, codes."""
 
-Draw = Callable[[Sequence[P], Sequence[int]], Sequence[np.ndarray]]
+Draw = Callable[[Sequence[P], Sequence[int]], Iterable[np.ndarray]]
 """Prompts and one seed each -> uint8 pictures [H, W, 3]; a picture depends on its own prompt and seed alone."""
 
 

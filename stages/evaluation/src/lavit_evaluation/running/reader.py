@@ -1,6 +1,7 @@
-"""The model that answers: the only file here that reaches torch."""
+"""The model that answers."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -56,8 +57,16 @@ def pretrain_api(model: Path) -> ModuleType:
     """Return the language model's stage. Raises InputError when `model` lacks a part, or the stage is not installed."""
     find_part(model, "tokenizer")
     find_part(model, "llm")
-    try:
+    with stages_for(model):
         from lavit_pretrain import api
+    return api
+
+
+@contextlib.contextmanager
+def stages_for(model: Path) -> Iterator[None]:
+    """Turn the import of a stage that is not installed into the line that installs it. Raises InputError."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         stage = (error.name or "").partition(".")[0]
         if not stage.startswith("lavit_"):
@@ -66,4 +75,3 @@ def pretrain_api(model: Path) -> ModuleType:
             f"running {model} needs {stage.replace('_', '-')}, which is not installed; "
             "run `pip install -r stages/workspace.txt`"
         ) from None
-    return api
