@@ -39,6 +39,11 @@ def open_folder(root: Path, option: str) -> Folder:
     keys = find_pictures(root)
     if not keys:
         raise InputError(f"{option} {root}: no picture in it")
+    return some_of(root, keys)
+
+
+def some_of(root: Path, keys: list[str]) -> Folder:
+    """Return the named pictures of a folder as one side."""
     digest = hashlib.sha256()
     for key in keys:
         digest.update(f"{key}\0{(root / key).stat().st_size}\n".encode())

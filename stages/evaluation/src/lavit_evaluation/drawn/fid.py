@@ -31,6 +31,7 @@ VERSION = 1
 STATISTICS_FILE = "statistics.safetensors"
 FEW, BIASED = 2048, 10_000
 """Below as many pictures as features the covariance has no full rank; below 10,000 the bias is about a point."""
+NO_FEATURES = "statistics hold no single features; give --real"
 
 
 class FidConfig(Config):
@@ -53,6 +54,11 @@ class FidConfig(Config):
         same = (self.size, self.crop, self.preprocess) == (512, "squash", "torch-fidelity") and not self.any_inception
         return "lavit" if same else "custom"
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the Fréchet distance and the kernel distance are called."""
+        return ("fd", "kd") if self.any_inception else ("fid", "kid")
+
     def pictures(self) -> dict[str, Any]:
         """Return what two sides must have in common to be compared."""
         return {"size": self.size, "crop": self.crop, "preprocess": self.preprocess}
@@ -63,7 +69,7 @@ def statistics(
     quiet: bool = False, featurize: Featurize | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the feature statistics of a folder into a run directory, for use as a reference."""
-    digest = _check(inception, config)
+    digest = check_inception(inception, config)
     folder = open_folder(pictures, "PICTURES")
     inputs = {"inception": digest, "pictures_digest": folder.digest}
     with open_run(out, command="eval fid-stats", config=config.model_dump(mode="json"), inputs=inputs) as run:
@@ -79,7 +85,7 @@ def statistics(
 
 
 def evaluate_fid(
-    generated: Path, out: Path, inception: Path, config: FidConfig, *, real: Path | None = None,
+    generated: Path, out: Path, inception: Path, config: FidConfig, *, real: Path | Folder | None = None,
     reference: Path | None = None, seed: int = 0, batch_size: int = 32, device: str = "auto", quiet: bool = False,
     featurize: Featurize | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -90,17 +96,16 @@ def evaluate_fid(
     """
     if (real is None) == (reference is None):
         raise UsageError("give either --real FOLDER or --reference STATISTICS")
-    digest = _check(inception, config)
+    digest = check_inception(inception, config)
     sides = {"generated": open_folder(generated, "--generated")}
     inputs = {"inception": digest, "generated": sides["generated"].digest}
     about: dict[str, Any] = {}
     known: Moments | None = None
     if real is not None:
-        sides["real"] = open_folder(real, "--real")
+        sides["real"] = real if isinstance(real, Folder) else open_folder(real, "--real")
         inputs["real"] = sides["real"].digest
     elif reference is not None:
-        known, about = load_moments(reference)
-        _check_reference(reference, about, config, digest)
+        known, about = read_reference(reference, config, digest)
         inputs["reference"] = file_sha256(reference)
     settings = {**config.model_dump(mode="json"), "seed": seed}
     with open_run(out, command="eval coco-fid", config=settings, inputs=inputs) as run:
@@ -114,7 +119,7 @@ def evaluate_fid(
         _fill(score, mine, truth, about, config)
         _fill_kid(score, sides, out, config, seed)
         score.seconds["score"] = time.monotonic() - began
-        counts = {"generated": mine.count, "real": None if about.get("count") == "not known" else truth.count}
+        counts = {"generated": mine.count, "real": truth.count if is_counted(about) else None}
         result = score.as_json(
             {"benchmark": "coco-fid", "inputs": inputs, "pictures": counts, "settings": settings, "unit": "1",
              "reference": about or None}
@@ -125,14 +130,10 @@ def evaluate_fid(
 
 
 def _fill(score: Score, mine: Moments, truth: Moments, about: dict[str, Any], config: FidConfig) -> None:
-    name = "fd" if config.any_inception else "fid"
-    told = about.get("count") != "not known"
-    smallest = min(mine.count, truth.count) if told else mine.count
-    if smallest < FEW and not config.few:
-        score.skipped[name] = (
-            f"{smallest:,} pictures, fewer than {FEW:,} features: the covariance has no full rank; look at KID, or "
-            "give --few"
-        )
+    name, _ = config.names
+    smallest = min(mine.count, truth.count) if is_counted(about) else mine.count
+    if reason := too_few(smallest, config):
+        score.skipped[name] = reason
         return
     score.figures[name] = exact(frechet_distance(mine, truth), mine.count)
     if smallest < FEW:
@@ -142,9 +143,9 @@ def _fill(score: Score, mine: Moments, truth: Moments, about: dict[str, Any], co
 
 
 def _fill_kid(score: Score, sides: dict[str, Folder], out: Path, config: FidConfig, seed: int) -> None:
-    name = "kd" if config.any_inception else "kid"
+    _, name = config.names
     if "real" not in sides:
-        score.skipped[name] = "statistics hold no single features; give --real"
+        score.skipped[name] = NO_FEATURES
         return
     one, other = (np.concatenate(list(read_features(sides[side], out / "features", side)))
                   for side in ("generated", "real"))  # fmt: skip
@@ -157,7 +158,21 @@ def _fill_kid(score: Score, sides: dict[str, Folder], out: Path, config: FidConf
     score.notes[name] = f"mean over {SUBSETS} subsets of {size}; their standard deviation is {drawn.std():.3g}"
 
 
-def _check(inception: Path, config: FidConfig) -> str:
+def too_few(smallest: int, config: FidConfig) -> str | None:
+    """Return why the smaller of two sides gives no FID, None where it gives one."""
+    if smallest >= FEW or config.few:
+        return None
+    without_rank = f"{smallest:,} pictures, fewer than {FEW:,} features: the covariance has no full rank"
+    return f"{without_rank}; look at KID, or give --few"
+
+
+def is_counted(about: dict[str, Any]) -> bool:
+    """Return whether statistics say of how many pictures they are (pytorch-fid's do not)."""
+    return bool(about.get("count") != "not known")
+
+
+def check_inception(inception: Path, config: FidConfig) -> str:
+    """Return the SHA-256 of the weights. Raises InputError without them or torch, VerificationError for others."""
     try:
         from lavit_evaluation.drawn.inception import check_weights
     except ModuleNotFoundError as error:
@@ -167,14 +182,16 @@ def _check(inception: Path, config: FidConfig) -> str:
     return check_weights(inception, any_weights=config.any_inception)
 
 
-def _check_reference(file: Path, about: dict[str, Any], config: FidConfig, digest: str) -> None:
-    """Raise InputError when saved statistics were made in another way."""
+def read_reference(file: Path, config: FidConfig, digest: str) -> tuple[Moments, dict[str, Any]]:
+    """Return saved statistics and what they are of. Raises InputError when they were made in another way."""
+    moments, about = load_moments(file)
     wanted = {**config.pictures(), "inception": digest}
     for key, value in wanted.items():
         if about.get(key, value) != value and about.get(key) != "not known":
             raise InputError(
                 f"--reference {file}: made with {key} = {about[key]!r}, now it is {value!r}; make it again"
             )
+    return moments, about
 
 
 def _moments(folder: Folder, out: Path, side: str) -> Moments:

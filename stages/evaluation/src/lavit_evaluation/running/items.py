@@ -62,7 +62,7 @@ def load_material(
         annotations = _must(annotations, data, benchmark, "annotations")
     folder = images or find_folder(data, benchmark.images) or data
     rows, has_truth = _rows(benchmark, annotations, questions, split)
-    pictures = _find_pictures({names for _, names, _ in rows}, folder, data)
+    pictures = find_named({names for _, names, _ in rows}, folder, data)
     items = [Item(id=name, image=pictures[names], question=question) for name, names, question in rows]
     files = {"annotations": annotations, "questions": questions}
     return Material(
@@ -118,7 +118,11 @@ def _subset(questions: Path) -> str:
     return str(read_json(questions).get("data_subtype") or "val2014").replace("test-dev2015", "test2015")
 
 
-def _find_pictures(wanted: set[tuple[str, ...]], folder: Path, data: Path) -> dict[tuple[str, ...], Path]:
+def find_named(wanted: set[tuple[str, ...]], folder: Path, data: Path) -> dict[tuple[str, ...], Path]:
+    """Return the file of each picture, given the names it may have; looked for under `folder`, then under `data`.
+
+    Raises InputError saying how many are missing.
+    """
     found: dict[tuple[str, ...], Path] = {}
     missing = []
     for names in wanted:
