@@ -103,6 +103,33 @@ def guesser(oracle: Oracle) -> Subject:
 
 
 @pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A transformers directory of a tiny random CLIP, its tokenizer along."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers.processors import TemplateProcessing
+
+    folder = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.CLIPConfig(
+        text_config={**small, "vocab_size": 20, "max_position_embeddings": 12, "eos_token_id": 1, "bos_token_id": 2},
+        vision_config={**small, "image_size": 16, "patch_size": 8},
+        projection_dim=8,
+    )
+    transformers.CLIPModel(config).eval().save_pretrained(folder)
+    known = ["<pad>", "<eos>", "<bos>", "<unk>", "a", "dog", "A", "photo", "depicts"]
+    plain = Tokenizer(models.WordLevel({word: n for n, word in enumerate(known)}, unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    plain.post_processor = TemplateProcessing(single="<bos> $A <eos>", special_tokens=[("<bos>", 2), ("<eos>", 1)])
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=plain, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>"
+    )
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory, shapes_data: Path) -> dict[str, Path]:
     """Train every part, and a blind model, for a handful of steps."""
     tokenizer_api = pytest.importorskip("lavit_tokenizer.api")

@@ -286,35 +286,18 @@ def test_clip_score_of_a_folder(tmp_path: Path) -> None:
         evaluate_clip_score(drawn, tmp_path / "o", Path("none"), quiet=True, load=lambda: clip)
 
 
-def test_clip_from_a_local_directory_is_the_library_s(tmp_path: Path) -> None:
+def test_clip_from_a_local_directory_is_the_library_s(tiny_clip: Path, tmp_path: Path) -> None:
     """A tiny random CLIP: our cosine is that of the library's own forward pass."""
     transformers = pytest.importorskip("transformers")
     from lavit_evaluation.drawn.clip_score import load_clip
-    from tokenizers import Tokenizer, models, pre_tokenizers
 
-    torch.manual_seed(0)
-    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = transformers.CLIPConfig(
-        text_config={**small, "vocab_size": 20, "max_position_embeddings": 12, "eos_token_id": 1, "bos_token_id": 2},
-        vision_config={**small, "image_size": 16, "patch_size": 8},
-        projection_dim=8,
+    model, fast = (
+        transformers.CLIPModel.from_pretrained(tiny_clip),
+        transformers.AutoTokenizer.from_pretrained(tiny_clip),
     )
-    model = transformers.CLIPModel(config).eval()
-    model.save_pretrained(tmp_path / "clip")
-    known = ["<pad>", "<eos>", "<bos>", "<unk>", "a", "dog", "A", "photo", "depicts"]
-    vocabulary = {word: n for n, word in enumerate(known)}
-    plain = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    plain.pre_tokenizer = pre_tokenizers.Whitespace()
-    from tokenizers.processors import TemplateProcessing
-
-    plain.post_processor = TemplateProcessing(single="<bos> $A <eos>", special_tokens=[("<bos>", 2), ("<eos>", 1)])
-    fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=plain, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>"
-    )
-    fast.save_pretrained(tmp_path / "clip")
     file = tmp_path / "picture.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 20, 3), dtype=np.uint8)).save(file)
-    clip = load_clip(tmp_path / "clip", "cpu")
+    clip = load_clip(tiny_clip, "cpu")
     pixels = center_square(file, clip.image_px)
     assert pixels.shape == (16, 16, 3)
     cosine = float((clip.images([pixels]) * clip.texts(["a dog"])).sum())

@@ -8,6 +8,7 @@ import typer
 from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Preset, Quiet, Seed, Sets
 
 from lavit_evaluation.cli_benchmarks import command, retrieval
+from lavit_evaluation.cli_editing import editing
 from lavit_evaluation.cli_images import clip_score, coco_fid, fid_stats
 from lavit_evaluation.cli_probe import probe
 from lavit_evaluation.cli_score import compare, list_benchmarks, score
@@ -20,8 +21,8 @@ evaluate.command("score")(score)
 evaluate.command("list")(list_benchmarks)
 evaluate.command("compare")(compare)
 for benchmark in BENCHMARKS:
-    if benchmark.kind not in ("answerability", "edit"):  # answerability: a model would have to say how sure it is
-        evaluate.command(benchmark.name)(command(benchmark))
+    if benchmark.kind != "answerability":  # a model would have to say how sure it is
+        evaluate.command(benchmark.name)((editing if benchmark.kind == "edit" else command)(benchmark))
 for name in ("flickr30k-retrieval", "coco-retrieval"):
     evaluate.command(name)(retrieval(name))
 evaluate.command("coco-fid")(coco_fid)

@@ -1,11 +1,14 @@
 """Settings of the editing benchmarks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from lavit_core.config import Config
+from lavit_core.config import Config, load_preset, resolve
 from pydantic import Field
+
+from lavit_evaluation.running.reader import stages_for
 
 
 class EditScoreConfig(Config):
@@ -19,6 +22,37 @@ class EditScoreConfig(Config):
     """Side in pixels that both pictures are squashed to before L1, L2, SSIM and LPIPS; null: the target's own size."""
     any_lpips: bool = False
     """Take other LPIPS weights than the published; the figure is then named lpips_other."""
+
+
+class EditRunConfig(EditScoreConfig):
+    """Settings of an editing benchmark that is run with a model."""
+
+    sample: dict[str, Any] = Field(default_factory=dict)
+    """How codes are drawn: settings of `lavit sample`, the preset's and those changed."""
+    draw: dict[str, Any] = Field(default_factory=dict)
+    """How pixels are drawn: settings of `lavit detokenize`."""
+    limit: int | None = Field(None, ge=1)
+    """Only so many sessions (MA5k-Req: input pictures), drawn by the seed; the score is then marked partial."""
+
+    @property
+    def scoring(self) -> EditScoreConfig:
+        """What the score depends on, without how the pictures were made."""
+        return EditScoreConfig(**{name: getattr(self, name) for name in EditScoreConfig.model_fields})
+
+
+def resolve_run(
+    model: Path, preset: str, *, file: Path | None, sets: Sequence[str] | None, limit: int | None
+) -> EditRunConfig:
+    """Return the settings of a run: the presets of `lavit sample` and `lavit detokenize`, then what is given.
+
+    Raises UsageError, and InputError when a stage is not installed.
+    """
+    with stages_for(model):
+        shipped = {
+            "sample": load_preset("lavit_pretrain", "sample", preset),
+            "draw": load_preset("lavit_detokenizer", "detokenize", preset),
+        }
+    return resolve(EditRunConfig, preset=shipped, file=file, sets=sets, flags={"limit": limit})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from lavit_core.config import Config
@@ -26,6 +26,8 @@ from lavit_evaluation.score import model_digests
 from lavit_evaluation.scoring.catalogue import Benchmark
 from lavit_evaluation.scoring.score_file import PROTOCOLS, score_file
 from lavit_evaluation.scoring.scored import Task
+
+T = TypeVar("T")
 
 ANSWERS_FILE = "answers.jsonl"
 
@@ -129,7 +131,7 @@ def check(benchmark: Benchmark, protocol: str, lemmatizer: str | None) -> None:
         raise UsageError(f"--lemmatizer {lemmatizer}: {benchmark.name} under --protocol {protocol} has no lemmas")
 
 
-def draw(items: list[Item], limit: int | None, seed: int) -> list[Item]:
+def draw(items: list[T], limit: int | None, seed: int) -> list[T]:
     """Return all items, or `limit` of them drawn by the seed, in their own order."""
     if limit is None or limit >= len(items):
         return items

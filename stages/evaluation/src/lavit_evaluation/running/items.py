@@ -53,13 +53,12 @@ def load_material(
 
     Raises InputError naming what is missing: a file, or pictures (all are looked for before anything is run).
     """
-    if not data.is_dir():
-        raise InputError(f"--data {data}: {'a file' if data.exists() else 'nothing'}, expected the folder of downloads")
+    check_downloads(data)
     annotations = annotations or find_file(data, benchmark.annotations)
     if benchmark.questions:
-        questions = questions or _must(find_file(data, benchmark.questions), data, benchmark, "questions")
+        questions = questions or must_find(find_file(data, benchmark.questions), data, benchmark, "questions")
     else:
-        annotations = _must(annotations, data, benchmark, "annotations")
+        annotations = must_find(annotations, data, benchmark, "annotations")
     folder = images or find_folder(data, benchmark.images) or data
     rows, has_truth = _rows(benchmark, annotations, questions, split)
     pictures = find_named({names for _, names, _ in rows}, folder, data)
@@ -152,7 +151,14 @@ def as_number(name: str) -> int | str:
     return int(name) if name.isdecimal() and str(int(name)) == name else name
 
 
-def _must(file: Path | None, data: Path, benchmark: Benchmark, role: str) -> Path:
+def check_downloads(data: Path) -> None:
+    """Raise InputError when the folder of downloads is none."""
+    if not data.is_dir():
+        raise InputError(f"--data {data}: {'a file' if data.exists() else 'nothing'}, expected the folder of downloads")
+
+
+def must_find(file: Path | None, data: Path, benchmark: Benchmark, role: str) -> Path:
+    """Return a file that was looked for. Raises InputError when it was not found, saying where it comes from."""
     if file is None:
         names = " or ".join(getattr(benchmark, role))
         raise InputError(f"{data}: no {names} here; download it from {benchmark.source}, or give --{role} FILE")

@@ -1,0 +1,76 @@
+"""`lavit eval magicbrush` and `lavit eval ma5k`: editing benchmarks run with a model."""
+
+import json
+from collections.abc import Callable
+
+import typer
+from lavit_core import options as shared
+
+from lavit_evaluation import cli_options as options
+from lavit_evaluation.scoring.catalogue import Benchmark
+
+
+def editing(benchmark: Benchmark) -> Callable[..., None]:
+    """Return the command of one editing benchmark."""
+
+    def run(
+        model: shared.Model,
+        data: options.Downloads,
+        out: shared.Out,
+        annotations: options.Annotations = None,
+        images: options.Images = None,
+        clip: options.ClipDir = None,
+        dino: options.DinoDir = None,
+        lpips_trunk: options.LpipsTrunk = None,
+        lpips_heads: options.LpipsHeads = None,
+        limit: options.Limit = None,
+        batch_size: options.BatchSize = 16,
+        highres: shared.Highres = False,
+        preset: shared.Preset = "tiny",
+        config: shared.ConfigFile = None,
+        sets: shared.Sets = None,
+        seed: shared.Seed = 0,
+        device: shared.Device = "auto",
+        precision: shared.Precision = "auto",
+        as_json: shared.AsJson = False,
+        quiet: shared.Quiet = False,
+        dry_run: shared.DryRun = False,
+    ) -> None:
+        from lavit_evaluation.editing.config import Weights, resolve_run
+
+        settings = resolve_run(model, preset, file=config, sets=sets, limit=limit)
+        if dry_run:
+            shown = {"benchmark": benchmark.name, "config": settings.model_dump(mode="json"), "seed": seed}
+            typer.echo(json.dumps(shown, indent=None if as_json else 2))
+            return
+        from lavit_evaluation.editing.run_edits import run_edits
+
+        result = run_edits(
+            benchmark,
+            model,
+            data,
+            out,
+            settings,
+            weights=Weights(clip=clip, dino=dino, lpips_trunk=lpips_trunk, lpips_heads=lpips_heads),
+            annotations=annotations,
+            images=images,
+            highres=highres,
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+            precision=precision,
+            quiet=quiet or as_json,
+        )
+        if as_json:
+            typer.echo(json.dumps(result))
+            return
+        if not quiet:
+            from rich.console import Console
+
+            from lavit_evaluation.scoring.show import show_result
+
+            show_result(result, Console())
+        typer.echo(f"{out / 'edited'}: the edited pictures; {out / 'score.json'}: the score")
+
+    run.__doc__ = f"{benchmark.title} ({benchmark.size}): have a model edit every picture, compare with the targets."
+    return run

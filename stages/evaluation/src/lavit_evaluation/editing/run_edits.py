@@ -1,0 +1,131 @@
+"""`lavit eval magicbrush`, `lavit eval ma5k`: have a model edit every picture, keep each one, compare with the targets.
+
+A prompt is the picture, then the instruction. The multi-turn pictures of MagicBrush are drawn turn by turn: what a turn
+gave is the picture of the next one's prompt.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lavit_core.errors import InputError
+from lavit_core.files import file_sha256, read_json, write_json
+from lavit_core.modeldir import part_digest
+from lavit_core.progress import warn
+from lavit_core.rundir import open_run, versions
+
+from lavit_evaluation.editing.config import EditRunConfig, Weights
+from lavit_evaluation.editing.edited import edited_digest
+from lavit_evaluation.editing.edits import Edit, pictures_digest, read_edits
+from lavit_evaluation.editing.judges import load_judges
+from lavit_evaluation.editing.score_edits import EditTask
+from lavit_evaluation.running.benchmark import draw
+from lavit_evaluation.running.drawing import draw_missing
+from lavit_evaluation.running.items import check_downloads, must_find
+from lavit_evaluation.running.painter import DrawPrompt, Painter, check_painter, load_painter
+from lavit_evaluation.scoring.catalogue import Benchmark, find_file
+from lavit_evaluation.scoring.score_file import GENERATION_FILE, score_file
+
+EDITED = "edited"
+"""Folder of the edited pictures in a run directory, in the official layout."""
+
+PAINTER_FILE, MEASURED_FILE = "painter.json", "measured.jsonl"
+"""How the model draws, known while it is loaded; what was measured so far."""
+
+
+def run_edits(
+    benchmark: Benchmark, model: Path, data: Path, out: Path, config: EditRunConfig, *, weights: Weights,
+    annotations: Path | None = None, images: Path | None = None, highres: bool = False, batch_size: int = 16,
+    seed: int = 0, device: str = "auto", precision: str = "auto", quiet: bool = False,
+    load: Callable[[], Painter] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Run an editing benchmark into a run directory and return score.json's content; the same call resumes.
+
+    `load` gives the model in another way than from `model` (tests do). Raises InputError, UsageError,
+    VerificationError, Interrupted; what is wrong with data or weights is said before any picture is drawn.
+    """
+    inputs = check_painter(model, highres=highres) if load is None else {}
+    check_downloads(data)
+    annotations = must_find(annotations or find_file(data, benchmark.annotations), data, benchmark, "annotations")
+    every = read_edits(benchmark.name, annotations, images, turns=config.turns, descriptions=config.descriptions)
+    clusters = set(draw(list(dict.fromkeys(edit.cluster for edit in every)), config.limit, seed))
+    edits = [edit for edit in every if edit.cluster in clusters]
+    inputs |= {"annotations": file_sha256(annotations), "pictures": pictures_digest(edits)}
+    inputs |= weights_digests(weights)
+    settings = {**config.model_dump(mode="json"), "highres": highres, "precision": precision, "seed": seed}
+    with open_run(out, command=f"eval {benchmark.name}", config=settings, inputs=inputs) as run:
+        if run.done is not None:
+            return run.done
+        judges = load_judges(weights, config, device=device)
+        for name, reason in judges.skipped.items() if not quiet else ():
+            warn(f"{name}: skipped: {reason}")
+
+        @cache
+        def painter() -> Painter:
+            loaded = load() if load is not None else load_painter(
+                model, sampling=config.sample, drawing=config.draw, highres=highres, device=device, precision=precision
+            )  # fmt: skip
+            write_json(out / PAINTER_FILE, loaded.about)
+            return loaded
+
+        files = {edit.id: out / EDITED / edit.file_name for edit in edits}
+        for turn, some in enumerate(waves(edits), 1):
+            title = f"eval {benchmark.name}" + (f", turn {turn}" if turn > 1 else "")
+            prompts = {edit.file_name: prompt_of(edit, files) for edit in some}
+            draw_missing(out / EDITED, prompts, lambda: painter().draw, title=title, seed=seed, batch_size=batch_size,
+                         quiet=quiet)  # fmt: skip
+        write_generation(files, out, inputs)
+        task = EditTask(
+            results=out / EDITED,
+            annotations=annotations,
+            kind=benchmark.name,
+            images=images,
+            config=config.scoring,
+            judges=judges,
+            measured=out / MEASURED_FILE,
+            only=frozenset(edit.id for edit in edits),
+            seed=seed,
+            quiet=quiet,
+        )
+        result = score_file(benchmark, task, out)
+        run.finish(result)
+        return result
+
+
+def waves(edits: Sequence[Edit]) -> list[list[Edit]]:
+    """Return the edits in groups, each of which needs pictures of earlier groups only."""
+    place: dict[str, int] = {}
+    for edit in edits:
+        place[edit.id] = 0 if edit.after is None else place[edit.after] + 1
+    return [[edit for edit in edits if place[edit.id] == number] for number in range(max(place.values()) + 1)]
+
+
+def prompt_of(edit: Edit, files: Mapping[str, Path]) -> DrawPrompt:
+    """Return what a model is given: the picture, then the instruction; `files` are the edited pictures by their ids."""
+    source = edit.source if edit.after is None else files[edit.after]
+    assert source is not None
+    return [source, edit.instruction]
+
+
+def weights_digests(weights: Weights) -> dict[str, str]:
+    """Return the digest of each weights file or folder that was given. Raises InputError when it is not there."""
+    digests = {}
+    for role, path in vars(weights).items():
+        if path is not None:
+            if not path.exists():
+                raise InputError(f"--{role.replace('_', '-')} {path}: nothing there")
+            digests[f"weights.{role}"] = part_digest(path) if path.is_dir() else file_sha256(path)
+    return digests
+
+
+def write_generation(files: Mapping[str, Path], out: Path, inputs: Mapping[str, str]) -> None:
+    """Write generation.json: how the pictures were made, for exactly these pictures."""
+    about = {
+        "results": edited_digest(files),
+        "model": {name.partition(".")[2]: one for name, one in inputs.items() if name.startswith("model.")},
+        "prompt": "the picture, then the instruction",
+        "decoding": read_json(out / PAINTER_FILE),
+        "versions": versions(),
+    }
+    write_json(out / GENERATION_FILE, about)
