@@ -97,9 +97,10 @@ def test_guidance_of_prompts_with_pictures(mini, here, tmp_path: Path) -> None:
         (3, ["--prompt-image", "gone.png"], "--prompt-image gone.png: file not found"),
         (3, ["--prompt-image", __file__], "not a readable picture"),
         (2, ["--prompt-images-as", "words", "x"], "setting prompt_images: Input should be 'codes', 'bare' or"),
+        (2, ["--aspect-ratio", "3:2", "x"], "--aspect-ratio 3:2: this detokenizer draws 32 x 32 px only; other shapes"),
     ],
 )
-def test_prompts_that_are_none(mini, here, tmp_path: Path, code: int, more: list[str], message: str) -> None:
+def test_what_cannot_be_drawn(mini, here, tmp_path: Path, code: int, more: list[str], message: str) -> None:
     done = here("generate", *more, "--model", mini.model, "--out", tmp_path / "a.png")
     assert done.code == code, done.err
     assert message in done.last_error

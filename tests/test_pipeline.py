@@ -85,8 +85,9 @@ def test_generate_writes_a_png_that_says_how(mini, here, tmp_path: Path) -> None
     grid = np.asarray(Image.open(several))
     # Picture 2 of seed 1 is the picture of seed 3, bottom left of the 2 x 2 grid.
     side = (grid.shape[0] - 8) // 2
-    factor = side // made["image_px"]
-    corner = grid[side + 8 :: factor, :side:factor][: made["image_px"]]
+    height, width = made["size_px"]
+    factor = side // width
+    corner = grid[side + 8 :: factor, :side:factor][:height]
     assert (np.abs(corner.astype(int) - np.asarray(picture).astype(int)) <= 2).all()
 
 

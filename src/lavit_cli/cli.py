@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from lavit_core.options import (
     AsJson,
+    AspectRatio,
     ConfigFile,
     Device,
     DryRun,
@@ -66,6 +67,7 @@ def generate(
     prompt_image: PromptImage = None,
     prompt_images_as: PromptImages = None,
     num_images: NumImages = 1,
+    aspect_ratio: AspectRatio = None,
     highres: Highres = False,
     preset: Preset = "tiny",
     seed: Seed = 0,
@@ -91,6 +93,7 @@ def generate(
         out,
         prompt_images=prompt_images_as,
         num_images=num_images,
+        aspect_ratio=aspect_ratio,
         highres=highres,
         preset=preset,
         guidance_scale=guidance_scale,

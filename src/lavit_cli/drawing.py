@@ -47,15 +47,17 @@ def draw_prompts(
     device: str = "auto",
     precision: str = "auto",
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return uint8 pictures [N, px, px, 3] and codes of N prompts (texts, picture files, pixels uint8 [h, w, 3] in any
+    """Return uint8 pictures [N, h, w, 3] and codes of N prompts (texts, picture files, pixels uint8 [h, w, 3] in any
     mix), drawn by the detokenizer `part`; a picture depends on its own prompt and seed.
 
-    Raises InputError for an unreadable picture or an unfit model, UsageError for a model that cannot see.
+    Raises InputError for an unreadable picture or an unfit model, UsageError for a model that cannot see, or an
+    aspect ratio that it does not draw.
     """
-    from lavit_detokenizer.api import draw_codes, load_detokenizer
+    from lavit_detokenizer.api import draw_codes, load_detokenizer, model_picture_size
     from lavit_pretrain.api import load_llm, read_prompts, sample_codes
     from lavit_tokenizer.api import load_tokenizer
 
+    model_picture_size(model, part, drawing.aspect_ratio)  # refused before anything is loaded
     llm = load_llm(model, device=device, precision=precision)
     shown = any(not isinstance(piece, str) for prompt in prompts for piece in prompt)
     eyes = load_tokenizer(model, device=device, use="encode") if shown else None

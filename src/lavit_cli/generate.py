@@ -22,6 +22,7 @@ def generate(
     *,
     prompt_images: str | None = None,
     num_images: int = 1,
+    aspect_ratio: str | None = None,
     highres: bool = False,
     preset: str = "tiny",
     guidance_scale: float | None = None,
@@ -37,7 +38,7 @@ def generate(
     one that `--seed SEED+i` draws alone.
 
     Raises InputError when the model lacks a part, its parts were made with another tokenizer, or a picture is missing;
-    UsageError for a prompt that is none.
+    UsageError for a prompt that is none or an aspect ratio that the detokenizer does not draw.
     """
     require_png(out)
     pieces = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -55,7 +56,9 @@ def generate(
             top_k=top_k,
             temperature=temperature,
         )
-        drawing = draw_settings(preset, guidance_scale=decoder_guidance_scale, num_steps=num_steps)
+        drawing = draw_settings(
+            preset, guidance_scale=decoder_guidance_scale, num_steps=num_steps, aspect_ratio=aspect_ratio
+        )
         pixels, codes = draw_prompts(
             model,
             [pieces] * num_images,
@@ -77,7 +80,7 @@ def generate(
     text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in made.items()}
     picture = pixels[0] if num_images == 1 else in_grid([enlarge(one, 128) for one in pixels])
     save_png(out, picture, {**text, "Software": f"lavit {__version__}"})
-    return {"out": str(out), **made, "image_px": int(pixels.shape[1]), "num_codes": [len(one) for one in codes]}
+    return {"out": str(out), **made, "size_px": list(pixels.shape[1:3]), "num_codes": [len(one) for one in codes]}
 
 
 def describe(prompt: Sequence[str | Path]) -> str | list[dict[str, str]]:

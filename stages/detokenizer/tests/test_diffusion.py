@@ -1,10 +1,16 @@
 """Noise, targets and guidance against plain references."""
 
+from typing import get_args
+
 import pytest
 import torch
-from lavit_detokenizer.config import DrawSettings, NoiseShape
-from lavit_detokenizer.draw import denoise, guided
+from lavit_core.config import resolve
+from lavit_core.errors import UsageError
+from lavit_detokenizer.config import AspectRatio, ConditionShape, DetokenizerConfig, DrawSettings, NoiseShape
+from lavit_detokenizer.draw import denoise, draw, guided
+from lavit_detokenizer.folder import load_vae
 from lavit_detokenizer.network import build_scheduler, noisy_and_target, to_sample, training_scheduler
+from lavit_detokenizer.sizes import picture_size
 from lavit_detokenizer.train_detokenizer import build, draw_dropped
 
 from .conftest import ONE_LEVEL, TWO_LEVELS, settings
@@ -109,3 +115,75 @@ def test_a_picture_depends_on_its_own_seed_only(sampler):
     again = denoise(made, features.flip(0), seeds=[5, 4, 3, 2, 9], settings=how).flip(0)
     torch.testing.assert_close(together[1:], again[1:], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(together[0], again[0], atol=1e-2)
+
+
+SDXL = {
+    "space": "latent", "image_px": 32, "unet": TWO_LEVELS, "noise": {},
+    "condition": {"cross_dims": (8, 16), "pooled_dim": 16, "pooled_heads": 2},
+}  # fmt: skip
+
+
+def test_the_published_sizes():
+    published = DetokenizerConfig(image_px=1024, condition=ConditionShape(pooled_dim=1280))
+    sizes = {ratio: picture_size(published, ratio) for ratio in get_args(AspectRatio)}
+    # ratio_dict of the released README, (height, width).
+    assert sizes == {"1:1": (1024, 1024), "4:3": (896, 1152), "3:2": (832, 1216), "16:9": (768, 1344),
+                     "2:3": (1216, 832), "3:4": (1152, 896)}  # fmt: skip
+    assert picture_size(DetokenizerConfig(), "1:1") == (512, 512)
+    assert DrawSettings().aspect_ratio == "1:1"
+
+
+@pytest.mark.parametrize("ratio", get_args(AspectRatio))
+def test_sdxl_draws_every_shape_and_is_told_of_it(vae_folder, ratio):
+    torch.manual_seed(0)
+    made = build(settings(**SDXL), FEATURES, vae=load_vae(vae_folder))
+    made.denoiser.eval().requires_grad_(False)
+    height, width = picture_size(made.config, ratio)
+    told: list[torch.Tensor] = []
+    made.denoiser.unet.register_forward_pre_hook(
+        lambda module, inputs, named: told.append(named["added_cond_kwargs"]["time_ids"]), with_kwargs=True
+    )
+    how = DrawSettings(num_steps=2, aspect_ratio=ratio)
+    pictures = draw(made, torch.randn(2, 16, 16), seeds=[1, 2], settings=how)
+    assert pictures.shape == (2, height, width, 3)
+    # Original size, crop, target size, for both branches of both pictures alike.
+    assert [ids.tolist() for ids in told] == 2 * [4 * [[height, width, 0, 0, height, width]]]
+
+
+def test_a_size_id_changes_the_picture(vae_folder):
+    torch.manual_seed(0)
+    made = build(settings(**SDXL), FEATURES, vae=load_vae(vae_folder))
+    sample, features, level = torch.randn(1, 2, 16, 16), torch.randn(1, 16, 16), torch.tensor(500)
+    square, named, wide = (
+        guided(made, sample, level, features, 3.0, size_px=size) for size in (None, (32, 32), (24, 42))
+    )
+    assert torch.equal(square, named)
+    assert not torch.allclose(square, wide, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"unet": TWO_LEVELS, "condition": {"cross_dims": (8,)}},
+        {"unet": TWO_LEVELS, "condition": {**SDXL["condition"], "kind": "both"}},
+    ],
+)
+def test_others_draw_their_square_only(changes):
+    made = random_detokenizer(**changes)
+    with pytest.raises(UsageError, match=r"--aspect-ratio 4:3: this detokenizer draws 16 x 16 px only; other shapes"):
+        draw(made, torch.randn(1, 16, 16), seeds=[0], settings=DrawSettings(num_steps=1, aspect_ratio="4:3"))
+
+
+def test_sizes_that_do_not_divide_are_refused(vae_folder):
+    made = build(settings(**{**SDXL, "image_px": 48}), FEATURES, vae=load_vae(vae_folder))
+    with pytest.raises(UsageError, match="pictures of 39 x 57 px: no multiples of the factor 2"):
+        draw(made, torch.randn(1, 16, 16), seeds=[0], settings=DrawSettings(num_steps=1, aspect_ratio="3:2"))
+
+
+def test_yaml_reads_a_ratio_as_a_number():
+    with pytest.raises(UsageError, match="YAML reads 4:3 as a number; quote it"):
+        resolve(DrawSettings, sets=["aspect_ratio=4:3"])
+    assert resolve(DrawSettings, sets=['aspect_ratio="4:3"']).aspect_ratio == "4:3"
+    with pytest.raises(UsageError, match=r"setting aspect_ratio: Input should be '1:1', '4:3', .* found '5:4'"):
+        resolve(DrawSettings, flags={"aspect_ratio": "5:4"})

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lavit_core.errors import InputError, VerificationError
-from lavit_evaluation.drawn.crop import middle_square
+from lavit_core.images import middle_square
 from lavit_evaluation.metrics.pixels import l1_distance, l2_distance, ssim
 from PIL import Image
 

@@ -76,3 +76,18 @@ def squash(picture: Image.Image, image_px: int) -> np.ndarray:
     if picture.size != (image_px, image_px):
         picture = picture.resize((image_px, image_px), Image.Resampling.BICUBIC)
     return np.asarray(picture)
+
+
+def middle_square(picture: Image.Image, shorter_px: int, side_px: int) -> np.ndarray:
+    """Return uint8 [side_px, side_px, 3]: the shorter side brought to `shorter_px` (bicubic), the middle square of it.
+
+    The arithmetic is that of torchvision's Resize and CenterCrop, which CLIP and DINO look through: the longer side is
+    rounded down, a half pixel of margin to even.
+    """
+    width, height = picture.size
+    longer = int(shorter_px * max(width, height) / min(width, height))
+    size = (longer, shorter_px) if width > height else (shorter_px, longer)
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    left, top = (round((side - side_px) / 2) for side in size)
+    return np.asarray(picture.crop((left, top, left + side_px, top + side_px)))

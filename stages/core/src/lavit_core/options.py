@@ -19,4 +19,10 @@ Model = Annotated[Path, typer.Option("--model", help="Model directory.", show_de
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Precision = Annotated[str, typer.Option("--precision", help="Of large weights: auto (as stored), fp32 or bf16.")]
 Highres = Annotated[bool, typer.Option("--highres", help="Draw with detokenizer-highres/ (imported weights: SDXL).")]
+AspectRatio = Annotated[
+    str | None,
+    typer.Option(
+        "--aspect-ratio", metavar="W:H", help="1:1, 4:3, 3:2, 16:9, 2:3 or 3:4 (SDXL only).", show_default=False
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", show_default=False)]

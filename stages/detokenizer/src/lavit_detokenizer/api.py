@@ -12,6 +12,7 @@ from lavit_detokenizer.released import (
     import_detokenizer,
     inspect_detokenizers,
 )
+from lavit_detokenizer.sizes import model_picture_size
 from lavit_detokenizer.train_detokenizer import train_detokenizer
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "inspect_detokenizers",
     "load_conditioner",
     "load_detokenizer",
+    "model_picture_size",
     "train_detokenizer",
 ]

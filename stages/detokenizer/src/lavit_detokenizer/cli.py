@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from lavit_core.options import (
     AsJson,
+    AspectRatio,
     ConfigFile,
     Device,
     DryRun,
@@ -89,6 +90,7 @@ def detokenize(
         int | None, typer.Option("--num-steps", min=1, help="Denoising steps.", show_default=False)
     ] = None,
     highres: Highres = False,
+    aspect_ratio: AspectRatio = None,
     preset: Preset = "tiny",
     config: ConfigFile = None,
     sets: Sets = None,
@@ -104,7 +106,7 @@ def detokenize(
     from lavit_detokenizer.config import DrawSettings
 
     chosen = load_preset("lavit_detokenizer", "detokenize", preset)
-    flags = {"guidance_scale": guidance_scale, "num_steps": num_steps}
+    flags = {"guidance_scale": guidance_scale, "num_steps": num_steps, "aspect_ratio": aspect_ratio}
     settings = resolve(DrawSettings, preset=chosen, file=config, sets=sets, flags=flags)
     from lavit_detokenizer import detokenize as verb
 

@@ -113,7 +113,11 @@ class Condition(nn.Module):
         sequence_BLW = F.pad(sequence_BLW, (0, 0, 0, length - sequence_BLW.shape[1]))
         return torch.where(dropped_B[:, None, None], null_LW, sequence_BLW), rank_L < used_B[:, None]
 
-    def size_ids(self, count: int, device: torch.device) -> Tensor:
-        """Return SDXL's six size ids [B, 6]: original height and width, crop 0, 0, target height and width."""
-        side = self.image_px
-        return torch.tensor([side, side, 0, 0, side, side], dtype=torch.float32, device=device).expand(count, 6)
+    def size_ids(self, count: int, device: torch.device, size_px: tuple[int, int] | None = None) -> Tensor:
+        """Return SDXL's six size ids [B, 6]: original height and width, crop 0, 0, target height and width.
+
+        Without `size_px` (height, width) they are of the square. Both branches of guidance get the same, as released.
+        """
+        height, width = size_px or (self.image_px, self.image_px)
+        ids = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=device)
+        return ids.expand(count, 6)

@@ -1,13 +1,15 @@
 """Settings of the detokenizer stage. Defaults are the paper's low-resolution decoder (arXiv 2309.04669, SD 1.5 shape)
 unless a field says "Differs:"; what is published nowhere is marked so."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from lavit_core.config import Config
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 DownBlock = Literal["CrossAttnDownBlock2D", "DownBlock2D"]
 UpBlock = Literal["CrossAttnUpBlock2D", "UpBlock2D"]
+
+AspectRatio = Literal["1:1", "4:3", "3:2", "16:9", "2:3", "3:4"]
 
 
 class UNetShape(Config):
@@ -193,5 +195,14 @@ class DrawSettings(Config):
     """Guidance on the codes: 1 switches it off (published: 7.0; 1.5 for the FID figures)."""
     sampler: Literal["ddim", "ddpm"] = "ddim"
     """ddim (published, deterministic after the first noise) or ddpm (fresh noise in every step)."""
+    aspect_ratio: AspectRatio = "1:1"
+    """Width to height. Others than 1:1 need a detokenizer of SDXL's shape."""
     batch_size: int = Field(default=32, ge=1)
     """Pictures drawn together; a picture does not depend on its neighbours."""
+
+    @field_validator("aspect_ratio", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        if isinstance(value, int):  # YAML counts minutes and seconds so
+            raise ValueError('YAML reads 4:3 as a number; quote it ("4:3"), or give --aspect-ratio')
+        return value

@@ -22,6 +22,7 @@ from PIL import Image
 from lavit_detokenizer.config import DrawSettings
 from lavit_detokenizer.draw import draw
 from lavit_detokenizer.folder import load_detokenizer
+from lavit_detokenizer.sizes import model_picture_size
 
 
 def detokenize(
@@ -40,12 +41,14 @@ def detokenize(
 
     `highres` takes the SDXL detokenizer of imported weights.
     A picture's noise depends on `seed` and its key alone. Pictures that are there already are kept.
-    Raises InputError for unusable input or parts that do not belong together, Interrupted when stopped.
+    Raises InputError for unusable input or parts that do not belong together, UsageError for an aspect ratio that the
+    detokenizer does not draw, Interrupted when stopped.
     """
     reader = open_tokens(tokens)
     check_tokenizer(reader, model)
     part = detokenizer_part(highres=highres)
     check_made_with(model, part)
+    model_picture_size(model, part, settings.aspect_ratio)  # refused before a run is begun
     inputs = {
         "tokens": file_sha256(tokens / "manifest.json"),
         "tokenizer": reader.manifest.tokenizer_digest,

@@ -1,6 +1,6 @@
 """Drawing pictures from decoded features: denoising with guidance, both branches in one batch.
 
-Letters: B pictures, P patches, D feature width, C channels, H = W = side of the UNet's grid.
+Letters: B pictures, P patches, D feature width, C channels, H, W = sides of the UNet's grid.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lavit_detokenizer.config import DrawSettings
 from lavit_detokenizer.network import Detokenizer
+from lavit_detokenizer.sizes import picture_size
 
 
 @torch.no_grad()
@@ -28,9 +29,9 @@ def draw_codes(
     seeds: Sequence[int],
     settings: DrawSettings,
 ) -> np.ndarray:
-    """Return uint8 pictures [B, px, px, 3] of B code sequences int64 [n]; see `draw`.
+    """Return uint8 pictures [B, h, w, 3] of B code sequences int64 [n]; see `draw`.
 
-    Raises InputError for codes of another tokenizer.
+    Raises InputError for codes of another tokenizer, UsageError as `draw` does.
     """
     drawn = [draw(detokenizer, torch.empty(0, *feature_shape(detokenizer)), seeds=[], settings=settings)]
     for rows in epoch_batches(len(codes), settings.batch_size):
@@ -43,16 +44,17 @@ def draw_codes(
 
 @torch.no_grad()
 def draw(detokenizer: Detokenizer, condition: Tensor, *, seeds: Sequence[int], settings: DrawSettings) -> np.ndarray:
-    """Return uint8 pictures [B, px, px, 3] of decoded features [B, P, D]; a picture depends on its own seed only.
+    """Return uint8 pictures [B, h, w, 3] of decoded features [B, P, D]; a picture depends on its own seed only.
 
-    Raises InputError for features of another shape than the detokenizer was trained on.
+    Raises InputError for features of another shape than the detokenizer was trained on, UsageError for an aspect ratio
+    that it does not draw.
     """
-    config = detokenizer.config
+    height, width = picture_size(detokenizer.config, settings.aspect_ratio)
     expected = (len(seeds), *feature_shape(detokenizer))
     if tuple(condition.shape) != expected:
         raise InputError(f"decoded features: shape {tuple(condition.shape)}, expected {expected}; use the tokenizer "
                          "that this detokenizer was trained with")  # fmt: skip
-    drawn = [np.empty((0, config.image_px, config.image_px, 3), dtype=np.uint8)]
+    drawn = [np.empty((0, height, width, 3), dtype=np.uint8)]
     for rows in epoch_batches(len(seeds), settings.batch_size):
         features = condition[rows].to(detokenizer.device, torch.float32)
         sample = denoise(detokenizer, features, seeds=seeds[rows], settings=settings)
@@ -70,19 +72,28 @@ def denoise(detokenizer: Detokenizer, features_BPD: Tensor, *, seeds: Sequence[i
     """Return denoised samples float32 [B, C, H, W]; every random number of a picture comes from its own stream."""
     device = detokenizer.device
     streams = [generator(seed, "draw") for seed in seeds]
-    noise = [torch.randn(detokenizer.sample_shape, generator=stream) for stream in streams]
+    size_px = picture_size(detokenizer.config, settings.aspect_ratio)
+    noise = [torch.randn(detokenizer.shape_of(size_px), generator=stream) for stream in streams]
     kind: Any = DDIMScheduler if settings.sampler == "ddim" else DDPMScheduler
     scheduler = kind.from_config(detokenizer.scheduler.config)
     scheduler.set_timesteps(settings.num_steps)
     sample = torch.stack(noise).to(device) * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
-        predicted = guided(detokenizer, sample, timestep.to(device), features_BPD, settings.guidance_scale)
+        predicted = guided(
+            detokenizer, sample, timestep.to(device), features_BPD, settings.guidance_scale, size_px=size_px
+        )
         sample = scheduler.step(predicted, timestep, sample, generator=streams).prev_sample
     return sample
 
 
 def guided(
-    detokenizer: Detokenizer, sample_BCHW: Tensor, timestep: Tensor, features_BPD: Tensor, guidance_scale: float
+    detokenizer: Detokenizer,
+    sample_BCHW: Tensor,
+    timestep: Tensor,
+    features_BPD: Tensor,
+    guidance_scale: float,
+    *,
+    size_px: tuple[int, int] | None = None,
 ) -> Tensor:
     """Return null + scale * (conditional - null), from one forward pass of 2B rows; scale 1 needs only B of them."""
     count = len(sample_BCHW)
@@ -94,6 +105,7 @@ def guided(
             timestep.expand(copies * count),
             torch.cat([features_BPD] * copies),
             dropped,
+            size_px,
         )
     if copies == 1:
         return predicted

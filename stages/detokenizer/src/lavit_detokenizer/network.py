@@ -27,14 +27,24 @@ class Denoiser(nn.Module):
         super().__init__()
         self.unet, self.condition = unet, condition
 
-    def forward(self, noisy_BCHW: Tensor, timesteps_B: Tensor, features_BPD: Tensor, dropped_B: Tensor) -> Tensor:
-        """Return the prediction float32 [B, C, H, W] for noisy pictures; dropped rows see the null condition."""
+    def forward(
+        self,
+        noisy_BCHW: Tensor,
+        timesteps_B: Tensor,
+        features_BPD: Tensor,
+        dropped_B: Tensor,
+        size_px: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Return the prediction float32 [B, C, H, W] for noisy pictures; dropped rows see the null condition.
+
+        `size_px` is the height and width that SDXL's size ids tell of; None: the detokenizer's square.
+        """
         prompt = self.condition(features_BPD, dropped_B, side=noisy_BCHW.shape[-1])
         if prompt.map_BCHW is not None:
             noisy_BCHW = torch.cat([noisy_BCHW, prompt.map_BCHW.to(noisy_BCHW.dtype)], dim=1)
         added = None
         if prompt.pooled_BE is not None:
-            size_ids = self.condition.size_ids(len(noisy_BCHW), noisy_BCHW.device)
+            size_ids = self.condition.size_ids(len(noisy_BCHW), noisy_BCHW.device, size_px)
             added = {"text_embeds": prompt.pooled_BE, "time_ids": size_ids}
         return self.unet(
             noisy_BCHW,
@@ -65,8 +75,22 @@ class Detokenizer:
 
     @property
     def sample_shape(self) -> tuple[int, int, int]:
-        """Channels and sides [C, H, W] of what is denoised."""
+        """Channels and sides [C, H, W] of what is denoised for the square."""
         return sample_shape(self.config, self.vae)
+
+    def shape_of(self, size_px: tuple[int, int]) -> tuple[int, int, int]:
+        """Return channels and sides [C, H, W] of what is denoised for pictures of a height and width.
+
+        Raises UsageError when the sides do not divide.
+        """
+        channels, side, _ = self.sample_shape
+        factor = self.config.image_px // side
+        if any(one % factor for one in size_px):
+            height, width = size_px
+            raise UsageError(
+                f"pictures of {height} x {width} px: no multiples of the factor {factor} of what is denoised"
+            )
+        return channels, size_px[0] // factor, size_px[1] // factor
 
     def to(self, device: torch.device | str) -> "Detokenizer":
         """Move the weights."""

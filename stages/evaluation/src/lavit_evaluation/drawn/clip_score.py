@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from lavit_core.errors import InputError, Interrupted
 from lavit_core.files import file_sha256, read_json, write_json, write_text
-from lavit_core.images import CLIP_MEAN, CLIP_STD, open_rgb
+from lavit_core.images import CLIP_MEAN, CLIP_STD, middle_square, open_rgb
 from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress
 
-from lavit_evaluation.drawn.crop import middle_square
 from lavit_evaluation.drawn.features import open_folder
 from lavit_evaluation.intervals import Figure
 from lavit_evaluation.metrics.bootstrap import interval_of_mean

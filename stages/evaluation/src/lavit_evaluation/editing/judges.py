@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
-from lavit_core.images import open_rgb, squash
+from lavit_core.images import middle_square, open_rgb, squash
 from PIL import Image
 
 from lavit_evaluation.drawn.clip_score import Clip, load_clip
-from lavit_evaluation.drawn.crop import middle_square
 from lavit_evaluation.drawn.dino import INPUT_PX, SHORTER_PX, Dino, load_dino
 from lavit_evaluation.editing.config import EditScoreConfig, Weights
 from lavit_evaluation.editing.edits import Edit
