@@ -8,8 +8,9 @@ import typer
 from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Preset, Quiet, Seed, Sets
 
 from lavit_evaluation.cli_benchmarks import command, retrieval
+from lavit_evaluation.cli_coco_fid import coco_fid
 from lavit_evaluation.cli_editing import editing
-from lavit_evaluation.cli_images import clip_score, coco_fid, fid_stats
+from lavit_evaluation.cli_images import clip_score, fid_stats
 from lavit_evaluation.cli_probe import probe
 from lavit_evaluation.cli_score import compare, list_benchmarks, score
 from lavit_evaluation.scoring.catalogue import BENCHMARKS

@@ -1,13 +1,18 @@
-"""`lavit eval coco-fid`, `fid-stats` and `clip-score`: drawn pictures in folders."""
+"""`lavit eval fid-stats` and `clip-score`: pictures in folders; what `coco-fid` shares with them."""
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from lavit_core.options import AsJson, ConfigFile, Device, Out, Quiet, Seed, Sets
 
 from lavit_evaluation.cli_options import BatchSize, Generated
+
+if TYPE_CHECKING:
+    from lavit_core.config import Config
+
+F = TypeVar("F", bound="Config")
 
 Inception = Annotated[
     Path, typer.Option("--inception", help="pt_inception-2015-12-05-6726825d.pth.", show_default=False)
@@ -23,46 +28,6 @@ Preprocess = Annotated[
     ),
 ]
 AnyInception = Annotated[bool, typer.Option("--any-inception", help="Other weights; figures are named fd, kd.")]
-
-
-def coco_fid(
-    generated: Generated,
-    inception: Inception,
-    out: Out,
-    real: Annotated[Path | None, typer.Option("--real", help="Folder of real pictures.", show_default=False)] = None,
-    reference: Annotated[
-        Path | None, typer.Option("--reference", help="Statistics of `lavit eval fid-stats`.", show_default=False)
-    ] = None,
-    size: Size = None,
-    crop: Crop = None,
-    preprocess: Preprocess = None,
-    few: Annotated[bool, typer.Option("--few", help="FID of fewer than 2,048 pictures too; marked.")] = False,
-    any_inception: AnyInception = False,
-    batch_size: BatchSize = 32,
-    config: ConfigFile = None,
-    sets: Sets = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """FID and KID of a folder of drawn pictures against real ones or their saved statistics."""
-    from lavit_evaluation.drawn.fid import evaluate_fid
-
-    settings = _settings(config, sets, size, crop, preprocess, few, any_inception)
-    result = evaluate_fid(
-        generated,
-        out,
-        inception,
-        settings,
-        real=real,
-        reference=reference,
-        seed=seed,
-        batch_size=batch_size,
-        device=device,
-        quiet=quiet or as_json,
-    )
-    _show(result, out, as_json)
 
 
 def fid_stats(
@@ -81,9 +46,9 @@ def fid_stats(
     quiet: Quiet = False,
 ) -> None:
     """Save the Inception statistics of real pictures, for `lavit eval coco-fid --reference`."""
-    from lavit_evaluation.drawn.fid import statistics
+    from lavit_evaluation.drawn.fid import FidConfig, statistics
 
-    settings = _settings(config, sets, size, crop, preprocess, False, any_inception)
+    settings = settings_of(FidConfig, config, sets, size, crop, preprocess, any_inception)
     result = statistics(
         pictures, inception, out, settings, batch_size=batch_size, device=device, quiet=quiet or as_json
     )
@@ -116,28 +81,32 @@ def clip_score(
         device=device,
         quiet=quiet or as_json,
     )
-    _show(result, out, as_json)
+    show_figures(result, out, as_json)
 
 
-def _settings(
-    config: Path | None, sets: list[str] | None, size: int | None, crop: str | None, preprocess: str | None,
-    few: bool, any_inception: bool,
-) -> Any:  # fmt: skip
+def settings_of(
+    kind: type[F], config: Path | None, sets: list[str] | None, size: int | None, crop: str | None,
+    preprocess: str | None, any_inception: bool, **more: Any,
+) -> F:  # fmt: skip
+    """Return settings of `kind` from file, --set and options. Raises UsageError."""
     from lavit_core.config import resolve
 
-    from lavit_evaluation.drawn.fid import FidConfig
-
-    flags = {"size": size, "crop": crop, "preprocess": preprocess, "few": few or None}
-    return resolve(FidConfig, file=config, sets=sets, flags=flags | {"any_inception": any_inception or None})
+    flags = {"size": size, "crop": crop, "preprocess": preprocess, "any_inception": any_inception or None}
+    return resolve(kind, file=config, sets=sets, flags=flags | more)
 
 
-def _show(result: dict[str, Any], out: Path, as_json: bool) -> None:
+def show_figures(result: dict[str, Any], out: Path, as_json: bool) -> None:
+    """Print every figure with its interval and count, and what was left out."""
     if as_json:
         typer.echo(json.dumps(result))
         return
     from lavit_evaluation.table import interval, number
 
-    for name, figure in result["figures"].items():
+    figures = result["figures"]
+    if "partial" in result:
+        figures, part = result["partial"]["figures"], result["partial"]
+        typer.echo(f"PARTIAL: {part['scored']:,} of {part['expected']:,}. Not a score of {result['benchmark']}.")
+    for name, figure in figures.items():
         typer.echo(f"{name}: {number(figure['value'])}  {interval(figure)}  over {figure['count']:,} pictures")
     for name, reason in {**result["skipped"], **result["notes"]}.items():
         typer.echo(f"{name}: {'skipped: ' if name in result['skipped'] else ''}{reason}")

@@ -85,7 +85,8 @@ def show_list(rows: list[dict[str, Any]], console: Console) -> None:
                 found = f"  -> {row['found'][role]}" if row["found"][role] else "  -> not found"
             console.print(f"    {role}: {' or '.join(names)}{found}", highlight=False, soft_wrap=True)
     others = (
-        "coco-fid: folders of drawn and real pictures, and pytorch-fid's pt_inception-2015-12-05-6726825d.pth",
+        "coco-fid: captions_val2014.json and val2014/ for a model, or a folder of drawn pictures and one of real ones; "
+        "pytorch-fid's pt_inception-2015-12-05-6726825d.pth",
         "clip-score: a folder of drawn pictures with captions.jsonl, and a transformers directory of a CLIP",
         "shapes and probe: data made by this toolkit, see `lavit eval shapes --help`",
     )

@@ -1,0 +1,244 @@
+"""`lavit eval coco-fid --model`: captions of COCO are drawn by a model, then scored as any folder of pictures is.
+
+    OUT/generated/   the pictures and captions.jsonl          OUT/fid/, OUT/clip/   features, scores
+    OUT/painter.json how the model draws                      OUT/score.json        everything together
+
+What the pictures depend on is OUT's record; weights of metrics may be given later and draw nothing again.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lavit_core.errors import UsageError
+from lavit_core.files import file_sha256, read_json, write_json
+from lavit_core.progress import warn
+from lavit_core.rundir import open_run, versions
+from pydantic import Field
+
+from lavit_evaluation.drawn.clip_score import Clip, evaluate_clip_score, load_clip
+from lavit_evaluation.drawn.coco_prompts import (
+    CocoPrompt,
+    choose_prompts,
+    find_captions,
+    prompts_digest,
+    real_pictures,
+)
+from lavit_evaluation.drawn.features import Featurize, Folder, open_folder
+from lavit_evaluation.drawn.fid import (
+    NO_FEATURES,
+    FidConfig,
+    check_inception,
+    evaluate_fid,
+    is_counted,
+    read_reference,
+    too_few,
+)
+from lavit_evaluation.running.drawing import draw_missing, write_captions
+from lavit_evaluation.running.painter import Painter, check_painter, load_painter
+from lavit_evaluation.scoring.references import read_references
+
+VERSION = 1
+PROMPTS = 30_000
+PAINTER_FILE = "painter.json"
+UNIT = "fid and kid: 1; clip_score: see the names"
+
+
+class CocoFidConfig(FidConfig):
+    """Settings of pictures drawn from COCO's captions; the defaults are those of LaVIT's script."""
+
+    prompts: int = Field(PROMPTS, ge=1)
+    """Captions drawn by the seed, one a picture first (papers: 30,000)."""
+    limit: int | None = Field(None, ge=1)
+    """Only the first so many of them; the score is then marked partial."""
+    llm_guidance: float = Field(1.5, ge=0)
+    """Guidance of the codes."""
+    top_k: int = Field(300, ge=0)
+    """Codes are drawn from the likeliest so many; 0 means all."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Codes are drawn from the smallest set with this probability."""
+    temperature: float = Field(1.0, ge=0)
+    """Divides the log-probabilities of codes."""
+    decoder_guidance: float = Field(1.5, ge=0)
+    """Guidance of the pixels."""
+    decoder_steps: int = Field(50, ge=1)
+    """Denoising steps."""
+
+    @property
+    def fid(self) -> FidConfig:
+        """How pictures reach Inception."""
+        return FidConfig(**{name: getattr(self, name) for name in FidConfig.model_fields})
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """What the pictures depend on beside model and captions."""
+        return {
+            name: value for name, value in self.model_dump(mode="json").items() if name not in FidConfig.model_fields
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What will be drawn and computed, known and checked before a picture is drawn."""
+
+    captions: Path
+    prompts: list[CocoPrompt]
+    expected: int
+    """Captions of a whole run."""
+    inputs: dict[str, str]
+    """Digests of what the pictures depend on."""
+    real: Folder | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Metric -> why it can't be computed."""
+
+
+def plan_coco_fid(
+    model: Path, data: Path, config: CocoFidConfig, *, inception: Path | None = None, clip: Path | None = None,
+    real: Path | None = None, reference: Path | None = None, annotations: Path | None = None,
+    images: Path | None = None, split: str | None = None, seed: int = 0,
+) -> Plan:  # fmt: skip
+    """Look for everything and say what can be computed.
+
+    Raises InputError, UsageError, VerificationError for what is given and can't be used.
+    """
+    if real is not None and reference is not None:
+        raise UsageError("give either --real FOLDER or --reference STATISTICS")
+    inputs = check_painter(model)
+    captions = find_captions(data, annotations)
+    every = choose_prompts(read_references(captions, split), config.prompts, seed)
+    prompts = every[: config.limit]
+    inputs |= {"annotations": file_sha256(captions), "prompts": prompts_digest(prompts)}
+    skipped: dict[str, str] = {}
+    fid, kid = config.names
+    side: Folder | None = None
+    if inception is None:
+        skipped |= dict.fromkeys((fid, kid), "no Inception weights given (--inception FILE)")
+    else:
+        digest, smallest = check_inception(inception, config), len(prompts)
+        if reference is not None:
+            moments, about = read_reference(reference, config, digest)
+            smallest = min(smallest, moments.count) if is_counted(about) else smallest
+            skipped[kid] = NO_FEATURES
+        else:
+            side = open_folder(real, "--real") if real is not None else real_pictures(prompts, data, images)
+            smallest = min(smallest, len(side.keys))
+        if reason := too_few(smallest, config):
+            skipped[fid] = reason
+    if clip is None:
+        skipped["clip_score"] = "no CLIP given (--clip DIR)"
+    else:
+        load_clip(clip, "cpu")  # a folder that is none is found out now, not after the last picture
+    return Plan(captions=captions, prompts=prompts, expected=len(every), inputs=inputs, real=side, skipped=skipped)
+
+
+def run_coco_fid(
+    plan: Plan, model: Path, out: Path, config: CocoFidConfig, *, inception: Path | None = None,
+    clip: Path | None = None, reference: Path | None = None, split: str | None = None, seed: int = 0,
+    batch_size: int = 32, device: str = "auto", quiet: bool = False, load: Callable[[], Painter] | None = None,
+    featurize: Featurize | None = None, give_clip: Callable[[], Clip] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Draw the plan's captions, score the pictures and return score.json's content; the same call goes on after a kill.
+
+    `load`, `featurize` and `give_clip` give model, Inception and CLIP in another way (tests do). Raises InputError,
+    UsageError, VerificationError, Interrupted.
+    """
+    if not quiet:
+        for name, reason in plan.skipped.items():
+            warn(f"{name}: skipped: {reason}")
+    settings = {**config.drawing, "split": split, "seed": seed}
+    with open_run(out, command="eval coco-fid", config=settings, inputs=plan.inputs) as run:
+        began = time.monotonic()
+        generated = out / "generated"
+
+        def painter() -> Callable[..., Any]:
+            loaded = load() if load is not None else load_drawer(model, config, device)
+            write_json(out / PAINTER_FILE, loaded.about)
+            return loaded.draw
+
+        texts = {prompt.name: prompt.text for prompt in plan.prompts}
+        draw_missing(
+            generated, texts, painter, title="eval coco-fid", seed=seed, batch_size=batch_size, quiet=quiet
+        )  # fmt: skip
+        write_captions(generated, texts, {prompt.name: {"image": prompt.image} for prompt in plan.prompts})
+        seconds = {"drawing": time.monotonic() - began}
+        parts: list[dict[str, Any]] = []
+        if inception is not None:
+            parts.append(
+                evaluate_fid(
+                    generated, out / "fid", inception, config.fid, real=plan.real, reference=reference, seed=seed,
+                    batch_size=batch_size, device=device, quiet=quiet, featurize=featurize,
+                )
+            )  # fmt: skip
+        if clip is not None:
+            parts.append(_clip_part(generated, out / "clip", clip, seed, batch_size, device, quiet, give_clip))
+        result = _together(plan, parts, out, config, settings, seconds)
+        write_json(out / "score.json", result)
+        run.finish(result)
+        return result
+
+
+def load_drawer(model: Path, config: CocoFidConfig, device: str) -> Painter:
+    """Load the model with the settings by which it draws. Raises InputError."""
+    sampling = {
+        "guidance_scale": config.llm_guidance,
+        "top_k": config.top_k,
+        "top_p": config.top_p,
+        "temperature": config.temperature,
+    }
+    drawing = {"guidance_scale": config.decoder_guidance, "num_steps": config.decoder_steps}
+    return load_painter(model, sampling=sampling, drawing=drawing, device=device)
+
+
+def _clip_part(
+    generated: Path, out: Path, clip: Path, seed: int, batch_size: int, device: str, quiet: bool,
+    give_clip: Callable[[], Clip] | None,
+) -> dict[str, Any]:  # fmt: skip
+    weights = sorted([*clip.glob("*.safetensors"), *clip.glob("*.bin")])
+    inputs = {file.name: file_sha256(file) for file in weights}
+    inputs |= {"generated": open_folder(generated, "--generated").digest}
+    with open_run(out, command="eval clip-score", config={"seed": seed}, inputs=inputs) as run:
+        if run.done is not None:
+            return run.done
+        result = evaluate_clip_score(
+            generated, out, clip, batch_size=batch_size, seed=seed, device=device, quiet=quiet, load=give_clip
+        )
+        run.finish(result)
+        return result
+
+
+def _together(
+    plan: Plan, parts: list[dict[str, Any]], out: Path, config: CocoFidConfig, settings: dict[str, Any],
+    seconds: dict[str, float],
+) -> dict[str, Any]:  # fmt: skip
+    """Return score.json's content: what each part found, under one record."""
+
+    def union(key: str) -> dict[str, Any]:
+        return {name: value for part in parts for name, value in (part.get(key) or {}).items()}
+
+    figures, notes = union("figures"), union("notes")
+    complete = len(plan.prompts) == plan.expected
+    if plan.expected < PROMPTS:
+        notes["prompts"] = f"{plan.expected:,} captions; papers draw {PROMPTS:,}"
+    result: dict[str, Any] = {
+        "benchmark": "coco-fid",
+        # LaVIT's script keeps the best of four pictures a caption; one picture a caption is another protocol.
+        "protocol": {"name": "custom", "version": VERSION},
+        "complete": complete,
+        "items": {"scored": len(plan.prompts), "expected": plan.expected, "digest": plan.inputs["prompts"]},
+        "figures": figures if complete else {},
+        "skipped": plan.skipped | union("skipped"),
+        "notes": notes,
+        "generation": read_json(out / PAINTER_FILE),
+        "inputs": plan.inputs | union("inputs"),
+        "pictures": union("pictures"),
+        "reference": next((part["reference"] for part in parts if part.get("reference")), None),
+        "settings": union("settings") | settings,
+        "unit": UNIT,
+        "versions": versions(),
+        "seconds": {name: round(value, 2) for name, value in (seconds | union("seconds")).items()},
+    }
+    if not complete:
+        result["partial"] = {"scored": len(plan.prompts), "expected": plan.expected, "figures": figures}
+    return result

@@ -1,0 +1,242 @@
+"""COCO's captions drawn and scored: which captions, what is skipped and when it is said, kills, a real model."""
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lavit_core.errors import InputError, UsageError
+from lavit_evaluation.cli import evaluate
+from lavit_evaluation.drawn import coco_fid as module
+from lavit_evaluation.drawn.clip_score import Clip
+from lavit_evaluation.drawn.coco_fid import CocoFidConfig, plan_coco_fid, run_coco_fid
+from lavit_evaluation.drawn.coco_prompts import choose_prompts, real_pictures
+from lavit_evaluation.drawn.fid import FidConfig, evaluate_fid, statistics
+from lavit_evaluation.running.painter import Painter
+from lavit_evaluation.scoring.references import read_references
+from PIL import Image
+from typer.testing import CliRunner
+
+pytest.importorskip("torch")
+NUM = 12
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Twelve pictures in COCO's layout; picture n has two captions, every third a third one."""
+    folder = tmp_path / "downloads"
+    (folder / "val2014").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    rng = np.random.default_rng(0)
+    images, rows = [], []
+    for n in range(NUM):
+        name = f"COCO_val2014_{n:012d}.jpg"
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(folder / "val2014" / name)
+        images.append({"id": n, "file_name": name})
+        texts = [f"first of {n}", f"second\nof {n} ", f"third of {n}"][: 3 if n % 3 == 0 else 2]
+        rows += [{"id": 10 * n + k, "image_id": n, "caption": text} for k, text in enumerate(texts)]
+    content = {"images": images, "annotations": rows}
+    (folder / "annotations" / "captions_val2014.json").write_text(json.dumps(content))
+    return folder
+
+
+def captions(data: Path):
+    return read_references(data / "annotations" / "captions_val2014.json")
+
+
+def test_one_caption_a_picture_before_any_has_two(data: Path) -> None:
+    every = choose_prompts(captions(data), 30_000, 0)
+    assert len(every) == 2 * NUM + NUM // 3
+    assert [len({prompt.image for prompt in every[a:b]}) for a, b in ((0, 12), (12, 24), (24, 28))] == [12, 12, 4]
+    assert len({prompt.text for prompt in every}) == len(every)
+    assert sum("second of" in prompt.text for prompt in every) == NUM  # the line break is a space
+    assert {prompt.text.split()[-1] for prompt in every if prompt.image.endswith("7.jpg")} == {"7"}
+    # Fewer are the first of more: a quick look draws pictures of the whole run.
+    assert choose_prompts(captions(data), 5, 0) == every[:5]
+    assert choose_prompts(captions(data), 30_000, 1) != every
+    assert [prompt.name for prompt in every[:2]] == ["000000.png", "000001.png"]
+
+
+def test_real_pictures_are_those_of_the_captions(data: Path) -> None:
+    prompts = choose_prompts(captions(data), 15, 0)
+    side = real_pictures(prompts, data, None)
+    assert (side.root, len(side.keys)) == (data / "val2014", NUM)
+    assert real_pictures(prompts[:5], data, None).keys == sorted(prompt.image for prompt in prompts[:5])
+    (data / "val2014" / side.keys[3]).unlink()
+    with pytest.raises(InputError, match=r"1 of 12 pictures are missing, say COCO_val2014_000000000003\.jpg"):
+        real_pictures(prompts, data, None)
+
+
+class Fake:
+    """Draws noise of a prompt and its seed; remembers what it drew."""
+
+    def __init__(self, deadline: int = 10**9) -> None:
+        self.drawn: list[str] = []
+        self.deadline = deadline
+
+    def load(self) -> Painter:
+        return Painter(draw=self.draw, about={"sample": "fake"})
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[np.ndarray]:
+        if len(self.drawn) >= self.deadline:
+            raise KeyboardInterrupt
+        self.drawn += prompts
+        rngs = (np.random.default_rng([seed, *prompt.encode()]) for prompt, seed in zip(prompts, seeds, strict=True))
+        return [rng.integers(0, 256, (16, 16, 3), dtype=np.uint8) for rng in rngs]
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Files in the place of weights; what reads them is given as functions."""
+    monkeypatch.setattr(module, "check_painter", lambda model: {"model.llm": "0"})
+    monkeypatch.setattr(module, "load_clip", lambda folder, device: None)
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip" / "model.safetensors").write_bytes(b"clip")
+    (tmp_path / "weights.pth").write_bytes(b"inception")
+    return {"inception": tmp_path / "weights.pth", "clip": tmp_path / "clip"}
+
+
+def simple(pictures: list[np.ndarray]) -> np.ndarray:
+    return np.stack([one.reshape(-1)[:8].astype(np.float32) / 255 for one in pictures])
+
+
+def clip() -> Clip:
+    def texts(said: Sequence[str]) -> np.ndarray:
+        return np.array([[1.0, 0.0]] * len(said))
+
+    return Clip(images=lambda some: np.array([[0.6, 0.8]] * len(some)), texts=texts, image_px=8, about={})
+
+
+def run(data: Path, out: Path, fake: Fake, *, given: dict[str, Path] | None = None, quiet: bool = True, **more) -> dict:
+    config = CocoFidConfig(any_inception=True, few=True, **more)
+    given = given or {}
+    plan = plan_coco_fid(out, data, config, **given)
+    scored = {key: value for key, value in given.items() if key != "real"}
+    return run_coco_fid(
+        plan, out, out, config, **scored, batch_size=5, device="cpu", quiet=quiet, load=fake.load, featurize=simple,
+        give_clip=clip,
+    )  # fmt: skip
+
+
+def test_drawn_and_scored(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
+    fake = Fake()
+    result = run(data, tmp_path / "out", fake, given=weights, prompts=14)
+    assert len(fake.drawn) == 14
+    assert list(result["figures"]) == ["fd", "kd", "clip_score", "clip_score.torchmetrics", "clip_score.cosine"]
+    assert result["figures"]["clip_score"]["value"] == pytest.approx(1.5)
+    assert result["pictures"] == {"generated": 14, "real": NUM}
+    assert (result["complete"], result["skipped"]) == (True, {})
+    assert result["notes"]["prompts"] == "14 captions; papers draw 30,000"
+    assert result["generation"] == {"sample": "fake"}
+    assert result["settings"]["llm_guidance"] == 1.5
+    assert result["settings"]["preprocess"] == "torch-fidelity"
+    assert result["inputs"]["inception"] == hashlib.sha256(b"inception").hexdigest()
+    rows = [json.loads(line) for line in (tmp_path / "out/generated/captions.jsonl").read_text().splitlines()]
+    assert [row["captions"][0] for row in rows] == fake.drawn
+    assert (data / "val2014" / rows[0]["image"]).is_file()
+    # The folder alone gives the same distance.
+    again = evaluate_fid(
+        tmp_path / "out" / "generated", tmp_path / "again", weights["inception"],
+        FidConfig(any_inception=True, few=True), real=data / "val2014", quiet=True, featurize=simple,
+    )  # fmt: skip
+    assert again["figures"]["fd"] == result["figures"]["fd"]
+
+
+def test_what_is_skipped_is_said_before_anything_is_drawn(
+    data: Path, weights: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "out", Fake(deadline=0), quiet=False)
+    said = capsys.readouterr().err
+    assert "fd: skipped: no Inception weights given (--inception FILE)" in said
+    assert "clip_score: skipped: no CLIP given (--clip DIR)" in said
+    config = CocoFidConfig(any_inception=True)
+    few = plan_coco_fid(tmp_path, data, config, **weights)
+    assert few.skipped == {"fd": "12 pictures, fewer than 2,048 features: the covariance has no full rank; "
+                           "look at KID, or give --few"}  # fmt: skip
+    drawn = Fake()
+    result = run(data, tmp_path / "out", drawn)
+    assert (len(drawn.drawn), result["figures"]) == (28, {})
+    assert sorted(result["skipped"]) == ["clip_score", "fd", "kd"]
+
+
+def test_weights_given_later_draw_nothing_again(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
+    run(data, tmp_path / "out", Fake())
+    rest = Fake(deadline=0)
+    result = run(data, tmp_path / "out", rest, given=weights)
+    assert rest.drawn == []
+    assert list(result["figures"])[:3] == ["fd", "kd", "clip_score"]
+    assert result["skipped"] == {}
+    # A third time nothing is computed either.
+    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*.safetensors")}
+    assert run(data, tmp_path / "out", rest, given=weights)["figures"] == result["figures"]
+    assert {file: file.stat().st_mtime_ns for file in files} == files
+
+
+def test_killed_and_resumed(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
+    whole = run(data, tmp_path / "whole", Fake(), given=weights)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "out", Fake(deadline=10), given=weights)
+    assert not (tmp_path / "out" / "generated" / "captions.jsonl").exists()
+    rest = Fake()
+    resumed = run(data, tmp_path / "out", rest, given=weights)
+    assert len(rest.drawn) == 28 - 10
+    assert resumed["figures"] == whole["figures"]
+    pictures = {one: sorted((tmp_path / one / "generated").iterdir()) for one in ("whole", "out")}
+    assert [file.read_bytes() for file in pictures["out"]] == [file.read_bytes() for file in pictures["whole"]]
+    with pytest.raises(UsageError, match=r"started with config\.decoder_steps = 50, now it is 20"):
+        run(data, tmp_path / "out", rest, given=weights, decoder_steps=20)
+
+
+def test_fewer_are_partial(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
+    result = run(data, tmp_path / "out", Fake(), given=weights, limit=4)
+    assert (result["complete"], result["figures"]) == (False, {})
+    assert result["partial"]["figures"]["clip_score"]["count"] == 4
+    assert result["items"]["expected"] == 28
+
+
+def test_statistics_instead_of_pictures(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
+    config = FidConfig(any_inception=True, few=True)
+    made = statistics(data / "val2014", weights["inception"], tmp_path / "s", config, quiet=True, featurize=simple)
+    given = {"inception": weights["inception"], "reference": Path(made["statistics"])}
+    result = run(data, tmp_path / "out", Fake(), given=given)
+    assert list(result["figures"]) == ["fd"]
+    assert "give --real" in result["skipped"]["kd"]
+    assert result["reference"]["size"] == 512
+
+
+def test_a_real_model_on_a_command_line(models: dict[str, Path], data: Path, tmp_path: Path) -> None:
+    line = ["coco-fid", "--data", str(data), "--device", "cpu", "--limit", "3", "--set", "decoder_steps=2"]
+    line += ["--model", str(models["whole"]), "--out", str(tmp_path / "out")]
+    plan = CliRunner().invoke(evaluate, [*line, "--dry-run"], catch_exceptions=False)
+    assert json.loads(plan.stdout)["skipped"]["fid"] == "no Inception weights given (--inception FILE)"
+    assert not (tmp_path / "out").exists()
+    done = CliRunner().invoke(evaluate, [*line, "--json"], catch_exceptions=False)
+    result = json.loads(done.stdout)
+    assert result["partial"]["figures"] == {}
+    assert result["generation"]["sample"]["top_k"] == 300
+    assert result["generation"]["draw"].items() >= {"num_steps": 2, "guidance_scale": 1.5}.items()
+    pictures = {file.name: file.read_bytes() for file in (tmp_path / "out" / "generated").glob("*.png")}
+    assert sorted(pictures) == ["000000.png", "000001.png", "000002.png"]
+    # One picture that a kill left out is drawn again as it was.
+    (tmp_path / "out" / "generated" / "000001.png").unlink()
+    CliRunner().invoke(evaluate, line, catch_exceptions=False)
+    again = np.asarray(Image.open(tmp_path / "out" / "generated" / "000001.png")).astype(int)
+    assert np.abs(again - np.asarray(Image.open(io.BytesIO(pictures["000001.png"])))).max() <= 1
+
+
+def test_options_that_do_not_go_together(data: Path, tmp_path: Path) -> None:
+    def fails(*words: str) -> str:
+        return str(CliRunner().invoke(evaluate, ["coco-fid", "--out", str(tmp_path / "o"), *words]).exception)
+
+    assert "either --model MODEL with --data DOWNLOADS, or --generated" in fails()
+    assert "either --model" in fails("--model", "m", "--generated", "g")
+    assert "--model needs --data" in fails("--model", "m")
+    assert "--generated needs --inception" in fails("--generated", "g")
+    assert "--clip goes with --model" in fails("--generated", "g", "--clip", "c", "--inception", "i")
+    (data / "annotations" / "captions_val2014.json").unlink()
+    with pytest.raises(InputError, match=r"no captions_val2014\.json or .*; download from"):
+        module.find_captions(data, None)
