@@ -139,7 +139,7 @@ def test_killed_while_comparing_measures_nothing_twice(
     with pytest.raises(KeyboardInterrupt):
         run(magicbrush, tmp_path / "out", Brush())
     monkeypatch.setattr(Measure, "networks", plain)
-    assert len((tmp_path / "out" / "measured.jsonl").read_text().splitlines()) == 4
+    assert len(next((tmp_path / "out").glob("measured-*.jsonl")).read_text().splitlines()) == 4
     never = Brush(deadline=0)
     result = run(magicbrush, tmp_path / "out", never)
     assert never.loaded == 0
@@ -153,9 +153,17 @@ def test_a_finished_run_answers_at_once(magicbrush: Path, tmp_path: Path) -> Non
     assert never.loaded == 0
     with pytest.raises(UsageError, match=r"started with config.seed = 0, now it is 1"):
         run(magicbrush, tmp_path / "out", never, seed=1)
-    (tmp_path / "clip").mkdir()
-    with pytest.raises(UsageError, match=r"inputs.weights.clip = None"):
-        run(magicbrush, tmp_path / "out", never, weights=Weights(clip=tmp_path / "clip"))
+
+
+def test_weights_given_later_draw_nothing_again(magicbrush: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    first, never = run(magicbrush, tmp_path / "out", Brush()), Brush(deadline=0)
+    both = run(magicbrush, tmp_path / "out", never, weights=Weights(clip=tiny_clip), device="cpu")
+    assert never.loaded == 0
+    assert set(both["skipped"]) == {"clip_t", "dino", "lpips"}
+    assert both["figures"]["final_turn.l1"] == first["figures"]["final_turn.l1"]
+    assert both["figures"]["final_turn.clip_i"]["count"] == 3
+    assert json.loads((tmp_path / "out" / "score.json").read_text())["figures"] == both["figures"]
+    assert run(magicbrush, tmp_path / "out", never)["figures"] == first["figures"]
 
 
 def test_the_folder_is_what_eval_score_reads(magicbrush: Path, tmp_path: Path) -> None:

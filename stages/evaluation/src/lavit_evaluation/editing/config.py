@@ -35,6 +35,11 @@ class EditRunConfig(EditScoreConfig):
     """Only so many sessions (MA5k-Req: input pictures), drawn by the seed; the score is then marked partial."""
 
     @property
+    def drawing(self) -> dict[str, Any]:
+        """What the pictures depend on."""
+        return self.model_dump(mode="json", include={"turns", "sample", "draw", "limit"})
+
+    @property
     def scoring(self) -> EditScoreConfig:
         """What the score depends on, without how the pictures were made."""
         return EditScoreConfig(**{name: getattr(self, name) for name in EditScoreConfig.model_fields})

@@ -2,15 +2,21 @@
 
 A prompt is the picture, then the instruction. The multi-turn pictures of MagicBrush are drawn turn by turn: what a turn
 gave is the picture of the next one's prompt.
+
+    OUT/edited/      the pictures, in the official layout       OUT/measured-*.jsonl   what was measured of each
+    OUT/painter.json how the model draws                        OUT/score.json, items.jsonl
+
+What the pictures depend on is OUT's record; weights of metrics may be given later and draw nothing again.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import InputError
-from lavit_core.files import file_sha256, read_json, write_json
+from lavit_core.files import canonical_json, file_sha256, read_json, write_json
 from lavit_core.modeldir import part_digest
 from lavit_core.progress import warn
 from lavit_core.rundir import open_run, versions
@@ -30,8 +36,8 @@ from lavit_evaluation.scoring.score_file import GENERATION_FILE, score_file
 EDITED = "edited"
 """Folder of the edited pictures in a run directory, in the official layout."""
 
-PAINTER_FILE, MEASURED_FILE = "painter.json", "measured.jsonl"
-"""How the model draws, known while it is loaded; what was measured so far."""
+PAINTER_FILE = "painter.json"
+"""How the model draws: known while it is loaded, needed once every picture is there."""
 
 
 def run_edits(
@@ -52,10 +58,10 @@ def run_edits(
     clusters = set(draw(list(dict.fromkeys(edit.cluster for edit in every)), config.limit, seed))
     edits = [edit for edit in every if edit.cluster in clusters]
     inputs |= {"annotations": file_sha256(annotations), "pictures": pictures_digest(edits)}
-    inputs |= weights_digests(weights)
-    settings = {**config.model_dump(mode="json"), "highres": highres, "precision": precision, "seed": seed}
+    measured = out / f"measured-{scoring_digest(config, weights)[:16]}.jsonl"
+    settings = {**config.drawing, "highres": highres, "precision": precision, "seed": seed}
     with open_run(out, command=f"eval {benchmark.name}", config=settings, inputs=inputs) as run:
-        if run.done is not None:
+        if run.done is not None and run.done["settings"]["measured"] == measured.name:
             return run.done
         judges = load_judges(weights, config, device=device)
         for name, reason in judges.skipped.items() if not quiet else ():
@@ -83,7 +89,7 @@ def run_edits(
             images=images,
             config=config.scoring,
             judges=judges,
-            measured=out / MEASURED_FILE,
+            measured=measured,
             only=frozenset(edit.id for edit in edits),
             seed=seed,
             quiet=quiet,
@@ -108,15 +114,15 @@ def prompt_of(edit: Edit, files: Mapping[str, Path]) -> DrawPrompt:
     return [source, edit.instruction]
 
 
-def weights_digests(weights: Weights) -> dict[str, str]:
-    """Return the digest of each weights file or folder that was given. Raises InputError when it is not there."""
-    digests = {}
+def scoring_digest(config: EditRunConfig, weights: Weights) -> str:
+    """Return the SHA-256 of how pictures are compared, weights included. Raises InputError for weights not there."""
+    digests: dict[str, Any] = config.scoring.model_dump(mode="json")
     for role, path in vars(weights).items():
         if path is not None:
             if not path.exists():
                 raise InputError(f"--{role.replace('_', '-')} {path}: nothing there")
             digests[f"weights.{role}"] = part_digest(path) if path.is_dir() else file_sha256(path)
-    return digests
+    return hashlib.sha256(canonical_json(digests).encode()).hexdigest()
 
 
 def write_generation(files: Mapping[str, Path], out: Path, inputs: Mapping[str, str]) -> None:

@@ -47,7 +47,7 @@ class EditTask(Task):
     only: frozenset[str] | None = None
     """Ids of the edits that were asked for, where not all were (`--limit`)."""
     measured: Path | None = None
-    """File to keep what was measured in, for a run that goes on after a kill."""
+    """File to keep what was measured in, for a run that goes on after a kill; its name stands for all it depends on."""
     device: str = "auto"
     quiet: bool = False
 
@@ -100,6 +100,7 @@ def score_edits(task: Task) -> Scored:
         settings={
             **config.model_dump(mode="json"),
             **judges.about,
+            "measured": None if task.measured is None else task.measured.name,
             "interval": f"95 %, bootstrap over {'sessions' if task.kind == 'magicbrush' else 'inputs'}, 1000 resamples",
         },
     )
