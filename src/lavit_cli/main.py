@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Sequence
 
 from lavit_core.errors import LavitError
+from lavit_core.processes import is_main, num_processes, process_rank
 
 QUIET_LIBRARIES = {
     "HF_HUB_OFFLINE": "1",
@@ -18,6 +19,9 @@ QUIET_LIBRARIES = {
 """Set before any stage loads: no network, no telemetry, no forked tokenizer threads. A value already set stays."""
 
 INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
+
+TRAINERS = ("train-encoder", "train-tokenizer", "pretrain", "train-detokenizer")
+"""Commands whose work torchrun's processes share; in any other they would all write the same files."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,6 +40,12 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; every failure is one line on stderr."""
     from lavit_cli.plugins import build_command
 
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    if num_processes() > 1 and command is not None and command not in TRAINERS:
+        message = f"lavit {command}: works in one process, started by torchrun as {num_processes()}; start it alone"
+        return _fail(message, USAGE) if is_main() else USAGE
+    if not is_main():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of this process
     try:
         result = build_command(arguments).main(args=list(arguments), prog_name="lavit", standalone_mode=False)
     except LavitError as error:
@@ -73,5 +83,6 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
 def _fail(message: str, code: int) -> int:
     if os.environ.get("LAVIT_DEBUG") == "1":
         traceback.print_exc()
-    sys.stderr.write(f"error: {message}\n")
+    process = "" if is_main() else f"process {process_rank()}: "
+    sys.stderr.write(f"error: {process}{message}\n")
     return code

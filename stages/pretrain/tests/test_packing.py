@@ -5,7 +5,7 @@ from lavit_core.errors import UsageError
 from lavit_pretrain.attention import use_packed, use_padded
 from lavit_pretrain.documents import Document
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
-from lavit_pretrain.packing import Packer, collate
+from lavit_pretrain.packing import Packer, collate, share_documents
 from lavit_pretrain.pretrain import packed_loss
 
 
@@ -27,6 +27,24 @@ def test_steps_are_full_and_no_document_is_lost_or_repeated():
     assert sum(tokens) + sum(len(document) for _, document in packer.waiting) == sum(
         len(make_document(n)) for n in seen
     )
+
+
+@pytest.mark.parametrize("num_shares", [1, 2, 3, 7])
+def test_shares_hold_every_document_once_and_about_as_many_tokens(num_shares):
+    documents = [make_document(number) for number in range(60)]
+    shares = share_documents(documents, num_shares)
+    assert [document for share in shares for document in share] == documents
+    sizes = [sum(map(len, share)) for share in shares]
+    assert max(sizes) - min(sizes) <= max(map(len, documents))
+
+
+def test_no_process_is_left_without_a_document():
+    longest = max((make_document(number) for number in range(60)), key=len)
+    documents = [longest, *(make_document(0) for _ in range(3))]
+    assert [len(share) for share in share_documents(documents, 4)] == [1, 1, 1, 1]
+    assert all(share_documents([make_document(0)] * 3 + [longest], 3))
+    with pytest.raises(UsageError, match=r"tokens_per_step: 4 documents fit one pass, expected .* the 5 processes"):
+        share_documents(documents, 5)
 
 
 def test_a_resumed_packer_goes_on_exactly():

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from lavit_trainkit.checkpoint import Ema, load_newest, save_checkpoint
+from lavit_trainkit.checkpoint import TYPE_NAMES, Ema, load_newest, save_checkpoint
 from lavit_trainkit.optimizers import restore_optimizers, stored_optimizers
 from lavit_trainkit.schedule import adamw
+from safetensors.torch import save_file
 from torch import nn
 
 
@@ -78,3 +79,12 @@ def test_ema_moves_by_one_minus_decay() -> None:
     ema.update(module)
     ema.copy_to(module)
     assert module.weight.item() == pytest.approx(0.1)
+
+
+def test_files_are_byte_for_byte_what_safetensors_writes(tmp_path: Path) -> None:
+    tensors = {"empty": torch.zeros(0, 4), "scalar": torch.tensor(3.0), "across": torch.arange(6.0).view(2, 3).T}
+    for place, dtype in enumerate(TYPE_NAMES):
+        tensors |= {f"b{place} \u00fc": torch.arange(3).to(dtype), f"a{place}": torch.arange(6).view(2, 3).to(dtype)}
+    save_file({name: value.contiguous() for name, value in tensors.items()}, tmp_path / "reference.safetensors")
+    target = save_checkpoint(tmp_path, 1, {"model": tensors})
+    assert (target / "model.safetensors").read_bytes() == (tmp_path / "reference.safetensors").read_bytes()

@@ -1,4 +1,7 @@
-"""Progress of a long job on stderr: a live bar on a terminal, a plain line every few seconds elsewhere."""
+"""Progress of a long job on stderr: a live bar on a terminal, a plain line every few seconds elsewhere.
+
+Of the processes that torchrun started the first alone speaks.
+"""
 
 import contextlib
 import sys
@@ -7,12 +10,14 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
+from lavit_core.processes import is_main
+
 
 class Progress:
     """Counts units of work and shows rate, time left and the latest figures. Use as a context manager."""
 
     def __init__(self, title: str, total: int, *, unit: str = "step", start: int = 0, quiet: bool = False) -> None:
-        self.title, self.total, self.unit, self.quiet = title, total, unit, quiet
+        self.title, self.total, self.unit, self.quiet = title, total, unit, quiet or not is_main()
         self.done = self.start = start
         self._figures: dict[str, Any] = {}
         self._began = self._printed = time.monotonic()
@@ -69,6 +74,8 @@ class Progress:
 
 def warn(message: str) -> None:
     """Say one line on stderr that a person should not miss."""
+    if not is_main():
+        return
     sys.stderr.write(f"warning: {message}\n")
     sys.stderr.flush()
 
@@ -78,6 +85,6 @@ def phase(title: str, *, quiet: bool = False) -> Iterator[None]:
     """Say on stderr what begins and how long it took."""
     began = time.monotonic()
     yield
-    if not quiet:
+    if not quiet and is_main():
         sys.stderr.write(f"{title}: {time.monotonic() - began:.1f} s\n")
         sys.stderr.flush()

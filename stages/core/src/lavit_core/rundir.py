@@ -41,8 +41,9 @@ class Finding:
 class Run:
     """An open run directory. Made by `open_run`; holds no training state."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        self.path, self.writes = path, writes
+        """`writes` is False in processes that only work along: torchrun's others than the first."""
         self.checkpoints = path / "checkpoints"
         self._metrics = path / METRICS_FILE
         self._warnings = path / WARNINGS_FILE
@@ -58,13 +59,14 @@ class Run:
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append one row to metrics.jsonl; `step` and `phase` say where the run stood."""
-        append_json_line(self._metrics, row)
         self.rows.append(dict(row))
+        if self.writes:
+            append_json_line(self._metrics, row)
 
     def warn(self, findings: Iterable[Finding], *, step: int, phase: str) -> None:
         """Say each finding on stderr and append it to warnings.jsonl, once a run and kind."""
         for finding in findings:
-            if finding.kind in self._warned:
+            if finding.kind in self._warned or not self.writes:
                 continue
             self._warned.add(finding.kind)
             warn(f"{self.path}, step {step}: {finding.message}")
@@ -73,6 +75,8 @@ class Run:
     def rewind(self, step: int) -> None:
         """Drop rows and warnings past `step`: the steps after the checkpoint will be run, and logged, again."""
         self.rows = [row for row in read_metrics(self.path) if row["step"] <= step]
+        if not self.writes:
+            return
         write_text(self._metrics, "".join(json.dumps(row) + "\n" for row in self.rows))
         warned = [row for row in read_warnings(self.path) if row["step"] <= step]
         self._warned = {row["kind"] for row in warned}
@@ -81,7 +85,8 @@ class Run:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Mark the run as complete with the figures worth repeating."""
-        write_json(self.path / "DONE", dict(summary))
+        if self.writes:
+            write_json(self.path / "DONE", dict(summary))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

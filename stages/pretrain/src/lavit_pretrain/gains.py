@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from lavit_core.processes import num_processes
+from lavit_trainkit.distributed import all_rows
 from torch import Tensor
 
 from lavit_pretrain.documents import Document
 from lavit_pretrain.ids import IdLayout
-from lavit_pretrain.packing import PackedBatch, collate
+from lavit_pretrain.packing import PackedBatch, collate, share_batch
 
 if TYPE_CHECKING:
     from lavit_pretrain.language_model import LanguageModel
@@ -45,14 +47,22 @@ def measure_gains(network: "LanguageModel", batch: PackedBatch, each_loss: EachL
     own = [_scored(document, layout) for document in fit if document.kind in kinds]
     if not own:
         return {}
-    device, was_training = batch.ids_T.device, network.training
+    was_training = network.training
     network.eval()  # dropout would draw from the stream that training draws from
-    losses = [each_loss(network, collate(some).to(device)).cpu().numpy() for some in (own, swap(own, layout))]
+    losses = [_each(network, some, each_loss).cpu().numpy() for some in (own, swap(own, layout))]
     network.train(was_training)
     kind_S = np.repeat([document.kind for document in own], [np.count_nonzero(document.weights) for document in own])
     return {
         GAINS[kind]: float((losses[1] - losses[0])[kind_S == kind].mean()) for kind in kinds if (kind_S == kind).any()
     }
+
+
+def _each(network: "LanguageModel", documents: Sequence[Document], each_loss: EachLoss) -> Tensor:
+    """Return each scored position's loss; processes share the documents where there are enough of them."""
+    batch = collate(documents)
+    if len(documents) < num_processes():
+        return each_loss(network, batch.to(network.device))
+    return all_rows(each_loss(network, share_batch(batch).to(network.device)))
 
 
 def swap(documents: Sequence[Document], layout: IdLayout) -> list[Document]:

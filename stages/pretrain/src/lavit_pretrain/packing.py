@@ -5,12 +5,14 @@ in the order of arrival, its last gap with the longest waiting documents that fi
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from lavit_core.errors import UsageError
+from lavit_core.processes import num_processes, process_rank
 from torch import Tensor
 
 from lavit_pretrain.documents import Document
@@ -97,6 +99,33 @@ class Packer:
             )
         self.waiting.append((self.next, document))
         self.next += 1
+
+
+def share_batch(batch: PackedBatch) -> PackedBatch:
+    """Return this process's part of a packed batch: neighbours, about as many tokens as every other process gets.
+
+    Raises UsageError when there are fewer documents than processes.
+    """
+    if num_processes() == 1:
+        return batch
+    return collate(share_documents(batch.documents, num_processes())[process_rank()])
+
+
+def share_documents(documents: Sequence[Document], num_shares: int) -> list[Sequence[Document]]:
+    """Cut a row of documents into `num_shares` of about as many tokens each. Raises UsageError for too few."""
+    if len(documents) < num_shares:
+        raise UsageError(
+            f"setting tokens_per_step: {len(documents)} documents fit one pass, expected at least one for each of the "
+            f"{num_shares} processes; raise it (--set), or start fewer"
+        )
+    ends = np.cumsum([len(document) for document in documents])
+    bounds = [0]
+    for share in range(1, num_shares):
+        # Where the middle of a document lies before the cut, the document does too; nobody is left without one.
+        middles = ends - np.diff(ends, prepend=0) / 2
+        nearest = int(np.searchsorted(middles, ends[-1] * share / num_shares))
+        bounds.append(min(max(nearest, bounds[-1] + 1), len(documents) - (num_shares - share)))
+    return [documents[first:last] for first, last in itertools.pairwise([*bounds, len(documents)])]
 
 
 def collate(documents: Sequence[Document]) -> PackedBatch:

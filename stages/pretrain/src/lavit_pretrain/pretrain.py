@@ -3,7 +3,7 @@
 import copy
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,26 @@ from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
 from lavit_core.interrupt import stop_signals
 from lavit_core.modeldir import export_part, find_part, part_digest
+from lavit_core.processes import num_processes
 from lavit_core.progress import Progress, phase
-from lavit_core.rundir import open_run
 from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
 from lavit_trainkit.checkpoint import load_newest, save_checkpoint
 from lavit_trainkit.device import make_accelerator, seed_init
+from lavit_trainkit.distributed import across_processes, all_rows, any_process, open_shared_run
 from lavit_trainkit.guard import require_finite, stopped
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
+from lavit_trainkit.parallel import (
+    compute_together,
+    in_pass,
+    is_sharded,
+    layers_of,
+    refuse_sharded_muon,
+    sharded_like,
+    take_weights,
+    without_weights,
+)
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
-from torch import Tensor
+from torch import Tensor, nn
 
 from lavit_pretrain.attention import use_packed
 from lavit_pretrain.config import PretrainConfig
@@ -32,11 +43,12 @@ from lavit_pretrain.gains import is_check, measure_gains
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
 from lavit_pretrain.live import LiveImages
 from lavit_pretrain.loss import chunked_cross_entropy
-from lavit_pretrain.packing import PackedBatch, Packer
+from lavit_pretrain.packing import PackedBatch, Packer, share_batch
 from lavit_pretrain.text_tokenizer import TextCodec
 from lavit_pretrain.visual_input import continue_visual
 
 
+@across_processes
 def pretrain(
     tokens: Sequence[Path],
     model: Path,
@@ -60,18 +72,31 @@ def pretrain(
     check_tokenizer(reader, model)
     inputs = _input_digests(tokens, model, questions, text, llm)
     record = {**config.model_dump(mode="json"), "seed": seed}
-    with open_run(out, command="pretrain", config=record, inputs=inputs) as run, stop_signals() as stop:
+    refuse_sharded_muon(config.parallel, config.optimizer)
+    with open_shared_run(out, command="pretrain", config=record, inputs=inputs) as run, stop_signals() as asked:
         if run.done:
             return run.done
+        stop, sharded = any_process(asked), is_sharded(config.parallel)
         accelerator = make_accelerator(device=device, precision=config.precision)
         with phase("reading text and building the model", quiet=quiet):
             corpus = open_corpus(reader, questions=questions, text=text)
             live = LiveImages(reader, model, data, accelerator.device) if config.image_input == "live" else None
-            network = _build(config, reader, corpus, llm, live, seed).to(accelerator.device).train()
-            # bf16 as in Megatron: a working copy computes, the fp32 weights take the updates.
-            working = network if config.precision == "fp32" else copy.deepcopy(network).to(torch.bfloat16)
+            network = _build(config, reader, corpus, llm, live, seed).train()
+            exported = without_weights(network) if sharded else network
+            # Sharding moves block after block to the device: the whole may not fit there.
+            network = network if sharded else network.to(accelerator.device)
+            # bf16 as in Megatron: a working copy computes, the fp32 weights take the updates. Shards need none.
+            low = config.precision == "bf16"
+            working = copy.deepcopy(network).to(torch.bfloat16) if low and not sharded else network
             if config.gradient_checkpointing:
                 working.llm.gradient_checkpointing_enable()
+            computed = compute_together(
+                working,
+                lambda net, batch: shared_loss(net, batch, live),
+                parallel=config.parallel,
+                blocks=layers_of(working.decoder),
+                dtype=torch.bfloat16 if low else None,
+            )
         codec = TextCodec(network.text, config.max_text_tokens)
         source = DocumentSource(corpus, network.layout, codec, config, seed)
         if sum(source.quotas.values()) == 0:
@@ -95,20 +120,22 @@ def pretrain(
         began, began_cpu, trained_tokens, last_row = time.monotonic(), time.process_time(), 0, {}
         with Progress("pretrain", config.num_steps, start=start, quiet=quiet) as progress:
             for step in range(start, config.num_steps):
-                batches = [packer.next_batch().to(accelerator.device) for _ in range(config.accumulate_steps)]
+                batches = [packer.next_batch() for _ in range(config.accumulate_steps)]
                 weight = sum(float(batch.weights_S.sum()) for batch in batches)
                 if weight == 0:
                     raise UsageError("the loss switches leave nothing to score in a whole step; turn one on (--set)")
-                each, is_code = [], []
+                each = []
                 for batch in batches:
-                    loss, each_S = packed_loss(working, batch, live)
-                    # Divided by the step's whole weight: the gradient does not depend on how a step is cut in passes.
-                    accelerator.backward(loss / weight)
-                    each.append(each_S)
-                    is_code.append(batch.targets_S > network.layout.img)
-                figures = _figures(
-                    torch.cat(each), torch.cat([batch.weights_S for batch in batches]), torch.cat(is_code)
-                )
+                    share = share_batch(batch).to(accelerator.device)
+                    with in_pass(computed, last=batch is batches[-1]):
+                        loss, each_S = computed(share)
+                        # Divided by the step's whole weight: the gradient does not depend on how a step is cut in
+                        # passes, and each pass in shares.
+                        accelerator.backward(loss / weight)
+                    each.append(all_rows(each_S))
+                if not any(len(batch.image_rows_F) for batch in batches):
+                    _forget_gradients(working.visual_parts().values())
+                figures = _figures(torch.cat(each), batches, network.layout.img)
                 require_finite(figures["loss"], name="loss", step=step, run=run.path)
                 _hand_over_gradients(working, network)
                 norm = clip_gradients(network.parameters(), config.max_grad_norm)
@@ -135,7 +162,7 @@ def pretrain(
                     last_row["fill"] = here / (config.tokens_per_step * config.accumulate_steps)
                     gains = {}
                     if is_check(done, config.log_every):
-                        gains = measure_gains(working, batches[0], lambda net, some: packed_loss(net, some, live)[1])
+                        gains = measure_gains(working, batches[0], lambda _, share: computed(share)[1])
                     run.log({**last_row, **gains, "seconds": seconds, "per_second": trained_tokens / seconds})
                     run.warn(diagnose_pretrain(run.rows, config), step=done, phase="pretrain")
                 if done % config.checkpoint_every == 0 or stop():
@@ -146,8 +173,10 @@ def pretrain(
                     raise stopped(run.path, done, config.num_steps)
 
         about = {"tokenizer_digest": reader.manifest.tokenizer_digest, "image_input": config.image_input}
-        with export_part(run.path / "model", "llm", carry_from=model, about=about) as folder:
-            network.save(folder)
+        exported = take_weights(exported, network, keep=run.writes) if sharded else exported
+        if run.writes:
+            with export_part(run.path / "model", "llm", carry_from=model, about=about) as folder:
+                exported.save(folder)
         seconds = time.monotonic() - began
         summary = {
             "steps": config.num_steps,
@@ -163,6 +192,16 @@ def pretrain(
         }
         run.finish(summary)
         return summary
+
+
+def shared_loss(network: LanguageModel, batch: PackedBatch, live: LiveImages | None) -> tuple[Tensor, Tensor]:
+    """Return `packed_loss`, in several processes with a gradient, if only zeros, for every parameter: shards are summed
+    together, whether or not this process's documents show an image."""
+    loss, each_S = packed_loss(network, batch, live)
+    if num_processes() > 1 and torch.is_grad_enabled():
+        unused = [parameter.sum() for part in network.visual_parts().values() for parameter in part.parameters()]
+        loss = loss + 0 * sum(unused)
+    return loss, each_S
 
 
 def packed_loss(network: LanguageModel, batch: PackedBatch, live: LiveImages | None = None) -> tuple[Tensor, Tensor]:
@@ -220,13 +259,22 @@ def _parts(network: LanguageModel, config: PretrainConfig) -> dict[str, Part]:
     return parts | {name: Part(module=part, lr=config.visual_lr) for name, part in network.visual_parts().items()}
 
 
-def _figures(each_S: Tensor, weights_S: Tensor, is_code_S: Tensor) -> dict[str, float]:
+def _figures(each_S: Tensor, batches: Sequence[PackedBatch], img: int) -> dict[str, float]:
     """Return the step's weighted loss, and the plain means over codes and over text."""
+    weights_S = torch.cat([batch.weights_S for batch in batches]).to(each_S.device)
+    is_code_S = torch.cat([batch.targets_S > img for batch in batches]).to(each_S.device)
     figures = {"loss": float((each_S * weights_S).sum() / weights_S.sum())}
     for name, chosen in (("image_loss", is_code_S), ("text_loss", ~is_code_S)):
         if bool(chosen.any()):
             figures[name] = float(each_S[chosen].mean())
     return figures
+
+
+def _forget_gradients(parts: Iterable[nn.Module]) -> None:
+    """Drop the zeros of `shared_loss` where no process's documents show an image: AdamW passes over such parts."""
+    for part in parts:
+        for parameter in part.parameters():
+            parameter.grad = None
 
 
 def _hand_over_gradients(working: LanguageModel, network: LanguageModel) -> None:
@@ -247,7 +295,7 @@ def _restore(parameters: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
     if parameters.keys() != saved.keys():
         raise InputError("checkpoint: its weights have other names than this model's; give another --out")
     for name, parameter in parameters.items():
-        parameter.copy_(saved[name])
+        parameter.copy_(sharded_like(saved[name], parameter))
 
 
 def _input_digests(

@@ -4,19 +4,36 @@ No RNG state is stored: every random draw is a function of (seed, purpose, step)
 """
 
 import dataclasses
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lavit_core.errors import InputError, VerificationError
-from lavit_core.files import atomic_folder, file_sha256, read_json, write_json
+from lavit_core.files import atomic_folder, file_sha256, read_json, write_chunks, write_json
+from lavit_core.processes import is_main
 from lavit_core.progress import warn
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lavit_trainkit.distributed import from_main
+from lavit_trainkit.parallel import whole
+
 STATE_FILE = "state.json"
+
+TYPE_NAMES = {
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""safetensors' names of the types a checkpoint may hold, in the order of its files."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,13 +53,21 @@ def save_checkpoint(
     *,
     keep: int = 2,
 ) -> Path:
-    """Write `folder/step-XXXXXXXX/` atomically, one safetensors file per group, and drop all but the newest `keep`."""
+    """Write `folder/step-XXXXXXXX/` atomically, one safetensors file per group, and drop all but the newest `keep`.
+
+    All processes of a job call it, and the first writes; sharded tensors are gathered one at a time.
+    """
     target = folder / f"step-{step:08d}"
+    if not is_main():
+        for content in tensors.values():
+            for value in _in_file_order(content).values():
+                whole(value)
+        return target
     with atomic_folder(target) as scratch:
         digests = {}
         for group, content in tensors.items():
             file = scratch / f"{group}.safetensors"
-            save_file({name: value.detach().contiguous().cpu().clone() for name, value in content.items()}, file)
+            write_chunks(file, _safetensors(content))
             digests[file.name] = file_sha256(file)
         write_json(scratch / STATE_FILE, {"step": step, "state": dict(state or {}), "sha256": digests})
     for old in sorted(folder.glob("step-*"))[:-keep]:
@@ -50,8 +75,40 @@ def save_checkpoint(
     return target
 
 
+def _in_file_order(content: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors in the order of safetensors' own writer: by type, widest first (so each is aligned), and name."""
+    ranks = {dtype: rank for rank, dtype in enumerate(TYPE_NAMES)}
+    return dict(sorted(content.items(), key=lambda item: (ranks[item[1].dtype], item[0])))
+
+
+def _safetensors(content: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of a safetensors file; no more than one tensor is gathered and held at a time."""
+    ordered, header, end = _in_file_order(content), {}, 0
+    for name, value in ordered.items():
+        begin, end = end, end + value.numel() * value.element_size()
+        header[name] = {"dtype": TYPE_NAMES[value.dtype], "shape": list(value.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for value in ordered.values():
+        plain = whole(value).detach().cpu().contiguous()
+        yield plain.flatten().view(torch.uint8).numpy().data
+
+
 def load_newest(folder: Path) -> Checkpoint | None:
-    """Return the newest checkpoint whose digests hold, or None; a damaged one is named and passed over."""
+    """Return the newest checkpoint whose digests hold, or None; a damaged one is named and passed over.
+
+    The first process of a job looks, all of them map the files of its choice.
+    """
+    chosen = from_main(_newest_whole(folder) if is_main() else None)
+    if chosen is None:
+        return None
+    about = read_json(chosen / STATE_FILE)
+    tensors = {name.removesuffix(".safetensors"): load_file(chosen / name) for name in about["sha256"]}
+    return Checkpoint(step=about["step"], tensors=tensors, state=about["state"])
+
+
+def _newest_whole(folder: Path) -> Path | None:
     for candidate in sorted(folder.glob("step-*"), reverse=True):
         try:
             about = read_json(candidate / STATE_FILE)
@@ -61,8 +118,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
         except (InputError, VerificationError) as error:
             warn(f"{error}; using an older checkpoint")
             continue
-        tensors = {name.removesuffix(".safetensors"): load_file(candidate / name) for name in about["sha256"]}
-        return Checkpoint(step=about["step"], tensors=tensors, state=about["state"])
+        return candidate
     return None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from lavit_trainkit.parallel import sharded_like
 from lavit_trainkit.schedule import adamw
 
 
@@ -79,10 +80,16 @@ def stored_optimizers(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[s
 def restore_optimizers(
     optimizers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
-    """Put stored state back, group by name; each optimiser must be built over the same parameters in the same order."""
+    """Put stored state back, group by name; each optimiser must be built over the same parameters in the same order.
+
+    Where a parameter is sharded, so is what is kept of it.
+    """
     for group, optimizer in optimizers.items():
+        parameters = [parameter for own in optimizer.param_groups for parameter in own["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors[group].items():
             index, _, entry = name.partition(".")
-            state.setdefault(int(index), {})[entry] = value
+            parameter = parameters[int(index)]
+            part = sharded_like(value, parameter) if value.shape == parameter.shape else value
+            state.setdefault(int(index), {})[entry] = part
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

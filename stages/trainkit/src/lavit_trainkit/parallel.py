@@ -1,0 +1,158 @@
+"""One network in several processes: copied (DDP) or sharded (FSDP2), with its gradients summed over all of them.
+
+A loop gives its network and its loss function; both libraries hook into calls of a module, so the two become one.
+Sums, not means: a loop weighs its share of the loss by what the whole step holds (`lavit_trainkit.distributed`).
+"""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from lavit_core.errors import UsageError
+from lavit_core.processes import num_processes
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+Parallel = Literal["ddp", "fsdp"]
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Computed(nn.Module):
+    """A network whose call is a loop's own function of it: `compute(network, ...)`, tensors or a dict of them."""
+
+    def __init__(self, network: nn.Module, compute: Callable[..., Any]) -> None:
+        super().__init__()
+        self.network, self.compute = network, compute
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.compute(self.network, *inputs)
+
+
+def is_sharded(parallel: Parallel) -> bool:
+    """Return whether a setting shards the network here: a process alone has nobody to share with."""
+    return parallel == "fsdp" and num_processes() > 1
+
+
+def compute_together(
+    network: nn.Module,
+    compute: Callable[..., Any],
+    *,
+    parallel: Parallel,
+    blocks: Iterable[nn.Module] = (),
+    ignored: Iterable[nn.Module] = (),
+    dtype: torch.dtype | None = None,
+    some_unused: bool = False,
+) -> nn.Module:
+    """Return `compute` of the network as a module whose backward pass sums the gradients over all processes.
+
+    `ddp` keeps a copy in each; `fsdp` shards parameters, gradients and optimiser states, gathers `blocks` (modules that
+    are called in the forward pass) one at a time and all else together, in `dtype` where one is given. It replaces the
+    network's parameters: build optimisers afterwards. What lies in `ignored` modules is never trained here.
+    `some_unused` says that the loss may leave trained parameters out, the same ones in every process.
+    """
+    computed = Computed(network, compute)
+    if num_processes() == 1:
+        return computed
+    if not is_sharded(parallel):
+        copied = DistributedDataParallel(computed, find_unused_parameters=some_unused)
+        copied.register_comm_hook(None, _sum_over_processes)
+        return copied
+    policy = MixedPrecisionPolicy(
+        param_dtype=dtype, reduce_dtype=torch.float32 if dtype else None, cast_forward_inputs=False
+    )
+    left_out = {parameter for module in ignored for parameter in module.parameters()}
+    for module in (*blocks, computed):
+        sharded: FSDPModule = fully_shard(module, mp_policy=policy, ignored_params=left_out)
+        sharded.set_gradient_divide_factor(1.0)
+        sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+    return computed
+
+
+def in_pass(computed: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
+    """Return the context of one forward and backward pass of a step; copies exchange gradients in the last one alone.
+
+    Sharded gradients are summed in every pass: kept whole until the last, they would fill the memory that was saved.
+    """
+    if isinstance(computed, DistributedDataParallel) and not last:
+        return cast(contextlib.AbstractContextManager[None], computed.no_sync())
+    return contextlib.nullcontext()
+
+
+def whole(value: Tensor) -> Tensor:
+    """Return a sharded tensor in full (all processes must ask), another one as it is."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def sharded_like(value: Tensor, model: Tensor) -> Tensor:
+    """Return this process's part of a full tensor that all processes hold, where `model` is sharded."""
+    if not isinstance(model, DTensor):
+        return value
+    value = value.to(device=model.device)
+    return distribute_tensor(value, model.device_mesh, model.placements, src_data_rank=None)
+
+
+def without_weights(network: Module) -> Module:
+    """Return a copy of a network whose parameters have a shape and no memory (torch's meta device)."""
+    memo: dict[int, Any] = {}
+    for parameter in network.parameters():
+        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
+    return copy.deepcopy(network, memo)
+
+
+def take_weights(empty: Module, network: nn.Module, *, keep: bool) -> Module:
+    """Give a network made by `without_weights` another one's weights, in full and on the CPU, where `keep` says so.
+
+    All processes must ask: each tensor is gathered in all of them, one at a time.
+    """
+    sharded, made = dict(network.named_parameters()), {}
+    for name, parameter in empty.named_parameters():
+        full = whole(sharded[name]).detach()
+        if keep:
+            made[id(parameter)] = nn.Parameter(full.cpu(), parameter.requires_grad)
+    if keep:
+        for module in empty.modules():  # tables that are tied stand in two modules
+            for name, old in list(module.named_parameters(recurse=False)):
+                module.register_parameter(name, made[id(old)])
+        buffers = dict(network.named_buffers())
+        for name, buffer in empty.named_buffers():
+            buffer.data = buffers[name].cpu()
+    return empty
+
+
+def load_whole(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load a full state into a network, sharded or not."""
+    own = network.state_dict()
+    network.load_state_dict({name: sharded_like(value, own[name]) for name, value in tensors.items()})
+
+
+def gather_back(network: nn.Module) -> None:
+    """Replace a network's sharded parameters by full ones (root-sharded networks: their modules have no hooks)."""
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if isinstance(parameter, DTensor):
+                full = whole(parameter).detach()
+                module.register_parameter(name, nn.Parameter(full, parameter.requires_grad))
+
+
+def refuse_sharded_muon(parallel: Parallel, optimizer: str) -> None:
+    """Refuse Muon on shards: it needs whole matrices. Raises UsageError."""
+    if is_sharded(parallel) and optimizer == "muon":
+        raise UsageError(
+            "setting optimizer: muon with parallel: fsdp, but Muon turns whole matrices and fsdp holds a part of each; "
+            "set optimizer to adamw, or parallel to ddp"
+        )
+
+
+def layers_of(module: nn.Module) -> Sequence[nn.Module]:
+    """Return the layers of a transformer: its first list of modules."""
+    return next((list(child) for child in module.children() if isinstance(child, nn.ModuleList)), [])
+
+
+def _sum_over_processes(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
+    done = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
+    return done.then(lambda future: future.value()[0])
