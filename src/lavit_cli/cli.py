@@ -21,14 +21,18 @@ from lavit_core.options import (
 )
 
 from lavit_cli.options import (
+    BestOf,
+    Clip,
     Data,
     DecoderGuidance,
     Guidance,
+    HighresOrNot,
     NumImages,
     NumSteps,
     Prompt,
     PromptImage,
     PromptImages,
+    SafetyChecker,
     Temperature,
     TopK,
 )
@@ -68,7 +72,10 @@ def generate(
     prompt_images_as: PromptImages = None,
     num_images: NumImages = 1,
     aspect_ratio: AspectRatio = None,
-    highres: Highres = False,
+    highres: HighresOrNot = None,
+    best_of: BestOf = None,
+    clip: Clip = None,
+    safety_checker: SafetyChecker = None,
     preset: Preset = "tiny",
     seed: Seed = 0,
     guidance_scale: Guidance = None,
@@ -84,7 +91,7 @@ def generate(
 
     A prompt is texts and pictures in the order they are given, say --prompt-image cat.png "as an oil painting".
     """
-    from lavit_cli.generate import generate
+    from lavit_cli.generate import generate, lines
     from lavit_cli.prompt_order import in_order
 
     made = generate(
@@ -95,6 +102,9 @@ def generate(
         num_images=num_images,
         aspect_ratio=aspect_ratio,
         highres=highres,
+        best_of=best_of,
+        clip=clip,
+        safety_checker=safety_checker,
         preset=preset,
         guidance_scale=guidance_scale,
         decoder_guidance_scale=decoder_guidance_scale,
@@ -105,7 +115,7 @@ def generate(
         device=device,
         precision=precision,
     )
-    _say(made, f"{out}: {num_images} picture(s), {sum(made['num_codes'])} codes; next: try --num-images 9", as_json)
+    _say(made, lines(made), as_json)
 
 
 def reconstruct(

@@ -6,12 +6,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
 from lavit_core.modeldir import check_made_with, detokenizer_part, find_part, part_digest
 
 from lavit_cli import __version__
+from lavit_cli.choosing import Judge, candidates_of, judge_with
 from lavit_cli.drawing import draw_prompts, draw_settings, require_png, sample_settings, stages_for
+from lavit_cli.generate_settings import generate_settings
 from lavit_cli.pictures import enlarge, in_grid, save_png
 
 
@@ -23,7 +26,10 @@ def generate(
     prompt_images: str | None = None,
     num_images: int = 1,
     aspect_ratio: str | None = None,
-    highres: bool = False,
+    highres: bool | None = None,
+    best_of: int | None = None,
+    clip: Path | None = None,
+    safety_checker: Path | None = None,
     preset: str = "tiny",
     guidance_scale: float | None = None,
     decoder_guidance_scale: float | None = None,
@@ -38,12 +44,14 @@ def generate(
     one that `--seed SEED+i` draws alone.
 
     Raises InputError when the model lacks a part, its parts were made with another tokenizer, or a picture is missing;
-    UsageError for a prompt that is none or an aspect ratio that the detokenizer does not draw.
+    UsageError for a prompt that is none, an aspect ratio that the detokenizer does not draw, or best-of without CLIP.
     """
     require_png(out)
     pieces = [prompt] if isinstance(prompt, str) else list(prompt)
     described = describe(pieces)
-    drawer = detokenizer_part(highres=highres)
+    text = " ".join(piece for piece in pieces if isinstance(piece, str))
+    settings = generate_settings(preset, highres=highres, best_of=best_of, clip=clip, text=text)
+    drawer = detokenizer_part(highres=settings.highres)
     parts = ("tokenizer", "llm", drawer)
     digests = {part: part_digest(find_part(model, part)) for part in parts}
     for part in ("llm", drawer):
@@ -59,28 +67,56 @@ def generate(
         drawing = draw_settings(
             preset, guidance_scale=decoder_guidance_scale, num_steps=num_steps, aspect_ratio=aspect_ratio
         )
+        # Loaded first: a directory that is none is found out now, not after the last picture.
+        judge = judge_with(clip, safety_checker, device=device)
+        wanted = [seed + index for index in range(num_images)]
+        seeds = candidates_of(wanted, settings.best_of)
         pixels, codes = draw_prompts(
             model,
-            [pieces] * num_images,
+            [pieces] * len(seeds),
             part=drawer,
-            seeds=[seed + index for index in range(num_images)],
+            seeds=seeds,
             sampling=sampling,
             drawing=drawing,
             device=device,
             precision=precision,
         )
+    kept, about = choose(judge, pixels, seeds, text, settings.best_of)
     made = {
         "prompt": described,
         "seed": seed,
         "num_images": num_images,
         "model": digests,
+        "generate": settings.model_dump(mode="json"),
         "sample": sampling.model_dump(mode="json"),
         "draw": drawing.model_dump(mode="json"),
+        **about,
     }
-    text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in made.items()}
-    picture = pixels[0] if num_images == 1 else in_grid([enlarge(one, 128) for one in pixels])
-    save_png(out, picture, {**text, "Software": f"lavit {__version__}"})
-    return {"out": str(out), **made, "size_px": list(pixels.shape[1:3]), "num_codes": [len(one) for one in codes]}
+    chunks = {name: value if isinstance(value, str) else json.dumps(value) for name, value in made.items()}
+    picture = pixels[kept[0]] if num_images == 1 else in_grid([enlarge(pixels[one], 128) for one in kept])
+    save_png(out, picture, {**chunks, "Software": f"lavit {__version__}"})
+    num_codes = [len(codes[one]) for one in kept]
+    return {"out": str(out), **made, "size_px": list(pixels.shape[1:3]), "num_codes": num_codes}
+
+
+def choose(
+    judge: Judge, pixels: np.ndarray, seeds: Sequence[int], text: str, best_of: int
+) -> tuple[list[int], dict[str, Any]]:
+    """Blacken what is flagged, and return the rows to keep, one of every `best_of`, and what the PNG says of both."""
+    about: dict[str, Any] = {}
+    flagged = np.zeros(len(pixels), dtype=bool) if judge.flagged is None else judge.flagged(pixels)
+    pixels[flagged] = 0
+    kept = np.arange(0, len(pixels), best_of)
+    if judge.similarities is not None:
+        cosines = judge.similarities(pixels, [text] * len(pixels))
+        kept = kept + cosines.reshape(-1, best_of).argmax(1)
+        about["candidates"] = [
+            {"seed": own, "clip_similarity": round(float(cosine), 6), "kept": place in kept}
+            for place, (own, cosine) in enumerate(zip(seeds, cosines, strict=True))
+        ]
+    if judge.flagged is not None:
+        about["flagged"] = flagged[kept].tolist()
+    return kept.tolist(), {**about, **judge.about}
 
 
 def describe(prompt: Sequence[str | Path]) -> str | list[dict[str, str]]:
@@ -102,3 +138,15 @@ def describe(prompt: Sequence[str | Path]) -> str | list[dict[str, str]]:
         {"text": part} if isinstance(part, str) else {"image": str(part), "sha256": file_sha256(part)}
         for part in prompt
     ]
+
+
+def lines(made: dict[str, Any]) -> str:
+    """Return what the command prints of `generate`'s result."""
+    said = [
+        f"seed {one['seed']}: CLIP similarity {one['clip_similarity']:.4f}{', kept' if one['kept'] else ''}"
+        for one in made.get("candidates", [])
+    ]
+    if any(made.get("flagged", [])):
+        said.append(f"{sum(made['flagged'])} of {made['num_images']} picture(s) flagged by the safety checker: black")
+    count = f"{made['out']}: {made['num_images']} picture(s), {sum(made['num_codes'])} codes"
+    return "\n".join([*said, f"{count}; next: try --num-images 9"])

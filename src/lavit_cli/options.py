@@ -23,3 +23,23 @@ DecoderGuidance = Annotated[float | None, typer.Option(help="Pull of the codes o
 TopK = Annotated[int | None, typer.Option(help="Draw each code from the k likeliest.")]
 Temperature = Annotated[float | None, typer.Option(help="Below 1: closer to the likeliest.")]
 NumSteps = Annotated[int | None, typer.Option(help="Steps of the diffusion sampler.")]
+HighresOrNot = Annotated[
+    bool | None,
+    typer.Option(
+        "--highres/--no-highres",
+        help="Draw with detokenizer-highres/ (imported weights: SDXL), or not; the preset says.",
+        show_default=False,
+    ),
+]
+BestOf = Annotated[
+    int | None, typer.Option("--best-of", min=1, help="Candidates a picture; CLIP chooses.", show_default=False)
+]
+Clip = Annotated[
+    Path | None, typer.Option("--clip", help="For --best-of: transformers directory of a CLIP.", show_default=False)
+]
+SafetyChecker = Annotated[
+    Path | None,
+    typer.Option(
+        "--safety-checker", help="StableDiffusionSafetyChecker's directory; what it flags is black.", show_default=False
+    ),
+]

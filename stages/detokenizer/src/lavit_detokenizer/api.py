@@ -12,6 +12,7 @@ from lavit_detokenizer.released import (
     import_detokenizer,
     inspect_detokenizers,
 )
+from lavit_detokenizer.safety import load_safety_checker
 from lavit_detokenizer.sizes import model_picture_size
 from lavit_detokenizer.train_detokenizer import train_detokenizer
 
@@ -30,6 +31,7 @@ __all__ = [
     "inspect_detokenizers",
     "load_conditioner",
     "load_detokenizer",
+    "load_safety_checker",
     "model_picture_size",
     "train_detokenizer",
 ]

@@ -1,10 +1,26 @@
 """What other distributions may use of the evaluation stage."""
 
 from lavit_evaluation.config import ProbeConfig, ShapesConfig
+from lavit_evaluation.drawn.best_of import candidate_seeds, similarities
+from lavit_evaluation.drawn.clip_score import Clip, load_clip
 from lavit_evaluation.intervals import Figure
 from lavit_evaluation.probing.probe import eval_probe
 from lavit_evaluation.shapes.benchmark import eval_shapes
 from lavit_evaluation.shapes.judge import Found, judge
 from lavit_evaluation.shapes.subject import Encoded, Subject
 
-__all__ = ["Encoded", "Figure", "Found", "ProbeConfig", "ShapesConfig", "Subject", "eval_probe", "eval_shapes", "judge"]
+__all__ = [
+    "Clip",
+    "Encoded",
+    "Figure",
+    "Found",
+    "ProbeConfig",
+    "ShapesConfig",
+    "Subject",
+    "candidate_seeds",
+    "eval_probe",
+    "eval_shapes",
+    "judge",
+    "load_clip",
+    "similarities",
+]

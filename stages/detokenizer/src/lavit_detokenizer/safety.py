@@ -1,0 +1,72 @@
+"""Stable Diffusion's safety checker, from a local directory: pictures that it flags come out black.
+
+Source: the released code with check_safety; what is flagged is decided by diffusers' StableDiffusionSafetyChecker.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lavit_core.errors import InputError
+from lavit_core.images import Preprocessing, middle_square
+from lavit_trainkit.device import pick_device
+from lavit_trainkit.foreign import read_tensors, require_shapes, shapes_of, weight_files
+from lavit_trainkit.pixels import normalise
+from PIL import Image
+
+SafetyChecker = Callable[[np.ndarray], np.ndarray]
+"""Pictures uint8 [B, h, w, 3] -> bool [B], true where a picture is flagged."""
+
+
+def load_safety_checker(folder: Path, *, device: str = "auto") -> SafetyChecker:
+    """Load a transformers directory of the checker, in fp32 (config.json; safetensors, or a plain torch checkpoint).
+
+    Raises InputError when it is none.
+    """
+    checker = _load(folder).to(pick_device(device)).eval().requires_grad_(False)
+    vision = checker.config.vision_config
+    preprocessing = Preprocessing(image_px=int(vision.image_size))
+
+    @torch.inference_mode()
+    def flagged(pixels_BHW3: np.ndarray) -> np.ndarray:
+        found = np.zeros(len(pixels_BHW3), dtype=bool)
+        side = preprocessing.image_px
+        for place, picture in enumerate(pixels_BHW3):  # one by one: its own loop over concepts is the slow part
+            square = middle_square(Image.fromarray(picture), side, side)
+            seen = normalise(torch.from_numpy(square.copy())[None].to(checker.device), preprocessing)
+            found[place] = checker(clip_input=seen, images=[np.zeros(1)])[1][0]
+        return found
+
+    return flagged
+
+
+def _load(folder: Path) -> Any:
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig
+
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"--safety-checker {folder}: no config.json here, expected a directory of StableDiffusionSafetyChecker"
+        )
+    try:
+        checker = StableDiffusionSafetyChecker(CLIPConfig.from_pretrained(folder, local_files_only=True))
+    except (OSError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"--safety-checker {folder}: config.json is not of a safety checker ({reason})") from None
+    tensors: dict[str, torch.Tensor] = {}
+    files = weight_files(folder, ("model", "pytorch_model"))
+    for file in files:
+        # A table that older versions stored and every version computes.
+        tensors |= {name: value for name, value in read_tensors(file).items() if not name.endswith("position_ids")}
+    own = {_plain(name): name for name in checker.state_dict()}
+    tensors = {own.get(_plain(name), name): value for name, value in tensors.items()}
+    require_shapes(files[0], shapes_of(tensors), shapes_of(checker.state_dict()))
+    checker.load_state_dict(tensors)
+    return checker.float()
+
+
+def _plain(name: str) -> str:
+    # transformers 5 nests CLIP's vision model once less than the published files.
+    return name.replace("vision_model.vision_model.", "vision_model.", 1)

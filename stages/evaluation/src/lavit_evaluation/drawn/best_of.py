@@ -1,0 +1,33 @@
+"""Best of N: of several pictures that are drawn from a prompt, the one that a CLIP finds nearest to its text is kept.
+
+Source: the released evaluate_text2img.py: four pictures a caption, ViT-L/14, the cosine with the caption alone,
+pictures squashed to CLIP's square (bicubic).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from lavit_core.images import squash
+from lavit_core.seeds import derive_seed
+from PIL import Image
+
+from lavit_evaluation.drawn.clip_score import Clip
+
+BATCH = 32
+
+
+def candidate_seeds(seed: int, best_of: int) -> list[int]:
+    """Return the seeds of a picture's candidates; the first is its own, so best of 1 is the picture itself."""
+    return [seed, *(derive_seed(seed, "candidate", number) for number in range(1, best_of))]
+
+
+def similarities(clip: Clip, pictures: Sequence[np.ndarray], texts: Sequence[str]) -> np.ndarray:
+    """Return the cosine float32 [N] of each picture uint8 [h, w, 3] and its text."""
+    said = {text: clip.texts([text])[0] for text in dict.fromkeys(texts)}
+    rows = []
+    for start in range(0, len(pictures), BATCH):
+        squares = [squash(Image.fromarray(one), clip.image_px) for one in pictures[start : start + BATCH]]
+        rows.append(clip.images(squares))
+    vectors = np.concatenate(rows)
+    cosines: np.ndarray = (vectors * np.stack([said[text] for text in texts])).sum(1)
+    return cosines
