@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Quiet, Seed, Sets
 
-from lavit_evaluation.cli_options import Annotations, BatchSize, Downloads, Images, Limit, Protocol, Split
+from lavit_evaluation.cli_options import (
+    AllowNetwork,
+    Annotations,
+    BatchSize,
+    DownloadsOrDataset,
+    Images,
+    Limit,
+    Protocol,
+    Split,
+)
 from lavit_evaluation.scoring.catalogue import Benchmark
 
 
@@ -17,7 +26,7 @@ def command(benchmark: Benchmark) -> Callable[..., None]:
 
     def run(
         model: Model,
-        data: Downloads,
+        data: DownloadsOrDataset,
         out: Out,
         annotations: Annotations = None,
         questions: Annotated[
@@ -38,6 +47,7 @@ def command(benchmark: Benchmark) -> Callable[..., None]:
         as_json: AsJson = False,
         quiet: Quiet = False,
         dry_run: DryRun = False,
+        allow_network: AllowNetwork = False,
     ) -> None:
         from lavit_core.config import resolve
 
@@ -65,6 +75,7 @@ def command(benchmark: Benchmark) -> Callable[..., None]:
             seed=seed,
             device=device,
             quiet=quiet or as_json,
+            allow_network=allow_network,
         )
         if as_json:
             typer.echo(json.dumps(result))
@@ -86,7 +97,7 @@ def retrieval(name: str) -> Callable[..., None]:
 
     def run(
         model: Model,
-        data: Downloads,
+        data: DownloadsOrDataset,
         out: Out,
         annotations: Annotations = None,
         images: Images = None,
@@ -108,6 +119,7 @@ def retrieval(name: str) -> Callable[..., None]:
         device: Device = "auto",
         as_json: AsJson = False,
         quiet: Quiet = False,
+        allow_network: AllowNetwork = False,
     ) -> None:
         from lavit_core.config import resolve
 
@@ -126,6 +138,7 @@ def retrieval(name: str) -> Callable[..., None]:
             seed=seed,
             device=device,
             quiet=quiet or as_json,
+            allow_network=allow_network,
         )
         if as_json:
             typer.echo(json.dumps(result))

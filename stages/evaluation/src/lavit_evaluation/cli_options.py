@@ -6,6 +6,12 @@ from typing import Annotated
 import typer
 
 Downloads = Annotated[Path, typer.Option("--data", help="Folder of the official downloads.", show_default=False)]
+DownloadsOrDataset = Annotated[
+    Path,
+    typer.Option(
+        "--data", help="Official downloads, or a data set: parquet, save_to_disk, OWNER/NAME.", show_default=False
+    ),
+]
 Annotations = Annotated[
     Path | None, typer.Option("--annotations", help="Instead of the one under --data.", show_default=False)
 ]
@@ -13,6 +19,9 @@ Images = Annotated[Path | None, typer.Option("--images", help="Folder of the pic
 Split = Annotated[str | None, typer.Option("--split", help="Split of a Karpathy file (test).", show_default=False)]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many; marked partial.", show_default=False)]
 Protocol = Annotated[str, typer.Option("--protocol", help="official (the server's rules) or lavit.")]
+AllowNetwork = Annotated[
+    bool, typer.Option("--allow-network", help="Download --data OWNER/NAME from the Hugging Face hub.")
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="How many at once.")]
 ClipDir = Annotated[
     Path | None, typer.Option("--clip", help="Edits: transformers directory of a CLIP.", show_default=False)

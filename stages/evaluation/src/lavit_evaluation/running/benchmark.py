@@ -26,6 +26,7 @@ from lavit_evaluation.score import model_digests
 from lavit_evaluation.scoring.catalogue import Benchmark
 from lavit_evaluation.scoring.score_file import PROTOCOLS, score_file
 from lavit_evaluation.scoring.scored import Task
+from lavit_evaluation.tables.unpack import official_files
 
 T = TypeVar("T")
 
@@ -62,10 +63,12 @@ def run_benchmark(
     seed: int = 0,
     device: str = "auto",
     quiet: bool = False,
+    allow_network: bool = False,
     load: Callable[[], Reader] | None = None,
 ) -> dict[str, Any]:
     """Run a benchmark into a run directory and return score.json's content; the same call goes on after a kill.
 
+    `data` holds the official files, or is a data set (parquet, save_to_disk; with `allow_network` a name on the hub).
     `load` gives the model in another way than from `model` (tests do). Without official answers (a test split) only
     the result file is written. Raises InputError, UsageError, Interrupted.
     """
@@ -73,6 +76,7 @@ def run_benchmark(
     if load is None:
         find_part(model, "tokenizer")
         find_part(model, "llm")
+    data, split = official_files(benchmark, data, out, split=split, allow_network=allow_network, quiet=quiet)
     material = load_material(benchmark, data, annotations=annotations, questions=questions, images=images, split=split)
     items = draw(material.items, config.limit, seed)
     inputs = {f"model.{part}": digest for part, digest in model_digests(model).items() if part in ("tokenizer", "llm")}

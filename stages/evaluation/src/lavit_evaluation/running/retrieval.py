@@ -36,6 +36,7 @@ from lavit_evaluation.score import Score, model_digests
 from lavit_evaluation.scoring.catalogue import find_benchmark
 from lavit_evaluation.scoring.references import read_references
 from lavit_evaluation.scoring.score_file import examples_digest
+from lavit_evaluation.tables.unpack import official_files
 
 T = TypeVar("T")
 
@@ -105,7 +106,7 @@ def load_matcher(model: Path, *, rows: int, device: str) -> Matcher:
 def run_retrieval(
     name: str, model: Path, data: Path, out: Path, config: RetrievalConfig, *, annotations: Path | None = None,
     images: Path | None = None, split: str | None = None, batch_size: int = 64, seed: int = 0, device: str = "auto",
-    quiet: bool = False, load: Callable[[], Matcher] | None = None,
+    quiet: bool = False, allow_network: bool = False, load: Callable[[], Matcher] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Rank every caption against every picture and return score.json's content; goes on after a kill.
 
@@ -114,7 +115,9 @@ def run_retrieval(
     if load is None:
         find_part(model, "tokenizer")
         find_part(model, "llm")
-    material = load_material(find_benchmark(BASES[name]), data, annotations=annotations, images=images, split=split)
+    base = find_benchmark(BASES[name])
+    data, split = official_files(base, data, out, split=split, allow_network=allow_network, quiet=quiet)
+    material = load_material(base, data, annotations=annotations, images=images, split=split)
     items = draw(material.items, config.limit, seed)
     references = next(iter(read_references(material.files["annotations"], split).by_kind.values()))
     texts, owners = gallery(items, references, config.captions_per_image)

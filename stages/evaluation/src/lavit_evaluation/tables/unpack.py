@@ -1,0 +1,141 @@
+"""A data set given as --data becomes a folder of official files, once; what runs and scores reads those."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lavit_core.errors import InputError, UsageError
+from lavit_core.files import atomic_folder, read_json, write_json
+from lavit_core.progress import Progress
+
+from lavit_evaluation.scoring.catalogue import Benchmark, find_file
+from lavit_evaluation.tables import layouts
+from lavit_evaluation.tables.hub import download, is_name
+from lavit_evaluation.tables.layouts import Official
+from lavit_evaluation.tables.read import Table, files_digest, find_tables
+
+SPLITS = {
+    "vqav2": "validation",
+    "okvqa": "val2014",
+    "vizwiz": "val",
+    "gqa": "testdev",
+    "coco-caption": "val",
+    "nocaps": "validation",
+    "flickr30k-caption": "test",
+}
+"""Benchmark -> split of lmms-lab's data set when none is asked for."""
+SOURCE_FILE = "source.json"
+GQA_PARTS = ("testdev_balanced_instructions", "testdev_balanced_images")
+
+
+def official_files(
+    benchmark: Benchmark, data: Path, out: Path, *, split: str | None, allow_network: bool = False,
+    quiet: bool = False,
+) -> tuple[Path, str | None]:  # fmt: skip
+    """Return the folder of official files and the split still to be picked there.
+
+    A folder of downloads is returned as it is. A data set folder, or with `allow_network` a name on the hub, is
+    unpacked into OUT/data, whole or not at all, and not again. Raises InputError, UsageError.
+    """
+    named = is_name(data)
+    if not named and (not data.is_dir() or _has_official(benchmark, data) or not find_tables(data)):
+        return data, split
+    if benchmark.name not in SPLITS:
+        raise UsageError(f"{benchmark.name}: reads the official files only, found a data set: --data {data}")
+    wanted = split or SPLITS[benchmark.name]
+    target = out / "data"
+    asked: dict[str, Any] = {"benchmark": benchmark.name, "split": wanted}
+    asked |= {"name": data.as_posix()} if named else {"files": files_digest(find_tables(data))}
+    if target.is_dir():
+        _same(read_json(target / SOURCE_FILE).get("asked"), asked, target)
+        return target, None
+    root = data
+    if named:
+        patterns = [f"{part}/*.parquet" for part in GQA_PARTS] if benchmark.kind == "gqa" else [f"*{wanted}-*.parquet"]
+        root = download(data.as_posix(), patterns, allow_network=allow_network)
+    tables = find_tables(root)
+    if not tables:
+        raise InputError(f"--data {data}: no parquet file of the split {wanted!r} there")
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(target) as scratch:
+        official = Official(pictures=scratch / benchmark.images[0])
+        official.pictures.mkdir()
+        for table, add in _choose(benchmark, tables, split, wanted):
+            with Progress(f"unpacking {table.name}", table.num_rows, unit="row", quiet=quiet) as progress:
+                for number, row in enumerate(table.rows()):
+                    add(official, row, f"{table.files[0].parent}, {table.name}, row {number}")
+                    progress.advance(1)
+        _write(benchmark, official, scratch)
+        about = {"asked": asked, "from": str(data), "tables": sorted(tables), "revision": root.name if named else None}
+        write_json(scratch / SOURCE_FILE, about)
+    return target, None
+
+
+def _has_official(benchmark: Benchmark, data: Path) -> bool:
+    """Return whether the official files lie there, perhaps beside a data set."""
+    return find_file(data, benchmark.annotations) is not None or find_file(data, benchmark.questions) is not None
+
+
+Add = Callable[[Official, dict[str, Any], str], None]
+
+
+def _choose(benchmark: Benchmark, tables: dict[str, Table], split: str | None, wanted: str) -> list[tuple[Table, Add]]:
+    """Return the tables to read and what takes their rows. Raises UsageError listing what there is."""
+    if benchmark.kind == "gqa":
+        return _choose_gqa(tables, split, wanted)
+    # A split that was not asked for is a guess at lmms-lab's name: the only table there is needs none.
+    table = next(iter(tables.values())) if len(tables) == 1 and split is None else _pick(tables, wanted)
+    if benchmark.kind == "caption":
+        return [(table, lambda official, row, where: layouts.add_captions(official, row, where, benchmark.name))]
+    return [(table, layouts.add_vizwiz if benchmark.kind == "vizwiz" else layouts.add_vqa)]
+
+
+def _choose_gqa(tables: dict[str, Table], split: str | None, wanted: str) -> list[tuple[Table, Add]]:
+    """GQA's questions and pictures are tables of their own, told apart by their columns; balanced ones are meant."""
+    some = {name: table for name, table in tables.items() if wanted in _names(name)}
+    some = some if some or split is not None else tables
+    some = {name: table for name, table in some.items() if "balanced" in name} or some
+    asking = [table for table in some.values() if {"question", "imageId"} <= set(table.columns)]
+    showing = [table for table in some.values() if {"id", "image"} <= set(table.columns) and table not in asking]
+    if len(asking) != 1 or len(showing) > 1 or (not showing and "image" not in asking[0].columns):
+        raise UsageError(
+            f"gqa: found the tables {', '.join(tables)}, expected one with question and imageId and one with id and "
+            f"image, say {' and '.join(GQA_PARTS)}; choose with --split"
+        )
+    taken: list[tuple[Table, Add]] = [(table, layouts.add_gqa_picture) for table in showing]
+    return [*taken, (asking[0], layouts.add_gqa)]
+
+
+def _pick(tables: dict[str, Table], wanted: str) -> Table:
+    found = [table for name, table in tables.items() if wanted in _names(name)]
+    if len(found) != 1:
+        raise UsageError(f"found the splits {', '.join(tables)}, expected one {wanted!r}; choose with --split")
+    return found[0]
+
+
+def _names(name: str) -> tuple[str, ...]:
+    """Return what a table may be called: all of its name, its split, its folder."""
+    return name, name.rpartition("/")[2], name.partition("/")[0]
+
+
+def _write(benchmark: Benchmark, official: Official, folder: Path) -> None:
+    """Write the files under their first official names. Raises InputError for a table without rows."""
+    annotations: Any = official.annotations
+    if benchmark.kind == "vqa":
+        write_json(folder / benchmark.questions[0], {"questions": official.questions})
+        if not official.annotations and official.questions:
+            return  # a test split
+        annotations = {"annotations": official.annotations}
+    elif benchmark.kind == "caption":
+        annotations = {"images": official.images, "annotations": official.annotations}
+    elif benchmark.kind == "gqa":
+        annotations = {row.pop("id"): row for row in official.annotations}
+    if not official.annotations:
+        raise InputError(f"{folder.parent}: the data set holds no row of {benchmark.name}")
+    write_json(folder / benchmark.annotations[0], annotations)
+
+
+def _same(known: Any, asked: dict[str, Any], target: Path) -> None:
+    if known != asked:
+        changed = next((key for key in asked if not isinstance(known, dict) or known.get(key) != asked[key]), "source")
+        raise UsageError(f"{target}: unpacked from another data set ({changed} differs); give another --out")
