@@ -230,7 +230,9 @@ def test_settings_on_the_command_line(magicbrush: Path, tmp_path: Path) -> None:
     line = ["magicbrush", "--model", str(tmp_path / "none"), "--data", str(magicbrush), "--out", str(tmp_path / "o")]
     pytest.importorskip("lavit_pretrain")
     shown = CliRunner().invoke(evaluate, [*line, "--set", "sample.top_k=3", "--dry-run"], catch_exceptions=False)
-    config = json.loads(shown.stdout)["config"]
+    plan = json.loads(shown.stdout)
+    assert (plan["edits"], plan["expected"], set(plan["skipped"])) == (9, 9, {"clip_i", "clip_t", "dino", "lpips"})
+    config = plan["config"]
     assert config["sample"] == {**load_preset("lavit_pretrain", "sample", "tiny"), "top_k": 3}
     assert config["draw"] == load_preset("lavit_detokenizer", "detokenize", "tiny")
     with pytest.raises(InputError, match="tokenizer"):

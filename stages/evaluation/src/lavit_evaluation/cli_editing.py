@@ -39,11 +39,17 @@ def editing(benchmark: Benchmark) -> Callable[..., None]:
         from lavit_evaluation.editing.config import Weights, resolve_run
 
         settings = resolve_run(model, preset, file=config, sets=sets, limit=limit)
+        weights = Weights(clip=clip, dino=dino, lpips_trunk=lpips_trunk, lpips_heads=lpips_heads)
+        from lavit_evaluation.editing.judges import why_skipped
+        from lavit_evaluation.editing.run_edits import ask, run_edits
+
         if dry_run:
-            shown = {"benchmark": benchmark.name, "config": settings.model_dump(mode="json"), "seed": seed}
+            asked = ask(benchmark, data, settings, annotations=annotations, images=images, seed=seed)
+            shown = {"benchmark": benchmark.name, "annotations": str(asked.annotations), "edits": len(asked.edits)}
+            shown |= {"expected": asked.expected, "skipped": why_skipped(weights)}
+            shown |= {"config": settings.model_dump(mode="json"), "seed": seed}
             typer.echo(json.dumps(shown, indent=None if as_json else 2))
             return
-        from lavit_evaluation.editing.run_edits import run_edits
 
         result = run_edits(
             benchmark,
@@ -51,7 +57,7 @@ def editing(benchmark: Benchmark) -> Callable[..., None]:
             data,
             out,
             settings,
-            weights=Weights(clip=clip, dino=dino, lpips_trunk=lpips_trunk, lpips_heads=lpips_heads),
+            weights=weights,
             annotations=annotations,
             images=images,
             highres=highres,

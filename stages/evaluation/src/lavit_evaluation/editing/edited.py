@@ -11,7 +11,7 @@ from pathlib import Path
 from lavit_core.data import find_pictures
 from lavit_core.errors import InputError
 
-from lavit_evaluation.editing.edits import Edit
+from lavit_evaluation.editing.turns import Edit
 
 SHOWN = 5
 """How many names an error shows."""

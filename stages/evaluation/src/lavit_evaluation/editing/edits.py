@@ -11,51 +11,17 @@ MA5k-Req (Shi et al., CVPR 2021: MIT-Adobe FiveK with requests), as the authors'
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import InputError
 from lavit_core.files import read_json
 
+from lavit_evaluation.editing.turns import TURNS, Edit, Turn, session_edits
+
 SHOWN = 3
 """How many names an error shows."""
-
-SETS = {
-    "all_turn": "single-turn: every turn from its official input (turn k of a session from the target of turn k - 1)",
-    "final_turn": "multi-turn: the last turn of each session, every turn from the edited picture of the one before",
-    "each_turn": "multi-turn: every turn of that chain (not in the official script)",
-}
-"""MagicBrush's groups of pictures, by the official names; each figure says which it covers."""
-
-TURNS = {"both": tuple(SETS), "single": ("all_turn",), "multi": ("final_turn", "each_turn")}
-"""Which groups the setting `turns` keeps."""
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """One picture that a model is asked for."""
-
-    id: str
-    """Name of the edited picture without its suffix: 139_1, 139_inde_2, 139_iter_2; 3458_B."""
-    folder: str
-    """Folder of the edited picture below the results, "" for none."""
-    cluster: str
-    """What it hangs together with: the session, or the input that several requests share."""
-    sets: tuple[str, ...]
-    """Groups of figures it counts for; ("",) where there are no groups."""
-    source: Path | None
-    """The input, None where it is the edited picture of `after`."""
-    after: str | None
-    instruction: str
-    target: Path
-    description: str | None = None
-    """What the target shows, for CLIP-T."""
-
-    @property
-    def file_name(self) -> str:
-        """Path of the edited picture below the results."""
-        return f"{self.folder}/{self.id}.png" if self.folder else f"{self.id}.png"
 
 
 def read_edits(kind: str, annotations: Path, images: Path | None, *, turns: str, descriptions: str) -> list[Edit]:
@@ -98,53 +64,36 @@ def images_beside(annotations: Path) -> Path:
 
 
 def read_magicbrush(file: Path, images: Path, descriptions: Path | None) -> list[Edit]:
-    """Return the edits of edit_sessions.json, single-turn and multi-turn.
-
-    Source: evaluation/README.md and edit_cli_single_multi_turn.py of OSU-NLP-Group/MagicBrush. Raises InputError.
-    """
+    """Return the edits of edit_sessions.json, single-turn and multi-turn. Raises InputError."""
     sessions = read_json(file)
     if not isinstance(sessions, dict) or not sessions:
         raise InputError(f"{file}: expected an object of sessions, as MagicBrush's edit_sessions.json is")
     texts = {} if descriptions is None else read_json(descriptions)
     edits: list[Edit] = []
     seen: dict[str, str] = {}
-    for session, turns in sessions.items():
-        if not isinstance(turns, list) or not turns:
-            raise InputError(f"{file}: session {session}: found {str(turns)[:60]}, expected a list of turns")
-        name = _text(turns[0], "input", f"{file}: session {session}, turn 1").partition("-")[0]
+    for session, rows in sessions.items():
+        if not isinstance(rows, list) or not rows:
+            raise InputError(f"{file}: session {session}: found {str(rows)[:60]}, expected a list of turns")
+        name = _text(rows[0], "input", f"{file}: session {session}, turn 1").partition("-")[0]
         if name in seen:
             raise InputError(f"{file}: sessions {seen[name]} and {session} both edit {name}, expected one")
         seen[name] = session
-        edits += _session(file, session, name, turns, images, texts)
+        turns = [
+            _turn(row, f"{file}: session {session}, turn {number}", images / name, texts)
+            for number, row in enumerate(rows, 1)
+        ]
+        edits += session_edits(name, turns)
     return edits
 
 
-def _session(
-    file: Path, session: str, name: str, turns: Sequence[Any], images: Path, texts: dict[str, Any]
-) -> list[Edit]:
-    edits = []
-    for number, row in enumerate(turns, 1):
-        where = f"{file}: session {session}, turn {number}"
-        source, output = _text(row, "input", where), _text(row, "output", where)
-        last = ("final_turn",) if number == len(turns) else ()
-        independent = Edit(
-            id=f"{name}_1" if number == 1 else f"{name}_inde_{number}",
-            folder=name,
-            cluster=name,
-            sets=("all_turn",),
-            source=_inside(images / name, source, where),
-            after=None,
-            instruction=_text(row, "instruction", where),
-            target=_inside(images / name, output, where),
-            description=_description(texts, name, output),
-        )
-        if number == 1:
-            edits.append(replace(independent, sets=("all_turn", *last, "each_turn")))
-            continue
-        before = f"{name}_1" if number == 2 else f"{name}_iter_{number - 1}"
-        chained = replace(independent, id=f"{name}_iter_{number}", sets=(*last, "each_turn"), source=None, after=before)
-        edits += [independent, chained]
-    return edits
+def _turn(row: Any, where: str, folder: Path, texts: Any) -> Turn:
+    source, output = _text(row, "input", where), _text(row, "output", where)
+    return Turn(
+        source=_inside(folder, source, where),
+        target=_inside(folder, output, where),
+        instruction=_text(row, "instruction", where),
+        description=_description(texts, folder.name, output),
+    )
 
 
 def read_ma5k(file: Path, images: Path) -> list[Edit]:

@@ -23,7 +23,7 @@ from PIL import Image
 from lavit_evaluation.drawn.clip_score import Clip, load_clip
 from lavit_evaluation.drawn.dino import INPUT_PX, SHORTER_PX, Dino, load_dino
 from lavit_evaluation.editing.config import EditScoreConfig, Weights
-from lavit_evaluation.editing.edits import Edit
+from lavit_evaluation.editing.turns import Edit
 from lavit_evaluation.metrics.pixels import WINDOW, l1_distance, l2_distance, ssim
 
 TARGETS_KEPT = 64
@@ -46,28 +46,34 @@ class Judges:
 
 def load_judges(weights: Weights, config: EditScoreConfig, *, device: str) -> Judges:
     """Load what was given. Raises InputError, VerificationError for weights that can't be used."""
-    skipped: dict[str, str] = {}
+    skipped = why_skipped(weights)
     clip = dino = distance = None
     name, about = "lpips", dict[str, Any]()
-    if weights.clip is None:
-        skipped |= dict.fromkeys(("clip_i", "clip_t"), "no CLIP weights given (--clip DIR)")
-    else:
+    if weights.clip is not None:
         clip = load_clip(weights.clip, device)
         about |= clip.about
-    if weights.dino is None:
-        skipped["dino"] = "no DINO weights given (--dino DIR)"
-    else:
+    if weights.dino is not None:
         dino = load_dino(weights.dino, device)
         about |= dino.about
-    if weights.lpips_trunk is None and weights.lpips_heads is None:
-        skipped["lpips"] = "no LPIPS weights given (--lpips-trunk FILE --lpips-heads FILE)"
-    elif weights.lpips_trunk is None or weights.lpips_heads is None:
-        raise UsageError("LPIPS needs two files: give --lpips-trunk and --lpips-heads, or neither")
-    else:
+    if weights.lpips_trunk is not None and weights.lpips_heads is not None:
         distance, name = _lpips(weights.lpips_trunk, weights.lpips_heads, config, device)
         files = {"trunk": weights.lpips_trunk, "heads": weights.lpips_heads}
         about["lpips_digests"] = {role: file_sha256(file) for role, file in files.items()}
     return Judges(clip=clip, dino=dino, lpips=distance, lpips_name=name, skipped=skipped, about=about)
+
+
+def why_skipped(weights: Weights) -> dict[str, str]:
+    """Return why a metric can't be computed, by what was not given. Raises UsageError for half of what LPIPS needs."""
+    skipped: dict[str, str] = {}
+    if weights.clip is None:
+        skipped |= dict.fromkeys(("clip_i", "clip_t"), "no CLIP weights given (--clip DIR)")
+    if weights.dino is None:
+        skipped["dino"] = "no DINO weights given (--dino DIR)"
+    if weights.lpips_trunk is None and weights.lpips_heads is None:
+        skipped["lpips"] = "no LPIPS weights given (--lpips-trunk FILE --lpips-heads FILE)"
+    elif weights.lpips_trunk is None or weights.lpips_heads is None:
+        raise UsageError("LPIPS needs two files: give --lpips-trunk and --lpips-heads, or neither")
+    return skipped
 
 
 def _lpips(
@@ -88,7 +94,7 @@ class Measure:
 
     def __init__(self, judges: Judges, config: EditScoreConfig) -> None:
         self.judges, self.config = judges, config
-        self._of_target = lru_cache(TARGETS_KEPT)(lambda file: self._vectors(open_rgb(file)))
+        self._of_target = lru_cache(TARGETS_KEPT)(lambda target: self._vectors(open_rgb(target)))
 
     def pixels(self, edit: Edit, edited: Path) -> dict[str, float]:
         """Return what needs no network: l1, l2 and, where both are large enough, ssim."""

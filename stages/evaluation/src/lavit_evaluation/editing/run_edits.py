@@ -11,6 +11,7 @@ What the pictures depend on is OUT's record; weights of metrics may be given lat
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,12 @@ from lavit_core.rundir import open_run, versions
 
 from lavit_evaluation.editing.config import EditRunConfig, Weights
 from lavit_evaluation.editing.edited import edited_digest
-from lavit_evaluation.editing.edits import Edit, pictures_digest, read_edits
+from lavit_evaluation.editing.edits import pictures_digest, read_edits
 from lavit_evaluation.editing.judges import load_judges
 from lavit_evaluation.editing.score_edits import EditTask
+from lavit_evaluation.editing.turns import Edit
 from lavit_evaluation.running.benchmark import draw
-from lavit_evaluation.running.drawing import draw_missing
+from lavit_evaluation.running.drawing import Draw, draw_missing
 from lavit_evaluation.running.items import check_downloads, must_find
 from lavit_evaluation.running.painter import DrawPrompt, Painter, check_painter, load_painter
 from lavit_evaluation.scoring.catalogue import Benchmark, find_file
@@ -38,6 +40,29 @@ EDITED = "edited"
 
 PAINTER_FILE = "painter.json"
 """How the model draws: known while it is loaded, needed once every picture is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a run asks for, known before anything is loaded."""
+
+    annotations: Path
+    edits: list[Edit]
+    expected: int
+    """Edits of a whole run."""
+
+
+def ask(
+    benchmark: Benchmark, data: Path, config: EditRunConfig, *, annotations: Path | None = None,
+    images: Path | None = None, seed: int = 0,
+) -> Asked:  # fmt: skip
+    """Read what a benchmark asks for, and draw `limit` of its sessions. Raises InputError, UsageError."""
+    check_downloads(data)
+    annotations = must_find(annotations or find_file(data, benchmark.annotations), data, benchmark, "annotations")
+    every = read_edits(benchmark.name, annotations, images, turns=config.turns, descriptions=config.descriptions)
+    clusters = set(draw(list(dict.fromkeys(edit.cluster for edit in every)), config.limit, seed))
+    edits = [edit for edit in every if edit.cluster in clusters]
+    return Asked(annotations=annotations, edits=edits, expected=len(every))
 
 
 def run_edits(
@@ -52,12 +77,9 @@ def run_edits(
     VerificationError, Interrupted; what is wrong with data or weights is said before any picture is drawn.
     """
     inputs = check_painter(model, highres=highres) if load is None else {}
-    check_downloads(data)
-    annotations = must_find(annotations or find_file(data, benchmark.annotations), data, benchmark, "annotations")
-    every = read_edits(benchmark.name, annotations, images, turns=config.turns, descriptions=config.descriptions)
-    clusters = set(draw(list(dict.fromkeys(edit.cluster for edit in every)), config.limit, seed))
-    edits = [edit for edit in every if edit.cluster in clusters]
-    inputs |= {"annotations": file_sha256(annotations), "pictures": pictures_digest(edits)}
+    asked = ask(benchmark, data, config, annotations=annotations, images=images, seed=seed)
+    edits = asked.edits
+    inputs |= {"annotations": file_sha256(asked.annotations), "pictures": pictures_digest(edits)}
     measured = out / f"measured-{scoring_digest(config, weights)[:16]}.jsonl"
     settings = {**config.drawing, "highres": highres, "precision": precision, "seed": seed}
     with open_run(out, command=f"eval {benchmark.name}", config=settings, inputs=inputs) as run:
@@ -68,23 +90,23 @@ def run_edits(
             warn(f"{name}: skipped: {reason}")
 
         @cache
-        def painter() -> Painter:
+        def painter() -> Draw[DrawPrompt]:
             loaded = load() if load is not None else load_painter(
                 model, sampling=config.sample, drawing=config.draw, highres=highres, device=device, precision=precision
             )  # fmt: skip
             write_json(out / PAINTER_FILE, loaded.about)
-            return loaded
+            return loaded.draw
 
         files = {edit.id: out / EDITED / edit.file_name for edit in edits}
         for turn, some in enumerate(waves(edits), 1):
             title = f"eval {benchmark.name}" + (f", turn {turn}" if turn > 1 else "")
             prompts = {edit.file_name: prompt_of(edit, files) for edit in some}
-            draw_missing(out / EDITED, prompts, lambda: painter().draw, title=title, seed=seed, batch_size=batch_size,
+            draw_missing(out / EDITED, prompts, painter, title=title, seed=seed, batch_size=batch_size,
                          quiet=quiet)  # fmt: skip
         write_generation(files, out, inputs)
         task = EditTask(
             results=out / EDITED,
-            annotations=annotations,
+            annotations=asked.annotations,
             kind=benchmark.name,
             images=images,
             config=config.scoring,

@@ -15,8 +15,9 @@ from lavit_core.progress import Progress
 from lavit_evaluation.drawn.dino import OFFICIAL_SHAPE as OFFICIAL_DINO
 from lavit_evaluation.editing.config import EditScoreConfig, Weights
 from lavit_evaluation.editing.edited import edited_digest, find_edited
-from lavit_evaluation.editing.edits import SETS, Edit, pictures_digest, read_edits
+from lavit_evaluation.editing.edits import pictures_digest, read_edits
 from lavit_evaluation.editing.judges import Judges, Measure, load_judges
+from lavit_evaluation.editing.turns import SETS, Edit
 from lavit_evaluation.intervals import Figure
 from lavit_evaluation.metrics.bootstrap import interval_of_mean
 from lavit_evaluation.running.answer_log import AnswerLog
@@ -76,8 +77,10 @@ def score_edits(task: Task) -> Scored:
     """Compare every edited picture with its target. Raises InputError naming what is missing or belongs nowhere."""
     assert isinstance(task, EditTask)
     config = task.config
-    edits = read_edits(task.kind, task.annotations, task.images, turns=config.turns, descriptions=config.descriptions)
-    every = read_edits(task.kind, task.annotations, task.images, turns="both", descriptions=config.descriptions)
+    edits, every = (
+        read_edits(task.kind, task.annotations, task.images, turns=turns, descriptions=config.descriptions)
+        for turns in (config.turns, "both")
+    )
     found = find_edited(task.results, [edit for edit in edits if task.only is None or edit.id in task.only], every,
                         partial=task.partial)  # fmt: skip
     judges = task.judges or load_judges(task.weights, config, device=task.device)
