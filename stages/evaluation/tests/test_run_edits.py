@@ -226,6 +226,36 @@ def test_ma5k(tmp_path: Path) -> None:
     assert set(result["skipped"]) == {"clip_i", "clip_t", "dino", "lpips"}
 
 
+def test_a_data_set_folder_is_unpacked_and_then_the_same(magicbrush: Path, tmp_path: Path) -> None:
+    """The same sessions as their authors publish train and dev: two files, any order of rows."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    hub, images = tmp_path / "hub", magicbrush / "test" / "images"
+    rows: list[dict[str, Any]] = []
+    for name, turns in json.loads((magicbrush / "test" / "edit_sessions.json").read_text()).items():
+        for number, turn in enumerate(turns, 1):
+            cells = {f"{kind}_img": {"bytes": (images / name / turn[key]).read_bytes(), "path": turn[key]}
+                     for kind, key in (("source", "input"), ("target", "output"))}  # fmt: skip
+            rows.append({"img_id": name, "turn_index": number, "instruction": turn["instruction"], **cells})
+    rows.append(rows.pop(2))
+    (hub / "data").mkdir(parents=True)
+    for number, some in enumerate((rows[:4], rows[4:])):
+        parquet.write_table(pyarrow.Table.from_pylist(some), hub / "data" / f"dev-0000{number}-of-00002-ab.parquet")
+    result = run(hub, tmp_path / "out", Brush(), batch_size=4)
+    whole = run(magicbrush, tmp_path / "whole", Brush())
+    assert pictures(tmp_path / "out") == pictures(tmp_path / "whole")
+    assert result["figures"]["final_turn.l1"]["value"] == pytest.approx(whole["figures"]["final_turn.l1"]["value"])
+    assert run(hub, tmp_path / "out", Brush(deadline=0)) == result
+    line = ["score", "magicbrush", "--results", str(tmp_path / "out" / "edited"), "--json"]
+    line += ["--annotations", str(tmp_path / "out" / "data" / "edit_sessions.json")]
+    assert json.loads(CliRunner().invoke(evaluate, line, catch_exceptions=False).stdout)["figures"] == result["figures"]
+    parquet.write_table(pyarrow.Table.from_pylist(rows[-1:]), hub / "data" / "train-00000-of-00001.parquet")
+    with pytest.raises(InputError, match=r"session 139 has the turns \[2\], expected 1 to 1"):
+        run(hub, tmp_path / "o", Brush(), split="train")
+    assert not (tmp_path / "o" / "data").exists()
+    with pytest.raises(UsageError, match="ma5k: reads the official files only"):
+        run(hub, tmp_path / "o", Brush(), name="ma5k")
+
+
 def test_settings_on_the_command_line(magicbrush: Path, tmp_path: Path) -> None:
     line = ["magicbrush", "--model", str(tmp_path / "none"), "--data", str(magicbrush), "--out", str(tmp_path / "o")]
     pytest.importorskip("lavit_pretrain")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import typer
 from lavit_core import options as shared
@@ -15,10 +16,11 @@ def editing(benchmark: Benchmark) -> Callable[..., None]:
 
     def run(
         model: shared.Model,
-        data: options.Downloads,
+        data: options.DownloadsOrDataset,
         out: shared.Out,
         annotations: options.Annotations = None,
         images: options.Images = None,
+        split: options.Split = None,
         clip: options.ClipDir = None,
         dino: options.DinoDir = None,
         lpips_trunk: options.LpipsTrunk = None,
@@ -35,6 +37,7 @@ def editing(benchmark: Benchmark) -> Callable[..., None]:
         as_json: shared.AsJson = False,
         quiet: shared.Quiet = False,
         dry_run: shared.DryRun = False,
+        allow_network: options.AllowNetwork = False,
     ) -> None:
         from lavit_evaluation.editing.config import Weights, resolve_run
 
@@ -42,11 +45,15 @@ def editing(benchmark: Benchmark) -> Callable[..., None]:
         weights = Weights(clip=clip, dino=dino, lpips_trunk=lpips_trunk, lpips_heads=lpips_heads)
         from lavit_evaluation.editing.judges import why_skipped
         from lavit_evaluation.editing.run_edits import ask, run_edits
+        from lavit_evaluation.tables.unpack import is_data_set
 
         if dry_run:
-            asked = ask(benchmark, data, settings, annotations=annotations, images=images, seed=seed)
-            shown = {"benchmark": benchmark.name, "annotations": str(asked.annotations), "edits": len(asked.edits)}
-            shown |= {"expected": asked.expected, "skipped": why_skipped(weights)}
+            shown: dict[str, Any] = {"benchmark": benchmark.name, "skipped": why_skipped(weights)}
+            if is_data_set(benchmark, data):
+                shown |= {"data": f"a data set, unpacked into {out / 'data'} first"}
+            else:
+                asked = ask(benchmark, data, settings, annotations=annotations, images=images, seed=seed)
+                shown |= {"annotations": str(asked.annotations), "edits": len(asked.edits), "expected": asked.expected}
             shown |= {"config": settings.model_dump(mode="json"), "seed": seed}
             typer.echo(json.dumps(shown, indent=None if as_json else 2))
             return
@@ -60,12 +67,14 @@ def editing(benchmark: Benchmark) -> Callable[..., None]:
             weights=weights,
             annotations=annotations,
             images=images,
+            split=split,
             highres=highres,
             batch_size=batch_size,
             seed=seed,
             device=device,
             precision=precision,
             quiet=quiet or as_json,
+            allow_network=allow_network,
         )
         if as_json:
             typer.echo(json.dumps(result))

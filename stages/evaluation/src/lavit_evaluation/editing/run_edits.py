@@ -34,6 +34,7 @@ from lavit_evaluation.running.items import check_downloads, must_find
 from lavit_evaluation.running.painter import DrawPrompt, Painter, check_painter, load_painter
 from lavit_evaluation.scoring.catalogue import Benchmark, find_file
 from lavit_evaluation.scoring.score_file import GENERATION_FILE, score_file
+from lavit_evaluation.tables.unpack import official_files
 
 EDITED = "edited"
 """Folder of the edited pictures in a run directory, in the official layout."""
@@ -67,16 +68,18 @@ def ask(
 
 def run_edits(
     benchmark: Benchmark, model: Path, data: Path, out: Path, config: EditRunConfig, *, weights: Weights,
-    annotations: Path | None = None, images: Path | None = None, highres: bool = False, batch_size: int = 16,
-    seed: int = 0, device: str = "auto", precision: str = "auto", quiet: bool = False,
-    load: Callable[[], Painter] | None = None,
+    annotations: Path | None = None, images: Path | None = None, split: str | None = None, highres: bool = False,
+    batch_size: int = 16, seed: int = 0, device: str = "auto", precision: str = "auto", quiet: bool = False,
+    allow_network: bool = False, load: Callable[[], Painter] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Run an editing benchmark into a run directory and return score.json's content; the same call resumes.
 
-    `load` gives the model in another way than from `model` (tests do). Raises InputError, UsageError,
+    `data` holds the official files or, for MagicBrush, is a data set (parquet, save_to_disk; with `allow_network` a
+    name on the hub). `load` gives the model in another way than from `model` (tests do). Raises InputError, UsageError,
     VerificationError, Interrupted; what is wrong with data or weights is said before any picture is drawn.
     """
     inputs = check_painter(model, highres=highres) if load is None else {}
+    data, _ = official_files(benchmark, data, out, split=split, allow_network=allow_network, quiet=quiet)
     asked = ask(benchmark, data, config, annotations=annotations, images=images, seed=seed)
     edits = asked.edits
     inputs |= {"annotations": file_sha256(asked.annotations), "pictures": pictures_digest(edits)}

@@ -6,6 +6,7 @@
     coco-caption        question_id or file_name (COCO's picture name) answer image
     flickr30k-caption   filename caption image [split]
     nocaps              image_id image_file_name annotations_captions image [image_domain]
+    magicbrush          img_id turn_index (from 1) source_img instruction target_img (osunlp/MagicBrush: train, dev)
 
 Differs from the official files: an answer that is text alone gets its place as answer_id.
 """
@@ -103,6 +104,21 @@ def add_captions(official: Official, row: dict[str, Any], where: str, name: str)
     domain = {"domain": row["image_domain"]} if row.get("image_domain") else {}
     official.images.append({"id": image, "file_name": file, **domain})
     official.annotations += [{"image_id": image, "caption": one} for one in texts]
+
+
+def add_edit(official: Official, row: dict[str, Any], where: str) -> None:
+    """Take a turn of MagicBrush; a turn starts from the target of the one before, which is one file."""
+    name, turn = text(row, "img_id", where), whole(row, "turn_index", where)
+    if not _SAFE.fullmatch(name):
+        raise InputError(f"{where}: found the picture's id {name!r}, expected letters, digits, `.`, `-`, `_`")
+    session = Official(pictures=official.pictures / name)
+    session.pictures.mkdir(exist_ok=True)
+    source = f"{name}-input.png" if turn == 1 else f"{name}-output{turn - 1}.png"
+    files = {
+        "input": session.keep(source, row.get("source_img"), where),
+        "output": session.keep(f"{name}-output{turn}.png", row.get("target_img"), where),
+    }
+    official.annotations.append({"id": name, "turn": turn, **files, "instruction": text(row, "instruction", where)})
 
 
 def given_answers(answers: Any, where: str) -> list[dict[str, Any]]:

@@ -22,8 +22,9 @@ SPLITS = {
     "coco-caption": "val",
     "nocaps": "validation",
     "flickr30k-caption": "test",
+    "magicbrush": "dev",
 }
-"""Benchmark -> split of lmms-lab's data set when none is asked for."""
+"""Benchmark -> split of lmms-lab's data set (MagicBrush: its authors') when none is asked for."""
 SOURCE_FILE = "source.json"
 GQA_PARTS = ("testdev_balanced_instructions", "testdev_balanced_images")
 
@@ -38,7 +39,7 @@ def official_files(
     unpacked into OUT/data, whole or not at all, and not again. Raises InputError, UsageError.
     """
     named = is_name(data)
-    if not named and (not data.is_dir() or _has_official(benchmark, data) or not find_tables(data)):
+    if not is_data_set(benchmark, data):
         return data, split
     if benchmark.name not in SPLITS:
         raise UsageError(f"{benchmark.name}: reads the official files only, found a data set: --data {data}")
@@ -71,6 +72,11 @@ def official_files(
     return target, None
 
 
+def is_data_set(benchmark: Benchmark, data: Path) -> bool:
+    """Return whether `data` is a data set, or could name one on the hub, and holds no official files."""
+    return is_name(data) or (data.is_dir() and not _has_official(benchmark, data) and bool(find_tables(data)))
+
+
 def _has_official(benchmark: Benchmark, data: Path) -> bool:
     """Return whether the official files lie there, perhaps beside a data set."""
     return find_file(data, benchmark.annotations) is not None or find_file(data, benchmark.questions) is not None
@@ -87,7 +93,8 @@ def _choose(benchmark: Benchmark, tables: dict[str, Table], split: str | None, w
     table = next(iter(tables.values())) if len(tables) == 1 and split is None else _pick(tables, wanted)
     if benchmark.kind == "caption":
         return [(table, lambda official, row, where: layouts.add_captions(official, row, where, benchmark.name))]
-    return [(table, layouts.add_vizwiz if benchmark.kind == "vizwiz" else layouts.add_vqa)]
+    takes: dict[str, Add] = {"vizwiz": layouts.add_vizwiz, "edit": layouts.add_edit, "vqa": layouts.add_vqa}
+    return [(table, takes[benchmark.kind])]
 
 
 def _choose_gqa(tables: dict[str, Table], split: str | None, wanted: str) -> list[tuple[Table, Add]]:
@@ -130,9 +137,23 @@ def _write(benchmark: Benchmark, official: Official, folder: Path) -> None:
         annotations = {"images": official.images, "annotations": official.annotations}
     elif benchmark.kind == "gqa":
         annotations = {row.pop("id"): row for row in official.annotations}
+    elif benchmark.kind == "edit":
+        annotations = _sessions(official.annotations, folder)
     if not official.annotations:
         raise InputError(f"{folder.parent}: the data set holds no row of {benchmark.name}")
     write_json(folder / benchmark.annotations[0], annotations)
+
+
+def _sessions(turns: list[dict[str, Any]], folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return MagicBrush's sessions, their turns in order. Raises InputError when one is missing."""
+    sessions: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(turns, key=lambda one: one["turn"]):
+        sessions.setdefault(row.pop("id"), []).append(row)
+    for name, rows in sessions.items():
+        found = [row.pop("turn") for row in rows]
+        if found != list(range(1, len(rows) + 1)):
+            raise InputError(f"{folder.parent}: session {name} has the turns {found}, expected 1 to {len(rows)}")
+    return sessions
 
 
 def _same(known: Any, asked: dict[str, Any], target: Path) -> None:
