@@ -1,5 +1,6 @@
 """COCO's captions drawn and scored: which captions, what is skipped and when it is said, kills, a real model."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -10,11 +11,14 @@ import numpy as np
 import pytest
 from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.cli import evaluate
-from lavit_evaluation.drawn import coco_fid as module
+from lavit_evaluation.drawn import coco_plan
+from lavit_evaluation.drawn.best_of import candidate_seeds
 from lavit_evaluation.drawn.clip_score import Clip
-from lavit_evaluation.drawn.coco_fid import CocoFidConfig, plan_coco_fid, run_coco_fid
-from lavit_evaluation.drawn.coco_prompts import choose_prompts, real_pictures
+from lavit_evaluation.drawn.coco_fid import run_coco_fid
+from lavit_evaluation.drawn.coco_plan import PUBLISHED, PUBLISHED_CLIP, CocoFidConfig, is_published, plan_coco_fid
+from lavit_evaluation.drawn.coco_prompts import choose_prompts, find_captions, real_pictures
 from lavit_evaluation.drawn.fid import FidConfig, evaluate_fid, statistics
+from lavit_evaluation.running.drawing import picture_seed
 from lavit_evaluation.running.painter import Painter
 from lavit_evaluation.scoring.references import read_references
 from PIL import Image
@@ -91,8 +95,8 @@ class Fake:
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """Files in the place of weights; what reads them is given as functions."""
-    monkeypatch.setattr(module, "check_painter", lambda model: {"model.llm": "0"})
-    monkeypatch.setattr(module, "load_clip", lambda folder, device: None)
+    monkeypatch.setattr(coco_plan, "check_painter", lambda model: {"model.llm": "0"})
+    monkeypatch.setattr(coco_plan, "load_clip", lambda folder, device: clip())
     (tmp_path / "clip").mkdir()
     (tmp_path / "clip" / "model.safetensors").write_bytes(b"clip")
     (tmp_path / "weights.pth").write_bytes(b"inception")
@@ -107,7 +111,8 @@ def clip() -> Clip:
     def texts(said: Sequence[str]) -> np.ndarray:
         return np.array([[1.0, 0.0]] * len(said))
 
-    return Clip(images=lambda some: np.array([[0.6, 0.8]] * len(some)), texts=texts, image_px=8, about={})
+    about = {"clip_digests": {"model.safetensors": "0"}, "clip_shape": "small"}
+    return Clip(images=lambda some: np.array([[0.6, 0.8]] * len(some)), texts=texts, image_px=8, about=about)
 
 
 def run(data: Path, out: Path, fake: Fake, *, given: dict[str, Path] | None = None, quiet: bool = True, **more) -> dict:
@@ -130,7 +135,8 @@ def test_drawn_and_scored(data: Path, weights: dict[str, Path], tmp_path: Path) 
     assert result["pictures"] == {"generated": 14, "real": NUM}
     assert (result["complete"], result["skipped"]) == (True, {})
     assert result["notes"]["prompts"] == "14 captions; papers draw 30,000"
-    assert result["generation"] == {"sample": "fake"}
+    assert result["generation"] == {"sample": "fake", "best_of": 1, "best_of_clip": None}
+    assert result["protocol"]["name"] == "custom"
     assert result["settings"]["llm_guidance"] == 1.5
     assert result["settings"]["preprocess"] == "torch-fidelity"
     assert result["inputs"]["inception"] == hashlib.sha256(b"inception").hexdigest()
@@ -208,6 +214,50 @@ def test_statistics_instead_of_pictures(data: Path, weights: dict[str, Path], tm
     assert result["reference"]["size"] == 512
 
 
+class Likes:
+    """A CLIP that finds the brighter picture nearer to any text."""
+
+    def clip(self) -> Clip:
+        def images(some: Sequence[np.ndarray]) -> np.ndarray:
+            shade = np.array([one.mean() / 255 for one in some])
+            return np.stack([shade, np.sqrt(1 - shade**2)], 1)
+
+        texts = lambda said: np.array([[1.0, 0.0]] * len(said))  # noqa: E731
+        return Clip(images=images, texts=texts, image_px=16, about={"clip_digests": {"m": "1"}, "clip_shape": "small"})
+
+
+def test_the_best_of_four_is_kept(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
+    fake, config = Fake(), CocoFidConfig(prompts=6, best_of=4)
+    plan = plan_coco_fid(tmp_path, data, config, best_of_clip=weights["clip"])
+    result = run_coco_fid(
+        plan, tmp_path, tmp_path / "out", config, best_of_clip=weights["clip"], batch_size=8, quiet=True,
+        load=fake.load, give_clip=Likes().clip,
+    )  # fmt: skip
+    assert len(fake.drawn) == 4 * 6
+    assert result["generation"]["best_of_clip"]["clip_shape"] == "small"
+    assert result["inputs"]["best_of_clip.model.safetensors"] == "0"
+    # Plainly: each candidate alone, the brightest stays; the first is the picture that is drawn without candidates.
+    for prompt in plan.prompts:
+        seeds = candidate_seeds(picture_seed(0, prompt.name), 4)
+        candidates = [Fake().draw([prompt.text], [seed])[0] for seed in seeds]
+        kept = np.asarray(Image.open(tmp_path / "out" / "generated" / prompt.name))
+        assert np.array_equal(kept, max(candidates, key=np.mean))
+    for wrong in ({"best_of": 4}, {}):
+        given = {} if wrong else {"best_of_clip": weights["clip"]}
+        with pytest.raises(UsageError, match=r"--best-of N .* and --best-of-clip DIR go together"):
+            plan_coco_fid(tmp_path, data, CocoFidConfig(**wrong), **given)
+
+
+def test_the_protocol_is_lavit_s_only_when_all_of_it_is(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
+    plan = plan_coco_fid(tmp_path, data, PUBLISHED, best_of_clip=weights["clip"])
+    assert not is_published(plan, PUBLISHED)
+    whole = dataclasses.replace(plan, expected=30_000, chooser={"clip_shape": PUBLISHED_CLIP})
+    assert is_published(whole, PUBLISHED)
+    assert not is_published(dataclasses.replace(whole, chooser={"clip_shape": "patch 32"}), PUBLISHED)
+    for change in ({"top_k": 50}, {"best_of": 1}, {"preprocess": "clean-fid"}, {"prompts": 10_000}):
+        assert not is_published(whole, PUBLISHED.model_copy(update=change))
+
+
 def test_a_real_model_on_a_command_line(models: dict[str, Path], data: Path, tmp_path: Path) -> None:
     line = ["coco-fid", "--data", str(data), "--device", "cpu", "--limit", "3", "--set", "decoder_steps=2"]
     line += ["--model", str(models["whole"]), "--out", str(tmp_path / "out")]
@@ -239,4 +289,4 @@ def test_options_that_do_not_go_together(data: Path, tmp_path: Path) -> None:
     assert "--clip goes with --model" in fails("--generated", "g", "--clip", "c", "--inception", "i")
     (data / "annotations" / "captions_val2014.json").unlink()
     with pytest.raises(InputError, match=r"no captions_val2014\.json or .*; download from"):
-        module.find_captions(data, None)
+        find_captions(data, None)

@@ -38,6 +38,14 @@ def coco_fid(
     annotations: Annotations = None,
     images: Images = None,
     split: Split = None,
+    best_of: Annotated[
+        int | None,
+        typer.Option("--best-of", min=1, help="Candidates a caption, one is kept (published: 4).", show_default=False),
+    ] = None,
+    best_of_clip: Annotated[
+        Path | None,
+        typer.Option("--best-of-clip", help="CLIP that chooses (published: ViT-L/14).", show_default=False),
+    ] = None,
     limit: Limit = None,
     size: Size = None,
     crop: Crop = None,
@@ -56,14 +64,16 @@ def coco_fid(
     """FID, KID and CLIPScore of pictures that a model draws from COCO's captions, or FID and KID of a folder."""
     from lavit_core.errors import UsageError
 
-    from lavit_evaluation.drawn.coco_fid import CocoFidConfig, plan_coco_fid, run_coco_fid
+    from lavit_evaluation.drawn.coco_fid import run_coco_fid
+    from lavit_evaluation.drawn.coco_plan import CocoFidConfig, plan_coco_fid
     from lavit_evaluation.drawn.fid import FidConfig, evaluate_fid
 
     if (model is None) == (generated is None):
         raise UsageError("give either --model MODEL with --data DOWNLOADS, or --generated FOLDER")
     changes = (config, sets, size, crop, preprocess, any_inception)
     if generated is not None:
-        alone = {"--data": data, "--clip": clip, "--limit": limit, "--annotations": annotations, "--images": images}
+        alone = {"--data": data, "--clip": clip, "--limit": limit, "--annotations": annotations, "--images": images,
+                 "--best-of": best_of, "--best-of-clip": best_of_clip}  # fmt: skip
         if wrong := [option for option, value in alone.items() if value is not None]:
             raise UsageError(
                 f"{wrong[0]} goes with --model; a folder has `lavit eval clip-score`, --real and --reference"
@@ -83,10 +93,10 @@ def coco_fid(
     assert model is not None
     if data is None:
         raise UsageError("--model needs --data: the folder with captions_val2014.json and val2014/")
-    drawing = settings_of(CocoFidConfig, *changes, few=few or None, limit=limit)
+    drawing = settings_of(CocoFidConfig, *changes, few=few or None, limit=limit, best_of=best_of)
     plan = plan_coco_fid(
         model, data, drawing, inception=inception, clip=clip, real=real, reference=reference, annotations=annotations,
-        images=images, split=split, seed=seed,
+        images=images, split=split, best_of_clip=best_of_clip, seed=seed,
     )  # fmt: skip
     if dry_run:
         shown = {"captions": str(plan.captions), "prompts": len(plan.prompts), "skipped": plan.skipped}
@@ -94,7 +104,7 @@ def coco_fid(
         typer.echo(json.dumps(shown, indent=None if as_json else 2, ensure_ascii=False))
         return
     result = run_coco_fid(
-        plan, model, out, drawing, inception=inception, clip=clip, reference=reference, split=split, seed=seed,
-        batch_size=batch_size, device=device, quiet=quiet or as_json,
+        plan, model, out, drawing, inception=inception, clip=clip, reference=reference, split=split,
+        best_of_clip=best_of_clip, seed=seed, batch_size=batch_size, device=device, quiet=quiet or as_json,
     )  # fmt: skip
     show_figures(result, out, as_json)

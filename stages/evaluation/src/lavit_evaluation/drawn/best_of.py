@@ -4,7 +4,7 @@ Source: the released evaluate_text2img.py: four pictures a caption, ViT-L/14, th
 pictures squashed to CLIP's square (bicubic).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from lavit_core.images import squash
@@ -31,3 +31,18 @@ def similarities(clip: Clip, pictures: Sequence[np.ndarray], texts: Sequence[str
     vectors = np.concatenate(rows)
     cosines: np.ndarray = (vectors * np.stack([said[text] for text in texts])).sum(1)
     return cosines
+
+
+def keep_best(
+    draw: Callable[[Sequence[str], Sequence[int]], Iterable[np.ndarray]], clip: Clip, best_of: int
+) -> Callable[[Sequence[str], Sequence[int]], list[np.ndarray]]:
+    """Return a `draw` that draws `best_of` candidates of each text and gives the one nearest to it."""
+
+    def drawn(texts: Sequence[str], seeds: Sequence[int]) -> list[np.ndarray]:
+        repeated = [text for text in texts for _ in range(best_of)]
+        candidates = [one for seed in seeds for one in candidate_seeds(seed, best_of)]
+        pictures = list(draw(repeated, candidates))
+        nearest = similarities(clip, pictures, repeated).reshape(-1, best_of).argmax(1)
+        return [pictures[place * best_of + best] for place, best in enumerate(nearest)]
+
+    return drawn

@@ -8,136 +8,32 @@ What the pictures depend on is OUT's record; weights of metrics may be given lat
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lavit_core.errors import UsageError
 from lavit_core.files import file_sha256, read_json, write_json
 from lavit_core.progress import warn
 from lavit_core.rundir import open_run, versions
-from pydantic import Field
 
+from lavit_evaluation.drawn.best_of import keep_best
 from lavit_evaluation.drawn.clip_score import Clip, evaluate_clip_score, load_clip
-from lavit_evaluation.drawn.coco_prompts import (
-    CocoPrompt,
-    choose_prompts,
-    find_captions,
-    prompts_digest,
-    real_pictures,
-)
-from lavit_evaluation.drawn.features import Featurize, Folder, open_folder
-from lavit_evaluation.drawn.fid import (
-    NO_FEATURES,
-    FidConfig,
-    check_inception,
-    evaluate_fid,
-    is_counted,
-    read_reference,
-    too_few,
-)
+from lavit_evaluation.drawn.coco_plan import PROMPTS, CocoFidConfig, Plan, is_published
+from lavit_evaluation.drawn.features import Featurize, open_folder
+from lavit_evaluation.drawn.fid import evaluate_fid
 from lavit_evaluation.running.drawing import draw_missing, write_captions
-from lavit_evaluation.running.painter import Painter, check_painter, load_painter
-from lavit_evaluation.scoring.references import read_references
+from lavit_evaluation.running.painter import Painter, load_painter
 
 VERSION = 1
-PROMPTS = 30_000
 PAINTER_FILE = "painter.json"
 UNIT = "fid and kid: 1; clip_score: see the names"
 
 
-class CocoFidConfig(FidConfig):
-    """Settings of pictures drawn from COCO's captions; the defaults are those of LaVIT's script."""
-
-    prompts: int = Field(PROMPTS, ge=1)
-    """Captions drawn by the seed, one a picture first (papers: 30,000)."""
-    limit: int | None = Field(None, ge=1)
-    """Only the first so many of them; the score is then marked partial."""
-    llm_guidance: float = Field(1.5, ge=0)
-    """Guidance of the codes."""
-    top_k: int = Field(300, ge=0)
-    """Codes are drawn from the likeliest so many; 0 means all."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Codes are drawn from the smallest set with this probability."""
-    temperature: float = Field(1.0, ge=0)
-    """Divides the log-probabilities of codes."""
-    decoder_guidance: float = Field(1.5, ge=0)
-    """Guidance of the pixels."""
-    decoder_steps: int = Field(50, ge=1)
-    """Denoising steps."""
-
-    @property
-    def fid(self) -> FidConfig:
-        """How pictures reach Inception."""
-        return FidConfig(**{name: getattr(self, name) for name in FidConfig.model_fields})
-
-    @property
-    def drawing(self) -> dict[str, Any]:
-        """What the pictures depend on beside model and captions."""
-        return {
-            name: value for name, value in self.model_dump(mode="json").items() if name not in FidConfig.model_fields
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What will be drawn and computed, known and checked before a picture is drawn."""
-
-    captions: Path
-    prompts: list[CocoPrompt]
-    expected: int
-    """Captions of a whole run."""
-    inputs: dict[str, str]
-    """Digests of what the pictures depend on."""
-    real: Folder | None = None
-    skipped: dict[str, str] = field(default_factory=dict)
-    """Metric -> why it can't be computed."""
-
-
-def plan_coco_fid(
-    model: Path, data: Path, config: CocoFidConfig, *, inception: Path | None = None, clip: Path | None = None,
-    real: Path | None = None, reference: Path | None = None, annotations: Path | None = None,
-    images: Path | None = None, split: str | None = None, seed: int = 0,
-) -> Plan:  # fmt: skip
-    """Look for everything and say what can be computed.
-
-    Raises InputError, UsageError, VerificationError for what is given and can't be used.
-    """
-    if real is not None and reference is not None:
-        raise UsageError("give either --real FOLDER or --reference STATISTICS")
-    inputs = check_painter(model)
-    captions = find_captions(data, annotations)
-    every = choose_prompts(read_references(captions, split), config.prompts, seed)
-    prompts = every[: config.limit]
-    inputs |= {"annotations": file_sha256(captions), "prompts": prompts_digest(prompts)}
-    skipped: dict[str, str] = {}
-    fid, kid = config.names
-    side: Folder | None = None
-    if inception is None:
-        skipped |= dict.fromkeys((fid, kid), "no Inception weights given (--inception FILE)")
-    else:
-        digest, smallest = check_inception(inception, config), len(prompts)
-        if reference is not None:
-            moments, about = read_reference(reference, config, digest)
-            smallest = min(smallest, moments.count) if is_counted(about) else smallest
-            skipped[kid] = NO_FEATURES
-        else:
-            side = open_folder(real, "--real") if real is not None else real_pictures(prompts, data, images)
-            smallest = min(smallest, len(side.keys))
-        if reason := too_few(smallest, config):
-            skipped[fid] = reason
-    if clip is None:
-        skipped["clip_score"] = "no CLIP given (--clip DIR)"
-    else:
-        load_clip(clip, "cpu")  # a folder that is none is found out now, not after the last picture
-    return Plan(captions=captions, prompts=prompts, expected=len(every), inputs=inputs, real=side, skipped=skipped)
-
-
 def run_coco_fid(
     plan: Plan, model: Path, out: Path, config: CocoFidConfig, *, inception: Path | None = None,
-    clip: Path | None = None, reference: Path | None = None, split: str | None = None, seed: int = 0,
-    batch_size: int = 32, device: str = "auto", quiet: bool = False, load: Callable[[], Painter] | None = None,
-    featurize: Featurize | None = None, give_clip: Callable[[], Clip] | None = None,
+    clip: Path | None = None, reference: Path | None = None, split: str | None = None,
+    best_of_clip: Path | None = None, seed: int = 0, batch_size: int = 32, device: str = "auto",
+    quiet: bool = False, load: Callable[[], Painter] | None = None, featurize: Featurize | None = None,
+    give_clip: Callable[[], Clip] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Draw the plan's captions, score the pictures and return score.json's content; the same call goes on after a kill.
 
@@ -154,8 +50,11 @@ def run_coco_fid(
 
         def painter() -> Callable[..., Any]:
             loaded = load() if load is not None else load_drawer(model, config, device)
-            write_json(out / PAINTER_FILE, loaded.about)
-            return loaded.draw
+            write_json(out / PAINTER_FILE, loaded.about | {"best_of": config.best_of, "best_of_clip": plan.chooser})
+            if best_of_clip is None:
+                return loaded.draw
+            chooser = give_clip() if give_clip is not None else load_clip(best_of_clip, device)
+            return keep_best(loaded.draw, chooser, config.best_of)
 
         texts = {prompt.name: prompt.text for prompt in plan.prompts}
         draw_missing(
@@ -223,8 +122,7 @@ def _together(
         notes["prompts"] = f"{plan.expected:,} captions; papers draw {PROMPTS:,}"
     result: dict[str, Any] = {
         "benchmark": "coco-fid",
-        # LaVIT's script keeps the best of four pictures a caption; one picture a caption is another protocol.
-        "protocol": {"name": "custom", "version": VERSION},
+        "protocol": {"name": "lavit" if is_published(plan, config) else "custom", "version": VERSION},
         "complete": complete,
         "items": {"scored": len(plan.prompts), "expected": plan.expected, "digest": plan.inputs["prompts"]},
         "figures": figures if complete else {},
