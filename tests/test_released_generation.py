@@ -99,3 +99,44 @@ def test_pictures_in_the_prompt_of_an_imported_model(place, here, tmp_path: Path
     done = here(*line)
     assert done.code == 0, done.err
     assert json.loads(done.out)["sample"]["prompt_images"] == how
+
+
+def test_detokenize_draws_the_same_shapes(place, here, tmp_path: Path):
+    line = ["--model", place / "model", "--device", "cpu", "--quiet"]
+    tokens = tmp_path / "tokens"
+    done = here("tokenize-images", place / "images", *line, "--out", tokens, "--set", "workers=0")
+    assert done.code == 0, done.err
+    draw = ["detokenize", tokens, *line, "--num-steps", "1", "--aspect-ratio", "3:4"]
+    done = here(*draw, "--out", tmp_path / "high", "--highres")
+    assert done.code == 0, done.err
+    assert {Image.open(file).size for file in (tmp_path / "high" / "images").iterdir()} == {(14, 18)}
+    refused = here(*draw, "--out", tmp_path / "low")
+    assert refused.code == 2
+    assert "--aspect-ratio 3:4: this detokenizer draws 16 x 16 px only" in refused.last_error
+    assert not (tmp_path / "low").exists()
+
+
+@pytest.fixture(scope="module")
+def fine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An imported model of 225 patches: room for the 20 to 200 codes of the released settings."""
+    root, g = tmp_path_factory.mktemp("fine"), Geometry(side=15, patch=2)
+    for write in (write_visual, write_language_model, write_pixels):
+        write(root / "released", g)
+    write_images(root / "images", g, count=1)
+    import_checkpoint(root / "released", root / "model", encoder_heads=g.encoder_heads, heads=g.heads, quiet=True)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("preset", "part", "guidance"),
+    [("released-v2-readme", "-highres", (4, 5, 7)), ("released-fid", "", (1.5, None, 1.5))],
+)
+def test_the_released_presets_draw(fine, here, tmp_path: Path, preset: str, part: str, guidance: tuple):
+    line = ["generate", "--prompt-image", fine / "images" / "000.png", "a red circle", "--preset", preset]
+    done = here(*line, "--model", fine / "model", "--out", tmp_path / "a.png", "--best-of", "1", *SHORT)
+    assert done.code == 0, done.err
+    made = json.loads(done.out)
+    assert f"detokenizer{part}" in made["model"]
+    assert 20 <= made["num_codes"][0] <= 200
+    scales = made["sample"]["guidance_scale"], made["sample"]["image_guidance_scale"], made["draw"]["guidance_scale"]
+    assert scales == guidance
