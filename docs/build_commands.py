@@ -8,7 +8,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 PAGE = Path(__file__).with_name("commands.md")
-GROUPS = {"data": ("make-shapes", "inspect"), "tokens": ("inspect", "verify", "export"), "eval": ("shapes",)}
+GROUPS = {
+    "data": ("make-shapes", "inspect"),
+    "tokens": ("inspect", "verify", "export"),
+    "eval": ("shapes", "vqav2", "flickr30k-retrieval", "coco-fid"),
+}
 
 
 def main() -> None:
