@@ -156,6 +156,8 @@ class TrainDetokenizerConfig(Config):
     """Training steps (paper; unconfirmed)."""
     batch_size: int = 128
     """Pictures a step (published nowhere; Video-LaVIT's)."""
+    accumulate_steps: int = Field(default=1, ge=1)
+    """Forward and backward passes that a step's pictures are cut into; the step is the same."""
     lr: float = 5e-5
     """Peak learning rate (published nowhere; Video-LaVIT's)."""
     warmup_steps: int = 1000
@@ -172,6 +174,11 @@ class TrainDetokenizerConfig(Config):
     """Decay of the averaged weights, which are exported; it rises to this value as (1 + step) / (10 + step)."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """Autocast precision; the loss is taken in fp32."""
+    gradient_checkpointing: bool = False
+    """Recompute the UNet's blocks in the backward pass: less memory, a third more work."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """What processes that torchrun started hold: ddp, each the whole model; fsdp (FSDP2), each a part of weights,
+    gradients, averages and optimiser state. They share each step's pictures either way."""
     cache_bytes: int = 4 << 30
     """Pictures, features and latents are each computed once and kept when they fit in this many bytes."""
     log_every: int = 50

@@ -12,6 +12,7 @@ from lavit_core.progress import Progress
 from lavit_core.seeds import epoch_batches
 from lavit_core.tokens import TokenReader
 from lavit_tokenizer.api import VisualTokenizer
+from lavit_trainkit.distributed import add_up, is_own_place
 from lavit_trainkit.pixels import Pixels
 from torch import Tensor
 
@@ -80,11 +81,14 @@ def latents(vae: AutoencoderKL, pixels: Pixels, *, cache_bytes: int, quiet: bool
 def _fill(compute: Callable[[np.ndarray], Tensor], count: int, title: str, quiet: bool) -> Tensor:
     cache: Tensor | None = None
     with Progress(title, count, unit="picture", quiet=quiet) as progress:
-        for rows in epoch_batches(count, BATCH):
-            part = compute(np.arange(rows.start, rows.stop))
+        for place, rows in enumerate(epoch_batches(count, BATCH)):
+            if place == 0 or is_own_place(place):
+                part = compute(np.arange(rows.start, rows.stop))
             if cache is None:
-                cache = torch.empty((count, *part.shape[1:]), dtype=part.dtype)
-            cache[rows] = part
-            progress.advance(len(part))
+                cache = torch.zeros((count, *part.shape[1:]), dtype=part.dtype)
+            if is_own_place(place):
+                cache[rows] = part
+            progress.advance(rows.stop - rows.start)
     assert cache is not None
+    add_up(cache)
     return cache

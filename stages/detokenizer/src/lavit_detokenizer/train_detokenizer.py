@@ -1,5 +1,6 @@
 """`lavit train-detokenizer`: a diffusion model learns to draw the pictures whose codes are in a token directory."""
 
+import dataclasses
 import resource
 import time
 from pathlib import Path
@@ -14,18 +15,27 @@ from lavit_core.files import file_sha256
 from lavit_core.interrupt import stop_signals
 from lavit_core.modeldir import export_part, part_digest
 from lavit_core.progress import Progress
-from lavit_core.rundir import open_run
 from lavit_core.seeds import shuffled_batch
 from lavit_core.tokens import check_tokenizer, open_tokens
 from lavit_tokenizer.api import load_tokenizer
 from lavit_trainkit.checkpoint import Ema, load_newest, save_checkpoint
 from lavit_trainkit.curves import diagnose_loss
 from lavit_trainkit.device import generator, make_accelerator, seed_init
+from lavit_trainkit.distributed import across_processes, any_process, open_shared_run, shares_of, total
 from lavit_trainkit.guard import require_finite, stopped
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
+from lavit_trainkit.parallel import (
+    compute_together,
+    in_pass,
+    is_sharded,
+    load_whole,
+    sharded_like,
+    take_weights,
+    without_weights,
+)
 from lavit_trainkit.pixels import Pixels
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
-from torch import Tensor
+from torch import Tensor, nn
 
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
@@ -48,6 +58,7 @@ SCALE_SAMPLES = 2048
 """Samples behind the standardisation of the condition."""
 
 
+@across_processes
 def train_detokenizer(
     tokens: Path,
     images: Path,
@@ -73,9 +84,14 @@ def train_detokenizer(
     inputs = {"tokens": file_sha256(tokens / "manifest.json"), "tokenizer": reader.manifest.tokenizer_digest}
     inputs |= {name: part_digest(path) for name, path in (("unet", unet), ("vae", vae)) if path is not None}
     settings = {**config.model_dump(mode="json"), "seed": seed}
-    with open_run(out, command="train-detokenizer", config=settings, inputs=inputs) as run, stop_signals() as stop:
+    shares = shares_of(config.batch_size, setting="batch_size", passes=config.accumulate_steps)
+    with (
+        open_shared_run(out, command="train-detokenizer", config=settings, inputs=inputs) as run,
+        stop_signals() as ask,
+    ):
         if run.done:
             return run.done
+        stop, sharded = any_process(ask), is_sharded(config.parallel)
         paths = picture_paths(reader, images, tokens)
         accelerator = make_accelerator(device=device, precision=config.precision)
         place = accelerator.device
@@ -92,6 +108,12 @@ def train_detokenizer(
         denoiser = detokenizer.denoiser
         if config.condition.standardise:
             denoiser.condition.fit_scale(features.batch(np.arange(min(len(reader), SCALE_SAMPLES))).float().to(place))
+        exported = without_weights(denoiser) if sharded else denoiser
+        if config.gradient_checkpointing:
+            denoiser.unet.enable_gradient_checkpointing()
+        computed = compute_together(
+            denoiser, lambda net, *inputs: net(*inputs), parallel=config.parallel, blocks=_blocks(denoiser)
+        )
         scheduler = training_scheduler(detokenizer.scheduler)
         parts = {"denoiser": Part(module=denoiser, lr=config.lr)}
         optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
@@ -100,26 +122,33 @@ def train_detokenizer(
         start, losses = 0, []
         if checkpoint:
             start, losses = checkpoint.step, list(checkpoint.state["losses"])
-            denoiser.load_state_dict(checkpoint.tensors["denoiser"])
+            load_whole(denoiser, checkpoint.tensors["denoiser"])
             restore_optimizers(optimizers, checkpoint.tensors)
-            ema.shadow = {name: value.to(place) for name, value in checkpoint.tensors["ema"].items()}
+            for name, value in checkpoint.tensors["ema"].items():
+                ema.shadow[name] = sharded_like(value.to(place), ema.shadow[name])
         run.rewind(start)
         began, began_cpu, mean_loss = time.monotonic(), time.process_time(), 0.0
         with Progress("train-detokenizer", config.num_steps, start=start, quiet=quiet) as progress:
             for step in range(start, config.num_steps):
                 indices = shuffled_batch(len(reader), config.batch_size, step, seed)
-                clean = _clean(detokenizer, pixels, moments, indices, seed=seed, step=step).to(place)
-                noise = torch.randn(clean.shape, generator=generator(seed, "noise", step)).to(place)
+                # Drawn for the whole step, whoever computes which part of it.
+                noise = torch.randn((len(indices), *detokenizer.sample_shape), generator=generator(seed, "noise", step))
                 levels = (config.noise.num_train_timesteps, (len(indices),))
-                timesteps = torch.randint(0, *levels, generator=generator(seed, "timesteps", step)).to(place)
-                dropped = draw_dropped(len(indices), config.condition_drop, seed=seed, step=step).to(place)
-                noisy, target = noisy_and_target(scheduler, clean, noise, timesteps)
-                with accelerator.autocast():
-                    predicted = denoiser(noisy, timesteps, features.batch(indices).float().to(place), dropped)
-                loss = F.mse_loss(predicted, target)
-                losses.append(loss.item())
+                timesteps = torch.randint(0, *levels, generator=generator(seed, "timesteps", step))
+                dropped = draw_dropped(len(indices), config.condition_drop, seed=seed, step=step)
+                step_loss = torch.zeros((), device=place)
+                for rows in shares:
+                    clean = _clean(detokenizer, pixels, moments, indices, rows, seed=seed, step=step).to(place)
+                    noisy, target = noisy_and_target(scheduler, clean, noise[rows].to(place), timesteps[rows].to(place))
+                    condition = features.batch(indices[rows]).float().to(place)
+                    with in_pass(computed, last=rows is shares[-1]):
+                        with accelerator.autocast():
+                            predicted = computed(noisy, timesteps[rows].to(place), condition, dropped[rows].to(place))
+                        loss = F.mse_loss(predicted, target) * (len(clean) / len(indices))
+                        accelerator.backward(loss)
+                    step_loss += loss.detach()
+                losses.append(total(step_loss).item())
                 require_finite(losses[-1], name="loss", step=step, run=run.path)
-                accelerator.backward(loss)
                 norm = clip_gradients(denoiser.parameters(), config.max_grad_norm)
                 factor = warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps, floor=config.lr_floor)
                 set_rate(optimizers, factor)
@@ -146,8 +175,10 @@ def train_detokenizer(
                         raise stopped(run.path, done, config.num_steps)
         ema.copy_to(denoiser)
         about = {"command": "train-detokenizer", "tokenizer_digest": reader.manifest.tokenizer_digest}
-        with export_part(run.path / "model", "detokenizer", carry_from=model, about=about) as folder:
-            save_detokenizer(detokenizer, folder)
+        exported = take_weights(exported, denoiser, keep=run.writes) if sharded else exported
+        if run.writes:
+            with export_part(run.path / "model", "detokenizer", carry_from=model, about=about) as folder:
+                save_detokenizer(dataclasses.replace(detokenizer, denoiser=exported), folder)
         seconds = time.monotonic() - began
         summary = {
             "steps": config.num_steps,
@@ -219,14 +250,27 @@ def draw_dropped(count: int, probability: float, *, seed: int, step: int) -> Ten
     return torch.rand(count, generator=generator(seed, "drop", step)) < probability
 
 
+def _blocks(denoiser: Denoiser) -> list[nn.Module]:
+    """Return what holds the UNet's weights, part by part."""
+    unet = denoiser.unet
+    return [block for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks) if block is not None]
+
+
 def _clean(
-    detokenizer: Detokenizer, pixels: Pixels, moments: Kept | None, indices: np.ndarray, *, seed: int, step: int
+    detokenizer: Detokenizer,
+    pixels: Pixels,
+    moments: Kept | None,
+    indices: np.ndarray,
+    rows: slice,
+    *,
+    seed: int,
+    step: int,
 ) -> Tensor:
+    """Return the pictures of the step's given rows, as diffusion sees them."""
     if moments is None or detokenizer.vae is None:
-        return to_sample(pixels.batch(indices), detokenizer.config.unshuffle)
-    rows = moments.batch(indices)
-    noise = torch.randn(rows.chunk(2, dim=1)[0].shape, generator=generator(seed, "latents", step))
-    return sample_latents(detokenizer.vae, rows, noise)
+        return to_sample(pixels.batch(indices[rows]), detokenizer.config.unshuffle)
+    noise = torch.randn((len(indices), *detokenizer.sample_shape), generator=generator(seed, "latents", step))
+    return sample_latents(detokenizer.vae, moments.batch(indices[rows]), noise[rows])
 
 
 def peak_memory_bytes(device: torch.device) -> int:
