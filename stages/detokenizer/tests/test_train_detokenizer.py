@@ -9,7 +9,6 @@ import torch
 from lavit_core.errors import InputError, LavitError, UsageError
 from lavit_core.modeldir import part_digest
 from lavit_core.rundir import TIMING_KEYS, read_metrics, read_warnings
-from lavit_core.tokens import open_tokens
 from lavit_detokenizer import train_detokenizer as module
 from lavit_detokenizer.api import DrawSettings, detokenize, draw, load_detokenizer, train_detokenizer
 from lavit_tokenizer.api import load_tokenizer
@@ -61,6 +60,17 @@ def test_uncached_features_train_the_same(world, tmp_path):
     ours, theirs = ([row["loss"] for row in figures(tmp_path / name)] for name in ("cached", "live"))
     # Decoding another batch size may move a value across a bfloat16 step: 1/256.
     assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+def test_a_step_cut_into_passes_is_the_same_step(world, tmp_path):
+    config = settings(precision="fp32", log_every=1)
+    train(world, tmp_path / "whole", config=config)
+    passes = config.model_copy(update={"accumulate_steps": 3, "gradient_checkpointing": True})
+    train(world, tmp_path / "cut", config=passes)
+    for whole, cut in zip(figures(tmp_path / "whole"), figures(tmp_path / "cut"), strict=True):
+        assert [cut[name] for name in ("loss", "grad_norm")] == pytest.approx(
+            [whole[name] for name in ("loss", "grad_norm")], rel=1e-5
+        )
 
 
 def test_exported_weights_are_the_average(world, tmp_path):
@@ -239,14 +249,6 @@ def test_wrong_features_and_damaged_folders_are_refused(world, tmp_path):
     save_file(tensors | {"conv_in.bias": torch.zeros(16)}, weights)
     with pytest.raises(InputError, match="not readable as safetensors"):
         load_detokenizer(model, device="cpu")
-
-
-def test_plan_counts_without_building(world):
-    plan = module.plan(settings(), world / "tokens", world / "model", None)
-    assert plan["images"] == len(open_tokens(world / "tokens")) == NUM_PICTURES
-    assert plan["sample_shape"] == [48, 4, 4]
-    assert plan["condition_parameters"] == 16 * 8 + 8
-    assert np.isclose(plan["epochs"], 8 * 4 / NUM_PICTURES)
 
 
 def test_a_loss_that_stays_is_said_once(world, tmp_path, capsys):

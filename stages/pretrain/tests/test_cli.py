@@ -40,7 +40,11 @@ def test_commands_one_after_another(app, world, tmp_path):
         "--questions",
         world.questions,
     ]
-    planned = json.loads(run(app, *train, *SMALL, "--dry-run"))
+    planned = json.loads(run(app, *train, *SMALL, "--dry-run", "--json"))
+    assert planned["cost"]["steps"]["pretrain"]["flops_per_step"] > 0
+    told = run(app, *train, *SMALL, "--dry-run")
+    assert "  num_steps: 3" in told
+    assert "estimated memory on each device, GB:" in told
     assert planned["config"]["num_steps"] == 3
     assert not (tmp_path / "run").exists()
     summary = json.loads(run(app, *train, *SMALL, "--json"))

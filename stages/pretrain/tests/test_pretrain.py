@@ -9,7 +9,8 @@ from lavit_core.tokens import open_tokens
 from lavit_pretrain import pretrain as module
 from lavit_pretrain.config import Mix
 from lavit_pretrain.language_model import load_llm
-from lavit_pretrain.pretrain import plan, pretrain
+from lavit_pretrain.plan import plan
+from lavit_pretrain.pretrain import pretrain
 from lavit_pretrain.reading import answer, caption, stored_images
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -13,20 +13,28 @@ from lavit_core.options import (
     DryRun,
     Highres,
     Model,
+    ModelUnlessDry,
     Out,
+    OutUnlessDry,
     Precision,
     Preset,
     Quiet,
     Seed,
     Sets,
+    needed,
 )
 
 
 def train_detokenizer(
-    tokens: Annotated[Path, typer.Argument(help="Token directory.", show_default=False)],
-    images: Annotated[Path, typer.Option("--images", help="The pictures it was made from.", show_default=False)],
-    model: Model,
-    out: Out,
+    tokens: Annotated[
+        Path | None, typer.Argument(help="Token directory (--dry-run goes without).", show_default=False)
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help="The pictures it was made from (--dry-run goes without).", show_default=False),
+    ] = None,
+    model: ModelUnlessDry = None,
+    out: OutUnlessDry = None,
     unet: Annotated[
         Path | None, typer.Option("--unet", help="diffusers UNet folder to start from.", show_default=False)
     ] = None,
@@ -53,15 +61,18 @@ def train_detokenizer(
 
     chosen = load_preset("lavit_detokenizer", "train-detokenizer", preset)
     settings = resolve(TrainDetokenizerConfig, preset=chosen, file=config, sets=sets)
+    if dry_run:
+        from lavit_detokenizer.plan import plan
+
+        _show_plan(plan(settings, tokens, model, vae, unet, device=device), as_json)
+        return
+    tokens, out = needed("TOKENS", tokens), needed("--out", out)
     from lavit_detokenizer import train_detokenizer as verb
 
-    if dry_run:
-        _show(verb.plan(settings, tokens, model, vae), as_json)
-        return
     summary = verb.train_detokenizer(
         tokens,
-        images,
-        model,
+        needed("--images", images),
+        needed("--model", model),
         out,
         settings,
         unet=unet,
@@ -126,3 +137,9 @@ def detokenize(
 
 def _show(value: dict[str, Any], as_json: bool, text: str | None = None) -> None:
     print(json.dumps(value) if as_json else text or json.dumps(value, indent=2))
+
+
+def _show_plan(planned: dict[str, Any], as_json: bool) -> None:
+    from lavit_trainkit.cost_report import plan_lines
+
+    print(json.dumps(planned) if as_json else "\n".join(plan_lines(planned)))

@@ -50,7 +50,6 @@ from lavit_detokenizer.network import (
     sample_shape,
     to_sample,
     training_scheduler,
-    unet_arguments,
 )
 from lavit_detokenizer.pairs import Kept, decoded_features, latents, picture_paths
 
@@ -278,31 +277,3 @@ def peak_memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def plan(config: TrainDetokenizerConfig, tokens: Path, model: Path, vae: Path | None) -> dict[str, Any]:
-    """Return what a run would do: sizes by arithmetic on the meta device, no weights are made."""
-    from diffusers import UNet2DConditionModel
-    from lavit_core.files import read_json
-    from lavit_core.modeldir import find_part
-
-    reader = open_tokens(tokens)
-    tokenizer = read_json(find_part(model, "tokenizer") / "config.json")
-    about = DetokenizerConfig(
-        **config.model_dump(include={"space", "image_px", "unshuffle", "condition"}),
-        feature_dim=int(tokenizer.get("decoded_dim") or tokenizer["feature_dim"]),
-        grid=reader.manifest.grid,
-    )
-    sample = sample_shape(about, None if vae is None else load_vae(vae))
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(**unet_arguments(about, config.unet, sample))
-        condition = Condition(about)
-    return {
-        "config": config.model_dump(mode="json"),
-        "images": len(reader),
-        "sample_shape": list(sample),
-        "unet_parameters": sum(parameter.numel() for parameter in unet.parameters()),
-        "condition_parameters": sum(parameter.numel() for parameter in condition.parameters()),
-        "images_per_step": config.batch_size,
-        "epochs": config.num_steps * config.batch_size / len(reader),
-    }

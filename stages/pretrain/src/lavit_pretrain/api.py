@@ -4,7 +4,8 @@ from lavit_pretrain.beams import ANSWERS, CAPTIONS, Beams
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig, SampleSettings
 from lavit_pretrain.language_model import LanguageModel, load_llm
 from lavit_pretrain.likelihood import code_log_likelihoods, text_log_likelihoods
-from lavit_pretrain.pretrain import plan, pretrain
+from lavit_pretrain.plan import plan
+from lavit_pretrain.pretrain import pretrain
 from lavit_pretrain.prompts import PicturePrompt, Prompt, read_prompts
 from lavit_pretrain.reading import ImageInput, answer, caption, look, stored_images
 from lavit_pretrain.released import (

@@ -5,13 +5,30 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Precision, Preset, Quiet, Seed, Sets
+from lavit_core.options import (
+    AsJson,
+    ConfigFile,
+    Device,
+    DryRun,
+    Model,
+    ModelUnlessDry,
+    Out,
+    OutUnlessDry,
+    Precision,
+    Preset,
+    Quiet,
+    Seed,
+    Sets,
+    needed,
+)
 
 
 def pretrain(
-    tokens: Annotated[list[Path], typer.Argument(help="Token directories.", show_default=False)],
-    model: Model,
-    out: Out,
+    tokens: Annotated[
+        list[Path] | None, typer.Argument(help="Token directories (--dry-run goes without).", show_default=False)
+    ] = None,
+    model: ModelUnlessDry = None,
+    out: OutUnlessDry = None,
     image_input: Annotated[
         str | None, typer.Option("--image-input", help="codes, features, live or none (blind).", show_default=False)
     ] = None,
@@ -39,14 +56,18 @@ def pretrain(
 
     chosen = load_preset("lavit_pretrain", "pretrain", preset)
     settings = resolve(PretrainConfig, preset=chosen, file=config, sets=sets, flags={"image_input": image_input})
+    if dry_run:
+        from lavit_pretrain.plan import plan
+
+        kinds = {"questions": bool(questions or not tokens), "text": bool(text or not tokens)}
+        _show_plan(plan(settings, llm, tokens or (), model, **kinds, device=device), as_json)
+        return
+    tokens, out = needed("TOKENS", tokens), needed("--out", out)
     from lavit_pretrain import pretrain as verb
 
-    if dry_run:
-        _show(verb.plan(settings, llm, tokens), as_json)
-        return
     summary = verb.pretrain(
         tokens,
-        model,
+        needed("--model", model),
         out,
         settings,
         questions=questions or (),
@@ -135,3 +156,9 @@ def ask(
 
 def _show(value: dict[str, Any], as_json: bool, text: str | None = None) -> None:
     print(json.dumps(value) if as_json else text or json.dumps(value, indent=2))
+
+
+def _show_plan(planned: dict[str, Any], as_json: bool) -> None:
+    from lavit_trainkit.cost_report import plan_lines
+
+    print(json.dumps(planned) if as_json else "\n".join(plan_lines(planned)))

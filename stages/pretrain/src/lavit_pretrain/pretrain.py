@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
@@ -320,28 +319,3 @@ def peak_memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def plan(config: PretrainConfig, llm: Path | None, tokens: Sequence[Path]) -> dict[str, Any]:
-    """Return what a run would do: sizes by arithmetic on the meta device, no weights are made."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from lavit_pretrain.language_model import llama_config
-
-    reader = open_tokens(*tokens)
-    codebook = reader.manifest.codebook_size
-    with torch.device("meta"):
-        if llm is None:
-            shape = llama_config(config.llm, config.llm.text_vocab_size + 2 + codebook)
-        else:
-            shape = AutoConfig.from_pretrained(llm, local_files_only=True)
-            shape.vocab_size += 2 + codebook
-        network = AutoModelForCausalLM.from_config(shape)
-    return {
-        "config": config.model_dump(mode="json"),
-        "images": len(reader),
-        "mean_codes": float(np.mean(reader.counts)) if len(reader) else 0.0,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "tokens_per_step": config.tokens_per_step * config.accumulate_steps,
-        "tokens": config.tokens_per_step * config.accumulate_steps * config.num_steps,
-    }

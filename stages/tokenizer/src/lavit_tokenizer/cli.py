@@ -5,9 +5,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Preset, Quiet, Seed, Sets
+from lavit_core.options import (
+    AsJson,
+    ConfigFile,
+    Device,
+    DryRun,
+    Model,
+    Out,
+    OutUnlessDry,
+    Preset,
+    Quiet,
+    Seed,
+    Sets,
+    needed,
+)
 
 Images = Annotated[Path, typer.Argument(metavar="DATA", help="Pictures: a data folder, or any folder of images.")]
+ImagesUnlessDry = Annotated[
+    Path | None,
+    typer.Argument(metavar="DATA", help="Pictures: a folder of images, or a data folder (--dry-run goes without)."),
+]
 EncoderModel = Annotated[Path | None, typer.Option("--model", help="Model directory with encoder/.")]
 EncoderFolder = Annotated[
     Path | None, typer.Option("--encoder", help="transformers vision folder, instead of --model.")
@@ -58,8 +75,8 @@ def train_encoder(
 
 
 def train_tokenizer(
-    data: Images,
-    out: Out,
+    data: ImagesUnlessDry = None,
+    out: OutUnlessDry = None,
     model: EncoderModel = None,
     encoder: EncoderFolder = None,
     preset: Preset = "tiny",
@@ -81,8 +98,9 @@ def train_tokenizer(
     if dry_run:
         from lavit_tokenizer.plan import plan_tokenizer
 
-        _show(plan_tokenizer(settings, model=model, encoder=encoder), as_json)
+        _show_plan(plan_tokenizer(settings, data=data, model=model, encoder=encoder, device=device), as_json)
         return
+    data, out = needed("DATA", data), needed("--out", out)
     from lavit_tokenizer.train_tokenizer import train_tokenizer as verb
 
     summary = verb(data, out, settings, model=model, encoder=encoder, seed=seed, device=device, quiet=quiet or as_json)
@@ -140,3 +158,9 @@ def _show(summary: dict[str, Any], as_json: bool, last_line: str = "") -> None:
         print(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
     if last_line:
         print(last_line)
+
+
+def _show_plan(planned: dict[str, Any], as_json: bool) -> None:
+    from lavit_trainkit.cost_report import plan_lines
+
+    print(json.dumps(planned) if as_json else "\n".join(plan_lines(planned)))

@@ -145,14 +145,28 @@ class Encoder(nn.Module):
 def load_encoder(folder: Path) -> Encoder:
     """Load a frozen encoder from a folder. Raises InputError when it is missing, of unknown kind, or incomplete."""
     kind = _model_type(folder)
-    if kind == SMALL_VIT:
-        encoder = _load_small(folder)
-    elif kind in VISION_CLASSES:
-        encoder = _load_transformers(folder, VISION_CLASSES[kind])
-    else:
-        known = ", ".join(sorted({SMALL_VIT, *VISION_CLASSES}))
-        raise InputError(f"{folder / 'config.json'}: model_type is {kind!r}, expected one of {known}")
+    encoder = _load_small(folder) if kind == SMALL_VIT else _load_transformers(folder, _class_of(folder, kind))
     return encoder.eval().requires_grad_(False)
+
+
+def encoder_without_memory(folder: Path) -> Encoder:
+    """Return a folder's encoder as names and shapes alone (torch's meta device), from its configuration.
+
+    Raises InputError when it is missing or of unknown kind.
+    """
+    kind = _model_type(folder)
+    if kind == SMALL_VIT:
+        config = SmallVitConfig.model_validate(read_json(folder / "config.json"))
+        with torch.device("meta"):
+            small = SmallVit(config)
+        return Encoder(small, preprocessing=config.preprocessing, grid=config.grid, feature_dim=config.width,
+                       num_prefix=0)  # fmt: skip
+    import transformers
+
+    network_class = getattr(transformers, _class_of(folder, kind))
+    about = network_class.config_class.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        return _wrapped(network_class(about), folder, network_class.__name__)
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
@@ -184,6 +198,13 @@ def _model_type(folder: Path) -> str:
     return str(kind)
 
 
+def _class_of(folder: Path, kind: str) -> str:
+    if kind not in VISION_CLASSES:
+        known = ", ".join(sorted({SMALL_VIT, *VISION_CLASSES}))
+        raise InputError(f"{folder / 'config.json'}: model_type is {kind!r}, expected one of {known}")
+    return VISION_CLASSES[kind]
+
+
 def _load_small(folder: Path) -> Encoder:
     try:
         config = SmallVitConfig.model_validate(read_json(folder / "config.json"))
@@ -213,6 +234,10 @@ def _load_transformers(folder: Path, class_name: str) -> Encoder:
             f"{folder}: {len(missing)} weights of {class_name} are missing (first: {missing[0]}), expected all; "
             "export the vision model alone with save_pretrained"
         )
+    return _wrapped(network, folder, class_name)
+
+
+def _wrapped(network: Any, folder: Path, class_name: str) -> Encoder:
     config = network.config
     side = config.image_size // config.patch_size
     return Encoder(

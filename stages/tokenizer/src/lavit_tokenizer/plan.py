@@ -1,18 +1,21 @@
-"""What `--dry-run` prints: the resolved settings, parameter counts, and pictures a step."""
+"""What `--dry-run` prints: the resolved settings, parameter counts, and what the steps cost."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 from lavit_core.data import open_data
+from lavit_core.errors import UsageError
 from lavit_core.modeldir import find_part
-from torch import nn
+from lavit_trainkit.cost import count
+from lavit_trainkit.cost_report import cost_report
+from lavit_trainkit.device import pick_device
 
-from lavit_tokenizer.config import TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
+from lavit_tokenizer.config import TokenizeConfig, TokenizerConfig, TrainEncoderConfig, TrainTokenizerConfig
 from lavit_tokenizer.contrastive import ContrastiveModel
-from lavit_tokenizer.encoder import load_encoder
-from lavit_tokenizer.tokenizer import read_tokenizer
-from lavit_tokenizer.train_tokenizer import new_tokenizer
+from lavit_tokenizer.cost import published_encoder, tokenizer_step
+from lavit_tokenizer.encoder import encoder_without_memory
+from lavit_tokenizer.tokenizer import read_config, without_memory
 
 
 def plan_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
@@ -21,35 +24,62 @@ def plan_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
         model = ContrastiveModel(config, config.vocabulary_size)
     return {
         "config": config.model_dump(mode="json"),
-        "encoder_parameters": _count(model.vision),
-        "trained_parameters": _count(model),
+        "encoder_parameters": count(model.vision),
+        "trained_parameters": count(model),
         "images_per_step": config.batch_size,
         "images": config.num_steps * config.batch_size,
     }
 
 
-def plan_tokenizer(config: TrainTokenizerConfig, *, model: Path | None, encoder: Path | None) -> dict[str, Any]:
-    """Return what `train-tokenizer` would do; parameters are counted when an encoder is given."""
-    planned: dict[str, Any] = {
+def plan_tokenizer(
+    config: TrainTokenizerConfig,
+    *,
+    data: Path | None = None,
+    model: Path | None = None,
+    encoder: Path | None = None,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Return what `train-tokenizer` would do and cost; without an encoder, on the paper's.
+
+    Raises InputError for an unknown encoder, UsageError when the heads do not divide its width.
+    """
+    folder = encoder if encoder is not None else None if model is None else find_part(model, "encoder")
+    network = published_encoder() if folder is None else encoder_without_memory(folder)
+    if network.feature_dim % config.model.heads:
+        raise UsageError(
+            f"setting model.heads: {config.model.heads}, expected a divisor of the encoder's width "
+            f"{network.feature_dim}"
+        )
+    shape = TokenizerConfig(
+        preprocessing=network.preprocessing, grid=network.grid, feature_dim=network.feature_dim,
+        **config.model.model_dump(),
+    )  # fmt: skip
+    tokenizer, place = without_memory(shape), pick_device(device)
+    images = None if data is None else len(open_data(data).records)
+    cached = images is not None and 2 * images * shape.num_patches * shape.feature_dim <= config.cache_bytes
+    parts = ("selector", "merger", "encode_task_layer", "decoder")
+    steps = [
+        tokenizer_step(config, phase, network, cached=cached, on_cpu=place.type == "cpu") for phase in config.phases
+    ]
+    return {
         "config": config.model_dump(mode="json"),
+        "encoder": "EVA-CLIP ViT-g/14 (assumed: no --model or --encoder)" if folder is None else str(folder),
         "steps": sum(phase.num_steps for phase in config.phases),
         "images_per_step": {phase.name: phase.batch_size for phase in config.phases},
         "images": sum(phase.num_steps * phase.batch_size for phase in config.phases),
+        "images_in_data": images,
+        "features_cached": cached,
+        "parameters": {"encoder": count(network), **{name: count(getattr(tokenizer, name)) for name in parts}},
+        "codebook_entries": tokenizer.quantizer.codebook.numel(),
+        "tokens_per_image": round(config.model.keep_ratio * shape.num_patches),
+        "cost": cost_report(steps, device=place, precision=config.precision),
     }
-    if model is not None or encoder is not None:
-        folder = encoder if encoder is not None else find_part(Path(str(model)), "encoder")
-        tokenizer = new_tokenizer(config, load_encoder(folder))
-        parts = ("encoder", "selector", "merger", "encode_task_layer", "decoder")
-        planned["parameters"] = {name: _count(getattr(tokenizer, name)) for name in parts}
-        planned["codebook_entries"] = tokenizer.quantizer.codebook.numel()
-        planned["tokens_per_image"] = round(config.model.keep_ratio * tokenizer.config.num_patches)
-    return planned
 
 
 def plan_tokenize(data: Path, model: Path, config: TokenizeConfig) -> dict[str, Any]:
     """Return what `tokenize-images` would do."""
     images = len(open_data(data).records)
-    shape = read_tokenizer(find_part(model, "tokenizer")).config
+    shape = read_config(find_part(model, "tokenizer"))
     return {
         "config": config.model_dump(mode="json"),
         "images": images,
@@ -57,7 +87,3 @@ def plan_tokenize(data: Path, model: Path, config: TokenizeConfig) -> dict[str, 
         "tokens_per_image": round(shape.keep_ratio * shape.num_patches),
         "codebook_size": shape.codebook_size,
     }
-
-
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

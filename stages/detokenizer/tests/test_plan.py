@@ -1,0 +1,62 @@
+"""What a dry run of train-detokenizer says, against the networks themselves."""
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from lavit_core.errors import InputError
+from lavit_core.tokens import open_tokens
+from lavit_detokenizer.condition import Condition
+from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
+from lavit_detokenizer.network import Denoiser, unet_arguments
+from lavit_detokenizer.plan import plan
+from lavit_trainkit.meta_run import kept_bytes
+from torch.utils.flop_counter import FlopCounterMode
+
+from .conftest import settings
+
+
+def test_a_plan_on_tokens_counts_without_building(world):
+    found = plan(settings(), world / "tokens", world / "model")
+    assert found["images"] == len(open_tokens(world / "tokens"))
+    assert found["sample_shape"] == [48, 4, 4]
+    assert found["condition_parameters"] == 16 * 8 + 8
+    assert found["epochs"] == pytest.approx(8 * 4 / found["images"])
+    assert list(found["cost"]["steps"]["train-detokenizer"]["parameters"]) == ["denoiser", "feature decoder"]
+
+
+def test_the_unet_is_counted_as_it_runs(world):
+    config = settings()
+    step = plan(config, world / "tokens", world / "model")["cost"]["steps"]["train-detokenizer"]
+    about = DetokenizerConfig(
+        **config.model_dump(include={"space", "image_px", "unshuffle", "condition"}), feature_dim=16, grid=(4, 4)
+    )
+    denoiser = Denoiser(UNet2DConditionModel(**unet_arguments(about, config.unet, (48, 4, 4))), Condition(about))
+    inputs = (torch.zeros(4, 48, 4, 4), torch.zeros(4).long(), torch.zeros(4, 16, 16), torch.zeros(4).bool())
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        denoiser(*inputs)
+    # Once forward and twice backward; features are decoded once and kept.
+    assert step["flops_per_step"] == pytest.approx(3 * counter.get_total_flops(), rel=0.01)
+    held = step["memory_bytes"]["1"]
+    # Tensors of no batch (the embedding of the time step) count once a picture in the plan.
+    kept = kept_bytes(denoiser, lambda: denoiser(*inputs)) * (0.5 if config.precision == "bf16" else 1)
+    assert held["activations"] == pytest.approx(kept, rel=0.1)
+    assert held["average"] == held["gradients"] == 4 * sum(p.numel() for p in denoiser.parameters())
+
+
+def test_the_published_preset_is_planned_without_anything_at_hand():
+    config = TrainDetokenizerConfig.model_validate({"condition": {"null_condition": "stored"}})
+    found = plan(config)
+    assert found["unet_parameters"] == 859_520_964
+    assert found["sample_shape"] == [4, 64, 64]
+    parts = found["cost"]["steps"]["train-detokenizer"]["parameters"]
+    assert list(parts) == ["denoiser", "feature decoder", "vae encoder"]
+    # 0.8e12 operations a picture at 512 px, three times.
+    assert parts["denoiser"]["flops_per_step"] / config.batch_size == pytest.approx(2.46e12, rel=0.02)
+
+
+def test_folders_that_are_none_are_refused(world, tmp_path):
+    with pytest.raises(InputError, match="no tokenizer/ here"):
+        plan(settings(), world / "tokens", tmp_path)
+    with pytest.raises(InputError, match=r"config.json: file not found"):
+        plan(settings(), world / "tokens", world / "model", unet=tmp_path)

@@ -1,0 +1,116 @@
+"""What `lavit pretrain --dry-run` prints: sizes on torch's meta device, and what a step costs. No weights are made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lavit_core.errors import InputError
+from lavit_core.modeldir import find_part
+from lavit_core.tokens import TokenReader, open_tokens
+from lavit_tokenizer.api import (
+    Encoder,
+    TokenizerConfig,
+    encoder_without_memory,
+    published_encoder,
+    read_tokenizer_config,
+)
+from lavit_trainkit.cost import count
+from lavit_trainkit.cost_report import cost_report
+from lavit_trainkit.device import pick_device
+
+from lavit_pretrain.config import PretrainConfig
+from lavit_pretrain.cost import Documents, expected_documents, pretrain_step
+from lavit_pretrain.language_model import llama_config
+
+CHARACTERS_A_TOKEN = 4.0
+"""Of English in LLaMA's tokenizer, about."""
+CAPTIONS_READ = 256
+"""Captions behind the mean length."""
+PUBLISHED_CODES, PUBLISHED_MEAN_CODES, ASSUMED_CAPTION = 16384, 94.0, 15.0
+"""What is assumed where no tokens are given: the paper's codebook and codes an image, and tokens a caption."""
+
+
+def plan(
+    config: PretrainConfig,
+    llm: Path | None,
+    tokens: Sequence[Path] = (),
+    model: Path | None = None,
+    *,
+    questions: bool = True,
+    text: bool = True,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Return what a run would do and cost; without tokens, on data like the paper's.
+
+    Raises InputError for tokens or an `--llm` that are none.
+    """
+    reader = open_tokens(*tokens) if tokens else None
+    codebook = PUBLISHED_CODES if reader is None else reader.manifest.codebook_size
+    mean_codes = PUBLISHED_MEAN_CODES if reader is None else float(np.mean(reader.counts)) if len(reader) else 0.0
+    caption = ASSUMED_CAPTION if reader is None else _caption_tokens(reader)
+    documents = expected_documents(
+        config, mean_codes=mean_codes, caption=min(caption, config.max_text_tokens), questions=questions, text=text
+    )
+    network, place = without_weights(config, llm, codebook), pick_device(device)
+    shape, encoder = _tokenizer(config, reader, model)
+    step = pretrain_step(config, network, shape, documents, encoder=encoder, on_cpu=place.type == "cpu")
+    return {
+        "config": config.model_dump(mode="json"),
+        "images": None if reader is None else len(reader),
+        "mean_codes": mean_codes,
+        "parameters": count(network),
+        "tokens_per_step": config.tokens_per_step * config.accumulate_steps,
+        "tokens": config.tokens_per_step * config.accumulate_steps * config.num_steps,
+        "expected": _told(documents, step.units),
+        "cost": cost_report([step], device=place, precision=config.precision),
+    }
+
+
+def without_weights(config: PretrainConfig, llm: Path | None, codebook: int) -> Any:
+    """Return the language model as names and shapes alone. Raises InputError when `llm` is none."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if llm is None:
+        shape = llama_config(config.llm, config.llm.text_vocab_size + 2 + codebook)
+    else:
+        try:
+            shape = AutoConfig.from_pretrained(llm, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{llm}: not a language model ({' '.join(str(error).split())[:200]})") from None
+        # Imported weights, and those of an earlier run, have the rows of the codes already.
+        if not (llm / "visual.json").exists():
+            shape.vocab_size += 2 + codebook
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(shape)
+
+
+def _tokenizer(
+    config: PretrainConfig, reader: TokenReader | None, model: Path | None
+) -> tuple[TokenizerConfig, Encoder | None]:
+    """Return the configuration of the tokenizer and, for live images, its encoder; without a model the paper's."""
+    live = config.image_input == "live"
+    if live and model is not None:
+        folder = find_part(model, "tokenizer")
+        return read_tokenizer_config(folder), encoder_without_memory(folder / "encoder")
+    if live or reader is None:
+        return TokenizerConfig(), published_encoder() if live else None
+    width = reader.manifest.feature_dim
+    return TokenizerConfig() if width is None else TokenizerConfig(feature_dim=width), None
+
+
+def _caption_tokens(reader: TokenReader) -> float:
+    texts = reader.texts(np.arange(min(len(reader), CAPTIONS_READ)))
+    lengths = [len(text) for own in texts for text in own]
+    return float(np.mean(lengths)) / CHARACTERS_A_TOKEN if lengths else 0.0
+
+
+def _told(documents: Documents, tokens: int) -> dict[str, float]:
+    """Return the assumptions about a step, rounded for people."""
+    return {
+        "tokens_per_document": round(documents.length, 1),
+        "documents_per_step": round(tokens / documents.length, 1),
+        "images_read_per_step": round(tokens * documents.images_read, 1),
+        "scored_share": round(documents.scored, 3),
+    }

@@ -1,0 +1,128 @@
+"""The formulas of a step's cost, against what torch counts when such a step is taken."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from lavit_core.errors import InputError
+from lavit_pretrain.attention import use_packed
+from lavit_pretrain.config import LlmShape, Mix, PretrainConfig
+from lavit_pretrain.cost import Documents, expected_documents, pretrain_step
+from lavit_pretrain.documents import Document
+from lavit_pretrain.language_model import llama_config
+from lavit_pretrain.loss import chunked_cross_entropy
+from lavit_pretrain.packing import collate
+from lavit_pretrain.plan import plan, without_weights
+from lavit_tokenizer.api import TokenizerConfig
+from lavit_trainkit.meta_run import kept_bytes
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaForCausalLM
+
+LENGTH, DOCUMENTS, VOCABULARY = 32, 8, 300
+SHAPE = LlmShape(hidden_size=64, num_layers=3, num_heads=4, intermediate_size=160, text_vocab_size=100)
+EXACT = Documents(length=LENGTH, keys=LENGTH, scored=(LENGTH - 1) / LENGTH, images_read=0, read_rows=0)
+"""Documents of one length, all scored but their first token."""
+
+
+def config(**changes) -> PretrainConfig:
+    values = {"image_input": "codes", "llm": SHAPE, "num_steps": 5, "tokens_per_step": LENGTH * DOCUMENTS}
+    return PretrainConfig(**{**values, "precision": "fp32", **changes})
+
+
+def taken(precision: str):
+    """A network like the one that is planned, and a function that computes the loss of a step."""
+    network = LlamaForCausalLM(llama_config(SHAPE, VOCABULARY)).train()
+    network = network if precision == "fp32" else network.to(torch.bfloat16)
+    use_packed(network)
+    draw = np.random.default_rng(0)
+    weights = np.append(np.float32(0), np.ones(LENGTH - 1, np.float32))
+    batch = collate([
+        Document(ids=draw.integers(0, VOCABULARY, LENGTH), weights=weights, kind="text") for _ in range(DOCUMENTS)
+    ])  # fmt: skip
+
+    def loss():
+        rows = network.get_input_embeddings()(batch.ids_T)[None]
+        hidden = network.model(
+            inputs_embeds=rows, position_ids=batch.positions_T[None], cu_seq_lens_q=batch.bounds_B1, use_cache=False
+        ).last_hidden_state[0]
+        return chunked_cross_entropy(hidden[batch.rows_S], network.lm_head.weight, batch.targets_S, batch.weights_S)[0]
+
+    return network, loss
+
+
+def test_operations_are_those_that_torch_counts():
+    settings = config()
+    step = pretrain_step(settings, without_weights(settings, None, 198), TokenizerConfig(), EXACT, on_cpu=True)
+    _, loss = taken("fp32")
+    counter = FlopCounterMode(display=False)
+    with counter:
+        loss().backward()
+    # The formula leaves nothing out that torch counts: rotary angles are a product too, of a few columns.
+    assert step.flops == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_kept_activations_are_those_that_torch_keeps(precision):
+    settings = config(precision=precision)
+    step = pretrain_step(settings, without_weights(settings, None, 198), TokenizerConfig(), EXACT, on_cpu=True)
+    network, loss = taken(precision)
+    head = 4 if precision == "fp32" else 2
+    outside = VOCABULARY * 64 * head  # the head's gradient, which the loss makes in the forward pass
+    assert step.costs[0].kept_bytes == pytest.approx(kept_bytes(network, loss) - outside, rel=0.1)
+
+
+def test_checkpointing_keeps_the_inputs_of_layers_and_computes_them_again():
+    plain, again = config(), config(gradient_checkpointing=True)
+    network = without_weights(plain, None, 198)
+    kept, recomputed = (
+        pretrain_step(one, network, TokenizerConfig(), EXACT, on_cpu=True).costs[0] for one in (plain, again)
+    )
+    rows = LENGTH * DOCUMENTS
+    assert recomputed.kept_bytes == pytest.approx(kept.kept_bytes / 3 + 3 * rows * 64 * 4)
+    assert kept.again == 0
+    assert recomputed.again == recomputed.forward - 2 * rows * EXACT.scored * 64 * VOCABULARY
+    assert recomputed.backward == kept.backward
+
+
+def test_documents_follow_the_mix():
+    settings = PretrainConfig(mix=Mix(text_to_image=1, image_to_text=1, questions=5, text=5), caption_drop=0.5)
+    found = expected_documents(settings, mean_codes=94, caption=20, questions=False, text=False)
+    drawn, read = 10 + 96, 96 + 21  # a caption in every second document; a caption and its end
+    assert found.length == (drawn + read) / 2
+    assert found.keys == pytest.approx((drawn**2 + read**2) / (drawn + read))
+    assert found.scored == pytest.approx((94 + 1 + 10 + 21) / (drawn + read))
+    assert found.images_read * (drawn + read) == pytest.approx(1)
+    blind = settings.model_copy(update={"image_input": "none"})
+    assert expected_documents(blind, mean_codes=94, caption=20, questions=False, text=False).images_read == 0
+
+
+def test_the_published_preset_is_planned_without_anything_at_hand():
+    found = plan(PretrainConfig(gradient_checkpointing=True, tokens_per_step=16384, accumulate_steps=16), None)
+    assert found["parameters"] == 6_872_649_728
+    step = found["cost"]["steps"]["pretrain"]
+    assert list(step["parameters"]) == ["llm", "projector", "encoder", "merger"]
+    assert step["parameters"]["encoder"]["trained"] == 0
+    # 16 bytes a parameter, 2 of a working copy and 2 of its gradients: no card of 80 GB holds it alone, 8 do in shards.
+    assert step["memory_bytes"]["1"]["total"] > 20 * 6.8e9
+    assert step["memory_bytes"]["8 fsdp"]["total"] < 40e9
+    # 6 N D, a third more for checkpointing, and what the encoder adds.
+    assert 6 < step["flops_per_step"] / (262_144 * 6.87e9) < 9
+    json.dumps(found)
+
+
+def test_a_plan_on_tokens_reads_them(world, tiny_config):
+    settings = tiny_config(optimizer="muon")
+    found = plan(settings, None, [world.tokens], world.model, questions=True, text=False)
+    assert found["images"] == 48
+    assert found["mean_codes"] < 6
+    step = found["cost"]["steps"]["pretrain"]
+    assert list(step["parameters"]) == ["llm", "projector"]
+    held = pretrain_step(
+        settings, without_weights(settings, None, 24), TokenizerConfig(), EXACT, on_cpu=True
+    ).costs[0]  # fmt: skip
+    assert 0 < held.muon < held.trained
+    with pytest.raises(InputError, match="not a language model"):
+        plan(settings, world.tokens, [world.tokens], world.model)
+    with pytest.raises(InputError, match="not a tokenizer's configuration"):
+        plan(tiny_config(image_input="live"), None, [world.tokens], world.model)

@@ -1,0 +1,115 @@
+"""The formulas of the tokenizer's cost, against what torch counts when a phase takes a step."""
+
+import pytest
+import torch
+from lavit_core.images import Preprocessing
+from lavit_tokenizer.config import ModelSettings, Phase, SmallVitConfig, TrainTokenizerConfig
+from lavit_tokenizer.cost import encoder_cost, published_encoder, tokenizer_step
+from lavit_tokenizer.encoder import Encoder, SmallVit, encoder_without_memory, load_encoder, save_encoder
+from lavit_tokenizer.objective import forward_phase, losses
+from lavit_tokenizer.plan import plan_tokenizer
+from lavit_tokenizer.train_tokenizer import new_tokenizer
+from lavit_trainkit.cost import count
+from lavit_trainkit.meta_run import kept_bytes
+from torch.utils.flop_counter import FlopCounterMode
+
+IMAGES = 8
+
+
+def encoder() -> Encoder:
+    """A small frozen encoder: 32 px, 8 x 8 patches, width 64."""
+    about = SmallVitConfig(
+        preprocessing=Preprocessing(image_px=32), patch_px=4, width=64, layers=2, heads=4, mlp_dim=128
+    )
+    return Encoder(SmallVit(about), preprocessing=about.preprocessing, grid=about.grid, feature_dim=64, num_prefix=0)
+
+
+def settings(phase: Phase) -> TrainTokenizerConfig:
+    model = ModelSettings(
+        keep_ratio=0.25, merger_layers=3, decoder_layers=3, heads=4, mlp_dim=160, codebook_size=64, code_dim=8
+    )
+    return TrainTokenizerConfig(model=model, phases=(phase,), precision="fp32")
+
+
+PHASES = {
+    "dense": Phase(name="dense", num_steps=4, batch_size=IMAGES, selection="gumbel",
+                   train=("selector", "merger", "decoder")),
+    "packed": Phase(name="packed", num_steps=4, batch_size=IMAGES, selection="random", mask_rates=(0.25, 0.25),
+                    train=("merger", "decoder")),
+    "without merger": Phase(name="off", num_steps=4, batch_size=IMAGES, selection="gumbel", merger="off",
+                            train=("selector", "decoder")),
+    "decoder alone": Phase(name="codes", num_steps=4, batch_size=IMAGES, selection="random", quantise=True,
+                           mask_rates=(0.25, 0.25), train=("decoder",)),
+}  # fmt: skip
+
+
+def taken(phase: Phase):
+    """A tokenizer, and a function that computes a step's loss, with as many patches kept as the formulas assume."""
+    torch.manual_seed(0)
+    config = settings(phase)
+    tokenizer = new_tokenizer(config, encoder())
+    for name in ("selector", "merger", "decoder", "encode_task_layer"):
+        owner = "decoder" if name == "encode_task_layer" else name
+        getattr(tokenizer, name).requires_grad_(owner in phase.train)
+    features = torch.randn(IMAGES, 64, 64)
+
+    def loss():
+        passed = forward_phase(tokenizer, features, phase, step=0, seed=0)
+        return losses(passed, features, config, None)["loss"]
+
+    return tokenizer, loss
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_operations_are_those_that_torch_counts(name):
+    phase = PHASES[name]
+    step = tokenizer_step(settings(phase), phase, encoder_on_meta(), cached=True, on_cpu=True)
+    _, loss = taken(phase)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        loss().backward()
+    # Random masks differ a little in length, and packed rows are padded to the longest image inside the attention.
+    assert step.flops == pytest.approx(counter.get_total_flops(), rel=0.08)
+
+
+@pytest.mark.parametrize("name", ["dense", "packed"])
+def test_kept_activations_are_those_that_torch_keeps(name):
+    phase = PHASES[name]
+    step = tokenizer_step(settings(phase), phase, encoder_on_meta(), cached=True, on_cpu=True)
+    tokenizer, loss = taken(phase)
+    kept = sum(cost.kept_bytes for cost in step.costs)
+    # What the loss itself keeps, a few values a feature, is left out.
+    assert kept == pytest.approx(kept_bytes(tokenizer, loss), rel=0.15)
+
+
+def encoder_on_meta() -> Encoder:
+    with torch.device("meta"):
+        return encoder()
+
+
+def test_an_encoder_is_counted_without_its_weights(tmp_path):
+    save_encoder(encoder(), tmp_path)
+    absent, real = encoder_without_memory(tmp_path), load_encoder(tmp_path)
+    assert all(parameter.is_meta for parameter in absent.parameters())
+    assert count(absent) == count(real)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        real(torch.zeros(3, 3, 32, 32))
+    assert encoder_cost(absent, 3).forward == counter.get_total_flops()
+
+
+def test_the_papers_encoder_has_its_size():
+    # docs/released-weights.md, without CLIP's projection, with biases for keys.
+    assert count(published_encoder()) == 1_012_588_928 - (1024 * 1408 + 1024) + 40 * 1408
+    # 0.53e12 operations a picture of 257 rows: 2 N R and 40 attentions.
+    assert encoder_cost(published_encoder(), 1).forward == pytest.approx(0.53e12, rel=0.02)
+
+
+def test_the_published_preset_is_planned_without_an_encoder():
+    found = plan_tokenizer(TrainTokenizerConfig(), device="cpu")
+    assert found["encoder"].startswith("EVA-CLIP ViT-g/14 (assumed")
+    assert found["parameters"]["merger"] == 398_267_392
+    features, codes = found["cost"]["steps"].values()
+    assert codes["flops_per_step"] < features["flops_per_step"]  # packed against dense
+    assert codes["parameters"]["selector"]["trained"] == 0
+    assert found["tokens_per_image"] == 85
