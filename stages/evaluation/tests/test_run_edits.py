@@ -312,9 +312,17 @@ def test_a_real_model_with_real_metrics(
         )
         results.append(json.loads(done.stdout))
     one, five = results
-    assert pictures(tmp_path / "1") == pictures(tmp_path / "5")
+    names = sorted(pictures(tmp_path / "1"))
+    assert names == sorted(pictures(tmp_path / "5")) == ["1_1.png", "2_1.png", "2_inde_2.png", "2_iter_2.png"]
     assert len(set(pictures(tmp_path / "1").values())) == 4
-    assert one["figures"] == five["figures"]
+    for name in names:
+        drawn = (Image.open(tmp_path / size / "edited" / name.partition("_")[0] / name) for size in ("1", "5"))
+        first, other = (np.asarray(picture).astype(int) for picture in drawn)
+        # Sums over other batches differ in their last bits: a value that lies between two may be rounded either way.
+        assert np.abs(first - other).max() <= 1
+        assert (first != other).mean() < 0.001
+    for name, figure in one["figures"].items():
+        assert figure["value"] == pytest.approx(five["figures"][name]["value"], abs=1e-3)
     metrics = {name.rpartition(".")[2] for name in one["figures"]}
     assert metrics == {"l1", "l2", "ssim", "clip_i", "clip_t", "clip_t_oracle", "lpips_other"}
     assert one["skipped"] == {"dino": "no DINO weights given (--dino DIR)"}
