@@ -265,8 +265,11 @@ def test_settings_on_the_command_line(magicbrush: Path, tmp_path: Path) -> None:
     config = plan["config"]
     assert config["sample"] == {**load_preset("lavit_pretrain", "sample", "tiny"), "top_k": 3}
     assert config["draw"] == load_preset("lavit_detokenizer", "detokenize", "tiny")
+    with pytest.raises(UsageError, match="unknown setting topk; did you mean top_k"):
+        CliRunner().invoke(evaluate, [*line, "--set", "sample.topk=3"], catch_exceptions=False)
     with pytest.raises(InputError, match="tokenizer"):
         CliRunner().invoke(evaluate, line, catch_exceptions=False)
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.fixture(scope="session")

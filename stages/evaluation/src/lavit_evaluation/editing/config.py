@@ -53,11 +53,18 @@ def resolve_run(
     Raises UsageError, and InputError when a stage is not installed.
     """
     with stages_for(model):
+        from lavit_detokenizer.api import DrawSettings
+        from lavit_pretrain.api import SampleSettings
+
         shipped = {
             "sample": load_preset("lavit_pretrain", "sample", preset),
             "draw": load_preset("lavit_detokenizer", "detokenize", preset),
         }
-    return resolve(EditRunConfig, preset=shipped, file=file, sets=sets, flags={"limit": limit})
+    config = resolve(EditRunConfig, preset=shipped, file=file, sets=sets, flags={"limit": limit})
+    # Settings that are none would otherwise be found after the run directory has recorded them.
+    resolve(SampleSettings, flags=config.sample)
+    resolve(DrawSettings, flags=config.draw)
+    return config
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,6 +88,7 @@ def show_list(rows: list[dict[str, Any]], console: Console) -> None:
         "coco-fid: captions_val2014.json and val2014/ for a model, or a folder of drawn pictures and one of real ones; "
         "pytorch-fid's pt_inception-2015-12-05-6726825d.pth",
         "clip-score: a folder of drawn pictures with captions.jsonl, and a transformers directory of a CLIP",
+        "magicbrush and ma5k: metrics beyond L1, L2 and SSIM need local weights, see `lavit eval magicbrush --help`",
         "shapes and probe: data made by this toolkit, see `lavit eval shapes --help`",
     )
     for line in others:
