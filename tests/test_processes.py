@@ -1,65 +1,80 @@
 """Several processes train what one trains: DDP and FSDP2 on gloo, from the same command lines, started by torchrun."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
-from commandline import MINI, Done, Mini, environment
+from commandline import MINI, Done, Mini, environment, lavit, wait_for
 from lavit_core.rundir import TIMING_KEYS, read_metrics
 from safetensors.torch import load_file
 
 SETTINGS = yaml.safe_load(MINI.read_text(encoding="utf-8"))
 SCRIPT = Path(__file__).parent / "run_commands.py"
 
-CUT = 4
-"""The step whose checkpoint runs go on from, with another number of processes."""
+pytestmark = pytest.mark.timeout(900)  # the module's runs are made in its first test
+
+CHECKPOINT_EVERY = 5
+"""So the oldest checkpoint that the tokenizer keeps, at step 10, lies inside a phase, with the codebook yet to come."""
 
 TRAINERS: dict[str, dict[str, Any]] = {
-    "pretrain": {"accumulate_steps": 2, "gradient_checkpointing": True},
+    "pretrain": {"optimizer": "adamw", "accumulate_steps": 2, "gradient_checkpointing": True},
+    "train-detokenizer": {"accumulate_steps": 2, "gradient_checkpointing": True},
+    "train-encoder": {"optimizer": "adamw"},
+    "train-tokenizer": {"optimizer": "adamw", "nmse_weight": 0.5, "keep_term": "batch", "commitment_weight": 0.2},
 }
 """Command -> settings that its runs have beside the miniature's, and those of the test."""
 
-EXACT = {"log_every": 1, "checkpoint_every": CUT, "precision": "fp32", "optimizer": "adamw"}
-"""fp32 and AdamW: bfloat16 rounds, and Muon's inner bfloat16 blows up, the order in which numbers are added."""
+EXACT = {"log_every": 1, "checkpoint_every": CHECKPOINT_EVERY, "precision": "fp32"}
+"""fp32 here and AdamW there: bfloat16, also Muon's inside, makes much of the order in which numbers are added."""
 
 
 def torchrun(lines: list[list[str]], folder: Path, *, processes: int = 2) -> tuple[list[int], str]:
     """Run command lines one after another in processes started once; return the first one's exit codes, and stderr."""
     (folder / "lines.json").write_text(json.dumps(lines), encoding="utf-8")
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    done = subprocess.run(
+    child = subprocess.Popen(
         [*start, str(SCRIPT), str(folder / "lines.json"), str(folder / "codes.json")],
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         env=environment(),
-        check=False,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads((folder / "codes.json").read_text(encoding="utf-8")), done.stderr
+    try:
+        told = child.communicate()[1]
+    except BaseException:
+        os.killpg(child.pid, signal.SIGKILL)  # its processes would wait for each other
+        raise
+    assert child.returncode == 0, told[-3000:]
+    return json.loads((folder / "codes.json").read_text(encoding="utf-8")), told
 
 
 def inputs(mini: Mini, trainer: str) -> list[str | Path]:
     """Return a trainer's command line without --out and --config."""
     return {
         "pretrain": [mini.tokens, "--model", mini.model, "--questions", mini.train / "questions.jsonl"],
+        "train-detokenizer": [mini.tokens, "--images", mini.train, "--model", mini.model],
+        "train-encoder": [mini.train],
+        "train-tokenizer": [mini.train, "--model", mini.model],
     }[trainer]
 
 
-def cut(run: Path, to: Path, step: int = CUT) -> None:
-    """Copy a run directory as a kill after the checkpoint of `step` would have left it."""
+def cut(run: Path, to: Path) -> None:
+    """Copy a run directory as a kill after its oldest checkpoint would have left it."""
     shutil.copytree(run, to)
     (to / "DONE").unlink()
     shutil.rmtree(to / "model")
-    for checkpoint in (to / "checkpoints").glob("step-*"):
-        if checkpoint.name != f"step-{step:08d}":
-            shutil.rmtree(checkpoint)
-    assert list((to / "checkpoints").iterdir())
+    for checkpoint in sorted((to / "checkpoints").glob("step-*"))[1:]:
+        shutil.rmtree(checkpoint)
 
 
 def figures(run: Path) -> list[dict[str, Any]]:
@@ -70,7 +85,7 @@ def figures(run: Path) -> list[dict[str, Any]]:
 def same_figures(run: Path, reference: Path) -> None:
     """Assert that every step's figures are equal within 1e-5, which float32 sums in another order stay below."""
     expected, found = figures(reference), figures(run)
-    assert len(found) == len(expected) > CUT
+    assert len(found) == len(expected) > CHECKPOINT_EVERY
     for row, wanted in zip(found, expected, strict=True):
         assert row.keys() == wanted.keys()
         for name, value in wanted.items():
@@ -78,15 +93,24 @@ def same_figures(run: Path, reference: Path) -> None:
 
 
 def same_weights(run: Path, reference: Path) -> None:
-    """Assert that the exported weights are equal within what such sums make of them."""
+    """Assert that the exported weights are equal within what such sums make of them.
+
+    Left out are biases of attention's keys: softmax does not see them, so their gradient is rounding alone, of which
+    Adam makes steps of full length.
+    """
     files = sorted(file.relative_to(reference) for file in (reference / "model").rglob("*.safetensors"))
     assert files
     for file in files:
         expected, found = load_file(reference / file), load_file(run / file)
         assert found.keys() == expected.keys()
         for name, value in expected.items():
-            assert found[name].dtype == value.dtype
-            assert found[name].float().numpy() == pytest.approx(value.float().numpy(), rel=1e-4, abs=1e-4), name
+            one, other = value.float().numpy(), found[name].float().numpy()
+            if name.endswith("qkv.bias"):
+                keys = slice(len(one) // 3, 2 * len(one) // 3)
+                one, other = np.delete(one, keys), np.delete(other, keys)
+            elif name.endswith("cross_attn.key.bias"):
+                continue
+            np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5, err_msg=f"{file}: {name}")
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +175,41 @@ def test_what_processes_can_not_share_is_refused(mini: Mini, tmp_path: Path) -> 
         "each; set optimizer to adamw, or parallel to ddp",
     ]
     assert not (tmp_path / "run").exists()
+
+
+def start_long_run(mini: Mini, folder: Path) -> tuple[subprocess.Popen[str], list[str], Path]:
+    """Start two processes on a run of many steps, and wait until it is well on its way."""
+    out, config = folder / "run", folder / "long.yaml"
+    settings = {**SETTINGS["pretrain"], **EXACT, "optimizer": "adamw", "num_steps": 400, "checkpoint_every": 20}
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    line = ["pretrain", *map(str, inputs(mini, "pretrain")), "--out", str(out), "--config", str(config)]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lavit_cli"]
+    child = subprocess.Popen(
+        [*start, *line], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: len(read_metrics(out)) > 25, child, 600)
+    return child, line, out
+
+
+@pytest.mark.slow
+def test_sigterm_ends_in_one_checkpoint(mini: Mini, tmp_path: Path) -> None:
+    child, _, out = start_long_run(mini, tmp_path)
+    child.send_signal(signal.SIGTERM)
+    told = child.communicate()[1]
+    steps = len(read_metrics(out))
+    assert child.returncode != 0
+    said = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert said == [f"error: {out}: stopped at step {steps} of 400, state saved; run the same command to go on"]
+    assert (out / "checkpoints" / f"step-{steps:08d}").is_dir()
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_job_which_one_process_finishes(mini: Mini, tmp_path: Path) -> None:
+    child, line, out = start_long_run(mini, tmp_path)
+    workers = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text(encoding="utf-8").split()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    child.communicate()
+    assert child.returncode != 0
+    assert len(read_metrics(out)) < 400
+    assert lavit(*line).code == 0
+    assert [row["step"] for row in read_metrics(out)] == list(range(1, 401))

@@ -5,6 +5,7 @@ import torch
 from lavit_tokenizer.objective import (
     decided,
     forward_phase,
+    keep_moments,
     kept_figures,
     losses,
     mean_predictor,
@@ -65,8 +66,8 @@ def test_small_figures():
     same = torch.ones(2, 4, 8)
     assert mean_predictor(same) == pytest.approx(0.0, abs=1e-6)
     assert mean_predictor(torch.cat([same, -same])) == pytest.approx(1.0)
-    keep = torch.tensor([[0.05, 0.5, 0.95, 0.2]])
-    assert decided(torch.stack([keep.log(), (1 - keep).log()], -1)) == 0.5
+    for keep, explained in ([0.2] * 4, 0.0), ([0.0, 1.0, 0.0, 0.0], 1.0), ([0.1, 0.5, 0.5, 0.9], 0.32):
+        assert decided(keep_moments(torch.tensor([keep]).log().unsqueeze(-1))) == pytest.approx(explained, abs=1e-6)
     figures = kept_figures(torch.tensor([1, 64, 8]), 64)
     assert (figures["kept_min"], figures["kept_max"], sum(figures["kept_histogram"])) == (1, 64, 3)
 

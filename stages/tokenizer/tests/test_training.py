@@ -108,6 +108,26 @@ def test_a_calibrated_threshold_keeps_the_ratio_and_survives_a_kill(data, model,
     assert float(keep.float().mean()) == pytest.approx(0.25, abs=0.05)
 
 
+def test_a_step_cut_into_passes_is_the_same_step(data, model, tmp_path):
+    config = tokenizer_settings(
+        precision="fp32", keep_term="image", commitment_weight=0.0, nmse_weight=0.5, log_every=1
+    )
+    for passes in (1, 3):
+        cut = config.model_copy(update={"accumulate_steps": passes, "gradient_checkpointing": passes > 1})
+        tokenizer_verb.train_tokenizer(data, tmp_path / str(passes), cut, model=model, quiet=True)
+    whole, cut = (read_metrics(tmp_path / passes) for passes in "13")
+    assert len(whole) == len(cut)
+    for name in ("loss", "cos_loss", "nmse", "keep_term", "mean_predictor", "decided", "kept_mean"):
+        assert [row[name] for row in cut] == pytest.approx([row[name] for row in whole], rel=1e-5, abs=1e-5)
+
+
+def test_passes_that_lack_what_a_term_needs_are_refused():
+    with pytest.raises(ValueError, match="accumulate_steps 2: keep_term batch needs a step's images in one pass"):
+        tokenizer_settings(accumulate_steps=2, keep_term="batch", commitment_weight=0.0)
+    with pytest.raises(ValueError, match="accumulate_steps 2: commitment_weight needs"):
+        tokenizer_settings(accumulate_steps=2, keep_term="image", commitment_weight=0.1)
+
+
 def test_live_features_give_the_cached_ones(data, model, tmp_path):
     precise = {"precision": "fp32", "phases": phases(2)}
     train_tokens(data, model, tmp_path / "cached", **precise)
@@ -171,7 +191,7 @@ def test_collapse_and_indecision_are_said_aloud(data, model, tmp_path, monkeypat
     train_tokens(data, model, tmp_path / "run", window_steps=4, model=wide)
     said = capsys.readouterr().err
     assert re.search(r"codebook collapse: [36]% of 32 codes used in the last 4 steps of phase codes", said)
-    assert re.search(r"the selector is undecided: \d+% of patches .* late in phase selector, so .*; give the", said)
+    assert re.search(r"the selector is undecided: late in phase selector features explain \d+% of .*; give the", said)
     kinds = [row["kind"] for row in read_warnings(tmp_path / "run")]
     assert {"codebook collapse", "undecided selector"} <= set(kinds)
     assert len(kinds) == len(set(kinds)) == said.count("warning: ")

@@ -1,10 +1,10 @@
 """Settings of the tokenizer stage. Defaults are the paper's (arXiv 2309.04669) unless a field says "Differs:"."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from lavit_core.config import Config
 from lavit_core.images import Preprocessing
-from pydantic import Field
+from pydantic import Field, model_validator
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -70,6 +70,9 @@ class TrainEncoderConfig(Config):
     """Training steps."""
     batch_size: Count = 64
     """Image-text pairs a step."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """What processes that torchrun started hold: ddp, each the whole model; fsdp (FSDP2), each a part of weights,
+    gradients and optimiser state, gathered for a step. They share each step's pairs either way."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """adamw, or muon for the matrices inside the layers and adamw for the rest (a small new model needs far fewer
     steps with it)."""
@@ -240,6 +243,13 @@ class TrainTokenizerConfig(Config):
     are kept. Differs when on: at 0.5 a selector of few steps, undecided about many patches, keeps another share."""
     position_init: Literal["normal", "sincos"] = "normal"
     """How the merger's position table and the decoder's queries start: normal(0, 0.02) or 2-D sine-cosine."""
+    accumulate_steps: Count = 1
+    """Forward and backward passes that a step's images are cut into; the step is the same."""
+    gradient_checkpointing: bool = False
+    """Recompute the blocks of merger and decoder in the backward pass: less memory, a third more work."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """What processes that torchrun started hold: ddp, each the whole tokenizer; fsdp (FSDP2), each a part of weights,
+    gradients and optimiser state, gathered for a step. They share each step's images either way."""
     commitment_weight: float = 0.0
     """Weight of ||z - sg(c)||^2; absent from eq. 4."""
     ema_decay: Share = 0.99
@@ -272,6 +282,16 @@ class TrainTokenizerConfig(Config):
     """Steps between rows of metrics.jsonl."""
     checkpoint_every: Count = 500
     """Steps between checkpoints."""
+
+    @model_validator(mode="after")
+    def _passes_know_enough(self) -> Self:
+        for name, unfit in (
+            ("keep_term batch", self.keep_term == "batch"),
+            ("commitment_weight", self.commitment_weight),
+        ):
+            if self.accumulate_steps > 1 and unfit:
+                raise ValueError(f"accumulate_steps {self.accumulate_steps}: {name} needs a step's images in one pass")
+        return self
 
 
 class TokenizeConfig(Config):

@@ -129,8 +129,8 @@ class ContrastiveModel(nn.Module):
         )
         self.config = config
         self.pixel_head = nn.Linear(width, patch_targets(config))
-        # CLIP's start: temperature 0.07.
-        self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+        # CLIP's start: temperature 0.07. One row, not a scalar: FSDP2 shards rows.
+        self.log_scale = nn.Parameter(torch.tensor([1 / 0.07]).log())
 
     def forward(self, pixels_B3HW: Tensor, ids_BL: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return unit embeddings of images and texts [B, E], word logits [B, L, V], pixels by patch [B, P, ...]."""

@@ -5,6 +5,7 @@ Letters: T code rows of all images, C code width, B images, P patches, D width.
 
 import torch
 from lavit_trainkit.packed import cumulative
+from lavit_trainkit.recompute import run_block
 from torch import Tensor, nn
 
 from lavit_tokenizer.layers import NORM_EPS, CrossAttention, Mlp, SelfAttention, init_transformer
@@ -44,7 +45,8 @@ class FeatureDecoder(nn.Module):
         out_dim: int | None = None,
     ) -> None:
         super().__init__()
-        self.num_patches = num_patches
+        self.num_patches, self.recompute = num_patches, False
+        """`recompute`: gradient checkpointing by block."""
         self.in_proj = nn.Linear(code_dim, width)
         self.pos_embed = nn.Parameter(0.02 * torch.randn(num_patches, width))
         self.query_embed = nn.Parameter(0.02 * torch.randn(num_patches, width))
@@ -65,5 +67,5 @@ class FeatureDecoder(nn.Module):
         cu_queries = torch.arange(num_images + 1, device=z_TC.device) * self.num_patches
         x_ND = self.query_embed.repeat(num_images, 1)
         for block in self.blocks:
-            x_ND = block(x_ND, codes_TD, cu_queries, cu_codes)
+            x_ND = run_block(block, x_ND, codes_TD, cu_queries, cu_codes, recompute=self.recompute)
         return self.decode_task_layer(self.norm(x_ND)).view(num_images, self.num_patches, -1)

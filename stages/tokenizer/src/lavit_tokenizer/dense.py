@@ -7,6 +7,7 @@ every attention), and tests hold the packed path against it. Letters: B images, 
 from typing import TYPE_CHECKING, cast
 
 import torch
+from lavit_trainkit.recompute import run_block
 from torch import Tensor
 
 from lavit_tokenizer.decoder import DecoderBlock, FeatureDecoder
@@ -73,14 +74,19 @@ def dense_merger(merger: "Merger", x_BPD: Tensor, mask_BP: Tensor, *, released_e
     dropped = 1 - kept
     context = merger.ln_vision(x_BPD)
     for block in cast("list[MergerBlock]", merger.blocks):
-        x_BPD = x_BPD + dense_self_attention(
-            block.token_causal_attn, block.norm0(x_BPD), causal, released_eps=released_eps
-        )
-        x_BPD = x_BPD + dense_cross_attention(
-            block.token_cross_attn, block.norm1(x_BPD), context, dropped, released_eps=released_eps
-        )
-        x_BPD = x_BPD + block.mlp(block.norm2(x_BPD))
+        inputs = block, x_BPD, context, causal, dropped, released_eps
+        x_BPD = run_block(_dense_merger_block, *inputs, recompute=merger.recompute)
     return merger.norm(x_BPD)
+
+
+def _dense_merger_block(
+    block: "MergerBlock", x_BPD: Tensor, context: Tensor, causal: Tensor, dropped: Tensor, released_eps: float
+) -> Tensor:
+    x_BPD = x_BPD + dense_self_attention(block.token_causal_attn, block.norm0(x_BPD), causal, released_eps=released_eps)
+    x_BPD = x_BPD + dense_cross_attention(
+        block.token_cross_attn, block.norm1(x_BPD), context, dropped, released_eps=released_eps
+    )
+    return x_BPD + block.mlp(block.norm2(x_BPD))
 
 
 def dense_decoder(decoder: FeatureDecoder, z_BPC: Tensor, mask_BP: Tensor) -> Tensor:
@@ -91,7 +97,11 @@ def dense_decoder(decoder: FeatureDecoder, z_BPC: Tensor, mask_BP: Tensor) -> Te
     x_BPD = decoder.query_embed.expand(mask_BP.shape[0], -1, -1)
     for block in decoder.blocks:
         assert isinstance(block, DecoderBlock)
-        x_BPD = x_BPD + dense_self_attention(block.self_attn, block.norm0(x_BPD), None)
-        x_BPD = x_BPD + dense_cross_attention(block.cross_attn, block.norm1(x_BPD), codes_BPD, policy)
-        x_BPD = x_BPD + block.mlp(block.norm2(x_BPD))
+        x_BPD = run_block(_dense_decoder_block, block, x_BPD, codes_BPD, policy, recompute=decoder.recompute)
     return decoder.decode_task_layer(decoder.norm(x_BPD))
+
+
+def _dense_decoder_block(block: DecoderBlock, x_BPD: Tensor, codes_BPD: Tensor, policy: Tensor) -> Tensor:
+    x_BPD = x_BPD + dense_self_attention(block.self_attn, block.norm0(x_BPD), None)
+    x_BPD = x_BPD + dense_cross_attention(block.cross_attn, block.norm1(x_BPD), codes_BPD, policy)
+    return x_BPD + block.mlp(block.norm2(x_BPD))

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from lavit_core.progress import Progress
+from lavit_trainkit.distributed import add_up, is_own_place
 from lavit_trainkit.pixels import Pixels, normalise
 from torch import Tensor
 
@@ -23,12 +24,14 @@ class FeatureSource:
         self._cache: Tensor | None = None
         if 2 * len(pixels) * config.num_patches * config.feature_dim > cache_bytes:
             return
-        cache = torch.empty(len(pixels), config.num_patches, config.feature_dim, dtype=torch.bfloat16)
+        cache = torch.zeros(len(pixels), config.num_patches, config.feature_dim, dtype=torch.bfloat16)
         with Progress("features", len(pixels), unit="picture", quiet=quiet) as progress:
-            for start in range(0, len(pixels), BATCH):
+            for place, start in enumerate(range(0, len(pixels), BATCH)):
                 rows = np.arange(start, min(start + BATCH, len(pixels)))
-                cache[start : start + BATCH] = self._compute(rows)
+                if is_own_place(place):
+                    cache[start : start + BATCH] = self._compute(rows)
                 progress.advance(len(rows))
+        add_up(cache)
         self._cache = cache
 
     def batch(self, indices: np.ndarray) -> Tensor:

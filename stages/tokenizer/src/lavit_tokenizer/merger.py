@@ -5,6 +5,7 @@ Letters: T kept rows of all images in raster order, S dropped rows, D width; cu:
 
 import torch
 from lavit_trainkit.packed import cumulative
+from lavit_trainkit.recompute import run_block
 from torch import Tensor, nn
 
 from lavit_tokenizer.dense import dense_merger
@@ -51,7 +52,8 @@ class Merger(nn.Module):
         released_softmax: bool = False,
     ) -> None:
         super().__init__()
-        self.released_softmax = released_softmax
+        self.released_softmax, self.recompute = released_softmax, False
+        """`recompute`: gradient checkpointing by block."""
         self.ln_vision = nn.LayerNorm(width, eps=NORM_EPS)
         self.blocks = nn.ModuleList(MergerBlock(width, heads, mlp_dim) for _ in range(layers))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
@@ -75,5 +77,5 @@ class Merger(nn.Module):
         cu_kept, cu_dropped = cumulative(kept), cumulative(keep_BP.shape[1] - kept)
         x_TD, dropped_SD = x_BPD[keep_BP], self.ln_vision(x_BPD[~keep_BP])
         for block in self.blocks:
-            x_TD = block(x_TD, dropped_SD, cu_kept, cu_dropped)
+            x_TD = run_block(block, x_TD, dropped_SD, cu_kept, cu_dropped, recompute=self.recompute)
         return self.norm(x_TD)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lavit_core.processes import num_processes
 from lavit_core.seeds import derive_seed
 from lavit_trainkit.device import generator
+from lavit_trainkit.distributed import all_rows_with_gradient, total
 from torch import Tensor
 
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
@@ -31,17 +33,24 @@ class Pass:
     codes: Tensor | None
 
 
-def forward_phase(tokenizer: VisualTokenizer, x_BPD: Tensor, phase: Phase, *, step: int, seed: int) -> Pass:
-    """Run features through selection, merger, codes and decoder as the phase says; `step` counts within the phase."""
+def forward_phase(
+    tokenizer: VisualTokenizer, x_BPD: Tensor, phase: Phase, *, step: int, seed: int, rows: slice = slice(None)
+) -> Pass:
+    """Run features through selection, merger, codes and decoder as the phase says; `step` counts within the phase.
+
+    Where the features are only some `rows` of the phase's batch, they get those rows of its random draws.
+    """
     with torch.set_grad_enabled("selector" in phase.train):
         log_keep = tokenizer.selector(x_BPD)
     merged = phase.merger == "on" or (phase.merger == "mixed" and step % 2 == 0)
+    drawn = x_BPD.shape[0] if rows == slice(None) else phase.batch_size
     if phase.selection == "gumbel":
-        noise = gumbel(log_keep.shape, generator(seed, "gumbel", step)).to(x_BPD.device)
+        noise = gumbel((drawn, *log_keep.shape[1:]), generator(seed, "gumbel", step))[rows].to(x_BPD.device)
         mask = gumbel_mask(log_keep, noise, temperature(phase, step))
         return _dense(tokenizer, x_BPD, mask, log_keep, merged=merged)
     if phase.selection == "random":
-        keep = random_mask(log_keep.shape[:2], phase.mask_rates, generator(seed, "masks", step)).to(x_BPD.device)
+        masks = random_mask((drawn, log_keep.shape[1]), phase.mask_rates, generator(seed, "masks", step))
+        keep = masks[rows].to(x_BPD.device)
     else:
         keep = select_threshold(log_keep, tokenizer.config.keep_threshold)
     return _packed(tokenizer, x_BPD, keep, log_keep, merged=merged, quantise=phase.quantise)
@@ -74,7 +83,7 @@ def temperature(phase: Phase, step: int) -> float:
     return first * (last / first) ** (step / max(1, phase.num_steps - 1))
 
 
-def random_mask(shape: torch.Size, rates: tuple[float, float], stream: torch.Generator) -> Tensor:
+def random_mask(shape: tuple[int, int], rates: tuple[float, float], stream: torch.Generator) -> Tensor:
     """Return a bool mask [B, P] whose keep rate is drawn per image from `rates`; at least one patch an image."""
     rate = torch.rand(shape[0], 1, generator=stream) * (rates[1] - rates[0]) + rates[0]
     draws = torch.rand(*shape, generator=stream)
@@ -88,34 +97,64 @@ def losses(
     code_vectors: Tensor | None,
     *,
     cos_weight: float = 1.0,
+    share: float = 1.0,
+    energy: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Return the terms of the loss by name; `loss` is their weighted sum."""
+    """Return the terms of the loss by name; `loss` is their weighted sum.
+
+    Of a step that several passes or processes share these are parts that add up to the step's terms: `share` is the
+    part of its images that is here, `energy` the `weighed_energy` of all of them.
+    """
     decoded, target = passed.decoded.float(), target_BPD.float()
-    terms = {"cos_loss": 1 - F.cosine_similarity(decoded, target, dim=-1).mean()}
-    energy_BP = target.square().sum(dim=-1)
-    weight_BP = energy_BP.pow(config.energy_power)
-    terms["nmse"] = (weight_BP * (decoded - target).square().sum(dim=-1)).sum() / (weight_BP * energy_BP).sum()
+    terms = {"cos_loss": (1 - F.cosine_similarity(decoded, target, dim=-1).mean()) * share}
+    weight_BP = target.square().sum(dim=-1).pow(config.energy_power)
+    energy = weighed_energy(target, config) if energy is None else energy
+    terms["nmse"] = (weight_BP * (decoded - target).square().sum(dim=-1)).sum() / energy
     share_B = passed.mask.mean(dim=1)
-    missing = config.model.keep_ratio - (share_B if config.keep_term == "image" else share_B.mean())
-    terms["keep_term"] = missing.square().mean()
-    total = (
-        cos_weight * terms["cos_loss"] + config.nmse_weight * terms["nmse"] + config.keep_weight * terms["keep_term"]
-    )
-    if code_vectors is not None:
-        terms["commitment"] = (passed.z - code_vectors.detach()).square().sum(dim=-1).mean()
-        total = total + config.commitment_weight * terms["commitment"]
-    return {"loss": total, **terms}
+    if config.keep_term == "image":
+        terms["keep_term"] = (config.model.keep_ratio - share_B).square().mean() * share
+    else:
+        mean = all_rows_with_gradient(share_B).mean()
+        terms["keep_term"] = (config.model.keep_ratio - mean).square() / num_processes()
+    loss = cos_weight * terms["cos_loss"] + config.nmse_weight * terms["nmse"] + config.keep_weight * terms["keep_term"]
+    # A mean over all kept rows of a step, which passes do not know beforehand: there the settings refuse its weight.
+    if code_vectors is not None and config.accumulate_steps == 1:
+        rows = torch.tensor(float(passed.z.shape[0]), device=passed.z.device)
+        distance = (passed.z - code_vectors.detach()).square().sum(dim=-1).mean()
+        terms["commitment"] = distance * (rows / total(rows))
+        loss = loss + config.commitment_weight * terms["commitment"]
+    return {"loss": loss, **terms}
+
+
+def weighed_energy(target_BPD: Tensor, config: TrainTokenizerConfig) -> Tensor:
+    """Return what the normalised squared error is divided by: the sum of the patches' weighted energies."""
+    energy_BP = target_BPD.float().square().sum(dim=-1)
+    return (energy_BP.pow(config.energy_power) * energy_BP).sum()
 
 
 def mean_predictor(target_BPD: Tensor) -> float:
     """Return 1 - cos of the best constant prediction: one minus the length of the mean of unit features."""
-    return 1 - float(F.normalize(target_BPD.float(), dim=-1).flatten(0, -2).mean(0).norm())
+    return 1 - float(mean_direction(target_BPD).norm())
 
 
-def decided(log_keep: Tensor) -> float:
-    """Return the share of patches whose keep probability lies below 0.1 or above 0.9."""
+def mean_direction(target_BPD: Tensor) -> Tensor:
+    """Return the mean [D] of unit features."""
+    return F.normalize(target_BPD.float(), dim=-1).flatten(0, -2).mean(0)
+
+
+def keep_moments(log_keep: Tensor) -> Tensor:
+    """Return the mean of the patches' keep probabilities and of their squares, [2]."""
     keep = log_keep.detach()[..., 0].exp()
-    return float(((keep < 0.1) | (keep > 0.9)).float().mean())
+    return torch.stack([keep.mean(), keep.square().mean()])
+
+
+def decided(moments: Tensor) -> float:
+    """Return how much of whether a patch is kept its features explain: 0 when all are alike, 1 when no chance is left.
+
+    The variance of the keep probabilities over that of the keep decisions, m (1 - m) at a mean probability m.
+    """
+    mean, square = moments.tolist()
+    return max(0.0, square - mean**2) / max(mean * (1 - mean), 1e-12)
 
 
 def kept_figures(counts_B: Tensor, num_patches: int) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """`lavit train-encoder`: a small CLIP on image-text pairs, for people without a pretrained image encoder."""
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,28 @@ from lavit_core.errors import InputError
 from lavit_core.files import atomic_folder
 from lavit_core.interrupt import stop_signals
 from lavit_core.modeldir import export_part
+from lavit_core.processes import num_processes
 from lavit_core.progress import Progress
-from lavit_core.rundir import Run, open_run
+from lavit_core.rundir import Run
 from lavit_core.seeds import derive_seed, shuffled_batch
 from lavit_trainkit.checkpoint import load_newest, save_checkpoint
 from lavit_trainkit.device import make_accelerator, seed_init
+from lavit_trainkit.distributed import (
+    across_processes,
+    all_rows_with_gradient,
+    any_process,
+    on_main,
+    open_shared_run,
+    shares_of,
+    total,
+)
 from lavit_trainkit.guard import require_finite, stopped
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
+from lavit_trainkit.parallel import compute_together, gather_back, load_whole, refuse_sharded_muon
 from lavit_trainkit.pixels import Pixels, normalise
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from lavit_tokenizer.config import TrainEncoderConfig
 from lavit_tokenizer.contrastive import (
@@ -36,7 +50,11 @@ from lavit_tokenizer.diagnose import diagnose_encoder
 from lavit_tokenizer.encoder import Encoder, save_encoder
 from lavit_tokenizer.measure import Meter, split_validation
 
+PIECES = Path("text/tokenizer.json")
+"""Where a run keeps its word pieces."""
 
+
+@across_processes
 def train_encoder(
     data: Path, out: Path, config: TrainEncoderConfig, *, seed: int = 0, device: str = "auto", quiet: bool = False
 ) -> dict[str, Any]:
@@ -44,57 +62,61 @@ def train_encoder(
 
     Raises InputError when no picture has a caption or one can't be read, Interrupted when stopped by a signal.
     """
+    refuse_sharded_muon(config.parallel, config.optimizer)
+    [rows] = shares_of(config.batch_size, setting="batch_size")
     opened = open_data(data)
     records = [record for record in opened.records if any(text.strip() for text in record.captions)]
     if not records:
         raise InputError(f"{data}: none of {len(opened.records)} pictures has a caption, expected image-text pairs")
     settings = {**config.model_dump(mode="json"), "seed": seed}
     with (
-        open_run(out, command="train-encoder", config=settings, inputs={"data": opened.digest}) as run,
-        stop_signals() as stop,
+        open_shared_run(out, command="train-encoder", config=settings, inputs={"data": opened.digest}) as run,
+        stop_signals() as asked,
     ):
         if run.done:
             return run.done
-        words = _text_tokenizer(run, records, config)
+        stop = any_process(asked)
+        on_main(lambda: _learn_pieces(run, records, config))
+        words = Tokenizer.from_file(str(run.path / PIECES))
         train, held = split_validation(len(records), config.num_validation, seed)
         pixels = Pixels([record.path for record in records], config.vision.preprocessing.image_px)
         seed_init(seed, "encoder")
         model = ContrastiveModel(config, words.get_vocab_size())
         accelerator = make_accelerator(device=device, precision=config.precision)
         model.to(accelerator.device)
+        computed = compute_together(
+            model,
+            lambda net, pixels_u8, ids: pair_losses(net, pixels_u8, ids, config, accelerator.autocast),
+            parallel=config.parallel,
+        )
         muon_lr = config.muon_lr if config.optimizer == "muon" else None
         parts = {"model": Part(module=model, lr=config.lr, muon_lr=muon_lr)}
         optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
         start = 0
         if checkpoint := load_newest(run.checkpoints):
             start = checkpoint.step
-            model.load_state_dict(checkpoint.tensors["model"])
+            load_whole(model, checkpoint.tensors["model"])
             restore_optimizers(optimizers, checkpoint.tensors)
         run.rewind(start)
         meter = Meter()
         with Progress("train-encoder", config.num_steps, start=start, quiet=quiet) as progress:
             for step in range(start, config.num_steps):
                 batch = train[shuffled_batch(len(train), config.batch_size, step, derive_seed(seed, "pairs"))]
-                pixels_u8 = pixels.batch(batch).to(accelerator.device)
-                captions = _captions(records, batch, derive_seed(seed, "captions", step))
+                pixels_u8 = pixels.batch(batch[rows]).to(accelerator.device)
+                captions = _captions(records, batch, derive_seed(seed, "captions", step))[rows]
                 ids = text_ids(words, captions, config.text_tokens).to(accelerator.device)
                 set_rate(optimizers, warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps))
-                with accelerator.autocast():
-                    image, text, words_BLV, patches = model(normalise(pixels_u8, config.vision.preprocessing), ids)
-                contrast = clip_loss(image, text, model.log_scale)
-                pixel_mse = F.mse_loss(patches, patch_pixels(pixels_u8, config.vision.patch_px, config.context_patches))
-                spoken = caption_loss(words_BLV, ids)
-                loss = contrast + config.caption_weight * spoken + config.pixel_weight * pixel_mse
-                require_finite(loss.item(), name="loss", step=step, run=out)
-                accelerator.backward(loss)
+                terms = computed(pixels_u8, ids)
+                figures = dict(zip(terms, total(torch.stack(list(terms.values())).detach()).tolist(), strict=True))
+                require_finite(figures["loss"], name="loss", step=step, run=out)
+                accelerator.backward(terms["loss"])
                 clip_gradients(model.parameters(), config.max_grad_norm)
                 step_all(optimizers)
                 done = step + 1
-                figures = {"clip_loss": contrast.item(), "caption_loss": spoken.item(), "pixel_mse": pixel_mse.item()}
-                progress.advance(1, **figures)
+                progress.advance(1, **{name: value for name, value in figures.items() if name != "loss"})
                 if done % config.log_every == 0 or done == config.num_steps:
                     speed = meter.speed((done - start) * config.batch_size)
-                    run.log({"step": done, "phase": "train", "loss": loss.item(), **figures, **speed})
+                    run.log({"step": done, "phase": "train", **figures, **speed})
                     run.warn(diagnose_encoder(run.rows, config), step=done, phase="train")
                 if done % config.checkpoint_every == 0 or stop():
                     tensors = {"model": model.state_dict()}
@@ -102,13 +124,15 @@ def train_encoder(
                     save_checkpoint(run.checkpoints, done, tensors)
                     if stop():
                         raise stopped(run.path, done, config.num_steps)
+        gather_back(model)
         figures = _evaluate(model, pixels, records, held, words, config, accelerator.device, seed)
         preprocessing, grid = config.vision.preprocessing, config.vision.grid
         encoder = Encoder(
             model.vision, preprocessing=preprocessing, grid=grid, feature_dim=config.vision.width, num_prefix=0
         )
-        with export_part(run.path / "model", "encoder", about={"command": "train-encoder", **figures}) as folder:
-            save_encoder(encoder, folder)
+        if run.writes:
+            with export_part(run.path / "model", "encoder", about={"command": "train-encoder", **figures}) as folder:
+                save_encoder(encoder, folder)
         summary = {
             "steps": config.num_steps,
             **meter.summary((config.num_steps - start) * config.batch_size),
@@ -118,14 +142,34 @@ def train_encoder(
         return summary
 
 
-def _text_tokenizer(run: Run, records: list[Record], config: TrainEncoderConfig) -> Tokenizer:
+def pair_losses(
+    model: ContrastiveModel,
+    pixels_u8: Tensor,
+    ids_BL: Tensor,
+    config: TrainEncoderConfig,
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]],
+) -> dict[str, Tensor]:
+    """Return the loss and its terms for this process's pairs: parts that add up to those of the whole step.
+
+    Each pair is told from all others of the step, whichever process holds them; so a step can't be cut into passes.
+    """
+    share, words = pixels_u8.shape[0] / config.batch_size, (ids_BL != 0).sum()
+    with autocast():
+        image, text, words_BLV, patches = model(normalise(pixels_u8, config.vision.preprocessing), ids_BL)
+    contrast = clip_loss(all_rows_with_gradient(image), all_rows_with_gradient(text), model.log_scale) / num_processes()
+    pixel_mse = F.mse_loss(patches, patch_pixels(pixels_u8, config.vision.patch_px, config.context_patches)) * share
+    spoken = caption_loss(words_BLV, ids_BL) * (words / total(words))
+    loss = contrast + config.caption_weight * spoken + config.pixel_weight * pixel_mse
+    return {"loss": loss, "clip_loss": contrast, "caption_loss": spoken, "pixel_mse": pixel_mse}
+
+
+def _learn_pieces(run: Run, records: list[Record], config: TrainEncoderConfig) -> None:
     """Learn the word pieces once; a resumed run reads the ones it began with."""
-    folder = run.path / "text"
+    folder = (run.path / PIECES).parent
     if not folder.is_dir():
         texts = (text for record in records for text in record.captions)
         with atomic_folder(folder) as scratch:
-            fit_text_tokenizer(texts, config.vocabulary_size).save(str(scratch / "tokenizer.json"))
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+            fit_text_tokenizer(texts, config.vocabulary_size).save(str(scratch / PIECES.name))
 
 
 def _captions(records: list[Record], batch: np.ndarray, seed: int) -> list[str]:

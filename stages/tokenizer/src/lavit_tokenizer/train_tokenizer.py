@@ -1,5 +1,7 @@
 """`lavit train-tokenizer`: selector, merger, codebook and feature decoder on a frozen encoder, in phases."""
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,25 @@ from lavit_core.errors import UsageError
 from lavit_core.interrupt import stop_signals
 from lavit_core.modeldir import export_part, find_part, part_digest
 from lavit_core.progress import Progress
-from lavit_core.rundir import open_run
 from lavit_core.seeds import derive_seed, shuffled_batch
 from lavit_trainkit.checkpoint import load_newest, save_checkpoint
 from lavit_trainkit.device import generator, make_accelerator, seed_init
+from lavit_trainkit.distributed import (
+    across_processes,
+    all_rows,
+    any_process,
+    from_main,
+    open_shared_run,
+    same_as_main,
+    shares_of,
+    total,
+)
 from lavit_trainkit.guard import require_finite, stopped
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
+from lavit_trainkit.parallel import compute_together, gather_back, in_pass, refuse_sharded_muon
 from lavit_trainkit.pixels import Pixels
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
-from torch import nn
+from torch import Tensor, nn
 
 from lavit_tokenizer.config import Phase, TokenizerConfig, TrainTokenizerConfig
 from lavit_tokenizer.diagnose import diagnose_tokenizer
@@ -26,12 +38,23 @@ from lavit_tokenizer.encoder import Encoder, load_encoder
 from lavit_tokenizer.features import FeatureSource, fit_statistics
 from lavit_tokenizer.layers import sincos_table
 from lavit_tokenizer.measure import Meter, split_validation
-from lavit_tokenizer.objective import decided, forward_phase, kept_figures, losses, mean_predictor, phase_seed
+from lavit_tokenizer.objective import (
+    Pass,
+    decided,
+    forward_phase,
+    keep_moments,
+    kept_figures,
+    losses,
+    mean_direction,
+    phase_seed,
+    weighed_energy,
+)
 from lavit_tokenizer.selector import select_threshold
 from lavit_tokenizer.tokenizer import VisualTokenizer, trained_state, write_tokenizer
 from lavit_tokenizer.watch import CodeWatch, evaluate
 
 
+@across_processes
 def train_tokenizer(
     data: Path,
     out: Path,
@@ -53,17 +76,24 @@ def train_tokenizer(
             "expected either --model (a directory with encoder/) or --encoder (a transformers vision folder)"
         )
     encoder_folder = encoder if encoder is not None else find_part(Path(str(model)), "encoder")
+    refuse_sharded_muon(config.parallel, config.optimizer)
     opened = open_data(data)
     accelerator = make_accelerator(device=device, precision=config.precision)
     network = load_encoder(encoder_folder).to(accelerator.device)
     settings = {**config.model_dump(mode="json"), "seed": seed}
     inputs = {"data": opened.digest, "encoder": part_digest(encoder_folder)}
     num_steps = sum(phase.num_steps for phase in config.phases)
-    with open_run(out, command="train-tokenizer", config=settings, inputs=inputs) as run, stop_signals() as stop:
+    shares = {phase.name: _shares(phase, config) for phase in config.phases}
+    with (
+        open_shared_run(out, command="train-tokenizer", config=settings, inputs=inputs) as run,
+        stop_signals() as asked,
+    ):
         if run.done:
             return run.done
+        stop = any_process(asked)
         seed_init(seed, "tokenizer")
         tokenizer = new_tokenizer(config, network).to(accelerator.device)
+        tokenizer.merger.recompute = tokenizer.decoder.recompute = config.gradient_checkpointing
         pixels = Pixels([record.path for record in opened.records], tokenizer.config.preprocessing.image_px)
         train, held = split_validation(len(pixels), config.num_validation, seed)
         start, watch, meter = 0, CodeWatch(config), Meter()
@@ -74,6 +104,7 @@ def train_tokenizer(
             watch.restore(checkpoint.tensors["watch"], checkpoint.state)
         else:
             fit_statistics(tokenizer, pixels, train[: config.statistics_images], config.precision)
+            same_as_main((tokenizer.feature_mean, tokenizer.feature_whitening))
         run.rewind(start)
         source = FeatureSource(
             tokenizer, pixels, cache_bytes=config.cache_bytes, precision=config.precision, quiet=quiet
@@ -87,46 +118,51 @@ def train_tokenizer(
             draws = phase_seed(seed, phase)
             if phase.selection == "fixed" and config.calibrate_threshold:
                 calibrate_threshold(tokenizer, source, train[: config.statistics_images])
+            if start <= first and phase.quantise and not watch.codebook_started:
+                start_codebook(tokenizer, source, train, config, seed=draws)
+                watch.codebook_started = True
             parts = _trained_parts(tokenizer, phase, muon=config.optimizer == "muon")
+            computed = _compute_together(tokenizer, phase, config, accelerator.autocast, seed=draws)
             optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
             if checkpoint and start > first:
                 restore_optimizers(optimizers, checkpoint.tensors)
-            elif phase.quantise and not watch.codebook_started:
-                start_codebook(tokenizer, source, train, config, seed=draws)
-                watch.codebook_started = True
             with Progress(
                 f"train-tokenizer {phase.name}", last - first, start=max(start, first) - first, quiet=quiet
             ) as progress:
                 for step in range(max(start, first), last):
                     local = step - first
                     batch = train[shuffled_batch(len(train), phase.batch_size, local, draws)]
-                    x_BPD = source.batch(batch)
+                    own = shares[phase.name]
+                    targets = [source.batch(batch[rows]) for rows in own]
+                    energy = total(sum((weighed_energy(x_BPD, config) for x_BPD in targets), torch.zeros(())))
                     factor = warmup_cosine(
                         local, phase.num_steps, warmup_steps=phase.warmup_steps, floor=phase.lr_floor
                     )
                     set_rate(optimizers, factor)
-                    with accelerator.autocast():
-                        passed = forward_phase(tokenizer, x_BPD, phase, step=local, seed=draws)
-                    codes = passed.codes
-                    vectors = None if codes is None else tokenizer.quantizer.codebook[codes]
-                    terms = losses(passed, x_BPD, config, vectors, cos_weight=phase.cos_weight)
-                    require_finite(terms["loss"].item(), name="loss", step=step, run=out)
-                    accelerator.backward(terms["loss"])
+                    done_passes = []
+                    for rows, x_BPD in zip(own, targets, strict=True):
+                        with in_pass(computed, last=rows is own[-1]):
+                            terms, passed = computed(x_BPD, local, rows, energy)
+                            accelerator.backward(terms["loss"])
+                        done_passes.append((terms, passed))
+                    figures = _figures([terms for terms, _ in done_passes])
+                    require_finite(figures["loss"], name="loss", step=step, run=out)
                     for modules in _clip_groups(parts):
                         clip_gradients((p for module in modules for p in module.parameters()), config.max_grad_norm)
                     step_all(optimizers)
-                    if codes is not None:
+                    if phase.quantise:
+                        codes = torch.cat([all_rows(passed.codes) for _, passed in done_passes])
                         restarted = tokenizer.quantizer.update(
-                            passed.z.detach(), codes, decay=config.ema_decay, restart_below=config.restart_below,
+                            torch.cat([all_rows(passed.z.detach()) for _, passed in done_passes]), codes,
+                            decay=config.ema_decay, restart_below=config.restart_below,
                             stream=generator(draws, "restart", local),
                         )  # fmt: skip
+                        same_as_main(tokenizer.quantizer.buffers())
                         watch.count(codes, restarted)
                     done, images = step + 1, images + phase.batch_size
                     run.warn(watch.close_window(local + 1, phase), step=done, phase=phase.name)
-                    figures = {name: term.item() for name, term in terms.items()}
                     if done % config.log_every == 0 or done == last:
-                        row = {**figures, "mean_predictor": mean_predictor(x_BPD), "decided": decided(passed.log_keep)}
-                        row |= kept_figures((passed.mask > 0.5).sum(dim=1), tokenizer.config.num_patches)
+                        row = {**figures, **_seen(targets, [passed for _, passed in done_passes], phase.batch_size)}
                         run.log({"step": done, "phase": phase.name, **row, **watch.figures, **meter.speed(images)})
                         found = diagnose_tokenizer(run.rows, config, tokenizer.config.num_patches)
                         run.warn(found, step=done, phase=phase.name)
@@ -139,13 +175,15 @@ def train_tokenizer(
                         save_checkpoint(run.checkpoints, done, tensors, watch.state())
                         if stop():
                             raise stopped(run.path, done, num_steps)
+            gather_back(tokenizer)
             first = last
         if config.calibrate_threshold:
             calibrate_threshold(tokenizer, source, train[: config.statistics_images])
         figures = evaluate(tokenizer, source, held, quantised=watch.codebook_started)
         about = {"command": "train-tokenizer", "encoder_digest": inputs["encoder"], **figures}
-        with export_part(run.path / "model", "tokenizer", carry_from=model, about=about) as folder:
-            write_tokenizer(tokenizer.eval(), folder)
+        if run.writes:
+            with export_part(run.path / "model", "tokenizer", carry_from=model, about=about) as folder:
+                write_tokenizer(tokenizer.eval(), folder)
         summary = {"steps": num_steps, **meter.summary(images), **figures}
         run.finish(summary)
         return summary
@@ -176,6 +214,59 @@ def new_tokenizer(config: TrainTokenizerConfig, encoder: Encoder) -> VisualToken
             if tokenizer.merger.pos_embed is not None:
                 tokenizer.merger.pos_embed.copy_(table)
     return tokenizer
+
+
+def _shares(phase: Phase, config: TrainTokenizerConfig) -> list[slice]:
+    """Return the rows of the phase's batch that this process takes in each pass."""
+    setting = f"phases.{phase.name}.batch_size"
+    return shares_of(phase.batch_size, setting=setting, passes=config.accumulate_steps)
+
+
+def _compute_together(
+    tokenizer: VisualTokenizer,
+    phase: Phase,
+    config: TrainTokenizerConfig,
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]],
+    *,
+    seed: int,
+) -> nn.Module:
+    """Return the phase's loss as all processes compute it: (features, step, their rows, energy) -> terms and pass."""
+
+    def compute(
+        net: VisualTokenizer, x_BPD: Tensor, step: int, rows: slice, energy: Tensor
+    ) -> tuple[dict[str, Tensor], Pass]:
+        share = x_BPD.shape[0] / phase.batch_size
+        with autocast():
+            passed = forward_phase(net, x_BPD, phase, step=step, seed=seed, rows=rows)
+        vectors = None if passed.codes is None else net.quantizer.codebook[passed.codes]
+        terms = losses(passed, x_BPD, config, vectors, cos_weight=phase.cos_weight, share=share, energy=energy)
+        return terms, passed
+
+    # The dense formulation calls parts of blocks, not blocks: shards are gathered for all of them together.
+    unmerged = phase.merger != "on" or ("selector" in phase.train and phase.selection != "gumbel")
+    return compute_together(
+        tokenizer, compute, parallel=config.parallel, ignored=[tokenizer.encoder], some_unused=unmerged
+    )
+
+
+def _figures(parts: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Return the step's terms from those of its passes in all processes."""
+    names = list(parts[0])
+    summed = torch.stack([torch.stack([terms[name].detach() for name in names]) for terms in parts]).sum(0)
+    return dict(zip(names, total(summed).tolist(), strict=True))
+
+
+def _seen(targets: list[Tensor], passes: list[Pass], batch_size: int) -> dict[str, Any]:
+    """Return what a row says of the step's features and masks, in all passes of all processes."""
+    shares = [x_BPD.shape[0] / batch_size for x_BPD in targets]
+    direction = sum(mean_direction(x_BPD) * share for x_BPD, share in zip(targets, shares, strict=True))
+    keep = sum(keep_moments(passed.log_keep) * share for passed, share in zip(passes, shares, strict=True))
+    kept = torch.cat([all_rows((passed.mask > 0.5).sum(dim=1)) for passed in passes])
+    figures = {
+        "mean_predictor": 1 - float(total(torch.as_tensor(direction)).norm()),
+        "decided": decided(total(torch.as_tensor(keep))),
+    }
+    return {**figures, **kept_figures(kept, passes[0].mask.shape[1])}
 
 
 def _encoder_state(tokenizer: VisualTokenizer) -> dict[str, torch.Tensor]:
@@ -216,7 +307,7 @@ def calibrate_threshold(tokenizer: VisualTokenizer, source: FeatureSource, indic
     parts = [indices[start : start + 128] for start in range(0, len(indices), 128)]
     scores = torch.cat([tokenizer.selector(source.batch(part))[..., 0].exp().flatten() for part in parts])
     kept = max(1, round(tokenizer.config.keep_ratio * len(scores)))
-    threshold = float(scores.sort(descending=True).values[kept - 1])
+    threshold = from_main(float(scores.sort(descending=True).values[kept - 1]))
     tokenizer.config = tokenizer.config.model_copy(update={"keep_threshold": threshold})
 
 
@@ -237,3 +328,4 @@ def start_codebook(
     vectors = torch.cat(parts)[: config.kmeans_samples]
     stream = generator(seed, "kmeans")
     tokenizer.quantizer.start_from(vectors, iterations=config.kmeans_iterations, stream=stream)
+    same_as_main(tokenizer.quantizer.buffers())

@@ -1,7 +1,7 @@
 """The processes that torchrun started, at work on one run. In a process alone each function gives back what it got.
 
 What a step computes is a function of settings and seed: every process knows the whole batch, takes its share of it, and
-weighs its losses by the whole. So a run may go on with another number of processes (docs/adr/0009).
+weighs its losses by the whole. So a run may go on with another number of processes (docs/adr/0005).
 """
 
 import atexit
