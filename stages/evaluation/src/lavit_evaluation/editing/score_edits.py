@@ -30,6 +30,9 @@ OFFICIAL_CLIP = "patch 32, width 768, 12 layers"
 CHUNK = 16
 """Pictures between two writes of what was measured."""
 
+THREADS = 4
+"""Pairs whose pixels are compared at once; SSIM of 1,024 pixels takes 0.3 GB each."""
+
 METRICS = ("l1", "l2", "clip_i", "dino", "clip_t", "clip_t_oracle", "lpips", "lpips_vgg", "lpips_other", "ssim")
 
 
@@ -122,7 +125,7 @@ def measure(
     with (
         AnswerLog(file) if file is not None else nullcontext() as log,
         stop_signals() as stop,
-        ThreadPoolExecutor(8) as pool,
+        ThreadPoolExecutor(THREADS) as pool,
         Progress("comparing", len(edits), unit="picture", quiet=quiet) as progress,
     ):
         rows |= {} if log is None else log.rows
