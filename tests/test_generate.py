@@ -29,7 +29,7 @@ def typed(*words: str) -> list[str | Path]:
         prompt_image: Annotated[list[Path] | None, typer.Option("--prompt-image")] = None,
         model: Annotated[Path, typer.Option("--model")] = Path(),
         num_images: Annotated[int, typer.Option()] = 1,
-        highres: Annotated[bool, typer.Option("--highres")] = False,
+        highres: Annotated[bool | None, typer.Option("--highres/--no-highres")] = None,
     ) -> None:
         found.extend(in_order(context, "--prompt-image"))
         assert [part for part in found if isinstance(part, str)] == (prompt or [])
@@ -46,6 +46,7 @@ def typed(*words: str) -> list[str | Path]:
         (["text", "--prompt-image=A", "--model", "m", "more"], ["text", Path("A"), "more"]),
         (["--highres", "text", "--prompt-image", "A"], ["text", Path("A")]),
         (["--model=m", "--num-images", "2", "--prompt-image", "A", "--prompt-image", "B"], [Path("A"), Path("B")]),
+        (["--no-highres", "--prompt-image", "A"], [Path("A")]),
         (["--prompt-image", "--highres", "a=b", "model=x"], [Path("--highres"), "a=b", "model=x"]),
         (["--prompt-image", "A", "--", "--model", "-5"], [Path("A"), "--model", "-5"]),
         (["text"], ["text"]),

@@ -21,7 +21,13 @@ class Command(typer.core.TyperCommand):
 
 def in_order(context: typer.Context, option: str) -> list[str | Path]:
     """Return a command's argument words (str) and the values of `option` (Path) in the order they were given."""
-    options = {name: param for param in context.command.params for name in param.opts if name.startswith("-")}
+    # A flag's other name (--no-highres) stands apart from its names.
+    options = {
+        name: param
+        for param in context.command.params
+        for name in (*param.opts, *param.secondary_opts)
+        if name.startswith("-")
+    }
     words = iter(context.meta[WORDS])
     parts: list[str | Path] = []
     for word in words:
