@@ -44,7 +44,8 @@ def test_a_healthy_run_is_left_alone():
 
 
 def test_an_undecided_selector_is_said_late_in_its_phase():
-    assert kinds(lambda row: {"decided": 0.3}) == {"undecided selector": 700}
+    assert kinds(lambda row: {"decided": 0.15}) == {"undecided selector": 700}
+    assert kinds(lambda row: {"decided": 0.25}) == {}
 
 
 @pytest.mark.parametrize("kept", [1.0, 14.0])

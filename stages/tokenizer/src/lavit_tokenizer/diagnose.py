@@ -16,8 +16,8 @@ from lavit_tokenizer.config import Phase, TrainEncoderConfig, TrainTokenizerConf
 LATE = 0.75
 """Share of a phase after which its selector should have decided."""
 
-DECIDED = 0.5
-"""A selector is undecided while fewer patches than this have a keep probability below 0.1 or above 0.9."""
+DECIDED = 0.2
+"""A selector is undecided while features explain less than this of the variance of what is kept (1: no chance left)."""
 
 KEEP_FACTOR = 1.5
 """A keep rate further than this factor from `keep_ratio` is far off."""
@@ -85,9 +85,9 @@ def _selector(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig
             found.append(
                 Finding(
                     "undecided selector",
-                    f"the selector is undecided: {1 - share:.0%} of patches have a keep probability between 0.1 and "
-                    f"0.9 late in phase {phase.name}, so which patches become tokens is close to arbitrary; give the "
-                    f"phase more steps, or raise its selector_lr{merger}",
+                    f"the selector is undecided: late in phase {phase.name} features explain {share:.0%} of whether a "
+                    "patch is kept, so which patches become tokens is close to arbitrary; give the phase more steps, "
+                    f"or raise its selector_lr{merger}",
                 )
             )
     # While Gumbel noise decides, the rate is held by the loss; what counts is where it ends, and what follows from it.
