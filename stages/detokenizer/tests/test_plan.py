@@ -44,6 +44,19 @@ def test_the_unet_is_counted_as_it_runs(world):
     assert held["average"] == held["gradients"] == 4 * sum(p.numel() for p in denoiser.parameters())
 
 
+def test_checkpointing_and_passes_keep_less(world):
+    def held(**changes):
+        found = plan(settings(**changes), world / "tokens", world / "model")["cost"]["steps"]["train-detokenizer"]
+        return found["memory_bytes"]["1"]["activations"], found["flops"]
+
+    plain, flops = held()
+    again, more = held(gradient_checkpointing=True)
+    halves, _ = held(accumulate_steps=2)
+    assert 0.2 * plain < again < plain
+    assert (flops["again"], more["again"]) == (0, pytest.approx(flops["forward"], rel=0.2))
+    assert halves == plain / 2
+
+
 def test_the_published_preset_is_planned_without_anything_at_hand():
     config = TrainDetokenizerConfig.model_validate({"condition": {"null_condition": "stored"}})
     found = plan(config)

@@ -82,6 +82,23 @@ def test_kept_activations_are_those_that_torch_keeps(name):
     assert kept == pytest.approx(kept_bytes(tokenizer, loss), rel=0.15)
 
 
+def test_checkpointing_and_passes_keep_less():
+    phase = PHASES["packed"]
+    plain = settings(phase)
+    again = plain.model_copy(update={"gradient_checkpointing": True})
+    halves = plain.model_copy(update={"accumulate_steps": 2})
+    kept, recomputed, half = (
+        tokenizer_step(one, phase, encoder_on_meta(), cached=True, on_cpu=True) for one in (plain, again, halves)
+    )
+    by_name = {cost.name: cost for cost in recomputed.costs}
+    for cost in kept.costs:
+        if cost.name in ("merger", "decoder"):
+            assert cost.kept_bytes / 3 < by_name[cost.name].kept_bytes < cost.kept_bytes / 2
+            assert 0.9 * cost.forward < by_name[cost.name].again <= cost.forward
+    assert sum(cost.kept_bytes for cost in half.costs) == sum(cost.kept_bytes for cost in kept.costs) / 2
+    assert half.flops == kept.flops
+
+
 def encoder_on_meta() -> Encoder:
     with torch.device("meta"):
         return encoder()

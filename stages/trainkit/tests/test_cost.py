@@ -10,7 +10,7 @@ from lavit_trainkit.meta_run import forward_flops, kept_bytes
 from torch import nn
 
 STEP = Step(
-    name="train", unit="token", units=1000, num_steps=3600, low_weights=True, low_gradients=True, gathered=10,
+    name="train", unit="token", units=1000, num_steps=3600, low_weights=True, low_gradients=True, gathered=10, gathered_bytes=8,
     costs=(
         Cost(name="llm", parameters=100, trained=100, muon=60, forward=2e3, backward=4e3, kept_bytes=800),
         Cost(name="encoder", parameters=50, forward=1e3),
@@ -33,7 +33,7 @@ def test_copies_keep_everything_and_shards_a_part():
     assert copied["copies"] == 100 * (2 + 2 + 2)  # and DDP's buckets
     assert copied["optimizer"] == memory(STEP, 1, "ddp")["optimizer"] == 8 * sharded["optimizer"]
     assert sharded["weights"] == 400 / 8 + 200  # what is frozen is whole everywhere
-    assert sharded["copies"] == 10 * (2 + 2 + 4)
+    assert sharded["copies"] == 10 * 8
     assert copied["activations"] == sharded["activations"] == 100
 
 

@@ -1,5 +1,6 @@
 """What `lavit train-detokenizer --dry-run` prints: sizes on torch's meta device, and what a step costs."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lavit_tokenizer.api import TokenizerConfig, decoder_cost, read_tokenizer_co
 from lavit_trainkit.cost import Cost, Step, backward_of, count
 from lavit_trainkit.cost_report import cost_report
 from lavit_trainkit.device import pick_device
-from lavit_trainkit.meta_run import forward_flops, kept_bytes
+from lavit_trainkit.meta_run import forward_flops, kept_between_blocks, kept_bytes
 from torch import nn
 
 from lavit_detokenizer.condition import Condition
@@ -104,11 +105,14 @@ def _step(
                   torch.zeros(1, patches, shape.decoder_width), torch.zeros(1, dtype=torch.bool))  # fmt: skip
     forward = forward_flops(lambda: denoiser(*inputs)) * batch
     # Counted in fp32; autocast keeps what is computed in bfloat16 in half of that.
-    kept = kept_bytes(denoiser, lambda: denoiser(*inputs)) * batch * (0.5 if config.precision == "bf16" else 1.0)
+    run = functools.partial(denoiser, *inputs)
+    again = config.gradient_checkpointing
+    kept = kept_between_blocks(denoiser, _blocks(denoiser.unet), run) if again else kept_bytes(denoiser, run)
+    kept_a_pass = kept * batch / config.accumulate_steps * (0.5 if config.precision == "bf16" else 1.0)
     costs = [
         Cost(
             name="denoiser", parameters=count(denoiser), trained=count(denoiser), forward=forward,
-            backward=backward_of(forward, trained=True), kept_bytes=kept,
+            backward=backward_of(forward, trained=True), again=forward if again else 0.0, kept_bytes=kept_a_pass,
         )
     ]  # fmt: skip
     tokenizer = without_memory(shape)
@@ -120,6 +124,7 @@ def _step(
         once = images is not None and images * 2 * sample[0] * sample[1] * sample[2] * 4 <= config.cache_bytes
         flops = 0.0 if once else forward_flops(lambda: vae.encode(pixels)) * batch
         costs.append(_frozen("vae encoder", vae, flops))
+    sizes = [count(level) for level in _levels(denoiser.unet)]
     return Step(
         name="train-detokenizer",
         unit="image",
@@ -128,8 +133,18 @@ def _step(
         num_steps=config.num_steps,
         low_weights=config.precision == "bf16",
         averaged=True,
-        gathered=count(denoiser),
+        gathered=max(sizes) + count(denoiser) - sum(sizes),
     )
+
+
+def _blocks(unet: Any) -> list[nn.Module]:
+    """Return what a UNet computes again under gradient checkpointing: each residual and each attention block."""
+    names = ("resnets", "attentions")
+    return [block for level in _levels(unet) for name in names for block in getattr(level, name, [])]
+
+
+def _levels(unet: Any) -> list[nn.Module]:
+    return [level for level in (*unet.down_blocks, unet.mid_block, *unet.up_blocks) if level is not None]
 
 
 def _frozen(name: str, module: nn.Module, forward: float) -> Cost:

@@ -121,6 +121,8 @@ def pretrain_step(
         num_steps=config.num_steps,
         low_weights=low,
         low_gradients=low,
+        # Weights and gradients in the precision that computes, and gradients as they are summed, in fp32.
+        gathered_bytes=2 * (2.0 if low else 4.0) + 4.0,
         gathered=max(blocks) + count(llm) - sum(blocks) + rest,
         # Log-probabilities, their gradient in low precision, and the gradient of the head in fp32.
         workspace_bytes=scored * vocabulary * (10 if low else 12) + 4.0 * vocabulary * width,

@@ -16,7 +16,7 @@ from torch import nn
 
 from lavit_tokenizer.config import Phase, TokenizerConfig, TrainTokenizerConfig
 from lavit_tokenizer.encoder import Encoder
-from lavit_tokenizer.tokenizer import VisualTokenizer, without_memory
+from lavit_tokenizer.tokenizer import without_memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,7 @@ def merger_cost(
     kept: Kept,
     on_cpu: bool,
     dense: bool = False,
+    again: bool = False,
     kept_images: float | None = None,
     **training: Any,
 ) -> Cost:
@@ -86,8 +87,9 @@ def merger_cost(
     block = 2.0 * (t * (6 * d * d + 2 * d * mlp) + s * 2 * d * d) + attention(t, t + s, d)
     score = kept.policy if dense else kept.score if on_cpu else 0.0
     own = t * (kept.row * d + kept.hidden * mlp) + s * kept.context * d + shape.heads * t * (t + s) * score
-    rows = images if kept_images is None else kept_images
-    return _cost("merger", merger, layers * block * images, layers * own * rows, **training)
+    a_pass = (images if kept_images is None else kept_images) * _kept_of(layers, own, 4 * t * d, again=again)
+    computed = layers * block * images
+    return _cost("merger", merger, computed, a_pass, again=computed if again else 0.0, **training)
 
 
 def decoder_cost(
@@ -98,6 +100,8 @@ def decoder_cost(
     kept: Kept = KEPT["bf16"],
     on_cpu: bool,
     dense: bool = False,
+    again: bool = False,
+    kept_images: float | None = None,
     **training: Any,
 ) -> Cost:
     """Return the cost of a feature decoder: P queries that read T codes, or P in the dense formulation."""
@@ -108,7 +112,14 @@ def decoder_cost(
     plain = kept.score if on_cpu or dense else 0.0
     scores = shape.heads * p * (p * plain + t * (kept.policy if dense else plain))
     own = p * (kept.row * d + kept.hidden * mlp) + t * kept.context * d + scores
-    return _cost("decoder", decoder, (layers * block + ends) * images, layers * own * images, **training)
+    a_pass = (images if kept_images is None else kept_images) * _kept_of(layers, own, 4 * p * d, again=again)
+    computed = layers * block * images
+    return _cost("decoder", decoder, computed + ends * images, a_pass, again=computed if again else 0.0, **training)
+
+
+def _kept_of(layers: int, own: float, inputs: float, *, again: bool) -> float:
+    """Return what blocks keep an image: all, or their inputs and what one keeps while it is computed again."""
+    return layers * inputs + own if again else layers * own
 
 
 def tokenizer_step(config: TrainTokenizerConfig, phase: Phase, encoder: Encoder, *, cached: bool, on_cpu: bool) -> Step:
@@ -124,23 +135,25 @@ def tokenizer_step(config: TrainTokenizerConfig, phase: Phase, encoder: Encoder,
     on = {"on": 1.0, "off": 0.0, "mixed": 0.5}[phase.merger]
     before, learns = "selector" in phase.train and dense, set(phase.train)
     through = before or "merger" in learns
-    about: dict[str, Any] = {"kept": kept, "on_cpu": on_cpu, "dense": dense}
+    about: dict[str, Any] = {"kept": kept, "on_cpu": on_cpu, "dense": dense, "again": config.gradient_checkpointing}
+    a_pass = images / config.accumulate_steps
     selecting = 2.0 * matrices(network.selector) * p * images
     coding = 2.0 * matrices(network.encode_task_layer) * t * images
     coding += 2.0 * t * shape.codebook_size * shape.code_dim * images if phase.quantise else 0.0
     costs = (
         encoder_cost(encoder, 0.0 if cached else images),
-        _cost("selector", network.selector, selecting, 2.0 * p * d * 4 * images, trained="selector" in learns),
+        _cost("selector", network.selector, selecting, 2.0 * p * d * 4 * a_pass, trained="selector" in learns),
         merger_cost(
             network.merger, shape, on * images, trained="merger" in learns and on > 0, passes_on=before, muon=muon,
-            kept_images=images * (on > 0), **about,
+            kept_images=a_pass * (on > 0), **about,
         ),
         _cost(
-            "encode_task_layer", network.encode_task_layer, coding, 3.0 * t * d * 4 * images,
+            "encode_task_layer", network.encode_task_layer, coding, 3.0 * t * d * 4 * a_pass,
             trained="decoder" in learns, passes_on=through,
         ),
         decoder_cost(
-            network.decoder, shape, images, trained="decoder" in learns, passes_on=through, muon=muon, **about,
+            network.decoder, shape, images, trained="decoder" in learns, passes_on=through, muon=muon,
+            kept_images=a_pass, **about,
         ),
     )  # fmt: skip
     return Step(
@@ -150,14 +163,8 @@ def tokenizer_step(config: TrainTokenizerConfig, phase: Phase, encoder: Encoder,
         costs=costs,
         num_steps=phase.num_steps,
         low_weights=config.precision == "bf16",
-        gathered=_gathered(network),
+        gathered=sum(cost.parameters for cost in costs if cost.name != "encoder"),
     )
-
-
-def _gathered(network: VisualTokenizer) -> int:
-    blocks = [count(block) for part in (network.merger, network.decoder) for block in part.blocks]
-    rest = sum(count(part) for part in (network.selector, network.encode_task_layer, network.merger, network.decoder))
-    return max(blocks, default=0) + rest - sum(blocks)
 
 
 def _cost(
@@ -169,6 +176,7 @@ def _cost(
     trained: bool = False,
     passes_on: bool = False,
     muon: bool = False,
+    again: float = 0.0,
 ) -> Cost:
     matrices_inside = sum(parameter.numel() for parameter in layer_matrices(module)) if muon and trained else 0
     return Cost(
@@ -178,5 +186,6 @@ def _cost(
         muon=matrices_inside,
         forward=forward,
         backward=backward_of(forward, trained=trained, passes_on=passes_on),
+        again=again if trained or passes_on else 0.0,
         kept_bytes=kept_bytes if trained or passes_on else 0.0,
     )

@@ -63,6 +63,8 @@ class Step:
     """Whether a moving average of the weights is kept."""
     gathered: int = 0
     """Parameters that a device holds whole at a time under FSDP: the largest block, and all that is in none."""
+    gathered_bytes: float = 14.0
+    """Bytes of each of them: weight, gradient and summed gradient in fp32, and autocast's copy."""
     workspace_bytes: float = 0.0
     """Memory of one pass that does not shrink with the number of devices."""
 
@@ -81,7 +83,7 @@ def memory(step: Step, devices: int, parallel: Parallel) -> dict[str, float]:
     """Return the bytes that each of `devices` holds at the peak of a step, by kind and in all.
 
     DDP copies everything and divides the rows; FSDP2 also divides weights, gradients and moments, and gathers
-    `step.gathered` of them in the precision that computes.
+    `step.gathered` of them at a time.
     """
     trained, muon = step.trained, sum(cost.muon for cost in step.costs)
     frozen = sum(cost.parameters - cost.trained for cost in step.costs)
@@ -96,8 +98,7 @@ def memory(step: Step, devices: int, parallel: Parallel) -> dict[str, float]:
         "activations": sum(cost.kept_bytes for cost in step.costs) / devices + step.workspace_bytes,
     }
     if parallel == "fsdp" and devices > 1:
-        # Gathered weights and their gradients in the precision that computes, and the fp32 buffer that is summed.
-        kinds["copies"] = step.gathered * (2 * (low or 4.0) + 4.0)
+        kinds["copies"] = step.gathered * step.gathered_bytes
     else:
         kinds["copies"] = trained * (low + (2.0 if step.low_gradients else 0.0))
         # DDP sums gradients in buckets of their own.

@@ -1,7 +1,7 @@
 """Networks run on torch's meta device, where tensors have shapes and no memory: what they do and keep."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,27 @@ def kept_bytes(network: nn.Module, run: Callable[[], Any]) -> int:
     with _kept(network) as storages, _FusedAttention():
         run()
         return sum(storages.values())
+
+
+def kept_between_blocks(network: nn.Module, blocks: Sequence[nn.Module], run: Callable[[], Any]) -> int:
+    """Return the bytes kept when `blocks` are computed again in the backward pass: their inputs, what lies between
+    them, and all that the largest keeps while it is computed again."""
+    inside: list[int] = []
+    inputs: list[int] = []
+    with _kept(network) as storages, _FusedAttention(), contextlib.ExitStack() as hooks:
+
+        def before(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+            inputs.append(sum(value.nbytes for value in arguments if isinstance(value, Tensor)))
+            inside.append(-sum(storages.values()))
+
+        def after(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+            inside[-1] += sum(storages.values())
+
+        for block in blocks:
+            hooks.callback(block.register_forward_pre_hook(before).remove)
+            hooks.callback(block.register_forward_hook(after).remove)
+        run()
+        return sum(storages.values()) - sum(inside) + sum(inputs) + max(inside, default=0)
 
 
 @contextlib.contextmanager
