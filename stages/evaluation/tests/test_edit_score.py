@@ -189,6 +189,9 @@ def test_bad_annotations_are_named(scores: Scores, magicbrush: Path) -> None:
     file.write_text(json.dumps(sessions))
     with pytest.raises(InputError, match=r"'\.\./secret\.png' leads out of .*139, expected a file name"):
         scores()
+    file.write_text(json.dumps({"139": [{**sessions["139"][0], "input": "..-input.png"}]}))
+    with pytest.raises(InputError, match=r"session 139, turn 1: '\.\.' leads out of .*images, expected a file name"):
+        scores()
     file.write_text(json.dumps({"1": sessions["7"], "2": sessions["7"]}))
     with pytest.raises(InputError, match="sessions 1 and 2 both edit 7"):
         scores()

@@ -290,6 +290,18 @@ def test_wrong_tables_are_told_in_a_line(vqa: Path, tmp_path: Path) -> None:
         unpacked("vqav2", of({**VQA[0], "image": {"bytes": None, "path": "a.jpg"}}), tmp_path / "out")
     with pytest.raises(InputError, match=r"found the picture's name '\.\./n\.jpg', expected letters"):
         unpacked("gqa", of({**GQA[0], "imageId": "../n", "image": picture(1)}), tmp_path / "out")
+    with pytest.raises(InputError, match=r"row 0: answers is 'cat', expected a list"):
+        unpacked("vqav2", of({**VQA[0], "answers": "cat"}), tmp_path / "out")
+    with pytest.raises(InputError, match=r"answers is .*, expected lists of one length"):
+        unpacked("vqav2", of({**VQA[0], "answers": {"answer": ["a", "b"], "answer_id": [1]}}), tmp_path / "out")
+    empty = of({**GQA[0], "image": picture(1)}, "gqa") / "one.parquet"
+    parquet.write_table(parquet.read_table(empty).slice(0, 0), empty)
+    with pytest.raises(UsageError, match="gqa: found the tables one, expected one with question and imageId"):
+        unpacked("gqa", empty.parent, tmp_path / "out")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "state.json").write_text('{"_data_files": ["data.arrow"]}')
+    with pytest.raises(InputError, match=r"state\.json: found data\.arrow in _data_files, expected \{'filename'"):
+        unpacked("vqav2", tmp_path / "saved", tmp_path / "out")
     with pytest.raises(InputError, match="holds no row of flickr30k-caption"):
         unpacked("flickr30k-caption", of(FLICKR[0]), tmp_path / "out")
     assert not (tmp_path / "out" / "data").exists()

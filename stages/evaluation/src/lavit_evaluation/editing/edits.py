@@ -74,7 +74,8 @@ def read_magicbrush(file: Path, images: Path, descriptions: Path | None) -> list
     for session, rows in sessions.items():
         if not isinstance(rows, list) or not rows:
             raise InputError(f"{file}: session {session}: found {str(rows)[:60]}, expected a list of turns")
-        name = _text(rows[0], "input", f"{file}: session {session}, turn 1").partition("-")[0]
+        first = f"{file}: session {session}, turn 1"
+        name = _inside(images, _text(rows[0], "input", first).partition("-")[0], first).name
         if name in seen:
             raise InputError(f"{file}: sessions {seen[name]} and {session} both edit {name}, expected one")
         seen[name] = session
@@ -134,7 +135,7 @@ def _text(row: Any, key: str, where: str) -> str:
 
 
 def _inside(folder: Path, name: str, where: str) -> Path:
-    if "/" in name or "\0" in name or name in (".", ".."):
+    if "/" in name or "\0" in name or name in ("", ".", ".."):
         raise InputError(f"{where}: {name!r} leads out of {folder}, expected a file name")
     return folder / name
 

@@ -12,7 +12,6 @@ Differs from the official files: an answer that is text alone gets its place as 
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,10 +123,13 @@ def add_edit(official: Official, row: dict[str, Any], where: str) -> None:
 def given_answers(answers: Any, where: str) -> list[dict[str, Any]]:
     """Return human answers as official records, none for a test split. Raises InputError."""
     if isinstance(answers, dict):  # a sequence of records is stored as one record of sequences
+        lengths = {len(values) if isinstance(values, list) else None for values in answers.values()}
+        if None in lengths or len(lengths) > 1:
+            raise InputError(f"{where}: answers is {str(answers)[:60]}, expected lists of one length")
         columns = list(answers)
         answers = [dict(zip(columns, values, strict=True)) for values in zip(*answers.values(), strict=True)]
-    if answers is not None and not isinstance(answers, Iterable):
-        raise InputError(f"{where}: answers is {str(answers)[:60]}, expected a list")
+    if answers is not None and not isinstance(answers, list):  # a text would be taken letter by letter
+        raise InputError(f"{where}: answers is {str(answers)[:60]!r}, expected a list")
     records = []
     for number, one in enumerate(answers or (), 1):
         record = {"answer": one, "answer_id": number} if isinstance(one, str) else one

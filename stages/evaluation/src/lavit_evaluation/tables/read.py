@@ -33,8 +33,9 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns. Raises InputError for a damaged file."""
-        return list(next(_batches(self.files[0])).schema.names) if self.files else []
+        """Names of the columns, none where there is no row. Raises InputError for a damaged file."""
+        first = next(_batches(self.files[0]), None) if self.files else None
+        return [] if first is None else list(first.schema.names)
 
     @property
     def num_rows(self) -> int:
@@ -57,7 +58,7 @@ def find_tables(root: Path) -> dict[str, Table]:
         files = named.get("_data_files") if isinstance(named, dict) else None
         if isinstance(files, list):
             name = state.parent.relative_to(root).as_posix()
-            found[root.name if name == "." else name] = [state.parent / Path(one["filename"]).name for one in files]
+            found[root.name if name == "." else name] = [state.parent / _file_name(one, state) for one in files]
     if not found:
         for file in _at_most_three_down(root, "*.parquet"):
             found.setdefault(_table_name(file, root), []).append(file)
@@ -71,6 +72,13 @@ def files_digest(tables: dict[str, Table]) -> str:
         for file in table.files:
             digest.update(f"{table.name}\0{file.name}\0{file.stat().st_size}\n".encode())
     return digest.hexdigest()
+
+
+def _file_name(listed: Any, state: Path) -> str:
+    name = listed.get("filename") if isinstance(listed, dict) else None
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{state}: found {str(listed)[:60]} in _data_files, expected {{'filename': ...}}")
+    return Path(name).name
 
 
 def _at_most_three_down(root: Path, name: str) -> list[Path]:
