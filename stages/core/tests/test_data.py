@@ -87,6 +87,7 @@ def test_blank_lines_and_byte_order_mark(folder):
         ('{"file_name": "../a.png", "captions": []}', r":3: file_name \"../a.png\" leads out of the data folder"),
         ('{"file_name": "/a.png", "captions": []}', r"leads out of the data folder"),
         ('{"file_name": "images/none.png", "captions": []}', r"images/none.png: no such picture"),
+        ('{"file_name": "a.png", "captions": []}', r"/a.png: no such picture.*there: write file_name images/a.png"),
     ],
 )
 def test_bad_captions_name_file_and_line(folder, line, message):

@@ -98,9 +98,10 @@ def scan_data(path: Path) -> tuple[Data, list[Problem]]:
         try:
             size = os.stat(file).st_size
         except OSError:
-            problems.append(
-                Problem("missing", f"{file}: no such picture, yet {listed[0].name} or its neighbour names it")
-            )
+            said = f"{file}: no such picture, yet {listed[0].name} or its neighbour names it"
+            nearby = f"images/{key}"
+            hint = f"; {path / nearby} is there: write file_name {nearby}" if (path / nearby).exists() else ""
+            problems.append(Problem("missing", said + hint))
             continue
         digest.update(f"{key}\0{size}\n".encode())
         records.append(Record(key, file, captions[key]))
