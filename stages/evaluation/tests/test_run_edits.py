@@ -199,6 +199,8 @@ def test_what_is_wrong_is_said_before_any_picture(magicbrush: Path, tmp_path: Pa
     never = Brush(deadline=0)
     with pytest.raises(InputError, match=r"--clip .*none: nothing there"):
         run(magicbrush, tmp_path / "a", never, weights=Weights(clip=tmp_path / "none"))
+    with pytest.raises(UsageError, match="--split dev: magicbrush keeps its splits in files of their own"):
+        run(magicbrush, tmp_path / "s", never, split="dev")
     (tmp_path / "clip").mkdir()
     with pytest.raises(InputError, match=r"--clip .*no config\.json here"):
         run(magicbrush, tmp_path / "b", never, weights=Weights(clip=tmp_path / "clip"))

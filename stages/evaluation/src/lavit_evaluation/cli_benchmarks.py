@@ -11,12 +11,12 @@ from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Q
 from lavit_evaluation.cli_options import (
     AllowNetwork,
     Annotations,
+    AnySplit,
     BatchSize,
     DownloadsOrDataset,
     Images,
     Limit,
     Protocol,
-    Split,
 )
 from lavit_evaluation.scoring.catalogue import Benchmark
 
@@ -33,7 +33,7 @@ def command(benchmark: Benchmark) -> Callable[..., None]:
             Path | None, typer.Option("--questions", help="Instead of the one under --data.", show_default=False)
         ] = None,
         images: Images = None,
-        split: Split = None,
+        split: AnySplit = None,
         protocol: Protocol = "official",
         lemmatizer: Annotated[
             str | None, typer.Option("--lemmatizer", help="With lavit: rules or a spaCy model.", show_default=False)
@@ -101,7 +101,7 @@ def retrieval(name: str) -> Callable[..., None]:
         out: Out,
         annotations: Annotations = None,
         images: Images = None,
-        split: Split = None,
+        split: AnySplit = None,
         likelihood: Annotated[
             str | None,
             typer.Option(

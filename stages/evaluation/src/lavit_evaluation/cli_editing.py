@@ -20,7 +20,7 @@ def editing(benchmark: Benchmark) -> Callable[..., None]:
         out: shared.Out,
         annotations: options.Annotations = None,
         images: options.Images = None,
-        split: options.Split = None,
+        split: options.AnySplit = None,
         clip: options.ClipDir = None,
         dino: options.DinoDir = None,
         lpips_trunk: options.LpipsTrunk = None,
@@ -52,7 +52,7 @@ def editing(benchmark: Benchmark) -> Callable[..., None]:
             if is_data_set(benchmark, data):
                 shown |= {"data": f"a data set, unpacked into {out / 'data'} first"}
             else:
-                asked = ask(benchmark, data, settings, annotations=annotations, images=images, seed=seed)
+                asked = ask(benchmark, data, settings, annotations=annotations, images=images, split=split, seed=seed)
                 shown |= {"annotations": str(asked.annotations), "edits": len(asked.edits), "expected": asked.expected}
             shown |= {"config": settings.model_dump(mode="json"), "seed": seed}
             typer.echo(json.dumps(shown, indent=None if as_json else 2))

@@ -17,6 +17,10 @@ Annotations = Annotated[
 ]
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the pictures.", show_default=False)]
 Split = Annotated[str | None, typer.Option("--split", help="Split of a Karpathy file (test).", show_default=False)]
+AnySplit = Annotated[
+    str | None,
+    typer.Option("--split", help="Split of a data set, or of a Karpathy file (test).", show_default=False),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many; marked partial.", show_default=False)]
 Protocol = Annotated[str, typer.Option("--protocol", help="official (the server's rules) or lavit.")]
 AllowNetwork = Annotated[

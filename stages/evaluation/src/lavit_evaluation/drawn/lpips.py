@@ -169,7 +169,11 @@ def _read(file: Path, option: str) -> dict[str, Tensor]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     # torch raises pickle errors, RuntimeErrors, KeyErrors and more for what is no weights file.
     except Exception as error:  # noqa: BLE001
-        raise InputError(f"{option} {file}: not a weights file ({' '.join(str(error).split())[:160]})") from None
+        told = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"{option} {file}: not a weights file ({type(error).__name__}: {told}), expected a torch checkpoint of "
+            "plain tensors; copy it again"
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{option} {file}: found {type(state).__name__}, expected a dictionary of tensors")
     return state

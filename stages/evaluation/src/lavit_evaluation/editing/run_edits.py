@@ -32,7 +32,7 @@ from lavit_evaluation.running.benchmark import draw
 from lavit_evaluation.running.drawing import Draw, draw_missing
 from lavit_evaluation.running.items import check_downloads, must_find
 from lavit_evaluation.running.painter import DrawPrompt, Painter, check_painter, load_painter
-from lavit_evaluation.scoring.catalogue import Benchmark, find_file
+from lavit_evaluation.scoring.catalogue import Benchmark, find_file, refuse_split
 from lavit_evaluation.scoring.score_file import GENERATION_FILE, score_file
 from lavit_evaluation.tables.unpack import official_files
 
@@ -55,9 +55,10 @@ class Asked:
 
 def ask(
     benchmark: Benchmark, data: Path, config: EditRunConfig, *, annotations: Path | None = None,
-    images: Path | None = None, seed: int = 0,
+    images: Path | None = None, split: str | None = None, seed: int = 0,
 ) -> Asked:  # fmt: skip
     """Read what a benchmark asks for, and draw `limit` of its sessions. Raises InputError, UsageError."""
+    refuse_split(benchmark, split)
     check_downloads(data)
     annotations = must_find(annotations or find_file(data, benchmark.annotations), data, benchmark, "annotations")
     every = read_edits(benchmark.name, annotations, images, turns=config.turns, descriptions=config.descriptions)
@@ -79,8 +80,8 @@ def run_edits(
     VerificationError, Interrupted; what is wrong with data or weights is said before any picture is drawn.
     """
     inputs = check_painter(model, highres=highres) if load is None else {}
-    data, _ = official_files(benchmark, data, out, split=split, allow_network=allow_network, quiet=quiet)
-    asked = ask(benchmark, data, config, annotations=annotations, images=images, seed=seed)
+    data, split = official_files(benchmark, data, out, split=split, allow_network=allow_network, quiet=quiet)
+    asked = ask(benchmark, data, config, annotations=annotations, images=images, split=split, seed=seed)
     edits = asked.edits
     inputs |= {"annotations": file_sha256(asked.annotations), "pictures": pictures_digest(edits)}
     measured = out / f"measured-{scoring_digest(config, weights)[:16]}.jsonl"

@@ -9,7 +9,7 @@ from typing import Any
 from lavit_core.errors import InputError
 from lavit_core.files import read_json
 
-from lavit_evaluation.scoring.catalogue import Benchmark, find_file, find_folder
+from lavit_evaluation.scoring.catalogue import Benchmark, find_file, find_folder, refuse_split
 from lavit_evaluation.scoring.gqa import read_gqa
 from lavit_evaluation.scoring.references import read_references
 from lavit_evaluation.scoring.vizwiz import read_vizwiz
@@ -51,8 +51,10 @@ def load_material(
 ) -> Material:
     """Return a benchmark's items; files that are not given are looked for under `data` by their official names.
 
-    Raises InputError naming what is missing: a file, or pictures (all are looked for before anything is run).
+    Raises InputError naming what is missing: a file, or pictures (all are looked for before anything is run);
+    UsageError for a split of files that hold one each.
     """
+    refuse_split(benchmark, split)
     check_downloads(data)
     annotations = annotations or find_file(data, benchmark.annotations)
     if benchmark.questions:

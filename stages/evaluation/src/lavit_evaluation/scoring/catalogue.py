@@ -164,6 +164,14 @@ def find_benchmark(name: str) -> Benchmark:
     raise UsageError(f"{name}: no such benchmark, expected one of {', '.join(NAMES)}; see `lavit eval list`")
 
 
+def refuse_split(benchmark: Benchmark, split: str | None) -> None:
+    """Raise UsageError for a split of official files that hold one split each: all but Karpathy's caption files."""
+    if split is not None and benchmark.kind != "caption":
+        raise UsageError(
+            f"--split {split}: {benchmark.name} keeps its splits in files of their own; give the other --annotations"
+        )
+
+
 def find_file(data: Path, names: tuple[str, ...]) -> Path | None:
     """Return the first of the named files at most three folders below `data`, None when there is none.
 

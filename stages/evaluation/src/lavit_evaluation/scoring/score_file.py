@@ -18,7 +18,7 @@ from lavit_evaluation.metrics.java import why_no_java
 from lavit_evaluation.metrics.lemmas import RULES
 from lavit_evaluation.score import Score
 from lavit_evaluation.scoring.captions import score_captions
-from lavit_evaluation.scoring.catalogue import Benchmark
+from lavit_evaluation.scoring.catalogue import Benchmark, refuse_split
 from lavit_evaluation.scoring.gqa import score_gqa
 from lavit_evaluation.scoring.scored import Scored, Task
 from lavit_evaluation.scoring.vizwiz import score_answerability, score_vizwiz
@@ -85,10 +85,7 @@ def check(benchmark: Benchmark, task: Task) -> None:
         raise UsageError(f"--java: METEOR and SPICE belong to captions, not to {benchmark.name}")
     if task.java and len(reasons := why_no_java()) == 2:
         raise InputError(f"--java: {reasons['meteor']}")
-    if task.split is not None and benchmark.kind != "caption":
-        raise UsageError(
-            f"--split: {benchmark.name} keeps its splits in files of their own; give the other --annotations"
-        )
+    refuse_split(benchmark, task.split)
     results = () if isinstance(task, EditTask) else (("--results", task.results),)
     for option, file in (*results, ("--annotations", task.annotations),
                          ("--questions", task.questions), ("--choices", task.choices)):  # fmt: skip
