@@ -274,6 +274,8 @@ def test_captions_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no split 'val', expected one of test"):
         run("coco-caption", "--results", tmp_path / "a.json", "--split", "val", "--annotations",
             put(tmp_path / "k.json", karpathy))  # fmt: skip
+    with pytest.raises(UsageError, match=r"--split val: .*truth\.json holds one split, and only Karpathy's files"):
+        run("coco-caption", "--results", tmp_path / "a.json", "--split", "val", "--annotations", truth)
 
 
 @pytest.mark.parametrize(

@@ -85,11 +85,12 @@ def run_edits(
     edits = asked.edits
     inputs |= {"annotations": file_sha256(asked.annotations), "pictures": pictures_digest(edits)}
     measured = out / f"measured-{scoring_digest(config, weights)[:16]}.jsonl"
+    # Before anything is recorded: weights that can't be used would leave a run directory tied to its settings.
+    judges = load_judges(weights, config, device=device)
     settings = {**config.drawing, "highres": highres, "precision": precision, "seed": seed}
     with open_run(out, command=f"eval {benchmark.name}", config=settings, inputs=inputs) as run:
         if run.done is not None and run.done["settings"]["measured"] == measured.name:
             return run.done
-        judges = load_judges(weights, config, device=device)
         for name, reason in judges.skipped.items() if not quiet else ():
             warn(f"{name}: skipped: {reason}")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lavit_core.errors import InputError
+from lavit_core.errors import InputError, UsageError
 from lavit_core.files import read_json
 
 from lavit_evaluation.scoring.results import read_rows
@@ -35,24 +35,29 @@ class References:
 def read_references(file: Path, split: str | None = None) -> References:
     """Return a file's reference captions; `split` picks from a Karpathy file (test when not said).
 
-    Raises InputError when the file is none of the known layouts, or a picture has no caption.
+    Raises InputError when the file is none of the known layouts, or a picture has no caption; UsageError for a split
+    of a file that has none.
     """
     rows: list[dict[str, Any]]
-    if file.suffix == ".jsonl":
+    is_lines = file.suffix == ".jsonl"
+    content = None if is_lines else read_json(file)
+    if split is not None and not (isinstance(content, dict) and "annotations" not in content):
+        raise UsageError(
+            f"--split {split}: {file} holds one split, and only Karpathy's files hold several; leave it out"
+        )
+    if is_lines:
         rows = [_row(file, one, {"file_name": one.get("file_name")}, one.get("captions")) for one in read_rows(file)]
+    elif isinstance(content, list):
+        rows = _lavis(file, content)
+    elif isinstance(content, dict) and isinstance(content.get("annotations"), list):
+        rows = _coco(file, content)
+    elif isinstance(content, dict) and isinstance(content.get("images"), list):
+        rows = _karpathy(file, content, split or DEFAULT_SPLIT)
     else:
-        content = read_json(file)
-        if isinstance(content, list):
-            rows = _lavis(file, content)
-        elif isinstance(content, dict) and isinstance(content.get("annotations"), list):
-            rows = _coco(file, content)
-        elif isinstance(content, dict) and isinstance(content.get("images"), list):
-            rows = _karpathy(file, content, split or DEFAULT_SPLIT)
-        else:
-            raise InputError(
-                f"{file}: not a caption file: expected COCO's {{images, annotations}}, Karpathy's {{images}}, "
-                "a list of {image, caption} or captions.jsonl"
-            )
+        raise InputError(
+            f"{file}: not a caption file: expected COCO's {{images, annotations}}, Karpathy's {{images}}, "
+            "a list of {image, caption} or captions.jsonl"
+        )
     if not rows:
         raise InputError(f"{file}: no picture with captions")
     kinds = [kind for kind in rows[0]["ids"] if all(row["ids"].get(kind) is not None for row in rows)]
