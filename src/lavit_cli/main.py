@@ -18,6 +18,9 @@ QUIET_LIBRARIES = {
 }
 """Set before any stage loads: no network, no telemetry, no forked tokenizer threads. A value already set stays."""
 
+ALLOW_NETWORK = "--allow-network"
+"""Where a command line says this, the hub's library is not set offline: it reads that once, when it is imported."""
+
 INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
 
 TRAINERS = ("train-encoder", "train-tokenizer", "pretrain", "train-detokenizer")
@@ -26,9 +29,10 @@ TRAINERS = ("train-encoder", "train-tokenizer", "pretrain", "train-detokenizer")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command line and exit: 0 ok, 1 internal, 2 usage, 3 input, 4 verification, 5 error budget, 75 stopped."""
-    for name, value in QUIET_LIBRARIES.items():
-        os.environ.setdefault(name, value)
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for name, value in QUIET_LIBRARIES.items():
+        if name != "HF_HUB_OFFLINE" or ALLOW_NETWORK not in arguments:
+            os.environ.setdefault(name, value)
     # --debug counts wherever it stands: people add it to the end of the line that just failed.
     if "--debug" in arguments:
         arguments.remove("--debug")

@@ -133,7 +133,7 @@ def test_tensorflow_resize_by_hand() -> None:
 
 
 def test_weights_that_are_not_the_published_are_refused(weights: Path, tmp_path: Path) -> None:
-    from lavit_evaluation.drawn.inception import check_weights, load_inception
+    from lavit_evaluation.drawn.inception import check_weights, load_inception, pick_device
 
     with pytest.raises(VerificationError, match=r"expected 6726825d\.\.\. .* features of other weights give no FID"):
         check_weights(weights, any_weights=False)
@@ -146,6 +146,8 @@ def test_weights_that_are_not_the_published_are_refused(weights: Path, tmp_path:
     (tmp_path / "code.pth").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(InputError, match="not a weights file"):
         load_inception(tmp_path / "code.pth", torch.device("cpu"))
+    with pytest.raises(UsageError, match="--device gpu: expected auto, cpu, cuda or cuda:N"):
+        pick_device("gpu")
 
 
 def draw(folder: Path, count: int, base: int, side: int = 20) -> Path:

@@ -207,7 +207,12 @@ def load_inception(file: Path, device: torch.device) -> Inception:
 
 
 def pick_device(device: str) -> torch.device:
-    """Return the torch device of "auto", "cpu" or "cuda[:N]". Raises UsageError when CUDA is asked for and absent."""
+    """Return the torch device of "auto", "cpu" or "cuda[:N]".
+
+    Raises UsageError for another word, and when CUDA is asked for and absent.
+    """
+    if device not in ("auto", "cpu", "cuda") and not device.removeprefix("cuda:").isdecimal():
+        raise UsageError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
