@@ -5,7 +5,7 @@ from lavit_core.errors import UsageError
 from lavit_pretrain.attention import use_packed, use_padded
 from lavit_pretrain.documents import Document
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
-from lavit_pretrain.packing import Packer, collate, share_documents
+from lavit_pretrain.packing import Packer, collate, share_documents, share_step
 from lavit_pretrain.pretrain import packed_loss
 
 
@@ -36,6 +36,24 @@ def test_shares_hold_every_document_once_and_about_as_many_tokens(num_shares):
     assert [document for share in shares for document in share] == documents
     sizes = [sum(map(len, share)) for share in shares]
     assert max(sizes) - min(sizes) <= max(map(len, documents))
+
+
+@pytest.mark.parametrize(("num_batches", "processes"), [(1, 1), (4, 2), (2, 2), (1, 3), (2, 6), (3, 2)])
+def test_processes_take_a_step_apart(monkeypatch, num_batches, processes):
+    packer = Packer(make_document, 300)
+    batches = [packer.next_batch() for _ in range(num_batches)]
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    taken = []
+    for rank in range(processes):
+        monkeypatch.setenv("RANK", str(rank))
+        taken.append(share_step(batches))
+    assert len({len(own) for own in taken}) == 1  # or they would wait for each other for ever
+    if num_batches % processes and processes % num_batches:
+        parts = [own[place] for place in range(num_batches) for own in taken]
+    else:
+        parts = [part for own in taken for part in own]
+    assert torch.equal(torch.cat([part.ids_T for part in parts]), torch.cat([batch.ids_T for batch in batches]))
+    assert torch.equal(torch.cat([part.weights_S for part in parts]), torch.cat([batch.weights_S for batch in batches]))
 
 
 def test_no_process_is_left_without_a_document():

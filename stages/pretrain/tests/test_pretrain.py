@@ -91,7 +91,7 @@ def test_killed_runs_end_like_an_uninterrupted_one(world, tiny_config, tmp_path,
 def test_a_stop_request_saves_and_ends_with_code_75(world, tiny_config, tmp_path, monkeypatch):
     import contextlib
 
-    asked = iter([False] * 6 + [True] * 9)
+    asked = iter([False] * 3 + [True])
     monkeypatch.setattr(module, "stop_signals", lambda: contextlib.nullcontext(lambda: next(asked)))
     with pytest.raises(Interrupted, match="stopped at step 4 of 12, state saved"):
         pretrain([world.tokens], world.model, tmp_path, tiny_config(), questions=[world.questions], quiet=True)

@@ -161,7 +161,7 @@ def test_exported_tokenizer_loads_and_carries_the_encoder(data, model, tmp_path)
 def test_a_signal_saves_and_says_how_to_go_on(data, model, tmp_path, monkeypatch):
     import contextlib
 
-    asked = iter([False] * 14 + [True] * 10)  # two looks a step: the eighth step is the last one
+    asked = iter([False] * 7 + [True])  # a look a step: the eighth is the last one
 
     @contextlib.contextmanager
     def fake_signals():

@@ -29,7 +29,9 @@ def test_alone_everything_gives_back_what_it_got(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(LavitError, match="as it is"):
         on_main(lambda: (_ for _ in ()).throw(LavitError("as it is")))
     network = nn.Linear(1, 1)
-    assert type(compute_together(network, lambda net, x: net(x), parallel="fsdp")) is Computed
+    assert (
+        type(compute_together(network, lambda net, x: net(x), parallel="fsdp", device=torch.device("cpu"))) is Computed
+    )
 
 
 @pytest.mark.parametrize(("processes", "passes", "count"), [(1, 1, 5), (2, 1, 5), (3, 2, 17), (4, 3, 12)])

@@ -111,7 +111,11 @@ def train_detokenizer(
         if config.gradient_checkpointing:
             denoiser.unet.enable_gradient_checkpointing()
         computed = compute_together(
-            denoiser, lambda net, *inputs: net(*inputs), parallel=config.parallel, blocks=_blocks(denoiser)
+            denoiser,
+            lambda net, *inputs: net(*inputs),
+            parallel=config.parallel,
+            device=place,
+            blocks=_blocks(denoiser),
         )
         scheduler = training_scheduler(detokenizer.scheduler)
         parts = {"denoiser": Part(module=denoiser, lr=config.lr)}
@@ -167,10 +171,11 @@ def train_detokenizer(
                         run.rows, "loss", num_steps=config.num_steps, warmup_steps=config.warmup_steps, lower="lr"
                     )
                     run.warn(found, step=done, phase="detokenizer")
-                if (done % config.checkpoint_every == 0 and done < config.num_steps) or stop():
+                stopping = stop()
+                if (done % config.checkpoint_every == 0 and done < config.num_steps) or stopping:
                     tensors = {"denoiser": denoiser.state_dict(), "ema": ema.shadow, **stored_optimizers(optimizers)}
                     save_checkpoint(run.checkpoints, done, tensors, {"losses": losses})
-                    if stop():
+                    if stopping:
                         raise stopped(run.path, done, config.num_steps)
         ema.copy_to(denoiser)
         about = {"command": "train-detokenizer", "tokenizer_digest": reader.manifest.tokenizer_digest}

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from lavit_core.errors import UsageError
 from lavit_core.processes import num_processes, process_rank
+from lavit_trainkit.distributed import all_rows
 from torch import Tensor
 
 from lavit_pretrain.documents import Document
@@ -99,6 +100,29 @@ class Packer:
             )
         self.waiting.append((self.next, document))
         self.next += 1
+
+
+def share_step(batches: Sequence[PackedBatch]) -> list[PackedBatch]:
+    """Return what this process takes of a step: whole batches, or a part of one, or (where neither number divides the
+    other) a part of each.
+
+    Raises UsageError when a batch holds fewer documents than the processes that share it.
+    """
+    processes, rank = num_processes(), process_rank()
+    if len(batches) % processes == 0:
+        size = len(batches) // processes
+        return list(batches[size * rank : size * (rank + 1)])
+    if processes % len(batches) == 0:
+        sharing = processes // len(batches)
+        return [collate(share_documents(batches[rank // sharing].documents, sharing)[rank % sharing])]
+    return [share_batch(batch) for batch in batches]
+
+
+def all_of_step(each: Sequence[Tensor], num_batches: int) -> Tensor:
+    """Return the rows that all processes computed of what `share_step` gave them, in the order of the step."""
+    if num_batches % num_processes() == 0 or num_processes() % num_batches == 0:
+        return all_rows(torch.cat(list(each)))
+    return torch.cat([all_rows(rows) for rows in each])
 
 
 def share_batch(batch: PackedBatch) -> PackedBatch:

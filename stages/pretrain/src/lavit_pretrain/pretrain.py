@@ -17,7 +17,7 @@ from lavit_core.progress import Progress, phase
 from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
 from lavit_trainkit.checkpoint import load_newest, save_checkpoint
 from lavit_trainkit.device import make_accelerator, seed_init
-from lavit_trainkit.distributed import across_processes, all_rows, any_process, open_shared_run
+from lavit_trainkit.distributed import across_processes, any_process, open_shared_run
 from lavit_trainkit.guard import require_finite, stopped
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import (
@@ -42,7 +42,7 @@ from lavit_pretrain.gains import is_check, measure_gains
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
 from lavit_pretrain.live import LiveImages
 from lavit_pretrain.loss import chunked_cross_entropy
-from lavit_pretrain.packing import PackedBatch, Packer, share_batch
+from lavit_pretrain.packing import PackedBatch, Packer, all_of_step, share_step
 from lavit_pretrain.text_tokenizer import TextCodec
 from lavit_pretrain.visual_input import continue_visual
 
@@ -93,6 +93,7 @@ def pretrain(
                 working,
                 lambda net, batch: shared_loss(net, batch, live),
                 parallel=config.parallel,
+                device=accelerator.device,
                 blocks=layers_of(working.decoder),
                 dtype=torch.bfloat16 if low else None,
             )
@@ -124,17 +125,17 @@ def pretrain(
                 if weight == 0:
                     raise UsageError("the loss switches leave nothing to score in a whole step; turn one on (--set)")
                 each = []
-                for batch in batches:
-                    share = share_batch(batch).to(accelerator.device)
-                    with in_pass(computed, last=batch is batches[-1]):
-                        loss, each_S = computed(share)
+                own = share_step(batches)
+                for batch in own:
+                    with in_pass(computed, last=batch is own[-1]):
+                        loss, each_S = computed(batch.to(accelerator.device))
                         # Divided by the step's whole weight: the gradient does not depend on how a step is cut in
-                        # passes, and each pass in shares.
+                        # passes and shares.
                         accelerator.backward(loss / weight)
-                    each.append(all_rows(each_S))
+                    each.append(each_S)
                 if not any(len(batch.image_rows_F) for batch in batches):
                     _forget_gradients(working.visual_parts().values())
-                figures = _figures(torch.cat(each), batches, network.layout.img)
+                figures = _figures(all_of_step(each, len(batches)), batches, network.layout.img)
                 require_finite(figures["loss"], name="loss", step=step, run=run.path)
                 _hand_over_gradients(working, network)
                 norm = clip_gradients(network.parameters(), config.max_grad_norm)
@@ -164,11 +165,12 @@ def pretrain(
                         gains = measure_gains(working, batches[0], lambda _, share: computed(share)[1])
                     run.log({**last_row, **gains, "seconds": seconds, "per_second": trained_tokens / seconds})
                     run.warn(diagnose_pretrain(run.rows, config), step=done, phase="pretrain")
-                if done % config.checkpoint_every == 0 or stop():
+                stopping = stop()  # asked once: a signal between two answers would end the run without a checkpoint
+                if done % config.checkpoint_every == 0 or stopping:
                     groups = {"model": parameters}
                     groups |= stored_optimizers(optimizers)
                     save_checkpoint(run.checkpoints, done, groups, packer.state)
-                if stop():
+                if stopping:
                     raise stopped(run.path, done, config.num_steps)
 
         about = {"tokenizer_digest": reader.manifest.tokenizer_digest, "image_input": config.image_input}

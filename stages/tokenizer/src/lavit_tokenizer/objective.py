@@ -33,6 +33,16 @@ class Pass:
     codes: Tensor | None
 
 
+def without_gradients(passed: Pass) -> Pass:
+    """Return what a pass found, to look at."""
+    found: dict[str, Any] = {
+        field.name: value if value is None else value.detach()
+        for field in dataclasses.fields(passed)
+        for value in [getattr(passed, field.name)]
+    }
+    return Pass(**found)
+
+
 def forward_phase(
     tokenizer: VisualTokenizer, x_BPD: Tensor, phase: Phase, *, step: int, seed: int, rows: slice = slice(None)
 ) -> Pass:

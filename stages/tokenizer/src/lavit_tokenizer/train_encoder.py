@@ -88,6 +88,7 @@ def train_encoder(
             model,
             lambda net, pixels_u8, ids: pair_losses(net, pixels_u8, ids, config, accelerator.autocast),
             parallel=config.parallel,
+            device=accelerator.device,
         )
         muon_lr = config.muon_lr if config.optimizer == "muon" else None
         parts = {"model": Part(module=model, lr=config.lr, muon_lr=muon_lr)}
@@ -118,11 +119,12 @@ def train_encoder(
                     speed = meter.speed((done - start) * config.batch_size)
                     run.log({"step": done, "phase": "train", **figures, **speed})
                     run.warn(diagnose_encoder(run.rows, config), step=done, phase="train")
-                if done % config.checkpoint_every == 0 or stop():
+                stopping = stop()
+                if done % config.checkpoint_every == 0 or stopping:
                     tensors = {"model": model.state_dict()}
                     tensors |= stored_optimizers(optimizers)
                     save_checkpoint(run.checkpoints, done, tensors)
-                    if stop():
+                    if stopping:
                         raise stopped(run.path, done, config.num_steps)
         gather_back(model)
         figures = _evaluate(model, pixels, records, held, words, config, accelerator.device, seed)

@@ -1,12 +1,11 @@
 """`lavit train-tokenizer`: selector, merger, codebook and feature decoder on a frozen encoder, in phases."""
 
-import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from lavit_core.data import open_data
 from lavit_core.errors import UsageError
 from lavit_core.interrupt import stop_signals
@@ -48,6 +47,7 @@ from lavit_tokenizer.objective import (
     mean_direction,
     phase_seed,
     weighed_energy,
+    without_gradients,
 )
 from lavit_tokenizer.selector import select_threshold
 from lavit_tokenizer.tokenizer import VisualTokenizer, trained_state, write_tokenizer
@@ -122,7 +122,7 @@ def train_tokenizer(
                 start_codebook(tokenizer, source, train, config, seed=draws)
                 watch.codebook_started = True
             parts = _trained_parts(tokenizer, phase, muon=config.optimizer == "muon")
-            computed = _compute_together(tokenizer, phase, config, accelerator.autocast, seed=draws)
+            computed = _compute_together(tokenizer, phase, config, accelerator, seed=draws)
             optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
             if checkpoint and start > first:
                 restore_optimizers(optimizers, checkpoint.tensors)
@@ -169,11 +169,12 @@ def train_tokenizer(
                         shown = ("mean_predictor", "kept_mean", "kept_std", "decided")
                         progress.advance(0, **{name: row[name] for name in shown}, **watch.figures)
                     progress.advance(1, cos_loss=figures["cos_loss"])
-                    if (done % config.checkpoint_every == 0 and done < num_steps) or stop():
+                    stopping = stop()
+                    if (done % config.checkpoint_every == 0 and done < num_steps) or stopping:
                         tensors = {"tokenizer": trained_state(tokenizer), "watch": watch.tensors()}
                         tensors |= stored_optimizers(optimizers)
                         save_checkpoint(run.checkpoints, done, tensors, watch.state())
-                        if stop():
+                        if stopping:
                             raise stopped(run.path, done, num_steps)
             gather_back(tokenizer)
             first = last
@@ -226,7 +227,7 @@ def _compute_together(
     tokenizer: VisualTokenizer,
     phase: Phase,
     config: TrainTokenizerConfig,
-    autocast: Callable[[], contextlib.AbstractContextManager[Any]],
+    accelerator: Accelerator,
     *,
     seed: int,
 ) -> nn.Module:
@@ -236,16 +237,21 @@ def _compute_together(
         net: VisualTokenizer, x_BPD: Tensor, step: int, rows: slice, energy: Tensor
     ) -> tuple[dict[str, Tensor], Pass]:
         share = x_BPD.shape[0] / phase.batch_size
-        with autocast():
+        with accelerator.autocast():
             passed = forward_phase(net, x_BPD, phase, step=step, seed=seed, rows=rows)
         vectors = None if passed.codes is None else net.quantizer.codebook[passed.codes]
         terms = losses(passed, x_BPD, config, vectors, cos_weight=phase.cos_weight, share=share, energy=energy)
-        return terms, passed
+        return terms, without_gradients(passed)
 
     # The dense formulation calls parts of blocks, not blocks: shards are gathered for all of them together.
     unmerged = phase.merger != "on" or ("selector" in phase.train and phase.selection != "gumbel")
     return compute_together(
-        tokenizer, compute, parallel=config.parallel, ignored=[tokenizer.encoder], some_unused=unmerged
+        tokenizer,
+        compute,
+        parallel=config.parallel,
+        device=accelerator.device,
+        ignored=[tokenizer.encoder],
+        some_unused=unmerged,
     )
 
 

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from lavit_core.errors import UsageError
 from lavit_core.processes import num_processes
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -43,6 +44,7 @@ def compute_together(
     compute: Callable[..., Any],
     *,
     parallel: Parallel,
+    device: torch.device,
     blocks: Iterable[nn.Module] = (),
     ignored: Iterable[nn.Module] = (),
     dtype: torch.dtype | None = None,
@@ -66,8 +68,9 @@ def compute_together(
         param_dtype=dtype, reduce_dtype=torch.float32 if dtype else None, cast_forward_inputs=False
     )
     left_out = {parameter for module in ignored for parameter in module.parameters()}
+    mesh = init_device_mesh(device.type, (num_processes(),))
     for module in (*blocks, computed):
-        sharded: FSDPModule = fully_shard(module, mp_policy=policy, ignored_params=left_out)
+        sharded: FSDPModule = fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=left_out)
         sharded.set_gradient_divide_factor(1.0)
         sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no other
     return computed
