@@ -34,7 +34,7 @@ def load_reader(model: Path, kind: str, *, decoding: str, max_tokens: int, devic
     api = pretrain_api(model)
     from lavit_tokenizer.api import load_tokenizer
 
-    tokenizer, llm = load_tokenizer(model, device=device), api.load_llm(model, device=device)
+    tokenizer, llm = load_tokenizer(model, device=device, use="encode"), api.load_llm(model, device=device)
     beams, said = None, f"greedy, at most {max_tokens} tokens"
     if decoding == "beams":
         released = api.CAPTIONS if kind == "caption" else api.ANSWERS
@@ -49,7 +49,7 @@ def load_reader(model: Path, kind: str, *, decoding: str, max_tokens: int, devic
     def captions(pixels: np.ndarray) -> list[str]:
         return api.caption(llm, api.look(llm, tokenizer, pixels), max_tokens=max_tokens, beams=beams)
 
-    about = {"decoding": said, "image_input": llm.image_input, "precision": "fp32"}
+    about = {"decoding": said, "image_input": llm.image_input, "precision": llm.precision}
     return Reader(image_px=tokenizer.config.preprocessing.image_px, answer=answers, caption=captions, about=about)
 
 
