@@ -131,7 +131,8 @@ def describe(prompt: Sequence[str | Path]) -> str | list[dict[str, str]]:
             raise UsageError(f"two texts in a row, {first!r} and {second!r}; put the words of a text in quotes")
     for part in prompt:
         if isinstance(part, Path) and not part.is_file():
-            raise InputError(f"--prompt-image {part}: file not found")
+            found = "a folder, expected a picture" if part.is_dir() else "file not found"
+            raise InputError(f"--prompt-image {part}: {found}")
     if len(prompt) == 1 and isinstance(prompt[0], str):
         return prompt[0]
     return [

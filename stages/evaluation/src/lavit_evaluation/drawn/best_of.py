@@ -39,10 +39,10 @@ def keep_best(
     """Return a `draw` that draws `best_of` candidates of each text and gives the one nearest to it."""
 
     def drawn(texts: Sequence[str], seeds: Sequence[int]) -> list[np.ndarray]:
-        repeated = [text for text in texts for _ in range(best_of)]
-        candidates = [one for seed in seeds for one in candidate_seeds(seed, best_of)]
-        pictures = list(draw(repeated, candidates))
-        nearest = similarities(clip, pictures, repeated).reshape(-1, best_of).argmax(1)
-        return [pictures[place * best_of + best] for place, best in enumerate(nearest)]
+        own = [candidate_seeds(seed, best_of) for seed in seeds]
+        # One candidate of every text after another: no more at once than the caller's batch.
+        rounds = [list(draw(texts, [one[number] for one in own])) for number in range(best_of)]
+        nearest = np.stack([similarities(clip, pictures, texts) for pictures in rounds]).argmax(0)
+        return [rounds[best][place] for place, best in enumerate(nearest)]
 
     return drawn
