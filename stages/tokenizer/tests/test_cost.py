@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from lavit_core.errors import InputError
 from lavit_core.images import Preprocessing
 from lavit_tokenizer.config import ModelSettings, Phase, SmallVitConfig, TrainTokenizerConfig
 from lavit_tokenizer.cost import encoder_cost, published_encoder, tokenizer_step
@@ -12,6 +13,7 @@ from lavit_tokenizer.train_tokenizer import new_tokenizer
 from lavit_trainkit.cost import count
 from lavit_trainkit.meta_run import kept_bytes
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import Blip2VisionConfig, Blip2VisionModel
 
 IMAGES = 8
 
@@ -113,6 +115,23 @@ def test_an_encoder_is_counted_without_its_weights(tmp_path):
     with counter, torch.no_grad():
         real(torch.zeros(3, 3, 32, 32))
     assert encoder_cost(absent, 3).forward == counter.get_total_flops()
+
+
+def test_a_transformers_encoder_is_counted_from_its_configuration(tmp_path):
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    network = Blip2VisionModel(Blip2VisionConfig(**shape, image_size=24, patch_size=8))
+    network.save_pretrained(tmp_path)
+    absent = encoder_without_memory(tmp_path)
+    assert all(parameter.is_meta for parameter in absent.parameters())
+    assert (absent.grid, absent.feature_dim, absent.num_prefix) == ((3, 3), 32, 1)
+    assert count(absent) == count(network)
+    rows, attentions = 10, 2 * 4 * 10 * 10 * 32
+    patches = 2 * 9 * 3 * 8 * 8 * 32
+    inside = 2 * rows * 2 * (4 * 32 * 32 + 2 * 32 * 48)
+    assert encoder_cost(absent, 1).forward == attentions + patches + inside
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(InputError, match="model_type is 'bert', expected one of"):
+        encoder_without_memory(tmp_path)
 
 
 def test_the_papers_encoder_has_its_size():

@@ -156,7 +156,7 @@ def encoder_without_memory(folder: Path) -> Encoder:
     """
     kind = _model_type(folder)
     if kind == SMALL_VIT:
-        config = SmallVitConfig.model_validate(read_json(folder / "config.json"))
+        config = _small_config(folder)
         with torch.device("meta"):
             small = SmallVit(config)
         return Encoder(small, preprocessing=config.preprocessing, grid=config.grid, feature_dim=config.width,
@@ -164,9 +164,14 @@ def encoder_without_memory(folder: Path) -> Encoder:
     import transformers
 
     network_class = getattr(transformers, _class_of(folder, kind))
-    about = network_class.config_class.from_pretrained(folder, local_files_only=True)
-    with torch.device("meta"):
-        return _wrapped(network_class(about), folder, network_class.__name__)
+    try:
+        about = network_class.config_class.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):
+            network = network_class(about)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise InputError(f"{folder / 'config.json'}: not a {network_class.__name__}'s ({told})") from None
+    return _wrapped(network, folder, network_class.__name__)
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
@@ -205,11 +210,15 @@ def _class_of(folder: Path, kind: str) -> str:
     return VISION_CLASSES[kind]
 
 
-def _load_small(folder: Path) -> Encoder:
+def _small_config(folder: Path) -> SmallVitConfig:
     try:
-        config = SmallVitConfig.model_validate(read_json(folder / "config.json"))
+        return SmallVitConfig.model_validate(read_json(folder / "config.json"))
     except ValueError as error:
         raise InputError(f"{folder / 'config.json'}: not a {SMALL_VIT} ({' '.join(str(error).split())})") from None
+
+
+def _load_small(folder: Path) -> Encoder:
+    config = _small_config(folder)
     network = SmallVit(config)
     load_weights(network.state_dict(), folder / "model.safetensors")
     return Encoder(
