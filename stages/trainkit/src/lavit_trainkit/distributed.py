@@ -47,6 +47,13 @@ def across_processes(trainer: Callable[P, T]) -> Callable[P, T]:
             if _main_says(str(error)):
                 raise SystemExit(error.exit_code) from None
             raise
+        except RuntimeError as error:
+            if isinstance(error, dist.DistError) or "gloo" in str(error):
+                raise LavitError(
+                    f"the other processes do not answer ({' '.join(str(error).split())[:200]}): one has died or hangs, "
+                    f"or {TIMEOUT_VARIABLE} is too short; run the same command to go on from the last checkpoint"
+                ) from error
+            raise
 
     return joined
 
