@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,13 @@ def stages_for(command: str) -> Iterator[None]:
 
 
 def require_png(out: Path) -> None:
-    """Refuse a name that is no PNG's before any work is done. Raises InputError."""
+    """Refuse a name that no PNG can be written to before any work is done. Raises InputError."""
     if out.suffix.lower() != ".png":
         raise InputError(f"--out {out}: expected a file name that ends in .png")
+    if out.is_dir():
+        raise InputError(f"--out {out}: a folder, expected a file name")
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise InputError(f"--out {out}: {folder} is a file, expected a folder")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"--out {out}: {folder} can't be written to")

@@ -10,7 +10,8 @@ from lavit_trainkit.meta_run import forward_flops, kept_bytes
 from torch import nn
 
 STEP = Step(
-    name="train", unit="token", units=1000, num_steps=3600, low_weights=True, low_gradients=True, gathered=10, gathered_bytes=8,
+    name="train", unit="token", units=1000, num_steps=3600, low_weights=True, low_gradients=True, gathered=10,
+    gathered_bytes=8,
     costs=(
         Cost(name="llm", parameters=100, trained=100, muon=60, forward=2e3, backward=4e3, kept_bytes=800),
         Cost(name="encoder", parameters=50, forward=1e3),

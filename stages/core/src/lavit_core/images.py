@@ -91,3 +91,10 @@ def middle_square(picture: Image.Image, shorter_px: int, side_px: int) -> np.nda
         picture = picture.resize(size, Image.Resampling.BICUBIC)
     left, top = (round((side - side_px) / 2) for side in size)
     return np.asarray(picture.crop((left, top, left + side_px, top + side_px)))
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """Return uint8 pixels [h, w, 3] as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,6 +1,5 @@
 """`lavit detokenize`: a token directory becomes a folder of pictures, which is itself a data set (captions.jsonl)."""
 
-import io
 import json
 import time
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lavit_core.files import file_sha256, write_bytes, write_text
+from lavit_core.images import png_bytes
 from lavit_core.interrupt import stop_signals
 from lavit_core.modeldir import check_made_with, detokenizer_part, find_part, part_digest
 from lavit_core.progress import Progress
@@ -17,7 +17,6 @@ from lavit_core.seeds import derive_seed
 from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
 from lavit_tokenizer.api import load_tokenizer
 from lavit_trainkit.guard import stopped
-from PIL import Image
 
 from lavit_detokenizer.config import DrawSettings
 from lavit_detokenizer.draw import draw
@@ -95,13 +94,6 @@ def detokenize(
 def file_name(index: int) -> str:
     """Return a picture's name: from the counter, never from a key, which may hold anything."""
     return f"images/{index:06d}.png"
-
-
-def png_bytes(pixels: np.ndarray) -> bytes:
-    """Return uint8 pixels [px, px, 3] as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def caption_lines(reader: TokenReader) -> str:

@@ -1,7 +1,6 @@
 """`lavit train-detokenizer`: a diffusion model learns to draw the pictures whose codes are in a token directory."""
 
 import dataclasses
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from lavit_trainkit.curves import diagnose_loss
 from lavit_trainkit.device import generator, make_accelerator, seed_init
 from lavit_trainkit.distributed import across_processes, any_process, open_shared_run, shares_of, total
 from lavit_trainkit.guard import require_finite, stopped
+from lavit_trainkit.memory import peak_memory_bytes
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import (
     compute_together,
@@ -192,7 +192,7 @@ def train_detokenizer(
             "per_second": (config.num_steps - start) * config.batch_size / seconds,
             "seconds": seconds,
             "cpu_seconds": time.process_time() - began_cpu,
-            "peak_memory_bytes": peak_memory_bytes(place),
+            "peak_memory_bytes": peak_memory_bytes(),
             "model": str(run.path / "model"),
         }
         run.finish(summary)
@@ -275,10 +275,3 @@ def _clean(
         return to_sample(pixels.batch(indices[rows]), detokenizer.config.unshuffle)
     noise = torch.randn((len(indices), *detokenizer.sample_shape), generator=generator(seed, "latents", step))
     return sample_latents(detokenizer.vae, moments.batch(indices[rows]), noise[rows])
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """Return the highest memory use so far: of the GPU when one is used, else resident memory of this process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,7 +1,6 @@
 """`lavit pretrain`: one loop, readable top to bottom. Source: arXiv 2309.04669, section 3.2, stage 2."""
 
 import copy
-import resource
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from lavit_trainkit.checkpoint import load_newest, save_checkpoint
 from lavit_trainkit.device import make_accelerator, seed_init
 from lavit_trainkit.distributed import across_processes, any_process, open_shared_run
 from lavit_trainkit.guard import require_finite, stopped
+from lavit_trainkit.memory import peak_memory_bytes
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import (
     compute_together,
@@ -188,7 +188,7 @@ def pretrain(
             "per_second": trained_tokens / seconds,
             "seconds": seconds,
             "cpu_seconds": time.process_time() - began_cpu,
-            "peak_memory_bytes": peak_memory_bytes(accelerator.device),
+            "peak_memory_bytes": peak_memory_bytes(),
             "model": str(run.path / "model"),
         }
         run.finish(summary)
@@ -314,10 +314,3 @@ def _input_digests(
             raise InputError(f"{llm}: no config.json here, expected a transformers directory for --llm")
         digests["llm"] = part_digest(llm)
     return digests
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """Return the highest memory use so far: of the GPU when one is used, else resident memory of this process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,12 +1,11 @@
 """Small measurements of the stage's runs: speed, memory, held-out split."""
 
-import resource
 import time
 from typing import Any
 
 import numpy as np
-import torch
 from lavit_core.seeds import derive_seed
+from lavit_trainkit.memory import peak_memory_bytes
 
 
 class Meter:
@@ -29,13 +28,6 @@ class Meter:
             "cpu_seconds": round(time.process_time() - self._cpu, 2),
             "peak_memory_bytes": peak_memory_bytes(),
         }
-
-
-def peak_memory_bytes() -> int:
-    """Return the most memory used so far: of the GPU where there is one in use, else of the process."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def split_validation(num_items: int, num_validation: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from lavit_core.device_name import check_device_name
 from lavit_core.errors import UsageError
 from lavit_core.seeds import derive_seed
 
@@ -10,22 +11,32 @@ from lavit_core.seeds import derive_seed
 def make_accelerator(*, device: str = "auto", precision: str = "bf16") -> Accelerator:
     """Return accelerate's front for a device ("auto", "cpu", "cuda") and a precision ("fp32", "bf16").
 
-    Raises UsageError when CUDA is asked for and absent.
+    Raises UsageError for another word, and when CUDA is asked for and absent.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: no CUDA device here; use --device cpu")
+    _check(device)
+    if device.startswith("cuda:"):
+        number = device.removeprefix("cuda:")
+        raise UsageError(f"--device {device}: a trainer takes what it sees; use CUDA_VISIBLE_DEVICES={number} and cuda")
     # accelerate keeps the first call's settings for the whole process; a quickstart runs several jobs in one.
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=device == "cpu", mixed_precision="no" if precision == "fp32" else precision)
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """Return the torch device for inference. Raises UsageError when CUDA is asked for and absent."""
+    """Return the torch device for inference.
+
+    Raises UsageError for another word than "auto", "cpu", "cuda", "cuda:N", and when CUDA is asked for and absent.
+    """
+    _check(device)
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def _check(device: str) -> None:
+    check_device_name(device)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"--device {device}: no CUDA device here; use --device cpu")
-    return torch.device(device)
 
 
 def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -21,10 +21,9 @@ from lavit_evaluation.drawn.coco_plan import PROMPTS, CocoFidConfig, Plan, is_pu
 from lavit_evaluation.drawn.features import Featurize, open_folder
 from lavit_evaluation.drawn.fid import evaluate_fid
 from lavit_evaluation.running.drawing import draw_missing, write_captions
-from lavit_evaluation.running.painter import Painter, load_painter
+from lavit_evaluation.running.painter import PAINTER_FILE, Painter, load_painter
 
 VERSION = 1
-PAINTER_FILE = "painter.json"
 UNIT = "fid and kid: 1; clip_score: see the names"
 
 

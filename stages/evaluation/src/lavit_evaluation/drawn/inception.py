@@ -8,6 +8,7 @@ average pools do not count their padding, the last block pools by maximum, other
 from pathlib import Path
 
 import torch
+from lavit_core.device_name import check_device_name
 from lavit_core.errors import InputError, UsageError, VerificationError
 from lavit_core.files import file_sha256
 from torch import Tensor, nn
@@ -211,8 +212,7 @@ def pick_device(device: str) -> torch.device:
 
     Raises UsageError for another word, and when CUDA is asked for and absent.
     """
-    if device not in ("auto", "cpu", "cuda") and not device.removeprefix("cuda:").isdecimal():
-        raise UsageError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
+    check_device_name(device)
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():

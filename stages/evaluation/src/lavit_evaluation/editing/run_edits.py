@@ -31,16 +31,13 @@ from lavit_evaluation.editing.turns import Edit
 from lavit_evaluation.running.benchmark import draw
 from lavit_evaluation.running.drawing import Draw, draw_missing
 from lavit_evaluation.running.items import check_downloads, must_find
-from lavit_evaluation.running.painter import DrawPrompt, Painter, check_painter, load_painter
+from lavit_evaluation.running.painter import PAINTER_FILE, DrawPrompt, Painter, check_painter, load_painter
 from lavit_evaluation.scoring.catalogue import Benchmark, find_file, refuse_split
 from lavit_evaluation.scoring.score_file import GENERATION_FILE, score_file
 from lavit_evaluation.tables.unpack import official_files
 
 EDITED = "edited"
 """Folder of the edited pictures in a run directory, in the official layout."""
-
-PAINTER_FILE = "painter.json"
-"""How the model draws: known while it is loaded, needed once every picture is there."""
 
 
 @dataclass(frozen=True, kw_only=True)

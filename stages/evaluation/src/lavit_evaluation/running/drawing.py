@@ -3,7 +3,6 @@
 The folder is what `coco-fid --generated` and `clip-score` read: pictures, and captions.jsonl once all are there.
 """
 
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import TypeVar
 import numpy as np
 from lavit_core.errors import Interrupted
 from lavit_core.files import write_bytes, write_text
+from lavit_core.images import png_bytes
 from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress
 from lavit_core.seeds import derive_seed, epoch_batches
-from PIL import Image
 
 P = TypeVar("P")
 """What a picture is drawn from: a text, texts and picture files, codes."""
@@ -63,10 +62,3 @@ def write_captions(folder: Path, captions: Mapping[str, str], more: Mapping[str,
     """Write captions.jsonl: of each picture its file, the text it was drawn from, and what `more` says of it."""
     rows = ({"file_name": name, "captions": [text], **more.get(name, {})} for name, text in captions.items())
     write_text(folder / "captions.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def png_bytes(pixels: np.ndarray) -> bytes:
-    """Return uint8 pixels [H, W, 3] as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()

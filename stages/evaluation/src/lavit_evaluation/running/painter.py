@@ -12,6 +12,9 @@ from lavit_evaluation.running.drawing import Draw
 from lavit_evaluation.running.reader import stages_for
 from lavit_evaluation.score import model_digests
 
+PAINTER_FILE = "painter.json"
+"""How the model draws: known while it is loaded, needed once every picture is there."""
+
 DrawPrompt = str | Sequence[str | Path | np.ndarray]
 """A text, or texts and pictures (files, pixels uint8 [h, w, 3], codes int [n]) in the order they are read."""
 

@@ -230,10 +230,10 @@ def in_shards(
         for number, places in enumerate(epoch_batches(len(things), SHARD)):
             file, batch = folder / f"{number:05d}.safetensors", things[places]
             if not file.exists():
-                if stop():
-                    raise Interrupted(f"{title}: stopped before {file.name}; run the same command to go on")
                 found = []
                 for row in rows(batch):
+                    if stop():
+                        raise Interrupted(f"{title}: stopped before {file.name}; run the same command to go on")
                     found.append(row)
                     progress.advance(1)
                 write_bytes(file, save({"log_p": np.stack(found).astype(np.float32)}))
