@@ -5,13 +5,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := src stages/core/src stages/trainkit/src stages/tokenizer/src stages/pretrain/src stages/detokenizer/src stages/evaluation/src
 
+# Modules are compiled when they are first imported (half a minute less than all of them at once), so this must be allowed.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check test-slow test-gpu docs wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-# Modules are compiled when they are first imported: half a minute less than compiling all of them now.
 $(STAMP): constraints.txt stages/workspace.txt pyproject.toml $(wildcard stages/*/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt hatchling editables
