@@ -4,6 +4,7 @@ Letters: T code rows of all images, C code width, B images, P patches, D width.
 """
 
 import torch
+import torch.nn.functional as F
 from lavit_trainkit.packed import cumulative
 from lavit_trainkit.recompute import run_block
 from torch import Tensor, nn
@@ -62,7 +63,8 @@ class FeatureDecoder(nn.Module):
         """
         cu_codes = cumulative(counts_B)
         rank = torch.arange(z_TC.shape[0], device=z_TC.device) - cu_codes[:-1].repeat_interleave(counts_B)
-        codes_TD = self.in_proj(z_TC) + self.pos_embed[rank]
+        # Not pos_embed[rank]: its gradient adds rows up in the order in which threads arrive.
+        codes_TD = self.in_proj(z_TC) + F.embedding(rank, self.pos_embed)
         num_images = counts_B.shape[0]
         cu_queries = torch.arange(num_images + 1, device=z_TC.device) * self.num_patches
         x_ND = self.query_embed.repeat(num_images, 1)

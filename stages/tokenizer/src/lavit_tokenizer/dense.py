@@ -7,6 +7,7 @@ every attention), and tests hold the packed path against it. Letters: B images, 
 from typing import TYPE_CHECKING, cast
 
 import torch
+import torch.nn.functional as F
 from lavit_trainkit.recompute import run_block
 from torch import Tensor
 
@@ -92,7 +93,7 @@ def _dense_merger_block(
 def dense_decoder(decoder: FeatureDecoder, z_BPC: Tensor, mask_BP: Tensor) -> Tensor:
     """Return features [B, P, D] from one code vector a patch, of which the kept ones are read."""
     rank = ((mask_BP > 0.5).long().cumsum(dim=1) - 1).clamp_min(0)
-    codes_BPD = decoder.in_proj(z_BPC) + decoder.pos_embed[rank]
+    codes_BPD = decoder.in_proj(z_BPC) + F.embedding(rank, decoder.pos_embed)
     policy = mask_BP[:, None, None, :]
     x_BPD = decoder.query_embed.expand(mask_BP.shape[0], -1, -1)
     for block in decoder.blocks:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from lavit_trainkit.muon import StackedMuon
 from lavit_trainkit.parallel import sharded_like
 from lavit_trainkit.schedule import adamw
 
@@ -27,11 +28,7 @@ class Part:
 def build_optimizers(
     parts: Mapping[str, Part], *, betas: tuple[float, float], weight_decay: float, eps: float = 1e-8
 ) -> dict[str, torch.optim.Optimizer]:
-    """Return optimisers by name ("adamw", and "muon" where a part asks for it); each trained parameter is in one.
-
-    Source of Muon: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/), as shipped with torch, its updates
-    scaled like AdamW's (Liu et al. 2025, arXiv 2502.16982).
-    """
+    """Return optimisers by name ("adamw", and "muon" where a part asks for it); each trained parameter is in one."""
     muon_groups, rest = [], {}
     for name, part in parts.items():
         inside = [] if part.muon_lr is None else layer_matrices(part.module)
@@ -44,7 +41,7 @@ def build_optimizers(
         "adamw": adamw(rest, betas=betas, weight_decay=weight_decay, eps=eps)
     }
     if muon_groups:
-        optimizers["muon"] = torch.optim.Muon(muon_groups, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        optimizers["muon"] = StackedMuon(muon_groups, weight_decay=weight_decay)
     return optimizers
 
 

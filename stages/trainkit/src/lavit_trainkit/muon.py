@@ -1,0 +1,78 @@
+"""Muon with the matrices of one shape turned together: torch's arithmetic in a few batched products.
+
+A small network has dozens of small matrices; one after another they leave threads idle and wait on every call.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+STACK_ELEMENTS = 1 << 24
+"""Elements turned together at most, two bytes each: large matrices gain nothing from company, and it costs memory."""
+
+
+class StackedMuon(torch.optim.Muon):
+    """torch.optim.Muon, its updates scaled like AdamW's; state and settings are torch's, so either reads the other's.
+
+    Source: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/); scale: Liu et al. 2025 (arXiv 2502.16982).
+    """
+
+    def __init__(self, groups: Iterable[Mapping[str, Any]], *, weight_decay: float) -> None:
+        super().__init__([dict(group) for group in groups], weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Take a step; matrices without a gradient stay as they are. Returns what the closure returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for stack in _stacks([parameter for parameter in group["params"] if parameter.grad is not None]):
+                directions = _orthogonal(
+                    torch.stack([self._direction(parameter, group) for parameter in stack]),
+                    coefficients=group["ns_coefficients"],
+                    steps=group["ns_steps"],
+                    eps=group["eps"],
+                )
+                rate = group["lr"] * 0.2 * max(stack[0].shape) ** 0.5
+                for parameter, direction in zip(stack, directions, strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.add_(direction, alpha=-rate)
+        return loss
+
+    def _direction(self, parameter: Tensor, group: Mapping[str, Any]) -> Tensor:
+        """Return the gradient with its (Nesterov) momentum in bfloat16, and keep the momentum."""
+        grad, state = parameter.grad, self.state[parameter]
+        assert grad is not None
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(grad)
+        momentum = state["momentum_buffer"].lerp_(grad, 1 - group["momentum"])
+        return (grad.lerp(momentum, group["momentum"]) if group["nesterov"] else momentum).bfloat16()
+
+
+def _stacks(parameters: list[Tensor]) -> list[list[Tensor]]:
+    """Return the matrices in groups of one shape, none larger than STACK_ELEMENTS unless it is a single one."""
+    of_shape: dict[tuple[torch.Size, torch.device], list[Tensor]] = {}
+    for parameter in parameters:
+        of_shape.setdefault((parameter.shape, parameter.device), []).append(parameter)
+    stacks = []
+    for same in of_shape.values():
+        fit = max(1, STACK_ELEMENTS // same[0].numel())
+        stacks += [same[start : start + fit] for start in range(0, len(same), fit)]
+    return stacks
+
+
+def _orthogonal(x_NRC: Tensor, *, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+    """Return matrices [N, R, C] with their singular values brought near 1 by the quintic Newton-Schulz iteration."""
+    a, b, c = coefficients
+    tall = x_NRC.shape[1] > x_NRC.shape[2]
+    x = x_NRC.transpose(1, 2) if tall else x_NRC
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(eps)
+    for _ in range(steps):
+        gram = torch.bmm(x, x.transpose(1, 2))
+        update = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, update, x, beta=a)
+    return x.transpose(1, 2) if tall else x
