@@ -49,6 +49,20 @@ def test_sizes_fit_together() -> None:
     assert settings.blind.llm == settings.pretrain.llm
 
 
+def test_tokenizer_departs_from_the_paper_as_the_tiny_one_does() -> None:
+    tiny, base = (settle(plan(preset=name)).tokenizer for name in ("tiny", "base"))
+    for setting in ("optimizer", "keep_weight", "keep_term", "calibrate_threshold", "nmse_weight", "energy_power",
+                    "position_init", "commitment_weight"):  # fmt: skip
+        assert getattr(base, setting) == getattr(tiny, setting), setting
+    assert (base.model.merger_positions, base.model.whiten_power) == (
+        tiny.model.merger_positions,
+        tiny.model.whiten_power,
+    )
+    ways = [[(phase.name, phase.selection, phase.merger, phase.quantise, phase.train, phase.cos_weight, phase.tau)
+             for phase in config.phases] for config in (tiny, base)]  # fmt: skip
+    assert ways[0] == ways[1]
+
+
 def test_wrong_drawing_settings_are_named() -> None:
     with pytest.raises(UsageError, match="drawing: unknown setting colours; known settings: image_px, more_shapes"):
         settle(plan(preset="tiny", sets=["drawing.colours=3"]))
