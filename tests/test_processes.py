@@ -91,7 +91,7 @@ def figures(run: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in TIMING_KEYS} for row in read_metrics(run)]
 
 
-def same_figures(run: Path, reference: Path) -> None:
+def assert_same_figures(run: Path, reference: Path) -> None:
     """Assert that every step's figures are equal within 1e-5, which float32 sums in another order stay below."""
     expected, found = figures(reference), figures(run)
     assert len(found) == len(expected) > CHECKPOINT_EVERY
@@ -101,7 +101,7 @@ def same_figures(run: Path, reference: Path) -> None:
             assert row[name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-5, abs=1e-5)), name
 
 
-def same_weights(run: Path, reference: Path) -> None:
+def assert_same_weights(run: Path, reference: Path) -> None:
     """Assert that the exported weights are equal within a tenth of a step of Adam: small gradients turn rounding into
     other steps.
 
@@ -171,8 +171,8 @@ def runs(mini: Mini, tmp_path_factory: pytest.TempPathFactory) -> Runs:
 @pytest.mark.parametrize("kind", ["ddp", "fsdp", "grown"])
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_two_processes_train_what_one_trains(runs: Runs, trainer: str, kind: str) -> None:
-    same_figures(runs.of(trainer, kind), runs.of(trainer, "alone"))
-    same_weights(runs.of(trainer, kind), runs.of(trainer, "alone"))
+    assert_same_figures(runs.of(trainer, kind), runs.of(trainer, "alone"))
+    assert_same_weights(runs.of(trainer, kind), runs.of(trainer, "alone"))
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
@@ -182,8 +182,8 @@ def test_one_process_goes_on_where_two_stopped(mini: Mini, runs: Runs, here: Cal
     config = sharded.with_suffix(".yaml")
     done = here(command(trainer), *inputs(mini, trainer), "--out", shrunk, "--config", config, "--quiet")
     assert done.code == 0, done.err
-    same_figures(shrunk, runs.of(trainer, "alone"))
-    same_weights(shrunk, runs.of(trainer, "alone"))
+    assert_same_figures(shrunk, runs.of(trainer, "alone"))
+    assert_same_weights(shrunk, runs.of(trainer, "alone"))
 
 
 def test_what_processes_can_not_share_is_refused_by_one_of_them(runs: Runs) -> None:

@@ -12,6 +12,7 @@ from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.editing.config import EditRunConfig, Weights
 from lavit_evaluation.editing.run_edits import run_edits
+from lavit_evaluation.running import painter
 from lavit_evaluation.running.painter import Painter
 from lavit_evaluation.scoring.catalogue import find_benchmark
 from PIL import Image
@@ -259,10 +260,16 @@ def test_a_data_set_folder_is_unpacked_and_then_the_same(magicbrush: Path, tmp_p
         run(hub, tmp_path / "o", Brush(), name="ma5k")
 
 
-def test_settings_on_the_command_line(magicbrush: Path, tmp_path: Path) -> None:
+def test_settings_on_the_command_line(magicbrush: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = ["magicbrush", "--model", str(tmp_path / "none"), "--data", str(magicbrush), "--out", str(tmp_path / "o")]
     pytest.importorskip("lavit_pretrain")
-    shown = CliRunner().invoke(evaluate, [*line, "--set", "sample.top_k=3", "--dry-run"], catch_exceptions=False)
+    with pytest.raises(InputError, match="tokenizer"):
+        CliRunner().invoke(evaluate, [*line, "--dry-run"], catch_exceptions=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(painter, "check_painter", lambda model, highres: {})
+        with pytest.raises(InputError, match="no-clip"):
+            CliRunner().invoke(evaluate, [*line, "--dry-run", "--clip", "no-clip"], catch_exceptions=False)
+        shown = CliRunner().invoke(evaluate, [*line, "--set", "sample.top_k=3", "--dry-run"], catch_exceptions=False)
     plan = json.loads(shown.stdout)
     assert (plan["edits"], plan["expected"], set(plan["skipped"])) == (9, 9, {"clip_i", "clip_t", "dino", "lpips"})
     config = plan["config"]

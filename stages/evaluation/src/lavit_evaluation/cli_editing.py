@@ -40,15 +40,17 @@ def editing(benchmark: Benchmark) -> Callable[..., None]:
         allow_network: options.AllowNetwork = False,
     ) -> None:
         from lavit_evaluation.editing.config import Weights, resolve_run
+        from lavit_evaluation.editing.judges import load_judges
+        from lavit_evaluation.editing.run_edits import ask, run_edits
+        from lavit_evaluation.running.painter import check_painter
+        from lavit_evaluation.tables.unpack import is_data_set
 
         settings = resolve_run(model, preset, file=config, sets=sets, limit=limit)
         weights = Weights(clip=clip, dino=dino, lpips_trunk=lpips_trunk, lpips_heads=lpips_heads)
-        from lavit_evaluation.editing.judges import why_skipped
-        from lavit_evaluation.editing.run_edits import ask, run_edits
-        from lavit_evaluation.tables.unpack import is_data_set
-
         if dry_run:
-            shown: dict[str, Any] = {"benchmark": benchmark.name, "skipped": why_skipped(weights)}
+            check_painter(model, highres=highres)
+            judges = load_judges(weights, settings, device="cpu")
+            shown: dict[str, Any] = {"benchmark": benchmark.name, "skipped": judges.skipped}
             if is_data_set(benchmark, data):
                 shown |= {"data": f"a data set, unpacked into {out / 'data'} first"}
             else:

@@ -11,12 +11,14 @@
 Differs from the official files: an answer that is text alone gets its place as answer_id.
 """
 
+import io
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import InputError
+from PIL import Image
 
 CAPTION_COLUMNS = {
     "coco-caption": (("file_name", "question_id"), "answer"),
@@ -40,16 +42,29 @@ class Official:
     images: list[dict[str, Any]] = field(default_factory=list)
 
     def keep(self, name: str, picture: Any, where: str) -> str:
-        """Write a picture once under a plain file name and return that. Raises InputError."""
+        """Write a picture once under a plain file name and return that.
+
+        Raises InputError, also for a second picture of that name.
+        """
         if not _SAFE.fullmatch(name):
             raise InputError(f"{where}: found the picture's name {name!r}, expected letters, digits, `.`, `-`, `_`")
         file = self.pictures / name
+        content = picture.get("bytes") if isinstance(picture, dict) else picture
         if not file.exists():
-            content = picture.get("bytes") if isinstance(picture, dict) else picture
             if not isinstance(content, bytes):
                 raise InputError(f"{where}: no picture in column `image`, expected the bytes of one")
             file.write_bytes(content)
+        elif isinstance(content, bytes) and not _same_picture(file.read_bytes(), content):
+            raise InputError(f"{where}: another picture stands under {name} in an earlier row, expected one a name")
         return name
+
+
+def _same_picture(one: bytes, other: bytes) -> bool:
+    """Return whether two files show the same pixels: a table may hold one picture in two encodings."""
+    if one == other:
+        return True
+    with Image.open(io.BytesIO(one)) as left, Image.open(io.BytesIO(other)) as right:
+        return left.size == right.size and left.convert("RGB").tobytes() == right.convert("RGB").tobytes()
 
 
 def add_vqa(official: Official, row: dict[str, Any], where: str) -> None:
