@@ -52,6 +52,9 @@ def test_last_line_names_the_next_command(data, model, tmp_path, capsys):
     cli.tokenize_images(data, model, tmp_path / "tokens", workers=0, quiet=True, device="cpu")
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith(f"tokens in {tmp_path / 'tokens'}; next: lavit pretrain")
+    assert "--image-input codes" in last
+    cli.tokenize_images(data, model, tmp_path / "more", workers=0, features=True, quiet=True, device="cpu")
+    assert "--image-input" not in capsys.readouterr().out
 
 
 def test_importing_the_commands_imports_no_torch():

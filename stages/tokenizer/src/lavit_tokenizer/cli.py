@@ -147,7 +147,9 @@ def tokenize_images(
     from lavit_tokenizer.tokenize_images import tokenize_images as verb
 
     summary = verb(data, model, out, settings, seed=seed, device=device, quiet=quiet or as_json)
-    _show(summary, as_json, f"tokens in {out}; next: lavit pretrain {out} --model {model} --out RUN")
+    # The language model's presets read stored features; tokens without them have their codes.
+    codes = "" if settings.features else " --image-input codes"
+    _show(summary, as_json, f"tokens in {out}; next: lavit pretrain {out} --model {model}{codes} --out RUN")
 
 
 def _show(summary: dict[str, Any], as_json: bool, last_line: str = "") -> None:
