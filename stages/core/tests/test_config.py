@@ -65,7 +65,13 @@ def test_refusals_are_one_line(sets, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"a: [", "not valid YAML"), (b"- 1", "expected a mapping of settings, found list"), (b"\xff", "not valid YAML")],
+    [
+        (b"a: [", "not valid YAML"),
+        (b"- 1", "expected a mapping of settings, found list"),
+        (b"\xff", "not valid YAML"),
+        (b"lr: 1\nname: a\nlr: 2\n", "not valid YAML .*lr stands twice"),
+        (b"inner: {width: 1, width: 1}", "width stands twice"),
+    ],
 )
 def test_bad_files(tmp_path, content, message):
     file = tmp_path / "c.yaml"

@@ -18,6 +18,16 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class _OneValueAKey(yaml.SafeLoader):
+    """PyYAML's safe loader, but a key that stands twice is an error: it would take the last value in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}, key=str):
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 C = TypeVar("C", bound=Config)
 
 
@@ -59,12 +69,13 @@ def load_preset(package: str, command: str, preset: str) -> dict[str, Any]:
     if not file.is_file():
         names = sorted(entry.name.split(".")[1] for entry in folder.iterdir() if entry.name.startswith(f"{command}."))
         raise UsageError(f"--preset {preset}: {command} has the presets {', '.join(names)}")
-    return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    return yaml.load(file.read_text(encoding="utf-8"), Loader=_OneValueAKey) or {}
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        # A subclass of SafeLoader: plain values only.
+        values = yaml.load(file.read_text(encoding="utf-8"), Loader=_OneValueAKey) or {}
     except FileNotFoundError:
         raise UsageError(f"--config {file}: file not found") from None
     except OSError as error:
