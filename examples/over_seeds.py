@@ -1,0 +1,98 @@
+"""One table of several runs: `python examples/over_seeds.py runs/seed-0 runs/seed-1 runs/seed-2`.
+
+Mean and range of every headline figure over runs of `lavit quickstart` that differ in their seed alone.
+"""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FIGURES = {
+    "questions answered right": "questions.all",
+    "the same by the blind model": "blind.all",
+    "captions exactly right": "captions.everything",
+    "reconstruction: colours": "reconstruction.colours",
+    "reconstruction: place": "reconstruction.place",
+    "reconstruction: everything": "reconstruction.everything",
+    "drawn from prompts: colours": "generation.colours",
+    "drawn from prompts: place": "generation.place",
+    "drawn from prompts: everything": "generation.everything",
+}
+"""Row -> figure of evaluation/score.json that is given for all, seen and unseen combinations."""
+ALONE = {
+    "codes in use": "tokens.code_usage",
+    "perplexity": "tokens.perplexity",
+    "1 - cos": "tokens.feature_error",
+    "1 - cos of the mean predictor": "tokens.feature_error_mean_predictor",
+    "patches kept on shapes": "tokens.kept_on_shapes",
+    "patches kept on background": "tokens.kept_on_background",
+    "patches kept a picture": "tokens.kept",
+    "their spread over pictures": "tokens.kept_sd",
+}
+"""Row -> figure that has one value."""
+
+
+def main(folders: list[str]) -> None:
+    """Print the table; what can't be compared ends in one line."""
+    if len(folders) < 2:
+        raise SystemExit("usage: python examples/over_seeds.py RUN RUN [RUN ...]")
+    runs = [Path(folder) for folder in folders]
+    check_comparable(runs)
+    figures = [read(run / "evaluation" / "score.json")["figures"] for run in runs]
+    print(table(figures))
+
+
+def check_comparable(runs: list[Path]) -> None:
+    """End with one line unless the runs differ in their seed and in nothing else that was set."""
+    first, seeds = None, dict[int, Path]()
+    for run in runs:
+        file = run / "config.yaml"
+        if not file.exists():
+            raise SystemExit(f"error: {file}: no such file, expected the directory of a finished quickstart")
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+        seed = settings["config"].pop("seed")
+        if first not in (None, settings):
+            raise SystemExit(f"error: {file}: other settings than {runs[0]}, expected the seed alone to differ")
+        if seed in seeds:
+            raise SystemExit(f"error: {file}: seed {seed} as in {seeds[seed]}, expected another one")
+        first, seeds[seed] = settings, run
+
+
+def read(file: Path) -> Any:
+    """Return a JSON file's content, or end with one line."""
+    if not file.exists():
+        raise SystemExit(f"error: {file}: no such file; finish the run with `lavit quickstart --out {file.parents[1]}`")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Return Markdown: a row a figure, mean and range over the runs' figures."""
+    lines = ["| figure | all | seen | unseen |", "|---|---|---|---|"]
+    for row, name in FIGURES.items():
+        cells = [cell(runs, name), cell(runs, f"{name}.seen"), cell(runs, f"{name}.unseen")]
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    kinds = sorted(name for name in runs[0] if name.startswith("questions.kind.") and name.count(".") == 2)
+    for name in kinds:
+        kind = name.removeprefix("questions.kind.")
+        blind = f"; blind {cell(runs, name.replace('questions', 'blind'))}"
+        cells = [cell(runs, name) + blind, cell(runs, f"{name}.seen"), cell(runs, f"{name}.unseen")]
+        lines.append(f"| questions: {kind} | {' | '.join(cells)} |")
+    lines += [f"| {row} | {cell(runs, name)} | | |" for row, name in ALONE.items()]
+    return "\n".join(lines)
+
+
+def cell(runs: list[dict[str, Any]], name: str) -> str:
+    """Return mean and range of a figure that every run has, else a dash."""
+    values = [run[name]["value"] for run in runs if name in run and run[name]["value"] is not None]
+    if len(values) < len(runs):
+        return "-"
+    digits = 3 if max(values) <= 1 else 1
+    return f"{statistics.fmean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
