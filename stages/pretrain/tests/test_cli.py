@@ -50,7 +50,7 @@ def test_commands_one_after_another(app, world, tmp_path):
     summary = json.loads(run(app, *train, *SMALL, "--json"))
     assert summary["steps"] == 3
     model = tmp_path / "run" / "model"
-    assert "next: lavit sample" in run(app, *train, *SMALL)
+    assert "next: lavit train-detokenizer" in run(app, *train, *SMALL)
     said = run(app, "sample", "a red circle", "--model", model, "--out", tmp_path / "tokens", "--num-images", "2")
     assert said.strip().endswith(f"lavit detokenize {tmp_path / 'tokens'} --model {model} --out DIR")
 

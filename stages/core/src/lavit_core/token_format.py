@@ -83,7 +83,7 @@ class Manifest(Config):
     preprocessing: dict[str, Any] = Field(default_factory=dict)
     """How pictures became pixels."""
     selection: dict[str, Any] = Field(default_factory=dict)
-    """How patches were chosen: policy and seed."""
+    """How patches were chosen: the policy, and what it takes (seed, threshold or ratio)."""
     feature_dim: int | None = None
     """Width of the stored features, None without them."""
     shards: tuple[ShardEntry, ...] = ()

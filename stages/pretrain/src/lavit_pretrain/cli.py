@@ -82,7 +82,8 @@ def pretrain(
     _show(
         summary,
         as_json,
-        f'language model in {trained / "llm"}; next: lavit sample "..." --model {trained} --out TOKENS',
+        f"language model in {trained / 'llm'}; "
+        f"next: lavit train-detokenizer {tokens[0]} --images DATA --model {trained} --out RUN",
     )
 
 
