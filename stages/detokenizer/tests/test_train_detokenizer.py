@@ -1,16 +1,25 @@
 """The trainer: exact resume, averaged weights, presets of every shape, refusals; and the folder it leaves."""
 
+import contextlib
 import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from lavit_core.errors import InputError, LavitError, UsageError
+from lavit_core.config import resolve
+from lavit_core.errors import InputError, Interrupted, LavitError, UsageError
 from lavit_core.modeldir import part_digest
 from lavit_core.rundir import TIMING_KEYS, read_metrics, read_warnings
 from lavit_detokenizer import train_detokenizer as module
-from lavit_detokenizer.api import DrawSettings, detokenize, draw, load_detokenizer, train_detokenizer
+from lavit_detokenizer.api import (
+    DrawSettings,
+    TrainDetokenizerConfig,
+    detokenize,
+    draw,
+    load_detokenizer,
+    train_detokenizer,
+)
 from lavit_tokenizer.api import load_tokenizer
 from lavit_trainkit.checkpoint import Ema
 from safetensors.torch import load_file, save_file
@@ -52,6 +61,24 @@ def test_killed_and_run_again_equals_uninterrupted(world, tmp_path, monkeypatch)
     assert part_digest(parts[0]) == part_digest(parts[1])
     assert (tmp_path / "cut" / "model" / "tokenizer").is_dir()
     assert train(world, tmp_path / "cut") == json.loads((tmp_path / "cut" / "DONE").read_text())
+
+
+def test_a_run_stopped_after_its_last_step_tells_that_steps_loss(world, tmp_path, monkeypatch):
+    whole = train(world, tmp_path / "whole")
+    asked = iter([False] * 7 + [True])
+    monkeypatch.setattr(module, "stop_signals", lambda: contextlib.nullcontext(lambda: next(asked)))
+    with pytest.raises(Interrupted, match="stopped at step 8 of 8, state saved"):
+        train(world, tmp_path / "cut")
+    monkeypatch.undo()
+    assert train(world, tmp_path / "cut")["loss"] == whole["loss"] > 0
+
+
+@pytest.mark.parametrize(
+    "name", ["num_steps", "batch_size", "log_every", "checkpoint_every", "image_px", "unshuffle", "accumulate_steps"]
+)
+def test_settings_of_nothing_are_refused(name):
+    with pytest.raises(UsageError, match=f"setting {name}: .*greater than or equal to 1"):
+        resolve(TrainDetokenizerConfig, sets=[f"{name}=0"])
 
 
 def test_uncached_features_train_the_same(world, tmp_path):

@@ -98,6 +98,26 @@ def test_a_stop_request_saves_and_ends_with_code_75(world, tiny_config, tmp_path
     assert (tmp_path / "checkpoints" / "step-00000004").is_dir()
 
 
+def test_a_run_killed_after_its_last_step_tells_that_steps_losses(world, tiny_config, tmp_path, monkeypatch):
+    config = tiny_config(num_steps=5)  # a checkpoint at 5, then the export
+
+    def run(name):
+        return pretrain([world.tokens], world.model, tmp_path / name, config, questions=[world.questions], quiet=True)
+
+    def failing(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    whole, original = run("whole"), module.export_part
+    monkeypatch.setattr(module, "export_part", failing)
+    with pytest.raises(KeyboardInterrupt):
+        run("killed")
+    monkeypatch.setattr(module, "export_part", original)
+    killed = run("killed")
+    told = {name for name in whole if name.endswith("loss")}
+    assert {"loss", "image_loss", "text_loss"} == told
+    assert {name: killed[name] for name in told} == {name: whole[name] for name in told}
+
+
 def test_gradients_do_not_depend_on_how_a_step_is_cut(world, tiny_config, tmp_path):
     """Two passes of one document stream weigh every scored token equally, whatever their shares of scored tokens."""
     from lavit_pretrain.corpus import open_corpus

@@ -140,9 +140,9 @@ class TrainDetokenizerConfig(Config):
 
     space: Literal["latent", "pixel"] = "latent"
     """See DetokenizerConfig."""
-    image_px: int = 512
+    image_px: int = Field(default=512, ge=1)
     """See DetokenizerConfig."""
-    unshuffle: int = 8
+    unshuffle: int = Field(default=8, ge=1)
     """See DetokenizerConfig."""
     unet: UNetShape = UNetShape()
     """Shape of the UNet, where no `--unet` gives one."""
@@ -152,15 +152,15 @@ class TrainDetokenizerConfig(Config):
     """The diffusion process."""
     condition_drop: float = Field(default=0.1, ge=0, le=1)
     """Share of pictures trained without their condition, for guidance (published nowhere; the usual value)."""
-    num_steps: int = 20_000
+    num_steps: int = Field(default=20_000, ge=1)
     """Training steps (paper; unconfirmed)."""
-    batch_size: int = 128
+    batch_size: int = Field(default=128, ge=1)
     """Pictures a step (published nowhere; Video-LaVIT's)."""
     accumulate_steps: int = Field(default=1, ge=1)
     """Forward and backward passes that a step's pictures are cut into; the step is the same."""
     lr: float = 5e-5
     """Peak learning rate (published nowhere; Video-LaVIT's)."""
-    warmup_steps: int = 1000
+    warmup_steps: int = Field(default=1000, ge=0)
     """Steps of linear warm-up (published nowhere)."""
     lr_floor: float = 0.0
     """Learning rate at the end as a share of its peak (cosine)."""
@@ -181,9 +181,9 @@ class TrainDetokenizerConfig(Config):
     gradients, averages and optimiser state. They share each step's pictures either way."""
     cache_bytes: int = 4 << 30
     """Pictures, features and latents are each computed once and kept when they fit in this many bytes."""
-    log_every: int = 50
+    log_every: int = Field(default=50, ge=1)
     """Steps between rows of metrics.jsonl; the loss logged is their mean."""
-    checkpoint_every: int = 1000
+    checkpoint_every: int = Field(default=1000, ge=1)
     """Steps between checkpoints."""
 
     @model_validator(mode="after")

@@ -130,7 +130,7 @@ def train_detokenizer(
             for name, value in checkpoint.tensors["ema"].items():
                 ema.shadow[name] = sharded_like(value.to(place), ema.shadow[name])
         run.rewind(start)
-        began, began_cpu, mean_loss = time.monotonic(), time.process_time(), 0.0
+        began, began_cpu = time.monotonic(), time.process_time()
         with Progress("train-detokenizer", config.num_steps, start=start, quiet=quiet) as progress:
             for step in range(start, config.num_steps):
                 indices = shuffled_batch(len(reader), config.batch_size, step, seed)
@@ -164,8 +164,8 @@ def train_detokenizer(
                 per_second = (done - start) * config.batch_size / seconds
                 progress.advance(1, loss=losses[-1], images_per_second=per_second)
                 if done % config.log_every == 0 or done == config.num_steps:
-                    mean_loss, losses = float(np.mean(losses)), []
-                    row = {"loss": mean_loss, "grad_norm": norm, "lr": config.lr * factor}
+                    row = {"loss": float(np.mean(losses)), "grad_norm": norm, "lr": config.lr * factor}
+                    losses = []
                     run.log({"step": done, "phase": "detokenizer", **row, "seconds": seconds, "per_second": per_second})
                     found = diagnose_loss(
                         run.rows, "loss", num_steps=config.num_steps, warmup_steps=config.warmup_steps, lower="lr"
@@ -188,7 +188,7 @@ def train_detokenizer(
             "steps": config.num_steps,
             "images": len(reader),
             "parameters": sum(parameter.numel() for parameter in denoiser.parameters()),
-            "loss": mean_loss,
+            "loss": run.rows[-1]["loss"],  # logged before, where a run was stopped at its very last step
             "per_second": (config.num_steps - start) * config.batch_size / seconds,
             "seconds": seconds,
             "cpu_seconds": time.process_time() - began_cpu,

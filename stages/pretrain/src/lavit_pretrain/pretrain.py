@@ -117,7 +117,7 @@ def pretrain(
         run.rewind(start)
         packer = Packer(source.document, config.tokens_per_step, checkpoint.state if checkpoint else None)
         scored_kinds = ("image_loss", "text_loss")
-        began, began_cpu, trained_tokens, last_row = time.monotonic(), time.process_time(), 0, {}
+        began, began_cpu, trained_tokens = time.monotonic(), time.process_time(), 0
         with Progress("pretrain", config.num_steps, start=start, quiet=quiet) as progress:
             for step in range(start, config.num_steps):
                 batches = [packer.next_batch() for _ in range(config.accumulate_steps)]
@@ -151,19 +151,19 @@ def pretrain(
                 shown = {name: figures[name] for name in scored_kinds if name in figures}
                 progress.advance(1, **shown, tokens_per_second=trained_tokens / seconds)
                 if done % config.log_every == 0 or done == config.num_steps:
-                    last_row = {
+                    row = {
                         "step": done,
                         "phase": "pretrain",
                         **figures,
                         "grad_norm": norm,
                         "lr": config.llm_lr * factor,
                     }
-                    last_row |= {"tokens": here, "documents": sum(len(batch.bounds_B1) - 1 for batch in batches)}
-                    last_row["fill"] = here / (config.tokens_per_step * config.accumulate_steps)
+                    row |= {"tokens": here, "documents": sum(len(batch.bounds_B1) - 1 for batch in batches)}
+                    row["fill"] = here / (config.tokens_per_step * config.accumulate_steps)
                     gains = {}
                     if is_check(done, config.log_every):
                         gains = measure_gains(working, batches[0], lambda _, share: computed(share)[1])
-                    run.log({**last_row, **gains, "seconds": seconds, "per_second": trained_tokens / seconds})
+                    run.log({**row, **gains, "seconds": seconds, "per_second": trained_tokens / seconds})
                     run.warn(diagnose_pretrain(run.rows, config), step=done, phase="pretrain")
                 stopping = stop()  # asked once: a signal between two answers would end the run without a checkpoint
                 if done % config.checkpoint_every == 0 or stopping:
@@ -183,7 +183,8 @@ def pretrain(
             "steps": config.num_steps,
             "images": len(reader),
             "parameters": sum(parameter.numel() for parameter in parameters.values()),
-            **{name: value for name, value in last_row.items() if name.endswith("loss")},
+            # Logged before, where a run was stopped or killed after its very last step.
+            **{name: value for name, value in run.rows[-1].items() if name.endswith("loss")},
             "tokens_per_step": config.tokens_per_step * config.accumulate_steps,
             "per_second": trained_tokens / seconds,
             "seconds": seconds,
