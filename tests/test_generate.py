@@ -83,8 +83,9 @@ def test_guidance_of_prompts_with_pictures(mini, here, tmp_path: Path) -> None:
     assert sample_settings("tiny").scale_of(images=True) == sample_settings("tiny").guidance_scale
     image = mini.heldout / "images/000000.png"
     line = ["generate", "--prompt-image", image, "--model", mini.model, "--out", tmp_path / "a.png", *SHORT]
-    done = here(*line, "--prompt-images-as", "continuous", "--guidance-scale", "1.5")
+    done = here(*line, "--prompt-images-as", "continuous", "--guidance-scale", "1.5", "--precision", "bf16")
     assert done.code == 0, done.err
+    assert Image.open(tmp_path / "a.png").info["precision"] == json.loads(done.out)["precision"] == "bf16"
     sample = json.loads(done.out)["sample"]
     assert sample["prompt_images"] == "continuous"
     assert sample["guidance_scale"] == sample["image_guidance_scale"] == 1.5

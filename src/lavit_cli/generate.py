@@ -90,6 +90,7 @@ def generate(
         "generate": settings.model_dump(mode="json"),
         "sample": sampling.model_dump(mode="json"),
         "draw": drawing.model_dump(mode="json"),
+        "precision": precision,
         **about,
     }
     chunks = {name: value if isinstance(value, str) else json.dumps(value) for name, value in made.items()}

@@ -46,7 +46,13 @@ def reconstruct(
     grid = tokenizer.config.grid
     panels = [enlarge(one) for one in (pixels, dim_dropped(pixels, keep_mask, grid))]
     panels.append(enlarge(back) if back.shape == pixels.shape else enlarge(_as_large(back, pixels.shape[0])))
-    made = {"image": str(image), "seed": seed, "model": digests, "draw": drawing.model_dump(mode="json")}
+    made = {
+        "image": str(image),
+        "seed": seed,
+        "model": digests,
+        "draw": drawing.model_dump(mode="json"),
+        "precision": precision,
+    }
     text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in made.items()}
     save_png(out, in_grid(panels, columns=3), {**text, "Software": f"lavit {__version__}"})
     return {

@@ -182,6 +182,8 @@ def test_detokenize_writes_a_data_set_once(world, tmp_path):
     assert (again["images"], again["drawn"]) == (NUM_PICTURES, 2)
     assert {file.name: file.read_bytes() for file in (tmp_path / "out" / "images").iterdir()} == before
     assert detokenize(world / "tokens", model, tmp_path / "out", how, device="cpu", quiet=True) == again
+    with pytest.raises(UsageError, match=r"started with config\.precision = 'auto', now it is 'bf16'"):
+        detokenize(world / "tokens", model, tmp_path / "out", how, device="cpu", precision="bf16", quiet=True)
 
 
 def test_tokens_of_another_tokenizer_are_refused(world, tmp_path):

@@ -53,7 +53,8 @@ def detokenize(
         "tokenizer": reader.manifest.tokenizer_digest,
         "detokenizer": part_digest(find_part(model, part)),
     }
-    config = {**settings.model_dump(mode="json", exclude={"batch_size"}), "seed": seed}
+    # Of another precision the pictures that a killed run lacks would be other pictures.
+    config = {**settings.model_dump(mode="json", exclude={"batch_size"}), "precision": precision, "seed": seed}
     with open_run(out, command="detokenize", config=config, inputs=inputs) as run, stop_signals() as stop:
         if run.done:
             return run.done
