@@ -15,8 +15,10 @@ from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import check_made_with, find_part
 from lavit_trainkit.device import pick_device
+from lavit_trainkit.foreign import read_tensors, require_shapes, shapes_of
 from lavit_trainkit.precision import choose_precision, dtype_of
-from safetensors.torch import load_file, save_file
+from lavit_trainkit.pretrained import load_pretrained
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -27,6 +29,8 @@ from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer
 
 WEIGHT_STEMS = ("model", "pytorch_model")
 """Beginnings of weight files' names in a transformers directory."""
+
+ABOUT_FILE, VISUAL_FILE = "visual.json", "visual.safetensors"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,14 +108,14 @@ class LanguageModel(nn.Module):
         with _quiet_transformers():
             self.llm.save_pretrained(folder)
         self.text.save_pretrained(folder)
-        write_json(folder / "visual.json", dataclasses.asdict(self.about))
+        write_json(folder / ABOUT_FILE, dataclasses.asdict(self.about))
         tensors = {
             f"{name}.{key}": value.detach().cpu().contiguous()
             for name, part in self.visual_parts().items()
             for key, value in part.state_dict().items()
         }
         if tensors:
-            save_file(tensors, folder / "visual.safetensors")
+            save_file(tensors, folder / VISUAL_FILE)
 
 
 def build_llm(
@@ -163,14 +167,10 @@ def llama_config(shape: LlmShape, vocab_size: int, text: PreTrainedTokenizerBase
 
 
 def load_causal_lm(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """Return the causal language model of a transformers directory. Raises InputError when there is none."""
+    """Return the causal language model of a transformers directory. Raises InputError when there is no whole one."""
     if not (folder / "config.json").exists():
         raise InputError(f"{folder}: no config.json here, expected a transformers directory of a causal language model")
-    try:
-        llm = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{folder}: not a causal language model ({reason})") from None
+    llm: PreTrainedModel = load_pretrained(AutoModelForCausalLM, folder, what="causal language model", dtype=dtype)
     scaled = [
         name for name in ("final_logit_softcapping", "logits_scaling", "logit_scale") if getattr(llm.config, name, None)
     ]
@@ -184,17 +184,22 @@ def load_causal_lm(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
 def read_visual_about(model: Path) -> VisualAbout:
     """Read a model directory's visual.json: how its language model is shown images, without loading it.
 
-    Raises InputError when there is none.
+    Raises InputError when there is none, or another kind of file.
     """
-    about = read_json(find_part(model, "llm") / "visual.json")
-    return VisualAbout(**{**about, "grid": tuple(about["grid"]), "code_range": tuple(about["code_range"])})
+    file = find_part(model, "llm") / ABOUT_FILE
+    about = read_json(file)
+    try:
+        return VisualAbout(**{**about, "grid": tuple(about["grid"]), "code_range": tuple(about["code_range"])})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file}: not what `lavit pretrain` writes ({type(error).__name__}: {error})") from None
 
 
 def load_llm(model: Path, *, device: str = "auto", precision: str = "auto") -> LanguageModel:
     """Return the language model of a model directory, ready to read and write (eval mode, frozen).
 
     `precision` of its weights: fp32, bf16, or auto, which is as stored (imported weights: bf16); merger and projector
-    stay in fp32. Raises InputError when the directory has no llm/, or when it was trained with another tokenizer.
+    stay in fp32. Raises InputError when the directory has no llm/ or a damaged one, or when it was trained with another
+    tokenizer.
     """
     folder = find_part(model, "llm")
     check_made_with(model, "llm")
@@ -209,7 +214,9 @@ def load_llm(model: Path, *, device: str = "auto", precision: str = "auto") -> L
         loaded = LanguageModel(load_causal_lm(folder, dtype), load_text_tokenizer(folder), about, merger)
     parts = nn.ModuleDict(loaded.visual_parts())
     if parts:
-        parts.load_state_dict(load_file(folder / "visual.safetensors"))
+        tensors = read_tensors(folder / VISUAL_FILE)
+        require_shapes(folder / VISUAL_FILE, shapes_of(tensors), shapes_of(parts.state_dict()))
+        parts.load_state_dict(tensors)
     use_padded(loaded.llm)
     return loaded.to(pick_device(device)).requires_grad_(False).eval()
 

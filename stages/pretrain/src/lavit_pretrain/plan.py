@@ -22,7 +22,7 @@ from lavit_trainkit.device import pick_device
 
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.cost import Documents, expected_documents, pretrain_step
-from lavit_pretrain.language_model import llama_config
+from lavit_pretrain.language_model import ABOUT_FILE, llama_config
 
 CHARACTERS_A_TOKEN = 4.0
 """Of English in LLaMA's tokenizer, about."""
@@ -76,14 +76,14 @@ def without_weights(config: PretrainConfig, llm: Path | None, codebook: int) -> 
         shape = llama_config(config.llm, config.llm.text_vocab_size + 2 + codebook)
     else:
         try:
-            shape = AutoConfig.from_pretrained(llm, local_files_only=True)
+            shape = AutoConfig.from_pretrained(llm, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise InputError(f"{llm}: not a language model ({' '.join(str(error).split())[:200]})") from None
         # Imported weights, and those of an earlier run, have the rows of the codes already.
-        if not (llm / "visual.json").exists():
+        if not (llm / ABOUT_FILE).exists():
             shape.vocab_size += 2 + codebook
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(shape)
+        return AutoModelForCausalLM.from_config(shape, trust_remote_code=False)
 
 
 def _tokenizer(

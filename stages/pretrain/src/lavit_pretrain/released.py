@@ -26,9 +26,8 @@ from lavit_trainkit.foreign import (
 )
 
 from lavit_pretrain.ids import IdLayout, register
-from lavit_pretrain.language_model import WEIGHT_STEMS, VisualAbout
+from lavit_pretrain.language_model import ABOUT_FILE, VISUAL_FILE, WEIGHT_STEMS, VisualAbout
 from lavit_pretrain.text_tokenizer import load_text_tokenizer
-from lavit_pretrain.visual_input import VISUAL_FILE
 
 FOLDER = "language_model"
 RELEASED_VISUAL = "visual_weight.bin"
@@ -196,7 +195,7 @@ def import_language_model(found: ReleasedLanguageModel, folder: Path, *, tokeniz
         tokenizer_digest=tokenizer_digest,
         code_range=(min(fewest, patches), min(most, patches)),
     )
-    write_json(folder / "visual.json", dataclasses.asdict(about))
+    write_json(folder / ABOUT_FILE, dataclasses.asdict(about))
 
 
 def export_language_model(folder: Path, dst: Path) -> None:

@@ -10,9 +10,7 @@ from lavit_tokenizer.api import VisualTokenizer
 from lavit_trainkit.foreign import read_tensors, shapes_of
 from torch import Tensor, nn
 
-from lavit_pretrain.language_model import LanguageModel
-
-VISUAL_FILE = "visual.safetensors"
+from lavit_pretrain.language_model import VISUAL_FILE, LanguageModel
 
 
 class VisualInput(nn.Module):

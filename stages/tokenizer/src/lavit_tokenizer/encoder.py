@@ -4,7 +4,6 @@ The feature is the last block's output before its final norm; class and register
 Letters: B images, P patches, D width.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from lavit_core.images import CLIP_MEAN, CLIP_STD, Preprocessing
+from lavit_trainkit.pretrained import load_pretrained
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -229,20 +229,8 @@ def _load_small(folder: Path) -> Encoder:
 def _load_transformers(folder: Path, class_name: str) -> Encoder:
     import transformers
 
-    loader = getattr(transformers, class_name)
     transformers.utils.logging.disable_progress_bar()  # a second bar beside the job's own
-    try:
-        network, report = loader.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, json.JSONDecodeError, SafetensorError) as error:
-        raise InputError(f"{folder}: not a loadable {class_name} ({' '.join(str(error).split())[:300]})") from None
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise InputError(
-            f"{folder}: {len(missing)} weights of {class_name} are missing (first: {missing[0]}), expected all; "
-            "export the vision model alone with save_pretrained"
-        )
+    network = load_pretrained(getattr(transformers, class_name), folder, what=class_name, use_safetensors=True)
     return _wrapped(network, folder, class_name)
 
 
