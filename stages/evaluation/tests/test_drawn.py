@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -313,3 +314,20 @@ def test_clip_from_a_local_directory_is_the_library_s(tiny_clip: Path, tmp_path:
     assert list(clip.about["clip_digests"]) == ["model.safetensors"]
     with pytest.raises(InputError, match=r"no config\.json here"):
         load_clip(tmp_path, "cpu")
+
+
+def test_a_clip_without_some_weights_is_refused(tiny_clip: Path, tmp_path: Path) -> None:
+    """transformers draws missing weights at random and goes on: a score by them would be noise."""
+    from lavit_evaluation.drawn.clip_score import load_clip
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny_clip, tmp_path / "clip")
+    file = tmp_path / "clip" / "model.safetensors"
+    tensors = load_file(file)
+    kept = {name: value for name, value in tensors.items() if not name.startswith("text_projection")}
+    save_file(kept, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"1 weights of CLIP are missing \(first: text_projection\.weight\)"):
+        load_clip(tmp_path / "clip", "cpu")
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"--clip .*: not a CLIP"):
+        load_clip(tmp_path / "clip", "cpu")

@@ -1,5 +1,6 @@
 """Distances of edited pictures and their targets, each against a plain formula."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,7 @@ def test_lpips_takes_published_weights_only_unless_told(tmp_path: Path) -> None:
 def test_dino_from_a_local_directory_is_the_library_s(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     from lavit_evaluation.drawn.dino import DEVIATION, MEAN, load_dino
+    from safetensors.torch import load_file, save_file
 
     torch.manual_seed(0)
     config = transformers.ViTConfig(
@@ -175,6 +177,12 @@ def test_dino_from_a_local_directory_is_the_library_s(tmp_path: Path) -> None:
     assert dino.images([pixels])[0] == pytest.approx(expected / np.linalg.norm(expected), abs=1e-6)
     assert dino.about["dino_shape"] == "patch 56, width 16, 1 layers"
     assert list(dino.about["dino_digests"]) == ["model.safetensors"]
+    tensors = load_file(tmp_path / "dino" / "model.safetensors")
+    shutil.copytree(tmp_path / "dino", tmp_path / "part")
+    del tensors["layernorm.weight"]
+    save_file(tensors, tmp_path / "part" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"1 weights of ViT are missing \(first: layernorm\.weight\)"):
+        load_dino(tmp_path / "part", "cpu")
     with pytest.raises(InputError, match=r"no config\.json here"):
         load_dino(tmp_path, "cpu")
     transformers.Dinov2Config(hidden_size=16).save_pretrained(tmp_path / "v2")

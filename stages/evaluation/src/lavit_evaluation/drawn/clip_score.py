@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 from lavit_core.errors import InputError, Interrupted
-from lavit_core.files import file_sha256, read_json, write_json, write_text
+from lavit_core.files import read_json, write_json, write_text
 from lavit_core.images import CLIP_MEAN, CLIP_STD, middle_square, open_rgb
 from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress
 
 from lavit_evaluation.drawn.features import open_folder
+from lavit_evaluation.drawn.pretrained import load_pretrained, weight_digests
 from lavit_evaluation.intervals import Figure
 from lavit_evaluation.metrics.bootstrap import interval_of_mean
 from lavit_evaluation.score import Score
@@ -110,16 +111,14 @@ def load_clip(folder: Path, device: str) -> Clip:
     try:
         import torch
         from transformers import AutoTokenizer, CLIPModel
-        from transformers.utils import logging
 
         from lavit_evaluation.drawn.inception import pick_device
     except ModuleNotFoundError as error:
         raise InputError(f"CLIPScore needs {error.name}; run `pip install {error.name}`") from None
     where = pick_device(device)
-    logging.disable_progress_bar()
+    model = load_pretrained(CLIPModel, folder, option="--clip", what="CLIP").to(where)
     try:
-        model = CLIPModel.from_pretrained(folder, local_files_only=True).eval().to(where)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"--clip {folder}: not a CLIP ({' '.join(str(error).split())[:200]})") from None
     about = read_json(folder / "preprocessor_config.json") if (folder / "preprocessor_config.json").is_file() else {}
@@ -139,7 +138,6 @@ def load_clip(folder: Path, device: str) -> Clip:
         pooled = model.text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).pooler_output
         return _unit(model.text_projection(pooled).float().cpu().numpy())
 
-    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
     vision = model.config.vision_config
     shape = f"patch {vision.patch_size}, width {vision.hidden_size}, {vision.num_hidden_layers} layers"
     return Clip(
@@ -149,7 +147,7 @@ def load_clip(folder: Path, device: str) -> Clip:
         about={
             "clip": str(folder),
             "clip_shape": shape,
-            "clip_digests": {file.name: file_sha256(file) for file in weights},
+            "clip_digests": weight_digests(folder),
         },
     )
 

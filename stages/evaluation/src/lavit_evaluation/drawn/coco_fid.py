@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lavit_core.files import file_sha256, read_json, write_json
+from lavit_core.files import read_json, write_json
 from lavit_core.progress import warn
 from lavit_core.rundir import open_run, versions
 
@@ -20,6 +20,7 @@ from lavit_evaluation.drawn.clip_score import Clip, evaluate_clip_score, load_cl
 from lavit_evaluation.drawn.coco_plan import PROMPTS, CocoFidConfig, Plan, is_published
 from lavit_evaluation.drawn.features import Featurize, open_folder
 from lavit_evaluation.drawn.fid import evaluate_fid
+from lavit_evaluation.drawn.pretrained import weight_digests
 from lavit_evaluation.running.drawing import draw_missing, write_captions
 from lavit_evaluation.running.painter import PAINTER_FILE, Painter, load_painter
 
@@ -93,9 +94,7 @@ def _clip_part(
     generated: Path, out: Path, clip: Path, seed: int, batch_size: int, device: str, quiet: bool,
     give_clip: Callable[[], Clip] | None,
 ) -> dict[str, Any]:  # fmt: skip
-    weights = sorted([*clip.glob("*.safetensors"), *clip.glob("*.bin")])
-    inputs = {file.name: file_sha256(file) for file in weights}
-    inputs |= {"generated": open_folder(generated, "--generated").digest}
+    inputs = weight_digests(clip) | {"generated": open_folder(generated, "--generated").digest}
     with open_run(out, command="eval clip-score", config={"seed": seed}, inputs=inputs) as run:
         if run.done is not None:
             return run.done

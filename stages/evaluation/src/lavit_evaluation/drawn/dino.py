@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 from lavit_core.errors import InputError
-from lavit_core.files import file_sha256, read_json
+from lavit_core.files import read_json
+
+from lavit_evaluation.drawn.pretrained import load_pretrained, weight_digests
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORTER_PX, INPUT_PX = 256, 224
@@ -39,17 +41,12 @@ def load_dino(folder: Path, device: str) -> Dino:
     try:
         import torch
         from transformers import ViTModel
-        from transformers.utils import logging
 
         from lavit_evaluation.drawn.inception import pick_device
     except ModuleNotFoundError as error:
         raise InputError(f"DINO needs {error.name}; run `pip install {error.name}`") from None
     where = pick_device(device)
-    logging.disable_progress_bar()
-    try:
-        model = ViTModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False).eval().to(where)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"--dino {folder}: not a ViT ({' '.join(str(error).split())[:200]})") from None
+    model = load_pretrained(ViTModel, folder, option="--dino", what="ViT", add_pooling_layer=False).to(where)
     if model.config.image_size != INPUT_PX:
         raise InputError(f"--dino {folder}: image_size is {model.config.image_size}, expected {INPUT_PX}")
     mean = torch.tensor(MEAN, device=where).view(1, 3, 1, 1)
@@ -61,8 +58,7 @@ def load_dino(folder: Path, device: str) -> Dino:
         rows = model(pixel_values=(pixels - mean) / deviation).last_hidden_state[:, 0].float()
         return torch.nn.functional.normalize(rows, dim=-1).cpu().numpy()
 
-    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
     shape = f"patch {model.config.patch_size}, width {model.config.hidden_size}"
     shape += f", {model.config.num_hidden_layers} layers"
-    digests = {file.name: file_sha256(file) for file in weights}
-    return Dino(images=images, about={"dino": str(folder), "dino_shape": shape, "dino_digests": digests})
+    about = {"dino": str(folder), "dino_shape": shape, "dino_digests": weight_digests(folder)}
+    return Dino(images=images, about=about)
