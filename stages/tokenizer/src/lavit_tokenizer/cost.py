@@ -16,7 +16,7 @@ from torch import nn
 
 from lavit_tokenizer.config import Phase, TokenizerConfig, TrainTokenizerConfig
 from lavit_tokenizer.encoder import Encoder
-from lavit_tokenizer.tokenizer import without_memory
+from lavit_tokenizer.tokenizer import shape_for, without_memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,10 +124,7 @@ def _kept_of(layers: int, own: float, inputs: float, *, again: bool) -> float:
 
 def tokenizer_step(config: TrainTokenizerConfig, phase: Phase, encoder: Encoder, *, cached: bool, on_cpu: bool) -> Step:
     """Return one phase of `train-tokenizer` as a step; `cached`: the encoder's features were computed before."""
-    shape = TokenizerConfig(
-        preprocessing=encoder.preprocessing, grid=encoder.grid, feature_dim=encoder.feature_dim,
-        **config.model.model_dump(),
-    )  # fmt: skip
+    shape = shape_for(config.model, encoder)
     network, images, p, d = without_memory(shape), phase.batch_size, shape.num_patches, shape.feature_dim
     dense, kept = phase.selection == "gumbel", KEPT[config.precision]
     t = p if dense else round(shape.keep_ratio * p)

@@ -5,17 +5,16 @@ from typing import Any
 
 import torch
 from lavit_core.data import open_data
-from lavit_core.errors import UsageError
 from lavit_core.modeldir import find_part
 from lavit_trainkit.cost import count
 from lavit_trainkit.cost_report import cost_report
 from lavit_trainkit.device import pick_device
 
-from lavit_tokenizer.config import TokenizeConfig, TokenizerConfig, TrainEncoderConfig, TrainTokenizerConfig
+from lavit_tokenizer.config import TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
 from lavit_tokenizer.contrastive import ContrastiveModel
 from lavit_tokenizer.cost import published_encoder, tokenizer_step
 from lavit_tokenizer.encoder import encoder_without_memory
-from lavit_tokenizer.tokenizer import read_config, without_memory
+from lavit_tokenizer.tokenizer import read_config, shape_for, without_memory
 
 
 def plan_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
@@ -45,15 +44,7 @@ def plan_tokenizer(
     """
     folder = encoder if encoder is not None else None if model is None else find_part(model, "encoder")
     network = published_encoder() if folder is None else encoder_without_memory(folder)
-    if network.feature_dim % config.model.heads:
-        raise UsageError(
-            f"setting model.heads: {config.model.heads}, expected a divisor of the encoder's width "
-            f"{network.feature_dim}"
-        )
-    shape = TokenizerConfig(
-        preprocessing=network.preprocessing, grid=network.grid, feature_dim=network.feature_dim,
-        **config.model.model_dump(),
-    )  # fmt: skip
+    shape = shape_for(config.model, network)
     tokenizer, place = without_memory(shape), pick_device(device)
     images = None if data is None else len(open_data(data).records)
     cached = images is not None and 2 * images * shape.num_patches * shape.feature_dim <= config.cache_bytes

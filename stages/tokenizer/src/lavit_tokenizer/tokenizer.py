@@ -19,7 +19,7 @@ from lavit_trainkit.pixels import normalise
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lavit_tokenizer.config import TokenizerConfig
+from lavit_tokenizer.config import ModelSettings, TokenizerConfig
 from lavit_tokenizer.decoder import FeatureDecoder
 from lavit_tokenizer.encoder import Encoder, load_encoder, load_weights, save_encoder
 from lavit_tokenizer.merger import Merger
@@ -186,6 +186,20 @@ class VisualTokenizer(nn.Module):
         with self.autocast():
             vectors = codebook[codes.to(codebook.device)]
             return (decoder or self.decoder)(vectors, counts.to(codebook.device)).float()
+
+
+def shape_for(model: ModelSettings, encoder: Encoder) -> TokenizerConfig:
+    """Return the configuration of a tokenizer of these settings on an encoder.
+
+    Raises UsageError when the heads do not divide the encoder's width.
+    """
+    if encoder.feature_dim % model.heads:
+        raise UsageError(
+            f"setting model.heads: {model.heads}, expected a divisor of the encoder's width {encoder.feature_dim}"
+        )
+    return TokenizerConfig(
+        preprocessing=encoder.preprocessing, grid=encoder.grid, feature_dim=encoder.feature_dim, **model.model_dump()
+    )
 
 
 def load_tokenizer(

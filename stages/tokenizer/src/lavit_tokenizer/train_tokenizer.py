@@ -31,7 +31,7 @@ from lavit_trainkit.pixels import Pixels
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from torch import Tensor, nn
 
-from lavit_tokenizer.config import Phase, TokenizerConfig, TrainTokenizerConfig
+from lavit_tokenizer.config import Phase, TrainTokenizerConfig
 from lavit_tokenizer.diagnose import diagnose_tokenizer
 from lavit_tokenizer.encoder import Encoder, load_encoder
 from lavit_tokenizer.features import FeatureSource, fit_statistics
@@ -50,7 +50,7 @@ from lavit_tokenizer.objective import (
     without_gradients,
 )
 from lavit_tokenizer.selector import select_threshold
-from lavit_tokenizer.tokenizer import VisualTokenizer, trained_state, write_tokenizer
+from lavit_tokenizer.tokenizer import VisualTokenizer, shape_for, trained_state, write_tokenizer
 from lavit_tokenizer.watch import CodeWatch, evaluate
 
 
@@ -195,17 +195,7 @@ def new_tokenizer(config: TrainTokenizerConfig, encoder: Encoder) -> VisualToken
 
     Raises UsageError when the heads do not divide the encoder's width.
     """
-    if encoder.feature_dim % config.model.heads:
-        raise UsageError(
-            f"setting model.heads: {config.model.heads}, expected a divisor of the encoder's width "
-            f"{encoder.feature_dim}"
-        )
-    shape = TokenizerConfig(
-        preprocessing=encoder.preprocessing,
-        grid=encoder.grid,
-        feature_dim=encoder.feature_dim,
-        **config.model.model_dump(),
-    )
+    shape = shape_for(config.model, encoder)
     tokenizer = VisualTokenizer(shape, encoder)
     tokenizer.selector.start_at(shape.keep_ratio)
     if config.position_init == "sincos":
