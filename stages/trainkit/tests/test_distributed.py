@@ -23,11 +23,17 @@ def test_alone_everything_gives_back_what_it_got(monkeypatch: pytest.MonkeyPatch
     assert all_rows(rows) is rows
     assert all_rows_with_gradient(rows) is rows
     assert total(rows) is rows
-    asked = lambda: True  # noqa: E731
+
+    def asked() -> bool:
+        return True
+
+    def failing() -> None:
+        raise LavitError("as it is")
+
     assert any_process(asked) is asked
     assert on_main(lambda: 5) == 5
     with pytest.raises(LavitError, match="as it is"):
-        on_main(lambda: (_ for _ in ()).throw(LavitError("as it is")))
+        on_main(failing)
     network = nn.Linear(1, 1)
     assert (
         type(compute_together(network, lambda net, x: net(x), parallel="fsdp", device=torch.device("cpu"))) is Computed

@@ -9,6 +9,7 @@ from typing import Any
 from lavit_tokenizer.api import KEPT, Encoder, TokenizerConfig, encoder_cost, merger_cost, without_memory
 from lavit_trainkit.cost import Cost, Step, attention, backward_of, count, matrices
 from lavit_trainkit.optimizers import layer_matrices
+from lavit_trainkit.parallel import layers_of
 
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.loss import CHUNK_ROWS
@@ -109,7 +110,7 @@ def pretrain_step(
             )
         )  # fmt: skip
         rest = count(merger)
-    blocks = [count(layer) for layer in _layers(llm)]
+    blocks = [count(layer) for layer in layers_of(llm.get_decoder())]
     scored = min(CHUNK_ROWS, config.tokens_per_step * documents.scored)
     vocabulary = int(llm.config.vocab_size)
     low = config.precision == "bf16"
@@ -129,14 +130,10 @@ def pretrain_step(
     )
 
 
-def _layers(llm: Any) -> Any:
-    return next(part for part in llm.get_decoder().modules() if type(part).__name__ == "ModuleList")
-
-
 def _llm_cost(config: PretrainConfig, llm: Any, documents: Documents, *, on_cpu: bool) -> Cost:
     about, precision = llm.config, config.precision
     tokens, passed = config.tokens_per_step * config.accumulate_steps, config.tokens_per_step
-    layers, hidden, heads = len(_layers(llm)), int(about.hidden_size), int(about.num_attention_heads)
+    layers, hidden, heads = len(layers_of(llm.get_decoder())), int(about.hidden_size), int(about.num_attention_heads)
     width = heads * int(getattr(about, "head_dim", None) or hidden // heads)
     inside = 2.0 * matrices(llm.get_decoder()) * tokens + layers * attention(tokens, documents.keys, width)
     head = 2.0 * tokens * documents.scored * hidden * int(about.vocab_size)

@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 
-from lavit_trainkit.cost import Cost, Step, hours_of, memory, seconds_of
+from lavit_trainkit.cost import Cost, Parallel, Step, hours_of, memory, seconds_of
 from lavit_trainkit.matmul_rate import matmul_rate
 
 EFFICIENCY = 0.4
 """Share of the matrix rate that whole steps are assumed to reach: 0.4 to 0.5 is what well-run trainings of billions of
 parameters report (PaLM, arXiv 2204.02311, section 4.1: 0.46). Networks of a few million reach a small part of it."""
 
-LAYOUTS = ((1, "ddp"), (8, "ddp"), (8, "fsdp"), (64, "ddp"), (64, "fsdp"))
+LAYOUTS: tuple[tuple[int, Parallel], ...] = ((1, "ddp"), (8, "ddp"), (8, "fsdp"), (64, "ddp"), (64, "fsdp"))
 """Devices, and how they share the work."""
 
 
@@ -40,10 +40,7 @@ def _step(step: Step, rate: float) -> dict[str, Any]:
             "backward": sum(cost.backward for cost in step.costs),
             "again": sum(cost.again for cost in step.costs),
         },
-        "memory_bytes": {
-            layout_name(devices, how): memory(step, devices, how)  # type: ignore[arg-type]
-            for devices, how in LAYOUTS
-        },
+        "memory_bytes": {layout_name(devices, how): memory(step, devices, how) for devices, how in LAYOUTS},
         "predicted_seconds_per_step": seconds,
         f"predicted_{step.unit}s_per_second": step.units / seconds,
     }
