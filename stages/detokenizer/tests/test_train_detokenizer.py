@@ -220,6 +220,15 @@ def test_bad_arguments_say_what_is_expected(world, vae_folder, tmp_path):
     train(world, tmp_path / "g")
     with pytest.raises(UsageError, match=r"started with config.lr = 0.001, now it is 1.0"):
         train(world, tmp_path / "g", config=settings(lr=1.0))
+    shutil.copytree(world / "data", tmp_path / "data")
+    with open(tmp_path / "data" / "captions.jsonl", "a") as rows:
+        rows.write(json.dumps({"file_name": "images/more.png", "captions": ["one more"]}) + "\n")
+    shutil.copy(next((world / "data" / "images").iterdir()), tmp_path / "data" / "images" / "more.png")
+    with pytest.raises(UsageError, match="images"):
+        train(world, tmp_path / "g", images=tmp_path / "data")
+    stored = settings(condition={"cross_dims": (8,), "null_condition": "stored"})
+    with pytest.raises(InputError, match=r"--null-embedding .*absent: file not found"):
+        train(world, tmp_path / "h", config=stored, null_embedding=tmp_path / "absent")
 
 
 def test_a_loss_that_is_no_number_stops_the_run(world, tmp_path, monkeypatch):

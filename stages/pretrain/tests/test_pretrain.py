@@ -187,6 +187,7 @@ def test_settings_that_contradict_the_input_are_refused(world, tiny_config, tmp_
         )
     with pytest.raises(UsageError, match="live, but no images were given; add --data DIR"):
         pretrain([world.tokens], world.model, tmp_path / "b", tiny_config(image_input="live"), quiet=True)
+    assert not (tmp_path / "b").exists()  # so the corrected command can take the same --out
     with pytest.raises(InputError, match="file not found, expected a file for --questions"):
         pretrain([world.tokens], world.model, tmp_path / "c", tiny_config(), questions=[tmp_path / "q"], quiet=True)
     with pytest.raises(InputError, match=r"no config.json here, expected a transformers directory for --llm"):

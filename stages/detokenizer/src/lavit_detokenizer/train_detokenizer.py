@@ -9,7 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from lavit_core.errors import UsageError
+from lavit_core.data import open_data
+from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
 from lavit_core.interrupt import stop_signals
 from lavit_core.modeldir import export_part, part_digest
@@ -82,6 +83,12 @@ def train_detokenizer(
     check_arguments(config, vae, null_embedding)
     inputs = {"tokens": file_sha256(tokens / "manifest.json"), "tokenizer": reader.manifest.tokenizer_digest}
     inputs |= {name: part_digest(path) for name, path in (("unet", unet), ("vae", vae)) if path is not None}
+    if null_embedding is not None:
+        if not null_embedding.is_file():
+            raise InputError(f"--null-embedding {null_embedding}: file not found, expected a safetensors file")
+        inputs["null_embedding"] = file_sha256(null_embedding)
+    inputs["images"] = open_data(images).digest
+    paths = picture_paths(reader, images, tokens)
     settings = {**config.model_dump(mode="json"), "seed": seed}
     shares = shares_of(config.batch_size, setting="batch_size", passes=config.accumulate_steps)
     with (
@@ -91,7 +98,6 @@ def train_detokenizer(
         if run.done:
             return run.done
         stop, sharded = any_process(ask), is_sharded(config.parallel)
-        paths = picture_paths(reader, images, tokens)
         accelerator = make_accelerator(device=device, precision=config.precision)
         place = accelerator.device
         tokenizer = load_tokenizer(model, device=str(place), precision=config.precision)

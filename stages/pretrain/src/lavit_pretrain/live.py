@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lavit_core.data import open_data
-from lavit_core.errors import InputError, UsageError
+from lavit_core.errors import InputError
 from lavit_core.tokens import TokenReader
 from lavit_trainkit.pixels import Pixels
 from torch import Tensor
@@ -19,11 +19,7 @@ from torch import Tensor
 class LiveImages:
     """Encoder features of images by their index in the token reader."""
 
-    def __init__(self, reader: TokenReader, model: Path, data: Path | None, device: torch.device) -> None:
-        if data is None:
-            raise UsageError(
-                "setting image_input: live, but no images were given; add --data DIR, or choose codes or features"
-            )
+    def __init__(self, reader: TokenReader, model: Path, data: Path, device: torch.device) -> None:
         from lavit_tokenizer.api import load_tokenizer
 
         self.reader, self.device = reader, device
