@@ -63,7 +63,7 @@ def make_checker(tmp_path_factory: pytest.TempPathFactory):
                 name.replace("vision_model.", "vision_model.vision_model.", 1): value
                 for name, value in checker.state_dict().items()
                 if not name.startswith("vision_model.vision_model.")
-            } or checker.state_dict()
+            }
             nested["vision_model.vision_model.embeddings.position_ids"] = torch.arange(5)[None]
             torch.save(nested, folder / "pytorch_model.bin")
         return folder

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from lavit_trainkit import matmul_rate as matmul_rate_module
 from lavit_trainkit.cost import Cost, Step, attention, backward_of, count, matrices, memory, seconds_of
 from lavit_trainkit.cost_report import cost_lines, cost_report
 from lavit_trainkit.matmul_rate import matmul_rate
@@ -76,9 +77,21 @@ def test_matrices_are_what_multiplies_rows():
     assert count(module) == 21 + 15 + 5 + 10
 
 
-def test_the_rate_is_that_of_a_product():
-    rate = matmul_rate(torch.device("cpu"), torch.float32)
-    assert 1e8 < rate < 1e14
+def test_the_rate_is_that_of_a_product_long_enough_to_time(monkeypatch):
+    tried = []
+
+    def at_two_teraflops(side, device, dtype):
+        tried.append(side)
+        return 2.0 * side**3 / 2e12
+
+    monkeypatch.setattr(matmul_rate_module, "_time", at_two_teraflops)
+    monkeypatch.setattr(matmul_rate_module, "SECONDS", 0.0)
+    assert matmul_rate(torch.device("cpu"), torch.float32) == pytest.approx(2e12)
+    last = tried[-1]
+    assert 2.0 * last**3 / 2e12 >= matmul_rate_module.LONG_ENOUGH > 2.0 * (last // 2) ** 3 / 2e12
+    assert tried.count(last) > 3  # timed again after it was chosen
+    monkeypatch.undo()
+    assert matmul_rate(torch.device("cpu"), torch.float32) > 0
 
 
 def test_a_report_names_what_is_predicted():

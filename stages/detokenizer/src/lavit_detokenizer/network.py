@@ -20,6 +20,11 @@ SIZE_ID_DIM = 256
 """Width of the embedding of each of SDXL's six size ids."""
 
 
+def levels_of(unet: UNet2DConditionModel) -> list[nn.Module]:
+    """Return the parts that hold almost all of a UNet's weights: down, middle (where there is one), up."""
+    return [level for level in (*unet.down_blocks, unet.mid_block, *unet.up_blocks) if level is not None]
+
+
 class Denoiser(nn.Module):
     """What is trained: the UNet and the projections of its condition."""
 

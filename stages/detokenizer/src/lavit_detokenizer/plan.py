@@ -19,7 +19,7 @@ from torch import nn
 
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
-from lavit_detokenizer.network import Denoiser, sample_shape, unet_arguments
+from lavit_detokenizer.network import Denoiser, levels_of, sample_shape, unet_arguments
 
 STABLE_DIFFUSION_VAE = {
     "block_out_channels": (128, 256, 512, 512),
@@ -124,7 +124,7 @@ def _step(
         once = images is not None and images * 2 * sample[0] * sample[1] * sample[2] * 4 <= config.cache_bytes
         flops = 0.0 if once else forward_flops(lambda: vae.encode(pixels)) * batch
         costs.append(_frozen("vae encoder", vae, flops))
-    sizes = [count(level) for level in _levels(denoiser.unet)]
+    sizes = [count(level) for level in levels_of(denoiser.unet)]
     return Step(
         name="train-detokenizer",
         unit="image",
@@ -140,11 +140,7 @@ def _step(
 def _blocks(unet: Any) -> list[nn.Module]:
     """Return what a UNet computes again under gradient checkpointing: each residual and each attention block."""
     names = ("resnets", "attentions")
-    return [block for level in _levels(unet) for name in names for block in getattr(level, name, [])]
-
-
-def _levels(unet: Any) -> list[nn.Module]:
-    return [level for level in (*unet.down_blocks, unet.mid_block, *unet.up_blocks) if level is not None]
+    return [block for level in levels_of(unet) for name in names for block in getattr(level, name, [])]
 
 
 def _frozen(name: str, module: nn.Module, forward: float) -> Cost:

@@ -36,7 +36,7 @@ from lavit_trainkit.parallel import (
 )
 from lavit_trainkit.pixels import Pixels
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
-from torch import Tensor, nn
+from torch import Tensor
 
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
@@ -46,6 +46,7 @@ from lavit_detokenizer.network import (
     Detokenizer,
     build_scheduler,
     build_unet,
+    levels_of,
     noisy_and_target,
     sample_latents,
     sample_shape,
@@ -121,7 +122,7 @@ def train_detokenizer(
             lambda net, *inputs: net(*inputs),
             parallel=config.parallel,
             device=place,
-            blocks=_blocks(denoiser),
+            blocks=levels_of(denoiser.unet),
         )
         scheduler = training_scheduler(detokenizer.scheduler)
         parts = {"denoiser": Part(module=denoiser, lr=config.lr)}
@@ -258,12 +259,6 @@ def build(
 def draw_dropped(count: int, probability: float, *, seed: int, step: int) -> Tensor:
     """Return which pictures of a step lose their condition, bool [B]."""
     return torch.rand(count, generator=generator(seed, "drop", step)) < probability
-
-
-def _blocks(denoiser: Denoiser) -> list[nn.Module]:
-    """Return what holds the UNet's weights, part by part."""
-    unet = denoiser.unet
-    return [block for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks) if block is not None]
 
 
 def _clean(
