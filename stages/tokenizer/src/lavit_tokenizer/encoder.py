@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from lavit_core.images import CLIP_MEAN, CLIP_STD, Preprocessing
-from lavit_trainkit.pretrained import load_pretrained
+from lavit_core.pretrained import load_pretrained
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn

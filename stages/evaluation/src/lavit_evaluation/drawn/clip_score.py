@@ -18,10 +18,11 @@ from lavit_core.errors import InputError, Interrupted
 from lavit_core.files import read_json, write_json, write_text
 from lavit_core.images import CLIP_MEAN, CLIP_STD, middle_square, open_rgb
 from lavit_core.interrupt import stop_signals
+from lavit_core.pretrained import load_pretrained
 from lavit_core.progress import Progress
 
 from lavit_evaluation.drawn.features import open_folder
-from lavit_evaluation.drawn.pretrained import load_pretrained, weight_digests
+from lavit_evaluation.drawn.weight_digests import weight_digests
 from lavit_evaluation.intervals import Figure
 from lavit_evaluation.metrics.bootstrap import interval_of_mean
 from lavit_evaluation.score import Score
@@ -111,12 +112,14 @@ def load_clip(folder: Path, device: str) -> Clip:
     try:
         import torch
         from transformers import AutoTokenizer, CLIPModel
+        from transformers.utils import logging
 
         from lavit_evaluation.drawn.inception import pick_device
     except ModuleNotFoundError as error:
         raise InputError(f"CLIPScore needs {error.name}; run `pip install {error.name}`") from None
     where = pick_device(device)
-    model = load_pretrained(CLIPModel, folder, option="--clip", what="CLIP").to(where)
+    logging.disable_progress_bar()  # a second bar beside the job's own
+    model = load_pretrained(CLIPModel, folder, option="--clip", what="CLIP").eval().requires_grad_(False).to(where)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -20,7 +20,7 @@ from lavit_evaluation.drawn.clip_score import Clip, evaluate_clip_score, load_cl
 from lavit_evaluation.drawn.coco_plan import PROMPTS, CocoFidConfig, Plan, is_published
 from lavit_evaluation.drawn.features import Featurize, open_folder
 from lavit_evaluation.drawn.fid import evaluate_fid
-from lavit_evaluation.drawn.pretrained import weight_digests
+from lavit_evaluation.drawn.weight_digests import weight_digests
 from lavit_evaluation.running.drawing import draw_missing, write_captions
 from lavit_evaluation.running.painter import PAINTER_FILE, Painter, load_painter
 

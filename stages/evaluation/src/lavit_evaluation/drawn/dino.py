@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from lavit_core.errors import InputError
 from lavit_core.files import read_json
+from lavit_core.pretrained import load_pretrained
 
-from lavit_evaluation.drawn.pretrained import load_pretrained, weight_digests
+from lavit_evaluation.drawn.weight_digests import weight_digests
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORTER_PX, INPUT_PX = 256, 224
@@ -41,12 +42,15 @@ def load_dino(folder: Path, device: str) -> Dino:
     try:
         import torch
         from transformers import ViTModel
+        from transformers.utils import logging
 
         from lavit_evaluation.drawn.inception import pick_device
     except ModuleNotFoundError as error:
         raise InputError(f"DINO needs {error.name}; run `pip install {error.name}`") from None
     where = pick_device(device)
-    model = load_pretrained(ViTModel, folder, option="--dino", what="ViT", add_pooling_layer=False).to(where)
+    logging.disable_progress_bar()  # a second bar beside the job's own
+    model = load_pretrained(ViTModel, folder, option="--dino", what="ViT", add_pooling_layer=False)
+    model = model.eval().requires_grad_(False).to(where)
     if model.config.image_size != INPUT_PX:
         raise InputError(f"--dino {folder}: image_size is {model.config.image_size}, expected {INPUT_PX}")
     mean = torch.tensor(MEAN, device=where).view(1, 3, 1, 1)

@@ -1,0 +1,29 @@
+"""Networks that transformers builds from a local folder: with every weight of theirs, or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from lavit_core.errors import InputError
+
+
+def load_pretrained(kind: Any, folder: Path, *, what: str, option: str | None = None, **arguments: Any) -> Any:
+    """Return `kind.from_pretrained(folder)` of a transformers class; nothing is downloaded, no code in it is run.
+
+    Raises InputError, naming it as `what` and the option that gave it, when it can't be loaded or lacks weights:
+    transformers would draw those at random and go on.
+    """
+    place = str(folder) if option is None else f"{option} {folder}"
+    try:
+        network, report = kind.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, output_loading_info=True, **arguments
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{place}: not a loadable {what} ({' '.join(str(error).split())[:300]})") from None
+    if missing := sorted(report["missing_keys"]):
+        raise InputError(
+            f"{place}: {len(missing)} weights of {what} are missing (first: {missing[0]}), expected all; "
+            "copy the folder again, or export this model alone with save_pretrained"
+        )
+    return network
