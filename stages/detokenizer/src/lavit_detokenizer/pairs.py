@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from lavit_core.data import open_data
+from lavit_core.data import Data
 from lavit_core.errors import InputError
 from lavit_core.progress import Progress
 from lavit_core.seeds import epoch_batches
@@ -22,15 +22,15 @@ BATCH = 128
 """Samples that are decoded or encoded together when a cache is filled."""
 
 
-def picture_paths(reader: TokenReader, images: Path, tokens: Path) -> list[Path]:
+def picture_paths(reader: TokenReader, images: Data, tokens: Path) -> list[Path]:
     """Return the picture of every sample. Raises InputError naming the first key without one."""
-    by_key = {record.key: record.path for record in open_data(images).records}
+    by_key = {record.key: record.path for record in images.records}
     keys = reader.keys(np.arange(len(reader)))
     missing = [key for key in keys if key not in by_key]
     if missing:
         more = f" (and {len(missing) - 1} more)" if missing[1:] else ""
         raise InputError(
-            f"{images}: no picture {missing[0]}{more}, which {tokens} holds codes of; "
+            f"{images.root}: no picture {missing[0]}{more}, which {tokens} holds codes of; "
             "give --images the folder that was tokenized"
         )
     return [by_key[key] for key in keys]

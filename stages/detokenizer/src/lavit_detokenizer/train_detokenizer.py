@@ -88,8 +88,9 @@ def train_detokenizer(
         if not null_embedding.is_file():
             raise InputError(f"--null-embedding {null_embedding}: file not found, expected a safetensors file")
         inputs["null_embedding"] = file_sha256(null_embedding)
-    inputs["images"] = open_data(images).digest
-    paths = picture_paths(reader, images, tokens)
+    opened = open_data(images)
+    inputs["images"] = opened.digest
+    paths = picture_paths(reader, opened, tokens)
     settings = {**config.model_dump(mode="json"), "seed": seed}
     shares = shares_of(config.batch_size, setting="batch_size", passes=config.accumulate_steps)
     with (

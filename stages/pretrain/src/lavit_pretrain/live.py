@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lavit_core.data import open_data
+from lavit_core.data import Data
 from lavit_core.errors import InputError
 from lavit_core.tokens import TokenReader
 from lavit_trainkit.pixels import Pixels
@@ -19,19 +19,19 @@ from torch import Tensor
 class LiveImages:
     """Encoder features of images by their index in the token reader."""
 
-    def __init__(self, reader: TokenReader, model: Path, data: Path, device: torch.device) -> None:
+    def __init__(self, reader: TokenReader, model: Path, data: Data, device: torch.device) -> None:
         from lavit_tokenizer.api import load_tokenizer
 
         self.reader, self.device = reader, device
         self.tokenizer = load_tokenizer(model, device=str(device))
         self.feature_dim = int(self.tokenizer.config.feature_dim)
-        paths = {record.key: record.path for record in open_data(data).records}
+        paths = {record.key: record.path for record in data.records}
         keys = reader.keys(np.arange(len(reader)))
         absent = [key for key in keys if key not in paths]
         if absent:
             raise InputError(
-                f"{data}: {len(absent)} of {len(keys)} images of the token files are not here (first: {absent[0]}); "
-                "give the --data that was tokenized"
+                f"{data.root}: {len(absent)} of {len(keys)} images of the token files are not here "
+                f"(first: {absent[0]}); give the --data that was tokenized"
             )
         self.pixels = Pixels([paths[key] for key in keys], self.tokenizer.config.preprocessing.image_px)
 

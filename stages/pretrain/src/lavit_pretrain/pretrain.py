@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lavit_core.data import open_data
+from lavit_core.data import Data, open_data
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
 from lavit_core.interrupt import stop_signals
@@ -70,10 +70,9 @@ def pretrain(
     """
     reader = open_tokens(*tokens)
     check_tokenizer(reader, model)
-    _refuse_contradictions(config, reader, data)
+    pictures = _pictures(config, reader, data)
     inputs = _input_digests(tokens, model, questions, text, llm)
-    if config.image_input == "live" and data is not None:
-        inputs["data"] = open_data(data).digest
+    inputs |= {} if pictures is None else {"data": pictures.digest}
     record = {**config.model_dump(mode="json"), "seed": seed}
     refuse_sharded_muon(config.parallel, config.optimizer)
     with open_shared_run(out, command="pretrain", config=record, inputs=inputs) as run, stop_signals() as asked:
@@ -83,7 +82,6 @@ def pretrain(
         accelerator = make_accelerator(device=device, precision=config.precision)
         with phase("reading text and building the model", quiet=quiet):
             corpus = open_corpus(reader, questions=questions, text=text)
-            pictures = data if config.image_input == "live" else None
             live = None if pictures is None else LiveImages(reader, model, pictures, accelerator.device)
             network = _build(config, reader, corpus, llm, live, seed).train()
             exported = without_weights(network) if sharded else network
@@ -300,17 +298,23 @@ def _restore(parameters: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
         parameter.copy_(sharded_like(saved[name], parameter))
 
 
-def _refuse_contradictions(config: PretrainConfig, reader: TokenReader, data: Path | None) -> None:
-    """Raise UsageError for an image input that is not there: before the run directory records the settings."""
+def _pictures(config: PretrainConfig, reader: TokenReader, data: Path | None) -> Data | None:
+    """Return the images of live input, None for the other kinds.
+
+    Raises UsageError for an image input that is not there: before the run directory records the settings.
+    """
     if config.image_input == "features" and reader.manifest.feature_dim is None:
         raise UsageError(
             "setting image_input: features, but these tokens hold none; "
             "run lavit tokenize-images with --features, or choose codes or live"
         )
-    if config.image_input == "live" and data is None:
+    if config.image_input != "live":
+        return None
+    if data is None:
         raise UsageError(
             "setting image_input: live, but no images were given; add --data DIR, or choose codes or features"
         )
+    return open_data(data)
 
 
 def _input_digests(
