@@ -31,6 +31,18 @@ def keys(recipe: str, arm: str, seed: int = 0) -> dict[str, str]:
     return runner.step_keys(config, runner.CHAIN, seed)
 
 
+def test_the_short_settings_are_the_tiny_ones_but_for_their_length() -> None:
+    tiny, short = settle(plan(preset="tiny")), settle(plan(preset="tiny", config=FOLDER / "short.yaml"))
+    assert short.encoder == tiny.encoder
+    length = {"num_steps", "warmup_steps", "selector_lr"}
+    for ours, theirs in zip(short.tokenizer.phases, tiny.tokenizer.phases, strict=True):
+        assert ours.model_dump(exclude=length) == theirs.model_dump(exclude=length)
+        assert ours.num_steps < theirs.num_steps / 2
+    for name in RECIPES:
+        for changes in RECIPES[name]["arms"].values():
+            settle(runner.changed(plan(preset="tiny", config=FOLDER / "short.yaml"), changes))
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_arm_resolves_and_says_something_of_its_own(name: str) -> None:
     below = plan(preset="tiny")

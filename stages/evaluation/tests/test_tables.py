@@ -304,7 +304,19 @@ def test_wrong_tables_are_told_in_a_line(vqa: Path, tmp_path: Path) -> None:
         unpacked("vqav2", tmp_path / "saved", tmp_path / "out")
     with pytest.raises(InputError, match="holds no row of flickr30k-caption"):
         unpacked("flickr30k-caption", of(FLICKR[0]), tmp_path / "out")
+    others = [VQA[0], {**VQA[1], "image": picture(99)}]
+    assert others[0]["image_id"] == others[1]["image_id"]
+    with pytest.raises(InputError, match=r"row 1: another picture stands under 000000000040\.jpg in an earlier row"):
+        unpacked("vqav2", table(others, tmp_path / "others" / "two.parquet"), tmp_path / "out")
     assert not (tmp_path / "out" / "data").exists()
+
+
+def test_one_picture_in_two_encodings_is_one(tmp_path: Path) -> None:
+    again = io.BytesIO()
+    Image.open(io.BytesIO(VQA[0]["image"]["bytes"])).save(again, "BMP")
+    rows = [VQA[0], {**VQA[1], "image": {"bytes": again.getvalue(), "path": "same.bmp"}}]
+    data, _ = unpacked("vqav2", table(rows, tmp_path / "rows" / "two.parquet"), tmp_path / "out")
+    assert len(list(data.rglob("*.jpg"))) == 1
 
 
 def test_official_files_beside_a_data_set_are_meant(vqa: Path, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import torch
 from lavit_core.errors import InputError, UsageError
 from lavit_core.modeldir import part_digest
 from lavit_tokenizer.config import TokenizerConfig
-from lavit_tokenizer.dense import dense_merger
+from lavit_tokenizer.decoder import FeatureDecoder
+from lavit_tokenizer.dense import dense_decoder, dense_merger
 from lavit_tokenizer.selector import Selector, select_sample, select_threshold, select_topk
 from lavit_tokenizer.tokenizer import load_tokenizer
 from lavit_tokenizer.trace import trace
@@ -226,3 +227,26 @@ def test_a_trace_without_feature_decoder_ends_at_the_codes():
     assert seen.decoded is None
     assert seen.decoded_vectors is None
     assert seen.code_vectors.shape == seen.vectors.shape
+
+
+@pytest.mark.parametrize("way", ["packed", "dense"])
+def test_gradients_repeat_to_the_bit_with_several_threads(way):
+    """Images share the rows of the position table: their gradients must not be added in the order threads arrive in."""
+    threads = torch.get_num_threads()
+    torch.manual_seed(0)
+    decoder = FeatureDecoder(128, layers=1, heads=4, mlp_dim=64, num_patches=64, code_dim=8)
+    masks = torch.rand(64, 64) < 0.3
+    counts = masks.sum(1)
+    z = torch.randn(64, 64, 8)
+    found = []
+    try:
+        torch.set_num_threads(2)
+        for _ in range(10):
+            decoder.zero_grad()
+            decoded = decoder(z[masks], counts) if way == "packed" else dense_decoder(decoder, z, masks.float())
+            decoded.square().sum().backward()
+            found.append({name: value.grad.clone() for name, value in decoder.named_parameters()})
+    finally:
+        torch.set_num_threads(threads)
+    for again in found[1:]:
+        assert [name for name, grad in again.items() if not torch.equal(grad, found[0][name])] == []
