@@ -11,29 +11,16 @@ from typing import Any
 
 import yaml
 
-FIGURES = {
-    "questions answered right": "questions.all",
-    "the same by the blind model": "blind.all",
-    "captions exactly right": "captions.everything",
-    "reconstruction: colours": "reconstruction.colours",
-    "reconstruction: place": "reconstruction.place",
-    "reconstruction: everything": "reconstruction.everything",
-    "drawn from prompts: colours": "generation.colours",
-    "drawn from prompts: place": "generation.place",
-    "drawn from prompts: everything": "generation.everything",
-}
-"""Row -> figure of evaluation/score.json that is given for all, seen and unseen combinations."""
-ALONE = {
-    "codes in use": "tokens.code_usage",
+from lavit_cli.headline import HEADLINE
+
+TOKENS = {
     "perplexity": "tokens.perplexity",
     "1 - cos": "tokens.feature_error",
     "1 - cos of the mean predictor": "tokens.feature_error_mean_predictor",
-    "patches kept on shapes": "tokens.kept_on_shapes",
-    "patches kept on background": "tokens.kept_on_background",
     "patches kept a picture": "tokens.kept",
     "their spread over pictures": "tokens.kept_sd",
 }
-"""Row -> figure that has one value."""
+"""What the summary leaves out of the tokenizer's figures."""
 
 
 def main(folders: list[str]) -> None:
@@ -72,17 +59,18 @@ def read(file: Path) -> Any:
 def table(runs: list[dict[str, Any]]) -> str:
     """Return Markdown: a row a figure, mean and range over the runs' figures."""
     lines = ["| figure | all | seen | unseen |", "|---|---|---|---|"]
-    for row, name in FIGURES.items():
-        cells = [cell(runs, name), cell(runs, f"{name}.seen"), cell(runs, f"{name}.unseen")]
-        lines.append(f"| {row} | {' | '.join(cells)} |")
-    kinds = sorted(name for name in runs[0] if name.startswith("questions.kind.") and name.count(".") == 2)
-    for name in kinds:
+    for title, name in {**HEADLINE, **TOKENS}.items():
+        lines.append(f"| {title} | {cells(runs, name)} |")
+    for name in sorted(name for name in runs[0] if name.startswith("questions.kind.") and name.count(".") == 2):
         kind = name.removeprefix("questions.kind.")
-        blind = f"; blind {cell(runs, name.replace('questions', 'blind'))}"
-        cells = [cell(runs, name) + blind, cell(runs, f"{name}.seen"), cell(runs, f"{name}.unseen")]
-        lines.append(f"| questions: {kind} | {' | '.join(cells)} |")
-    lines += [f"| {row} | {cell(runs, name)} | | |" for row, name in ALONE.items()]
+        lines.append(f"| questions: {kind} | {cells(runs, name)} |")
+        lines.append(f"| questions: {kind}, blind model | {cells(runs, name.replace('questions', 'blind'))} |")
     return "\n".join(lines)
+
+
+def cells(runs: list[dict[str, Any]], name: str) -> str:
+    """Return a figure of all, of seen and of unseen combinations."""
+    return " | ".join(cell(runs, one) for one in (name, f"{name}.seen", f"{name}.unseen"))
 
 
 def cell(runs: list[dict[str, Any]], name: str) -> str:

@@ -30,8 +30,10 @@ def test_mean_and_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     start(monkeypatch, *runs)
     shown = capsys.readouterr().out
     assert "| questions answered right | 0.650 (0.500 to 0.750) | 0.650 (0.500 to 0.750) | - |" in shown
-    assert "| questions: count | 0.650 (0.500 to 0.750); blind 0.650 (0.500 to 0.750) | - | - |" in shown
-    assert "| patches kept a picture | 12.7 (12.5 to 12.8) | | |" in shown
+    assert "| questions: count | 0.650 (0.500 to 0.750) | - | - |" in shown
+    assert "| questions: count, blind model | 0.650 (0.500 to 0.750) | - | - |" in shown
+    assert "| patches kept a picture | 12.7 (12.5 to 12.8) | - | - |" in shown
+    assert "| codebook in use | - | - | - |" in shown
 
 
 @pytest.mark.parametrize(
