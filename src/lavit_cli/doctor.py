@@ -179,7 +179,7 @@ def _matmul(device: str, label: str, dtype: str, largest: float) -> Check:
         began = time.perf_counter()
         product = (here @ here).double().cpu()
         seconds = time.perf_counter() - began
-    # Backends refuse a dtype with RuntimeError, NotImplementedError or their own kinds.
+    # Whatever a backend says of a dtype it does not know is the answer: RuntimeError, TypeError or kinds of its own.
     except Exception as error:  # noqa: BLE001
         state: State = "broken" if dtype == "float32" else "warning"
         return Check(

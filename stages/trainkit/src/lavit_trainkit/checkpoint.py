@@ -53,9 +53,10 @@ def save_checkpoint(
     *,
     keep: int = 2,
 ) -> Path:
-    """Write `folder/step-XXXXXXXX/` atomically, one safetensors file per group, and drop all but the newest `keep`.
+    """Write `folder/step-<number>/` atomically, one safetensors file a group of tensors; return that folder.
 
-    All processes of a job call it, and the first writes; sharded tensors are gathered one at a time.
+    All but the newest `keep` are dropped. All processes of a job call it, and the first writes; sharded tensors are
+    gathered one at a time.
     """
     target = folder / f"step-{step:08d}"
     if not is_main():

@@ -37,6 +37,7 @@ class StackedMuon(torch.optim.Muon):
                     steps=group["ns_steps"],
                     eps=group["eps"],
                 )
+                # Then the elements of an update have a root mean square of about 0.2 times the rate, as AdamW's have.
                 rate = group["lr"] * 0.2 * max(stack[0].shape) ** 0.5
                 for parameter, direction in zip(stack, directions, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
@@ -44,7 +45,7 @@ class StackedMuon(torch.optim.Muon):
         return loss
 
     def _direction(self, parameter: Tensor, group: Mapping[str, Any]) -> Tensor:
-        """Return the gradient with its (Nesterov) momentum in bfloat16, and keep the momentum."""
+        """Return a matrix's gradient [R, C] with its (Nesterov) momentum in bfloat16, and keep the momentum."""
         grad, state = parameter.grad, self.state[parameter]
         assert grad is not None
         if not state:
