@@ -8,9 +8,12 @@ import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from lavit_core.config import load_preset, resolve
+from lavit_core.images import square_pixels
+from lavit_core.seeds import candidate_seeds
 from lavit_detokenizer.api import DrawSettings
-from lavit_evaluation.api import candidate_seeds, load_clip, similarities
-from lavit_pretrain.api import SampleSettings
+from lavit_evaluation.api import load_clip, similarities
+from lavit_pretrain.api import SampleSettings, load_llm, look, text_log_likelihoods
+from lavit_tokenizer.api import load_tokenizer
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
@@ -121,6 +124,29 @@ def test_similarity_is_the_cosine_of_the_squashed_picture_and_the_text_alone(cli
     assert float(found[0]) == pytest.approx(expected, abs=1e-5)
 
 
+def test_the_model_reads_its_candidates_back(mini, here, tmp_path: Path) -> None:
+    more = ["--best-of", "3", "--num-images", "2", "--seed", "5"]
+    done = here(*line(mini, tmp_path / "a.png", *more, "--json"))
+    assert done.code == 0, done.err
+    candidates = json.loads(done.out)["candidates"]
+    assert [one["seed"] for one in candidates] == [*candidate_seeds(5, 3), *candidate_seeds(6, 3)]
+    llm, eyes = load_llm(mini.model, device="cpu"), load_tokenizer(mini.model, device="cpu", use="encode")
+    for picture in range(2):
+        own = candidates[3 * picture : 3 * picture + 3]
+        assert max(own, key=lambda one: one["log_likelihood"])["kept"]
+        assert [one["kept"] for one in own].count(True) == 1
+        # Each candidate drawn alone, by its seed, and read by the plain scorer.
+        for one in own:
+            file = tmp_path / f"{one['seed']}.png"
+            generate(PROMPT, mini.model, file, seed=one["seed"], num_steps=2, device="cpu")
+            seen = look(llm, eyes, square_pixels(file, eyes.config.preprocessing.image_px)[None])
+            expected = next(text_log_likelihoods(llm, seen, [PROMPT]))[0]
+            assert one["log_likelihood"] == pytest.approx(expected, abs=0.05)
+    said = here(*line(mini, tmp_path / "b.png", *more)).out.splitlines()
+    assert said[0].startswith(f"seed 5: log-likelihood of the prompt {candidates[0]['log_likelihood']:.2f}")
+    assert sum(row.endswith(", kept") for row in said) == 2
+
+
 def test_scores_are_printed(mini, here, clip: Path, tmp_path: Path) -> None:
     done = here(*line(mini, tmp_path / "a.png", "--best-of", "2", "--clip", clip))
     assert done.code == 0, done.err
@@ -133,7 +159,8 @@ def test_scores_are_printed(mini, here, clip: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "more", "message"),
     [
-        (2, ["--best-of", "4"], "best of 4 needs a CLIP to choose by: give --clip DIR (transformers), or --best-of 1"),
+        (2, ["--best-of", "4", "--best-by", "clip"], "best of 4 needs a CLIP to choose by: give --clip DIR"),
+        (2, ["--best-of", "2", "--best-by", "reading", "--clip", "CLIP"], "--clip and --best-by reading: give one"),
         (2, ["--preset", "released-fid"], "best of 4 of preset released-fid needs a CLIP to choose by"),
         (2, ["--clip", "CLIP"], "--clip chooses among candidates: give --best-of N too"),
         (3, ["--best-of", "2", "--clip", "nothing"], "--clip nothing: no config.json here, expected a transformers"),
@@ -216,5 +243,5 @@ def test_the_released_presets() -> None:
     assert (whole.highres, whole.best_of) == (False, 4)
     assert (codes.guidance_scale, codes.top_k, codes.top_p, codes.temperature) == (1.5, 300, 1.0, 1.0)
     assert (pixels.sampler, pixels.num_steps, pixels.guidance_scale) == ("ddim", 50, 1.5)
-    for preset in ("tiny", "base", "published"):
-        assert settings(preset)[0] == GenerateSettings()
+    for preset, best_by in {"tiny": "reading", "base": "reading", "published": "clip"}.items():
+        assert settings(preset)[0] == GenerateSettings(best_by=best_by)

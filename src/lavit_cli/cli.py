@@ -21,6 +21,7 @@ from lavit_core.options import (
 )
 
 from lavit_cli.options import (
+    BestBy,
     BestOf,
     Clip,
     Data,
@@ -74,6 +75,7 @@ def generate(
     aspect_ratio: AspectRatio = None,
     highres: HighresOrNot = None,
     best_of: BestOf = None,
+    best_by: BestBy = None,
     clip: Clip = None,
     safety_checker: SafetyChecker = None,
     preset: Preset = "tiny",
@@ -103,6 +105,7 @@ def generate(
         aspect_ratio=aspect_ratio,
         highres=highres,
         best_of=best_of,
+        best_by=best_by,
         clip=clip,
         safety_checker=safety_checker,
         preset=preset,

@@ -10,11 +10,12 @@ import numpy as np
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
 from lavit_core.modeldir import check_made_with, detokenizer_part, find_part, part_digest
+from lavit_core.seeds import candidate_seeds
 
 from lavit_cli import __version__
-from lavit_cli.choosing import Judge, candidates_of, judge_with
+from lavit_cli.choosing import Judge, judge_with
 from lavit_cli.drawing import draw_prompts, draw_settings, require_png, sample_settings, stages_for
-from lavit_cli.generate_settings import generate_settings
+from lavit_cli.generate_settings import BestBy, generate_settings
 from lavit_cli.pictures import enlarge, in_grid, save_png
 
 
@@ -28,6 +29,7 @@ def generate(
     aspect_ratio: str | None = None,
     highres: bool | None = None,
     best_of: int | None = None,
+    best_by: BestBy | None = None,
     clip: Path | None = None,
     safety_checker: Path | None = None,
     preset: str = "tiny",
@@ -50,7 +52,7 @@ def generate(
     pieces = [prompt] if isinstance(prompt, str) else list(prompt)
     described = describe(pieces)
     text = " ".join(piece for piece in pieces if isinstance(piece, str))
-    settings = generate_settings(preset, highres=highres, best_of=best_of, clip=clip, text=text)
+    settings = generate_settings(preset, highres=highres, best_of=best_of, best_by=best_by, clip=clip, text=text)
     drawer = detokenizer_part(highres=settings.highres)
     parts = ("tokenizer", "llm", drawer)
     digests = {part: part_digest(find_part(model, part)) for part in parts}
@@ -68,9 +70,9 @@ def generate(
             preset, guidance_scale=decoder_guidance_scale, num_steps=num_steps, aspect_ratio=aspect_ratio
         )
         # Loaded first: a directory that is none is found out now, not after the last picture.
-        judge = judge_with(clip, safety_checker, device=device)
-        wanted = [seed + index for index in range(num_images)]
-        seeds = candidates_of(wanted, settings.best_of)
+        reader = model if settings.best_of > 1 and settings.best_by == "reading" else None
+        judge = judge_with(clip, reader, safety_checker, device=device, precision=precision)
+        seeds = [one for index in range(num_images) for one in candidate_seeds(seed + index, settings.best_of)]
         pixels, codes = draw_prompts(
             model,
             [pieces] * len(seeds),
@@ -81,7 +83,7 @@ def generate(
             device=device,
             precision=precision,
         )
-    kept, about = choose(judge, pixels, seeds, text, settings.best_of)
+        kept, about = choose(judge, pixels, seeds, text, settings.best_of)
     made = {
         "prompt": described,
         "seed": seed,
@@ -108,12 +110,12 @@ def choose(
     flagged = np.zeros(len(pixels), dtype=bool) if judge.flagged is None else judge.flagged(pixels)
     pixels[flagged] = 0
     kept = np.arange(0, len(pixels), best_of)
-    if judge.similarities is not None:
-        cosines = judge.similarities(pixels, [text] * len(pixels))
-        kept = kept + cosines.reshape(-1, best_of).argmax(1)
+    if judge.fits is not None:
+        fits = judge.fits(pixels, [text] * len(pixels))
+        kept = kept + fits.reshape(-1, best_of).argmax(1)
         about["candidates"] = [
-            {"seed": own, "clip_similarity": round(float(cosine), 6), "kept": place in kept}
-            for place, (own, cosine) in enumerate(zip(seeds, cosines, strict=True))
+            {"seed": own, judge.fit_name: round(float(fit), 6), "kept": place in kept}
+            for place, (own, fit) in enumerate(zip(seeds, fits, strict=True))
         ]
     if judge.flagged is not None:
         about["flagged"] = flagged[kept].tolist()
@@ -144,11 +146,17 @@ def describe(prompt: Sequence[str | Path]) -> str | list[dict[str, str]]:
 
 def lines(made: dict[str, Any]) -> str:
     """Return what the command prints of `generate`'s result."""
-    said = [
-        f"seed {one['seed']}: CLIP similarity {one['clip_similarity']:.4f}{', kept' if one['kept'] else ''}"
-        for one in made.get("candidates", [])
-    ]
+    said = [_said_of(candidate) for candidate in made.get("candidates", [])]
     if any(made.get("flagged", [])):
         said.append(f"{sum(made['flagged'])} of {made['num_images']} picture(s) flagged by the safety checker: black")
     count = f"{made['out']}: {made['num_images']} picture(s), {sum(made['num_codes'])} codes"
     return "\n".join([*said, f"{count}; next: try --num-images 9"])
+
+
+def _said_of(candidate: dict[str, Any]) -> str:
+    fit = (
+        f"CLIP similarity {candidate['clip_similarity']:.4f}"
+        if "clip_similarity" in candidate
+        else f"log-likelihood of the prompt {candidate['log_likelihood']:.2f}"
+    )
+    return f"seed {candidate['seed']}: {fit}{', kept' if candidate['kept'] else ''}"

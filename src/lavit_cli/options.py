@@ -1,7 +1,7 @@
 """Options that only the host's commands have."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,10 +32,18 @@ HighresOrNot = Annotated[
     ),
 ]
 BestOf = Annotated[
-    int | None, typer.Option("--best-of", min=1, help="Candidates a picture; CLIP chooses.", show_default=False)
+    int | None, typer.Option("--best-of", min=1, help="Candidates a picture; one is kept.", show_default=False)
+]
+BestBy = Annotated[
+    Literal["clip", "reading"] | None,
+    typer.Option(
+        "--best-by",
+        help="Who keeps one: a CLIP, or the model itself, reading its pictures back (tiny, base).",
+        show_default=False,
+    ),
 ]
 Clip = Annotated[
-    Path | None, typer.Option("--clip", help="For --best-of: transformers directory of a CLIP.", show_default=False)
+    Path | None, typer.Option("--clip", help="CLIP that keeps one: its transformers directory.", show_default=False)
 ]
 SafetyChecker = Annotated[
     Path | None,

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lavit_core.errors import InputError, UsageError
+from lavit_core.seeds import candidate_seeds
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.drawn import coco_plan
-from lavit_evaluation.drawn.best_of import candidate_seeds
 from lavit_evaluation.drawn.clip_score import Clip
 from lavit_evaluation.drawn.coco_fid import run_coco_fid
 from lavit_evaluation.drawn.coco_plan import PUBLISHED, PUBLISHED_CLIP, CocoFidConfig, is_published, plan_coco_fid

@@ -1,7 +1,9 @@
 """The whole benchmark on models whose figures are known beforehand."""
 
+import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.config import ShapesConfig
 from lavit_evaluation.shapes.benchmark import eval_shapes
+from lavit_evaluation.shapes.sections import picture_seeds
 from lavit_evaluation.shapes.subject import Subject
 from PIL import Image
 
@@ -51,6 +54,29 @@ def test_a_guessing_model_is_near_chance(guesser: Subject, shapes_data: Path, tm
     assert figures["majority.all"] > figures["questions.all"]
     assert result["notes"]["majority"] == "training questions"
     assert set(result["skipped"]) == {"blind"}
+
+
+def test_of_several_drawings_the_one_that_reads_as_the_prompt_is_kept(
+    oracle, scene_rows: list[dict], shapes_data: Path, tmp_path: Path
+) -> None:
+    known = oracle.subject()
+    firsts = set(picture_seeds([row["file_name"] for row in scene_rows], "sample", 0))
+
+    def sample(prompts: Sequence[str], seeds: Sequence[int]) -> list[np.ndarray]:
+        # The first drawing of each prompt shows another scene.
+        right = [oracle.by_prompt[prompt] for prompt in prompts]
+        return [np.array([(own + (seed in firsts)) % 200]) for own, seed in zip(right, seeds, strict=True)]
+
+    def read_back(pixels: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        shown = [oracle.rows[oracle.number[picture.tobytes()]]["prompt"] for picture in pixels]
+        return np.array([0.0 if one == text else -9.0 for one, text in zip(shown, texts, strict=True)])
+
+    model = dataclasses.replace(known, sample=sample, read_back=read_back)
+    result = run(model, shapes_data / "heldout", tmp_path, CONFIG.model_copy(update={"best_of": 3}))
+    figures = {name: figure["value"] for name, figure in result["figures"].items()}
+    assert figures["generation_first.everything"] < 0.1
+    assert figures["generation.everything"] == 1.0
+    assert result["figures"]["generation.everything"]["count"] == 60
 
 
 def test_score_file_says_what_was_measured_and_samples_lie_beside_it(oracle, shapes_data: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from lavit_pretrain.language_model import load_llm
 from lavit_pretrain.likelihood import code_log_likelihoods, text_log_likelihoods
 from lavit_pretrain.pretrain import pretrain
 from lavit_pretrain.reading import ImageInput, prompt_rows, stored_images
+from lavit_pretrain.reading_back import pairwise_log_likelihoods
 
 TEXTS = ["a red circle", "a blue square stands there", "circle", "", "there is a yellow triangle"]
 
@@ -97,3 +98,18 @@ def test_a_blind_model_is_refused(trained):
         next(text_log_likelihoods(trained("none"), ImageInput(counts=np.zeros(1, np.int64)), TEXTS))
     with pytest.raises(UsageError, match="trained without pictures"):
         next(code_log_likelihoods(trained("none"), TEXTS, [np.arange(3)]))
+
+
+@pytest.mark.parametrize("image_input", ["codes", "features"])
+def test_each_text_after_its_own_image(trained, reader, image_input):
+    llm = trained(image_input)
+    images = stored_images(llm, reader, np.arange(len(TEXTS)))
+    found = pairwise_log_likelihoods(llm, images, TEXTS)
+    expected = [plain(llm, images.take([place]), text) for place, text in enumerate(TEXTS)]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_blind_model_reads_nothing_back(trained, reader):
+    llm = trained("none")
+    with pytest.raises(UsageError, match="reading one back needs a model that sees"):
+        pairwise_log_likelihoods(llm, stored_images(llm, reader, np.arange(1)), ["a"])

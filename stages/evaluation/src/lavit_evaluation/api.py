@@ -1,7 +1,7 @@
 """What other distributions may use of the evaluation stage."""
 
 from lavit_evaluation.config import ProbeConfig, ShapesConfig
-from lavit_evaluation.drawn.best_of import candidate_seeds, similarities
+from lavit_evaluation.drawn.best_of import similarities
 from lavit_evaluation.drawn.clip_score import Clip, load_clip
 from lavit_evaluation.intervals import Figure
 from lavit_evaluation.probing.probe import eval_probe
@@ -17,7 +17,6 @@ __all__ = [
     "ProbeConfig",
     "ShapesConfig",
     "Subject",
-    "candidate_seeds",
     "eval_probe",
     "eval_shapes",
     "judge",

@@ -32,6 +32,9 @@ class ShapesConfig(Config):
     """Codes are drawn among this many of the most probable (0 = all)."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Codes are drawn among the fewest that hold this much probability."""
+    best_of: int = Field(1, ge=1)
+    """Pictures drawn from each prompt; kept is the one after which the model finds the prompt likeliest, reading it
+    back. What the first of them got stands beside it as `generation_first`."""
     decoder_guidance: float = Field(1.5, ge=0)
     """Guidance scale of the detokenizer (1 switches it off)."""
     decoder_steps: int = Field(20, ge=1)

@@ -8,6 +8,7 @@ from lavit_pretrain.plan import plan
 from lavit_pretrain.pretrain import pretrain
 from lavit_pretrain.prompts import PicturePrompt, Prompt, read_prompts
 from lavit_pretrain.reading import ImageInput, answer, caption, look, stored_images
+from lavit_pretrain.reading_back import read_back
 from lavit_pretrain.released import (
     ReleasedLanguageModel,
     export_language_model,
@@ -43,6 +44,7 @@ __all__ = [
     "look",
     "plan",
     "pretrain",
+    "read_back",
     "read_prompts",
     "sample",
     "sample_codes",

@@ -8,17 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from lavit_core.images import squash
-from lavit_core.seeds import derive_seed
+from lavit_core.seeds import candidate_seeds
 from PIL import Image
 
 from lavit_evaluation.drawn.clip_score import Clip
 
 BATCH = 32
-
-
-def candidate_seeds(seed: int, best_of: int) -> list[int]:
-    """Return the seeds of a picture's candidates; the first is its own, so best of 1 is the picture itself."""
-    return [seed, *(derive_seed(seed, "candidate", number) for number in range(1, best_of))]
 
 
 def similarities(clip: Clip, pictures: Sequence[np.ndarray], texts: Sequence[str]) -> np.ndarray:

@@ -200,5 +200,5 @@ def _num_items(subject: Subject, heldout: Heldout, config: ShapesConfig) -> int:
         total += len({question.question for question in heldout.questions})
     if subject.draw:
         total += pictures + min(config.random_pictures, pictures) * scenes
-        total += 2 * shown if subject.sample else 0
+        total += shown * (2 if config.best_of == 1 or not scenes else 3 * config.best_of) if subject.sample else 0
     return total

@@ -45,6 +45,7 @@ def load_subject(model: Path, blind: Path | None, config: ShapesConfig, *, devic
         sample=None if reader is None else reader.sample,
         answer_blind=None if blind_llm is None else lambda questions: answer_blind(blind_llm, questions, config),
         draw=None if painter is None else painter.draw,
+        read_back=None if reader is None else reader.read_back,
     )
 
 
@@ -90,6 +91,11 @@ class _Reader:
         from lavit_pretrain.api import caption, look
 
         return caption(self.llm, look(self.llm, self.tokenizer, pixels), max_tokens=self.config.max_caption_tokens)
+
+    def read_back(self, pixels: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        from lavit_pretrain.api import read_back
+
+        return read_back(self.llm, self.tokenizer, list(pixels), texts)
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[np.ndarray]:
         from lavit_pretrain.api import SampleSettings, sample_codes

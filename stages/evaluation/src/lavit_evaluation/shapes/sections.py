@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from lavit_core.data import Data
-from lavit_core.seeds import derive_seed
+from lavit_core.seeds import candidate_seeds, derive_seed
 
 from lavit_evaluation.config import ShapesConfig
 from lavit_evaluation.intervals import Figure, mean
@@ -181,13 +181,25 @@ def reconstruction_section(
 def generation_section(
     subject: Subject, heldout: Heldout, config: ShapesConfig, seed: int, batches: Batches
 ) -> Section:
-    """Draw the scenes' prompts: text to codes by the language model, codes to pixels by the detokenizer."""
+    """Draw the scenes' prompts: text to codes by the language model, codes to pixels by the detokenizer.
+
+    Of `best_of` pictures a prompt the one is kept that the model itself reads as the prompt.
+    """
     assert subject.sample is not None
     assert subject.draw is not None
-    prompts = [scene.prompt for scene in heldout.drawn]
-    codes = batches(subject.sample, prompts, picture_seeds(heldout.keys, "sample", seed))
-    drawn = np.stack(batches(subject.draw, codes, picture_seeds(heldout.keys, "draw", seed)))
-    figures, rows = score_pictures("generation", drawn, heldout.drawn)
+    prompts = [scene.prompt for scene in heldout.drawn for _ in range(config.best_of)]
+    codes = batches(subject.sample, prompts, _candidates(heldout.keys, "sample", seed, config.best_of))
+    drawn = np.stack(batches(subject.draw, codes, _candidates(heldout.keys, "draw", seed, config.best_of)))
+    figures: dict[str, Figure] = {}
+    if config.best_of > 1:
+        assert subject.read_back is not None
+        figures |= score_pictures("generation_first", drawn[:: config.best_of], heldout.drawn)[0]
+        fits = np.array(batches(subject.read_back, drawn, prompts)).reshape(-1, config.best_of)
+        kept = np.arange(len(fits)) * config.best_of + fits.argmax(1)
+        drawn, codes = drawn[kept], [codes[place] for place in kept]
+        prompts = prompts[:: config.best_of]
+    judged, rows = score_pictures("generation", drawn, heldout.drawn)
+    figures |= judged
     figures["generation.codes"] = mean(len(some) for some in codes)
     rows = [
         {**row, "num_codes": len(some), "picture": picture}
@@ -215,6 +227,11 @@ def random_section(
 def picture_seeds(keys: Sequence[str], purpose: str, seed: int) -> list[int]:
     """Return one seed a picture, named by its key: a draw does not depend on which other pictures are drawn."""
     return [derive_seed(seed, purpose, key) for key in keys]
+
+
+def _candidates(keys: Sequence[str], purpose: str, seed: int, best_of: int) -> list[int]:
+    """Return the seeds of all candidates, those of a picture after one another; the first is the picture's own."""
+    return [one for own in picture_seeds(keys, purpose, seed) for one in candidate_seeds(own, best_of)]
 
 
 def pick(rows: Sequence[dict[str, Any]], count: int, group: str) -> list[dict[str, Any]]:

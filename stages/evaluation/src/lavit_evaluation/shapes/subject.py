@@ -61,3 +61,5 @@ class Subject:
     """Prompts and seeds -> codes of each."""
     draw: Callable[[Sequence[np.ndarray], Sequence[int]], np.ndarray] | None = None
     """Codes and seeds -> uint8 pictures [B, px, px, 3]."""
+    read_back: Callable[[np.ndarray, Sequence[str]], np.ndarray] | None = None
+    """Pictures and one text each -> log-likelihood of the text after the picture, float64 [B]."""
