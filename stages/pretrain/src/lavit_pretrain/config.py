@@ -6,6 +6,7 @@ from lavit_core.config import Config
 from pydantic import Field
 
 ImageInput = Literal["codes", "features", "live", "none"]
+CodeRows = Literal["drawn", "features"]
 PromptImages = Literal["codes", "bare", "continuous"]
 
 
@@ -52,6 +53,9 @@ class PretrainConfig(Config):
     none (blind: the image is left out)."""
     llm: LlmShape = LlmShape()
     """Shape of a new language model."""
+    code_rows: CodeRows = "drawn"
+    """Where embedding rows of codes start: drawn at random, or at the projected mean of the features they stand for
+    (Differs; needs features in the token files). Rows that `--llm` brings along stay as they are."""
     mix: Mix = Mix()
     """Shares of the kinds of documents."""
 

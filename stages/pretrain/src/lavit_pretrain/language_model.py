@@ -148,6 +148,15 @@ def build_llm(
     return llm, text, layout
 
 
+def has_codes(source: Path, layout: IdLayout) -> bool:
+    """Return whether a language model folder brings rows for just these codes (imported weights, an earlier run)."""
+    file = source / ABOUT_FILE
+    if not file.exists():
+        return False
+    about = read_json(file)
+    return (about.get("text_vocab"), about.get("codebook_size")) == (layout.text_vocab, layout.codebook_size)
+
+
 def llama_config(shape: LlmShape, vocab_size: int, text: PreTrainedTokenizerBase | None = None) -> LlamaConfig:
     """Return the transformers configuration of a new model."""
     return LlamaConfig(

@@ -35,12 +35,13 @@ from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from torch import Tensor, nn
 
 from lavit_pretrain.attention import use_packed
+from lavit_pretrain.code_rows import check_code_rows, start_at_features
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.corpus import all_texts, open_corpus
 from lavit_pretrain.diagnose import diagnose_pretrain
 from lavit_pretrain.documents import Corpus, DocumentSource
 from lavit_pretrain.gains import is_check, measure_gains
-from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
+from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm, has_codes
 from lavit_pretrain.live import LiveImages
 from lavit_pretrain.loss import chunked_cross_entropy
 from lavit_pretrain.packing import PackedBatch, Packer, all_of_step, share_step
@@ -249,6 +250,9 @@ def _build(
     network = LanguageModel(llm, text, about, merger)
     if source is not None:
         continue_visual(network, source)
+    starts = config.code_rows == "features" and config.image_input != "none"
+    if starts and (source is None or not has_codes(source, layout)):
+        start_at_features(network, reader)
     return network
 
 
@@ -301,13 +305,16 @@ def _restore(parameters: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
 def _pictures(config: PretrainConfig, reader: TokenReader, data: Path | None) -> Data | None:
     """Return the images of live input, None for the other kinds.
 
-    Raises UsageError for an image input that is not there: before the run directory records the settings.
+    Raises UsageError for an image input, or features for code rows, that are not there: before the run directory
+    records the settings.
     """
     if config.image_input == "features" and reader.manifest.feature_dim is None:
         raise UsageError(
             "setting image_input: features, but these tokens hold none; "
             "run lavit tokenize-images with --features, or choose codes or live"
         )
+    if config.code_rows == "features" and config.image_input != "none":
+        check_code_rows(reader)
     if config.image_input != "live":
         return None
     if data is None:

@@ -1,0 +1,102 @@
+"""Rows of codes that start at what the codes stand for."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from lavit_core.errors import UsageError
+from lavit_pretrain.code_rows import mean_features
+from lavit_pretrain.corpus import open_corpus
+from lavit_pretrain.language_model import load_llm
+from lavit_pretrain.pretrain import _build, pretrain
+
+CODES = 24
+
+
+def built(reader, config, seed: int = 0):
+    return _build(config, reader, open_corpus(reader, questions=[], text=[]), None, None, seed)
+
+
+@pytest.fixture
+def drawn_and_started(reader, tiny_config):
+    return built(reader, tiny_config()), built(reader, tiny_config(code_rows="features"))
+
+
+def rows_of(network) -> torch.Tensor:
+    return network.llm.get_input_embeddings().weight.detach()[network.layout.first_code :]
+
+
+def test_means_against_a_loop(reader):
+    mean_KD, seen_K = mean_features(reader, CODES + 1)
+    codes, _ = reader.codes(np.arange(len(reader)))
+    features = reader.features(np.arange(len(reader)))
+    for code in range(CODES):
+        own = features[codes == code]
+        assert bool(seen_K[code]) == bool(len(own))
+        if len(own):
+            np.testing.assert_allclose(mean_KD[code], own.mean(0), atol=1e-5)
+    assert not seen_K[CODES]
+
+
+def test_codes_that_look_alike_start_alike(drawn_and_started, reader):
+    drawn, started = drawn_and_started
+    mean_KD, seen_K = mean_features(reader, CODES)
+    assert seen_K.sum() == CODES - 1, "one code of this world does not occur"
+    with torch.no_grad():
+        shown_KH = started.projector(mean_KD)
+    shown_KH = shown_KH - shown_KH[seen_K].mean(0)
+    near = torch.nn.functional.cosine_similarity(rows_of(started), shown_KH)[seen_K]
+    assert near.min() > 0.8
+    assert torch.nn.functional.cosine_similarity(rows_of(drawn), shown_KH).abs().mean() < 0.3
+    assert torch.equal(rows_of(started)[~seen_K], rows_of(drawn)[~seen_K])
+    # As large as drawn ones, and every other weight as it was.
+    assert float(rows_of(started).std()) == pytest.approx(float(rows_of(drawn).std()), rel=0.05)
+    own, other = dict(drawn.named_parameters()), dict(started.named_parameters())
+    tables = {"llm.model.embed_tokens.weight", "llm.lm_head.weight"} & own.keys()
+    assert len(tables) == 2, "the tables of an untied model"
+    for name, value in own.items():
+        first = drawn.layout.first_code if name in tables else len(value)
+        assert torch.equal(value[:first], other[name][:first]), name
+        if name in tables:
+            assert not torch.equal(value[first:], other[name][first:]), name
+
+
+def test_one_table_moves_once(reader, tiny_config):
+    shape = tiny_config().llm.model_copy(update={"tie_embeddings": True})
+    drawn = built(reader, tiny_config(llm=shape))
+    twice = built(reader, tiny_config(llm=shape, code_rows="features"))
+    assert float(rows_of(twice).std()) == pytest.approx(float(rows_of(drawn).std()), rel=0.05)
+
+
+@pytest.mark.parametrize("image_input", ["features", "codes", "none"])
+def test_it_trains_whatever_images_are_read_as(world, tiny_config, tmp_path, image_input):
+    config = tiny_config(image_input=image_input, code_rows="features", num_steps=2)
+    pretrain([world.tokens], world.model, tmp_path / "run", config, questions=[world.questions], quiet=True)
+    assert load_llm(tmp_path / "run" / "model", device="cpu").image_input == image_input
+
+
+def test_rows_that_a_model_brings_along_stay(world, tiny_config, tmp_path):
+    config = tiny_config(num_steps=1)
+    pretrain([world.tokens], world.model, tmp_path / "first", config, quiet=True)
+    learned = load_llm(tmp_path / "first" / "model", device="cpu")
+    config = tiny_config(code_rows="features", num_steps=1, llm_lr=0.0, weight_decay=0.0)
+    pretrain(
+        [world.tokens], world.model, tmp_path / "more", config, llm=tmp_path / "first" / "model" / "llm", quiet=True
+    )
+    assert torch.equal(rows_of(load_llm(tmp_path / "more" / "model", device="cpu")), rows_of(learned))
+
+
+def test_tokens_without_features_are_refused_before_anything_is_recorded(world, tiny_config, tmp_path):
+    manifest = json.loads((world.tokens / "manifest.json").read_text())
+    bare = tmp_path / "tokens"
+    bare.mkdir()
+    for file in world.tokens.iterdir():
+        if file.suffix == ".safetensors":
+            (bare / file.name).symlink_to(file)
+    (bare / "manifest.json").write_text(json.dumps({**manifest, "feature_dim": None}))
+    with pytest.raises(UsageError, match="setting code_rows: features, but these tokens hold none"):
+        pretrain(
+            [bare], world.model, tmp_path / "run", tiny_config(image_input="codes", code_rows="features"), quiet=True
+        )
+    assert not (tmp_path / "run").exists()
