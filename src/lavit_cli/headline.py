@@ -15,6 +15,7 @@ HEADLINE = {
     "drawn from prompts: colours": "generation.colours",
     "drawn from prompts: place": "generation.place",
     "drawn from prompts: everything": "generation.everything",
+    "first of the drawings: everything": "generation_first.everything",
     "codebook in use": "tokens.code_usage",
     "patches kept on shapes": "tokens.kept_on_shapes",
     "patches kept on background": "tokens.kept_on_background",

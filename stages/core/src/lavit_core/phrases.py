@@ -43,7 +43,8 @@ def captions(scene: Scene) -> list[str]:
         f"{_a(_name(one))} {there} {_a(_name(two))}",
         f"{_a(_name(two))} {back} {_a(_name(one))}",
         f"{_a(_full(one))} {there} {_a(_full(two))}",
-        f"two shapes, {_a(_name(two))} and {_a(_name(one))}",
+        # The one sentence that goes from shape to colour, as "what colour is the square?" does.
+        f"the {two.shape} is {two.colour} and the {one.shape} is {one.colour}",
         f"there is {_a(_full(two))} {back} {_a(_full(one))}",
     ]
 

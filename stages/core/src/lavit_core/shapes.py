@@ -28,7 +28,7 @@ from lavit_core.seeds import derive_seed
 
 __all__ = ["COLOURS", "HELDOUT_COMBINATIONS", "MORE_SHAPES", "SHAPES", "Style", "make_shapes"]
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Goes up whenever the same seed gives other pictures or words."""
 
 SIDES_PX = 32, 1024

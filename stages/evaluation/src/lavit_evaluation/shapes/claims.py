@@ -8,6 +8,7 @@ from lavit_core.shapes import COLOURS, MORE_SHAPES
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
 _OBJECT = re.compile(rf"\b(?:(small|large) )?({'|'.join(COLOURS)}) ({'|'.join(MORE_SHAPES)})\b")
+_SHAPE_FIRST = re.compile(rf"\bthe ({'|'.join(MORE_SHAPES)}) is ({'|'.join(COLOURS)})\b")
 _RELATIONS = (
     ("left", re.compile(r"\bleft of\b")),
     ("right", re.compile(r"\bright of\b")),
@@ -42,8 +43,12 @@ class Claim:
 def parse(sentence: str) -> Claim:
     """Read the objects and the relation or place out of a sentence; what it does not say stays empty."""
     text = " ".join(sentence.lower().split())
-    named = list(_OBJECT.finditer(text))
-    objects, sizes = tuple((match[2], match[3]) for match in named), tuple(match[1] for match in named)
+    named: list[tuple[int, str, str, str | None]]
+    named = [(match.start(), match[2], match[3], match[1]) for match in _OBJECT.finditer(text)]
+    named += [(match.start(), match[2], match[1], None) for match in _SHAPE_FIRST.finditer(text)]
+    named.sort(key=lambda one: one[0])
+    objects = tuple((colour, shape) for _, colour, shape, _ in named)
+    sizes = tuple(size for *_, size in named)
     relation = next((name for name, pattern in _RELATIONS if pattern.search(text)), None)
     place = _PLACE.search(text)
     if len(objects) == 2:
