@@ -47,7 +47,7 @@ def test_core_never_imports_torch(tmp_path):
 def test_make_shapes_then_inspect(run, tmp_path):
     out = tmp_path / "shapes"
     result = run("data", "make-shapes", out, "--images", 12, "--heldout", 4, "--seed", 3, "--json")
-    assert json.loads(result.stdout) == {"path": str(out), "generator": 1, "images": 12, "heldout": 4, "seed": 3}
+    assert json.loads(result.stdout) == {"path": str(out), "generator": 2, "images": 12, "heldout": 4, "seed": 3}
     report = json.loads(run("data", "inspect", out / "train", "--json").stdout)
     assert (report["layout"], report["pictures"], report["captions"], report["unreadable"]) == ("lavit", 12, 60, [])
     assert "pictures   12" in run("data", "inspect", out / "train").stdout

@@ -25,7 +25,7 @@ class World:
     shapes: np.ndarray
 
 
-def build_world(root: Path, num_images: int = 48, *, seed: int = 0) -> World:
+def build_world(root: Path, num_images: int = 48, *, seed: int = 0, features: bool = True) -> World:
     rng = np.random.default_rng(seed)
     model, tokens = root / "model", root / "tokens"
     tokens.mkdir(parents=True)
@@ -42,7 +42,8 @@ def build_world(root: Path, num_images: int = 48, *, seed: int = 0) -> World:
         colour, shape = COLOURS[colours[i]], SHAPES[shapes[i]]
         texts = (f"a {colour} {shape}", f"there is a {colour} {shape}")
         key = f"images/{i:04d}.png"
-        samples.append(TokenSample(key=key, codes=codes, keep_mask=keep, texts=texts, features=table[codes]))
+        shown = table[codes] if features else None
+        samples.append(TokenSample(key=key, codes=codes, keep_mask=keep, texts=texts, features=shown))
         for question, answer in (("What colour is it?", colour), ("What shape is it?", shape)):
             asked.append({"question_id": len(asked), "file_name": key, "question": question, "answer": answer})
     half = num_images // 2
@@ -54,7 +55,7 @@ def build_world(root: Path, num_images: int = 48, *, seed: int = 0) -> World:
         tokenizer_digest=part_digest(model / "tokenizer"),
         codebook_size=CODEBOOK,
         grid=GRID,
-        feature_dim=FEATURE_DIM,
+        feature_dim=FEATURE_DIM if features else None,
         shards=shards,
     )
     write_manifest(tokens, manifest)

@@ -1,11 +1,9 @@
 """Rows of codes that start at what the codes stand for."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from lavit_core.errors import UsageError
+from lavit_core.tokens import open_tokens
 from lavit_pretrain.code_rows import mean_features
 from lavit_pretrain.corpus import open_corpus
 from lavit_pretrain.language_model import load_llm
@@ -87,16 +85,9 @@ def test_rows_that_a_model_brings_along_stay(world, tiny_config, tmp_path):
     assert torch.equal(rows_of(load_llm(tmp_path / "more" / "model", device="cpu")), rows_of(learned))
 
 
-def test_tokens_without_features_are_refused_before_anything_is_recorded(world, tiny_config, tmp_path):
-    manifest = json.loads((world.tokens / "manifest.json").read_text())
-    bare = tmp_path / "tokens"
-    bare.mkdir()
-    for file in world.tokens.iterdir():
-        if file.suffix == ".safetensors":
-            (bare / file.name).symlink_to(file)
-    (bare / "manifest.json").write_text(json.dumps({**manifest, "feature_dim": None}))
-    with pytest.raises(UsageError, match="setting code_rows: features, but these tokens hold none"):
-        pretrain(
-            [bare], world.model, tmp_path / "run", tiny_config(image_input="codes", code_rows="features"), quiet=True
-        )
-    assert not (tmp_path / "run").exists()
+def test_without_features_rows_stay_as_drawn_and_a_line_says_so(make_world, tiny_config, tmp_path, capsys):
+    bare = open_tokens(make_world(tmp_path / "bare", features=False).tokens)
+    found = built(bare, tiny_config(image_input="codes", code_rows="features"))
+    assert "holds no features for rows of codes to start at; they start as drawn" in capsys.readouterr().err
+    assert torch.equal(rows_of(found), rows_of(built(bare, tiny_config(image_input="codes"))))
+    assert not capsys.readouterr().err

@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 import torch
-from lavit_core.errors import UsageError
+from lavit_core.progress import warn
 from lavit_core.tokens import TokenReader
 from torch import Tensor, nn
 
@@ -24,22 +24,20 @@ SHARE = 0.9
 """Share of a row's variance that the features give; the rest stays as drawn and tells equal means apart."""
 
 
-def check_code_rows(reader: TokenReader) -> None:
-    """Refuse tokens without the features that rows could start at. Raises UsageError."""
-    if reader.manifest.feature_dim is None:
-        raise UsageError(
-            "setting code_rows: features, but these tokens hold none; run lavit tokenize-images with --features, or "
-            "choose code_rows: drawn"
-        )
-
-
 @torch.no_grad()
 def start_at_features(network: LanguageModel, reader: TokenReader) -> None:
     """Move the rows of all codes that occur in the first pictures to their projected mean features.
 
     Their spread stays that of the rows as drawn, around zero; a code that does not occur keeps its row. A model that
-    reads images as codes has no projector: one is drawn for this.
+    reads images as codes has no projector: one is drawn for this. Where the token files hold no features, all rows stay
+    as drawn, and a warning says so.
     """
+    if reader.manifest.feature_dim is None:
+        warn(
+            f"{reader.folders[0]}: holds no features for rows of codes to start at; they start as drawn, which takes "
+            "more steps (`lavit tokenize-images --features` stores them)"
+        )
+        return
     mean_KD, seen_K = mean_features(reader, network.layout.codebook_size)
     projector = network.projector or nn.Linear(mean_KD.shape[1], network.head_VD.shape[1])
     rows_KH = projector(mean_KD.to(projector.weight))

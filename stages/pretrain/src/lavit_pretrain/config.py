@@ -55,7 +55,7 @@ class PretrainConfig(Config):
     """Shape of a new language model."""
     code_rows: CodeRows = "drawn"
     """Where embedding rows of codes start: drawn at random, or at the projected mean of the features they stand for
-    (Differs; needs features in the token files). Rows that `--llm` brings along stay as they are."""
+    (Differs; as drawn where the token files hold no features). Rows that `--llm` brings along stay as they are."""
     mix: Mix = Mix()
     """Shares of the kinds of documents."""
 

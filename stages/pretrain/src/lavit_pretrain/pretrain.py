@@ -35,7 +35,7 @@ from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from torch import Tensor, nn
 
 from lavit_pretrain.attention import use_packed
-from lavit_pretrain.code_rows import check_code_rows, start_at_features
+from lavit_pretrain.code_rows import start_at_features
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.corpus import all_texts, open_corpus
 from lavit_pretrain.diagnose import diagnose_pretrain
@@ -305,16 +305,13 @@ def _restore(parameters: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
 def _pictures(config: PretrainConfig, reader: TokenReader, data: Path | None) -> Data | None:
     """Return the images of live input, None for the other kinds.
 
-    Raises UsageError for an image input, or features for code rows, that are not there: before the run directory
-    records the settings.
+    Raises UsageError for an image input that is not there: before the run directory records the settings.
     """
     if config.image_input == "features" and reader.manifest.feature_dim is None:
         raise UsageError(
             "setting image_input: features, but these tokens hold none; "
             "run lavit tokenize-images with --features, or choose codes or live"
         )
-    if config.code_rows == "features" and config.image_input != "none":
-        check_code_rows(reader)
     if config.image_input != "live":
         return None
     if data is None:
