@@ -125,7 +125,7 @@ def test_the_shipped_reference_is_whole_and_lies_behind_a_run_of_any_length(tmp_
     for stage in reference.stages.values():
         steps = [row["step"] for row in stage.rows]
         assert steps == sorted(steps)
-        assert len(steps) >= 9  # the blind model: 180 steps, a row every 20
+        assert len(steps) >= 6  # the blind model: 120 steps, a row every 20
         assert stage.settings
     tokenizer = reference.stages["tokenizer"]
     assert different_settings(tokenizer.settings, tokenizer.settings) == []
