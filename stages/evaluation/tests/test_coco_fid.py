@@ -95,7 +95,7 @@ class Fake:
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """Files in the place of weights; what reads them is given as functions."""
-    monkeypatch.setattr(coco_plan, "check_painter", lambda model: {"model.llm": "0"})
+    monkeypatch.setattr(coco_plan, "check_painter", lambda model, highres: {"model.llm": "0"})
     monkeypatch.setattr(coco_plan, "load_clip", lambda folder, device: clip())
     (tmp_path / "clip").mkdir()
     (tmp_path / "clip" / "model.safetensors").write_bytes(b"clip")
@@ -260,14 +260,18 @@ def test_the_protocol_is_lavit_s_only_when_all_of_it_is(data: Path, weights: dic
 
 def test_a_real_model_on_a_command_line(models: dict[str, Path], data: Path, tmp_path: Path) -> None:
     line = ["coco-fid", "--data", str(data), "--device", "cpu", "--limit", "3", "--set", "decoder_steps=2"]
-    line += ["--model", str(models["whole"]), "--out", str(tmp_path / "out")]
+    line += ["--model", str(models["whole"]), "--out", str(tmp_path / "out"), "--precision", "bf16"]
     plan = CliRunner().invoke(evaluate, [*line, "--dry-run"], catch_exceptions=False)
     assert json.loads(plan.stdout)["skipped"]["fid"] == "no Inception weights given (--inception FILE)"
     assert not (tmp_path / "out").exists()
+    lacking = CliRunner().invoke(evaluate, [*line, "--highres", "--dry-run"]).exception
+    assert "detokenizer-highres" in str(lacking)
     done = CliRunner().invoke(evaluate, [*line, "--json"], catch_exceptions=False)
     result = json.loads(done.stdout)
     assert result["partial"]["figures"] == {}
     assert result["generation"]["sample"]["top_k"] == 300
+    assert result["generation"]["precision"] == {"llm": "bf16", "detokenizer": "bf16"}
+    assert result["settings"].items() >= {"precision": "bf16", "highres": False}.items()
     assert result["generation"]["draw"].items() >= {"num_steps": 2, "guidance_scale": 1.5}.items()
     pictures = {file.name: file.read_bytes() for file in (tmp_path / "out" / "generated").glob("*.png")}
     assert sorted(pictures) == ["000000.png", "000001.png", "000002.png"]
@@ -287,6 +291,8 @@ def test_options_that_do_not_go_together(data: Path, tmp_path: Path) -> None:
     assert "--model needs --data" in fails("--model", "m")
     assert "--generated needs --inception" in fails("--generated", "g")
     assert "--clip goes with --model" in fails("--generated", "g", "--clip", "c", "--inception", "i")
+    assert "--highres goes with --model" in fails("--generated", "g", "--highres", "--inception", "i")
+    assert "--precision goes with --model" in fails("--generated", "g", "--precision", "bf16", "--inception", "i")
     (data / "annotations" / "captions_val2014.json").unlink()
     with pytest.raises(InputError, match=r"no captions_val2014\.json or .*; download from"):
         find_captions(data, None)

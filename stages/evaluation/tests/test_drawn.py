@@ -311,6 +311,15 @@ def test_clip_from_a_local_directory_is_the_library_s(tiny_clip: Path, tmp_path:
         out = model(pixel_values=scaled.permute(2, 0, 1)[None], **fast(["a dog"], return_tensors="pt"))
         expected = float(out.logits_per_image[0, 0] / model.logit_scale.exp())
     assert cosine == pytest.approx(expected, abs=1e-5)
+    # Weights that are stored in half precision are computed in fp32: only their own rounding shows.
+    half = model.half()
+    half.save_pretrained(tmp_path / "half")
+    fast.save_pretrained(tmp_path / "half")
+    stored = load_clip(tmp_path / "half", "cpu")
+    with torch.inference_mode():
+        out = half.float()(pixel_values=scaled.permute(2, 0, 1)[None], **fast(["a dog"], return_tensors="pt"))
+        expected = float(out.logits_per_image[0, 0] / model.logit_scale.exp())
+    assert float((stored.images([pixels]) * stored.texts(["a dog"])).sum()) == pytest.approx(expected, abs=1e-6)
     assert list(clip.about["clip_digests"]) == ["model.safetensors"]
     with pytest.raises(InputError, match=r"no config\.json here"):
         load_clip(tmp_path, "cpu")

@@ -1,5 +1,6 @@
 """Distances of edited pictures and their targets, each against a plain formula."""
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -177,6 +178,13 @@ def test_dino_from_a_local_directory_is_the_library_s(tmp_path: Path) -> None:
     assert dino.images([pixels])[0] == pytest.approx(expected / np.linalg.norm(expected), abs=1e-6)
     assert dino.about["dino_shape"] == "patch 56, width 16, 1 layers"
     assert list(dino.about["dino_digests"]) == ["model.safetensors"]
+    # Weights that are stored in half precision are computed in fp32: only their own rounding shows.
+    half = copy.deepcopy(model).half()
+    half.save_pretrained(tmp_path / "half")
+    with torch.inference_mode():
+        expected = half.float()(pixel_values=scaled.permute(2, 0, 1)[None]).last_hidden_state[0, 0].numpy()
+    found = load_dino(tmp_path / "half", "cpu").images([pixels])[0]
+    assert found == pytest.approx(expected / np.linalg.norm(expected), abs=1e-6)
     tensors = load_file(tmp_path / "dino" / "model.safetensors")
     shutil.copytree(tmp_path / "dino", tmp_path / "part")
     del tensors["layernorm.weight"]

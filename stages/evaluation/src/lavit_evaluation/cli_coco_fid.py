@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Out, Quiet, Seed, Sets
+from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Highres, Out, Precision, Quiet, Seed, Sets
 
 from lavit_evaluation.cli_images import AnyInception, Crop, Preprocess, Size, settings_of, show_figures
 from lavit_evaluation.cli_options import Annotations, BatchSize, Images, Limit, Split
@@ -53,10 +53,12 @@ def coco_fid(
     few: Annotated[bool, typer.Option("--few", help="FID of fewer than 2,048 pictures too; marked.")] = False,
     any_inception: AnyInception = False,
     batch_size: BatchSize = 32,
+    highres: Highres = False,
     config: ConfigFile = None,
     sets: Sets = None,
     seed: Seed = 0,
     device: Device = "auto",
+    precision: Precision = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
     dry_run: DryRun = False,
@@ -73,7 +75,8 @@ def coco_fid(
     changes = (config, sets, size, crop, preprocess, any_inception)
     if generated is not None:
         alone = {"--data": data, "--clip": clip, "--limit": limit, "--annotations": annotations, "--images": images,
-                 "--best-of": best_of, "--best-of-clip": best_of_clip}  # fmt: skip
+                 "--best-of": best_of, "--best-of-clip": best_of_clip, "--highres": highres or None,
+                 "--precision": None if precision == "auto" else precision}  # fmt: skip
         if wrong := [option for option, value in alone.items() if value is not None]:
             raise UsageError(
                 f"{wrong[0]} goes with --model; a folder has `lavit eval clip-score`, --real and --reference"
@@ -96,7 +99,7 @@ def coco_fid(
     drawing = settings_of(CocoFidConfig, *changes, few=few or None, limit=limit, best_of=best_of)
     plan = plan_coco_fid(
         model, data, drawing, inception=inception, clip=clip, real=real, reference=reference, annotations=annotations,
-        images=images, split=split, best_of_clip=best_of_clip, seed=seed,
+        images=images, split=split, best_of_clip=best_of_clip, highres=highres, seed=seed,
     )  # fmt: skip
     if dry_run:
         shown = {"captions": str(plan.captions), "prompts": len(plan.prompts), "skipped": plan.skipped}
@@ -105,6 +108,7 @@ def coco_fid(
         return
     result = run_coco_fid(
         plan, model, out, drawing, inception=inception, clip=clip, reference=reference, split=split,
-        best_of_clip=best_of_clip, seed=seed, batch_size=batch_size, device=device, quiet=quiet or as_json,
+        best_of_clip=best_of_clip, highres=highres, seed=seed, batch_size=batch_size, device=device,
+        precision=precision, quiet=quiet or as_json,
     )  # fmt: skip
     show_figures(result, out, as_json)

@@ -119,7 +119,9 @@ def load_clip(folder: Path, device: str) -> Clip:
         raise InputError(f"CLIPScore needs {error.name}; run `pip install {error.name}`") from None
     where = pick_device(device)
     logging.disable_progress_bar()  # a second bar beside the job's own
-    model = load_pretrained(CLIPModel, folder, option="--clip", what="CLIP").eval().requires_grad_(False).to(where)
+    # In fp32 also where half-precision weights are stored: a score must not hang on how a folder was saved.
+    model = load_pretrained(CLIPModel, folder, option="--clip", what="CLIP", dtype=torch.float32)
+    model = model.eval().requires_grad_(False).to(where)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -133,13 +135,13 @@ def load_clip(folder: Path, device: str) -> Clip:
     def images(pictures: Sequence[np.ndarray]) -> np.ndarray:
         pixels = torch.from_numpy(np.stack(pictures)).to(where).permute(0, 3, 1, 2).float() / 255
         pooled = model.vision_model(pixel_values=(pixels - mean) / deviation).pooler_output
-        return _unit(model.visual_projection(pooled).float().cpu().numpy())
+        return _unit(model.visual_projection(pooled).cpu().numpy())
 
     @torch.inference_mode()
     def texts(said: Sequence[str]) -> np.ndarray:
         tokens = tokenizer(list(said), padding=True, truncation=True, max_length=longest, return_tensors="pt").to(where)
         pooled = model.text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).pooler_output
-        return _unit(model.text_projection(pooled).float().cpu().numpy())
+        return _unit(model.text_projection(pooled).cpu().numpy())
 
     vision = model.config.vision_config
     shape = f"patch {vision.patch_size}, width {vision.hidden_size}, {vision.num_hidden_layers} layers"

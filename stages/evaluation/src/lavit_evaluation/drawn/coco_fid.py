@@ -31,8 +31,9 @@ UNIT = "fid and kid: 1; clip_score: see the names"
 def run_coco_fid(
     plan: Plan, model: Path, out: Path, config: CocoFidConfig, *, inception: Path | None = None,
     clip: Path | None = None, reference: Path | None = None, split: str | None = None,
-    best_of_clip: Path | None = None, seed: int = 0, batch_size: int = 32, device: str = "auto",
-    quiet: bool = False, load: Callable[[], Painter] | None = None, featurize: Featurize | None = None,
+    best_of_clip: Path | None = None, highres: bool = False, seed: int = 0, batch_size: int = 32,
+    device: str = "auto", precision: str = "auto", quiet: bool = False,
+    load: Callable[[], Painter] | None = None, featurize: Featurize | None = None,
     give_clip: Callable[[], Clip] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Draw the plan's captions, score the pictures and return score.json's content; the same call goes on after a kill.
@@ -43,13 +44,17 @@ def run_coco_fid(
     if not quiet:
         for name, reason in plan.skipped.items():
             warn(f"{name}: skipped: {reason}")
-    settings = {**config.drawing, "split": split, "seed": seed}
+    settings = {**config.drawing, "split": split, "highres": highres, "precision": precision, "seed": seed}
     with open_run(out, command="eval coco-fid", config=settings, inputs=plan.inputs) as run:
         began = time.monotonic()
         generated = out / "generated"
 
         def painter() -> Callable[..., Any]:
-            loaded = load() if load is not None else load_drawer(model, config, device)
+            loaded = (
+                load()
+                if load is not None
+                else load_drawer(model, config, highres=highres, device=device, precision=precision)
+            )
             write_json(out / PAINTER_FILE, loaded.about | {"best_of": config.best_of, "best_of_clip": plan.chooser})
             if best_of_clip is None:
                 return loaded.draw
@@ -78,7 +83,9 @@ def run_coco_fid(
         return result
 
 
-def load_drawer(model: Path, config: CocoFidConfig, device: str) -> Painter:
+def load_drawer(
+    model: Path, config: CocoFidConfig, *, highres: bool = False, device: str = "auto", precision: str = "auto"
+) -> Painter:
     """Load the model with the settings by which it draws. Raises InputError."""
     sampling = {
         "guidance_scale": config.llm_guidance,
@@ -87,7 +94,7 @@ def load_drawer(model: Path, config: CocoFidConfig, device: str) -> Painter:
         "temperature": config.temperature,
     }
     drawing = {"guidance_scale": config.decoder_guidance, "num_steps": config.decoder_steps}
-    return load_painter(model, sampling=sampling, drawing=drawing, device=device)
+    return load_painter(model, sampling=sampling, drawing=drawing, highres=highres, device=device, precision=precision)
 
 
 def _clip_part(

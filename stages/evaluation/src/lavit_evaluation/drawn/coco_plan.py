@@ -84,7 +84,8 @@ class Plan:
 def plan_coco_fid(
     model: Path, data: Path, config: CocoFidConfig, *, inception: Path | None = None, clip: Path | None = None,
     real: Path | None = None, reference: Path | None = None, annotations: Path | None = None,
-    images: Path | None = None, split: str | None = None, best_of_clip: Path | None = None, seed: int = 0,
+    images: Path | None = None, split: str | None = None, best_of_clip: Path | None = None, highres: bool = False,
+    seed: int = 0,
 ) -> Plan:  # fmt: skip
     """Look for everything and say what can be computed.
 
@@ -94,7 +95,7 @@ def plan_coco_fid(
         raise UsageError("give either --real FOLDER or --reference STATISTICS")
     if (config.best_of > 1) != (best_of_clip is not None):
         raise UsageError(f"best of {config.best_of}: --best-of N (more than 1) and --best-of-clip DIR go together")
-    inputs = check_painter(model)
+    inputs = check_painter(model, highres=highres)
     chooser = None if best_of_clip is None else load_clip(best_of_clip, "cpu").about
     if chooser is not None:
         inputs |= {f"best_of_clip.{name}": digest for name, digest in chooser["clip_digests"].items()}

@@ -49,7 +49,8 @@ def load_dino(folder: Path, device: str) -> Dino:
         raise InputError(f"DINO needs {error.name}; run `pip install {error.name}`") from None
     where = pick_device(device)
     logging.disable_progress_bar()  # a second bar beside the job's own
-    model = load_pretrained(ViTModel, folder, option="--dino", what="ViT", add_pooling_layer=False)
+    # In fp32 also where half-precision weights are stored: a score must not hang on how a folder was saved.
+    model = load_pretrained(ViTModel, folder, option="--dino", what="ViT", dtype=torch.float32, add_pooling_layer=False)
     model = model.eval().requires_grad_(False).to(where)
     if model.config.image_size != INPUT_PX:
         raise InputError(f"--dino {folder}: image_size is {model.config.image_size}, expected {INPUT_PX}")
@@ -59,7 +60,7 @@ def load_dino(folder: Path, device: str) -> Dino:
     @torch.inference_mode()
     def images(pictures: Sequence[np.ndarray]) -> np.ndarray:
         pixels = torch.from_numpy(np.stack(pictures)).to(where).permute(0, 3, 1, 2).float() / 255
-        rows = model(pixel_values=(pixels - mean) / deviation).last_hidden_state[:, 0].float()
+        rows = model(pixel_values=(pixels - mean) / deviation).last_hidden_state[:, 0]
         return torch.nn.functional.normalize(rows, dim=-1).cpu().numpy()
 
     shape = f"patch {model.config.patch_size}, width {model.config.hidden_size}"
