@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from lavit_tokenizer.config import Phase
 from lavit_tokenizer.objective import (
     decided,
     forward_phase,
@@ -50,6 +51,32 @@ def test_each_phase_trains_its_modules_and_no_other(index):
     touched = {name.split(".")[0] for name, p in tokenizer.named_parameters() if p.grad is not None and p.grad.any()}
     assert touched == {"merger", "encode_task_layer", "decoder"} | ({"selector"} if index == 1 else set())
     assert len(_clip_groups(parts)) == (2 if index == 1 else 1)
+
+
+def test_all_modules_learn_end_to_end_through_codes():
+    """The authors' second advice (jy0205/LaVIT issue 29): selector, merger and decoder learn with quantisation on."""
+    tokenizer = make_tokenizer()
+    phase = phases(4)[1].model_copy(update={"quantise": True, "merger": "on"})
+    _trained_parts(tokenizer, phase, muon=False)
+    x_BPD = torch.randn(4, 16, 16)
+    passed = forward_phase(tokenizer, x_BPD, phase, step=0, seed=0)
+    assert passed.codes is not None
+    assert passed.codes.shape == passed.z.shape[:1] == (int((passed.mask > 0.5).sum()),)
+    terms = losses(passed, x_BPD, tokenizer_settings(), tokenizer.quantizer.codebook[passed.codes])
+    terms["loss"].backward()
+    touched = {name.split(".")[0] for name, p in tokenizer.named_parameters() if p.grad is not None and p.grad.any()}
+    assert touched == {"merger", "encode_task_layer", "decoder", "selector"}
+    # The dense form decodes what the packed one does.
+    keep = passed.mask > 0.5
+    read, codes = tokenizer.quantizer(tokenizer.project(tokenizer.merger(x_BPD, keep)))
+    assert torch.equal(codes, passed.codes)
+    torch.testing.assert_close(tokenizer.decoder(read, keep.sum(1)), passed.decoded, atol=1e-5, rtol=1e-4)
+
+
+def test_a_selector_without_gradient_is_refused():
+    values = phases(4)[2].model_dump() | {"train": ("selector", "decoder")}
+    with pytest.raises(ValueError, match=r"phase merger trains the selector, which gets no gradient from .*: fixed"):
+        Phase.model_validate(values)
 
 
 def test_random_masks_have_their_rates_and_never_nothing():

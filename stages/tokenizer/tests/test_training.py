@@ -11,7 +11,9 @@ from lavit_core.errors import InputError, Interrupted, LavitError, UsageError
 from lavit_core.rundir import TIMING_KEYS, read_metrics, read_warnings
 from lavit_tokenizer import train_encoder as encoder_verb
 from lavit_tokenizer import train_tokenizer as tokenizer_verb
+from lavit_tokenizer.config import Phase
 from lavit_tokenizer.encoder import load_encoder
+from lavit_tokenizer.quantizer import Quantizer
 from lavit_tokenizer.tokenizer import load_tokenizer
 from lavit_trainkit.pixels import Pixels
 from safetensors.torch import load_file
@@ -128,6 +130,25 @@ def test_passes_that_lack_what_a_term_needs_are_refused():
         tokenizer_settings(accumulate_steps=2, keep_term="image", commitment_weight=0.1)
 
 
+def test_the_codebook_starts_from_what_its_phase_quantises(data, model, tmp_path, monkeypatch):
+    """An untrained selector keeps one patch a picture; a phase of random masks quantises others."""
+    started = []
+    real = Quantizer.start_from
+
+    def start(self, vectors, **arguments):
+        started.append(vectors)
+        real(self, vectors, **arguments)
+
+    monkeypatch.setattr(Quantizer, "start_from", start)
+    first = Phase(
+        name="masks", num_steps=2, batch_size=8, selection="random", merger="off", quantise=True,
+        train=("merger", "decoder"), mask_rates=(0.5, 0.5), lr=1e-3,
+    )  # fmt: skip
+    train_tokens(data, model, tmp_path / "run", phases=(first,), num_validation=4)
+    assert len(started) == 1
+    assert 0.4 < len(started[0]) / (36 * 16) < 0.6  # all training pictures at half of their patches
+
+
 def test_live_features_give_the_cached_ones(data, model, tmp_path):
     precise = {"precision": "fp32", "phases": phases(2)}
     train_tokens(data, model, tmp_path / "cached", **precise)
@@ -178,8 +199,6 @@ def test_a_signal_saves_and_says_how_to_go_on(data, model, tmp_path, monkeypatch
 
 
 def test_collapse_and_indecision_are_said_aloud(data, model, tmp_path, monkeypatch, capsys):
-    from lavit_tokenizer.quantizer import Quantizer
-
     def collapse(self, vectors, *, iterations, stream):
         self.codebook.zero_()
         self.codebook[0] = vectors.mean(0)

@@ -210,6 +210,15 @@ class Phase(Config):
     lr_floor: Share = 0.0
     """Learning rate at the phase's end as a share of its peak (cosine)."""
 
+    @model_validator(mode="after")
+    def _selector_can_learn(self) -> "Phase":
+        if "selector" in self.train and self.selection != "gumbel":
+            raise ValueError(
+                f"phase {self.name} trains the selector, which gets no gradient from selection: {self.selection}; "
+                "expected selection: gumbel, or train without selector"
+            )
+        return self
+
 
 class TrainTokenizerConfig(Config):
     """Settings of `train-tokenizer`."""

@@ -57,7 +57,7 @@ def forward_phase(
     if phase.selection == "gumbel":
         noise = gumbel((drawn, *log_keep.shape[1:]), generator(seed, "gumbel", step))[rows].to(x_BPD.device)
         mask = gumbel_mask(log_keep, noise, temperature(phase, step))
-        return _dense(tokenizer, x_BPD, mask, log_keep, merged=merged)
+        return _dense(tokenizer, x_BPD, mask, log_keep, merged=merged, quantise=phase.quantise)
     if phase.selection == "random":
         masks = random_mask((drawn, log_keep.shape[1]), phase.mask_rates, generator(seed, "masks", step))
         keep = masks[rows].to(x_BPD.device)
@@ -66,11 +66,19 @@ def forward_phase(
     return _packed(tokenizer, x_BPD, keep, log_keep, merged=merged, quantise=phase.quantise)
 
 
-def _dense(tokenizer: VisualTokenizer, x_BPD: Tensor, mask: Tensor, log_keep: Tensor, *, merged: bool) -> Pass:
+def _dense(
+    tokenizer: VisualTokenizer, x_BPD: Tensor, mask: Tensor, log_keep: Tensor, *, merged: bool, quantise: bool
+) -> Pass:
     rows = dense_merger(tokenizer.merger, x_BPD, mask) if merged else _unmerged(tokenizer, x_BPD)
     z_BPC = tokenizer.project(rows)
-    decoded = dense_decoder(tokenizer.decoder, z_BPC, mask)
-    return Pass(decoded=decoded, mask=mask, log_keep=log_keep, z=z_BPC[mask.detach() > 0.5], codes=None)
+    kept = mask.detach() > 0.5
+    read_BPC, codes = z_BPC, None
+    if quantise:
+        # Dropped patches as well: the mask's gradient asks what each would say if it were kept.
+        read, all_codes = tokenizer.quantizer(z_BPC.flatten(0, 1))
+        read_BPC, codes = read.view_as(z_BPC), all_codes.view_as(kept)[kept]
+    decoded = dense_decoder(tokenizer.decoder, read_BPC, mask)
+    return Pass(decoded=decoded, mask=mask, log_keep=log_keep, z=z_BPC[kept], codes=codes)
 
 
 def _packed(

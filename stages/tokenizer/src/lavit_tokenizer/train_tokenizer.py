@@ -49,9 +49,11 @@ from lavit_tokenizer.objective import (
     weighed_energy,
     without_gradients,
 )
-from lavit_tokenizer.selector import select_threshold
 from lavit_tokenizer.tokenizer import VisualTokenizer, shape_for, trained_state, write_tokenizer
 from lavit_tokenizer.watch import CodeWatch, evaluate
+
+START_BATCH = 64
+"""Pictures a forward pass while the codebook is started."""
 
 
 @across_processes
@@ -119,7 +121,7 @@ def train_tokenizer(
             if phase.selection == "fixed" and config.calibrate_threshold:
                 calibrate_threshold(tokenizer, source, train[: config.statistics_images])
             if start <= first and phase.quantise and not watch.codebook_started:
-                start_codebook(tokenizer, source, train, config, seed=draws)
+                start_codebook(tokenizer, source, train, config, phase, seed=draws)
                 watch.codebook_started = True
             parts = _trained_parts(tokenizer, phase, muon=config.optimizer == "muon")
             computed = _compute_together(tokenizer, phase, config, accelerator, seed=draws)
@@ -309,15 +311,21 @@ def calibrate_threshold(tokenizer: VisualTokenizer, source: FeatureSource, indic
 
 @torch.no_grad()
 def start_codebook(
-    tokenizer: VisualTokenizer, source: FeatureSource, train: np.ndarray, config: TrainTokenizerConfig, *, seed: int
+    tokenizer: VisualTokenizer,
+    source: FeatureSource,
+    train: np.ndarray,
+    config: TrainTokenizerConfig,
+    phase: Phase,
+    *,
+    seed: int,
 ) -> None:
-    """Start the codebook by k-means over the code vectors of randomly chosen training pictures."""
+    """Start the codebook by k-means over vectors of random training pictures: those the phase is about to quantise."""
+    unquantised = phase.model_copy(update={"quantise": False})
     order = np.random.default_rng(derive_seed(seed, "kmeans")).permutation(train)
     found, parts = 0, []
-    for start in range(0, len(order), 64):
-        x_BPD = source.batch(order[start : start + 64])
-        keep = select_threshold(tokenizer.selector(x_BPD), tokenizer.config.keep_threshold)
-        parts.append(tokenizer.project(tokenizer.merger(x_BPD, keep)))
+    for step, start in enumerate(range(0, len(order), START_BATCH)):
+        x_BPD = source.batch(order[start : start + START_BATCH])
+        parts.append(forward_phase(tokenizer, x_BPD, unquantised, step=step, seed=seed).z)
         found += len(parts[-1])
         if found >= config.kmeans_samples:
             break
