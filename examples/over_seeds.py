@@ -34,19 +34,30 @@ def main(folders: list[str]) -> None:
 
 
 def check_comparable(runs: list[Path]) -> None:
-    """End with one line unless the runs differ in their seed and in nothing else that was set."""
-    first, seeds = None, dict[int, Path]()
+    """End with one line unless the runs differ in their seed and in nothing else that was set, in any step."""
+    first, seeds = dict[str, Any](), dict[int, Path]()
     for run in runs:
         file = run / "config.yaml"
         if not file.exists():
             raise SystemExit(f"error: {file}: no such file, expected the directory of a finished quickstart")
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-        seed = settings["config"].pop("seed")
-        if first not in (None, settings):
-            raise SystemExit(f"error: {file}: other settings than {runs[0]}, expected the seed alone to differ")
+        seed = yaml.safe_load(file.read_text(encoding="utf-8"))["config"]["seed"]
         if seed in seeds:
             raise SystemExit(f"error: {file}: seed {seed} as in {seeds[seed]}, expected another one")
-        first, seeds[seed] = settings, run
+        seeds[seed] = run
+        # Of every step too: the run's own file holds what was set over a preset, and presets change with versions.
+        files = [file, *sorted(run.glob("*/config.yaml"))]
+        steps = {one.relative_to(run).as_posix(): settings_of(one) for one in files}
+        first = first or steps
+        for name in sorted(first.keys() | steps.keys()):
+            if first.get(name) != steps.get(name):
+                raise SystemExit(f"error: {run / name}: other settings than in {runs[0]}, expected another seed alone")
+
+
+def settings_of(file: Path) -> Any:
+    """Return the settings of a run or step without their seed."""
+    settings = yaml.safe_load(file.read_text(encoding="utf-8"))["config"]
+    settings.pop("seed", None)
+    return settings
 
 
 def read(file: Path) -> Any:

@@ -37,7 +37,7 @@ def test_mean_and_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 @pytest.mark.parametrize(
-    ("second", "message"), [({"seed": 0}, "seed 0 as in"), ({"seed": 1, "steps": 6}, "other settings than")]
+    ("second", "message"), [({"seed": 0}, "seed 0 as in"), ({"seed": 1, "steps": 6}, "other settings than in")]
 )
 def test_runs_that_are_no_repetitions_are_refused(
     second: dict[str, int], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -45,5 +45,12 @@ def test_runs_that_are_no_repetitions_are_refused(
     runs = [finished(tmp_path / "a", seed=0, value=0.5), finished(tmp_path / "b", value=0.5, **second)]
     with pytest.raises(SystemExit, match=message):
         start(monkeypatch, *runs)
+    # Settings of steps count as well: what a preset says changes with versions.
+    third = Path(finished(tmp_path / "c", seed=2, value=0.5))
+    for run, steps in ((Path(runs[0]), 100), (third, 1000)):
+        (run / "pretrain").mkdir()
+        (run / "pretrain" / "config.yaml").write_text(json.dumps({"config": {"num_steps": steps, "seed": 2}}))
+    with pytest.raises(SystemExit, match=r"c/pretrain/config\.yaml: other settings than in"):
+        start(monkeypatch, runs[0], str(third))
     with pytest.raises(SystemExit, match="finished quickstart"):
         start(monkeypatch, runs[0], str(tmp_path / "none"))

@@ -253,6 +253,7 @@ def test_the_protocol_is_lavit_s_only_when_all_of_it_is(data: Path, weights: dic
     assert not is_published(plan, PUBLISHED)
     whole = dataclasses.replace(plan, expected=30_000, chooser={"clip_shape": PUBLISHED_CLIP})
     assert is_published(whole, PUBLISHED)
+    assert not is_published(whole, PUBLISHED, highres=True)  # the script draws with the smaller detokenizer
     assert not is_published(dataclasses.replace(whole, chooser={"clip_shape": "patch 32"}), PUBLISHED)
     for change in ({"top_k": 50}, {"best_of": 1}, {"preprocess": "clean-fid"}, {"prompts": 10_000}):
         assert not is_published(whole, PUBLISHED.model_copy(update=change))

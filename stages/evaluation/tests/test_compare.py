@@ -73,6 +73,12 @@ def test_other_decoding_is_told_not_forbidden(tmp_path: Path) -> None:
     three = score(tmp_path / "three", [0.5], generation="not known")
     assert run(one, two)["made_differently"] == ["the decoding: greedy, at most 10 tokens | beam 5"]
     assert run(one, two)["paired"]["accuracy"][0]["value"] == -0.5
+    four = score(tmp_path / "four", [0.5], generation={"draw": {"num_steps": 50}, "best_of": 1})
+    five = score(tmp_path / "five", [0.5], generation={"draw": {"num_steps": 25}, "best_of": 4})
+    assert run(four, five)["made_differently"] == [
+        'how pixels are drawn: {"num_steps": 50} | {"num_steps": 25}',
+        "how many candidates are drawn: 1 | 4",
+    ]
     assert run(one, three)["made_differently"] == ["how some of the answers were made is not known"]
     shown = CliRunner().invoke(evaluate, ["compare", str(one), str(two)]).stdout
     assert "not measured here; LaVIT's authors: accuracy 66.0 / 68.2 / 68.3" in shown

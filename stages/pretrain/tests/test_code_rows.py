@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from lavit_core.tokens import open_tokens
+from lavit_pretrain import code_rows
 from lavit_pretrain.code_rows import mean_features
 from lavit_pretrain.corpus import open_corpus
 from lavit_pretrain.language_model import load_llm
@@ -91,3 +92,12 @@ def test_without_features_rows_stay_as_drawn_and_a_line_says_so(make_world, tiny
     assert "holds no features for rows of codes to start at; they start as drawn" in capsys.readouterr().err
     assert torch.equal(rows_of(found), rows_of(built(bare, tiny_config(image_input="codes"))))
     assert not capsys.readouterr().err
+
+
+def test_a_collapsed_codebook_leaves_rows_as_drawn(reader, tiny_config, monkeypatch, capsys):
+    mean_KD, _ = mean_features(reader, CODES)
+    alone = mean_KD, torch.arange(CODES) == 3
+    monkeypatch.setattr(code_rows, "mean_features", lambda *_: alone)
+    drawn, started = built(reader, tiny_config()), built(reader, tiny_config(code_rows="features"))
+    assert torch.equal(rows_of(drawn), rows_of(started))
+    assert "have one and the same code; rows of codes start as drawn" in capsys.readouterr().err

@@ -39,6 +39,10 @@ def start_at_features(network: LanguageModel, reader: TokenReader) -> None:
         )
         return
     mean_KD, seen_K = mean_features(reader, network.layout.codebook_size)
+    if int(seen_K.sum()) < 2:
+        # One row has no spread to scale by: this tokenizer has collapsed.
+        warn(f"{reader.folders[0]}: all pictures looked at have one and the same code; rows of codes start as drawn")
+        return
     projector = network.projector or nn.Linear(mean_KD.shape[1], network.head_VD.shape[1])
     rows_KH = projector(mean_KD.to(projector.weight))
     rows_KH = rows_KH - rows_KH[seen_K].mean(0)

@@ -123,11 +123,12 @@ def _together(
 
     figures, notes = union("figures"), union("notes")
     complete = len(plan.prompts) == plan.expected
+    published = is_published(plan, config, highres=settings["highres"])
     if plan.expected < PROMPTS:
         notes["prompts"] = f"{plan.expected:,} captions; papers draw {PROMPTS:,}"
     result: dict[str, Any] = {
         "benchmark": "coco-fid",
-        "protocol": {"name": "lavit" if is_published(plan, config) else "custom", "version": VERSION},
+        "protocol": {"name": "lavit" if published else "custom", "version": VERSION},
         "complete": complete,
         "items": {"scored": len(plan.prompts), "expected": plan.expected, "digest": plan.inputs["prompts"]},
         "figures": figures if complete else {},

@@ -129,7 +129,7 @@ def plan_coco_fid(
     )  # fmt: skip
 
 
-def is_published(plan: Plan, config: CocoFidConfig) -> bool:
-    """Return whether everything is as in LaVIT's script: settings, captions, the choice of the best of four."""
+def is_published(plan: Plan, config: CocoFidConfig, *, highres: bool = False) -> bool:
+    """Return whether all is as in LaVIT's script: settings, captions, detokenizer, the choice of the best of four."""
     same = config.model_copy(update={"few": False, "limit": None}) == PUBLISHED and plan.expected == PROMPTS
-    return same and plan.chooser is not None and plan.chooser.get("clip_shape") == PUBLISHED_CLIP
+    return same and not highres and plan.chooser is not None and plan.chooser.get("clip_shape") == PUBLISHED_CLIP

@@ -43,8 +43,14 @@ MAKES = {
     "generation.reply": "what is cut from a reply",
     "generation.two_passes": "asking in two passes",
     "generation.image_input": "how the model sees a picture",
+    "generation.sample": "how codes are drawn",
+    "generation.draw": "how pixels are drawn",
+    "generation.best_of": "how many candidates are drawn",
+    "generation.best_of_clip": "who chooses among candidates",
+    "generation.image_px": "the size that is drawn",
+    "settings.highres": "which detokenizer",
 }
-"""Keys that say how answers were made: different ones compare more than the models."""
+"""Keys that say how answers or pictures were made: different ones compare more than the models."""
 
 SHORT = 16
 """A digest is shown by so many of its letters."""
