@@ -75,6 +75,17 @@ def test_report_of_a_single_training_run_and_of_no_run(tmp_path: Path) -> None:
     shutil.copy(run / "run.json", alone / "run.json")
     shutil.copy(run / "config.yaml", alone / "config.yaml")
     assert "retrieval top1" in write_report(alone).read_text(encoding="utf-8")
+    # What `lavit eval shapes` wrote by itself is a run as well: its figures and samples are in its own folder.
+    scored = run / "evaluation"
+    shutil.copy(run / "run.json", scored / "run.json")
+    (scored / "config.yaml").write_text("command: eval shapes\nconfig: {}\n", encoding="utf-8")
+    page = write_report(scored, tmp_path / "new" / "page.html").read_text(encoding="utf-8")
+    assert "<h2>Scores</h2>" in page
+    assert "the numbers are in score.json too" in page
+    assert "data:image/png" in page
+    for wrong, message in ((tmp_path, "a folder, expected a file name"), (scored / "run.json" / "x", "is a file")):
+        with pytest.raises(InputError, match=message):
+            write_report(scored, wrong)
     with pytest.raises(InputError, match="no run directory"):
         write_report(tmp_path)
     with pytest.raises(SystemExit) as end:

@@ -191,6 +191,11 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name(mini: Mini, refused
     assert not (tmp_path / "out").exists()
 
 
+def test_pictures_are_drawn_or_given(refused, mini, tmp_path: Path) -> None:
+    line = refused(2, "quickstart", "--data", mini.train, "--images", "9", "--out", tmp_path / "q")
+    assert "--images 9 says how many pictures are drawn, and with --data none is" in line
+
+
 def test_an_unknown_setting_of_a_step_stops_the_quickstart_before_any_work(refused, tmp_path: Path) -> None:
     line = refused(2, "quickstart", "--out", tmp_path / "q", "--config", MINI, "--set", "detokenizer.num_stps=3")
     assert "num_stps" in line

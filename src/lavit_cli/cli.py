@@ -43,7 +43,7 @@ def quickstart(
     out: Out,
     data: Data = None,
     preset: Preset = "tiny",
-    images: Annotated[int | None, typer.Option("--images", help="Training pictures to draw.")] = None,
+    images: Annotated[int | None, typer.Option("--images", help="Training pictures to draw (without --data).")] = None,
     config: ConfigFile = None,
     sets: Sets = None,
     seed: Seed = 0,
@@ -54,8 +54,12 @@ def quickstart(
     as_json: AsJson = False,
 ) -> None:
     """Run the whole pipeline and write a model, its figures and a report; the same command resumes."""
+    from lavit_core.errors import UsageError
+
     from lavit_cli.quickstart import plan, quickstart, show_summary
 
+    if data is not None and images is not None:
+        raise UsageError(f"--images {images} says how many pictures are drawn, and with --data none is: leave one out")
     settings = plan(preset=preset, config=config, sets=sets, images=images)
     if dry_run:
         print(settings.as_yaml(), end="")

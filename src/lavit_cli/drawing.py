@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from lavit_core.config import load_preset, resolve
 from lavit_core.errors import InputError
+from lavit_core.files import check_out_file
 
 if TYPE_CHECKING:
     from lavit_detokenizer.api import DrawSettings
@@ -89,10 +89,4 @@ def require_png(out: Path) -> None:
     """Refuse a name that no PNG can be written to before any work is done. Raises InputError."""
     if out.suffix.lower() != ".png":
         raise InputError(f"--out {out}: expected a file name that ends in .png")
-    if out.is_dir():
-        raise InputError(f"--out {out}: a folder, expected a file name")
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if not folder.is_dir():
-        raise InputError(f"--out {out}: {folder} is a file, expected a folder")
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"--out {out}: {folder} can't be written to")
+    check_out_file(out)

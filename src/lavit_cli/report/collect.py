@@ -60,14 +60,18 @@ class Collected:
 
 
 def collect(run: Path) -> Collected:
-    """Read a quickstart's run directory, or that of a single training command. Raises InputError when it is neither."""
+    """Read the run directory of a quickstart, of a training command or of `lavit eval shapes`.
+
+    Raises InputError when it is none.
+    """
     if not (run / "run.json").exists():
         raise InputError(
-            f"{run}: no run directory (run.json is missing); give the --out of a quickstart or of a training command"
+            f"{run}: no run directory (run.json is missing); give the --out of a quickstart, of a training command "
+            "or of `lavit eval shapes`"
         )
     folders = [run / name for name in TRAINED if (run / name).is_dir()] or [run]
     record = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    evaluation = run / "evaluation"
+    evaluation = run if (run / "score.json").exists() else run / "evaluation"
     return Collected(
         path=run,
         config=record,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lavit_core.files import write_text
+from lavit_core.files import check_out_file, write_text
 
 from lavit_cli.headline import headline
 from lavit_cli.report import cards, tables
@@ -21,10 +21,13 @@ MOST_CARDS = 24
 def write_report(run: Path, out: Path | None = None, *, against: str | None = None) -> Path:
     """Write the report of a run and return its path; its curves are drawn over those of `against`, if it is given.
 
-    Raises InputError when `run` is no run directory, or `against` neither one nor `reference`.
+    Raises InputError when `run` is no run directory, `against` neither one nor `reference`, or `out` can't be written.
     """
     file = out or run / "report.html"
-    write_text(file, render(collect(run), None if against is None else load_reference(against)))
+    check_out_file(file)
+    page = render(collect(run), None if against is None else load_reference(against))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, page)
     return file
 
 
@@ -196,11 +199,13 @@ def _costs(run: Collected) -> str:
 
 
 def _provenance(run: Collected) -> str:
+    kept = next((name for name in ("summary.json", "score.json") if (run.path / name).exists()), None)
+    numbers = f"; the numbers are in {kept} too" if kept else ""
     settings = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
     argv = " ".join(map(str, run.about.get("argv", ())))
     return (
         f"<section><h2>How it was made</h2><pre>{escape(argv)}</pre>"
         f"<details><summary>Versions</summary>{tables.version_table(run)}</details>"
         f"<details><summary>Settings</summary><pre>{escape(settings)}</pre></details></section>"
-        "<footer>One file, no scripts, nothing loaded from anywhere; the numbers are in summary.json too.</footer>"
+        f"<footer>One file, no scripts, nothing loaded from anywhere{numbers}.</footer>"
     )

@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import pytest
 from lavit_core.data import open_data
@@ -141,6 +143,34 @@ def test_a_folder_of_splits_is_named(tmp_path):
         write(tmp_path / split / "captions.jsonl", [{"file_name": "a.png", "captions": []}])
     with pytest.raises(InputError, match=r"holds heldout, train; give one of them"):
         open_data(tmp_path)
+
+
+def test_linked_folders_count_and_links_back_up_end(tmp_path):
+    picture(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "data" / "sub").mkdir(parents=True)
+    picture(tmp_path / "data" / "top.png")
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "sub" / "up").symlink_to(tmp_path / "data")
+    (tmp_path / "elsewhere" / "over").symlink_to(tmp_path / "data" / "sub")
+    assert [record.key for record in open_data(tmp_path / "data").records] == ["linked/a.png", "top.png"]
+
+
+def test_names_and_texts_that_are_no_utf_8(folder, tmp_path):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    try:
+        picture(Path(os.fsdecode(os.fsencode(bare) + b"/caf\xe9.png")))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    with pytest.raises(InputError, match=r"the file name b'caf\\xe9\.png' is not UTF-8"):
+        open_data(bare)
+    assert len(inspect_data(bare, quiet=True)["bad_names"]) == 1
+    with open(folder / "captions.jsonl", "a", encoding="utf-8") as handle:
+        handle.write('{"file_name": "images/b.png", "captions": ["half \\ud83d"]}\n')
+        handle.write('{"file_name": "images/c.png", "captions": ["whole \\ud83d\\ude00"]}\n')
+    with pytest.raises(InputError, match=r"captions\.jsonl:\d+: half a character"):
+        open_data(folder)
+    assert len(inspect_data(folder, quiet=True)["bad_lines"]) == 1
 
 
 def test_inspect_lists_everything_wrong(folder):

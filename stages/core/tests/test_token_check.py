@@ -100,6 +100,8 @@ def test_export(tmp_path, samples, tokens):
     content = samples(25)
     folder = tokens(tmp_path / "t", content)
     assert export_tokens(folder, "jsonl", tmp_path / "new" / "t.jsonl") == 25
+    with pytest.raises(InputError, match="a folder, expected a file name"):
+        export_tokens(folder, "jsonl", tmp_path)
     lines = (tmp_path / "new" / "t.jsonl").read_text(encoding="utf-8").splitlines()
     expected = [
         {

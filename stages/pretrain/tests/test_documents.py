@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from lavit_core.errors import InputError
 from lavit_pretrain.config import Mix
-from lavit_pretrain.corpus import all_texts, open_corpus
+from lavit_pretrain.corpus import all_texts, leave_out_long, open_corpus
 from lavit_pretrain.documents import BLOCK_DOCUMENTS, DocumentSource, document_quotas
 from lavit_pretrain.ids import IdLayout, register
 from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer, question_prompt, train_text_tokenizer
@@ -140,6 +142,22 @@ def test_questions_about_absent_images_are_counted_or_refused(world, reader, tmp
     file.write_text(row % "nowhere.png")
     with pytest.raises(InputError, match="none of its 1 questions is about an image in the tokens"):
         open_corpus(reader, questions=[file], text=[])
+
+
+def test_questions_too_long_for_their_answers_are_left_out(parts, capsys):
+    corpus, _, codec = parts
+    longest = max(codec.length([pair for pairs in corpus.questions.values() for pair in pairs]))
+    assert leave_out_long(corpus, TextCodec(codec.tokenizer, longest)) is corpus
+    wordy = ("is " * 49 + "it?", "yes")
+    more = dataclasses.replace(corpus, questions={**corpus.questions, 0: [*corpus.questions.get(0, []), wordy]})
+    assert codec.length([wordy])[0] > longest
+    short = TextCodec(codec.tokenizer, longest)
+    assert leave_out_long(more, short).questions == corpus.questions
+    assert "questions, answers included, are longer than max_text_tokens" in capsys.readouterr().err
+    # What is left answers: no document teaches to say nothing.
+    assert all(len(short.question(*pair)[1]) > 1 for pairs in corpus.questions.values() for pair in pairs)
+    with pytest.raises(InputError, match=r"raise it with --set max_text_tokens=N"):
+        leave_out_long(dataclasses.replace(corpus, questions={0: [wordy]}), short)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class Data:
 class Problem:
     """Something wrong in a data set: its kind, and one line that names the place."""
 
-    kind: Literal["line", "duplicate", "missing"]
+    kind: Literal["line", "duplicate", "missing", "name"]
     message: str
 
 
@@ -95,6 +95,10 @@ def scan_data(path: Path) -> tuple[Data, list[Problem]]:
     records = []
     for key in sorted(captions):
         file = path / key
+        if not _is_text(key):
+            message = f"{path}: the file name {os.fsencode(key)!r} is not UTF-8, expected one that is; rename the file"
+            problems.append(Problem("name", message))
+            continue
         try:
             size = os.stat(file).st_size
         except OSError:
@@ -111,15 +115,28 @@ def scan_data(path: Path) -> tuple[Data, list[Problem]]:
 
 
 def find_pictures(root: Path) -> list[str]:
-    """Return the keys of every picture file below a folder, hidden ones left out, sorted."""
-    keys = []
-    for folder, names, files in os.walk(root):
-        names[:] = [name for name in names if not name.startswith(".")]
-        inside = Path(folder).relative_to(root)
-        keys += [
-            (inside / file).as_posix() for file in files if not file.startswith(".") and file.lower().endswith(SUFFIXES)
-        ]
-    return sorted(keys)
+    """Return the keys of every picture file below a folder, hidden ones left out, sorted; linked folders count too.
+
+    Raises InputError for a folder that can't be read.
+    """
+    return sorted(_pictures_below(root, "", ()))
+
+
+def _pictures_below(folder: Path, inside: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """Yield the keys below a folder; `above` are the folders that lead to it, to which a link may lead back."""
+    try:
+        about = os.stat(folder)
+        here = (about.st_dev, about.st_ino)
+        entries = [] if here in above else list(os.scandir(folder))
+    except OSError as error:
+        raise InputError(f"{folder}: can't be read ({error.strerror}), expected a folder of pictures") from None
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _pictures_below(folder / entry.name, f"{inside}{entry.name}/", (*above, here))
+        elif entry.name.lower().endswith(SUFFIXES):
+            yield f"{inside}{entry.name}"
 
 
 def _read_captions(file: Path, problems: list[Problem]) -> dict[str, tuple[str, ...]]:
@@ -178,6 +195,10 @@ def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[int, dict[str, 
             except (ValueError, RecursionError) as error:
                 problems.append(Problem("line", f"{file}:{number}: not valid JSON ({error})"))
                 continue
+            if (b"\\ud" in line or b"\\uD" in line) and not _is_text(json.dumps(row, ensure_ascii=False)):
+                message = "half a character (one \\ud800 to \\udfff alone), expected whole ones"
+                problems.append(Problem("line", f"{file}:{number}: {message}"))
+                continue
             if isinstance(row, dict):
                 yield number, row
             else:
@@ -190,6 +211,15 @@ def _wrong_key(key: Any) -> str | None:
     if "\0" in key or key.startswith("/") or (".." in key and ".." in key.split("/")):
         return f"file_name {_short(key)} leads out of the data folder"
     return None
+
+
+def _is_text(value: str) -> bool:
+    """Return whether a string can be written as UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _short(value: Any) -> str:

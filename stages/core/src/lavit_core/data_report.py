@@ -47,6 +47,7 @@ def inspect_data(path: Path, *, quiet: bool = False) -> dict[str, Any]:
         "missing": [problem.message for problem in problems if problem.kind == "missing"],
         "duplicate_keys": [problem.message for problem in problems if problem.kind == "duplicate"],
         "bad_lines": [problem.message for problem in problems if problem.kind == "line"],
+        "bad_names": [problem.message for problem in problems if problem.kind == "name"],
         "unlisted_pictures": sum(key not in listed for key in find_pictures(path)),
         "digest": data.digest,
     }
@@ -86,7 +87,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         (w0, w1), (h0, h1) = sizes["width"], sizes["height"]
         common = ", ".join(f"{s['width']}x{s['height']} ({s['pictures']})" for s in sizes["common"])
         lines.append(f"sizes      {sizes['distinct']} sizes, width {w0}..{w1}, height {h0}..{h1}; most often {common}")
-    wrong = {name: report[name] for name in ("unreadable", "missing", "duplicate_keys", "bad_lines")}
+    wrong = {name: report[name] for name in ("unreadable", "missing", "duplicate_keys", "bad_lines", "bad_names")}
     for name, found in wrong.items():
         lines.append(f"{name.replace('_', ' '):<15}{len(found)}")
         lines += [

@@ -58,6 +58,17 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def check_out_file(out: Path) -> None:
+    """Refuse a name that no file can be written to before any work is done. Raises InputError."""
+    if out.is_dir():
+        raise InputError(f"--out {out}: a folder, expected a file name")
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise InputError(f"--out {out}: {folder} is a file, expected a folder")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"--out {out}: {folder} can't be written to")
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises InputError when it is missing or not JSON."""
     try:

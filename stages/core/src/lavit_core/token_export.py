@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lavit_core.errors import UsageError
+from lavit_core.files import check_out_file
 from lavit_core.token_reader import TokenReader, open_tokens
 
 _BATCH = 4096
@@ -18,10 +19,11 @@ def export_tokens(folder: Path, to: str, out: Path) -> int:
     """Write one row an image (key, codes, patches, captions) and return how many; `out` appears whole or not at all.
 
     `patches` are the kept patches' raster indices, in the order of `codes`. Raises UsageError for another format or
-    when pyarrow is missing.
+    when pyarrow is missing, InputError when `out` can't be written.
     """
     if to not in ("parquet", "jsonl"):
         raise UsageError(f"--to {to}: expected parquet or jsonl")
+    check_out_file(out)
     reader = open_tokens(folder)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.tmp")

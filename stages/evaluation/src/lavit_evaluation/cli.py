@@ -106,4 +106,4 @@ def shapes(
         from lavit_evaluation.table import show_score
 
         show_score(result, Console())
-    print(f"{out / 'score.json'}: {len(result['figures'])} figures, samples beside it; next: lavit report RUN")
+    print(f"{out / 'score.json'}: {len(result['figures'])} figures, samples beside it; next: lavit report {out}")

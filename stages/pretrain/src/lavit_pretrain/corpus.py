@@ -1,5 +1,6 @@
 """Reading what documents are made from, and refusing what does not fit together."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from lavit_core.progress import warn
 from lavit_core.tokens import TokenReader
 
 from lavit_pretrain.documents import Corpus
+from lavit_pretrain.text_tokenizer import TextCodec
 
 MAX_TEXT_TOKENIZER_IMAGES = 100_000
 """Images whose captions train a new text tokenizer."""
@@ -22,6 +24,29 @@ def open_corpus(reader: TokenReader, *, questions: Sequence[Path], text: Sequenc
         questions=_join_questions(reader, questions),
         text=[line for file in text for line in _lines(file)],
     )
+
+
+def leave_out_long(corpus: Corpus, codec: TextCodec) -> Corpus:
+    """Return the corpus without questions that do not fit `max_text_tokens` with their answers; a line counts them.
+
+    Cut at that length they would teach to answer nothing. Raises InputError when none is left.
+    """
+    asked = [(image, pair) for image, pairs in corpus.questions.items() for pair in pairs]
+    fits = [length <= codec.max_tokens for length in codec.length([pair for _, pair in asked])] if asked else []
+    left_out = fits.count(False)
+    if not left_out:
+        return corpus
+    said = (
+        f"{left_out} of {len(asked)} questions, answers included, are longer than max_text_tokens ({codec.max_tokens})"
+    )
+    if left_out == len(asked):
+        raise InputError(f"{said}; raise it with --set max_text_tokens=N")
+    warn(f"{said}; left out (--set max_text_tokens=N takes longer ones)")
+    kept: dict[int, list[tuple[str, str]]] = {}
+    for (image, pair), fit in zip(asked, fits, strict=True):
+        if fit:
+            kept.setdefault(image, []).append(pair)
+    return dataclasses.replace(corpus, questions=kept)
 
 
 def _join_questions(reader: TokenReader, files: Sequence[Path]) -> dict[int, list[tuple[str, str]]]:

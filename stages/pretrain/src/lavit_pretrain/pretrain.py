@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from lavit_pretrain.attention import use_packed
 from lavit_pretrain.code_rows import start_at_features
 from lavit_pretrain.config import PretrainConfig
-from lavit_pretrain.corpus import all_texts, open_corpus
+from lavit_pretrain.corpus import all_texts, leave_out_long, open_corpus
 from lavit_pretrain.diagnose import diagnose_pretrain
 from lavit_pretrain.documents import Corpus, DocumentSource
 from lavit_pretrain.gains import is_check, measure_gains
@@ -102,6 +102,7 @@ def pretrain(
                 dtype=torch.bfloat16 if low else None,
             )
         codec = TextCodec(network.text, config.max_text_tokens)
+        corpus = leave_out_long(corpus, codec)
         source = DocumentSource(corpus, network.layout, codec, config, seed)
         if sum(source.quotas.values()) == 0:
             raise UsageError(

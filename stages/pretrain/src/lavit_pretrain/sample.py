@@ -34,6 +34,8 @@ def sample(
 
     Raises InputError when `out` holds something already, or the model has no language model.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: a file, expected a folder; give a new --out")
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: not empty; give a new --out")
     llm = load_llm(model, device=device, precision=precision)

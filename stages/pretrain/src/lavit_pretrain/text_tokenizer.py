@@ -1,8 +1,9 @@
 """Text tokenizers: one trained on the data's own words for a new language model, or the one that came with `--llm`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lavit_core.errors import InputError
@@ -58,8 +59,7 @@ class TextCodec:
         self.question = lru_cache(maxsize=1 << 16)(self._question)
 
     def _encode(self, text: str) -> np.ndarray:
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return np.asarray(ids[: self.max_tokens], dtype=np.int64)
+        return np.asarray(self._ids(text)[: self.max_tokens], dtype=np.int64)
 
     def _question(self, question: str, answer: str | None) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids of the prompt and of the answer with its end token (empty when no answer is given).
@@ -74,6 +74,14 @@ class TextCodec:
         joined = len(prompt_ids) <= len(whole) and bool((whole[: len(prompt_ids)] == prompt_ids).all())
         answer_ids = whole[len(prompt_ids) :] if joined else self.encode(answer)
         return prompt_ids, np.append(answer_ids, self.eos)
+
+    def length(self, questions: Sequence[tuple[str, str]]) -> list[int]:
+        """Return how many ids each question with its answer has, uncut."""
+        whole = [f"{question_prompt(question)} {answer}" for question, answer in questions]
+        return [len(ids) for ids in self._ids(whole)]
+
+    def _ids(self, text: Any) -> Any:
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
     def decode(self, ids: list[int]) -> str:
         """Return text, cut at the first end token, without special tokens and surrounding blanks."""

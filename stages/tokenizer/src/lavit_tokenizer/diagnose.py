@@ -96,13 +96,16 @@ def _selector(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig
         rate, target = sum(row["kept_mean"] for row in counted) / len(counted) / num_patches, config.model.keep_ratio
         if not target / KEEP_FACTOR <= rate <= target * KEEP_FACTOR:
             many = rate > target
+            # The threshold counts where nothing is drawn at random, and no calibration sets it.
+            by_hand = phase.selection == "fixed" and not config.calibrate_threshold
+            threshold = f", {'raise' if many else 'lower'} model.keep_threshold" if by_hand else ""
             cost = "token files and language model cost that much more" if many else "what is not kept is lost"
             found.append(
                 Finding(
                     "keep rate",
                     f"{rate:.0%} of patches are kept in phase {phase.name}, keep_ratio asks for {target:.0%}: {cost}; "
-                    f"raise keep_weight (now {config.keep_weight:g}), {'raise' if many else 'lower'} "
-                    "model.keep_threshold, or give the selector's phase more steps so that it decides",
+                    f"raise keep_weight (now {config.keep_weight:g}){threshold}, or give the selector's phase more "
+                    "steps so that it decides",
                 )
             )
     return found
