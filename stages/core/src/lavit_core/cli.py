@@ -83,7 +83,9 @@ def verify_tokens(path: TokenFolder, as_json: AsJson = False, quiet: Quiet = Fal
         print(json.dumps({"path": str(path), "ok": not problems, "problems": problems}))
     if problems:
         more = f" (and {len(problems) - 1} more damaged)" if problems[1:] else ""
-        raise VerificationError(f"{problems[0]}{more}; run `lavit tokenize-images` again into a new --out")
+        raise VerificationError(
+            f"{problems[0]}{more}; delete it and run the same `lavit tokenize-images` again, or give it a new --out"
+        )
     if not as_json and not quiet:
         print(f"{path}: every shard is whole and keeps to the format")
 

@@ -83,6 +83,10 @@ class Run:
         if self._warnings.exists():
             write_text(self._warnings, "".join(json.dumps(row) + "\n" for row in warned))
 
+    def reopen(self) -> None:
+        """Take the mark of completion away: something that the run made is gone."""
+        (self.path / "DONE").unlink()
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Mark the run as complete with the figures worth repeating."""
         if self.writes:

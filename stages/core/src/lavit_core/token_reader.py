@@ -181,7 +181,10 @@ def open_tokens(*folders: Path, check_digests: bool = False) -> TokenReader:
                 found = "missing" if size is None else f"{size} bytes"
                 raise InputError(f"{file}: {found}, expected {shard.bytes} bytes; run `lavit tokenize-images` again")
             if check_digests and (digest := file_sha256(file)) != shard.sha256:
-                raise InputError(f"{file}: SHA-256 {digest[:12]}, expected {shard.sha256[:12]}; tokenize again")
+                raise InputError(
+                    f"{file}: SHA-256 {digest[:12]}, expected {shard.sha256[:12]}; "
+                    "delete it and run `lavit tokenize-images` again"
+                )
     return TokenReader(folders, manifests)
 
 
