@@ -1,6 +1,6 @@
 import pytest
 from lavit_core.errors import InputError
-from lavit_core.modeldir import check_made_with, export_part, find_part, part_digest, read_about
+from lavit_core.modeldir import check_made_with, export_part, find_part, part_digest, read_about, selection_of
 
 
 def export(model, name, text, **more):
@@ -23,6 +23,16 @@ def test_parts_are_carried_over(tmp_path):
     export(third, "encoder", "new")
     assert list(read_about(third)["parts"]) == ["encoder", "tokenizer", "llm"]
     assert (first / "encoder" / "weights").read_text() == "e"
+
+
+def test_a_model_reads_the_patches_that_its_token_files_kept(tmp_path):
+    first = export(tmp_path / "a", "tokenizer", "t")
+    assert selection_of(tmp_path / "none") == selection_of(first) == "threshold"
+    second = export(tmp_path / "b", "detokenizer", "d", carry_from=first, about={"selection": "sample"})
+    assert selection_of(second) == "sample"
+    third = export(tmp_path / "c", "llm", "l", carry_from=second, about={"selection": "topk"})
+    assert selection_of(third) == "topk", "what reads comes before what draws"
+    assert selection_of(export(tmp_path / "d", "llm", "l", about={"selection": "drawn"})) == "threshold"
 
 
 def test_failed_export_keeps_the_old_part(tmp_path):

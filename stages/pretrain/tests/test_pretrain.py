@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from lavit_core.errors import InputError, Interrupted, LavitError, UsageError
+from lavit_core.modeldir import selection_of
 from lavit_core.rundir import TIMING_KEYS, read_metrics
 from lavit_core.tokens import open_tokens
 from lavit_pretrain import pretrain as module
@@ -56,6 +57,7 @@ def test_the_model_reads_what_it_was_shown_and_is_a_plain_transformers_directory
     assert plain.config.vocab_size == llm.layout.total
     assert text.convert_tokens_to_ids(["[IMG]", "[/IMG]"]) == [llm.layout.img, llm.layout.end_img]
     assert "tokenizer" in json.loads((tmp_path / "model" / "lavit.json").read_text())["parts"]
+    assert selection_of(tmp_path / "model") == "topk"  # as the token files say
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

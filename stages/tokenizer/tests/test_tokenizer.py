@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from lavit_core.errors import InputError, UsageError
-from lavit_core.modeldir import part_digest
+from lavit_core.modeldir import export_part, part_digest
 from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.decoder import FeatureDecoder
 from lavit_tokenizer.dense import dense_decoder, dense_merger
@@ -208,6 +208,10 @@ def test_a_tokenizer_s_own_selection_is_what_callers_get_who_say_nothing(model):
     assert torch.equal(plain.encode(some).keep_mask, plain.encode(some, selection="threshold").keep_mask)
     assert fixed.encode(some).counts.unique().tolist() == [6]  # 0.4 of 16
     assert torch.equal(fixed.encode(some, selection="threshold").codes, plain.encode(some).codes)
+    # A model directory whose language model learned from files of `topk` tokens reads such.
+    with export_part(model, "llm", about={"selection": "topk"}) as folder:
+        (folder / "config.json").write_text("{}")
+    assert load_tokenizer(model, device="cpu").encode(some).counts.unique().tolist() == [6]
     drawn = load_tokenizer(model, device="cpu", selection="sample")
     whole = drawn.encode(some).keep_mask
     assert torch.equal(whole[3:5], drawn.encode(some[3:5]).keep_mask)  # seeded by the picture, not by its neighbours

@@ -61,13 +61,29 @@ def is_imported(model: Path, name: str) -> bool:
     return bool(read_about(model)["parts"].get(name, {}).get("source") == IMPORTED["source"])
 
 
+SELECTIONS = ("threshold", "topk", "sample")
+"""How `lavit tokenize-images` chooses the patches to keep; the first is the tokenizer's own way."""
+
+
+def selection_of(model: Path) -> str:
+    """Return which patches of a picture this model reads: those the token files kept that trained it.
+
+    A model that learned from so many tokens a picture reads other numbers badly. Where nothing was trained on tokens
+    yet, or nothing says, it is the tokenizer's own threshold.
+    """
+    parts = read_about(model)["parts"] if (model / "lavit.json").is_file() else {}
+    said = (parts.get(name, {}).get("selection") for name in ("llm", "detokenizer"))
+    return next((selection for selection in said if selection in SELECTIONS), SELECTIONS[0])
+
+
 @contextlib.contextmanager
 def export_part(
     model: Path, name: str, *, carry_from: Path | None = None, about: Mapping[str, Any] | None = None
 ) -> Iterator[Path]:
     """Give a scratch folder that becomes `model/<name>`, and carry over the other parts of `carry_from`.
 
-    `about` is written to lavit.json beside the part's digest (for `llm` and `detokenizer`: the tokenizer's digest).
+    `about` is written to lavit.json beside the part's digest (for `llm` and `detokenizer`: the tokenizer's digest, and
+    the selection of the token files).
     """
     model.mkdir(parents=True, exist_ok=True)
     parts: dict[str, Any] = dict(read_about(model)["parts"]) if (model / "lavit.json").exists() else {}

@@ -186,7 +186,9 @@ def train_detokenizer(
                     if stopping:
                         raise stopped(run.path, done, config.num_steps)
         ema.copy_to(denoiser)
-        about = {"command": "train-detokenizer", "tokenizer_digest": reader.manifest.tokenizer_digest}
+        manifest = reader.manifest
+        about = {"tokenizer_digest": manifest.tokenizer_digest, "selection": manifest.selection.get("policy")}
+        about |= {"command": "train-detokenizer"}
         exported = take_weights(exported, denoiser, keep=run.writes) if sharded else exported
         if run.writes:
             with export_part(run.path / "model", "detokenizer", carry_from=model, about=about) as folder:

@@ -22,8 +22,8 @@ class ShapesConfig(Config):
     batch_size: int = Field(64, ge=1)
     """Pictures, questions or prompts handled at once; on CPU it may change a result in its last bits."""
     selection: Literal["threshold", "topk", "sample"] | None = None
-    """How patches of evaluated pictures are kept, as in tokenize-images (None: threshold). Give what the token files
-    were made with: a model reads other lengths badly."""
+    """How patches of evaluated pictures are kept, as in tokenize-images (None: as in the token files that the model
+    learned from; it reads other lengths badly)."""
     llm_guidance: float = Field(1.5, ge=0)
     """Guidance scale of the codes (1 switches it off). Source: the released COCO script uses 1.5."""
     temperature: float = Field(1.0, ge=0)

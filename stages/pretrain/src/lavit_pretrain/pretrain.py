@@ -178,7 +178,9 @@ def pretrain(
                 if stopping:
                     raise stopped(run.path, done, config.num_steps)
 
-        about = {"tokenizer_digest": reader.manifest.tokenizer_digest, "image_input": config.image_input}
+        manifest = reader.manifest
+        about = {"tokenizer_digest": manifest.tokenizer_digest, "selection": manifest.selection.get("policy")}
+        about |= {"image_input": config.image_input}
         exported = take_weights(exported, network, keep=run.writes) if sharded else exported
         if run.writes:
             with export_part(run.path / "model", "llm", carry_from=model, about=about) as folder:

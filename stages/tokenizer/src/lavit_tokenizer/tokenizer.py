@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import read_json, write_json
-from lavit_core.modeldir import find_part, part_digest
+from lavit_core.modeldir import find_part, part_digest, selection_of
 from lavit_trainkit.device import pick_device
 from lavit_trainkit.pixels import normalise
 from safetensors.torch import save_file
@@ -203,17 +203,19 @@ def shape_for(model: ModelSettings, encoder: Encoder) -> TokenizerConfig:
 
 
 def load_tokenizer(
-    model: Path, *, device: str = "auto", precision: str = "fp32", selection: str = "threshold", use: Use = "all"
+    model: Path, *, device: str = "auto", precision: str = "fp32", selection: str | None = None, use: Use = "all"
 ) -> VisualTokenizer:
     """Load `model/tokenizer`, frozen; `bf16` puts encoder, merger and decoder under autocast, never selector and codes.
 
-    `selection` decides which patches are kept wherever a caller does not say; `use` leaves out what is not needed.
+    `selection` decides which patches are kept wherever a caller does not say (default: as in the tokens that the
+    model's language model learned from); `use` leaves out what is not needed.
     Raises InputError when the part is missing or damaged.
     """
     folder = find_part(model, "tokenizer")
     # Released encoders are stored in bfloat16, and transformers would compute in what is stored.
     tokenizer = read_tokenizer(folder, use=use).float().to(pick_device(device)).eval().requires_grad_(False)
-    tokenizer.digest, tokenizer.precision, tokenizer.selection = part_digest(folder), precision, selection
+    tokenizer.digest, tokenizer.precision = part_digest(folder), precision
+    tokenizer.selection = selection or selection_of(model)
     return tokenizer
 
 

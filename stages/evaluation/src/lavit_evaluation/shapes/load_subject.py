@@ -25,7 +25,7 @@ def load_subject(model: Path, blind: Path | None, config: ShapesConfig, *, devic
     from lavit_tokenizer.api import load_tokenizer
 
     find_part(model, "tokenizer")
-    tokenizer = load_tokenizer(model, device=device, selection=config.selection or "threshold")
+    tokenizer = load_tokenizer(model, device=device, selection=config.selection)
     llm = _load_llm(model, device) if (model / "llm").is_dir() else None
     blind_llm = _load_blind(blind, device) if blind is not None else None
     detokenizer = None
