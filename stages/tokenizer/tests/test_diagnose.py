@@ -3,10 +3,12 @@
 import math
 
 import pytest
+import torch
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
 from lavit_tokenizer.diagnose import diagnose_encoder, diagnose_tokenizer
+from lavit_tokenizer.watch import CodeWatch
 
-from .conftest import MODEL, encoder_settings
+from .conftest import MODEL, encoder_settings, phases, tokenizer_settings
 
 TRAIN = ("merger", "decoder")
 CONFIG = TrainTokenizerConfig(
@@ -41,6 +43,16 @@ def kinds(change=lambda row: row, until: int = 1200, config: TrainTokenizerConfi
 
 def test_a_healthy_run_is_left_alone():
     assert kinds() == {}
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "used", "said"), [(40, 1, True), (40, 8, False), (31, 1, False), (400, 6, True)]
+)
+def test_a_window_of_few_tokens_is_held_against_what_so_many_can_show(num_tokens, used, said):
+    """32 codes: 40 tokens of equally likely ones show 71 % of them, and a fifth of that is 4.6 codes."""
+    watch = CodeWatch(tokenizer_settings(window_steps=1, model=MODEL.model_copy(update={"codebook_size": 32})))
+    watch.count(torch.arange(num_tokens) % used, restarted=0)
+    assert bool(watch.close_window(1, phases(4)[3])) is said
 
 
 def test_an_undecided_selector_is_said_late_in_its_phase():

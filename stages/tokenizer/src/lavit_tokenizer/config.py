@@ -284,7 +284,7 @@ class TrainTokenizerConfig(Config):
     num_validation: Count = 512
     """Images held out of training for the final figures (at most a tenth of the data)."""
     collapse_below: Share = 0.2
-    """Warn when less than this share of the codebook was used in a window."""
+    """Warn when less of the codebook was used in a window than this share of what equally likely codes would show."""
     window_steps: Count = 100
     """Steps of the window behind code usage and perplexity."""
     log_every: Count = 20

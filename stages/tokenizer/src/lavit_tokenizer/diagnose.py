@@ -86,7 +86,8 @@ def _selector(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig
                 Finding(
                     "undecided selector",
                     f"the selector is undecided: late in phase {phase.name} features explain {share:.0%} of whether a "
-                    "patch is kept, so which patches become tokens is close to arbitrary; give the phase more steps"
+                    "patch is kept, and chance the rest: the decoder learns from patches that say little; give the "
+                    "phase more steps"
                     f"{merger}; a higher selector_lr decides sooner, but more by place than by what is there",
                 )
             )

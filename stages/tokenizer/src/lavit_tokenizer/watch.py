@@ -1,5 +1,6 @@
 """Watching the codebook: usage and perplexity over a window of steps, whether it collapsed, final figures."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -39,11 +40,12 @@ class CodeWatch:
             return []
         share, perplexity = usage(self._counts)
         self.figures = {"code_usage": share, "perplexity": perplexity, "restarted": self._restarted}
-        # Too few tokens to touch every code say nothing about a collapse.
-        enough = int(self._counts.sum()) >= 4 * self._counts.numel()
+        num_tokens, num_codes = int(self._counts.sum()), self._counts.numel()
+        # What so many tokens would show of equally likely codes; fewer than there are codes say nothing of a collapse.
+        reachable = 1 - math.exp(-num_tokens / num_codes)
         found = []
-        if enough and share < self._config.collapse_below:
-            found = [collapsed(share, perplexity, self._counts.numel(), self._config.window_steps, phase)]
+        if num_tokens >= num_codes and share < self._config.collapse_below * reachable:
+            found = [collapsed(share, perplexity, num_codes, self._config.window_steps, phase)]
         self._counts.zero_()
         self._restarted = 0
         return found
