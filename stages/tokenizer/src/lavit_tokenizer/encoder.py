@@ -102,6 +102,13 @@ class SmallVit(nn.Module):
         self.blocks = nn.ModuleList([Block(config.width, config.heads, config.mlp_dim) for _ in range(config.layers)])
         init_transformer(self, config.width)
 
+    def first_blocks(self, count: int) -> "SmallVit":
+        """Return a network of the first blocks alone, with this one's weights."""
+        shorter = SmallVit(self.config.model_copy(update={"layers": count}))
+        own = self.state_dict()
+        shorter.load_state_dict({name: own[name] for name in shorter.state_dict()})
+        return shorter
+
     def rows(self, pixels_B3HW: Tensor) -> Tensor:
         """Return the registers' rows, then the patches' features, [B, R + P, D]."""
         x_BPD = self.stem(pixels_B3HW).flatten(2).transpose(1, 2) + self.pos_embed
