@@ -46,10 +46,10 @@ class TrainEncoderConfig(Config):
 
     vision: SmallVitConfig = SmallVitConfig()
     """The encoder."""
-    feature_block: Count | None = None
-    """Block whose rows are the features of the exported encoder (None: the last). Those after it serve the training's
-    losses alone: the nearer to pixels, the less a patch's feature is about the whole picture, and the better codes of
-    colours and forms that were never seen together."""
+    head_layers: Annotated[int, Field(ge=0)] = 0
+    """Further blocks between the features and the training's losses, left out of the exported encoder: the nearer
+    features are to pixels, the less each of them is about the whole picture, and the better codes of colours and forms
+    that were never seen together."""
     text_width: Count = 128
     """Width of the text tower, which is trained along and not exported."""
     text_layers: Count = 2
@@ -100,13 +100,6 @@ class TrainEncoderConfig(Config):
     """Steps between rows of metrics.jsonl."""
     checkpoint_every: Count = 200
     """Steps between checkpoints."""
-
-    @model_validator(mode="after")
-    def _block_is_there(self) -> "TrainEncoderConfig":
-        if self.feature_block is not None and self.feature_block > self.vision.layers:
-            found = f"feature_block: {self.feature_block}"
-            raise ValueError(f"{found}, expected at most vision.layers {self.vision.layers}")
-        return self
 
 
 class TokenizerConfig(Config):

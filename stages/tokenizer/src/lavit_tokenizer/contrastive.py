@@ -108,7 +108,8 @@ class ContrastiveModel(nn.Module):
     def __init__(self, config: TrainEncoderConfig, vocabulary_size: int) -> None:
         super().__init__()
         width = config.vision.width
-        self.vision = SmallVit(config.vision)
+        layers = config.vision.layers + config.head_layers
+        self.vision = SmallVit(config.vision.model_copy(update={"layers": layers}))
         self.text = TextTower(
             vocabulary_size,
             width=config.text_width,

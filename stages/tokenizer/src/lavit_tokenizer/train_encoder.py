@@ -128,7 +128,7 @@ def train_encoder(
                         raise stopped(run.path, done, config.num_steps)
         gather_back(model)
         figures = _evaluate(model, pixels, records, held, words, config, accelerator.device, seed)
-        vision = model.vision if config.feature_block is None else model.vision.first_blocks(config.feature_block)
+        vision = model.vision.first_blocks(config.vision.layers)
         preprocessing, grid = config.vision.preprocessing, config.vision.grid
         encoder = Encoder(vision, preprocessing=preprocessing, grid=grid, feature_dim=config.vision.width, num_prefix=0)
         if run.writes:
