@@ -11,7 +11,21 @@ PAGE = Path(__file__).with_name("commands.md")
 GROUPS = {
     "data": ("make-shapes", "inspect"),
     "tokens": ("inspect", "verify", "export"),
-    "eval": ("shapes", "vqav2", "flickr30k-retrieval", "coco-fid"),
+    # Of the benchmarks one of each kind: their options are the same.
+    "eval": (
+        "list",
+        "score",
+        "compare",
+        "shapes",
+        "probe",
+        "vqav2",
+        "coco-caption",
+        "flickr30k-retrieval",
+        "coco-fid",
+        "fid-stats",
+        "clip-score",
+        "magicbrush",
+    ),
 }
 
 

@@ -191,6 +191,12 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name(mini: Mini, refused
     assert not (tmp_path / "out").exists()
 
 
+def test_a_usage_error_points_to_the_help_of_its_command(refused) -> None:
+    assert refused(2, "tokens", "verify", "A", "B").endswith("; see `lavit tokens verify --help`")
+    assert refused(2, "eval", "vqav3").endswith("; see `lavit eval --help`")
+    assert refused(2, "trian-encoder").endswith("; see `lavit --help`")
+
+
 def test_pictures_are_drawn_or_given(refused, mini, tmp_path: Path) -> None:
     line = refused(2, "quickstart", "--data", mini.train, "--images", "9", "--out", tmp_path / "q")
     assert "--images 9 says how many pictures are drawn, and with --data none is" in line

@@ -1,5 +1,6 @@
 """Commands that compose several stages, and those that look at a machine or a run."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +63,7 @@ def quickstart(
         raise UsageError(f"--images {images} says how many pictures are drawn, and with --data none is: leave one out")
     settings = plan(preset=preset, config=config, sets=sets, images=images)
     if dry_run:
-        print(settings.as_yaml(), end="")
+        print(json.dumps(settings.settled()) if as_json else settings.as_yaml().rstrip())
         return
     summary = quickstart(out, settings, data=data, seed=seed, device=device, stop_after=stop_after, quiet=quiet)
     show_summary(out, summary, as_json=as_json)

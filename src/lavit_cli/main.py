@@ -73,10 +73,8 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         return run([*arguments, "--help"])
     if hasattr(error, "format_message"):
-        command = next((word for word in arguments if not word.startswith("-")), "")
-        if "No such command" in error.format_message():
-            command = ""
-        hint = f"; see `{' '.join(filter(None, ['lavit', command, '--help']))}`"
+        context = getattr(error, "ctx", None)
+        hint = f"; see `{context.command_path if context is not None else 'lavit'} --help`"
         return _fail(error.format_message().rstrip(".") + hint, getattr(error, "exit_code", USAGE))
     if type(error).__name__ == "Abort":
         return _fail("interrupted", INTERRUPTED)

@@ -48,9 +48,13 @@ class QuickstartConfig(Config):
 
     def as_yaml(self) -> str:
         """Return these settings and those of every step as YAML."""
+        return yaml.safe_dump(self.settled(), sort_keys=False)
+
+    def settled(self) -> dict[str, Any]:
+        """Return all settings, those of every step included, as plain values."""
         from lavit_cli.step_settings import settle
 
-        return yaml.safe_dump({**self.model_dump(mode="json"), **settle(self).as_json()}, sort_keys=False)
+        return {**self.model_dump(mode="json"), **settle(self).as_json()}
 
 
 def plan(

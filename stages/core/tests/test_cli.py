@@ -5,7 +5,7 @@ import sys
 import pytest
 import typer
 from lavit_core.cli import data, tokens
-from lavit_core.errors import InputError, VerificationError
+from lavit_core.errors import InputError, UsageError, VerificationError
 from typer.testing import CliRunner
 
 
@@ -54,6 +54,12 @@ def test_make_shapes_then_inspect(run, tmp_path):
     assert "next: lavit" in run("data", "make-shapes", out, "--images", 12, "--heldout", 4, "--seed", 3).stdout
     with pytest.raises(InputError, match="give one of them"):
         run("data", "inspect", out)
+    # What training refuses, a script learns from the exit code; what is only left out is counted.
+    (out / "train" / "images" / "scan.TIF").touch()
+    assert "not read   1 .tif files" in run("data", "inspect", out / "train").stdout
+    (out / "train" / "images" / "000003.png").unlink()
+    with pytest.raises(InputError, match=r"[1-9]\d* problem\(s\), listed above"):
+        run("data", "inspect", out / "train")
 
 
 def test_tokens_inspect_verify_export(run, tmp_path, samples, tokens):
@@ -65,6 +71,13 @@ def test_tokens_inspect_verify_export(run, tmp_path, samples, tokens):
     assert "every shard is whole" in run("tokens", "verify", folder).stdout
     result = run("tokens", "export", folder, "--to", "jsonl", "--out", tmp_path / "t.jsonl", "--json")
     assert json.loads(result.stdout) == {"path": str(tmp_path / "t.jsonl"), "rows": 25, "format": "jsonl"}
+    result = run("tokens", "export", folder, "--out", tmp_path / "u.jsonl", "--json")
+    assert json.loads(result.stdout)["format"] == "jsonl", "as the name ends"
+    for wrong in (("--out", tmp_path / "t.csv"), ("--to", "parquet", "--out", tmp_path / "t.jsonl")):
+        with pytest.raises(UsageError, match=r"expected a name that ends in|ends in \.jsonl, and --to says parquet"):
+            run("tokens", "export", folder, *wrong)
+    with pytest.raises(InputError, match=r"holds t; give one of them"):
+        run("tokens", "inspect", tmp_path)
 
 
 def test_verify_names_the_damaged_shard_and_exits_4(run, tmp_path, samples, tokens):

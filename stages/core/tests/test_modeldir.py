@@ -52,6 +52,14 @@ def test_missing_parts_name_the_command(tmp_path):
         find_part(tmp_path / "absent", "tokenizer")
 
 
+def test_a_run_directory_is_told_from_its_model(tmp_path):
+    export(tmp_path / "run" / "model", "tokenizer", "t")
+    (tmp_path / "run" / "tokenizer").mkdir()  # a quickstart's step of that name
+    (tmp_path / "run" / "run.json").write_text("{}")
+    with pytest.raises(InputError, match=r"run: a run directory, expected a model directory; give .*run/model"):
+        find_part(tmp_path / "run", "tokenizer")
+
+
 def test_another_tokenizer_is_refused(tmp_path):
     model = export(export(tmp_path / "a", "tokenizer", "t"), "detokenizer", "d", about={"tokenizer_digest": "f" * 64})
     with pytest.raises(InputError, match="trained with tokenizer ffffffffffff, this model holds tokenizer"):

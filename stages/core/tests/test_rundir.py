@@ -68,6 +68,7 @@ def test_a_kind_of_warning_is_said_once_a_run_and_again_after_a_rewind(tmp_path,
         ({"config": {**CONFIG, "inner": {"layers": [1]}}}, r"config.inner.layers = \[1, 2\], now it is \[1\]"),
         ({"inputs": {"data": "abd"}}, r"inputs.data = 'abc', now it is 'abd'"),
         ({"command": "train-y", "inputs": {}}, r"command = 'train-x', now it is 'train-y' \(and inputs.data\)"),
+        ({"config": {**CONFIG, **dict.fromkeys("abcdefg", 1)}}, r"\(and config\.b, config\.c, config\.d, 3 more\)"),
     ],
 )
 def test_other_settings_are_refused(tmp_path, changes, message):

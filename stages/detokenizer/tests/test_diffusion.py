@@ -175,6 +175,11 @@ def test_others_draw_their_square_only(changes):
         draw(made, torch.randn(1, 16, 16), seeds=[0], settings=DrawSettings(num_steps=1, aspect_ratio="4:3"))
 
 
+def test_more_steps_than_levels_of_noise_are_refused():
+    with pytest.raises(UsageError, match="setting num_steps: 1001, expected at most 1000 levels of noise"):
+        draw(random_detokenizer(), torch.randn(1, 16, 16), seeds=[0], settings=DrawSettings(num_steps=1001))
+
+
 def test_sizes_that_do_not_divide_are_refused(vae_folder):
     made = build(settings(**{**SDXL, "image_px": 48}), FEATURES, vae=load_vae(vae_folder))
     with pytest.raises(UsageError, match="pictures of 39 x 57 px: no multiples of the factor 2"):

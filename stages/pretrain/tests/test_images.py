@@ -75,6 +75,14 @@ def test_pictures_are_described_after_training(places, tiny_config, tmp_path, im
         assert len(changed) > len(before) // 2
 
 
+def test_a_model_without_pictures_says_that_it_answers_blind(places, tiny_config, tmp_path, capsys):
+    config = tiny_config(image_input="none", num_steps=1)
+    questions = [places / "data" / "questions.jsonl"]
+    pretrain([places / "tokens"], places / "model", tmp_path, config, questions=questions, quiet=True)
+    ask_file(places / "data" / "images" / "00.png", ["What colour?"], tmp_path / "model")
+    assert "this model was trained without pictures: it answers blind" in capsys.readouterr().err
+
+
 def test_stored_images_are_what_look_sees(places, tiny_config, tmp_path):
     pretrain([places / "tokens"], places / "model", tmp_path, tiny_config(num_steps=1), quiet=True)
     llm, tokenizer = load_llm(tmp_path / "model"), load_tokenizer(places / "model")

@@ -35,7 +35,8 @@ def make_shapes(
         print(json.dumps({"path": str(out), **about}))
     elif not quiet:
         print(
-            f"{out}: {images} pictures in train/, {heldout} in heldout/; next: lavit quickstart --data {out / 'train'}"
+            f"{out}: {images} pictures in train/, {heldout} in heldout/; "
+            f"next: lavit quickstart --data {out / 'train'} --out RUN"
         )
 
 
@@ -47,15 +48,18 @@ def inspect_data(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Recognise a data set's layout; count its pictures, captions and questions; list what is wrong."""
+    """Recognise a data set's layout; count its pictures, captions and questions; list what is wrong (then exit 3)."""
     from lavit_core import data_report
+    from lavit_core.errors import InputError
 
     report = data_report.inspect_data(path, quiet=quiet)
     if as_json:
         print(json.dumps(report))
-        return
-    for line in data_report.report_lines(report):
-        print(line)
+    else:
+        for line in data_report.report_lines(report):
+            print(line)
+    if problems := data_report.count_problems(report):
+        raise InputError(f"{path}: {problems} problem(s), listed above; training and scoring refuse such a data set")
 
 
 @tokens.command("inspect")
@@ -94,13 +98,17 @@ def verify_tokens(path: TokenFolder, as_json: AsJson = False, quiet: Quiet = Fal
 def export_tokens(
     path: TokenFolder,
     out: Out,
-    to: Annotated[str, typer.Option("--to", metavar="parquet|jsonl", help="Format of the table.")] = "parquet",
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="parquet|jsonl", help="Format (default: as --out ends).", show_default=False),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write one row an image: key, codes, patches, captions."""
     from lavit_core import token_export
 
+    to = token_export.format_of(out, to)
     rows = token_export.export_tokens(path, to, out)
     if as_json:
         print(json.dumps({"path": str(out), "rows": rows, "format": to}))

@@ -105,11 +105,12 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     # A misspelt name also leaves the right one missing: say the cause.
     first = next((item for item in error.errors() if item["type"] == "extra_forbidden"), error.errors()[0])
     where = ".".join(map(str, first["loc"]))
+    said = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
         return f"setting {where} is missing; give it with --set {where}=VALUE or in --config"
     if first["type"] != "extra_forbidden":
         # A rule over several settings has no place of its own; its message names them.
-        return f"setting {where}: {first['msg']}, found {first['input']!r}" if where else f"settings: {first['msg']}"
+        return f"setting {where}: {said}, found {first['input']!r}" if where else f"settings: {said}"
     names = sorted(_fields_at(model, first["loc"][:-1]))
     near = difflib.get_close_matches(str(first["loc"][-1]), names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(names)}"

@@ -12,6 +12,12 @@ from lavit_core.progress import Progress
 
 _DECODE_THREADS = 2
 
+REFUSED = ("missing", "duplicate_keys", "bad_lines", "bad_names")
+"""Lists of an inspection that keep a data set from being opened."""
+
+NOT_READ = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg")
+"""Picture formats that are not read: files of theirs are counted, so that nobody misses them later."""
+
 
 def inspect_data(path: Path, *, quiet: bool = False) -> dict[str, Any]:
     """Read a data set whole, every picture decoded; return counts, sizes and lists of everything wrong.
@@ -49,8 +55,20 @@ def inspect_data(path: Path, *, quiet: bool = False) -> dict[str, Any]:
         "bad_lines": [problem.message for problem in problems if problem.kind == "line"],
         "bad_names": [problem.message for problem in problems if problem.kind == "name"],
         "unlisted_pictures": sum(key not in listed for key in find_pictures(path)),
+        "not_read": _not_read(path),
         "digest": data.digest,
     }
+
+
+def count_problems(report: dict[str, Any]) -> int:
+    """Return how many things in an inspection keep the data set from being opened (unreadable pictures do not)."""
+    return sum(len(report[name]) for name in REFUSED)
+
+
+def _not_read(path: Path) -> dict[str, int]:
+    """Return how many files of picture formats that are not read lie below a folder, by suffix."""
+    found = collections.Counter(file.suffix.lower() for file in path.rglob("*") if file.suffix.lower() in NOT_READ)
+    return dict(sorted(found.items()))
 
 
 def _size_or_reason(record: Record) -> tuple[int, int] | str:
@@ -87,7 +105,10 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         (w0, w1), (h0, h1) = sizes["width"], sizes["height"]
         common = ", ".join(f"{s['width']}x{s['height']} ({s['pictures']})" for s in sizes["common"])
         lines.append(f"sizes      {sizes['distinct']} sizes, width {w0}..{w1}, height {h0}..{h1}; most often {common}")
-    wrong = {name: report[name] for name in ("unreadable", "missing", "duplicate_keys", "bad_lines", "bad_names")}
+    if report["not_read"]:
+        left_out = ", ".join(f"{count} {suffix}" for suffix, count in report["not_read"].items())
+        lines.append(f"not read   {left_out} files")
+    wrong = {name: report[name] for name in ("unreadable", *REFUSED)}
     for name, found in wrong.items():
         lines.append(f"{name.replace('_', ' '):<15}{len(found)}")
         lines += [

@@ -26,6 +26,8 @@ def detokenizer_part(*, highres: bool) -> str:
 
 def find_part(model: Path, name: str) -> Path:
     """Return the folder of one part. Raises InputError that names the command which makes it."""
+    if (model / "run.json").exists() and (model / "model").is_dir():
+        raise InputError(f"{model}: a run directory, expected a model directory; give {model / 'model'}")
     folder = model / name
     if not folder.is_dir():
         held = [part for part in MADE_BY if (model / part).is_dir()]

@@ -28,6 +28,10 @@ TIMING_KEYS = frozenset({"seconds", "per_second", "peak_memory_bytes", "cpu_seco
 """Keys of a metrics row that measure the machine; all others are equal in a resumed and an uninterrupted run."""
 
 
+SHOWN = 4
+"""Differing settings that an error names; a --config left off would be dozens."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
     """Something in a run's figures that a person should know."""
@@ -167,10 +171,11 @@ def _refuse_difference(out: Path, old: dict[str, Any], new: dict[str, Any]) -> N
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if changed:
         first = changed[0]
-        others = f" (and {', '.join(changed[1:])})" if changed[1:] else ""
+        more = [*changed[1:SHOWN], f"{len(changed) - SHOWN} more"] if len(changed) > SHOWN else changed[1:]
+        others = f" (and {', '.join(more)})" if more else ""
         raise UsageError(
             f"{out}: this run was started with {first} = {before.get(first)!r}, now it is {now.get(first)!r}{others}; "
-            "give another --out, or the settings of config.yaml there"
+            "give another --out, or the same settings as before (its config.yaml lists them)"
         )
 
 

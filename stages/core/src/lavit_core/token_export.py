@@ -12,7 +12,19 @@ from lavit_core.errors import UsageError
 from lavit_core.files import check_out_file
 from lavit_core.token_reader import TokenReader, open_tokens
 
+FORMATS = ("parquet", "jsonl")
+
 _BATCH = 4096
+
+
+def format_of(out: Path, to: str | None) -> str:
+    """Return the format that is asked for, or else the one that the file's name ends with. Raises UsageError."""
+    by_name = out.suffix.removeprefix(".").lower()
+    if to is not None and by_name in FORMATS and by_name != to:
+        raise UsageError(f"--out {out}: ends in .{by_name}, and --to says {to}; leave one out")
+    if to is None and by_name not in FORMATS:
+        raise UsageError(f"--out {out}: expected a name that ends in .parquet or .jsonl, or --to")
+    return to or by_name
 
 
 def export_tokens(folder: Path, to: str, out: Path) -> int:
@@ -21,7 +33,7 @@ def export_tokens(folder: Path, to: str, out: Path) -> int:
     `patches` are the kept patches' raster indices, in the order of `codes`. Raises UsageError for another format or
     when pyarrow is missing, InputError when `out` can't be written.
     """
-    if to not in ("parquet", "jsonl"):
+    if to not in FORMATS:
         raise UsageError(f"--to {to}: expected parquet or jsonl")
     check_out_file(out)
     reader = open_tokens(folder)

@@ -114,6 +114,8 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check manifest.json. Raises InputError when it is missing, damaged or of another version."""
     file = folder / MANIFEST_FILE
     if not file.is_file():
+        if inner := sorted(found.parent.name for found in folder.glob(f"*/{MANIFEST_FILE}")):
+            raise InputError(f"{folder}: holds {', '.join(inner)}; give one of them, say {folder / inner[0]}")
         raise InputError(
             f"{folder}: no token directory ({MANIFEST_FILE} is missing); `lavit tokenize-images` makes one"
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
-from lavit_core.errors import InputError
+from lavit_core.errors import InputError, UsageError
 from lavit_core.seeds import epoch_batches
 from lavit_tokenizer.api import VisualTokenizer
 from lavit_trainkit.device import generator
@@ -50,6 +50,9 @@ def draw(detokenizer: Detokenizer, condition: Tensor, *, seeds: Sequence[int], s
     that it does not draw.
     """
     height, width = picture_size(detokenizer.config, settings.aspect_ratio)
+    most = int(detokenizer.scheduler.config.num_train_timesteps)
+    if settings.num_steps > most:
+        raise UsageError(f"setting num_steps: {settings.num_steps}, expected at most {most} levels of noise")
     expected = (len(seeds), *feature_shape(detokenizer))
     if tuple(condition.shape) != expected:
         raise InputError(f"decoded features: shape {tuple(condition.shape)}, expected {expected}; use the tokenizer "

@@ -61,6 +61,7 @@ def plan(
     step = _step(config, denoiser, encoder, shape, sample, images=images, on_cpu=place.type == "cpu")
     return {
         "config": config.model_dump(mode="json"),
+        "tokenizer": "the paper's (assumed: no --model)" if model is None else str(model / "tokenizer"),
         "images": images,
         "sample_shape": list(sample),
         "unet_parameters": count(denoiser.unet),

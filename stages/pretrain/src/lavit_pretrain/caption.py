@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from lavit_core.images import square_pixels
+from lavit_core.progress import warn
 from lavit_tokenizer.api import load_tokenizer
 
 from lavit_pretrain.language_model import LanguageModel, load_llm, read_visual_about
@@ -15,6 +16,8 @@ def look_at(
     model: Path, pictures: Sequence[Path], *, device: str = "auto", precision: str = "auto"
 ) -> tuple[LanguageModel, ImageInput]:
     """Return the language model and picture files as it reads them. Raises InputError for an unreadable file."""
+    if read_visual_about(model).image_input == "none":
+        warn(f"{model}: this model was trained without pictures: it answers blind")
     seen = _see_files(model, pictures, device=device)
     llm = load_llm(model, device=device, precision=precision)
     return llm, merged(llm, seen)

@@ -21,9 +21,10 @@ def plan_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
     """Return what `train-encoder` would do; the vocabulary is counted at its limit."""
     with torch.device("meta"):
         model = ContrastiveModel(config, config.vocabulary_size)
+    head = list(model.vision.blocks)[config.vision.layers :]
     return {
         "config": config.model_dump(mode="json"),
-        "encoder_parameters": count(model.vision),
+        "encoder_parameters": count(model.vision) - sum(count(block) for block in head),
         "trained_parameters": count(model),
         "images_per_step": config.batch_size,
         "images": config.num_steps * config.batch_size,
