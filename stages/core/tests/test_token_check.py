@@ -70,8 +70,10 @@ def test_damaged_files_are_named(tmp_path, samples, tokens):
     ):
         assert any(name in problem and reason in problem for problem in problems)
     assert len(problems) == 4
-    with pytest.raises(InputError, match="no token directory"):
+    with pytest.raises(InputError, match="holds t; give one of them"):
         verify_tokens(tmp_path)
+    with pytest.raises(InputError, match="no token directory"):
+        verify_tokens(tmp_path / "none")
 
 
 def test_every_flipped_bit_is_found(tmp_path, samples, tokens):
