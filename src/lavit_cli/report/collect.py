@@ -105,7 +105,10 @@ def _stage(folder: Path) -> Stage:
 def _counts(folder: Path) -> dict[str, int]:
     if not folder.is_dir():
         return {}
-    data = open_data(folder)
+    try:
+        data = open_data(folder)
+    except InputError:  # pictures that were linked to have moved
+        return {}
     captions = sum(len(record.captions) for record in data.records)
     return {"pictures": len(data.records), "captions": captions, "questions": len(data.questions)}
 

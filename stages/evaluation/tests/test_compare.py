@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 
 def score(folder: Path, values: list[float], **changes: Any) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     value = sum(values) / len(values)
     content = {
         "benchmark": "vqav2",
@@ -83,6 +83,13 @@ def test_other_decoding_is_told_not_forbidden(tmp_path: Path) -> None:
     shown = CliRunner().invoke(evaluate, ["compare", str(one), str(two)]).stdout
     assert "not measured here; LaVIT's authors: accuracy 66.0 / 68.2 / 68.3" in shown
     assert "[2] - [1], item by item, accuracy (0 to 1): -0.5000" in shown
+
+
+def test_a_quickstart_s_folder_is_its_evaluation_s(tmp_path: Path) -> None:
+    one = score(tmp_path / "one", [0.0, 1.0])
+    score(tmp_path / "run" / "evaluation", [1.0, 1.0])
+    result = run(one, tmp_path / "run")
+    assert result["paired"]["accuracy"][0]["value"] == pytest.approx(0.5)
 
 
 def test_wrong_input(tmp_path: Path) -> None:

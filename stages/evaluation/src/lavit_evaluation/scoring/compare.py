@@ -57,12 +57,17 @@ SHORT = 16
 
 
 def load_score(path: Path) -> dict[str, Any]:
-    """Return a score.json, given itself or its folder. Raises InputError when it is none."""
-    file = path / "score.json" if path.is_dir() else path
+    """Return a score.json, given itself, its folder or a quickstart's. Raises InputError when it is none."""
+    file = _score_file(path)
     score = read_json(file)
     if not isinstance(score, dict) or not isinstance(score.get("figures"), dict):
         raise InputError(f"{file}: no figures in it, expected a score.json of `lavit eval`")
     return score
+
+
+def _score_file(path: Path) -> Path:
+    inner = path / "evaluation" / "score.json"
+    return inner if inner.is_file() else path / "score.json" if path.is_dir() else path
 
 
 def compare(paths: Sequence[Path], *, seed: int = 0) -> dict[str, Any]:
@@ -138,7 +143,7 @@ def _difference(
 
 
 def _items(path: Path) -> dict[str, dict[str, Any]] | None:
-    file = (path if path.is_dir() else path.parent) / "items.jsonl"
+    file = _score_file(path).with_name("items.jsonl")
     if not file.is_file():
         return None
     return {str(row["id"]): row for row in read_json_lines(file)} or None
