@@ -146,17 +146,17 @@ def test_questions_about_absent_images_are_counted_or_refused(world, reader, tmp
 
 def test_questions_too_long_for_their_answers_are_left_out(parts, capsys):
     corpus, _, codec = parts
-    longest = max(codec.length([pair for pairs in corpus.questions.values() for pair in pairs]))
+    longest = max(codec.question_lengths([pair for pairs in corpus.questions.values() for pair in pairs]))
     assert leave_out_long(corpus, TextCodec(codec.tokenizer, longest)) is corpus
     wordy = ("is " * 49 + "it?", "yes")
     more = dataclasses.replace(corpus, questions={**corpus.questions, 0: [*corpus.questions.get(0, []), wordy]})
-    assert codec.length([wordy])[0] > longest
+    assert codec.question_lengths([wordy])[0] > longest
     short = TextCodec(codec.tokenizer, longest)
     assert leave_out_long(more, short).questions == corpus.questions
     assert "questions, answers included, are longer than max_text_tokens" in capsys.readouterr().err
     # What is left answers: no document teaches to say nothing.
     assert all(len(short.question(*pair)[1]) > 1 for pairs in corpus.questions.values() for pair in pairs)
-    with pytest.raises(InputError, match=r"raise it with --set max_text_tokens=N"):
+    with pytest.raises(InputError, match=r"give --set max_text_tokens=N with a new --out"):
         leave_out_long(dataclasses.replace(corpus, questions={0: [wordy]}), short)
 
 

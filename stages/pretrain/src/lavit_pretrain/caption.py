@@ -16,8 +16,6 @@ def look_at(
     model: Path, pictures: Sequence[Path], *, device: str = "auto", precision: str = "auto"
 ) -> tuple[LanguageModel, ImageInput]:
     """Return the language model and picture files as it reads them. Raises InputError for an unreadable file."""
-    if read_visual_about(model).image_input == "none":
-        warn(f"{model}: this model was trained without pictures: it answers blind")
     seen = _see_files(model, pictures, device=device)
     llm = load_llm(model, device=device, precision=precision)
     return llm, merged(llm, seen)
@@ -25,10 +23,13 @@ def look_at(
 
 def _see_files(model: Path, pictures: Sequence[Path], *, device: str) -> ImageInput | Selected:
     """The tokenizer is gone when this returns: at the published size there is no room for it beside a 7B model."""
+    image_input = read_visual_about(model).image_input
+    if image_input == "none":
+        warn(f"{model}: this model was trained without pictures: it answers blind")
     tokenizer = load_tokenizer(model, device=device, use="encode")
     image_px = tokenizer.config.preprocessing.image_px
     pixels = np.stack([square_pixels(picture, image_px) for picture in pictures])
-    return see(read_visual_about(model).image_input, tokenizer, pixels)
+    return see(image_input, tokenizer, pixels)
 
 
 def caption_files(

@@ -32,7 +32,9 @@ def leave_out_long(corpus: Corpus, codec: TextCodec) -> Corpus:
     Cut at that length they would teach to answer nothing. Raises InputError when none is left.
     """
     asked = [(image, pair) for image, pairs in corpus.questions.items() for pair in pairs]
-    fits = [length <= codec.max_tokens for length in codec.length([pair for _, pair in asked])] if asked else []
+    fits = (
+        [length <= codec.max_tokens for length in codec.question_lengths([pair for _, pair in asked])] if asked else []
+    )
     left_out = fits.count(False)
     if not left_out:
         return corpus
@@ -40,8 +42,8 @@ def leave_out_long(corpus: Corpus, codec: TextCodec) -> Corpus:
         f"{left_out} of {len(asked)} questions, answers included, are longer than max_text_tokens ({codec.max_tokens})"
     )
     if left_out == len(asked):
-        raise InputError(f"{said}; raise it with --set max_text_tokens=N")
-    warn(f"{said}; left out (--set max_text_tokens=N takes longer ones)")
+        raise InputError(f"{said}; give --set max_text_tokens=N with a new --out")
+    warn(f"{said}; left out (--set max_text_tokens=N with a new --out takes them)")
     kept: dict[int, list[tuple[str, str]]] = {}
     for (image, pair), fit in zip(asked, fits, strict=True):
         if fit:

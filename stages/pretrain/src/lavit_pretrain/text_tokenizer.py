@@ -75,12 +75,13 @@ class TextCodec:
         answer_ids = whole[len(prompt_ids) :] if joined else self.encode(answer)
         return prompt_ids, np.append(answer_ids, self.eos)
 
-    def length(self, questions: Sequence[tuple[str, str]]) -> list[int]:
-        """Return how many ids each question with its answer has, uncut."""
+    def question_lengths(self, questions: Sequence[tuple[str, str]]) -> list[int]:
+        """Return how many ids each (question, answer) has as prompt and answer, uncut and without the end token."""
         whole = [f"{question_prompt(question)} {answer}" for question, answer in questions]
         return [len(ids) for ids in self._ids(whole)]
 
-    def _ids(self, text: Any) -> Any:
+    def _ids(self, text: str | list[str]) -> Any:
+        """Return a text's ids, or the ids of each text of a list: thousands at a time are tokenised in parallel."""
         return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
     def decode(self, ids: list[int]) -> str:

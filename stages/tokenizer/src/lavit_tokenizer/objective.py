@@ -50,27 +50,47 @@ def forward_phase(
 
     Where the features are only some `rows` of the phase's batch, they get those rows of its random draws.
     """
+    log_keep, mask = _select(tokenizer, x_BPD, phase, step=step, seed=seed, rows=rows)
+    z = _vectors(tokenizer, x_BPD, mask, phase, step=step)
+    if phase.selection == "gumbel":
+        return _decode_dense(tokenizer, z, mask, log_keep, quantise=phase.quantise)
+    return _decode_packed(tokenizer, z, mask, log_keep, quantise=phase.quantise)
+
+
+def code_vectors(tokenizer: VisualTokenizer, x_BPD: Tensor, phase: Phase, *, step: int, seed: int) -> Tensor:
+    """Return the unit vectors [T, C] of kept patches that a phase's codebook sees of features [B, P, D]."""
+    _, mask = _select(tokenizer, x_BPD, phase, step=step, seed=seed)
+    z = _vectors(tokenizer, x_BPD, mask, phase, step=step)
+    return z[mask.detach() > 0.5] if phase.selection == "gumbel" else z
+
+
+def _select(
+    tokenizer: VisualTokenizer, x_BPD: Tensor, phase: Phase, *, step: int, seed: int, rows: slice = slice(None)
+) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities [B, P, 2] and the mask [B, P]: float with gradients in `gumbel` phases, else bool."""
     with torch.set_grad_enabled("selector" in phase.train):
         log_keep = tokenizer.selector(x_BPD)
-    merged = phase.merger == "on" or (phase.merger == "mixed" and step % 2 == 0)
     drawn = x_BPD.shape[0] if rows == slice(None) else phase.batch_size
     if phase.selection == "gumbel":
         noise = gumbel((drawn, *log_keep.shape[1:]), generator(seed, "gumbel", step))[rows].to(x_BPD.device)
-        mask = gumbel_mask(log_keep, noise, temperature(phase, step))
-        return _dense(tokenizer, x_BPD, mask, log_keep, merged=merged, quantise=phase.quantise)
+        return log_keep, gumbel_mask(log_keep, noise, temperature(phase, step))
     if phase.selection == "random":
         masks = random_mask((drawn, log_keep.shape[1]), phase.mask_rates, generator(seed, "masks", step))
-        keep = masks[rows].to(x_BPD.device)
+        return log_keep, masks[rows].to(x_BPD.device)
+    return log_keep, select_threshold(log_keep, tokenizer.config.keep_threshold)
+
+
+def _vectors(tokenizer: VisualTokenizer, x_BPD: Tensor, mask: Tensor, phase: Phase, *, step: int) -> Tensor:
+    """Return unit vectors: [B, P, C] of all patches in `gumbel` phases, [T, C] of the kept ones in the others."""
+    merged = phase.merger == "on" or (phase.merger == "mixed" and step % 2 == 0)
+    if phase.selection == "gumbel":
+        rows = dense_merger(tokenizer.merger, x_BPD, mask) if merged else _unmerged(tokenizer, x_BPD)
     else:
-        keep = select_threshold(log_keep, tokenizer.config.keep_threshold)
-    return _packed(tokenizer, x_BPD, keep, log_keep, merged=merged, quantise=phase.quantise)
+        rows = tokenizer.merger(x_BPD, mask) if merged else _unmerged(tokenizer, x_BPD)[mask]
+    return tokenizer.project(rows)
 
 
-def _dense(
-    tokenizer: VisualTokenizer, x_BPD: Tensor, mask: Tensor, log_keep: Tensor, *, merged: bool, quantise: bool
-) -> Pass:
-    rows = dense_merger(tokenizer.merger, x_BPD, mask) if merged else _unmerged(tokenizer, x_BPD)
-    z_BPC = tokenizer.project(rows)
+def _decode_dense(tokenizer: VisualTokenizer, z_BPC: Tensor, mask: Tensor, log_keep: Tensor, *, quantise: bool) -> Pass:
     kept = mask.detach() > 0.5
     read_BPC, codes = z_BPC, None
     if quantise:
@@ -81,11 +101,7 @@ def _dense(
     return Pass(decoded=decoded, mask=mask, log_keep=log_keep, z=z_BPC[kept], codes=codes)
 
 
-def _packed(
-    tokenizer: VisualTokenizer, x_BPD: Tensor, keep: Tensor, log_keep: Tensor, *, merged: bool, quantise: bool
-) -> Pass:
-    rows_TD = tokenizer.merger(x_BPD, keep) if merged else _unmerged(tokenizer, x_BPD)[keep]
-    z_TC = tokenizer.project(rows_TD)
+def _decode_packed(tokenizer: VisualTokenizer, z_TC: Tensor, keep: Tensor, log_keep: Tensor, *, quantise: bool) -> Pass:
     read, codes = tokenizer.quantizer(z_TC) if quantise else (z_TC, None)
     decoded = tokenizer.decoder(read, keep.sum(dim=1))
     return Pass(decoded=decoded, mask=keep.float(), log_keep=log_keep, z=z_TC, codes=codes)

@@ -39,6 +39,7 @@ from lavit_tokenizer.layers import sincos_table
 from lavit_tokenizer.measure import Meter, split_validation
 from lavit_tokenizer.objective import (
     Pass,
+    code_vectors,
     decided,
     forward_phase,
     keep_moments,
@@ -320,12 +321,11 @@ def start_codebook(
     seed: int,
 ) -> None:
     """Start the codebook by k-means over vectors of random training pictures: those the phase is about to quantise."""
-    unquantised = phase.model_copy(update={"quantise": False})
     order = np.random.default_rng(derive_seed(seed, "kmeans")).permutation(train)
     found, parts = 0, []
     for step, start in enumerate(range(0, len(order), START_BATCH)):
         x_BPD = source.batch(order[start : start + START_BATCH])
-        parts.append(forward_phase(tokenizer, x_BPD, unquantised, step=step, seed=seed).z)
+        parts.append(code_vectors(tokenizer, x_BPD, phase, step=step, seed=seed))
         found += len(parts[-1])
         if found >= config.kmeans_samples:
             break
