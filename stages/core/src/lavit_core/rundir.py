@@ -28,7 +28,7 @@ TIMING_KEYS = frozenset({"seconds", "per_second", "peak_memory_bytes", "cpu_seco
 """Keys of a metrics row that measure the machine; all others are equal in a resumed and an uninterrupted run."""
 
 
-SHOWN = 4
+MOST_NAMED = 4
 """Differing settings that an error names; a --config left off would be dozens."""
 
 
@@ -171,7 +171,9 @@ def _refuse_difference(out: Path, old: dict[str, Any], new: dict[str, Any]) -> N
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if changed:
         first = changed[0]
-        more = [*changed[1:SHOWN], f"{len(changed) - SHOWN} more"] if len(changed) > SHOWN else changed[1:]
+        more = (
+            [*changed[1:MOST_NAMED], f"{len(changed) - MOST_NAMED} more"] if len(changed) > MOST_NAMED else changed[1:]
+        )
         others = f" (and {', '.join(more)})" if more else ""
         raise UsageError(
             f"{out}: this run was started with {first} = {before.get(first)!r}, now it is {now.get(first)!r}{others}; "

@@ -110,6 +110,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_json(folder / MANIFEST_FILE, manifest.model_dump(mode="json"))
 
 
+def about_trained(manifest: Manifest) -> dict[str, Any]:
+    """Return what lavit.json says of a part that learned from such tokens: their tokenizer, how patches were chosen."""
+    return {"tokenizer_digest": manifest.tokenizer_digest, "selection": manifest.selection.get("policy")}
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read and check manifest.json. Raises InputError when it is missing, damaged or of another version."""
     file = folder / MANIFEST_FILE

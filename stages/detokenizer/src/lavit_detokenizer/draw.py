@@ -47,7 +47,7 @@ def draw(detokenizer: Detokenizer, condition: Tensor, *, seeds: Sequence[int], s
     """Return uint8 pictures [B, h, w, 3] of decoded features [B, P, D]; a picture depends on its own seed only.
 
     Raises InputError for features of another shape than the detokenizer was trained on, UsageError for an aspect ratio
-    that it does not draw.
+    that it does not draw, and for more steps than it knows levels of noise.
     """
     height, width = picture_size(detokenizer.config, settings.aspect_ratio)
     most = int(detokenizer.scheduler.config.num_train_timesteps)

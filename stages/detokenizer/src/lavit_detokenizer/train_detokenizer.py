@@ -16,7 +16,7 @@ from lavit_core.interrupt import stop_signals
 from lavit_core.modeldir import export_part, part_digest
 from lavit_core.progress import Progress
 from lavit_core.seeds import shuffled_batch
-from lavit_core.tokens import check_tokenizer, open_tokens
+from lavit_core.tokens import about_trained, check_tokenizer, open_tokens
 from lavit_tokenizer.api import load_tokenizer
 from lavit_trainkit.checkpoint import Ema, load_newest, save_checkpoint
 from lavit_trainkit.curves import diagnose_loss
@@ -186,9 +186,7 @@ def train_detokenizer(
                     if stopping:
                         raise stopped(run.path, done, config.num_steps)
         ema.copy_to(denoiser)
-        manifest = reader.manifest
-        about = {"tokenizer_digest": manifest.tokenizer_digest, "selection": manifest.selection.get("policy")}
-        about |= {"command": "train-detokenizer"}
+        about = {"command": "train-detokenizer", **about_trained(reader.manifest)}
         exported = take_weights(exported, denoiser, keep=run.writes) if sharded else exported
         if run.writes:
             with export_part(run.path / "model", "detokenizer", carry_from=model, about=about) as folder:

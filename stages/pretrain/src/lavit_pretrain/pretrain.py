@@ -14,7 +14,7 @@ from lavit_core.interrupt import stop_signals
 from lavit_core.modeldir import export_part, find_part, part_digest
 from lavit_core.processes import num_processes
 from lavit_core.progress import Progress, phase
-from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
+from lavit_core.tokens import TokenReader, about_trained, check_tokenizer, open_tokens
 from lavit_trainkit.checkpoint import load_newest, save_checkpoint
 from lavit_trainkit.device import make_accelerator, seed_init
 from lavit_trainkit.distributed import across_processes, any_process, open_shared_run
@@ -178,9 +178,7 @@ def pretrain(
                 if stopping:
                     raise stopped(run.path, done, config.num_steps)
 
-        manifest = reader.manifest
-        about = {"tokenizer_digest": manifest.tokenizer_digest, "selection": manifest.selection.get("policy")}
-        about |= {"image_input": config.image_input}
+        about = {**about_trained(reader.manifest), "image_input": config.image_input}
         exported = take_weights(exported, network, keep=run.writes) if sharded else exported
         if run.writes:
             with export_part(run.path / "model", "llm", carry_from=model, about=about) as folder:

@@ -8,6 +8,7 @@ What the pictures depend on is OUT's record; weights of metrics may be given lat
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,8 @@ def run_coco_fid(
         generated = out / "generated"
 
         def painter() -> Callable[..., Any]:
-            loaded = (
-                load()
-                if load is not None
-                else load_drawer(model, config, highres=highres, device=device, precision=precision)
-            )
+            own = partial(load_drawer, model, config, highres=highres, device=device, precision=precision)
+            loaded = (load or own)()
             write_json(out / PAINTER_FILE, loaded.about | {"best_of": config.best_of, "best_of_clip": plan.chooser})
             if best_of_clip is None:
                 return loaded.draw

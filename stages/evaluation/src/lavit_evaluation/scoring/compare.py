@@ -66,8 +66,10 @@ def load_score(path: Path) -> dict[str, Any]:
 
 
 def _score_file(path: Path) -> Path:
-    inner = path / "evaluation" / "score.json"
-    return inner if inner.is_file() else path / "score.json" if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    of_quickstart = path / "evaluation" / "score.json"
+    return of_quickstart if of_quickstart.is_file() else path / "score.json"
 
 
 def compare(paths: Sequence[Path], *, seed: int = 0) -> dict[str, Any]:
