@@ -155,6 +155,13 @@ def test_linked_folders_count_and_links_back_up_end(tmp_path):
     assert [record.key for record in open_data(tmp_path / "data").records] == ["linked/a.png", "top.png"]
 
 
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(InputError, match=r"b\.png: no such picture, only a link that leads nowhere"):
+        open_data(tmp_path)
+
+
 def test_names_and_texts_that_are_no_utf_8(folder, tmp_path):
     bare = tmp_path / "bare"
     bare.mkdir()

@@ -102,7 +102,8 @@ def scan_data(path: Path) -> tuple[Data, list[Problem]]:
         try:
             size = os.stat(file).st_size
         except OSError:
-            said = f"{file}: no such picture, yet {listed[0].name} or its neighbour names it"
+            named = f"yet {listed[0].name} or its neighbour names it" if listed else "only a link that leads nowhere"
+            said = f"{file}: no such picture, {named}"
             nearby = f"images/{key}"
             hint = f"; {path / nearby} is there: write file_name {nearby}" if (path / nearby).exists() else ""
             problems.append(Problem("missing", said + hint))
