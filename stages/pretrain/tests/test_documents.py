@@ -144,13 +144,31 @@ def test_questions_about_absent_images_are_counted_or_refused(world, reader, tmp
         open_corpus(reader, questions=[file], text=[])
 
 
+def ids_of(codec, question, answer):
+    return len(codec.encode(f"{question_prompt(question)} {answer}"))
+
+
+def test_whether_a_question_fits_is_the_same_with_and_without_tokenising_it(parts):
+    _, _, codec = parts
+    asked = [
+        ("is it red?", "yes"),
+        ("ist es \u8d64\u8272?", "\ud55c\uad6d\uc5b4 " * 9),
+        ("is it " * 20, "no"),
+        ("?", "x" * 60),
+    ]
+    for most in (4, 20, 40, 60, 80, 100, 120, 1 << 30):
+        expected = [ids_of(codec, *pair) <= most for pair in asked]
+        assert TextCodec(codec.tokenizer, most).questions_fit(asked) == expected
+    assert codec.questions_fit([]) == []
+
+
 def test_questions_too_long_for_their_answers_are_left_out(parts, capsys):
     corpus, _, codec = parts
-    longest = max(codec.question_lengths([pair for pairs in corpus.questions.values() for pair in pairs]))
+    longest = max(ids_of(codec, *pair) for pairs in corpus.questions.values() for pair in pairs)
     assert leave_out_long(corpus, TextCodec(codec.tokenizer, longest)) is corpus
     wordy = ("is " * 49 + "it?", "yes")
     more = dataclasses.replace(corpus, questions={**corpus.questions, 0: [*corpus.questions.get(0, []), wordy]})
-    assert codec.question_lengths([wordy])[0] > longest
+    assert ids_of(codec, *wordy) > longest
     short = TextCodec(codec.tokenizer, longest)
     assert leave_out_long(more, short).questions == corpus.questions
     assert "questions, answers included, are longer than max_text_tokens" in capsys.readouterr().err

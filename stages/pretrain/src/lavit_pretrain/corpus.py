@@ -32,9 +32,7 @@ def leave_out_long(corpus: Corpus, codec: TextCodec) -> Corpus:
     Cut at that length they would teach to answer nothing. Raises InputError when none is left.
     """
     asked = [(image, pair) for image, pairs in corpus.questions.items() for pair in pairs]
-    fits = (
-        [length <= codec.max_tokens for length in codec.question_lengths([pair for _, pair in asked])] if asked else []
-    )
+    fits = codec.questions_fit([pair for _, pair in asked])
     left_out = fits.count(False)
     if not left_out:
         return corpus

@@ -14,6 +14,10 @@ EOS, PAD = "<eos>", "<pad>"
 MIN_VOCAB = 258
 """256 bytes, so that no text is ever unknown, and the two special tokens."""
 
+ADDED_IDS = 8
+"""Ids that a tokenizer may add to a text's own. An ASCII text, which no normaliser lengthens, has one for each of its
+characters at most: whether it fits is then known without tokenising it."""
+
 
 def train_text_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
     """Return a byte-level BPE tokenizer of at most `vocab_size` ids; equal texts give equal ids.
@@ -75,10 +79,15 @@ class TextCodec:
         answer_ids = whole[len(prompt_ids) :] if joined else self.encode(answer)
         return prompt_ids, np.append(answer_ids, self.eos)
 
-    def question_lengths(self, questions: Sequence[tuple[str, str]]) -> list[int]:
-        """Return how many ids each (question, answer) has as prompt and answer, uncut and without the end token."""
+    def questions_fit(self, questions: Sequence[tuple[str, str]]) -> list[bool]:
+        """Return whether each (question, answer) has at most `max_tokens` ids, prompt included, end token not."""
         whole = [f"{question_prompt(question)} {answer}" for question, answer in questions]
-        return [len(ids) for ids in self._ids(whole)]
+        fits = [text.isascii() and len(text) + ADDED_IDS <= self.max_tokens for text in whole]
+        unsure = [place for place, fit in enumerate(fits) if not fit]
+        if unsure:
+            for place, ids in zip(unsure, self._ids([whole[place] for place in unsure]), strict=True):
+                fits[place] = len(ids) <= self.max_tokens
+        return fits
 
     def _ids(self, text: str | list[str]) -> Any:
         """Return a text's ids, or the ids of each text of a list: thousands at a time are tokenised in parallel."""
