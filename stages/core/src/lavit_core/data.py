@@ -102,17 +102,22 @@ def scan_data(path: Path) -> tuple[Data, list[Problem]]:
         try:
             size = os.stat(file).st_size
         except OSError:
-            named = f"yet {listed[0].name} or its neighbour names it" if listed else "only a link that leads nowhere"
-            said = f"{file}: no such picture, {named}"
-            nearby = f"images/{key}"
-            hint = f"; {path / nearby} is there: write file_name {nearby}" if (path / nearby).exists() else ""
-            problems.append(Problem("missing", said + hint))
+            problems.append(Problem("missing", f"{file}: no such picture, {_why_expected(path, key, listed)}"))
             continue
         digest.update(f"{key}\0{size}\n".encode())
         records.append(Record(key, file, captions[key]))
     layout: Literal["lavit", "images"] = "lavit" if listed else "images"
     data = Data(root=path, layout=layout, records=tuple(records), questions=tuple(questions), digest=digest.hexdigest())
     return data, problems
+
+
+def _why_expected(root: Path, key: str, listed: list[Path]) -> str:
+    """Return what led to a picture that is not there, and where it may lie."""
+    if not listed:
+        return "only a link that leads nowhere"
+    nearby = f"images/{key}"
+    hint = f"; {root / nearby} is there: write file_name {nearby}" if (root / nearby).exists() else ""
+    return f"yet {listed[0].name} or its neighbour names it{hint}"
 
 
 def find_pictures(root: Path) -> list[str]:
