@@ -82,12 +82,10 @@ class TextCodec:
     def questions_fit(self, questions: Sequence[tuple[str, str]]) -> list[bool]:
         """Return whether each (question, answer) has at most `max_tokens` ids, prompt included, end token not."""
         whole = [f"{question_prompt(question)} {answer}" for question, answer in questions]
-        fits = [text.isascii() and len(text) + ADDED_IDS <= self.max_tokens for text in whole]
-        unsure = [place for place, fit in enumerate(fits) if not fit]
-        if unsure:
-            for place, ids in zip(unsure, self._ids([whole[place] for place in unsure]), strict=True):
-                fits[place] = len(ids) <= self.max_tokens
-        return fits
+        unsure = [text for text in whole if not text.isascii() or len(text) + ADDED_IDS > self.max_tokens]
+        lengths = [len(ids) for ids in self._ids(unsure)] if unsure else []
+        too_long = {text for text, length in zip(unsure, lengths, strict=True) if length > self.max_tokens}
+        return [text not in too_long for text in whole]
 
     def _ids(self, text: str | list[str]) -> Any:
         """Return a text's ids, or the ids of each text of a list: thousands at a time are tokenised in parallel."""
