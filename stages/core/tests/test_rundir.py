@@ -1,8 +1,10 @@
+import contextlib
 import json
 import subprocess
 import sys
 
 import pytest
+import yaml
 from lavit_core.errors import InputError, UsageError
 from lavit_core.rundir import Finding, open_run, read_metrics, read_warnings, versions
 
@@ -71,11 +73,30 @@ def test_a_kind_of_warning_is_said_once_a_run_and_again_after_a_rewind(tmp_path,
         ({"config": {**CONFIG, **dict.fromkeys("abcdefg", 1)}}, r"\(and config\.b, config\.c, config\.d, 3 more\)"),
     ],
 )
-def test_other_settings_are_refused(tmp_path, changes, message):
+@pytest.mark.parametrize("left", ["metrics.jsonl", "checkpoints/step-000005", "DONE", "model"])
+def test_other_settings_are_refused(tmp_path, changes, message, left):
     with opened(tmp_path):
-        pass
+        (tmp_path / left).write_text("")
     with pytest.raises(UsageError, match=message), opened(tmp_path, **changes):
         pass
+
+
+def test_a_run_that_left_nothing_begins_anew_with_other_settings(tmp_path):
+    with contextlib.suppress(ValueError), opened(tmp_path):
+        raise ValueError("unusable input")
+    changes = {"command": "train-y", "config": {"lr": 2}, "inputs": {"data": "abd"}}
+    with opened(tmp_path, **changes) as run:
+        run.log({"step": 1})
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == changes
+    with pytest.raises(UsageError, match="command = 'train-y', now it is 'train-x'"), opened(tmp_path):
+        pass
+
+
+def test_a_config_that_is_no_record_stays(tmp_path):
+    (tmp_path / "config.yaml").write_text("name: mine\n")
+    with pytest.raises(UsageError, match="started with name = 'mine', now it is None"), opened(tmp_path):
+        pass
+    assert (tmp_path / "config.yaml").read_text() == "name: mine\n"
 
 
 def test_two_processes_do_not_share_a_run(tmp_path):

@@ -113,7 +113,7 @@ def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapp
 
     `config` holds the resolved settings, `inputs` the digests of what the run reads.
     Raises UsageError when the directory belongs to a run with other settings or inputs (the differing keys are
-    listed), InputError when another process works in it.
+    listed) that has left more than its record, InputError when another process works in it.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -126,8 +126,9 @@ def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapp
             raise InputError(f"{out}: another process works in this run directory; wait for it or stop it") from None
         record = {"command": command, "config": dict(config), "inputs": dict(inputs)}
         file = out / "config.yaml"
-        if file.exists():
-            _refuse_difference(out, _read_record(file), record)
+        old = _read_record(file) if file.exists() else None
+        if old is not None and not _left_only_a_record(out, old):
+            _refuse_difference(out, old, record)
         else:
             # config.yaml comes last: it says that the directory is a run's.
             write_json(out / "run.json", {"argv": sys.argv, "versions": versions(), "git": _git_revision()})
@@ -164,6 +165,16 @@ def _read_record(file: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise InputError(f"{file}: found {type(record).__name__}, expected a run's settings; give another --out")
     return record
+
+
+def _left_only_a_record(out: Path, record: Mapping[str, Any]) -> bool:
+    """Return whether a run ended before it made anything, as where its input was unusable: other settings cost nothing.
+
+    Somebody else's config.yaml is no record.
+    """
+    found = {entry.name for entry in out.iterdir()} | {f"checkpoints/{x.name}" for x in (out / "checkpoints").glob("*")}
+    is_record = record.keys() == {"command", "config", "inputs"} and "run.json" in found
+    return is_record and found <= {".lock", "run.json", "config.yaml", "checkpoints"}
 
 
 def _refuse_difference(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -103,16 +103,17 @@ def train_detokenizer(
         accelerator = make_accelerator(device=device, precision=config.precision)
         place = accelerator.device
         tokenizer = load_tokenizer(model, device=str(place), precision=config.precision)
+        frozen_vae = None if vae is None else load_vae(vae).to(place)
+        seed_init(seed, "detokenizer")
+        shape = (tokenizer.config.decoder_width, tokenizer.config.grid)
+        # Before codes and latents of all pictures are made: what does not fit is said at once.
+        detokenizer = build(config, shape, unet=unet, vae=frozen_vae, null_embedding=null_embedding).to(place)
+        denoiser = detokenizer.denoiser
         features = decoded_features(reader, tokenizer, cache_bytes=config.cache_bytes, quiet=quiet)
         pixels = Pixels(paths, config.image_px, cache_bytes=config.cache_bytes)
-        frozen_vae = None if vae is None else load_vae(vae).to(place)
         moments = None
         if frozen_vae is not None:
             moments = latents(frozen_vae, pixels, cache_bytes=config.cache_bytes, quiet=quiet)
-        seed_init(seed, "detokenizer")
-        shape = (tokenizer.config.decoder_width, tokenizer.config.grid)
-        detokenizer = build(config, shape, unet=unet, vae=frozen_vae, null_embedding=null_embedding).to(place)
-        denoiser = detokenizer.denoiser
         if config.condition.standardise:
             denoiser.condition.fit_scale(features.batch(np.arange(min(len(reader), SCALE_SAMPLES))).float().to(place))
         exported = without_weights(denoiser) if sharded else denoiser
