@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -58,6 +59,19 @@ def test_a_second_run_does_nothing(mini, here) -> None:
     assert again.code == 0, again.err
     assert json.loads(again.out) == json.loads((mini.run / "DONE").read_text())
     assert snapshot(mini.run) == before
+
+
+def test_what_was_deleted_is_made_again(mini, here, tmp_path: Path) -> None:
+    run = tmp_path / "demo"
+    shutil.copytree(mini.run, run, symlinks=True)
+    shutil.rmtree(run / "model")
+    shutil.rmtree(run / "evaluation")
+    done = here("quickstart", "--out", run, "--config", MINI, "--json")
+    assert done.code == 0, done.err
+    before, again = mini.summary, json.loads(done.out)
+    assert again["model"]["parts"] == before["model"]["parts"]
+    assert again["headline"] == before["headline"]
+    assert (run / "DONE").exists()
 
 
 def test_another_seed_is_refused_there(mini, here) -> None:

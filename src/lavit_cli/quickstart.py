@@ -17,6 +17,9 @@ from lavit_cli.ledger import costs, measured
 
 Overrides = dict[str, Any]
 
+LEFT = ("model/lavit.json", "evaluation/score.json", "report.html", "summary.json")
+"""What a finished quickstart is used for; where one is gone, the same command makes it again."""
+
 
 class QuickstartConfig(Config):
     """Settings of `lavit quickstart`; those of a step are merged over that command's own preset."""
@@ -88,7 +91,9 @@ def quickstart(
         out, command="quickstart", config={**config.model_dump(mode="json"), "seed": seed}, inputs=inputs
     ) as run:
         if run.done:
-            return run.done
+            if all((out / file).exists() for file in LEFT):
+                return run.done
+            run.reopen()
         job = Job(out=out, config=config, settings=settings, data=data, seed=seed, device=device, quiet=quiet)
         figures: dict[str, Any] = {}
         # A plain kill asks as politely as Ctrl-C does: steps without a loop of their own stop at once and start anew.
