@@ -204,8 +204,11 @@ def test_a_whole_run_reads_colour_before_the_codebook_and_writes_its_score(
     assert again["figures"] == figures
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     show_probe(result, console)
-    row = next(line for line in console.export_text().splitlines() if "code vectors" in line)
+    shown = console.export_text()
+    row = next(line for line in shown.splitlines() if "code vectors" in line)
     assert len(row.split()) == 2 + 2 * 6
+    assert "colour, unseen" in shown
+    assert "…" not in shown
 
 
 def test_fitted_pictures_are_never_scored(model: Path, own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

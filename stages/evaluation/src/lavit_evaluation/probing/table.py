@@ -6,6 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+WIDEST = 1000
+"""Characters of a line at most, whatever the window's width."""
+
 
 def show_probe(result: Mapping[str, Any], console: Console) -> None:
     """Print accuracy and 95 % interval of each station, chance and majority below, labels counted at the foot."""
@@ -24,7 +27,7 @@ def show_probe(result: Mapping[str, Any], console: Console) -> None:
     table.add_row("labels fitted", *(f"{result['notes']['fit_labels'][kind]:,}" for kind, _ in columns))
     if columns:
         # A cell cut in two can't be read; a line too long for the window can.
-        console.width = max(console.width, console.measure(table).maximum)
+        console.width = max(console.width, console.measure(table, options=console.options.update_width(WIDEST)).maximum)
         console.print(table)
         console.print()
     if inside := figures.get("probe.kept_inside"):
