@@ -172,9 +172,10 @@ def _left_only_a_record(out: Path, record: Mapping[str, Any]) -> bool:
 
     Somebody else's config.yaml is no record.
     """
-    found = {entry.name for entry in out.iterdir()} | {f"checkpoints/{x.name}" for x in (out / "checkpoints").glob("*")}
+    found = {entry.name for entry in out.iterdir()}
     is_record = record.keys() == {"command", "config", "inputs"} and "run.json" in found
-    return is_record and found <= {".lock", "run.json", "config.yaml", "checkpoints"}
+    is_all = found <= {".lock", "run.json", "config.yaml", "checkpoints"} and not any((out / "checkpoints").glob("*"))
+    return is_record and is_all
 
 
 def _refuse_difference(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
