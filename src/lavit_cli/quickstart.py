@@ -17,7 +17,7 @@ from lavit_cli.ledger import costs, measured
 
 Overrides = dict[str, Any]
 
-LEFT = ("model/lavit.json", "evaluation/score.json", "report.html", "summary.json")
+PRODUCTS = ("model/lavit.json", "evaluation/score.json", "report.html", "summary.json")
 """What a finished quickstart is used for; where one is gone, the same command makes it again."""
 
 
@@ -91,7 +91,7 @@ def quickstart(
         out, command="quickstart", config={**config.model_dump(mode="json"), "seed": seed}, inputs=inputs
     ) as run:
         if run.done:
-            if all((out / file).exists() for file in LEFT):
+            if all((out / file).exists() for file in PRODUCTS):
                 return run.done
             run.reopen()
         job = Job(out=out, config=config, settings=settings, data=data, seed=seed, device=device, quiet=quiet)
