@@ -72,6 +72,12 @@ def test_what_was_deleted_is_made_again(mini, here, tmp_path: Path) -> None:
     assert again["model"]["parts"] == before["model"]["parts"]
     assert again["headline"] == before["headline"]
     assert (run / "DONE").exists()
+    score = run / "evaluation" / "score.json"
+    scored = score.read_bytes()
+    score.unlink()
+    again = json.loads(here("quickstart", "--out", run, "--config", MINI, "--json").out)
+    assert again["headline"] == before["headline"]
+    assert score.read_bytes() == scored
 
 
 def test_another_seed_is_refused_there(mini, here) -> None:

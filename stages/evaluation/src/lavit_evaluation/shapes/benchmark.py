@@ -61,7 +61,10 @@ def eval_shapes(
     settings = {**config.model_dump(mode="json"), "seed": seed}
     if (out / "DONE").exists():
         with open_run(out, command="eval shapes", config=settings, inputs=inputs) as run:
-            return run.done or {}
+            known = run.done or {}
+            if not (out / "score.json").exists():
+                write_json(out / "score.json", known)  # DONE holds the same: nothing is computed again
+            return known
     # Before the run directory exists: what is wrong with the inputs must not bind it to them.
     subject = load() if load is not None else _load(model, blind, config, device)
     heldout = open_heldout(
