@@ -5,8 +5,15 @@ import torch
 from lavit_core.errors import LavitError, UsageError
 from lavit_core.processes import is_main, num_processes, process_rank
 from lavit_core.rundir import Finding, Run
-from lavit_trainkit.distributed import all_rows, all_rows_with_gradient, any_process, on_main, shares_of, total
-from lavit_trainkit.parallel import Computed, compute_together, take_weights, without_weights
+from lavit_trainkit.distributed import (
+    all_gather,
+    all_gather_with_gradient,
+    all_reduce_sum,
+    any_process,
+    on_main,
+    shares_of,
+)
+from lavit_trainkit.parallel import Computed, parallelize, take_weights, without_weights
 from torch import nn
 
 
@@ -20,9 +27,9 @@ def test_alone_everything_gives_back_what_it_got(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("RANK", "3")  # some launchers set it for single processes too
     assert (num_processes(), process_rank(), is_main()) == (1, 0, True)
     rows = torch.ones(2, 3, requires_grad=True)
-    assert all_rows(rows) is rows
-    assert all_rows_with_gradient(rows) is rows
-    assert total(rows) is rows
+    assert all_gather(rows) is rows
+    assert all_gather_with_gradient(rows) is rows
+    assert all_reduce_sum(rows) is rows
 
     def asked() -> bool:
         return True
@@ -35,9 +42,7 @@ def test_alone_everything_gives_back_what_it_got(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(LavitError, match="as it is"):
         on_main(failing)
     network = nn.Linear(1, 1)
-    assert (
-        type(compute_together(network, lambda net, x: net(x), parallel="fsdp", device=torch.device("cpu"))) is Computed
-    )
+    assert type(parallelize(network, lambda net, x: net(x), parallel="fsdp", device=torch.device("cpu"))) is Computed
 
 
 @pytest.mark.parametrize(("processes", "passes", "count"), [(1, 1, 5), (2, 1, 5), (3, 2, 17), (4, 3, 12)])

@@ -12,7 +12,7 @@ from lavit_core.progress import Progress
 from lavit_core.seeds import epoch_batches
 from lavit_core.tokens import TokenReader
 from lavit_tokenizer.api import VisualTokenizer
-from lavit_trainkit.distributed import add_up, is_own_place
+from lavit_trainkit.distributed import all_reduce_, is_own_place
 from lavit_trainkit.pixels import Pixels
 from torch import Tensor
 
@@ -90,5 +90,5 @@ def _fill(compute: Callable[[np.ndarray], Tensor], count: int, title: str, quiet
                 cache[rows] = part
             progress.advance(rows.stop - rows.start)
     assert cache is not None
-    add_up(cache)
+    all_reduce_(cache)
     return cache

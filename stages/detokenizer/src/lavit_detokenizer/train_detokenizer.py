@@ -21,15 +21,15 @@ from lavit_tokenizer.api import load_tokenizer
 from lavit_trainkit.checkpoint import Ema, load_newest, save_checkpoint
 from lavit_trainkit.curves import diagnose_loss
 from lavit_trainkit.device import generator, make_accelerator, seed_init
-from lavit_trainkit.distributed import across_processes, any_process, open_shared_run, shares_of, total
+from lavit_trainkit.distributed import across_processes, all_reduce_sum, any_process, open_shared_run, shares_of
 from lavit_trainkit.guard import require_finite, stopped
 from lavit_trainkit.memory import peak_memory_bytes
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import (
-    compute_together,
-    in_pass,
     is_sharded,
     load_whole,
+    no_sync_until_last,
+    parallelize,
     sharded_like,
     take_weights,
     without_weights,
@@ -119,7 +119,7 @@ def train_detokenizer(
         exported = without_weights(denoiser) if sharded else denoiser
         if config.gradient_checkpointing:
             denoiser.unet.enable_gradient_checkpointing()
-        computed = compute_together(
+        computed = parallelize(
             denoiser,
             lambda net, *inputs: net(*inputs),
             parallel=config.parallel,
@@ -153,13 +153,13 @@ def train_detokenizer(
                     clean = _clean(detokenizer, pixels, moments, indices, rows, seed=seed, step=step).to(place)
                     noisy, target = noisy_and_target(scheduler, clean, noise[rows].to(place), timesteps[rows].to(place))
                     condition = features.batch(indices[rows]).float().to(place)
-                    with in_pass(computed, last=rows is shares[-1]):
+                    with no_sync_until_last(computed, last=rows is shares[-1]):
                         with accelerator.autocast():
                             predicted = computed(noisy, timesteps[rows].to(place), condition, dropped[rows].to(place))
                         loss = F.mse_loss(predicted, target) * (len(clean) / len(indices))
                         accelerator.backward(loss)
                     step_loss += loss.detach()
-                losses.append(total(step_loss).item())
+                losses.append(all_reduce_sum(step_loss).item())
                 require_finite(losses[-1], name="loss", step=step, run=run.path)
                 norm = clip_gradients(denoiser.parameters(), config.max_grad_norm)
                 factor = warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps, floor=config.lr_floor)

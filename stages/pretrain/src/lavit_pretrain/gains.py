@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from lavit_core.processes import num_processes
-from lavit_trainkit.distributed import all_rows
+from lavit_trainkit.distributed import all_gather
 from torch import Tensor
 
 from lavit_pretrain.documents import Document
@@ -62,7 +62,7 @@ def _each(network: "LanguageModel", documents: Sequence[Document], each_loss: Ea
     batch = collate(documents)
     if len(documents) < num_processes():
         return each_loss(network, batch.to(network.device))
-    return all_rows(each_loss(network, share_batch(batch).to(network.device)))
+    return all_gather(each_loss(network, share_batch(batch).to(network.device)))
 
 
 def swap(documents: Sequence[Document], layout: IdLayout) -> list[Document]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from lavit_core.errors import UsageError
 from lavit_core.processes import num_processes, process_rank
-from lavit_trainkit.distributed import all_rows
+from lavit_trainkit.distributed import all_gather
 from torch import Tensor
 
 from lavit_pretrain.documents import Document
@@ -121,8 +121,8 @@ def share_step(batches: Sequence[PackedBatch]) -> list[PackedBatch]:
 def all_of_step(each: Sequence[Tensor], num_batches: int) -> Tensor:
     """Return the rows that all processes computed of what `share_step` gave them, in the order of the step."""
     if num_batches % num_processes() == 0 or num_processes() % num_batches == 0:
-        return all_rows(torch.cat(list(each)))
-    return torch.cat([all_rows(rows) for rows in each])
+        return all_gather(torch.cat(list(each)))
+    return torch.cat([all_gather(rows) for rows in each])
 
 
 def share_batch(batch: PackedBatch) -> PackedBatch:

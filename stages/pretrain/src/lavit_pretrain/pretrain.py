@@ -22,10 +22,10 @@ from lavit_trainkit.guard import require_finite, stopped
 from lavit_trainkit.memory import peak_memory_bytes
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import (
-    compute_together,
-    in_pass,
     is_sharded,
     layers_of,
+    no_sync_until_last,
+    parallelize,
     refuse_sharded_muon,
     sharded_like,
     take_weights,
@@ -93,7 +93,7 @@ def pretrain(
             working = copy.deepcopy(network).to(torch.bfloat16) if low and not sharded else network
             if config.gradient_checkpointing:
                 working.llm.gradient_checkpointing_enable()
-            computed = compute_together(
+            computed = parallelize(
                 working,
                 lambda net, batch: shared_loss(net, batch, live),
                 parallel=config.parallel,
@@ -132,7 +132,7 @@ def pretrain(
                 each = []
                 own = share_step(batches)
                 for batch in own:
-                    with in_pass(computed, last=batch is own[-1]):
+                    with no_sync_until_last(computed, last=batch is own[-1]):
                         loss, each_S = computed(batch.to(accelerator.device))
                         # Divided by the step's whole weight: the gradient does not depend on how a step is cut in
                         # passes and shares.

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from lavit_core.progress import Progress
-from lavit_trainkit.distributed import add_up, is_own_place
+from lavit_trainkit.distributed import all_reduce_, is_own_place
 from lavit_trainkit.pixels import Pixels, normalise
 from torch import Tensor
 
@@ -31,7 +31,7 @@ class FeatureSource:
                 if is_own_place(place):
                     cache[start : start + BATCH] = self._compute(rows)
                 progress.advance(len(rows))
-        add_up(cache)
+        all_reduce_(cache)
         self._cache = cache
 
     def batch(self, indices: np.ndarray) -> Tensor:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from lavit_core.processes import num_processes
 from lavit_core.seeds import derive_seed
 from lavit_trainkit.device import generator
-from lavit_trainkit.distributed import all_rows_with_gradient, total
+from lavit_trainkit.distributed import all_gather_with_gradient, all_reduce_sum
 from torch import Tensor
 
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
@@ -148,14 +148,14 @@ def losses(
     if config.keep_term == "image":
         terms["keep_term"] = (config.model.keep_ratio - share_B).square().mean() * share
     else:
-        mean = all_rows_with_gradient(share_B).mean()
+        mean = all_gather_with_gradient(share_B).mean()
         terms["keep_term"] = (config.model.keep_ratio - mean).square() / num_processes()
     loss = cos_weight * terms["cos_loss"] + config.nmse_weight * terms["nmse"] + config.keep_weight * terms["keep_term"]
     # A mean over all kept rows of a step, which passes do not know beforehand: there the settings refuse its weight.
     if code_vectors is not None and config.accumulate_steps == 1:
         rows = torch.tensor(float(passed.z.shape[0]), device=passed.z.device)
         distance = (passed.z - code_vectors.detach()).square().sum(dim=-1).mean()
-        terms["commitment"] = distance * (rows / total(rows))
+        terms["commitment"] = distance * (rows / all_reduce_sum(rows))
         loss = loss + config.commitment_weight * terms["commitment"]
     return {"loss": loss, **terms}
 

@@ -21,16 +21,16 @@ from lavit_trainkit.checkpoint import load_newest, save_checkpoint
 from lavit_trainkit.device import make_accelerator, seed_init
 from lavit_trainkit.distributed import (
     across_processes,
-    all_rows_with_gradient,
+    all_gather_with_gradient,
+    all_reduce_sum,
     any_process,
     on_main,
     open_shared_run,
     shares_of,
-    total,
 )
 from lavit_trainkit.guard import require_finite, stopped
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
-from lavit_trainkit.parallel import compute_together, gather_back, load_whole, refuse_sharded_muon
+from lavit_trainkit.parallel import gather_back, load_whole, parallelize, refuse_sharded_muon
 from lavit_trainkit.pixels import Pixels, normalise
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from tokenizers import Tokenizer
@@ -84,7 +84,7 @@ def train_encoder(
         model = ContrastiveModel(config, words.get_vocab_size())
         accelerator = make_accelerator(device=device, precision=config.precision)
         model.to(accelerator.device)
-        computed = compute_together(
+        computed = parallelize(
             model,
             lambda net, pixels_u8, ids: pair_losses(net, pixels_u8, ids, config, accelerator.autocast),
             parallel=config.parallel,
@@ -108,7 +108,9 @@ def train_encoder(
                 ids = text_ids(words, captions, config.text_tokens).to(accelerator.device)
                 set_rate(optimizers, warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps))
                 terms = computed(pixels_u8, ids)
-                figures = dict(zip(terms, total(torch.stack(list(terms.values())).detach()).tolist(), strict=True))
+                figures = dict(
+                    zip(terms, all_reduce_sum(torch.stack(list(terms.values())).detach()).tolist(), strict=True)
+                )
                 require_finite(figures["loss"], name="loss", step=step, run=out)
                 accelerator.backward(terms["loss"])
                 clip_gradients(model.parameters(), config.max_grad_norm)
@@ -157,9 +159,11 @@ def pair_losses(
     share, words = pixels_u8.shape[0] / config.batch_size, (ids_BL != 0).sum()
     with autocast():
         image, text, words_BLV, patches = model(normalise(pixels_u8, config.vision.preprocessing), ids_BL)
-    contrast = clip_loss(all_rows_with_gradient(image), all_rows_with_gradient(text), model.log_scale) / num_processes()
+    contrast = (
+        clip_loss(all_gather_with_gradient(image), all_gather_with_gradient(text), model.log_scale) / num_processes()
+    )
     pixel_mse = F.mse_loss(patches, patch_pixels(pixels_u8, config.vision.patch_px, config.context_patches)) * share
-    spoken = caption_loss(words_BLV, ids_BL) * (words / total(words))
+    spoken = caption_loss(words_BLV, ids_BL) * (words / all_reduce_sum(words))
     loss = contrast + config.caption_weight * spoken + config.pixel_weight * pixel_mse
     return {"loss": loss, "clip_loss": contrast, "caption_loss": spoken, "pixel_mse": pixel_mse}
 

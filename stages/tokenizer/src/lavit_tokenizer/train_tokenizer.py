@@ -16,17 +16,17 @@ from lavit_trainkit.checkpoint import load_newest, save_checkpoint
 from lavit_trainkit.device import generator, make_accelerator, seed_init
 from lavit_trainkit.distributed import (
     across_processes,
-    all_rows,
+    all_gather,
+    all_reduce_sum,
     any_process,
+    broadcast_from_main,
     from_main,
     open_shared_run,
-    same_as_main,
     shares_of,
-    total,
 )
 from lavit_trainkit.guard import require_finite, stopped
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
-from lavit_trainkit.parallel import compute_together, gather_back, in_pass, refuse_sharded_muon
+from lavit_trainkit.parallel import gather_back, no_sync_until_last, parallelize, refuse_sharded_muon
 from lavit_trainkit.pixels import Pixels
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from torch import Tensor, nn
@@ -107,7 +107,7 @@ def train_tokenizer(
             watch.restore(checkpoint.tensors["watch"], checkpoint.state)
         else:
             fit_statistics(tokenizer, pixels, train[: config.statistics_images], config.precision)
-            same_as_main((tokenizer.feature_mean, tokenizer.feature_whitening))
+            broadcast_from_main((tokenizer.feature_mean, tokenizer.feature_whitening))
         run.rewind(start)
         source = FeatureSource(
             tokenizer, pixels, cache_bytes=config.cache_bytes, precision=config.precision, quiet=quiet
@@ -125,7 +125,7 @@ def train_tokenizer(
                 start_codebook(tokenizer, source, train, config, phase, seed=draws)
                 watch.codebook_started = True
             parts = _trained_parts(tokenizer, phase, muon=config.optimizer == "muon")
-            computed = _compute_together(tokenizer, phase, config, accelerator, seed=draws)
+            computed = _parallelize(tokenizer, phase, config, accelerator, seed=draws)
             optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
             if checkpoint and start > first:
                 restore_optimizers(optimizers, checkpoint.tensors)
@@ -137,14 +137,14 @@ def train_tokenizer(
                     batch = train[shuffled_batch(len(train), phase.batch_size, local, draws)]
                     own = shares[phase.name]
                     targets = [source.batch(batch[rows]) for rows in own]
-                    energy = total(sum((weighed_energy(x_BPD, config) for x_BPD in targets), torch.zeros(())))
+                    energy = all_reduce_sum(sum((weighed_energy(x_BPD, config) for x_BPD in targets), torch.zeros(())))
                     factor = warmup_cosine(
                         local, phase.num_steps, warmup_steps=phase.warmup_steps, floor=phase.lr_floor
                     )
                     set_rate(optimizers, factor)
                     done_passes = []
                     for rows, x_BPD in zip(own, targets, strict=True):
-                        with in_pass(computed, last=rows is own[-1]):
+                        with no_sync_until_last(computed, last=rows is own[-1]):
                             terms, passed = computed(x_BPD, local, rows, energy)
                             accelerator.backward(terms["loss"])
                         done_passes.append((terms, passed))
@@ -154,13 +154,13 @@ def train_tokenizer(
                         clip_gradients((p for module in modules for p in module.parameters()), config.max_grad_norm)
                     step_all(optimizers)
                     if phase.quantise:
-                        codes = torch.cat([all_rows(passed.codes) for _, passed in done_passes])
+                        codes = torch.cat([all_gather(passed.codes) for _, passed in done_passes])
                         restarted = tokenizer.quantizer.update(
-                            torch.cat([all_rows(passed.z.detach()) for _, passed in done_passes]), codes,
+                            torch.cat([all_gather(passed.z.detach()) for _, passed in done_passes]), codes,
                             decay=config.ema_decay, restart_below=config.restart_below,
                             stream=generator(draws, "restart", local),
                         )  # fmt: skip
-                        same_as_main(tokenizer.quantizer.buffers())
+                        broadcast_from_main(tokenizer.quantizer.buffers())
                         watch.count(codes, restarted)
                     done, images = step + 1, images + phase.batch_size
                     run.warn(watch.close_window(local + 1, phase), step=done, phase=phase.name)
@@ -216,7 +216,7 @@ def _shares(phase: Phase, config: TrainTokenizerConfig) -> list[slice]:
     return shares_of(phase.batch_size, setting=setting, passes=config.accumulate_steps)
 
 
-def _compute_together(
+def _parallelize(
     tokenizer: VisualTokenizer,
     phase: Phase,
     config: TrainTokenizerConfig,
@@ -238,7 +238,7 @@ def _compute_together(
 
     # The dense formulation calls parts of blocks, not blocks: shards are gathered for all of them together.
     unmerged = phase.merger != "on" or ("selector" in phase.train and phase.selection != "gumbel")
-    return compute_together(
+    return parallelize(
         tokenizer,
         compute,
         parallel=config.parallel,
@@ -252,7 +252,7 @@ def _figures(parts: list[dict[str, Tensor]]) -> dict[str, float]:
     """Return the step's terms from those of its passes in all processes."""
     names = list(parts[0])
     summed = torch.stack([torch.stack([terms[name].detach() for name in names]) for terms in parts]).sum(0)
-    return dict(zip(names, total(summed).tolist(), strict=True))
+    return dict(zip(names, all_reduce_sum(summed).tolist(), strict=True))
 
 
 def _seen(targets: list[Tensor], passes: list[Pass], batch_size: int) -> dict[str, Any]:
@@ -260,10 +260,10 @@ def _seen(targets: list[Tensor], passes: list[Pass], batch_size: int) -> dict[st
     shares = [x_BPD.shape[0] / batch_size for x_BPD in targets]
     direction = sum(mean_direction(x_BPD) * share for x_BPD, share in zip(targets, shares, strict=True))
     keep = sum(keep_moments(passed.log_keep) * share for passed, share in zip(passes, shares, strict=True))
-    kept = torch.cat([all_rows((passed.mask > 0.5).sum(dim=1)) for passed in passes])
+    kept = torch.cat([all_gather((passed.mask > 0.5).sum(dim=1)) for passed in passes])
     figures = {
-        "mean_predictor": 1 - float(total(torch.as_tensor(direction)).norm()),
-        "decided": decided(total(torch.as_tensor(keep))),
+        "mean_predictor": 1 - float(all_reduce_sum(torch.as_tensor(direction)).norm()),
+        "decided": decided(all_reduce_sum(torch.as_tensor(keep))),
     }
     return {**figures, **kept_figures(kept, passes[0].mask.shape[1])}
 
@@ -332,4 +332,4 @@ def start_codebook(
     vectors = torch.cat(parts)[: config.kmeans_samples]
     stream = generator(seed, "kmeans")
     tokenizer.quantizer.start_from(vectors, iterations=config.kmeans_iterations, stream=stream)
-    same_as_main(tokenizer.quantizer.buffers())
+    broadcast_from_main(tokenizer.quantizer.buffers())

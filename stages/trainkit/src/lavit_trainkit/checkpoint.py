@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lavit_trainkit.distributed import from_main
-from lavit_trainkit.parallel import whole
+from lavit_trainkit.parallel import full_tensor
 
 STATE_FILE = "state.json"
 
@@ -62,7 +62,7 @@ def save_checkpoint(
     if not is_main():
         for content in tensors.values():
             for value in _in_file_order(content).values():
-                whole(value)
+                full_tensor(value)
         return target
     with atomic_folder(target) as scratch:
         digests = {}
@@ -92,7 +92,7 @@ def _safetensors(content: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
     for value in ordered.values():
-        plain = whole(value).detach().cpu().contiguous()
+        plain = full_tensor(value).detach().cpu().contiguous()
         yield plain.flatten().view(torch.uint8).numpy().data
 
 

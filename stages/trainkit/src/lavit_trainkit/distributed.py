@@ -145,7 +145,7 @@ def shares_of(count: int, *, setting: str, passes: int = 1) -> list[slice]:
     return [slice(count * place // parts, count * (place + 1) // parts) for place in places]
 
 
-def total(value: Tensor) -> Tensor:
+def all_reduce_sum(value: Tensor) -> Tensor:
     """Return the sum of all processes' values, without gradient."""
     if num_processes() == 1:
         return value
@@ -154,7 +154,7 @@ def total(value: Tensor) -> Tensor:
     return value
 
 
-def add_up(cache: Tensor) -> None:
+def all_reduce_(cache: Tensor) -> None:
     """Complete, in place, a table of which each process filled its own places and left zeros elsewhere."""
     if num_processes() > 1:
         dist.all_reduce(cache)
@@ -165,17 +165,17 @@ def is_own_place(place: int) -> bool:
     return place % num_processes() == process_rank()
 
 
-def all_rows(rows: Tensor) -> Tensor:
+def all_gather(rows: Tensor) -> Tensor:
     """Return the rows [N, ...] of all processes, in the order of the processes, without gradient."""
     return rows if num_processes() == 1 else torch.cat(_gathered(rows.detach()))
 
 
-def all_rows_with_gradient(rows: Tensor) -> Tensor:
+def all_gather_with_gradient(rows: Tensor) -> Tensor:
     """Return the rows [N, ...] of all processes; in the backward pass each gets the sum of what all want of its own."""
-    return rows if num_processes() == 1 else _AllRows.apply(rows)  # type: ignore[no-untyped-call, no-any-return]
+    return rows if num_processes() == 1 else _AllGather.apply(rows)  # type: ignore[no-untyped-call, no-any-return]
 
 
-def same_as_main(tensors: Iterable[Tensor]) -> None:
+def broadcast_from_main(tensors: Iterable[Tensor]) -> None:
     """Overwrite tensors with the first process's: sums on a GPU may differ in the last bit from card to card."""
     if num_processes() > 1:
         for value in tensors:
@@ -195,7 +195,7 @@ def _gathered(rows: Tensor) -> list[Tensor]:
     return [part[:size] for part, size in zip(parts, sizes, strict=True)]
 
 
-class _AllRows(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
         parts = _gathered(rows)

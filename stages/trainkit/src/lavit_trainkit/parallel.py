@@ -40,7 +40,7 @@ def is_sharded(parallel: Parallel) -> bool:
     return parallel == "fsdp" and num_processes() > 1
 
 
-def compute_together(
+def parallelize(
     network: nn.Module,
     compute: Callable[..., Any],
     *,
@@ -77,7 +77,7 @@ def compute_together(
     return computed
 
 
-def in_pass(computed: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
+def no_sync_until_last(computed: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
     """Return the context of one forward and backward pass of a step; copies exchange gradients in the last one alone.
 
     Sharded gradients are summed in every pass: kept whole until the last, they would fill the memory that was saved.
@@ -87,7 +87,7 @@ def in_pass(computed: nn.Module, *, last: bool) -> contextlib.AbstractContextMan
     return contextlib.nullcontext()
 
 
-def whole(value: Tensor) -> Tensor:
+def full_tensor(value: Tensor) -> Tensor:
     """Return a sharded tensor in full (all processes must ask), another one as it is."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
@@ -115,7 +115,7 @@ def take_weights(empty: Module, network: nn.Module, *, keep: bool) -> Module:
     """
     sharded, made = dict(network.named_parameters()), {}
     for name, parameter in empty.named_parameters():
-        full = whole(sharded[name]).detach()
+        full = full_tensor(sharded[name]).detach()
         if keep:
             made[id(parameter)] = nn.Parameter(full.cpu(), parameter.requires_grad)
     if keep:
@@ -139,7 +139,7 @@ def gather_back(network: nn.Module) -> None:
     for module in network.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if isinstance(parameter, DTensor):
-                full = whole(parameter).detach()
+                full = full_tensor(parameter).detach()
                 module.register_parameter(name, nn.Parameter(full, parameter.requires_grad))
 
 

@@ -7,7 +7,7 @@ import torch
 from lavit_core.errors import LavitError
 from torch import nn
 
-from lavit_trainkit.parallel import whole
+from lavit_trainkit.parallel import full_tensor
 
 
 def warmup_cosine(step: int, num_steps: int, *, warmup_steps: int, floor: float = 0.0) -> float:
@@ -51,7 +51,7 @@ def set_rate(optimizers: Mapping[str, torch.optim.Optimizer], factor: float) -> 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
     """Clip the global gradient norm and return what it was before. Raises LavitError (exit 1) when it is not finite."""
-    norm = float(whole(nn.utils.clip_grad_norm_(list(parameters), max_norm)))
+    norm = float(full_tensor(nn.utils.clip_grad_norm_(list(parameters), max_norm)))
     if not math.isfinite(norm):
         raise LavitError(
             f"the gradient norm is {norm}, expected a finite number; the last checkpoint is kept. "
