@@ -16,7 +16,7 @@ from lavit_core.rundir import open_run
 from lavit_core.seeds import derive_seed
 from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
 from lavit_tokenizer.api import load_tokenizer
-from lavit_trainkit.guard import stopped
+from lavit_trainkit.stopping import stopped
 
 from lavit_detokenizer.config import DrawSettings
 from lavit_detokenizer.draw import draw

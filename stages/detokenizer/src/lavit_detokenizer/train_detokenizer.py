@@ -22,7 +22,6 @@ from lavit_trainkit.checkpoint import Ema, load_newest, save_checkpoint
 from lavit_trainkit.curves import diagnose_loss
 from lavit_trainkit.device import generator, make_accelerator, seed_init
 from lavit_trainkit.distributed import across_processes, all_reduce_sum, any_process, open_shared_run, shares_of
-from lavit_trainkit.guard import require_finite, stopped
 from lavit_trainkit.memory import peak_memory_bytes
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import (
@@ -36,6 +35,7 @@ from lavit_trainkit.parallel import (
 )
 from lavit_trainkit.pixels import Pixels
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
+from lavit_trainkit.stopping import require_finite, stopped
 from torch import Tensor
 
 from lavit_detokenizer.condition import Condition

@@ -18,7 +18,6 @@ from lavit_core.tokens import TokenReader, about_trained, check_tokenizer, open_
 from lavit_trainkit.checkpoint import load_newest, save_checkpoint
 from lavit_trainkit.device import make_accelerator, seed_init
 from lavit_trainkit.distributed import across_processes, any_process, open_shared_run
-from lavit_trainkit.guard import require_finite, stopped
 from lavit_trainkit.memory import peak_memory_bytes
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import (
@@ -32,6 +31,7 @@ from lavit_trainkit.parallel import (
     without_weights,
 )
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
+from lavit_trainkit.stopping import require_finite, stopped
 from torch import Tensor, nn
 
 from lavit_pretrain.attention import use_packed

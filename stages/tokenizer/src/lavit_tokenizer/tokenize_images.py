@@ -20,7 +20,7 @@ from lavit_core.progress import Progress
 from lavit_core.rundir import open_run
 from lavit_core.seeds import epoch_batches
 from lavit_core.tokens import Manifest, ShardEntry, TokenSample, read_manifest, write_manifest, write_shard
-from lavit_trainkit.guard import stopped
+from lavit_trainkit.stopping import stopped
 from torch.utils.data import DataLoader, Dataset
 
 from lavit_tokenizer.config import TokenizeConfig

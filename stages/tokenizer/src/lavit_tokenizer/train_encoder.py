@@ -28,11 +28,11 @@ from lavit_trainkit.distributed import (
     open_shared_run,
     shares_of,
 )
-from lavit_trainkit.guard import require_finite, stopped
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import gather_back, load_whole, parallelize, refuse_sharded_muon
 from lavit_trainkit.pixels import Pixels, normalise
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
+from lavit_trainkit.stopping import require_finite, stopped
 from tokenizers import Tokenizer
 from torch import Tensor
 

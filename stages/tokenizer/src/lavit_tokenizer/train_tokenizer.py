@@ -24,11 +24,11 @@ from lavit_trainkit.distributed import (
     open_shared_run,
     shares_of,
 )
-from lavit_trainkit.guard import require_finite, stopped
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import gather_back, no_sync_until_last, parallelize, refuse_sharded_muon
 from lavit_trainkit.pixels import Pixels
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
+from lavit_trainkit.stopping import require_finite, stopped
 from torch import Tensor, nn
 
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
