@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from lavit_tokenizer.api import TokenizerConfig, decoder_tensors, released_decoder, with_decoder
-from lavit_trainkit.foreign import (
+from lavit_trainkit.external_weights import (
     Shapes,
     copy_weights,
     folder_shapes,

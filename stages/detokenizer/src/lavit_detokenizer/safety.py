@@ -12,7 +12,7 @@ import torch
 from lavit_core.errors import InputError
 from lavit_core.images import Preprocessing, middle_square
 from lavit_trainkit.device import pick_device
-from lavit_trainkit.foreign import read_tensors, require_shapes, shapes_of, weight_files
+from lavit_trainkit.external_weights import read_tensors, require_shapes, shapes_of, weight_files
 from lavit_trainkit.pixels import normalise
 from PIL import Image
 

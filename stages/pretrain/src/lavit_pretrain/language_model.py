@@ -16,7 +16,7 @@ from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import check_made_with, find_part
 from lavit_core.pretrained import load_pretrained
 from lavit_trainkit.device import pick_device
-from lavit_trainkit.foreign import read_tensors, require_shapes, shapes_of
+from lavit_trainkit.external_weights import read_tensors, require_shapes, shapes_of
 from lavit_trainkit.precision import choose_precision, dtype_of
 from safetensors.torch import save_file
 from torch import Tensor, nn

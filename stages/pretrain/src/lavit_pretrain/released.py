@@ -14,7 +14,7 @@ import torch
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from lavit_tokenizer.api import TokenizerConfig, merger_shapes
-from lavit_trainkit.foreign import (
+from lavit_trainkit.external_weights import (
     Shapes,
     copy_weights,
     folder_shapes,

@@ -7,7 +7,7 @@ from lavit_core.errors import InputError
 from lavit_core.modeldir import check_made_with, find_part
 from lavit_core.progress import warn
 from lavit_tokenizer.api import VisualTokenizer
-from lavit_trainkit.foreign import read_tensors, shapes_of
+from lavit_trainkit.external_weights import read_tensors, shapes_of
 from torch import Tensor, nn
 
 from lavit_pretrain.language_model import VISUAL_FILE, LanguageModel

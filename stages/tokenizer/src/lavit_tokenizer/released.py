@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
-from lavit_trainkit.foreign import Shapes, read_tensors, require_shapes, save_tensors, shapes_of
+from lavit_trainkit.external_weights import Shapes, read_tensors, require_shapes, save_tensors, shapes_of
 from torch import Tensor
 
 from lavit_tokenizer.config import TokenizerConfig

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from lavit_core.errors import InputError
 from lavit_core.images import Preprocessing
-from lavit_trainkit.foreign import Shapes, read_tensors, require_shapes, save_tensors, shapes_of
+from lavit_trainkit.external_weights import Shapes, read_tensors, require_shapes, save_tensors, shapes_of
 from torch import Tensor
 
 from lavit_tokenizer.encoder import VIT_EPS, save_preprocessing

@@ -7,7 +7,7 @@ import torch
 from lavit_core.errors import InputError, UsageError
 from safetensors import SafetensorError, safe_open
 
-from lavit_trainkit.foreign import weight_files
+from lavit_trainkit.external_weights import weight_files
 
 WIDE = {"F32", "F64"}
 """Element types of safetensors that bfloat16 would cut short."""

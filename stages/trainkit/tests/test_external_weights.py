@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from lavit_core.errors import InputError
-from lavit_trainkit.foreign import copy_weights, folder_shapes, read_tensor, read_tensors, require_shapes, weight_files
+from lavit_trainkit.external_weights import (
+    copy_weights,
+    folder_shapes,
+    read_tensor,
+    read_tensors,
+    require_shapes,
+    weight_files,
+)
 from safetensors.torch import load_file
 
 
