@@ -5,8 +5,8 @@ Letters: T code rows of all images, C code width, B images, P patches, D width.
 
 import torch
 import torch.nn.functional as F
+from lavit_trainkit.activation_checkpointing import run_block
 from lavit_trainkit.packed import cumulative
-from lavit_trainkit.recompute import run_block
 from torch import Tensor, nn
 
 from lavit_tokenizer.layers import NORM_EPS, CrossAttention, Mlp, SelfAttention, init_transformer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
-from lavit_trainkit.recompute import run_block
+from lavit_trainkit.activation_checkpointing import run_block
 from torch import Tensor
 
 from lavit_tokenizer.decoder import DecoderBlock, FeatureDecoder

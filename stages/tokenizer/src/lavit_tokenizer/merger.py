@@ -4,8 +4,8 @@ Letters: T kept rows of all images in raster order, S dropped rows, D width; cu:
 """
 
 import torch
+from lavit_trainkit.activation_checkpointing import run_block
 from lavit_trainkit.packed import cumulative
-from lavit_trainkit.recompute import run_block
 from torch import Tensor, nn
 
 from lavit_tokenizer.dense import dense_merger
