@@ -35,7 +35,7 @@ from lavit_trainkit.stopping import require_finite, stopped
 from torch import Tensor, nn
 
 from lavit_pretrain.attention import use_packed
-from lavit_pretrain.code_rows import start_at_features
+from lavit_pretrain.code_embedding_init import start_at_features
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.corpus import all_texts, leave_out_long, open_corpus
 from lavit_pretrain.diagnose import diagnose_pretrain

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from lavit_core.tokens import open_tokens
-from lavit_pretrain import code_rows
-from lavit_pretrain.code_rows import mean_features
+from lavit_pretrain import code_embedding_init
+from lavit_pretrain.code_embedding_init import mean_features
 from lavit_pretrain.corpus import open_corpus
 from lavit_pretrain.language_model import load_llm
 from lavit_pretrain.pretrain import _build, pretrain
@@ -97,7 +97,7 @@ def test_without_features_rows_stay_as_drawn_and_a_line_says_so(make_world, tiny
 def test_a_collapsed_codebook_leaves_rows_as_drawn(reader, tiny_config, monkeypatch, capsys):
     mean_KD, _ = mean_features(reader, CODES)
     alone = mean_KD, torch.arange(CODES) == 3
-    monkeypatch.setattr(code_rows, "mean_features", lambda *_: alone)
+    monkeypatch.setattr(code_embedding_init, "mean_features", lambda *_: alone)
     drawn, started = built(reader, tiny_config()), built(reader, tiny_config(code_rows="features"))
     assert torch.equal(rows_of(drawn), rows_of(started))
     assert "have one and the same code; rows of codes start as drawn" in capsys.readouterr().err
