@@ -36,7 +36,7 @@ def picture_paths(reader: TokenReader, images: Data, tokens: Path) -> list[Path]
     return [by_key[key] for key in keys]
 
 
-class Kept:
+class CachedRows:
     """Rows of `compute(indices)` by index: computed once and kept when `row_bytes` of all fit, else every time."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Kept:
         return self._compute(indices) if self._cache is None else self._cache[torch.from_numpy(indices)]
 
 
-def decoded_features(reader: TokenReader, tokenizer: VisualTokenizer, *, cache_bytes: int, quiet: bool) -> Kept:
+def decoded_features(reader: TokenReader, tokenizer: VisualTokenizer, *, cache_bytes: int, quiet: bool) -> CachedRows:
     """Return the decoded features of every sample's codes, bfloat16 [B, P, D]."""
 
     def decode(indices: np.ndarray) -> Tensor:
@@ -65,17 +65,17 @@ def decoded_features(reader: TokenReader, tokenizer: VisualTokenizer, *, cache_b
         return tokenizer.decode_codes(torch.from_numpy(codes), torch.from_numpy(counts)).cpu().bfloat16()
 
     row_bytes = tokenizer.config.num_patches * tokenizer.config.decoder_width * 2
-    return Kept(decode, len(reader), row_bytes, title="decode codes", cache_bytes=cache_bytes, quiet=quiet)
+    return CachedRows(decode, len(reader), row_bytes, title="decode codes", cache_bytes=cache_bytes, quiet=quiet)
 
 
-def latents(vae: AutoencoderKL, pixels: Pixels, *, cache_bytes: int, quiet: bool) -> Kept:
+def latents(vae: AutoencoderKL, pixels: Pixels, *, cache_bytes: int, quiet: bool) -> CachedRows:
     """Return the posterior moments of every picture's latents, float32 [B, 2C, H, W]."""
 
     def encode(indices: np.ndarray) -> Tensor:
         return latent_moments(vae, pixels.batch(indices).to(vae.device)).cpu()
 
     row_bytes = encode(np.arange(1)).nbytes
-    return Kept(encode, len(pixels), row_bytes, title="encode latents", cache_bytes=cache_bytes, quiet=quiet)
+    return CachedRows(encode, len(pixels), row_bytes, title="encode latents", cache_bytes=cache_bytes, quiet=quiet)
 
 
 def _fill(compute: Callable[[np.ndarray], Tensor], count: int, title: str, quiet: bool) -> Tensor:

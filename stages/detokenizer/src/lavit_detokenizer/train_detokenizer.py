@@ -53,7 +53,7 @@ from lavit_detokenizer.network import (
     to_sample,
     training_scheduler,
 )
-from lavit_detokenizer.pairs import Kept, decoded_features, latents, picture_paths
+from lavit_detokenizer.pairs import CachedRows, decoded_features, latents, picture_paths
 
 SCALE_SAMPLES = 2048
 """Samples behind the standardisation of the condition."""
@@ -266,7 +266,7 @@ def draw_dropped(count: int, probability: float, *, seed: int, step: int) -> Ten
 def _clean(
     detokenizer: Detokenizer,
     pixels: Pixels,
-    moments: Kept | None,
+    moments: CachedRows | None,
     indices: np.ndarray,
     rows: slice,
     *,
