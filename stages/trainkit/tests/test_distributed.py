@@ -13,7 +13,7 @@ from lavit_trainkit.distributed import (
     on_main,
     shares_of,
 )
-from lavit_trainkit.parallel import Computed, parallelize, take_weights, without_weights
+from lavit_trainkit.parallel import Computed, copy_on_meta_device, parallelize, take_weights
 from torch import nn
 
 
@@ -79,7 +79,7 @@ def test_a_copy_without_weights_takes_them_up_again() -> None:
         {"table": nn.Embedding(4, 3), "head": nn.Linear(3, 4, bias=False), "norm": nn.BatchNorm1d(3)}
     )
     network["head"].weight = network["table"].weight  # tied
-    empty = without_weights(network)
+    empty = copy_on_meta_device(network)
     assert all(parameter.is_meta for parameter in empty.parameters())
     network["norm"].running_mean += 1
     full = take_weights(empty, network, keep=True)

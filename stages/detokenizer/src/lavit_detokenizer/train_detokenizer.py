@@ -25,13 +25,13 @@ from lavit_trainkit.distributed import across_processes, all_reduce_sum, any_pro
 from lavit_trainkit.memory import peak_memory_bytes
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import (
+    copy_on_meta_device,
     is_sharded,
     load_whole,
     no_sync_until_last,
     parallelize,
     sharded_like,
     take_weights,
-    without_weights,
 )
 from lavit_trainkit.pixels import Pixels
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
@@ -116,7 +116,7 @@ def train_detokenizer(
             moments = latents(frozen_vae, pixels, cache_bytes=config.cache_bytes, quiet=quiet)
         if config.condition.standardise:
             denoiser.condition.fit_scale(features.batch(np.arange(min(len(reader), SCALE_SAMPLES))).float().to(place))
-        exported = without_weights(denoiser) if sharded else denoiser
+        exported = copy_on_meta_device(denoiser) if sharded else denoiser
         if config.gradient_checkpointing:
             denoiser.unet.enable_gradient_checkpointing()
         computed = parallelize(

@@ -21,6 +21,7 @@ from lavit_trainkit.distributed import across_processes, any_process, open_share
 from lavit_trainkit.memory import peak_memory_bytes
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import (
+    copy_on_meta_device,
     is_sharded,
     layers_of,
     no_sync_until_last,
@@ -28,7 +29,6 @@ from lavit_trainkit.parallel import (
     refuse_sharded_muon,
     sharded_like,
     take_weights,
-    without_weights,
 )
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from lavit_trainkit.stopping import require_finite, stopped
@@ -85,7 +85,7 @@ def pretrain(
             corpus = open_corpus(reader, questions=questions, text=text)
             live = None if pictures is None else LiveImages(reader, model, pictures, accelerator.device)
             network = _build(config, reader, corpus, llm, live, seed).train()
-            exported = without_weights(network) if sharded else network
+            exported = copy_on_meta_device(network) if sharded else network
             # Sharding moves block after block to the device: the whole may not fit there.
             network = network if sharded else network.to(accelerator.device)
             # bf16 as in Megatron: a working copy computes, the fp32 weights take the updates. Shards need none.

@@ -100,7 +100,7 @@ def sharded_like(value: Tensor, model: Tensor) -> Tensor:
     return distribute_tensor(value, model.device_mesh, model.placements, src_data_rank=None)
 
 
-def without_weights(network: Module) -> Module:
+def copy_on_meta_device(network: Module) -> Module:
     """Return a copy of a network whose parameters have a shape and no memory (torch's meta device)."""
     memo: dict[int, Any] = {}
     for parameter in network.parameters():
@@ -109,7 +109,7 @@ def without_weights(network: Module) -> Module:
 
 
 def take_weights(empty: Module, network: nn.Module, *, keep: bool) -> Module:
-    """Give a network made by `without_weights` another one's weights, in full and on the CPU, where `keep` says so.
+    """Give a network made by `copy_on_meta_device` another one's weights, in full and on the CPU, where `keep` says so.
 
     All processes must ask: each tensor is gathered in all of them, one at a time.
     """
