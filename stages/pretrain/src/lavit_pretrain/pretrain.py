@@ -40,7 +40,7 @@ from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.corpus import all_texts, leave_out_long, open_corpus
 from lavit_pretrain.diagnose import diagnose_pretrain
 from lavit_pretrain.documents import Corpus, DocumentSource
-from lavit_pretrain.gains import is_check, measure_gains
+from lavit_pretrain.image_ablation import is_check, measure_loss_increases
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm, has_codes
 from lavit_pretrain.live import LiveImages
 from lavit_pretrain.loss import chunked_cross_entropy
@@ -167,7 +167,7 @@ def pretrain(
                     row["fill"] = here / (config.tokens_per_step * config.accumulate_steps)
                     gains = {}
                     if is_check(done, config.log_every):
-                        gains = measure_gains(working, batches[0], lambda _, share: computed(share)[1])
+                        gains = measure_loss_increases(working, batches[0], lambda _, share: computed(share)[1])
                     run.log({**row, **gains, "seconds": seconds, "per_second": trained_tokens / seconds})
                     run.warn(diagnose_pretrain(run.rows, config), step=done, phase="pretrain")
                 stopping = stop()  # asked once: a signal between two answers would end the run without a checkpoint

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from lavit_core.rundir import read_metrics, read_warnings
-from lavit_pretrain import gains
+from lavit_pretrain import image_ablation
 from lavit_pretrain import pretrain as module
 from lavit_pretrain.config import Mix
 from lavit_pretrain.corpus import open_corpus
 from lavit_pretrain.diagnose import diagnose_pretrain
 from lavit_pretrain.documents import DocumentSource
-from lavit_pretrain.gains import GAINS, is_check, measure_gains, swap
+from lavit_pretrain.image_ablation import LOSS_INCREASES, is_check, measure_loss_increases, swap
 from lavit_pretrain.packing import collate
 from lavit_pretrain.pretrain import pretrain
 from safetensors.torch import load_file
@@ -36,13 +36,13 @@ def documents(world, reader, tiny_config):
 def test_a_swap_takes_the_next_picture_and_keeps_what_is_scored(documents, image_input):
     network, some = documents(image_input=image_input)
     layout = network.layout
-    own = [gains._scored(one, layout) for one in some if gains._can_swap(one, layout)]
-    assert {one.kind for one in own} == set(GAINS)
-    for kind in GAINS:
+    own = [image_ablation._scored(one, layout) for one in some if image_ablation._can_swap(one, layout)]
+    assert {one.kind for one in own} == set(LOSS_INCREASES)
+    for kind in LOSS_INCREASES:
         mine = [place for place, one in enumerate(own) if one.kind == kind]
         for place, other in zip(mine, mine[1:] + mine[:1], strict=True):
             kept, taken, made = own[place], own[other], swap(own, layout)[place]
-            cut, begin = gains._boundary(taken, layout), gains._boundary(kept, layout)
+            cut, begin = image_ablation._boundary(taken, layout), image_ablation._boundary(kept, layout)
             assert made.ids.tolist() == [*taken.ids[:cut], *kept.ids[begin:]]
             assert made.ids[made.weights > 0].tolist() == kept.ids[kept.weights > 0].tolist()
             if kind == "text_to_image":
@@ -63,11 +63,11 @@ def plain(network, batch):
 
 def test_gains_of_an_untrained_and_of_a_blind_model(documents):
     network, some = documents()
-    found = measure_gains(network, collate(some), plain)
-    assert set(found) == set(GAINS.values())
+    found = measure_loss_increases(network, collate(some), plain)
+    assert set(found) == set(LOSS_INCREASES.values())
     assert all(abs(gain) < 0.05 for gain in found.values())
     blind, some = documents(image_input="none")
-    assert measure_gains(blind, collate(some), plain) == {}
+    assert measure_loss_increases(blind, collate(some), plain) == {}
 
 
 def test_dropout_draws_nothing_and_the_mode_comes_back(documents):
@@ -75,7 +75,7 @@ def test_dropout_draws_nothing_and_the_mode_comes_back(documents):
     network.train()
     before = torch.get_rng_state()
     network.llm.model.norm = torch.nn.Sequential(network.llm.model.norm, torch.nn.Dropout(0.5))
-    measure_gains(network, collate(some), plain)
+    measure_loss_increases(network, collate(some), plain)
     assert network.training
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -87,7 +87,7 @@ def train(world, config, out, questions=None):
 def test_measuring_changes_no_weight(world, tiny_config, tmp_path, monkeypatch):
     config = tiny_config(num_steps=8)
     train(world, config, tmp_path / "without")
-    monkeypatch.setattr(gains, "CHECK_STEPS", 2)
+    monkeypatch.setattr(image_ablation, "CHECK_STEPS", 2)
     train(world, config, tmp_path / "with")
     one, two = (load_file(tmp_path / name / "model" / "llm" / "model.safetensors") for name in ("without", "with"))
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -96,7 +96,7 @@ def test_measuring_changes_no_weight(world, tiny_config, tmp_path, monkeypatch):
 
 
 def test_answers_that_need_no_picture_are_said_and_others_are_not(world, tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(gains, "CHECK_STEPS", 10)
+    monkeypatch.setattr(image_ablation, "CHECK_STEPS", 10)
     config = tiny_config(num_steps=120, log_every=5, mix=Mix(text_to_image=0, image_to_text=0, questions=1, text=0))
     train(world, config, tmp_path / "sees")
     assert read_metrics(tmp_path / "sees")[-1]["answer_gain"] > 0.3

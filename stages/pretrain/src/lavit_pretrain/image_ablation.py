@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CHECK_STEPS = 100
 """Steps between checks, rounded up to a logged row: two forward passes in so many steps cost about 1 % of the time."""
 
-GAINS = {"questions": "answer_gain", "image_to_text": "caption_gain", "text_to_image": "prompt_gain"}
+LOSS_INCREASES = {"questions": "answer_gain", "image_to_text": "caption_gain", "text_to_image": "prompt_gain"}
 """Kind of document -> the figure that is logged, in nats a token."""
 
 EachLoss = Callable[["LanguageModel", PackedBatch], Tensor]
@@ -37,13 +37,13 @@ def is_check(done: int, log_every: int) -> bool:
 
 
 @torch.no_grad()
-def measure_gains(network: "LanguageModel", batch: PackedBatch, each_loss: EachLoss) -> dict[str, float]:
+def measure_loss_increases(network: "LanguageModel", batch: PackedBatch, each_loss: EachLoss) -> dict[str, float]:
     """Return, for each kind of document that stands at least twice in a batch, the mean loss with another document's
     picture (or caption) less that with its own: 0 when what stands before the scored tokens tells nothing about them.
     """
     layout = network.layout
     fit = [document for document in batch.documents if _can_swap(document, layout)]
-    kinds = [kind for kind in GAINS if sum(document.kind == kind for document in fit) > 1]
+    kinds = [kind for kind in LOSS_INCREASES if sum(document.kind == kind for document in fit) > 1]
     own = [_scored(document, layout) for document in fit if document.kind in kinds]
     if not own:
         return {}
@@ -53,7 +53,9 @@ def measure_gains(network: "LanguageModel", batch: PackedBatch, each_loss: EachL
     network.train(was_training)
     kind_S = np.repeat([document.kind for document in own], [np.count_nonzero(document.weights) for document in own])
     return {
-        GAINS[kind]: float((losses[1] - losses[0])[kind_S == kind].mean()) for kind in kinds if (kind_S == kind).any()
+        LOSS_INCREASES[kind]: float((losses[1] - losses[0])[kind_S == kind].mean())
+        for kind in kinds
+        if (kind_S == kind).any()
     }
 
 
@@ -68,7 +70,7 @@ def _each(network: "LanguageModel", documents: Sequence[Document], each_loss: Ea
 def swap(documents: Sequence[Document], layout: IdLayout) -> list[Document]:
     """Return the documents with the picture, or the caption, of the next one of their kind; scored tokens stay."""
     swapped = list(documents)
-    for kind in GAINS:
+    for kind in LOSS_INCREASES:
         places = [place for place, document in enumerate(documents) if document.kind == kind]
         for place, next_place in zip(places, places[1:] + places[:1], strict=True):
             kept, other = documents[place], documents[next_place]
@@ -85,7 +87,7 @@ def _can_swap(document: Document, layout: IdLayout) -> bool:
     """A document whose caption was dropped, or that shows no picture, has nothing to swap."""
     if document.kind == "text_to_image":
         return _boundary(document, layout) > 0
-    return document.kind in GAINS and document.sample >= 0
+    return document.kind in LOSS_INCREASES and document.sample >= 0
 
 
 def _scored(document: Document, layout: IdLayout) -> Document:
