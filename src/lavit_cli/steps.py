@@ -135,10 +135,10 @@ def _pretrain_blind(job: Job) -> dict[str, Any]:
 
 
 def _train_llm(job: Job, name: str, config: "PretrainConfig") -> dict[str, Any]:
-    from lavit_pretrain.api import pretrain
+    from lavit_pretrain.api import train_language_model
 
     questions = [job.train / "questions.jsonl"] if _has_questions(job) else []
-    return pretrain(
+    return train_language_model(
         [job.tokens("train")],
         job.model("tokenizer"),
         job.out / name,

@@ -167,7 +167,9 @@ def models(tmp_path_factory: pytest.TempPathFactory, shapes_data: Path) -> dict[
             warmup_steps=1,
             precision="fp32",
         )
-        pretrain_api.pretrain([tokens], base, root / name, config, questions=[train / "questions.jsonl"], quiet=True)
+        pretrain_api.train_language_model(
+            [tokens], base, root / name, config, questions=[train / "questions.jsonl"], quiet=True
+        )
     shipped = load_preset("lavit_detokenizer", "train-detokenizer", "tiny")
     steps = {"num_steps": 2, "batch_size": 4, "warmup_steps": 1, "unet": {"block_out_channels": [32]}}
     config = resolve(detokenizer_api.TrainDetokenizerConfig, preset=shipped, flags=steps)

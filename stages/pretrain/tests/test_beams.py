@@ -6,8 +6,8 @@ import torch
 from lavit_pretrain.beams import Beams, write_with_beams
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig
 from lavit_pretrain.language_model import load_llm
-from lavit_pretrain.pretrain import pretrain
 from lavit_pretrain.reading import caption, prompt_rows, stored_images, write_greedily
+from lavit_pretrain.train_language_model import train_language_model
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def llm(world, tmp_path_factory):
     config = PretrainConfig(image_input="codes", llm=shape, mix=mix, num_steps=30, tokens_per_step=256,
                             warmup_steps=1, precision="fp32")  # fmt: skip
     out = tmp_path_factory.mktemp("beams") / "run"
-    pretrain([world.tokens], world.model, out, config, quiet=True)
+    train_language_model([world.tokens], world.model, out, config, quiet=True)
     return load_llm(out / "model", device="cpu")
 
 

@@ -8,7 +8,7 @@ from lavit_pretrain import code_embedding_init
 from lavit_pretrain.code_embedding_init import mean_features
 from lavit_pretrain.corpus import open_corpus
 from lavit_pretrain.language_model import load_llm
-from lavit_pretrain.pretrain import _build, pretrain
+from lavit_pretrain.train_language_model import _build, train_language_model
 
 CODES = 24
 
@@ -71,16 +71,16 @@ def test_one_table_moves_once(reader, tiny_config):
 @pytest.mark.parametrize("image_input", ["features", "codes", "none"])
 def test_it_trains_whatever_images_are_read_as(world, tiny_config, tmp_path, image_input):
     config = tiny_config(image_input=image_input, code_rows="features", num_steps=2)
-    pretrain([world.tokens], world.model, tmp_path / "run", config, questions=[world.questions], quiet=True)
+    train_language_model([world.tokens], world.model, tmp_path / "run", config, questions=[world.questions], quiet=True)
     assert load_llm(tmp_path / "run" / "model", device="cpu").image_input == image_input
 
 
 def test_rows_that_a_model_brings_along_stay(world, tiny_config, tmp_path):
     config = tiny_config(num_steps=1)
-    pretrain([world.tokens], world.model, tmp_path / "first", config, quiet=True)
+    train_language_model([world.tokens], world.model, tmp_path / "first", config, quiet=True)
     learned = load_llm(tmp_path / "first" / "model", device="cpu")
     config = tiny_config(code_rows="features", num_steps=1, llm_lr=0.0, weight_decay=0.0)
-    pretrain(
+    train_language_model(
         [world.tokens], world.model, tmp_path / "more", config, llm=tmp_path / "first" / "model" / "llm", quiet=True
     )
     assert torch.equal(rows_of(load_llm(tmp_path / "more" / "model", device="cpu")), rows_of(learned))

@@ -7,14 +7,14 @@ import pytest
 import torch
 from lavit_core.rundir import read_metrics, read_warnings
 from lavit_pretrain import image_ablation
-from lavit_pretrain import pretrain as module
+from lavit_pretrain import train_language_model as module
 from lavit_pretrain.config import Mix
 from lavit_pretrain.corpus import open_corpus
 from lavit_pretrain.diagnose import diagnose_pretrain
 from lavit_pretrain.documents import DocumentSource
 from lavit_pretrain.image_ablation import LOSS_INCREASES, is_check, measure_loss_increases, swap
 from lavit_pretrain.packing import collate
-from lavit_pretrain.pretrain import pretrain
+from lavit_pretrain.train_language_model import train_language_model
 from safetensors.torch import load_file
 
 
@@ -81,7 +81,9 @@ def test_dropout_draws_nothing_and_the_mode_comes_back(documents):
 
 
 def train(world, config, out, questions=None):
-    return pretrain([world.tokens], world.model, out, config, questions=[questions or world.questions], quiet=True)
+    return train_language_model(
+        [world.tokens], world.model, out, config, questions=[questions or world.questions], quiet=True
+    )
 
 
 def test_measuring_changes_no_weight(world, tiny_config, tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ from lavit_core.tokens import open_tokens
 from lavit_pretrain.ask import ask_file
 from lavit_pretrain.caption import caption_files
 from lavit_pretrain.language_model import load_llm
-from lavit_pretrain.pretrain import pretrain
 from lavit_pretrain.reading import look, stored_images
+from lavit_pretrain.train_language_model import train_language_model
 from lavit_tokenizer.api import TokenizeConfig, VisualTokenizer, load_tokenizer, tokenize_images
 from lavit_tokenizer.config import SmallVitConfig, TokenizerConfig
 from lavit_tokenizer.encoder import Encoder, SmallVit
@@ -61,7 +61,9 @@ def test_pictures_are_described_after_training(places, tiny_config, tmp_path, im
     config = tiny_config(image_input=image_input, num_steps=150, precision="bf16", questions_per_document=1)
     questions = [places / "data" / "questions.jsonl"]
     live = {"data": places / "data"} if image_input == "live" else {}
-    pretrain([places / "tokens"], places / "model", tmp_path, config, questions=questions, quiet=True, **live)
+    train_language_model(
+        [places / "tokens"], places / "model", tmp_path, config, questions=questions, quiet=True, **live
+    )
     pictures = [places / "data" / "images" / f"{number:02d}.png" for number in range(6)]
     model = tmp_path / "model"
     said = caption_files(pictures, model)
@@ -78,13 +80,13 @@ def test_pictures_are_described_after_training(places, tiny_config, tmp_path, im
 def test_a_model_without_pictures_says_that_it_answers_blind(places, tiny_config, tmp_path, capsys):
     config = tiny_config(image_input="none", num_steps=1)
     questions = [places / "data" / "questions.jsonl"]
-    pretrain([places / "tokens"], places / "model", tmp_path, config, questions=questions, quiet=True)
+    train_language_model([places / "tokens"], places / "model", tmp_path, config, questions=questions, quiet=True)
     ask_file(places / "data" / "images" / "00.png", ["What colour?"], tmp_path / "model")
     assert "this model was trained without pictures: it answers blind" in capsys.readouterr().err
 
 
 def test_stored_images_are_what_look_sees(places, tiny_config, tmp_path):
-    pretrain([places / "tokens"], places / "model", tmp_path, tiny_config(num_steps=1), quiet=True)
+    train_language_model([places / "tokens"], places / "model", tmp_path, tiny_config(num_steps=1), quiet=True)
     llm, tokenizer = load_llm(tmp_path / "model"), load_tokenizer(places / "model")
     pixels = np.stack([np.asarray(Image.open(places / "data" / "images" / f"{n:02d}.png")) for n in range(24)])
     seen = look(llm, tokenizer, pixels)

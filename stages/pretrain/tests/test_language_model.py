@@ -7,8 +7,8 @@ import torch
 from lavit_core.errors import InputError
 from lavit_pretrain.language_model import load_causal_lm, load_llm, read_visual_about
 from lavit_pretrain.plan import without_weights
-from lavit_pretrain.pretrain import pretrain
 from lavit_pretrain.text_tokenizer import load_text_tokenizer
+from lavit_pretrain.train_language_model import train_language_model
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -54,7 +54,7 @@ def test_code_in_a_folder_is_refused_and_nobody_is_asked(tmp_path, tiny_config, 
 
 
 def test_damaged_visual_files_are_named(world, tiny_config, tmp_path):
-    pretrain([world.tokens], world.model, tmp_path, tiny_config(num_steps=1), quiet=True)
+    train_language_model([world.tokens], world.model, tmp_path, tiny_config(num_steps=1), quiet=True)
     model = tmp_path / "model"
     file = model / "llm" / "visual.safetensors"
     tensors = load_file(file)

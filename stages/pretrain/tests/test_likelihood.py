@@ -7,9 +7,9 @@ from lavit_core.errors import UsageError
 from lavit_pretrain import likelihood
 from lavit_pretrain.language_model import load_llm
 from lavit_pretrain.likelihood import code_log_likelihoods, text_log_likelihoods
-from lavit_pretrain.pretrain import pretrain
 from lavit_pretrain.reading import ImageInput, prompt_rows, stored_images
 from lavit_pretrain.reading_back import pairwise_log_likelihoods
+from lavit_pretrain.train_language_model import train_language_model
 
 TEXTS = ["a red circle", "a blue square stands there", "circle", "", "there is a yellow triangle"]
 
@@ -26,7 +26,7 @@ def trained(world, tmp_path_factory):
         config = PretrainConfig(image_input=image_input, llm=shape, mix=mix, num_steps=2, tokens_per_step=128,
                                 warmup_steps=1, precision="fp32")  # fmt: skip
         out = tmp_path_factory.mktemp("likelihood") / image_input
-        pretrain([world.tokens], world.model, out, config, quiet=True)
+        train_language_model([world.tokens], world.model, out, config, quiet=True)
         return load_llm(out / "model", device="cpu")
 
     return of

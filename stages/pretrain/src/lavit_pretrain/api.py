@@ -5,7 +5,6 @@ from lavit_pretrain.config import LlmShape, Mix, PretrainConfig, SampleSettings
 from lavit_pretrain.language_model import LanguageModel, load_llm
 from lavit_pretrain.likelihood import code_log_likelihoods, text_log_likelihoods
 from lavit_pretrain.plan import plan
-from lavit_pretrain.pretrain import pretrain
 from lavit_pretrain.prompts import PicturePrompt, Prompt, read_prompts
 from lavit_pretrain.reading import ImageInput, answer, caption, look, stored_images
 from lavit_pretrain.reading_back import read_back
@@ -17,6 +16,7 @@ from lavit_pretrain.released import (
 )
 from lavit_pretrain.sample import sample, write_sampled
 from lavit_pretrain.sampler import sample_codes
+from lavit_pretrain.train_language_model import train_language_model
 from lavit_pretrain.visual_input import VisualInput, load_visual_input
 
 __all__ = [
@@ -43,12 +43,12 @@ __all__ = [
     "load_visual_input",
     "look",
     "plan",
-    "pretrain",
     "read_back",
     "read_prompts",
     "sample",
     "sample_codes",
     "stored_images",
     "text_log_likelihoods",
+    "train_language_model",
     "write_sampled",
 ]

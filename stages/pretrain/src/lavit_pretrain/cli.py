@@ -63,9 +63,9 @@ def pretrain(
         _show_plan(plan(settings, llm, tokens or (), model, **kinds, device=device), as_json)
         return
     tokens, out = needed("TOKENS", tokens), needed("--out", out)
-    from lavit_pretrain import pretrain as verb
+    from lavit_pretrain.train_language_model import train_language_model
 
-    summary = verb.pretrain(
+    summary = train_language_model(
         tokens,
         needed("--model", model),
         out,

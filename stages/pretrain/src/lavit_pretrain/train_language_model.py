@@ -50,7 +50,7 @@ from lavit_pretrain.visual_input import continue_visual
 
 
 @across_processes
-def pretrain(
+def train_language_model(
     tokens: Sequence[Path],
     model: Path,
     out: Path,

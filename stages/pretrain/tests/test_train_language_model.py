@@ -7,12 +7,12 @@ from lavit_core.errors import InputError, Interrupted, LavitError, UsageError
 from lavit_core.modeldir import selection_of
 from lavit_core.rundir import TIMING_KEYS, read_metrics
 from lavit_core.tokens import open_tokens
-from lavit_pretrain import pretrain as module
+from lavit_pretrain import train_language_model as module
 from lavit_pretrain.config import Mix
 from lavit_pretrain.language_model import load_llm
 from lavit_pretrain.plan import plan
-from lavit_pretrain.pretrain import pretrain
 from lavit_pretrain.reading import answer, caption, stored_images
+from lavit_pretrain.train_language_model import train_language_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -29,7 +29,9 @@ def weights(run):
 @pytest.mark.parametrize("image_input", ["codes", "features", "none"])
 def test_every_input_trains_and_its_loss_falls(world, tiny_config, tmp_path, image_input):
     config = tiny_config(image_input=image_input, num_steps=30, log_every=1)
-    summary = pretrain([world.tokens], world.model, tmp_path, config, questions=[world.questions], quiet=True)
+    summary = train_language_model(
+        [world.tokens], world.model, tmp_path, config, questions=[world.questions], quiet=True
+    )
     losses = [row["text_loss"] for row in read_metrics(tmp_path)]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
     assert summary["steps"] == 30
@@ -40,7 +42,9 @@ def test_every_input_trains_and_its_loss_falls(world, tiny_config, tmp_path, ima
 
 def test_the_model_reads_what_it_was_shown_and_is_a_plain_transformers_directory(world, tiny_config, tmp_path):
     config = tiny_config(num_steps=150)
-    pretrain([world.tokens], world.model, tmp_path, config, questions=[world.questions], text=[world.text], quiet=True)
+    train_language_model(
+        [world.tokens], world.model, tmp_path, config, questions=[world.questions], text=[world.text], quiet=True
+    )
     llm = load_llm(tmp_path / "model")
     everyone = np.arange(48)
     images = stored_images(llm, open_tokens(world.tokens), everyone)
@@ -65,7 +69,9 @@ def test_killed_runs_end_like_an_uninterrupted_one(world, tiny_config, tmp_path,
     config = tiny_config(accumulate_steps=2, precision="bf16", optimizer=optimizer)
 
     def run(name):
-        return pretrain([world.tokens], world.model, tmp_path / name, config, questions=[world.questions], quiet=True)
+        return train_language_model(
+            [world.tokens], world.model, tmp_path / name, config, questions=[world.questions], quiet=True
+        )
 
     run("whole")
     count = 0
@@ -96,7 +102,9 @@ def test_a_stop_request_saves_and_ends_with_code_75(world, tiny_config, tmp_path
     asked = iter([False] * 3 + [True])
     monkeypatch.setattr(module, "stop_signals", lambda: contextlib.nullcontext(lambda: next(asked)))
     with pytest.raises(Interrupted, match="stopped at step 4 of 12, state saved"):
-        pretrain([world.tokens], world.model, tmp_path, tiny_config(), questions=[world.questions], quiet=True)
+        train_language_model(
+            [world.tokens], world.model, tmp_path, tiny_config(), questions=[world.questions], quiet=True
+        )
     assert (tmp_path / "checkpoints" / "step-00000004").is_dir()
 
 
@@ -104,7 +112,9 @@ def test_a_run_killed_after_its_last_step_tells_that_steps_losses(world, tiny_co
     config = tiny_config(num_steps=5)  # a checkpoint at 5, then the export
 
     def run(name):
-        return pretrain([world.tokens], world.model, tmp_path / name, config, questions=[world.questions], quiet=True)
+        return train_language_model(
+            [world.tokens], world.model, tmp_path / name, config, questions=[world.questions], quiet=True
+        )
 
     def failing(*args, **kwargs):
         raise KeyboardInterrupt
@@ -156,7 +166,9 @@ def test_not_a_number_stops_with_one_line_and_keeps_the_checkpoint(world, tiny_c
 
     monkeypatch.setattr(module, "packed_loss", poisoned)
     with pytest.raises(LavitError, match="loss is nan at step 7") as caught:
-        pretrain([world.tokens], world.model, tmp_path, tiny_config(), questions=[world.questions], quiet=True)
+        train_language_model(
+            [world.tokens], world.model, tmp_path, tiny_config(), questions=[world.questions], quiet=True
+        )
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 1
     assert (tmp_path / "checkpoints" / "step-00000005").is_dir()
@@ -165,12 +177,12 @@ def test_not_a_number_stops_with_one_line_and_keeps_the_checkpoint(world, tiny_c
 def test_tokens_of_another_tokenizer_are_refused(world, make_world, tiny_config, tmp_path):
     other = make_world(tmp_path / "other", 4, seed=1)
     with pytest.raises(InputError, match=r"made with tokenizer .* holds tokenizer"):
-        pretrain([world.tokens], other.model, tmp_path / "run", tiny_config(), quiet=True)
+        train_language_model([world.tokens], other.model, tmp_path / "run", tiny_config(), quiet=True)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_model_whose_tokenizer_was_swapped_is_refused(world, tiny_config, tmp_path):
-    pretrain([world.tokens], world.model, tmp_path, tiny_config(num_steps=1), quiet=True)
+    train_language_model([world.tokens], world.model, tmp_path, tiny_config(num_steps=1), quiet=True)
     part = tmp_path / "model" / "tokenizer"
     (part / "config.json").unlink()  # carried over by hard link: never write through it
     (part / "config.json").write_text("{}")
@@ -180,7 +192,7 @@ def test_a_model_whose_tokenizer_was_swapped_is_refused(world, tiny_config, tmp_
 
 def test_settings_that_contradict_the_input_are_refused(world, tiny_config, tmp_path):
     with pytest.raises(UsageError, match="no kind of document has both a share above 0 and input"):
-        pretrain(
+        train_language_model(
             [world.tokens],
             world.model,
             tmp_path / "a",
@@ -188,16 +200,18 @@ def test_settings_that_contradict_the_input_are_refused(world, tiny_config, tmp_
             quiet=True,
         )
     with pytest.raises(UsageError, match="live, but no images were given; add --data DIR"):
-        pretrain([world.tokens], world.model, tmp_path / "b", tiny_config(image_input="live"), quiet=True)
+        train_language_model([world.tokens], world.model, tmp_path / "b", tiny_config(image_input="live"), quiet=True)
     assert not (tmp_path / "b").exists()  # so the corrected command can take the same --out
     with pytest.raises(InputError, match="file not found, expected a file for --questions"):
-        pretrain([world.tokens], world.model, tmp_path / "c", tiny_config(), questions=[tmp_path / "q"], quiet=True)
+        train_language_model(
+            [world.tokens], world.model, tmp_path / "c", tiny_config(), questions=[tmp_path / "q"], quiet=True
+        )
     with pytest.raises(InputError, match=r"no config.json here, expected a transformers directory for --llm"):
-        pretrain([world.tokens], world.model, tmp_path / "d", tiny_config(), llm=tmp_path, quiet=True)
+        train_language_model([world.tokens], world.model, tmp_path / "d", tiny_config(), llm=tmp_path, quiet=True)
 
 
 def test_an_existing_language_model_gets_its_rows(world, tiny_config, tmp_path):
-    pretrain([world.tokens], world.model, tmp_path / "first", tiny_config(num_steps=2), quiet=True)
+    train_language_model([world.tokens], world.model, tmp_path / "first", tiny_config(num_steps=2), quiet=True)
     grown = AutoModelForCausalLM.from_pretrained(tmp_path / "first" / "model" / "llm")
     text = AutoTokenizer.from_pretrained(tmp_path / "first" / "model" / "llm")
     source = tmp_path / "llm"
@@ -209,7 +223,9 @@ def test_an_existing_language_model_gets_its_rows(world, tiny_config, tmp_path):
 
     plain = train_text_tokenizer(["a red circle"] * 3, 300)
     plain.save_pretrained(source)
-    pretrain([world.tokens], world.model, tmp_path / "second", tiny_config(num_steps=2), llm=source, quiet=True)
+    train_language_model(
+        [world.tokens], world.model, tmp_path / "second", tiny_config(num_steps=2), llm=source, quiet=True
+    )
     llm = load_llm(tmp_path / "second" / "model")
     assert llm.layout.text_vocab == len(plain)
     assert llm.head_VD.shape[0] == len(plain) + 2 + 24
@@ -226,7 +242,9 @@ def test_the_plan_counts_without_making_weights(world, tiny_config):
 def test_gradient_checkpointing_changes_nothing_but_memory(world, tiny_config, tmp_path):
     for name, on in (("plain", False), ("checkpointed", True)):
         config = tiny_config(num_steps=3, gradient_checkpointing=on)
-        pretrain([world.tokens], world.model, tmp_path / name, config, questions=[world.questions], quiet=True)
+        train_language_model(
+            [world.tokens], world.model, tmp_path / name, config, questions=[world.questions], quiet=True
+        )
     plain, checkpointed = weights(tmp_path / "plain"), weights(tmp_path / "checkpointed")
     for name in plain:
         torch.testing.assert_close(plain[name], checkpointed[name], rtol=1e-5, atol=1e-6)
@@ -251,7 +269,7 @@ def test_other_families_of_language_models_train_and_answer(world, tiny_config, 
     getattr(transformers, f"{family}ForCausalLM")(config).save_pretrained(tmp_path / "llm")
     text.save_pretrained(tmp_path / "llm")
     settings = tiny_config(num_steps=40, log_every=1)
-    pretrain(
+    train_language_model(
         [world.tokens],
         world.model,
         tmp_path / "run",
