@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PACKAGES := src stages/core/src stages/trainkit/src stages/tokenizer/src stages/pretrain/src stages/detokenizer/src stages/evaluation/src
+PACKAGES := src stages/core/src stages/trainkit/src stages/tokenizer/src stages/pretrain/src stages/detokenizer/src stages/scoring/src stages/evaluation/src
 
 # Modules are compiled when they are first imported (half a minute less than all of them at once), so this must be allowed.
 unexport PYTHONDONTWRITEBYTECODE
@@ -48,7 +48,7 @@ docs: $(STAMP)  ## write docs/commands.md from the commands' own help
 
 wheel: $(STAMP)  ## build a wheel of every distribution into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist \
-		./stages/core ./stages/trainkit ./stages/tokenizer ./stages/pretrain ./stages/detokenizer ./stages/evaluation .
+		./stages/core ./stages/trainkit ./stages/tokenizer ./stages/pretrain ./stages/detokenizer ./stages/scoring ./stages/evaluation .
 
 clean:  ## remove the environment and everything generated (runs/ too)
 	rm -rf $(VENV) dist runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

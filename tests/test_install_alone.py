@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {
     "lavit": ROOT,
     **{f"lavit-{name}": ROOT / "stages" / name for name in (
-        "core", "trainkit", "tokenizer", "pretrain", "detokenizer", "evaluation")},
+        "core", "trainkit", "tokenizer", "pretrain", "detokenizer", "scoring", "evaluation")},
 }  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def test_wheels_hold_presets_and_types_but_no_tests(wheels: dict[str, Path]) -> 
         inside = ZipFile(wheel).namelist()
         assert any(file.endswith("py.typed") for file in inside), name
         assert not any("tests/" in file for file in inside), name
-        if name not in ("lavit-core", "lavit-trainkit"):
+        if name not in ("lavit-core", "lavit-trainkit", "lavit-scoring"):
             assert any("/presets/" in file for file in inside), name
     assert any(file.endswith("report/style.css") for file in ZipFile(wheels["lavit"]).namelist())
 
@@ -156,7 +156,7 @@ def test_detokenizer_alone(install, mini: Mini, tmp_path: Path) -> None:
 
 
 def test_evaluation_alone(install, mini: Mini, tmp_path: Path) -> None:
-    here = install("lavit", "lavit-core", "lavit-evaluation")
+    here = install("lavit", "lavit-core", "lavit-scoring", "lavit-evaluation")
     ok(here.lavit("eval", "shapes", "--help"))
     command = ["eval", "shapes", "--model", mini.model, "--data", mini.heldout, "--out", tmp_path / "score"]
     assert json.loads(ok(here.lavit(*command, "--dry-run", "--json")))["config"]["pictures"] > 0
@@ -164,3 +164,12 @@ def test_evaluation_alone(install, mini: Mini, tmp_path: Path) -> None:
     assert done.returncode == 3, done.stderr
     assert "lavit-tokenizer" in done.stderr
     assert os.linesep not in done.stderr.strip()
+
+
+def test_scoring_alone(install) -> None:
+    here = install("lavit-scoring")
+    program = "import lavit_scoring.score_file, importlib.util; print(importlib.util.find_spec('lavit_core'))"
+    done = subprocess.run(
+        [here.folder / "bin" / "python", "-I", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert ok(done).strip() == "None"

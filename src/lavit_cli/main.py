@@ -5,7 +5,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from lavit_core.errors import LavitError
 from lavit_core.processes import is_main, num_processes, process_rank
 
 QUIET_LIBRARIES = {
@@ -52,8 +51,6 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of this process
     try:
         result = build_command(arguments).main(args=list(arguments), prog_name="lavit", standalone_mode=False)
-    except LavitError as error:
-        return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -69,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
-    """Typer's own usage errors carry their message and code; anything else is a bug of ours."""
+    """Our errors and Typer's usage errors carry their message and exit code; anything else is a bug of ours."""
     if type(error).__name__ == "NoArgsIsHelpError":
         return run([*arguments, "--help"])
     if hasattr(error, "format_message"):
@@ -78,6 +75,8 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
         return _fail(error.format_message().rstrip(".") + hint, getattr(error, "exit_code", USAGE))
     if type(error).__name__ == "Abort":
         return _fail("interrupted", INTERRUPTED)
+    if isinstance(code := getattr(error, "exit_code", None), int):  # LavitError, or another package's own
+        return _fail(str(error), code)
     text = " ".join(str(error).split()) or "no message"
     return _fail(f"{type(error).__name__}: {text} (a bug in lavit; run again with --debug for the trace)", INTERNAL)
 

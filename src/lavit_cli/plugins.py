@@ -49,7 +49,7 @@ INSTALL = {
     "lavit-tokenizer": "pip install ./stages/core ./stages/trainkit ./stages/tokenizer",
     "lavit-pretrain": "pip install ./stages/core ./stages/trainkit ./stages/tokenizer ./stages/pretrain",
     "lavit-detokenizer": "pip install ./stages/core ./stages/trainkit ./stages/tokenizer ./stages/detokenizer",
-    "lavit-evaluation": "pip install ./stages/core ./stages/evaluation",
+    "lavit-evaluation": "pip install ./stages/core ./stages/scoring ./stages/evaluation",
 }
 """What to type in a checkout to have a distribution, with what it needs."""
 

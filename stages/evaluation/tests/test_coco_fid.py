@@ -20,7 +20,7 @@ from lavit_evaluation.drawn.coco_prompts import choose_prompts, find_captions, r
 from lavit_evaluation.drawn.fid import FidConfig, evaluate_fid, statistics
 from lavit_evaluation.running.drawing import picture_seed
 from lavit_evaluation.running.painter import Painter
-from lavit_evaluation.scoring.references import read_references
+from lavit_scoring.references import read_references
 from PIL import Image
 from typer.testing import CliRunner
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.cli import evaluate
+from lavit_scoring.errors import InputError, UsageError
 from typer.testing import CliRunner
 
 

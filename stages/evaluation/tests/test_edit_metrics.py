@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from lavit_core.errors import InputError, VerificationError
 from lavit_core.images import middle_square
-from lavit_evaluation.metrics.pixels import l1_distance, l2_distance, ssim
+from lavit_scoring.metrics.pixels import l1_distance, l2_distance, ssim
 from PIL import Image
 
 torch = pytest.importorskip("torch")

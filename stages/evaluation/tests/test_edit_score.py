@@ -15,9 +15,9 @@ from lavit_evaluation.drawn.dino import Dino
 from lavit_evaluation.editing.config import EditScoreConfig
 from lavit_evaluation.editing.edits import read_edits
 from lavit_evaluation.editing.judges import Judges
-from lavit_evaluation.editing.score_edits import EditTask
-from lavit_evaluation.scoring.catalogue import find_benchmark
-from lavit_evaluation.scoring.score_file import score_file
+from lavit_evaluation.editing.score_edits import EditTask, score_edits
+from lavit_scoring.catalogue import find_benchmark
+from lavit_scoring.score_file import score_file
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -90,9 +90,8 @@ def scores(magicbrush: Path, edited: Path) -> Scores:
     def run(out: Path | None = None, judges: Judges | None = None, **more: Any) -> dict[str, Any]:
         config = EditScoreConfig(**more.pop("config", {}))
         plain = {"results": edited, "annotations": magicbrush / "edit_sessions.json", "kind": "magicbrush"} | more
-        return score_file(
-            find_benchmark(plain["kind"]), EditTask(**plain, judges=judges, config=config, quiet=True), out
-        )
+        task = EditTask(**plain, judges=judges, config=config, quiet=True)
+        return score_file(find_benchmark(plain["kind"]), task, out, score_edits)
 
     return run
 

@@ -15,7 +15,8 @@ from lavit_evaluation.running.answer_log import AnswerLog
 from lavit_evaluation.running.benchmark import RunConfig, run_benchmark
 from lavit_evaluation.running.reader import Reader
 from lavit_evaluation.running.wording import cleaner
-from lavit_evaluation.scoring.catalogue import find_benchmark
+from lavit_scoring.catalogue import find_benchmark
+from lavit_scoring.errors import UsageError as ScoringUsageError
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -188,7 +189,7 @@ def test_what_is_missing_is_said_before_anything_is_loaded(
     never = Fake(deadline=0)
     with pytest.raises(UsageError, match="a model writes words: give --lemmatizer rules"):
         runs("vqav2", vqa, tmp_path / "o", never, protocol="lavit", lemmatizer="given")
-    with pytest.raises(UsageError, match="--split val: vqav2 keeps its splits in files of their own"):
+    with pytest.raises(ScoringUsageError, match="--split val: vqav2 keeps its splits in files of their own"):
         runs("vqav2", vqa, tmp_path / "o", never, split="val")
     next(pictures.glob("*3.jpg")).unlink()
     with pytest.raises(InputError, match=r"1 of 5 pictures are missing, say COCO_val2014_000000000003.jpg"):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lavit_core.errors import InputError, LavitError, UsageError
 from lavit_evaluation.cli import evaluate
+from lavit_scoring.errors import InputError, ScoringError, UsageError
 from typer.testing import CliRunner
 
 VQA = {
@@ -290,7 +290,7 @@ def test_captions_that_do_not_fit(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_scored_is_said_first(
-    tmp_path: Path, options: list[str], kind: type[LavitError], words: str
+    tmp_path: Path, options: list[str], kind: type[ScoringError], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
         run(*options, "--results", tmp_path / "none.json", "--annotations", tmp_path / "none.json")

@@ -10,7 +10,6 @@ from lavit_core.errors import InputError
 from lavit_core.modeldir import export_part
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.config import ProbeConfig
-from lavit_evaluation.intervals import clustered_proportion, wilson
 from lavit_evaluation.probing.features import STATIONS, patches_inside, reading_weights
 from lavit_evaluation.probing.labels import read_labels
 from lavit_evaluation.probing.linear_probe import fit_probe
@@ -48,19 +47,6 @@ def test_the_fit_is_the_minimum_of_its_loss() -> None:
     (loss + probe.l2 / 2 * weight.square().sum()).backward()
     assert float(weight.grad.abs().max()) < 1e-4
     assert float(bias.grad.abs().max()) < 1e-4
-
-
-def test_objects_of_one_picture_do_not_narrow_the_interval() -> None:
-    hits = [index % 3 > 0 for index in range(300)]
-    alone = clustered_proportion(hits, names(300))
-    low, high = wilson(sum(hits), 300)
-    assert (alone.low, alone.high) == pytest.approx((low, high), abs=1e-3)
-    doubled = clustered_proportion([*hits, *hits], [*names(300), *names(300)])
-    assert doubled.count == 600
-    assert (doubled.low, doubled.high) == pytest.approx((low, high), abs=1e-3)
-    perfect = clustered_proportion([True] * 40, [*names(20), *names(20)])
-    assert (perfect.low, perfect.high) == wilson(20, 20)
-    assert clustered_proportion([], []).value is None
 
 
 def test_a_box_reads_the_patches_whose_centre_it_holds_or_the_nearest() -> None:

@@ -14,7 +14,8 @@ from lavit_evaluation.editing.config import EditRunConfig, Weights
 from lavit_evaluation.editing.run_edits import run_edits
 from lavit_evaluation.running import painter
 from lavit_evaluation.running.painter import Painter
-from lavit_evaluation.scoring.catalogue import find_benchmark
+from lavit_scoring.catalogue import find_benchmark
+from lavit_scoring.errors import UsageError as ScoringUsageError
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -200,7 +201,7 @@ def test_what_is_wrong_is_said_before_any_picture(magicbrush: Path, tmp_path: Pa
     never = Brush(deadline=0)
     with pytest.raises(InputError, match=r"--clip .*none: nothing there"):
         run(magicbrush, tmp_path / "a", never, weights=Weights(clip=tmp_path / "none"))
-    with pytest.raises(UsageError, match="--split dev: magicbrush keeps its splits in files of their own"):
+    with pytest.raises(ScoringUsageError, match="--split dev: magicbrush keeps its splits in files of their own"):
         run(magicbrush, tmp_path / "s", never, split="dev")
     (tmp_path / "clip").mkdir()
     with pytest.raises(InputError, match=r"--clip .*no config\.json here"):

@@ -12,11 +12,11 @@ from lavit_evaluation.cli import evaluate
 from lavit_evaluation.running.benchmark import RunConfig, run_benchmark
 from lavit_evaluation.running.items import load_material
 from lavit_evaluation.running.reader import Reader
-from lavit_evaluation.scoring.catalogue import find_benchmark
-from lavit_evaluation.scoring.references import read_references
 from lavit_evaluation.tables import hub
 from lavit_evaluation.tables.read import find_tables
 from lavit_evaluation.tables.unpack import official_files
+from lavit_scoring.catalogue import find_benchmark
+from lavit_scoring.references import read_references
 from PIL import Image
 from typer.testing import CliRunner
 

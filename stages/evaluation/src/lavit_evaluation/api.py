@@ -1,9 +1,10 @@
 """What other distributions may use of the evaluation stage."""
 
+from lavit_scoring.estimate import Figure
+
 from lavit_evaluation.config import ProbeConfig, ShapesConfig
 from lavit_evaluation.drawn.best_of import similarities
 from lavit_evaluation.drawn.clip_score import Clip, load_clip
-from lavit_evaluation.intervals import Figure
 from lavit_evaluation.probing.probe import eval_probe
 from lavit_evaluation.shapes.benchmark import eval_shapes
 from lavit_evaluation.shapes.judge import Found, judge

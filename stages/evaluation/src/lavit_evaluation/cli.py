@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Preset, Quiet, Seed, Sets
+from lavit_scoring.catalogue import BENCHMARKS
 
 from lavit_evaluation.cli_benchmarks import command, retrieval
 from lavit_evaluation.cli_coco_fid import coco_fid
@@ -13,7 +14,6 @@ from lavit_evaluation.cli_editing import editing
 from lavit_evaluation.cli_images import clip_score, fid_stats
 from lavit_evaluation.cli_probe import probe
 from lavit_evaluation.cli_score import compare, list_benchmarks, score
-from lavit_evaluation.scoring.catalogue import BENCHMARKS
 
 evaluate = typer.Typer(help="Benchmarks: what a model answers, says and draws on held-out data.", no_args_is_help=True)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from lavit_core.options import AsJson, ConfigFile, Device, DryRun, Model, Out, Quiet, Seed, Sets
+from lavit_scoring.catalogue import Benchmark
 
 from lavit_evaluation.cli_options import (
     AllowNetwork,
@@ -18,7 +19,6 @@ from lavit_evaluation.cli_options import (
     Limit,
     Protocol,
 )
-from lavit_evaluation.scoring.catalogue import Benchmark
 
 
 def command(benchmark: Benchmark) -> Callable[..., None]:
@@ -81,9 +81,8 @@ def command(benchmark: Benchmark) -> Callable[..., None]:
             typer.echo(json.dumps(result))
             return
         if not quiet and "items" in result:
+            from lavit_scoring.show import show_result
             from rich.console import Console
-
-            from lavit_evaluation.scoring.show import show_result
 
             show_result(result, Console())
         typer.echo(f"{out / 'results.json'}: the server's result file; {out / 'score.json'}: the score")
@@ -143,9 +142,8 @@ def retrieval(name: str) -> Callable[..., None]:
         if as_json:
             typer.echo(json.dumps(result))
             return
+        from lavit_scoring.show import show_result
         from rich.console import Console
-
-        from lavit_evaluation.scoring.show import show_result
 
         show_result(result, Console())
         typer.echo(f"{out / 'score.json'}: the score")

@@ -6,9 +6,9 @@ from typing import Any
 
 import typer
 from lavit_core import options as shared
+from lavit_scoring.catalogue import Benchmark
 
 from lavit_evaluation import cli_options as options
-from lavit_evaluation.scoring.catalogue import Benchmark
 
 
 def editing(benchmark: Benchmark) -> Callable[..., None]:
@@ -82,9 +82,8 @@ def editing(benchmark: Benchmark) -> Callable[..., None]:
             typer.echo(json.dumps(result))
             return
         if not quiet:
+            from lavit_scoring.show import show_result
             from rich.console import Console
-
-            from lavit_evaluation.scoring.show import show_result
 
             show_result(result, Console())
         typer.echo(f"{out / 'edited'}: the edited pictures; {out / 'score.json'}: the score")

@@ -46,10 +46,11 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score a result file, or edited pictures, of any model as the benchmark's own rules have it; no model is run."""
-    from lavit_evaluation.editing.score_edits import as_edits
-    from lavit_evaluation.scoring.catalogue import find_benchmark
-    from lavit_evaluation.scoring.score_file import score_file
-    from lavit_evaluation.scoring.scored import Task
+    from lavit_scoring.catalogue import find_benchmark
+    from lavit_scoring.score_file import score_file
+    from lavit_scoring.scored import Task
+
+    from lavit_evaluation.editing.score_edits import EditTask, as_edits, score_edits
 
     chosen = find_benchmark(benchmark)
     task = Task(
@@ -66,13 +67,12 @@ def score(
     )
     weights = {"clip": clip, "dino": dino, "lpips_trunk": lpips_trunk, "lpips_heads": lpips_heads}
     task = as_edits(chosen, task, weights, images=images, sets=sets, device=device, quiet=as_json)
-    result = score_file(chosen, task, out)
+    result = score_file(chosen, task, out, score_edits if isinstance(task, EditTask) else None)
     if as_json:
         typer.echo(json.dumps(result))
         return
+    from lavit_scoring.show import show_result
     from rich.console import Console
-
-    from lavit_evaluation.scoring.show import show_result
 
     show_result(result, Console())
     if out is not None:
@@ -86,7 +86,7 @@ def list_benchmarks(
     as_json: AsJson = False,
 ) -> None:
     """List the benchmarks, the files each needs, where they come from, and which of them lie under --data."""
-    from lavit_evaluation.scoring.show import list_rows, show_list
+    from lavit_scoring.show import list_rows, show_list
 
     rows = list_rows(data)
     if as_json:
@@ -103,18 +103,13 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Put scores side by side; what keeps them from being compared is said first."""
-    from lavit_core.errors import UsageError
+    from lavit_scoring.compare import compare as compare_scores
 
-    from lavit_evaluation.scoring.compare import compare as compare_scores
-
-    if len(runs) < 2:
-        raise UsageError(f"lavit eval compare: {len(runs)} score, expected two or more")
     result = compare_scores(runs, seed=seed)
     if as_json:
         typer.echo(json.dumps(result))
         return
+    from lavit_scoring.show import show_comparison
     from rich.console import Console
-
-    from lavit_evaluation.scoring.show import show_comparison
 
     show_comparison(result, Console())

@@ -20,13 +20,13 @@ from lavit_core.images import CLIP_MEAN, CLIP_STD, middle_square, open_rgb
 from lavit_core.interrupt import stop_signals
 from lavit_core.pretrained import load_pretrained
 from lavit_core.progress import Progress
+from lavit_scoring.bootstrap import interval_of_mean
+from lavit_scoring.estimate import Figure
+from lavit_scoring.references import read_references
+from lavit_scoring.score import Score
 
 from lavit_evaluation.drawn.features import open_folder
 from lavit_evaluation.drawn.weight_digests import weight_digests
-from lavit_evaluation.intervals import Figure
-from lavit_evaluation.metrics.bootstrap import interval_of_mean
-from lavit_evaluation.score import Score
-from lavit_evaluation.scoring.references import read_references
 
 VERSION = 2
 """2: the longer side is rounded down before the middle square is cut, as CLIP's preprocessing does."""

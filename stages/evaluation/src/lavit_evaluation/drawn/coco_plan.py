@@ -6,6 +6,7 @@ from typing import Any
 
 from lavit_core.errors import UsageError
 from lavit_core.files import file_sha256
+from lavit_scoring.references import read_references
 from pydantic import Field
 
 from lavit_evaluation.drawn.clip_score import load_clip
@@ -19,7 +20,6 @@ from lavit_evaluation.drawn.coco_prompts import (
 from lavit_evaluation.drawn.features import Folder, open_folder
 from lavit_evaluation.drawn.fid import NO_FEATURES, FidConfig, check_inception, is_counted, read_reference, too_few
 from lavit_evaluation.running.painter import check_painter
-from lavit_evaluation.scoring.references import read_references
 
 PROMPTS = 30_000
 

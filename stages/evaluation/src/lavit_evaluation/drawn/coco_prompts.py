@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from lavit_core.errors import InputError
 from lavit_core.seeds import derive_seed
+from lavit_scoring.catalogue import find_file, find_folder
+from lavit_scoring.references import References
 
 from lavit_evaluation.drawn.features import Folder, some_of
 from lavit_evaluation.running.items import find_named
-from lavit_evaluation.scoring.catalogue import find_file, find_folder
-from lavit_evaluation.scoring.references import References
 
 CAPTION_FILES = ("captions_val2014.json", "dataset_coco.json", "coco_karpathy_test_gt.json", "coco_karpathy_test.json")
 """The whole of val2014 first, as published; Karpathy's test part holds 5,000 of its pictures."""

@@ -12,6 +12,8 @@ from lavit_core.files import file_sha256, write_json
 from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress
 from lavit_core.rundir import open_run
+from lavit_scoring.estimate import Figure, exact
+from lavit_scoring.score import Score
 from pydantic import Field
 
 from lavit_evaluation.drawn.features import Featurize, Folder, open_folder, read_features, reader, write_features
@@ -24,8 +26,6 @@ from lavit_evaluation.drawn.moments import (
     moments_of,
     save_moments,
 )
-from lavit_evaluation.intervals import Figure, exact
-from lavit_evaluation.score import Score
 
 VERSION = 1
 STATISTICS_FILE = "statistics.safetensors"

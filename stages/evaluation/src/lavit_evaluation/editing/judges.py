@@ -18,13 +18,13 @@ import numpy as np
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
 from lavit_core.images import middle_square, open_rgb, squash
+from lavit_scoring.metrics.pixels import WINDOW, l1_distance, l2_distance, ssim
 from PIL import Image
 
 from lavit_evaluation.drawn.clip_score import Clip, load_clip
 from lavit_evaluation.drawn.dino import INPUT_PX, SHORTER_PX, Dino, load_dino
 from lavit_evaluation.editing.config import EditScoreConfig, Weights
 from lavit_evaluation.editing.turns import Edit
-from lavit_evaluation.metrics.pixels import WINDOW, l1_distance, l2_distance, ssim
 
 TARGETS_KEPT = 64
 """Targets whose vectors are remembered: a target is compared with a single-turn and a multi-turn picture."""

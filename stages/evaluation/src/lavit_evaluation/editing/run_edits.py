@@ -21,19 +21,19 @@ from lavit_core.files import canonical_json, file_sha256, read_json, write_json
 from lavit_core.modeldir import part_digest
 from lavit_core.progress import warn
 from lavit_core.rundir import open_run, versions
+from lavit_scoring.catalogue import Benchmark, find_file, refuse_split
+from lavit_scoring.score_file import GENERATION_FILE, score_file
 
 from lavit_evaluation.editing.config import EditRunConfig, Weights
 from lavit_evaluation.editing.edited import edited_digest
 from lavit_evaluation.editing.edits import pictures_digest, read_edits
 from lavit_evaluation.editing.judges import load_judges
-from lavit_evaluation.editing.score_edits import EditTask
+from lavit_evaluation.editing.score_edits import EditTask, score_edits
 from lavit_evaluation.editing.turns import Edit
 from lavit_evaluation.running.benchmark import draw
 from lavit_evaluation.running.drawing import Draw, draw_missing
 from lavit_evaluation.running.items import check_downloads, must_find
 from lavit_evaluation.running.painter import PAINTER_FILE, DrawPrompt, Painter, check_painter, load_painter
-from lavit_evaluation.scoring.catalogue import Benchmark, find_file, refuse_split
-from lavit_evaluation.scoring.score_file import GENERATION_FILE, score_file
 from lavit_evaluation.tables.unpack import official_files
 
 EDITED = "edited"
@@ -118,7 +118,7 @@ def run_edits(
             seed=seed,
             quiet=quiet,
         )
-        result = score_file(benchmark, task, out)
+        result = score_file(benchmark, task, out, score_edits)
         run.finish(result)
         return result
 

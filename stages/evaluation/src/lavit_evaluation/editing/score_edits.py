@@ -11,6 +11,10 @@ from lavit_core.config import resolve
 from lavit_core.errors import Interrupted, UsageError
 from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress
+from lavit_scoring.bootstrap import interval_of_mean
+from lavit_scoring.catalogue import Benchmark
+from lavit_scoring.estimate import Figure
+from lavit_scoring.scored import Scored, Task
 
 from lavit_evaluation.drawn.dino import OFFICIAL_SHAPE as OFFICIAL_DINO
 from lavit_evaluation.editing.config import EditScoreConfig, Weights
@@ -18,11 +22,7 @@ from lavit_evaluation.editing.edited import edited_digest, find_edited
 from lavit_evaluation.editing.edits import pictures_digest, read_edits
 from lavit_evaluation.editing.judges import Judges, Measure, load_judges
 from lavit_evaluation.editing.turns import SETS, Edit
-from lavit_evaluation.intervals import Figure
-from lavit_evaluation.metrics.bootstrap import interval_of_mean
 from lavit_evaluation.running.answer_log import AnswerLog
-from lavit_evaluation.scoring.catalogue import Benchmark
-from lavit_evaluation.scoring.scored import Scored, Task
 
 OFFICIAL_CLIP = "patch 32, width 768, 12 layers"
 """ViT-B/32, which MagicBrush's script loads."""
@@ -65,6 +65,8 @@ def as_edits(
     Raises UsageError for options that the other has no use for.
     """
     if benchmark.kind == "edit":
+        if task.protocol != "official" or task.questions is not None:
+            raise UsageError(f"{benchmark.name}: found --protocol {task.protocol} or --questions, expected neither")
         config = resolve(EditScoreConfig, sets=sets)
         plain = {one.name: getattr(task, one.name) for one in fields(Task)}
         return EditTask(**plain, kind=benchmark.name, images=images, weights=Weights(**weights), config=config,

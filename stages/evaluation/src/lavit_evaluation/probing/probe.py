@@ -17,13 +17,13 @@ from lavit_core.modeldir import find_part, part_digest
 from lavit_core.progress import Progress
 from lavit_core.rundir import Run, open_run
 from lavit_core.seeds import derive_seed
+from lavit_scoring.estimate import Figure, clustered_proportion, exact
+from lavit_scoring.score import Score
 
 from lavit_evaluation.config import ProbeConfig
-from lavit_evaluation.intervals import Figure, clustered_proportion, exact
 from lavit_evaluation.probing.features import STATIONS, PlaceFeatures, load_probed, read_places
 from lavit_evaluation.probing.labels import LABELS_FILE, Label, read_labels
 from lavit_evaluation.probing.linear_probe import fit_probe
-from lavit_evaluation.score import Score
 from lavit_evaluation.shapes.heldout import scenes_digest
 
 PROTOCOL, VERSION = "lavit-probe", 1

@@ -15,17 +15,17 @@ from lavit_core.modeldir import find_part
 from lavit_core.progress import Progress
 from lavit_core.rundir import open_run
 from lavit_core.seeds import derive_seed
+from lavit_scoring.catalogue import Benchmark
+from lavit_scoring.score_file import PROTOCOLS, score_file
+from lavit_scoring.scored import Task
 from pydantic import Field
 
+from lavit_evaluation.model_digests import model_digests
 from lavit_evaluation.running.answer_log import AnswerLog
 from lavit_evaluation.running.items import Item, load_material, pictures_digest
 from lavit_evaluation.running.reader import Reader, load_reader
 from lavit_evaluation.running.result_file import READER_FILE, RESULTS_FILE, not_scored, write_results
 from lavit_evaluation.running.wording import ANSWERABLE, cleaner, is_refused
-from lavit_evaluation.score import model_digests
-from lavit_evaluation.scoring.catalogue import Benchmark
-from lavit_evaluation.scoring.score_file import PROTOCOLS, score_file
-from lavit_evaluation.scoring.scored import Task
 from lavit_evaluation.tables.unpack import official_files
 
 T = TypeVar("T")

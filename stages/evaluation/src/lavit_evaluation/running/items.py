@@ -8,12 +8,11 @@ from typing import Any
 
 from lavit_core.errors import InputError
 from lavit_core.files import read_json
-
-from lavit_evaluation.scoring.catalogue import Benchmark, find_file, find_folder, refuse_split
-from lavit_evaluation.scoring.gqa import read_gqa
-from lavit_evaluation.scoring.references import read_references
-from lavit_evaluation.scoring.vizwiz import read_vizwiz
-from lavit_evaluation.scoring.vqa import check_questions, read_question_rows, read_truths
+from lavit_scoring.catalogue import Benchmark, find_file, find_folder, refuse_split
+from lavit_scoring.gqa import read_gqa
+from lavit_scoring.references import read_references
+from lavit_scoring.vizwiz import read_vizwiz
+from lavit_scoring.vqa import check_questions, read_question_rows, read_truths
 
 SHOWN = 3
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from lavit_core.modeldir import check_made_with, detokenizer_part, find_part
 
+from lavit_evaluation.model_digests import model_digests
 from lavit_evaluation.running.drawing import Draw
 from lavit_evaluation.running.reader import stages_for
-from lavit_evaluation.score import model_digests
 
 PAINTER_FILE = "painter.json"
 """How the model draws: known while it is loaded, needed once every picture is there."""

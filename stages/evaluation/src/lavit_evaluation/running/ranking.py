@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
-from lavit_evaluation.intervals import Figure
-from lavit_evaluation.metrics.recall import first_hits, recall_at
-from lavit_evaluation.scoring.scored import percent
+from lavit_scoring.estimate import Figure
+from lavit_scoring.metrics.recall import first_hits, recall_at
+from lavit_scoring.scored import percent
 
 
 def ranks_by_text(log_p_IM: np.ndarray, owners_M: np.ndarray, lengths_M: np.ndarray) -> dict[str, np.ndarray]:

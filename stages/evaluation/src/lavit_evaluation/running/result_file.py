@@ -6,12 +6,12 @@ from typing import Any
 
 from lavit_core.files import file_sha256, read_json, write_json
 from lavit_core.rundir import versions
+from lavit_scoring.catalogue import Benchmark
+from lavit_scoring.score_file import GENERATION_FILE
 
+from lavit_evaluation.model_digests import model_digests
 from lavit_evaluation.running.items import Item
 from lavit_evaluation.running.wording import CLEANED
-from lavit_evaluation.score import model_digests
-from lavit_evaluation.scoring.catalogue import Benchmark
-from lavit_evaluation.scoring.score_file import GENERATION_FILE
 
 RESULTS_FILE = "results.json"
 READER_FILE = "reader.json"

@@ -25,17 +25,18 @@ from lavit_core.modeldir import find_part
 from lavit_core.progress import Progress
 from lavit_core.rundir import open_run
 from lavit_core.seeds import epoch_batches
+from lavit_scoring.catalogue import find_benchmark
+from lavit_scoring.references import read_references
+from lavit_scoring.score import Score
+from lavit_scoring.score_file import examples_digest
 from pydantic import Field
 from safetensors.numpy import load_file, save
 
+from lavit_evaluation.model_digests import model_digests
 from lavit_evaluation.running.benchmark import draw
 from lavit_evaluation.running.items import Item, load_material, pictures_digest
 from lavit_evaluation.running.ranking import ranks_by_codes, ranks_by_text, recalls
 from lavit_evaluation.running.reader import pretrain_api
-from lavit_evaluation.score import Score, model_digests
-from lavit_evaluation.scoring.catalogue import find_benchmark
-from lavit_evaluation.scoring.references import read_references
-from lavit_evaluation.scoring.score_file import examples_digest
 from lavit_evaluation.tables.unpack import official_files
 
 T = TypeVar("T")

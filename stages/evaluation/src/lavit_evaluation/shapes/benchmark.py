@@ -12,9 +12,11 @@ from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress
 from lavit_core.rundir import open_run
 from lavit_core.tokens import check_tokenizer, open_tokens
+from lavit_scoring.score import Score
 
 from lavit_evaluation.config import ShapesConfig
-from lavit_evaluation.score import Score, model_digests, write_samples
+from lavit_evaluation.model_digests import model_digests
+from lavit_evaluation.samples import write_samples
 from lavit_evaluation.shapes.heldout import Heldout, open_heldout, scenes_digest
 from lavit_evaluation.shapes.sections import (
     Batches,

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lavit_evaluation.intervals import Figure, by_combination, proportion
+from lavit_scoring.estimate import Figure, by_combination, proportion
+
 from lavit_evaluation.shapes.claims import Claim, parse
 from lavit_evaluation.shapes.heldout import Scene
 

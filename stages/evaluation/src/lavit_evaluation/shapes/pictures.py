@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from lavit_core.shapes import MORE_SHAPES, SHAPES
+from lavit_scoring.estimate import Figure, by_combination, mean
 
-from lavit_evaluation.intervals import Figure, by_combination, mean
 from lavit_evaluation.shapes.align import CRITERIA, Verdict, align
 from lavit_evaluation.shapes.claims import parse
 from lavit_evaluation.shapes.heldout import Scene

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from lavit_core.data import Data
 from lavit_core.seeds import candidate_seeds, derive_seed
+from lavit_scoring.estimate import Figure, mean
 
 from lavit_evaluation.config import ShapesConfig
-from lavit_evaluation.intervals import Figure, mean
 from lavit_evaluation.shapes.captions import score_captions
 from lavit_evaluation.shapes.heldout import Heldout, read_pixels
 from lavit_evaluation.shapes.pictures import centre_errors, psnr, random_codes, score_pictures

@@ -6,8 +6,8 @@ import numpy as np
 from lavit_core.errors import InputError
 from lavit_core.seeds import epoch_batches
 from lavit_core.tokens import TokenReader
+from lavit_scoring.estimate import Figure, exact, mean, ratio
 
-from lavit_evaluation.intervals import Figure, exact, mean, ratio
 from lavit_evaluation.shapes.heldout import Scene
 from lavit_evaluation.shapes.judge import outline
 from lavit_evaluation.shapes.subject import Encoded

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lavit_evaluation.intervals import Figure, by_combination, mean
+from lavit_scoring.estimate import Figure, by_combination, mean
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lavit_evaluation.metrics.bleu import MAX_N, ngram_counts
+from lavit_scoring.metrics.bleu import MAX_N, ngram_counts
 
 SIGMA = 6.0
 """Width of the penalty on a difference in length, in bigrams."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from lavit_core.errors import InputError
+from lavit_scoring.errors import InputError
 
 Lemmatize = Callable[[str], str]
 

@@ -1,6 +1,6 @@
 """CPU-seconds and memory of `lavit eval score vqav2` on 100,000 made-up answers in the official layout.
 
-python stages/evaluation/benchmarks/score_100k.py
+python stages/scoring/benchmarks/score_100k.py
 """
 
 import json

@@ -2,7 +2,13 @@
 
 from collections.abc import Hashable, Sequence
 
-from lavit_evaluation.metrics import vqa_text
+from lavit_scoring.metrics.answer_normalization import (
+    normalize_lavit,
+    normalize_lavit_truth,
+    normalize_vizwiz,
+    normalize_vqa,
+    one_line,
+)
 
 
 def agreement(answer: str, truths: Sequence[str], records: Sequence[Hashable] | None = None) -> float:
@@ -27,19 +33,19 @@ def agreement(answer: str, truths: Sequence[str], records: Sequence[Hashable] | 
 
 def official_accuracy(answer: str, truths: Sequence[str], records: Sequence[Hashable] | None = None) -> float:
     """Return one answer's accuracy as VQAv2's and OK-VQA's server counts it: unanimous truths are compared as typed."""
-    said, lines = vqa_text.one_line(answer), [vqa_text.one_line(truth) for truth in truths]
+    said, lines = one_line(answer), [one_line(truth) for truth in truths]
     if len(set(lines)) > 1:
-        said, lines = vqa_text.official(said), [vqa_text.official(line) for line in lines]
+        said, lines = normalize_vqa(said), [normalize_vqa(line) for line in lines]
     return agreement(said, lines, records)
 
 
 def lavit_accuracy(answer: str, truths: Sequence[str], records: Sequence[Hashable] | None = None) -> float:
     """Return one answer's accuracy as LaVIT's release counts it: the answer is always normalised."""
     if len(set(truths)) > 1:
-        truths = [vqa_text.lavit_truth(truth) for truth in truths]
-    return agreement(vqa_text.lavit(answer), truths, records)
+        truths = [normalize_lavit_truth(truth) for truth in truths]
+    return agreement(normalize_lavit(answer), truths, records)
 
 
 def vizwiz_accuracy(answer: str, truths: Sequence[str], records: Sequence[Hashable] | None = None) -> float:
     """Return one answer's accuracy as the VizWiz server counts it: truths are never normalised, humans go by place."""
-    return agreement(vqa_text.vizwiz(answer), truths)
+    return agreement(normalize_vizwiz(answer), truths)

@@ -4,18 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lavit_core.errors import InputError
-from lavit_core.files import read_json
-from lavit_core.seeds import derive_seed
 
-from lavit_evaluation.intervals import Figure
-from lavit_evaluation.metrics.average_precision import average_precision, f1_score
-from lavit_evaluation.metrics.bootstrap import ends
-from lavit_evaluation.metrics.lemmas import lemmatizer
-from lavit_evaluation.metrics.vqa_accuracy import lavit_accuracy, vizwiz_accuracy
-from lavit_evaluation.scoring.captions import caption_figures
-from lavit_evaluation.scoring.results import align, read_results
-from lavit_evaluation.scoring.scored import Scored, Task, percent, percent_by
+from lavit_scoring.bootstrap import derive_seed, ends
+from lavit_scoring.captions import caption_figures
+from lavit_scoring.errors import InputError
+from lavit_scoring.estimate import Figure
+from lavit_scoring.files import read_json
+from lavit_scoring.metrics.average_precision import average_precision, f1_score
+from lavit_scoring.metrics.lemmas import lemmatizer
+from lavit_scoring.metrics.vqa_accuracy import lavit_accuracy, vizwiz_accuracy
+from lavit_scoring.results import align, read_results
+from lavit_scoring.scored import Scored, Task, percent, percent_by
 
 RESAMPLES = 200
 """Resamples of figures that are no means: each is computed from scratch."""

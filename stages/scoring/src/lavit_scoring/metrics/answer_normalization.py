@@ -90,27 +90,27 @@ def plain_words(text: str, numbers: dict[str, str], contractions: dict[str, str]
 
 
 @lru_cache(maxsize=1 << 16)
-def official(answer: str) -> str:
+def normalize_vqa(answer: str) -> str:
     """Return an answer as the VQAv2 and OK-VQA server compares it (when the ten answers differ)."""
     return plain_words(strip_punctuation(answer), NUMBERS, CONTRACTIONS)
 
 
 @lru_cache(maxsize=1 << 16)
-def vizwiz(answer: str) -> str:
+def normalize_vizwiz(answer: str) -> str:
     """Return a predicted answer as the VizWiz server compares it."""
     return plain_words(strip_punctuation(one_line(answer)), NUMBERS, CURLY_CONTRACTIONS)
 
 
 @lru_cache(maxsize=1 << 16)
-def lavit_truth(answer: str) -> str:
+def normalize_lavit_truth(answer: str) -> str:
     """Return a human answer as LaVIT's scorer compares it (when the answers of a question differ)."""
     return strip_punctuation(answer).lower()
 
 
 @lru_cache(maxsize=1 << 16)
-def lavit(answer: str) -> str:
+def normalize_lavit(answer: str) -> str:
     """Return a predicted answer as LaVIT's scorer compares it."""
-    text = plain_words(lavit_truth(one_line(answer)), NUMBERS | {"nope": "no"}, CONTRACTIONS)
+    text = plain_words(normalize_lavit_truth(one_line(answer)), NUMBERS | {"nope": "no"}, CONTRACTIONS)
     if not text or text.startswith(_NO_ANSWER):
         text = "unanswerable"
     for lead in LEADS:

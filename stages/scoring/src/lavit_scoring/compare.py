@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lavit_core.errors import InputError
-from lavit_core.files import read_json
-from lavit_core.json_lines import read_json_lines
 
-from lavit_evaluation.intervals import Figure
-from lavit_evaluation.metrics.bootstrap import interval_of_mean
+from lavit_scoring.bootstrap import interval_of_mean
+from lavit_scoring.errors import InputError, UsageError
+from lavit_scoring.estimate import Figure
+from lavit_scoring.files import read_json, read_json_lines
 
 DECIDES = {
     "benchmark": "the benchmark",
@@ -75,8 +74,11 @@ def _score_file(path: Path) -> Path:
 def compare(paths: Sequence[Path], *, seed: int = 0) -> dict[str, Any]:
     """Return what differs, the figures of every score, and paired differences from the first one.
 
-    A paired difference needs items.jsonl beside both scores, and the same examples. Raises InputError.
+    A paired difference needs items.jsonl beside both scores, and the same examples. Raises UsageError for
+    fewer than two scores, and InputError.
     """
+    if len(paths) < 2:
+        raise UsageError(f"lavit eval compare: {len(paths)} score, expected two or more")
     scores = [load_score(path) for path in paths]
     names = list(dict.fromkeys(name for score in scores for name in _figures(score)))
     blocking = _differences(scores, DECIDES)

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lavit_core.errors import InputError
-from lavit_core.files import read_json
-
-from lavit_evaluation.metrics.lemmas import Lemmatize, lemmatizer
-from lavit_evaluation.metrics.vqa_accuracy import lavit_accuracy, official_accuracy
-from lavit_evaluation.scoring.results import align, read_results
-from lavit_evaluation.scoring.scored import Scored, Task, percent, percent_by
+from lavit_scoring.errors import InputError
+from lavit_scoring.files import read_json
+from lavit_scoring.metrics.lemmas import Lemmatize, lemmatizer
+from lavit_scoring.metrics.vqa_accuracy import lavit_accuracy, official_accuracy
+from lavit_scoring.results import align, read_results
+from lavit_scoring.scored import Scored, Task, percent, percent_by
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lavit_core.errors import InputError
-from lavit_core.files import read_json
-
-from lavit_evaluation.intervals import Figure
-from lavit_evaluation.metrics import vqa_text
-from lavit_evaluation.metrics.lemmas import lemmatizer
-from lavit_evaluation.scoring.results import align, read_results
-from lavit_evaluation.scoring.scored import Scored, Task, percent, percent_by
+from lavit_scoring.errors import InputError
+from lavit_scoring.estimate import Figure
+from lavit_scoring.files import read_json
+from lavit_scoring.metrics.answer_normalization import normalize_lavit
+from lavit_scoring.metrics.lemmas import lemmatizer
+from lavit_scoring.results import align, read_results
+from lavit_scoring.scored import Scored, Task, percent, percent_by
 
 _UNCOUNTED_STEPS = ("exist", "query: name", "choose name")
 """Steps that ask at the end and add no reasoning."""
@@ -48,7 +47,7 @@ def score_gqa(task: Task) -> Scored:
     compared, gold = dict(said), {name: row.get("answer") for name, row in questions.items()}
     if task.protocol == "lavit":
         lemmas = lemmatizer(task.lemmatizer or "given")
-        compared = {name: vqa_text.lavit(lemmas(text)) for name, text in said.items()}
+        compared = {name: normalize_lavit(lemmas(text)) for name, text in said.items()}
         gold = {name: lemmas(text) for name, text in gold.items() if isinstance(text, str)}
     scores = [float(compared[name] == gold[name]) for name in ids]
     images = [row["imageId"] for row in rows]

@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lavit_evaluation.intervals import Figure
-from lavit_evaluation.metrics.bleu import MAX_N, bleu_of, bleu_parts
-from lavit_evaluation.metrics.bootstrap import ends, interval_of_mean, resampled_sums
-from lavit_evaluation.metrics.cider import cider_d
-from lavit_evaluation.metrics.java import java_scores, why_no_java
-from lavit_evaluation.metrics.ptb import SEPARATORS, tokenize
-from lavit_evaluation.metrics.rouge import rouge_l
-from lavit_evaluation.scoring.references import References, read_references
-from lavit_evaluation.scoring.results import align, read_results
-from lavit_evaluation.scoring.scored import Scored, Task
+from lavit_scoring.bootstrap import ends, interval_of_mean, resampled_sums
+from lavit_scoring.estimate import Figure
+from lavit_scoring.metrics.bleu import MAX_N, bleu_of, bleu_parts
+from lavit_scoring.metrics.cider import cider_d
+from lavit_scoring.metrics.java import java_scores, why_no_java
+from lavit_scoring.metrics.ptb_tokenizer import SEPARATORS, tokenize
+from lavit_scoring.metrics.rouge import rouge_l
+from lavit_scoring.references import References, read_references
+from lavit_scoring.results import align, read_results
+from lavit_scoring.scored import Scored, Task
 
 
 @dataclass(kw_only=True)

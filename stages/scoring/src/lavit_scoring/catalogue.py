@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lavit_core.errors import InputError, UsageError
+from lavit_scoring.errors import InputError, UsageError
 
 Kind = Literal["vqa", "vizwiz", "answerability", "gqa", "caption", "edit"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lavit_evaluation.metrics.ptb import tokenize
+from lavit_scoring.metrics.ptb_tokenizer import tokenize
 
 SPICE_JARS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lavit_evaluation.metrics.bleu import bleu_of, bleu_parts
-from lavit_evaluation.metrics.bootstrap import interval_of_mean, resampled_sums
-from lavit_evaluation.metrics.cider import cider_d
-from lavit_evaluation.metrics.ptb import tokenize, words
-from lavit_evaluation.metrics.recall import first_hits, recall_at
-from lavit_evaluation.metrics.rouge import common_length, rouge_l
-from lavit_evaluation.scoring.captions import caption_figures
+from lavit_scoring.bootstrap import interval_of_mean, resampled_sums
+from lavit_scoring.captions import caption_figures
+from lavit_scoring.metrics.bleu import bleu_of, bleu_parts
+from lavit_scoring.metrics.cider import cider_d
+from lavit_scoring.metrics.ptb_tokenizer import tokenize, words
+from lavit_scoring.metrics.recall import first_hits, recall_at
+from lavit_scoring.metrics.rouge import common_length, rouge_l
 
 INVENTED: list[tuple[str, list[str]]] = [
     ("a brown dog runs across the wet grass",
@@ -174,7 +174,7 @@ def test_meteor_by_java_on_made_up_captions() -> None:
     pytest.importorskip("pycocoevalcap", reason="pycocoevalcap is not installed: METEOR is skipped")
     if shutil.which("java") is None:
         pytest.skip("no Java: METEOR is skipped")
-    from lavit_evaluation.metrics.java import java_scores
+    from lavit_scoring.metrics.java import java_scores
 
     perfect = java_scores(["a dog runs"], [["a dog runs"]], skip={"spice": "not here"})
     assert perfect["meteor"].value == pytest.approx(1.0, abs=0.05)

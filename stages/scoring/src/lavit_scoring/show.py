@@ -2,20 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lavit_core.errors import InputError
-from rich.console import Console
-from rich.table import Table
+from lavit_scoring.catalogue import BENCHMARKS, find_file, find_folder
+from lavit_scoring.errors import InputError
+from lavit_scoring.table import interval, number
 
-from lavit_evaluation.scoring.catalogue import BENCHMARKS, find_file, find_folder
-from lavit_evaluation.table import interval, number
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MOST_ROWS = 24
 """A table shows at most this many figures; score.json has all."""
 
 
-def show_result(result: dict[str, Any], console: Console) -> None:
+def show_result(result: dict[str, Any], console: "Console") -> None:
     """Print what was scored, its figures with intervals and counts, and what was left out."""
     items, protocol = result["items"], result["protocol"]
     lemmas = f", lemmas: {result['lemmatizer']}" if result["lemmatizer"] else ""
@@ -29,6 +29,8 @@ def show_result(result: dict[str, Any], console: Console) -> None:
             f"PARTIAL: {items['scored']:,} of {items['expected']:,} items. Not a score of {result['benchmark']}.",
             style="bold red",
         )
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for column in ("", "value", "95 %", "count"):
         table.add_column(column, justify="left" if not column else "right")
@@ -72,7 +74,7 @@ def list_rows(data: Path | None) -> list[dict[str, Any]]:
     return rows
 
 
-def show_list(rows: list[dict[str, Any]], console: Console) -> None:
+def show_list(rows: list[dict[str, Any]], console: "Console") -> None:
     """Print the benchmarks one after another."""
     for row in rows:
         console.print(f"{row['benchmark']}", style="bold", end="")
@@ -99,7 +101,7 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def show_comparison(result: dict[str, Any], console: Console) -> None:
+def show_comparison(result: dict[str, Any], console: "Console") -> None:
     """Print what keeps scores from being compared, then the figures side by side, then paired differences."""
 
     def say(text: str, style: str | None = None) -> None:
@@ -111,6 +113,8 @@ def show_comparison(result: dict[str, Any], console: Console) -> None:
         say(f"made differently, {line}", "yellow")
     for index, run in enumerate(result["runs"], 1):
         say(f"[{index}] {run}")
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for index in range(len(result["runs"]) + 1):
         table.add_column(f"[{index}]".replace("[", r"\[") if index else "", justify="right" if index else "left")

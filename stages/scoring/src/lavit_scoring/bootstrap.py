@@ -1,11 +1,17 @@
 """95 % intervals by resampling pictures: questions about one picture hang together and are drawn together."""
 
+import hashlib
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
-from lavit_core.seeds import derive_seed
 
 RESAMPLES = 1000
+
+
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """Return a 63-bit seed for the random stream named by `purpose`, the same one that lavit_core.seeds derives."""
+    text = "\x1f".join([str(seed), *map(str, purpose)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def resampled_sums(parts: np.ndarray, seed: int, purpose: str, resamples: int = RESAMPLES) -> np.ndarray:

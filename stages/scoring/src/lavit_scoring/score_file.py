@@ -9,28 +9,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lavit_core.errors import InputError, UsageError
-from lavit_core.files import file_sha256, read_json, write_json, write_text
+from lavit_scoring.captions import score_captions
+from lavit_scoring.catalogue import Benchmark, refuse_split
+from lavit_scoring.errors import InputError, UsageError
+from lavit_scoring.estimate import Figure
+from lavit_scoring.files import file_sha256, read_json, write_json, write_text
+from lavit_scoring.gqa import score_gqa
+from lavit_scoring.metrics.java import why_no_java
+from lavit_scoring.metrics.lemmas import RULES
+from lavit_scoring.score import Score
+from lavit_scoring.scored import Scored, Task
+from lavit_scoring.vizwiz import score_answerability, score_vizwiz
+from lavit_scoring.vqa import score_vqa
 
-from lavit_evaluation.editing.score_edits import EditTask, score_edits
-from lavit_evaluation.intervals import Figure
-from lavit_evaluation.metrics.java import why_no_java
-from lavit_evaluation.metrics.lemmas import RULES
-from lavit_evaluation.score import Score
-from lavit_evaluation.scoring.captions import score_captions
-from lavit_evaluation.scoring.catalogue import Benchmark, refuse_split
-from lavit_evaluation.scoring.gqa import score_gqa
-from lavit_evaluation.scoring.scored import Scored, Task
-from lavit_evaluation.scoring.vizwiz import score_answerability, score_vizwiz
-from lavit_evaluation.scoring.vqa import score_vqa
+Scorer = Callable[[Task], Scored]
 
-SCORERS: dict[str, Callable[[Task], Scored]] = {
+SCORERS: dict[str, Scorer] = {
     "vqa": score_vqa,
     "vizwiz": score_vizwiz,
     "answerability": score_answerability,
     "gqa": score_gqa,
     "caption": score_captions,
-    "edit": score_edits,
 }
 PROTOCOLS = ("official", "lavit")
 VERSION = 1
@@ -40,14 +39,17 @@ GENERATION_FILE = "generation.json"
 """Beside a result file that `lavit eval` wrote: how its answers were made."""
 
 
-def score_file(benchmark: Benchmark, task: Task, out: Path | None = None) -> dict[str, Any]:
+def score_file(
+    benchmark: Benchmark, task: Task, out: Path | None = None, scorer: Scorer | None = None
+) -> dict[str, Any]:
     """Score a result file and return score.json's content; with `out`, write it and the score of every item there.
 
-    Raises UsageError and InputError before anything is computed, naming what is missing.
+    `scorer` replaces the benchmark's own, for results that are not one file. Raises UsageError and InputError before
+    anything is computed, naming what is missing.
     """
-    check(benchmark, task)
+    check(benchmark, task, scorer)
     began = time.monotonic()
-    scored = SCORERS[benchmark.kind](task)
+    scored = (scorer or SCORERS[benchmark.kind])(task)
     protocol = scored.protocol or task.protocol
     score = Score(protocol=protocol, version=VERSION, skipped=scored.skipped, notes=scored.notes)
     score.seconds["score"] = time.monotonic() - began
@@ -63,12 +65,10 @@ def score_file(benchmark: Benchmark, task: Task, out: Path | None = None) -> dic
     return result
 
 
-def check(benchmark: Benchmark, task: Task) -> None:
+def check(benchmark: Benchmark, task: Task, scorer: Scorer | None = None) -> None:
     """Raise UsageError or InputError for what can't be scored, before any file is read through."""
     if task.protocol not in PROTOCOLS:
         raise UsageError(f"--protocol {task.protocol}: expected one of {', '.join(PROTOCOLS)}")
-    if isinstance(task, EditTask) and (task.protocol != "official" or task.questions is not None):
-        raise UsageError(f"{benchmark.name}: found --protocol {task.protocol} or --questions, expected neither")
     compares_lemmas = task.protocol == "lavit" and benchmark.kind in ("vqa", "vizwiz", "gqa")
     if compares_lemmas and task.lemmatizer is None:
         raise UsageError(
@@ -79,6 +79,8 @@ def check(benchmark: Benchmark, task: Task) -> None:
         raise UsageError(
             f"--lemmatizer {task.lemmatizer}: {benchmark.name} under --protocol {task.protocol} has no lemmas"
         )
+    if benchmark.kind == "edit" and scorer is None:
+        raise UsageError(f"{benchmark.name}: edited images are scored by lavit-evaluation, `lavit eval score`")
     if task.choices is not None and benchmark.kind != "gqa":
         raise UsageError(f"--choices: {benchmark.name} has none; GQA has")
     if task.java and benchmark.kind != "caption":
@@ -86,7 +88,7 @@ def check(benchmark: Benchmark, task: Task) -> None:
     if task.java and len(reasons := why_no_java()) == 2:
         raise InputError(f"--java: {reasons['meteor']}")
     refuse_split(benchmark, task.split)
-    results = () if isinstance(task, EditTask) else (("--results", task.results),)
+    results = () if benchmark.kind == "edit" else (("--results", task.results),)
     for option, file in (*results, ("--annotations", task.annotations),
                          ("--questions", task.questions), ("--choices", task.choices)):  # fmt: skip
         if file is not None and not file.is_file():

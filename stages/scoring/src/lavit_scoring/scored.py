@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lavit_evaluation.intervals import Figure
-from lavit_evaluation.metrics.bootstrap import interval_of_mean
+from lavit_scoring.bootstrap import interval_of_mean
+from lavit_scoring.estimate import Figure
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lavit_core.errors import InputError
-from lavit_core.files import read_json
+from lavit_scoring.errors import InputError
+from lavit_scoring.files import read_json, read_json_lines
 
 SHOWN = 5
 """How many ids an error names."""
@@ -19,19 +19,7 @@ def read_rows(file: Path) -> list[Any]:
         if not isinstance(rows, list):
             raise InputError(f"{file}: found {type(rows).__name__}, expected a JSON array of results")
         return rows
-    rows, number = [], 0
-    try:
-        # Lines end at \n alone: a caption may hold any other separator.
-        for number, line in enumerate(file.read_bytes().split(b"\n"), 1):  # noqa: B007 - named by the error
-            if line.strip():
-                rows.append(json.loads(line))
-    except FileNotFoundError:
-        raise InputError(f"{file}: file not found") from None
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}:{number}: not valid JSON ({error})") from None
-    return rows
+    return read_json_lines(file)
 
 
 def read_results(

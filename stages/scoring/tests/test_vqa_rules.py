@@ -5,10 +5,18 @@ import re
 from collections.abc import Callable
 
 import pytest
-from lavit_evaluation.metrics import vqa_text
-from lavit_evaluation.metrics.average_precision import average_precision, f1_score
-from lavit_evaluation.metrics.lemmas import by_rules
-from lavit_evaluation.metrics.vqa_accuracy import agreement, lavit_accuracy, official_accuracy, vizwiz_accuracy
+from lavit_scoring.metrics.answer_normalization import (
+    CONTRACTIONS,
+    MARKS,
+    NUMBERS,
+    normalize_lavit,
+    normalize_vqa,
+    one_line,
+    plain_words,
+)
+from lavit_scoring.metrics.average_precision import average_precision, f1_score
+from lavit_scoring.metrics.lemmas import by_rules
+from lavit_scoring.metrics.vqa_accuracy import agreement, lavit_accuracy, official_accuracy, vizwiz_accuracy
 
 
 @pytest.mark.parametrize(
@@ -38,11 +46,11 @@ from lavit_evaluation.metrics.vqa_accuracy import agreement, lavit_accuracy, off
     ],
 )
 def test_official_normalisation(raw: str, normal: str) -> None:
-    assert vqa_text.official(raw) == normal
+    assert normalize_vqa(raw) == normal
 
 
 def test_at_most_32_periods_are_removed() -> None:
-    assert vqa_text.official("." * 40 + "x") == "." * 8 + "x"
+    assert normalize_vqa("." * 40 + "x") == "." * 8 + "x"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +94,7 @@ def test_official_quirks(answer: str, truths: list[str], records: list[str] | No
     ],
 )
 def test_lavit_normalisation(raw: str, normal: str) -> None:
-    assert vqa_text.lavit(raw) == normal
+    assert normalize_lavit(raw) == normal
 
 
 def test_lavit_normalises_the_answer_even_against_unanimous_truths() -> None:
@@ -108,8 +116,8 @@ def test_vizwiz_never_touches_the_truth_and_counts_people_by_place() -> None:
 
 def literal(answer: str, records: list[dict], punctuation: Callable[[str], str], digits: Callable[[str], str]) -> float:
     """The official loop word for word: records are dicts, compared as a whole after their answer was changed."""
-    records = [{**one, "answer": vqa_text.one_line(one["answer"])} for one in records]
-    said = vqa_text.one_line(answer)
+    records = [{**one, "answer": one_line(one["answer"])} for one in records]
+    said = one_line(answer)
     if len({one["answer"] for one in records}) > 1:
         records = [{**one, "answer": digits(punctuation(one["answer"]))} for one in records]
         said = digits(punctuation(said))
@@ -122,7 +130,7 @@ def literal(answer: str, records: list[dict], punctuation: Callable[[str], str],
 
 def plain_punctuation(text: str) -> str:
     out = text
-    for mark in vqa_text.MARKS:
+    for mark in MARKS:
         touches = mark + " " in text or " " + mark in text or re.search(r"(\d)(,)(\d)", text) is not None
         out = out.replace(mark, "" if touches else " ")
     return re.sub(r"(?!<=\d)(\.)(?!\d)", "", out, count=int(re.UNICODE))
@@ -162,7 +170,7 @@ def test_against_the_official_loop() -> None:
             answer,
             records,
             plain_punctuation,
-            lambda text: vqa_text.plain_words(text, vqa_text.NUMBERS, vqa_text.CONTRACTIONS),
+            lambda text: plain_words(text, NUMBERS, CONTRACTIONS),
         )
         found = official_accuracy(answer, [one["answer"] for one in records], None if numbered else others)
         assert found == expected, (answer, records)

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lavit_core.errors import InputError, UsageError
-from lavit_core.files import read_json
-
-from lavit_evaluation.scoring.results import read_rows
+from lavit_scoring.errors import InputError, UsageError
+from lavit_scoring.files import read_json
+from lavit_scoring.results import read_rows
 
 DEFAULT_SPLIT = "test"
 
