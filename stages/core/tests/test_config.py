@@ -111,3 +111,56 @@ def test_every_field_of_core_has_a_docstring():
 
     for model in (Preprocessing, Manifest, ShardEntry):
         assert all(field.description for field in model.model_fields.values()), Path(model.__module__)
+
+
+class Phase(Config):
+    """A phase."""
+
+    name: str
+    """Its name."""
+    num_steps: int = 1
+    """Steps."""
+
+
+class Phases(Config):
+    """Settings with a list."""
+
+    phases: tuple[Phase, ...] = (Phase(name="selector"), Phase(name="codes", num_steps=9))
+    """In order."""
+    tau: tuple[float, float] = (1.0, 0.5)
+    """First and last."""
+
+
+def test_sets_reach_into_lists_by_name_and_index(tmp_path):
+    changed = resolve(Phases, sets=["phases.codes.num_steps=5", "phases.0.num_steps=3", "tau.1=0.1"])
+    assert [(phase.name, phase.num_steps) for phase in changed.phases] == [("selector", 3), ("codes", 5)]
+    assert changed.tau == (1.0, 0.1)
+    preset = {"phases": [{"name": "masks"}, {"name": "merger", "num_steps": 4}]}
+    file = tmp_path / "c.yaml"
+    file.write_text("phases: {merger: {num_steps: 6}}")
+    changed = resolve(Phases, preset=preset, file=file, sets=["phases.masks.num_steps=2"])
+    assert [phase.num_steps for phase in changed.phases] == [2, 6]
+    assert preset == {"phases": [{"name": "masks"}, {"name": "merger", "num_steps": 4}]}
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["phases.slector.num_steps=1"], r"phases has no item slector; did you mean selector\? items: selector, codes"),
+        (["phases.2.num_steps=1"], r"phases has no item 2; items: selector, codes \(or by index, 0 to 1\)"),
+        (["phases.codes.num_stesp=1"], r"unknown setting phases.1.num_stesp; did you mean num_steps\?"),
+        (["tau.2=1"], r"tau has no item 2; items: none has a name \(or by index, 0 to 1\)"),
+        (["phases.codes=1"], r"setting phases.1: .*found 1"),
+    ],
+)
+def test_wrong_paths_into_lists_name_what_exists(sets, message):
+    with pytest.raises(UsageError, match=message):
+        resolve(Phases, sets=sets)
+
+
+def test_files_merge_left_to_right(tmp_path):
+    one, two = tmp_path / "1.yaml", tmp_path / "2.yaml"
+    one.write_text("num_steps: 1\nname: one\ninner: {width: 1}\n")
+    two.write_text("name: two\n")
+    assert resolve(Settings, file=[one, two]) == Settings(num_steps=1, name="two", inner=Inner(width=1))
+    assert resolve(Settings, file=[two, one]).name == "one"

@@ -37,25 +37,27 @@ def test_published_preset_is_the_default():
 
 def test_dry_runs_count_and_do_nothing(data, model, tmp_path, capsys):
     out = tmp_path / "run"
-    cli.train_encoder(data, out, as_json=True, dry_run=True)
+    cli.train_encoder(data=data, out=out, as_json=True, dry_run=True)
     encoder = json.loads(capsys.readouterr().out)
     # Half of the four blocks that are trained is exported.
     assert 450_000 < encoder["encoder_parameters"] < 550_000 < encoder["trained_parameters"]
-    cli.train_tokenizer(data, out, model=model, as_json=True, dry_run=True)
+    cli.train_tokenizer(data=data, out=out, model=model, as_json=True, dry_run=True)
     planned = json.loads(capsys.readouterr().out)
     assert planned["parameters"]["merger"] > 0
     assert planned["steps"] == sum(phase["num_steps"] for phase in planned["config"]["phases"])
-    cli.tokenize_images(data, model, out, dry_run=True, as_json=True)
+    cli.tokenize_images(data=data, model=model, out=out, dry_run=True, as_json=True)
     assert json.loads(capsys.readouterr().out)["images"] == 40
     assert not out.exists()
 
 
 def test_last_line_names_the_next_command(data, model, tmp_path, capsys):
-    cli.tokenize_images(data, model, tmp_path / "tokens", workers=0, quiet=True, device="cpu")
+    cli.tokenize_images(data=data, model=model, out=tmp_path / "tokens", workers=0, quiet=True, device="cpu")
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith(f"tokens in {tmp_path / 'tokens'}; next: lavit pretrain")
     assert "--image-input codes" in last
-    cli.tokenize_images(data, model, tmp_path / "more", workers=0, features=True, quiet=True, device="cpu")
+    cli.tokenize_images(
+        data=data, model=model, out=tmp_path / "more", workers=0, features=True, quiet=True, device="cpu"
+    )
     assert "--image-input" not in capsys.readouterr().out
 
 

@@ -1,10 +1,10 @@
-"""Configuration: a preset, then a YAML file, then `--set key=value`; unknown keys are refused with the nearest name."""
+"""Configuration: a preset, then YAML files, then `--set key=value`; unknown keys are refused with the nearest name."""
 
 import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -35,31 +35,46 @@ def resolve(
     model: type[C],
     *,
     preset: Mapping[str, Any] | None = None,
-    file: Path | None = None,
+    file: Path | Sequence[Path] | None = None,
     sets: Sequence[str] | None = None,
     flags: Mapping[str, Any] | None = None,
 ) -> C:
-    """Merge preset < file < sets < explicit flags (None means "not given") into one validated config.
+    """Merge preset < file (several: left to right) < sets < explicit flags (None means "not given") into one config.
 
+    A mapping on top of a list changes the list's items by their `name` or index: `phases.selector.num_steps=200`.
     Raises UsageError naming the key, the value found and the values that exist.
     """
-    values: dict[str, Any] = {}
-    _merge(values, preset or {})
-    if file is not None:
-        _merge(values, _read_yaml(file))
+    values = _over(model, {}, preset or {})
+    for one in [file] if isinstance(file, Path) else file or ():
+        values = _over(model, values, _read_yaml(one))
     for item in sets or ():
-        key, equals, text = item.partition("=")
-        if not equals:
-            raise UsageError(f"--set {item}: expected key=value")
-        try:
-            _merge(values, _nested(key.strip().split("."), yaml.safe_load(text)))
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {item}: not a YAML value ({' '.join(str(error).split())})") from None
-    _merge(values, {key: value for key, value in (flags or {}).items() if value is not None})
+        values = _over(model, values, _setting(item))
+    values = _over(model, values, {key: value for key, value in (flags or {}).items() if value is not None})
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise UsageError(_one_line(model, error)) from None
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Return `below` with the values of `above`: mappings merge, and a mapping on top of a list merges into the items
+    that its keys name. Raises UsageError for an item that does not exist."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            value = merge(old, value, f"{where}{key}.")
+        elif isinstance(value, Mapping) and isinstance(old, list | tuple):
+            value = _merge_items(old, value, f"{where}{key}")
+        elif isinstance(value, Mapping):
+            value = merge({}, value)
+        merged[key] = value
+    return merged
+
+
+def as_yaml(settings: Mapping[str, Any]) -> str:
+    """Return plain values as YAML, in their order."""
+    return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
 
 
 def load_preset(package: str, command: str, preset: str) -> dict[str, Any]:
@@ -87,18 +102,46 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return values
 
 
-def _nested(path: list[str], value: Any) -> dict[str, Any]:
-    for name in reversed(path):
+def _setting(item: str) -> dict[str, Any]:
+    key, equals, text = item.partition("=")
+    if not equals:
+        raise UsageError(f"--set {item}: expected key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {item}: not a YAML value ({' '.join(str(error).split())})") from None
+    for name in reversed(key.strip().split(".")):
         value = {name: value}
     return value
 
 
-def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
-    for key, value in new.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
+def _over(model: type[BaseModel], below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    # A list that nothing below gives is the default's, and its items have names too.
+    lists = {}
+    for key, value in above.items():
+        field = model.model_fields.get(key)
+        default = field.get_default(call_default_factory=True) if field is not None else None
+        if isinstance(value, Mapping) and key not in below and isinstance(default, list | tuple):
+            lists[key] = [one.model_dump() if isinstance(one, BaseModel) else one for one in default]
+    return merge({**below, **lists}, above)
+
+
+def _merge_items(items: Sequence[Any], above: Mapping[str, Any], where: str) -> list[Any]:
+    merged = list(items)
+    names = [str(one["name"]) for one in merged if isinstance(one, Mapping) and "name" in one]
+    for key, value in above.items():
+        if str(key) in names:
+            place = next(i for i, one in enumerate(merged) if isinstance(one, Mapping) and one.get("name") == key)
+        elif str(key).isdigit() and int(key) < len(merged):
+            place = int(key)
         else:
-            into[key] = dict(value) if isinstance(value, Mapping) else value
+            near = difflib.get_close_matches(str(key), names, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            known = ", ".join(names) or "none has a name"
+            raise UsageError(f"{where} has no item {key}; {hint}items: {known} (or by index, 0 to {len(merged) - 1})")
+        both = isinstance(value, Mapping) and isinstance(merged[place], Mapping)
+        merged[place] = merge(merged[place], value, f"{where}.{key}.") if both else value
+    return merged
 
 
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:
@@ -119,9 +162,12 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
 
 def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     for name in path:
-        field = model.model_fields.get(str(name))
-        inner = field.annotation if field is not None else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        if isinstance(name, int):  # an item of a list, whose kind is known
+            continue
+        field = model.model_fields.get(name)
+        kinds = (field.annotation, *get_args(field.annotation)) if field is not None else ()
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if inner is None:
             return []
         model = inner
     return list(model.model_fields)

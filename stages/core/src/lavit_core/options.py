@@ -1,13 +1,11 @@
 """Command-line options that every command spells the same way."""
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from lavit_core.errors import UsageError
-
-T = TypeVar("T")
+from lavit_core.command import required
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.", show_default=False)]
 Sets = Annotated[
@@ -31,15 +29,12 @@ AspectRatio = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", show_default=False)]
 ModelUnlessDry = Annotated[
-    Path | None, typer.Option("--model", help="Model directory (--dry-run goes without).", show_default=False)
+    Path | None, typer.Option("--model", help="Model directory (not needed with --dry-run).", show_default=False)
 ]
 OutUnlessDry = Annotated[
-    Path | None, typer.Option("--out", help="Where the result goes (--dry-run goes without).", show_default=False)
+    Path | None, typer.Option("--out", help="Where the result goes (not needed with --dry-run).", show_default=False)
 ]
 
 
-def needed(name: str, value: T | None) -> T:
-    """Return what only a `--dry-run` goes without. Raises UsageError, naming it, when it was not given."""
-    if value is None:
-        raise UsageError(f"{name}: not given, and only a --dry-run goes without")
-    return value
+needed = required
+"""Until every stage calls `lavit_core.command.required`."""
