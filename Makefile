@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PACKAGES := src stages/core/src stages/trainkit/src stages/tokenizer/src stages/pretrain/src stages/detokenizer/src stages/scoring/src stages/evaluation/src
+# The folders that stages/workspace.txt lists, the host's own (.) left out.
+STAGES := $(shell sed -n 's/^-e \.\/\([^[]*\).*/\1/p' stages/workspace.txt)
 
 # Modules are compiled when they are first imported (half a minute less than all of them at once), so this must be allowed.
 unexport PYTHONDONTWRITEBYTECODE
@@ -33,7 +34,7 @@ test: $(STAMP)  ## run the tests that need neither a GPU nor patience
 check: $(STAMP)  ## style, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(PACKAGES)
+	$(BIN)/mypy src $(STAGES:%=%/src)
 	$(BIN)/lint-imports
 	$(BIN)/python docs/build_commands.py --check
 
@@ -47,8 +48,7 @@ docs: $(STAMP)  ## write docs/commands.md from the commands' own help
 	$(BIN)/python docs/build_commands.py
 
 wheel: $(STAMP)  ## build a wheel of every distribution into dist/
-	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist \
-		./stages/core ./stages/trainkit ./stages/tokenizer ./stages/pretrain ./stages/detokenizer ./stages/scoring ./stages/evaluation .
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist $(STAGES:%=./%) .
 
 clean:  ## remove the environment and everything generated (runs/ too)
 	rm -rf $(VENV) dist runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

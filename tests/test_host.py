@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import typer
+from lavit_core.distributions import names
 from lavit_core.errors import InputError, Interrupted
 
 from lavit_cli import plugins
@@ -64,6 +65,14 @@ def test_an_unexpected_error_is_one_line_and_debug_shows_the_trace(register, cap
     monkeypatch.delenv("LAVIT_DEBUG")
     assert run("caption", "--debug") == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_error_with_an_exit_code_of_its_own_is_one_line_with_it(register, capsys) -> None:
+    error = ValueError("results.json: found 2 answers, expected 3")
+    error.exit_code = 3  # type: ignore[attr-defined]
+    register({"caption": raising(error)})
+    assert run("caption") == 3
+    assert capsys.readouterr().err == "error: results.json: found 2 answers, expected 3\n"
 
 
 def test_ctrl_c_is_one_line_and_exits_130(register, capsys) -> None:
@@ -143,7 +152,7 @@ def test_doctor_reports_every_stage_as_json(capsys) -> None:
     by_name = {check["name"]: check for check in found["checks"]}
     assert by_name["cpu float32"]["state"] == "ok"
     assert by_name["cpu bfloat16"]["state"] == "ok"
-    for stage in ("lavit", "lavit-core", "lavit-tokenizer", "lavit-pretrain", "lavit-detokenizer", "lavit-evaluation"):
+    for stage in names():
         assert by_name[stage]["state"] == "ok", by_name[stage]
     assert code == (1 if found["broken"] else 0)
 

@@ -12,13 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 from commandline import MINI, Mini, environment
+from lavit_core.distributions import STAGES
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = {
-    "lavit": ROOT,
-    **{f"lavit-{name}": ROOT / "stages" / name for name in (
-        "core", "trainkit", "tokenizer", "pretrain", "detokenizer", "scoring", "evaluation")},
-}  # fmt: skip
+FOLDERS = {"lavit": ROOT, **{f"lavit-{stage}": ROOT / "stages" / stage for stage in STAGES}}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,16 +80,6 @@ def config_of(tmp_path: Path, step: str) -> Path:
     file = tmp_path / f"{step}.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(MINI.read_text(encoding="utf-8"))[step]), encoding="utf-8")
     return file
-
-
-def test_the_list_of_distributions_is_whole() -> None:
-    lines = (ROOT / "stages" / "workspace.txt").read_text(encoding="utf-8").splitlines()
-    named = {
-        (ROOT / line.removeprefix("-e ").partition("[")[0].strip()).resolve()
-        for line in lines
-        if line.strip() and line[0] != "#"
-    }
-    assert named == set(FOLDERS.values())
 
 
 def test_wheels_hold_presets_and_types_but_no_tests(wheels: dict[str, Path]) -> None:

@@ -1,9 +1,9 @@
-"""`lavit doctor`: what this machine and this environment can do, and the line that repairs what is broken."""
+"""`lavit doctor`: checks of the machine and the environment, each with the command that repairs what is broken."""
 
 import dataclasses
 import importlib
 import importlib.metadata
-import json
+import importlib.util
 import os
 import platform
 import shutil
@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from lavit_cli.plugins import INSTALL, KNOWN, find_commands
+from lavit_core.distributions import LIBRARIES, install_command, installed, module_name, names
+
+from lavit_cli.output import write_json, write_line, write_table
+from lavit_cli.plugins import find_commands, one_line
 
 State = Literal["ok", "warning", "broken"]
-
-LIBRARIES = ("torch", "transformers", "diffusers", "accelerate", "safetensors", "tokenizers", "numpy", "pillow")
+COLOURS = {"ok": "green", "warning": "yellow", "broken": "red"}
 
 MATMUL_SIDE = 256
 LARGEST_ERROR = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 5e-3}
@@ -30,9 +32,9 @@ LOW_MEMORY_BYTES = 4 << 30
 """The embedded default peaks below 4 GB and writes less than 2 GB."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Check:
-    """One line of the examination; `fix` says what to type when it is not ok."""
+    """Result of one check; `fix` is what to type when the state is not ok."""
 
     group: str
     name: str
@@ -50,59 +52,38 @@ def show(checks: list[Check], *, as_json: bool) -> None:
     """Write the checks to stdout as a table, or as one JSON object."""
     broken = sum(check.state == "broken" for check in checks)
     if as_json:
-        rows = [dataclasses.asdict(check) for check in checks]
-        sys.stdout.write(json.dumps({"broken": broken, "checks": rows}) + "\n")
+        write_json({"broken": broken, "checks": [dataclasses.asdict(check) for check in checks]})
         return
-    from rich import box
-    from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    colours = {"ok": "green", "warning": "yellow", "broken": "red"}
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for title in ("", "what", "found"):
-        table.add_column(title, overflow="fold")
-    group = ""
+    rows, group = [], ""
     for check in checks:
         if check.group != group:
-            table.add_row("", f"[bold]{check.group}[/bold]", "", end_section=False)
             group = check.group
+            rows.append(("", f"[bold]{group}[/bold]", ""))
         fix = f"\n[bold]-> {escape(check.fix)}[/bold]" if check.fix else ""
-        table.add_row(f"[{colours[check.state]}]{check.state}[/]", f"  {escape(check.name)}", escape(check.value) + fix)
-    console = Console()
-    console.print(table)
-    console.print(f"\n{broken} broken" if broken else "\nall works; begin with `lavit quickstart --out runs/demo`")
+        state = f"[{COLOURS[check.state]}]{check.state}[/]"
+        rows.append((state, f"  {escape(check.name)}", escape(check.value) + fix))
+    write_table(("", "what", "found"), rows)
+    write_line(f"\n{broken} broken" if broken else "\nall works; begin with `lavit quickstart --out runs/demo`")
 
 
 def _machine() -> Iterator[Check]:
-    yield Check(
-        group="machine", name="python", state="ok", value=f"{platform.python_version()} on {platform.platform()}"
-    )
+    yield Check("machine", "python", "ok", f"{platform.python_version()} on {platform.platform()}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = os.environ.get("OMP_NUM_THREADS")
-    yield Check(
-        group="machine",
-        name="cores",
-        state="ok",
-        value=f"{cores}" + (f", OMP_NUM_THREADS={threads}" if threads else ""),
-    )
-    memory = _available_memory()
-    if memory is not None:
-        low = memory < LOW_MEMORY_BYTES
-        fix = "close other programs: the embedded default needs up to 4 GB" if low else ""
-        yield Check(
-            group="machine",
-            name="free memory",
-            state="warning" if low else "ok",
-            value=f"{memory / 1e9:.1f} GB",
-            fix=fix,
-        )
+    yield Check("machine", "cores", "ok", f"{cores}, OMP_NUM_THREADS={threads}" if threads else str(cores))
+    if (memory := _available_memory()) is not None:
+        fix = "close other programs: the embedded default needs up to 4 GB"
+        yield _amount("free memory", memory, LOW_MEMORY_BYTES, fix)
     for name, folder in (("free disk here", Path.cwd()), ("free disk for scratch files", Path(tempfile.gettempdir()))):
-        free = shutil.disk_usage(folder).free
-        low = free < LOW_DISK_BYTES
-        fix = "free some space, or give an --out elsewhere" if low else ""
-        value = f"{free / 1e9:.1f} GB at {folder}"
-        yield Check(group="machine", name=name, state="warning" if low else "ok", value=value, fix=fix)
+        fix = "free some space, or give an --out elsewhere"
+        yield _amount(name, shutil.disk_usage(folder).free, LOW_DISK_BYTES, fix, f" at {folder}")
+
+
+def _amount(name: str, found: int, floor: int, fix: str, where: str = "") -> Check:
+    low = found < floor
+    return Check("machine", name, "warning" if low else "ok", f"{found / 1e9:.1f} GB{where}", fix if low else "")
 
 
 def _available_memory() -> int | None:
@@ -120,103 +101,104 @@ def _available_memory() -> int | None:
 
 def _libraries() -> Iterator[Check]:
     for name in LIBRARIES:
-        try:
-            version = importlib.metadata.version(name)
-            importlib.import_module("PIL.Image" if name == "pillow" else name)
-        except importlib.metadata.PackageNotFoundError:
-            fix = f"pip install -c constraints.txt {name}"
-            yield Check(group="libraries", name=name, state="warning", value="not installed", fix=fix)
-        # A library that fails to import does so in any way (OSError, RuntimeError, AttributeError).
-        except Exception as error:  # noqa: BLE001
-            fix = f"pip install --force-reinstall -c constraints.txt {name}"
-            yield Check(group="libraries", name=name, state="broken", value=_one_line(error), fix=fix)
+        install = f"pip install -c constraints.txt {name}"
+        version = _version(name)
+        if version is None:
+            yield Check("libraries", name, "warning", "not installed", install)
+        elif problem := _import_error("PIL.Image" if name == "pillow" else name):
+            yield Check("libraries", name, "broken", problem, install.replace("install", "install --force-reinstall"))
         else:
-            yield Check(group="libraries", name=name, state="ok", value=version)
+            yield Check("libraries", name, "ok", version)
 
 
 def _torchvision() -> Iterator[Check]:
     """Nothing here uses torchvision; a build for another torch breaks the import of transformers' image classes."""
-    try:
-        version = importlib.metadata.version("torchvision")
-    except importlib.metadata.PackageNotFoundError:
+    version = _version("torchvision")
+    if version is None:
         return
     probe = [sys.executable, "-c", "import torchvision"]
     done = subprocess.run(probe, capture_output=True, text=True, timeout=120, check=False)
-    fix = "pip uninstall torchvision (lavit never uses it)"
-    if done.returncode == 0:
-        value = f"{version} is installed: transformers may pick other image kernels because of it"
-        yield Check(group="libraries", name="torchvision", state="warning", value=value, fix=fix)
-    else:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        value = f"{version} does not import ({last})"
-        yield Check(group="libraries", name="torchvision", state="broken", value=value, fix=fix)
+    state: State = "broken" if done.returncode else "warning"
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    found = f"does not import ({last})"
+    if state == "warning":
+        found = "is installed: transformers may pick other image kernels because of it"
+    yield Check(
+        "libraries", "torchvision", state, f"{version} {found}", "pip uninstall torchvision (lavit never uses it)"
+    )
 
 
 def _devices() -> Iterator[Check]:
-    try:
-        import torch
-    except Exception:  # noqa: BLE001 - already reported among the libraries
+    if _import_error("torch"):  # already reported among the libraries
         return
+    import torch
+
     names = ["cpu"] + [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     for name in names:
         label = "cpu" if name == "cpu" else f"{name} {torch.cuda.get_device_name(name)}"
-        for dtype, largest in LARGEST_ERROR.items():
-            yield _matmul(name, label, dtype, largest)
+        for dtype in LARGEST_ERROR:
+            yield Check("devices", f"{label} {dtype}", *_matmul(name, dtype))
     if len(names) == 1:
-        yield Check(group="devices", name="cuda", state="ok", value="none; the tiny preset needs none")
+        yield Check("devices", "cuda", "ok", "none; the tiny preset needs none")
 
 
-def _matmul(device: str, label: str, dtype: str, largest: float) -> Check:
-    """Multiply two small matrices and compare with float64; the speed is a hint, not a benchmark."""
+def _matmul(device: str, dtype: str) -> tuple[State, str, str]:
+    """Multiply two small matrices and compare with float64: state, value, fix. The speed is a hint, not a benchmark."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    left = torch.randn(MATMUL_SIDE, MATMUL_SIDE, generator=generator, dtype=torch.float64)
+    matrix = torch.randn(MATMUL_SIDE, MATMUL_SIDE, generator=generator, dtype=torch.float64)
     try:
-        here = left.to(device=device, dtype=getattr(torch, dtype))
+        here = matrix.to(device=device, dtype=getattr(torch, dtype))
         exact = here.double().cpu() @ here.double().cpu()
         (here @ here).cpu()  # the first call pays for loading the kernel
         began = time.perf_counter()
         product = (here @ here).double().cpu()
         seconds = time.perf_counter() - began
-    # Whatever a backend says of a dtype it does not know is the answer: RuntimeError, TypeError or kinds of its own.
+    # A backend refuses a dtype it does not know with RuntimeError, TypeError or errors of its own.
     except Exception as error:  # noqa: BLE001
-        state: State = "broken" if dtype == "float32" else "warning"
-        return Check(
-            group="devices", name=f"{label} {dtype}", state=state, value=_one_line(error), fix="use another --device"
-        )
-    error_share = float((product - exact).norm() / exact.norm())
-    speed = 2 * MATMUL_SIDE**3 / seconds / 1e9
-    if not error_share < largest:
-        value = f"wrong product: relative error {error_share:.1e}, expected below {largest:.0e}"
-        return Check(group="devices", name=f"{label} {dtype}", state="broken", value=value, fix="reinstall torch")
-    value = f"works, {speed:.0f} GFLOP/s on a small product"
-    return Check(group="devices", name=f"{label} {dtype}", state="ok", value=value)
+        return "broken" if dtype == "float32" else "warning", one_line(error), "use another --device"
+    relative = float((product - exact).norm() / exact.norm())
+    if not relative < LARGEST_ERROR[dtype]:
+        expected = f"expected below {LARGEST_ERROR[dtype]:.0e}"
+        return "broken", f"wrong product: relative error {relative:.1e}, {expected}", "reinstall torch"
+    return "ok", f"works, {2 * MATMUL_SIDE**3 / seconds / 1e9:.0f} GFLOP/s on a small product", ""
 
 
 def _stages() -> Iterator[Check]:
-    commands = find_commands()
-    for distribution in dict.fromkeys(["lavit-core", *(known for _, known in KNOWN.values())]):
-        fix = INSTALL[distribution]
-        try:
-            version = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            yield Check(group="stages", name=distribution, state="warning", value="not installed", fix=fix)
+    commands, versions = find_commands(), installed()
+    for distribution in names():
+        fix = install_command(distribution)
+        if distribution not in versions:
+            yield Check("stages", distribution, "warning", "not installed", fix)
             continue
-        problems = [f"{c.name} {c.problem}" for c in commands if c.distribution == distribution and c.problem]
-        api = f"{distribution.replace('-', '_')}.api"
-        if distribution not in ("lavit", "lavit-core"):
-            try:
-                importlib.import_module(api)
-            # Whatever stops a stage from loading is what the reader wants to see.
-            except Exception as error:  # noqa: BLE001
-                problems.append(f"{api}: {_one_line(error)}")
-        verbs = ", ".join(c.name for c in commands if c.distribution == distribution)
+        own = [command for command in commands if command.distribution == distribution]
+        problems = [f"{command.name} {command.problem}" for command in own if command.problem]
+        module = module_name(distribution)
+        for part in (module, f"{module}.api"):
+            if (part == module or importlib.util.find_spec(part)) and (problem := _import_error(part)):
+                problems.append(f"{part}: {problem}")
+                break
         if problems:
-            yield Check(group="stages", name=distribution, state="broken", value="; ".join(problems), fix=fix)
+            yield Check("stages", distribution, "broken", "; ".join(problems), fix)
         else:
-            yield Check(group="stages", name=distribution, state="ok", value=f"{version}: {verbs}")
+            listed = ", ".join(command.name for command in own)
+            value = f"{versions[distribution]}: {listed}" if own else versions[distribution]
+            yield Check("stages", distribution, "ok", value)
 
 
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _import_error(module: str) -> str:
+    """Return why a module can't be imported, or an empty string."""
+    try:
+        importlib.import_module(module)
+    # A library that fails to import does so in any way (OSError, RuntimeError, AttributeError).
+    except Exception as error:  # noqa: BLE001
+        return one_line(error)
+    return ""

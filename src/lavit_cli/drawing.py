@@ -1,8 +1,7 @@
 """From codes to pixels with a model directory's own parts: what generate and reconstruct share."""
 
-import contextlib
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,20 +68,6 @@ def draw_prompts(
     tokenizer = load_tokenizer(model, device=device, use="decode")
     detokenizer = load_detokenizer(model, part=part, device=device, precision=precision)
     return draw_codes(detokenizer, tokenizer, codes, seeds=seeds, settings=drawing), codes
-
-
-@contextlib.contextmanager
-def stages_for(command: str) -> Iterator[None]:
-    """Turn the import of a stage that is not installed into the line that installs it. Raises InputError."""
-    from lavit_cli.plugins import INSTALL
-
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0].replace("_", "-")
-        if missing not in INSTALL:
-            raise
-        raise InputError(f"lavit {command} needs {missing}, which is not installed; run `{INSTALL[missing]}`") from None
 
 
 def require_png(out: Path) -> None:

@@ -4,10 +4,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lavit_core.distributions import require_stages
 from lavit_core.modeldir import check_made_with, find_part
 from lavit_core.progress import phase
 
-from lavit_cli.drawing import stages_for
 from lavit_cli.import_checkpoint import DECODERS, require_new, writing
 
 
@@ -22,7 +22,7 @@ def export_checkpoint(model: Path, out: Path, *, quiet: bool = False) -> dict[st
     others = [name for name in ("llm", *DECODERS) if (model / name).is_dir()]
     for name in others:
         check_made_with(model, name)
-    with stages_for("export-checkpoint"), writing(out) as scratch:
+    with require_stages("lavit export-checkpoint"), writing(out) as scratch:
         from lavit_tokenizer.api import export_tokenizer
 
         with phase("export tokenizer", quiet=quiet):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lavit_core.distributions import require_stages
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
 from lavit_core.modeldir import check_made_with, detokenizer_part, find_part, part_digest
@@ -14,7 +15,7 @@ from lavit_core.seeds import candidate_seeds
 
 from lavit_cli import __version__
 from lavit_cli.choosing import Judge, judge_with
-from lavit_cli.drawing import draw_prompts, draw_settings, require_png, sample_settings, stages_for
+from lavit_cli.drawing import draw_prompts, draw_settings, require_png, sample_settings
 from lavit_cli.generate_settings import BestBy, generate_settings
 from lavit_cli.pictures import enlarge, in_grid, save_png
 
@@ -58,7 +59,7 @@ def generate(
     digests = {part: part_digest(find_part(model, part)) for part in parts}
     for part in ("llm", drawer):
         check_made_with(model, part)
-    with stages_for("generate"):
+    with require_stages("lavit generate"):
         sampling = sample_settings(
             preset,
             guidance_scale=guidance_scale,

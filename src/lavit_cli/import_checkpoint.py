@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lavit_core.distributions import require_stages
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import atomic_folder
 from lavit_core.modeldir import IMPORTED, export_part, part_digest
 from lavit_core.progress import Progress
-
-from lavit_cli.drawing import stages_for
 
 if TYPE_CHECKING:
     from lavit_detokenizer.api import ReleasedDetokenizer
@@ -93,7 +92,7 @@ def inspect(src: Path, *, encoder_heads: int | None, heads: int | None, released
         raise InputError(f"{src}: no such folder, expected a download of the released weights")
     if not any((src / name).exists() for name in (VISUAL, LANGUAGE)):
         raise InputError(f"{src}: holds neither {VISUAL}/ nor {LANGUAGE}/, expected the released folder layout")
-    with stages_for("import-checkpoint"):
+    with require_stages("lavit import-checkpoint"):
         from lavit_tokenizer.api import inspect_tokenizer
 
         tokenizer = None

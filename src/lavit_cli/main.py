@@ -22,9 +22,6 @@ ALLOW_NETWORK = "--allow-network"
 
 INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
 
-TRAINERS = ("train-encoder", "train-tokenizer", "pretrain", "train-detokenizer")
-"""Commands whose work torchrun's processes share; in any other they would all write the same files."""
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command line and exit: 0 ok, 1 internal, 2 usage, 3 input, 4 verification, 5 error budget, 75 stopped."""
@@ -36,15 +33,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "--debug" in arguments:
         arguments.remove("--debug")
         os.environ["LAVIT_DEBUG"] = "1"
+    if arguments[:1] == ["--version"]:
+        from lavit_cli import __version__
+
+        sys.stdout.write(f"lavit {__version__}\n")
+        raise SystemExit(0)
     raise SystemExit(run(arguments or ["--help"]))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; every failure is one line on stderr."""
-    from lavit_cli.plugins import build_command
+    from lavit_cli.plugins import build_command, is_trainer
 
     command = next((word for word in arguments if not word.startswith("-")), None)
-    if num_processes() > 1 and command is not None and command not in TRAINERS:
+    if num_processes() > 1 and command is not None and not is_trainer(command):
         message = f"lavit {command}: works in one process, started by torchrun as {num_processes()}; start it alone"
         return _fail(message, USAGE) if is_main() else USAGE
     if not is_main():
@@ -75,7 +77,8 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
         return _fail(error.format_message().rstrip(".") + hint, getattr(error, "exit_code", USAGE))
     if type(error).__name__ == "Abort":
         return _fail("interrupted", INTERRUPTED)
-    if isinstance(code := getattr(error, "exit_code", None), int):  # LavitError, or another package's own
+    # A distribution that stands without lavit-core has errors of its own, which carry their exit code.
+    if isinstance(code := getattr(error, "exit_code", None), int):
         return _fail(str(error), code)
     text = " ".join(str(error).split()) or "no message"
     return _fail(f"{type(error).__name__}: {text} (a bug in lavit; run again with --debug for the trace)", INTERNAL)

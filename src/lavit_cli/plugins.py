@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 import typer.main
+from lavit_core.distributions import install_command
 from lavit_core.errors import InputError
 
 from lavit_cli.prompt_order import Command as OrderedCommand
@@ -42,17 +43,6 @@ KNOWN = {
 }
 """Commands of this project in the order of the help: (help panel, distribution that registers it)."""
 
-INSTALL = {
-    "lavit": "pip install .",
-    "lavit-core": "pip install ./stages/core",
-    "lavit-trainkit": "pip install ./stages/core ./stages/trainkit",
-    "lavit-tokenizer": "pip install ./stages/core ./stages/trainkit ./stages/tokenizer",
-    "lavit-pretrain": "pip install ./stages/core ./stages/trainkit ./stages/tokenizer ./stages/pretrain",
-    "lavit-detokenizer": "pip install ./stages/core ./stages/trainkit ./stages/tokenizer ./stages/detokenizer",
-    "lavit-evaluation": "pip install ./stages/core ./stages/scoring ./stages/evaluation",
-}
-"""What to type in a checkout to have a distribution, with what it needs."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Command:
@@ -71,7 +61,12 @@ class Command:
     @property
     def remedy(self) -> str:
         """The line that would install it."""
-        return INSTALL.get(self.distribution, f"pip install {self.distribution}")
+        return install_command(self.distribution)
+
+
+def is_trainer(command: str) -> bool:
+    """Tell whether torchrun's processes share a command's work; in any other they would all write the same files."""
+    return KNOWN.get(command, (OTHER, ""))[0] == TRAIN
 
 
 def find_commands(only: str | None = None) -> list[Command]:
@@ -91,21 +86,18 @@ def _load(name: str, entry: EntryPoint | None) -> Command:
             raise TypeError(f"{entry.value} is a {type(target).__name__}, expected a function or a typer.Typer")
     # A foreign module may fail in any way while it loads, and must not take the host with it.
     except (Exception, SystemExit) as error:  # noqa: BLE001
-        return Command(name=name, distribution=distribution, problem=f"failed to load: {_one_line(error)}")
+        return Command(name=name, distribution=distribution, problem=f"failed to load: {one_line(error)}")
     return Command(name=name, distribution=distribution, target=target)
 
 
 def build_command(arguments: Sequence[str]) -> Any:
     """Return the click command for a command line; only the named verb's module is loaded."""
-    named = next((word for word in arguments if not word.startswith("-")), None)
-    commands = find_commands(named)
-    # Typer imports pydantic (0.1 s) to check the options of a group even when only a command's help is wanted.
-    root = _bare_root if arguments and arguments[0] == named else _root
+    commands = find_commands(next((word for word in arguments if not word.startswith("-")), None))
     try:
-        command = typer.main.get_command(_assemble(commands, root))
+        command = typer.main.get_command(_assemble(commands))
     # A signature that typer can't read: find whose it is, and put a placeholder there.
     except Exception:  # noqa: BLE001
-        command = typer.main.get_command(_assemble([_checked(one) for one in commands], root))
+        command = typer.main.get_command(_assemble([_checked(one) for one in commands]))
     _drop_unused_help(command, arguments)
     return command
 
@@ -121,20 +113,20 @@ def _drop_unused_help(group: Any, arguments: Sequence[str]) -> None:
 
 def _checked(command: Command) -> Command:
     try:
-        typer.main.get_command(_assemble([command], _bare_root))
+        typer.main.get_command(_assemble([command]))
     except Exception as error:  # noqa: BLE001
-        return dataclasses.replace(command, target=None, problem=f"failed to load: {_one_line(error)}")
+        return dataclasses.replace(command, target=None, problem=f"failed to load: {one_line(error)}")
     return command
 
 
-def _assemble(commands: Sequence[Command], root: Callable[..., None]) -> typer.Typer:
+def _assemble(commands: Sequence[Command]) -> typer.Typer:
     app = typer.Typer(
         add_completion=False,
         pretty_exceptions_enable=False,
         pretty_exceptions_show_locals=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(root)
+    app.callback()(_root)
     for command in commands:
         if isinstance(command.target, typer.Typer):
             app.add_typer(command.target, name=command.name, rich_help_panel=command.panel)
@@ -155,27 +147,13 @@ def _place_holder(app: typer.Typer, command: Command) -> None:
     app.command(command.name, rich_help_panel=command.panel, help=label, context_settings=anything)(stand_in)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        from lavit_cli import __version__
-
-        typer.echo(f"lavit {__version__}")
-        raise typer.Exit
-
-
-def _root(
-    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
-    debug: bool = typer.Option(False, "--debug", help="Show the trace of an error (also LAVIT_DEBUG=1)."),
-) -> None:
+def _root() -> None:
     """Images as words: train and run models that read and write a variable number of image tokens.
 
-    Begin with `lavit quickstart --out runs/demo`; `lavit COMMAND --help` explains each command.
+    Begin with `lavit quickstart --out runs/demo`; `lavit COMMAND --help` explains each command. `lavit --version`
+    prints the version; `--debug` with any command shows the trace of an error (also LAVIT_DEBUG=1).
     """
 
 
-def _bare_root() -> None:
-    """Images as words: train and run models that read and write a variable number of image tokens."""
-
-
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lavit_core.distributions import require_stages
 from lavit_core.images import square_pixels
 from lavit_core.modeldir import check_made_with, detokenizer_part, find_part, part_digest
 
 from lavit_cli import __version__
-from lavit_cli.drawing import draw_settings, require_png, stages_for
+from lavit_cli.drawing import draw_settings, require_png
 from lavit_cli.pictures import dim_dropped, enlarge, in_grid, save_png
 
 
@@ -30,7 +31,7 @@ def reconstruct(
     drawer = detokenizer_part(highres=highres)
     digests = {part: part_digest(find_part(model, part)) for part in ("tokenizer", drawer)}
     check_made_with(model, drawer)
-    with stages_for("reconstruct"):
+    with require_stages("lavit reconstruct"):
         import torch
         from lavit_detokenizer.api import draw_codes, load_detokenizer
         from lavit_tokenizer.api import load_tokenizer

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lavit_core.config import Config, load_preset, resolve
+from lavit_core.distributions import require_stages
 from lavit_core.errors import UsageError
 from lavit_core.shapes import Style
 
-from lavit_cli.drawing import stages_for
 from lavit_cli.quickstart import QuickstartConfig
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class StepSettings:
 
 def settle(config: QuickstartConfig) -> StepSettings:
     """Resolve the settings of every step. Raises UsageError naming the step, InputError for a missing stage."""
-    with stages_for("quickstart"):
+    with require_stages("lavit quickstart"):
         from lavit_detokenizer.config import TrainDetokenizerConfig
         from lavit_evaluation.config import ShapesConfig
         from lavit_pretrain.config import PretrainConfig

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from lavit_core import distributions
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import read_json, write_json, write_text
 from lavit_core.json_lines import append_json_line, read_json_lines
@@ -139,14 +140,12 @@ def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapp
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of every installed library whose behaviour reaches the results."""
+    """Return the versions of Python, of the installed libraries whose behaviour reaches the results, and of lavit."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
-    names = ("torch", "transformers", "diffusers", "accelerate", "safetensors", "tokenizers", "numpy", "pillow")
-    stages = ("lavit", "lavit-core", "lavit-tokenizer", "lavit-pretrain", "lavit-detokenizer", "lavit-evaluation")
-    for name in names + stages:
+    for name in distributions.LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-    return found
+    return found | distributions.installed()
 
 
 def _git_revision() -> str | None:

@@ -1,0 +1,44 @@
+"""The host's output: results go to stdout as text, JSON or tables, progress to stderr."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def write_line(text: str) -> None:
+    """Write a line to stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def write_json(value: Any) -> None:
+    """Write one JSON value to stdout, on one line."""
+    write_line(json.dumps(value))
+
+
+def write_table(titles: Sequence[str], rows: Iterable[Sequence[str] | None], *, right_from: int | None = None) -> None:
+    """Write a table to stdout; None is a rule between rows, columns from `right_from` on are aligned to the right.
+
+    Cells are rich markup: escape what comes from outside.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for place, title in enumerate(titles):
+        right = right_from is not None and place >= right_from
+        table.add_column(title, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        if row is None:
+            table.add_section()
+        else:
+            table.add_row(*row)
+    Console().print(table)
+
+
+def report_progress(line: str, *, quiet: bool = False) -> None:
+    """Write a line to stderr at once, unless `quiet`."""
+    if not quiet:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
