@@ -15,7 +15,7 @@ STAGES = {
     "scoring": (),
     "evaluation": ("core", "scoring"),
 }
-"""Folders under stages/ with those they need; a test compares them with stages/workspace.txt and each pyproject.toml."""
+"""Folders under stages/ with those they need; a test compares them with workspace.txt and each pyproject.toml."""
 
 LIBRARIES = ("torch", "transformers", "diffusers", "accelerate", "safetensors", "tokenizers", "numpy", "pillow")
 """Libraries whose behaviour reaches the results."""
