@@ -14,7 +14,7 @@ from lavit_pretrain.plan import plan
 from lavit_pretrain.reading import answer, caption, stored_images
 from lavit_pretrain.train_language_model import train_language_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 
 def rows(run):
@@ -250,23 +250,19 @@ def test_gradient_checkpointing_changes_nothing_but_memory(world, tiny_config, t
         torch.testing.assert_close(plain[name], checkpointed[name], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", ["Qwen2", "GPTNeoX", "Gemma"])
+@pytest.mark.parametrize("family", ["qwen2", "gpt_neox", "gemma", "gpt2"])
 def test_other_families_of_language_models_train_and_answer(world, tiny_config, tmp_path, family):
-    import transformers
     from lavit_pretrain.text_tokenizer import train_text_tokenizer
 
     torch.manual_seed(0)
     text = train_text_tokenizer(["a red circle"] * 3, 300)
-    shape = {
-        "hidden_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "head_dim": 16,
-    }
-    shape |= {"num_key_value_heads": 1} if family != "GPTNeoX" else {}
-    config = getattr(transformers, f"{family}Config")(vocab_size=300, max_position_embeddings=128, **shape)
-    getattr(transformers, f"{family}ForCausalLM")(config).save_pretrained(tmp_path / "llm")
+    shape = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    shape |= {"max_position_embeddings": 128, "bos_token_id": None, "eos_token_id": text.eos_token_id}
+    if family in ("qwen2", "gemma"):
+        shape |= {"num_key_value_heads": 1, "head_dim": 16}
+    if family != "gpt2":
+        shape |= {"intermediate_size": 32}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **shape)).save_pretrained(tmp_path / "llm")
     text.save_pretrained(tmp_path / "llm")
     settings = tiny_config(num_steps=40, log_every=1)
     train_language_model(

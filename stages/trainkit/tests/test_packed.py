@@ -20,6 +20,27 @@ def test_padded_attention_against_the_loop(lengths: list[int]) -> None:
         )
 
 
+@pytest.mark.parametrize("window", [1, 3, 8, 20])
+def test_a_sliding_window_sees_the_last_keys_of_its_own_segment(window: int) -> None:
+    cu = cumulative(torch.tensor([5, 9, 1]))
+    outs = []
+    for attention in (padded_attention, looped_attention):
+        q, k, v = (rows(15, seed).requires_grad_() for seed in range(3))
+        out = attention(q, k, v, cu_q=cu, cu_k=cu, causal=True, window=window)
+        (out * rows(15, 9)).sum().backward()
+        outs.append((out, q.grad, k.grad, v.grad))
+    for padded, looped in zip(*outs, strict=True):
+        torch.testing.assert_close(padded, looped, rtol=1e-4, atol=1e-6)
+    q, k, v = (rows(15, seed) for seed in range(3))
+    for first, last in ((0, 5), (5, 14), (14, 15)):
+        for row in range(first, last):
+            seen = slice(max(first, row - window + 1), row + 1)
+            weights_HS = (torch.einsum("he,she->hs", q[row], k[seen]) / 16**0.5).softmax(-1)
+            torch.testing.assert_close(
+                outs[0][0][row], torch.einsum("hs,she->he", weights_HS, v[seen]), rtol=1e-4, atol=1e-6
+            )
+
+
 def test_cross_attention_with_an_empty_segment_gives_zeros() -> None:
     cu_q, cu_k = cumulative(torch.tensor([3, 2, 4])), cumulative(torch.tensor([2, 0, 5]))
     q, k, v = rows(9, 0), rows(7, 1), rows(7, 2)
@@ -61,7 +82,8 @@ def test_long_segments_take_the_loop() -> None:
 def test_variable_length_kernel_against_the_loop() -> None:
     cu = cumulative(torch.tensor([40, 3, 17])).cuda()
     q, k, v = (rows(60, seed, torch.bfloat16).cuda() for seed in range(3))
-    fused = packed_attention(q, k, v, cu_q=cu, cu_k=cu, causal=True)
-    looped = looped_attention(q.float(), k.float(), v.float(), cu_q=cu, cu_k=cu, causal=True)
-    # bfloat16 keeps 8 bits of mantissa: outputs near 1 differ by up to about 2e-2.
-    torch.testing.assert_close(fused.float(), looped, rtol=2e-2, atol=2e-2)
+    for window in (None, 5):
+        fused = packed_attention(q, k, v, cu_q=cu, cu_k=cu, causal=True, window=window)
+        looped = looped_attention(q.float(), k.float(), v.float(), cu_q=cu, cu_k=cu, causal=True, window=window)
+        # bfloat16 keeps 8 bits of mantissa: outputs near 1 differ by up to about 2e-2.
+        torch.testing.assert_close(fused.float(), looped, rtol=2e-2, atol=2e-2)

@@ -34,11 +34,12 @@ from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
 from lavit_trainkit.stopping import require_finite, stopped
 from torch import Tensor, nn
 
-from lavit_pretrain.attention import use_packed
+from lavit_pretrain.attention import disable_dropout, use_packed
 from lavit_pretrain.code_embedding_init import start_at_features
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.corpus import all_texts, leave_out_long, open_corpus
 from lavit_pretrain.diagnose import diagnose_pretrain
+from lavit_pretrain.document_isolation import require_isolation
 from lavit_pretrain.documents import Corpus, DocumentSource
 from lavit_pretrain.image_ablation import is_check, measure_loss_increases
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm, has_codes
@@ -247,7 +248,10 @@ def _build(
         code_range=(int(reader.counts.min()), int(reader.counts.max())),
     )
     merger = copy.deepcopy(live.tokenizer.merger).requires_grad_(True) if live is not None else None
+    if source is not None:
+        require_isolation(llm, source)
     use_packed(llm)
+    disable_dropout(llm)
     network = LanguageModel(llm, text, about, merger)
     if source is not None:
         continue_visual(network, source)

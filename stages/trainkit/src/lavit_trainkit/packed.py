@@ -21,27 +21,43 @@ def cumulative(counts: Tensor) -> Tensor:
 
 
 def packed_attention(
-    q_THE: Tensor, k_SHE: Tensor, v_SHE: Tensor, *, cu_q: Tensor, cu_k: Tensor, causal: bool = False
+    q_THE: Tensor,
+    k_SHE: Tensor,
+    v_SHE: Tensor,
+    *,
+    cu_q: Tensor,
+    cu_k: Tensor,
+    causal: bool = False,
+    window: int | None = None,
 ) -> Tensor:
     """Return softmax(q k / sqrt(E)) v [T, H, E] within each segment; a segment without keys gives zeros.
 
-    `causal` lets row i of a segment see the keys 0..i of its own segment (equal query and key lengths).
+    `causal` lets row i of a segment see the keys 0..i of its own segment (equal query and key lengths), and `window`
+    only the last `window` of them.
     """
+    assert window is None or causal, "a sliding window needs causal attention"
     if q_THE.is_cuda and q_THE.dtype in (torch.bfloat16, torch.float16) and bool((cu_k.diff() > 0).all()):
         from torch.nn.attention.varlen import varlen_attn
 
-        window = (-1, 0) if causal else (-1, -1)
+        before, after = -1 if window is None else window - 1, 0 if causal else -1  # -1: no limit
         longest = int(cu_q.diff().max()), int(cu_k.diff().max())
-        out_THE = varlen_attn(q_THE, k_SHE, v_SHE, cu_q.int(), cu_k.int(), *longest, window_size=window)
+        out_THE = varlen_attn(q_THE, k_SHE, v_SHE, cu_q.int(), cu_k.int(), *longest, window_size=(before, after))
         assert isinstance(out_THE, Tensor)  # a tuple only when auxiliary outputs are asked for
         return out_THE
     if int(cu_q.diff().max()) >= LOOP_FROM_ROWS:
-        return looped_attention(q_THE, k_SHE, v_SHE, cu_q=cu_q, cu_k=cu_k, causal=causal)
-    return padded_attention(q_THE, k_SHE, v_SHE, cu_q=cu_q, cu_k=cu_k, causal=causal)
+        return looped_attention(q_THE, k_SHE, v_SHE, cu_q=cu_q, cu_k=cu_k, causal=causal, window=window)
+    return padded_attention(q_THE, k_SHE, v_SHE, cu_q=cu_q, cu_k=cu_k, causal=causal, window=window)
 
 
 def looped_attention(
-    q_THE: Tensor, k_SHE: Tensor, v_SHE: Tensor, *, cu_q: Tensor, cu_k: Tensor, causal: bool = False
+    q_THE: Tensor,
+    k_SHE: Tensor,
+    v_SHE: Tensor,
+    *,
+    cu_q: Tensor,
+    cu_k: Tensor,
+    causal: bool = False,
+    window: int | None = None,
 ) -> Tensor:
     """Reference: one scaled_dot_product_attention a segment."""
     parts = []
@@ -51,12 +67,28 @@ def looped_attention(
             parts.append(torch.zeros_like(q_THE[start:end]))
             continue
         q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q_THE[start:end], k_SHE[first:last], v_SHE[first:last]))
-        parts.append(F.scaled_dot_product_attention(q, k, v, is_causal=causal).squeeze(0).transpose(0, 1))
+        # The mask only where it says more than `is_causal`, which has the faster kernels.
+        mask_LL = None if window is None or end - start <= window else causal_mask(end - start, window, q_THE.device)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_LL, is_causal=causal and mask_LL is None)
+        parts.append(out.squeeze(0).transpose(0, 1))
     return torch.cat(parts)
 
 
+def causal_mask(length: int, window: int | None, device: torch.device) -> Tensor:
+    """Return which keys each row of a segment may see, bool [L, L]: up to its own, and the last `window` of those."""
+    open_LL = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    return open_LL if window is None else open_LL.triu(1 - window)
+
+
 def padded_attention(
-    q_THE: Tensor, k_SHE: Tensor, v_SHE: Tensor, *, cu_q: Tensor, cu_k: Tensor, causal: bool = False
+    q_THE: Tensor,
+    k_SHE: Tensor,
+    v_SHE: Tensor,
+    *,
+    cu_q: Tensor,
+    cu_k: Tensor,
+    causal: bool = False,
+    window: int | None = None,
 ) -> Tensor:
     """Pad segments inside the attention only, and use plain matrix products: fastest on a CPU for short segments.
 
@@ -71,7 +103,7 @@ def padded_attention(
     if causal or ragged_k:  # else every key is open
         open_BLL = (torch.arange(longest_k, device=cu_k.device) < cu_k.diff()[:, None])[:, None, :]
         if causal:
-            open_BLL = open_BLL & torch.ones(longest_q, longest_k, dtype=torch.bool, device=cu_k.device).tril()
+            open_BLL = open_BLL & causal_mask(longest_q, window, cu_k.device)
         bias_BLL = torch.zeros(open_BLL.shape, device=cu_k.device).masked_fill_(~open_BLL, -1e30)
     shape = num_segments, longest_q, longest_k
     # Under autocast queries and keys can be wider than values (rotary embeddings multiply in float32).
