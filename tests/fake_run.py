@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from lavit_core.files import write_json, write_text
 from lavit_core.rundir import versions
-from lavit_core.shapes import make_shapes
+from lavit_shapes.make_shapes import make_shapes
 from PIL import Image
 
 from lavit_cli.pictures import save_png

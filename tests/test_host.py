@@ -34,7 +34,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, object]], N
                 setattr(module, name, target)
             entries.append(EntryPoint(name=name, value=f"fake_stage:{name}", group=plugins.GROUP))
         monkeypatch.setitem(sys.modules, "fake_stage", module)
-        monkeypatch.setattr(plugins, "entry_points", lambda group: entries)
+        monkeypatch.setattr(plugins, "entry_points", lambda group: [one for one in entries if one.group == group])
         monkeypatch.setenv("LAVIT_DEBUG", "0")
 
     return use

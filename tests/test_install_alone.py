@@ -89,13 +89,13 @@ def test_wheels_hold_presets_and_types_but_no_tests(wheels: dict[str, Path]) -> 
         inside = ZipFile(wheel).namelist()
         assert any(file.endswith("py.typed") for file in inside), name
         assert not any("tests/" in file for file in inside), name
-        if name not in ("lavit-core", "lavit-trainkit", "lavit-scoring"):
+        if name not in ("lavit-core", "lavit-shapes", "lavit-trainkit", "lavit-scoring"):
             assert any("/presets/" in file for file in inside), name
     assert any(file.endswith("report/style.css") for file in ZipFile(wheels["lavit"]).namelist())
 
 
-def test_core_and_host_alone(install, tmp_path: Path) -> None:
-    here = install("lavit", "lavit-core")
+def test_core_shapes_and_host_alone(install, tmp_path: Path) -> None:
+    here = install("lavit", "lavit-core", "lavit-shapes")
     shown = ok(here.lavit("--help"))
     assert "[not installed]" in shown
     ok(here.lavit("data", "make-shapes", "--help"))
@@ -110,6 +110,16 @@ def test_core_and_host_alone(install, tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "which is not installed; run `pip install" in done.stderr
     assert here.lavit("doctor").returncode == 0
+
+
+def test_core_and_host_without_shapes(install, tmp_path: Path) -> None:
+    here = install("lavit", "lavit-core")
+    assert "[not installed] pip install" in ok(here.lavit("data", "--help"))
+    done = here.lavit("data", "make-shapes", tmp_path / "data", "--images", "4")
+    assert done.returncode == 3
+    assert done.stderr == (
+        "error: lavit data make-shapes: lavit-shapes not installed; run `pip install ./stages/core ./stages/shapes`\n"
+    )
 
 
 def test_tokenizer_alone(install, mini: Mini, tmp_path: Path) -> None:
@@ -143,7 +153,7 @@ def test_detokenizer_alone(install, mini: Mini, tmp_path: Path) -> None:
 
 
 def test_evaluation_alone(install, mini: Mini, tmp_path: Path) -> None:
-    here = install("lavit", "lavit-core", "lavit-scoring", "lavit-evaluation")
+    here = install("lavit", "lavit-core", "lavit-shapes", "lavit-scoring", "lavit-evaluation")
     ok(here.lavit("eval", "shapes", "--help"))
     command = ["eval", "shapes", "--model", mini.model, "--data", mini.heldout, "--out", tmp_path / "score"]
     assert json.loads(ok(here.lavit(*command, "--dry-run", "--json")))["config"]["pictures"] > 0

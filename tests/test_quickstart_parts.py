@@ -72,7 +72,7 @@ def test_drawn_data_keeps_its_scenes(shapes: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def shapes(tmp_path: Path) -> Path:
     """Twenty-four drawn pictures."""
-    from lavit_core.shapes import make_shapes
+    from lavit_shapes.make_shapes import make_shapes
 
     make_shapes(tmp_path / "shapes", 24, 0, 2, quiet=True)
     return tmp_path / "shapes"

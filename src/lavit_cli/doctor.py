@@ -166,7 +166,7 @@ def _matmul(device: str, dtype: str) -> tuple[State, str, str]:
 
 
 def _stages() -> Iterator[Check]:
-    commands, versions = find_commands(), installed()
+    commands, versions = [one for command in find_commands() for one in (command, *command.inner)], installed()
     for distribution in names():
         fix = install_command(distribution)
         if distribution not in versions:

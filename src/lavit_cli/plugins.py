@@ -1,8 +1,10 @@
-"""The command surface: every distribution registers its verbs in the entry-point group `lavit.commands`.
+"""The command surface: every distribution registers its verbs in the entry-point group `lavit.commands`, and what it
+adds to another one's group of commands (`lavit data ...`) in `lavit.commands.data`.
 
 A stage that is missing or fails to load keeps its place as a command that says what is wrong and how to install it.
 """
 
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -24,6 +26,7 @@ KNOWN = {
     "quickstart": (START, "lavit"),
     "doctor": (START, "lavit"),
     "data": (DATA, "lavit-core"),
+    "data make-shapes": (DATA, "lavit-shapes"),
     "tokenize-images": (DATA, "lavit-tokenizer"),
     "tokens": (DATA, "lavit-core"),
     "train-encoder": (TRAIN, "lavit-tokenizer"),
@@ -52,6 +55,8 @@ class Command:
     distribution: str
     target: Callable[..., Any] | typer.Typer | None = None
     problem: str = ""
+    inner: tuple["Command", ...] = ()
+    """Subcommands that other distributions add to this group; their names begin with the group's."""
 
     @property
     def panel(self) -> str:
@@ -72,8 +77,19 @@ def is_trainer(command: str) -> bool:
 def find_commands(only: str | None = None) -> list[Command]:
     """Load the registered commands, or only the one named; known commands come first and are never left out."""
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
-    names = [only] if only in KNOWN or only in found else [*KNOWN, *sorted(found.keys() - KNOWN.keys())]
-    return [_load(name, found.get(name)) for name in names if name is not None]
+    known = [name for name in KNOWN if " " not in name]
+    names = [only] if only in KNOWN or only in found else [*known, *sorted(found.keys() - KNOWN.keys())]
+    return [_load_group(name, found.get(name)) for name in names if name is not None]
+
+
+def _load_group(name: str, entry: EntryPoint | None) -> Command:
+    """Load a command; when it is a group, also the subcommands that other distributions register for it."""
+    command = _load(name, entry)
+    if not isinstance(command.target, typer.Typer):
+        return command
+    found = {f"{name} {entry.name}": entry for entry in entry_points(group=f"{GROUP}.{name}")}
+    names = dict.fromkeys([*(known for known in KNOWN if known.startswith(f"{name} ")), *sorted(found)])
+    return dataclasses.replace(command, inner=tuple(_load(inner, found.get(inner)) for inner in names))
 
 
 def _load(name: str, entry: EntryPoint | None) -> Command:
@@ -128,23 +144,34 @@ def _assemble(commands: Sequence[Command]) -> typer.Typer:
     )
     app.callback()(_root)
     for command in commands:
-        if isinstance(command.target, typer.Typer):
-            app.add_typer(command.target, name=command.name, rich_help_panel=command.panel)
-        elif command.target is not None:
-            app.command(command.name, cls=OrderedCommand, rich_help_panel=command.panel)(command.target)
-        else:
-            _place_holder(app, command)
+        _add(app, command, command.panel)
     return app
 
 
-def _place_holder(app: typer.Typer, command: Command) -> None:
+def _add(app: typer.Typer, command: Command, panel: str | None) -> None:
+    name = command.name.rpartition(" ")[2]
+    if isinstance(command.target, typer.Typer):
+        # A copy: the registered group stays as it is.
+        group = copy.copy(command.target)
+        group.registered_commands = list(group.registered_commands)
+        for inner in command.inner:
+            _add(group, inner, None)
+        app.add_typer(group, name=name, rich_help_panel=panel)
+    elif command.target is not None:
+        app.command(name, cls=OrderedCommand, rich_help_panel=panel)(command.target)
+    else:
+        _place_holder(app, command, panel)
+
+
+def _place_holder(app: typer.Typer, command: Command, panel: str | None) -> None:
     def stand_in() -> None:
         raise InputError(f"lavit {command.name}: {command.distribution} {command.problem}; run `{command.remedy}`")
 
     # Whatever was typed after the verb, the answer is the same.
     anything = {"allow_extra_args": True, "ignore_unknown_options": True}
     label = f"[{command.problem.partition(':')[0]}] {command.remedy}".replace("[", r"\[")
-    app.command(command.name, rich_help_panel=command.panel, help=label, context_settings=anything)(stand_in)
+    name = command.name.rpartition(" ")[2]
+    app.command(name, rich_help_panel=panel, help=label, context_settings=anything)(stand_in)
 
 
 def _root() -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lavit_core.config import Config, load_preset, resolve
 from lavit_core.distributions import require_stages
 from lavit_core.errors import UsageError
-from lavit_core.shapes import Style
 
 from lavit_cli.quickstart import QuickstartConfig
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from lavit_detokenizer.config import TrainDetokenizerConfig
     from lavit_evaluation.config import ShapesConfig
     from lavit_pretrain.config import PretrainConfig
+    from lavit_shapes.style import Style
     from lavit_tokenizer.config import TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
 
 C = TypeVar("C", bound=Config)
@@ -64,8 +64,11 @@ def settle(config: QuickstartConfig) -> StepSettings:
     )
 
 
-def drawing_style(config: QuickstartConfig) -> Style:
+def drawing_style(config: QuickstartConfig) -> "Style":
     """Return what drawn pictures show. Raises UsageError for a name or a value that is none of make-shapes' options."""
+    with require_stages("lavit quickstart"):
+        from lavit_shapes.style import Style
+
     known = dataclasses.asdict(Style())
     for name, value in config.drawing.items():
         if name not in known:

@@ -11,7 +11,6 @@ from lavit_core.errors import VerificationError
 from lavit_core.files import atomic_folder, link_or_copy, read_json, write_json
 from lavit_core.modeldir import part_digest
 from lavit_core.rundir import versions
-from lavit_core.shapes import make_shapes
 
 from lavit_cli.headline import headline
 from lavit_cli.ledger import costs
@@ -80,6 +79,8 @@ def _has_questions(job: Job) -> bool:
 
 def _make_data(job: Job) -> dict[str, Any]:
     if job.data is None:
+        from lavit_shapes.make_shapes import make_shapes
+
         counts = job.config.images, job.seed, job.config.heldout_images
         make_shapes(job.out / "data", *counts, style=drawing_style(job.config), quiet=job.quiet)
     else:

@@ -6,6 +6,7 @@ import pytest
 import typer
 from lavit_core.cli import data, tokens
 from lavit_core.errors import InputError, UsageError, VerificationError
+from PIL import Image
 from typer.testing import CliRunner
 
 
@@ -44,22 +45,25 @@ def test_core_never_imports_torch(tmp_path):
     assert done.stdout.strip() == "False"
 
 
-def test_make_shapes_then_inspect(run, tmp_path):
-    out = tmp_path / "shapes"
-    result = run("data", "make-shapes", out, "--images", 12, "--heldout", 4, "--seed", 3, "--json")
-    assert json.loads(result.stdout) == {"path": str(out), "generator": 2, "images": 12, "heldout": 4, "seed": 3}
-    report = json.loads(run("data", "inspect", out / "train", "--json").stdout)
-    assert (report["layout"], report["pictures"], report["captions"], report["unreadable"]) == ("lavit", 12, 60, [])
-    assert "pictures   12" in run("data", "inspect", out / "train").stdout
-    assert "next: lavit" in run("data", "make-shapes", out, "--images", 12, "--heldout", 4, "--seed", 3).stdout
+def test_inspect_a_data_folder(run, tmp_path):
+    folder = tmp_path / "data" / "train"
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for index in range(12):
+        Image.new("RGB", (8, 8), (index, 0, 0)).save(folder / "images" / f"{index}.png")
+        rows.append(json.dumps({"file_name": f"images/{index}.png", "captions": ["one", "two"]}))
+    (folder / "captions.jsonl").write_text("\n".join(rows) + "\n")
+    report = json.loads(run("data", "inspect", folder, "--json").stdout)
+    assert (report["layout"], report["pictures"], report["captions"], report["unreadable"]) == ("lavit", 12, 24, [])
+    assert "pictures   12" in run("data", "inspect", folder).stdout
     with pytest.raises(InputError, match="give one of them"):
-        run("data", "inspect", out)
+        run("data", "inspect", tmp_path / "data")
     # What training refuses, a script learns from the exit code; what is only left out is counted.
-    (out / "train" / "images" / "scan.TIF").touch()
-    assert "not read   1 .tif files" in run("data", "inspect", out / "train").stdout
-    (out / "train" / "images" / "000003.png").unlink()
+    (folder / "images" / "scan.TIF").touch()
+    assert "not read   1 .tif files" in run("data", "inspect", folder).stdout
+    (folder / "images" / "3.png").unlink()
     with pytest.raises(InputError, match=r"[1-9]\d* problem\(s\), listed above"):
-        run("data", "inspect", out / "train")
+        run("data", "inspect", folder)
 
 
 def test_tokens_inspect_verify_export(run, tmp_path, samples, tokens):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lavit_core.shapes import make_shapes
 from lavit_evaluation.shapes.claims import parse
 from lavit_evaluation.shapes.subject import Encoded, Subject
+from lavit_shapes.make_shapes import make_shapes
 from PIL import Image
 
 GRID = (8, 8)

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lavit_core.data import open_data
-from lavit_core.shapes import COLOURS, MORE_SHAPES, SHAPES, Style, make_shapes
 from lavit_evaluation.shapes.align import CRITERIA, align
 from lavit_evaluation.shapes.claims import parse
 from lavit_evaluation.shapes.heldout import read_pixels, read_scenes
 from lavit_evaluation.shapes.judge import connected, judge
 from lavit_evaluation.shapes.pictures import known_shapes, score_pictures
+from lavit_shapes.make_shapes import make_shapes
+from lavit_shapes.names import COLOURS, MORE_SHAPES, SHAPES
+from lavit_shapes.style import Style
 from PIL import Image, ImageFilter
 
 

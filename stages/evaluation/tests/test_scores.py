@@ -4,9 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from lavit_core.phrases import captions as all_captions
-from lavit_core.scenes import OPPOSITE, SceneObject
-from lavit_core.scenes import Scene as DrawnScene
 from lavit_evaluation.shapes.align import align
 from lavit_evaluation.shapes.captions import judge_caption
 from lavit_evaluation.shapes.claims import Claim, parse
@@ -22,6 +19,10 @@ from lavit_evaluation.shapes.vqa import (
     majority_of_training,
     score_answers,
 )
+from lavit_shapes.names import OPPOSITE
+from lavit_shapes.phrases import captions as all_captions
+from lavit_shapes.scenes import Scene as DrawnScene
+from lavit_shapes.scenes import SceneObject
 
 TWO = Scene(
     key="a",

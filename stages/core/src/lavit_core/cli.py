@@ -6,38 +6,12 @@ from typing import Annotated
 
 import typer
 
-from lavit_core.options import AsJson, Out, Quiet, Seed
+from lavit_core.options import AsJson, Out, Quiet
 
-data = typer.Typer(help="Data sets: draw the embedded one, look into your own.", no_args_is_help=True)
+data = typer.Typer(help="Data sets: make the synthetic one, inspect your own.", no_args_is_help=True)
 tokens = typer.Typer(help="Token directories: look into, check, export.", no_args_is_help=True)
 
 TokenFolder = Annotated[Path, typer.Argument(metavar="TOKENS", help="Token directory.", show_default=False)]
-
-
-@data.command("make-shapes")
-def make_shapes(
-    out: Annotated[Path, typer.Argument(help="New folder for train/ and heldout/.", show_default=False)],
-    images: Annotated[int, typer.Option("--images", help="Pictures to train on.")] = 4000,
-    heldout: Annotated[int, typer.Option("--heldout", help="New pictures to score on.")] = 1024,
-    image_px: Annotated[int, typer.Option("--image-px", help="Side of a picture in pixels.")] = 64,
-    more_shapes: Annotated[bool, typer.Option("--more-shapes", help="Six shapes instead of three.")] = False,
-    textures: Annotated[bool, typer.Option("--textures", help="Striped, dotted and checked objects too.")] = False,
-    seed: Seed = 0,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Draw pictures of coloured shapes, with captions and questions."""
-    from lavit_core import shapes
-
-    style = shapes.Style(image_px=image_px, more_shapes=more_shapes, textures=textures)
-    about = shapes.make_shapes(out, images, seed, heldout, style=style, quiet=quiet)
-    if as_json:
-        print(json.dumps({"path": str(out), **about}))
-    elif not quiet:
-        print(
-            f"{out}: {images} pictures in train/, {heldout} in heldout/; "
-            f"next: lavit quickstart --data {out / 'train'} --out RUN"
-        )
 
 
 @data.command("inspect")

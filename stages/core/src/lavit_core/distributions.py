@@ -8,12 +8,13 @@ from lavit_core.errors import InputError
 
 STAGES = {
     "core": (),
+    "shapes": ("core",),
     "trainkit": ("core",),
     "tokenizer": ("trainkit",),
     "pretrain": ("tokenizer",),
     "detokenizer": ("tokenizer",),
     "scoring": (),
-    "evaluation": ("core", "scoring"),
+    "evaluation": ("shapes", "scoring"),
 }
 """Folders under stages/ with those they need; a test compares them with workspace.txt and each pyproject.toml."""
 

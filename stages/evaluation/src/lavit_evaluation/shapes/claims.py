@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from lavit_core.shapes import COLOURS, MORE_SHAPES
+from lavit_shapes.names import COLOURS, MORE_SHAPES
 
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 

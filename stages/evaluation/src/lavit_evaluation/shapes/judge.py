@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from lavit_core.scenes import CROSS_HALF_WIDTH, RING_INNER
-from lavit_core.shapes import COLOURS, SHAPES
+from lavit_shapes.names import COLOURS, SHAPES
+from lavit_shapes.outlines import CROSS_HALF_WIDTH, RING_INNER
 
 MIN_AREA = 40
 """Connected areas below this many pixels (of a 64 x 64 picture) are specks, not objects."""

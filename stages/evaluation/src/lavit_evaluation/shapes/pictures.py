@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from lavit_core.shapes import MORE_SHAPES, SHAPES
 from lavit_scoring.estimate import Figure, by_combination, mean
+from lavit_shapes.names import MORE_SHAPES, SHAPES
 
 from lavit_evaluation.shapes.align import CRITERIA, Verdict, align
 from lavit_evaluation.shapes.claims import parse

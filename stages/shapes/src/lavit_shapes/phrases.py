@@ -1,8 +1,10 @@
-"""What is said and asked about a scene: captions, and questions whose answers a blind reader can't guess well."""
+"""Captions of a scene, and questions whose answers a reader without the image can't guess well."""
 
 import random
 
-from lavit_core.scenes import COLOURS, EMBEDDED, OPPOSITE, Scene, SceneObject, Style
+from lavit_shapes.names import COLOURS, OPPOSITE
+from lavit_shapes.scenes import Scene, SceneObject
+from lavit_shapes.style import EMBEDDED, Style
 
 QUESTION_KINDS = ("colour", "shape", "size", "count", "exist", "position", "relation", "two_hop")
 
@@ -10,7 +12,7 @@ _BESIDE = {"left": "to the left of", "right": "to the right of", "above": "above
 _NEXT = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
 
 _COUNT_TWO = 0.35 / 0.65
-"""Share of two-object pictures whose count is asked: as many answers "two" as "one"."""
+"""Share of two-object images whose count is asked: as many answers "two" as "one"."""
 
 
 def _a(words: str) -> str:

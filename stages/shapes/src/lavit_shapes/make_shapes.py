@@ -1,9 +1,10 @@
-"""The embedded data set: drawn pictures with captions and questions, in the layout any user can bring.
+"""The embedded data set: rendered images with captions and questions, in the layout any user can bring.
 
-OUT/{train,heldout}/{images/*.png, captions.jsonl, questions.jsonl, scenes.jsonl}. Held-out pictures are new, and
+OUT/{train,heldout}/{images/*.png, captions.jsonl, questions.jsonl, scenes.jsonl}. Held-out images are new, and
 half of them show a (colour, shape) combination that training never shows.
 """
 
+import dataclasses
 import io
 import json
 import multiprocessing
@@ -16,27 +17,26 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from lavit_core.drawing import draw_pictures
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import read_json, write_json
-from lavit_core.phrases import captions, questions
 from lavit_core.progress import Progress
-from lavit_core.scenes import COLOURS, EMBEDDED, HELDOUT_COMBINATIONS, MORE_SHAPES, SHAPES, Style, draw_scene
 from lavit_core.seeds import derive_seed
+from PIL import Image
 
-__all__ = ["COLOURS", "HELDOUT_COMBINATIONS", "MORE_SHAPES", "SHAPES", "Style", "make_shapes"]
+from lavit_shapes.phrases import captions, questions
+from lavit_shapes.render import render
+from lavit_shapes.sample_scene import sample_scene
+from lavit_shapes.style import EMBEDDED, Style
 
 GENERATOR_VERSION = 2
-"""Goes up whenever the same seed gives other pictures or words."""
+"""Goes up whenever the same seed gives other images or words."""
 
 SIDES_PX = 32, 1024
-"""Smallest and largest side of a picture: a small shape needs ten pixels."""
+"""Smallest and largest side of an image: a small shape needs ten pixels."""
 
 _CHUNK = 128
-_INLINE_PICTURES = 1500
-"""Up to this many pictures, starting worker processes costs more than it saves."""
+_INLINE_IMAGES = 1500
+"""Up to this many images, starting worker processes costs more than it saves."""
 
 
 def make_shapes(
@@ -57,26 +57,26 @@ def make_shapes(
         raise UsageError(f"--images {num_images} --heldout {num_heldout}: expected at least 1 and 0")
     if not SIDES_PX[0] <= style.image_px <= SIDES_PX[1]:
         raise UsageError(f"--image-px {style.image_px}: expected {SIDES_PX[0]} to {SIDES_PX[1]} pixels")
-    about: dict[str, Any] = {"generator": GENERATOR_VERSION, "images": num_images, "heldout": num_heldout, "seed": seed}
-    about |= style.changes()
+    counts = {"images": num_images, "heldout": num_heldout}
+    metadata: dict[str, Any] = {"generator": GENERATOR_VERSION, **counts, "seed": seed, **style.changes()}
     if (out / "shapes.json").exists():
-        if (found := read_json(out / "shapes.json")) != about:
-            raise InputError(f"{out}: holds other drawings {found}, expected {about}; give another folder")
-        return about
+        if (found := read_json(out / "shapes.json")) != metadata:
+            raise InputError(f"{out}: holds other drawings {found}, expected {metadata}; give another folder")
+        return metadata
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and holds no drawings; give a new folder")
     scratch = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     (scratch / "train" / "images").mkdir(parents=True)
     (scratch / "heldout" / "images").mkdir(parents=True)
-    with Progress("make-shapes", num_images + num_heldout, unit="picture", quiet=quiet) as progress:
+    with Progress("make-shapes", num_images + num_heldout, unit="image", quiet=quiet) as progress:
         for split, count in (("train", num_images), ("heldout", num_heldout)):
             _write_split(scratch / split, split, count, seed, style, workers, progress)
-    write_json(scratch / "shapes.json", about)
+    write_json(scratch / "shapes.json", metadata)
     if out.exists():
         out.rmdir()
     os.rename(scratch, out)
-    return about
+    return metadata
 
 
 def _write_split(
@@ -105,7 +105,7 @@ def _write_split(
 
 def _map_chunks(chunks: list[tuple], count: int, workers: int | None) -> Iterator[list[tuple]]:
     workers = workers or len(os.sched_getaffinity(0))
-    if workers == 1 or count <= _INLINE_PICTURES:
+    if workers == 1 or count <= _INLINE_IMAGES:
         yield from map(_write_chunk, chunks)
         return
     # Spawned, not forked: the caller may have threads.
@@ -114,22 +114,22 @@ def _map_chunks(chunks: list[tuple], count: int, workers: int | None) -> Iterato
 
 
 def _write_chunk(chunk: tuple[Path, str, int, Style, int, int]) -> list[tuple]:
-    """Draw and write the pictures start..end of a split; return their scene rows, captions and questions."""
+    """Render and write the images start..end of a split; return their scene rows, captions and questions."""
     folder, split, seed, style, start, end = chunk
     indices = range(start, end)
-    # Every second held-out picture shows an unseen combination.
+    # Every second held-out image shows an unseen combination.
     scenes = [
-        draw_scene(seed, split, index, unseen=split == "heldout" and index % 2 == 1, style=style) for index in indices
+        sample_scene(seed, split, index, unseen=split == "heldout" and index % 2 == 1, style=style) for index in indices
     ]
-    drawn = draw_pictures(scenes, seed=seed, split=split, indices=indices, image_px=style.image_px)
+    images = render(scenes, seed=seed, split=split, indices=indices, image_px=style.image_px)
     rows = []
-    for index, scene, pixels in zip(indices, scenes, drawn, strict=True):
+    for index, scene, pixels in zip(indices, scenes, images, strict=True):
         name = f"images/{index:06d}.png"
         content = io.BytesIO()
         # Run lengths alone: noise has no longer repeats, and it takes half the time.
         Image.fromarray(pixels).save(content, "PNG", compress_type=zlib.Z_RLE)
         (folder / name).write_bytes(content.getbuffer())
         asked = questions(scene, random.Random(derive_seed(seed, "questions", split, index)), style)
-        said = captions(scene)
-        rows.append((scene.row(name, said[0]), said, asked))
+        texts = captions(scene)
+        rows.append((dataclasses.replace(scene, key=name, prompt=texts[0]).row(), texts, asked))
     return rows

@@ -7,24 +7,15 @@ import random
 import numpy as np
 import pytest
 from lavit_core.data import open_data
-from lavit_core.drawing import draw_pictures
 from lavit_core.errors import InputError, UsageError
-from lavit_core.phrases import QUESTION_KINDS, captions, questions
-from lavit_core.scenes import (
-    COLOURS,
-    HALF_EXTENT,
-    HELDOUT_COMBINATIONS,
-    MORE_HELDOUT,
-    MORE_SHAPES,
-    RADIUS_PX,
-    SHAPES,
-    TEXTURES,
-    Scene,
-    SceneObject,
-    Style,
-    draw_scene,
-)
-from lavit_core.shapes import make_shapes
+from lavit_shapes.make_shapes import make_shapes
+from lavit_shapes.names import COLOURS, MORE_SHAPES, SHAPES, TEXTURES
+from lavit_shapes.outlines import HALF_EXTENT, RADIUS_PX
+from lavit_shapes.phrases import QUESTION_KINDS, captions, questions
+from lavit_shapes.render import render
+from lavit_shapes.sample_scene import sample_scene
+from lavit_shapes.scenes import Scene, SceneObject
+from lavit_shapes.style import HELDOUT_COMBINATIONS, MORE_HELDOUT, Style
 from PIL import Image
 
 
@@ -36,7 +27,7 @@ def tree_digest(folder) -> str:
 
 
 def scenes(count: int, *, unseen: bool = False, split: str = "train") -> list[Scene]:
-    return [draw_scene(3, split, index, unseen=unseen) for index in range(count)]
+    return [sample_scene(3, split, index, unseen=unseen) for index in range(count)]
 
 
 @pytest.fixture(scope="module", name="made")
@@ -69,8 +60,8 @@ def test_layout_and_counts(made):
 
 
 def test_same_seed_same_bytes_whatever_the_workers(made, tmp_path, monkeypatch):
-    monkeypatch.setattr("lavit_core.shapes._INLINE_PICTURES", 0)
-    monkeypatch.setattr("lavit_core.shapes._CHUNK", 37)
+    monkeypatch.setattr("lavit_shapes.make_shapes._INLINE_IMAGES", 0)
+    monkeypatch.setattr("lavit_shapes.make_shapes._CHUNK", 37)
     make_shapes(tmp_path / "three", 300, 7, 100, quiet=True, workers=3)
     assert tree_digest(tmp_path / "three") == tree_digest(made)
     make_shapes(tmp_path / "other", 20, 8, 0, quiet=True, workers=1)
@@ -167,7 +158,7 @@ def test_shares():
 
 def test_pixels_show_what_the_scene_says():
     some = scenes(200)
-    pictures = draw_pictures(some, seed=3, split="train", indices=range(200)).astype(int)
+    pictures = render(some, seed=3, split="train", indices=range(200)).astype(int)
     names = list(COLOURS)
     palette = np.array([COLOURS[name] for name in names])
     for scene, picture in zip(some, pictures, strict=True):
@@ -293,9 +284,9 @@ def test_the_larger_data_set(tmp_path):
 def test_a_pattern_has_two_tones_of_the_object_s_colour():
     for texture in TEXTURES:
         thing = {"shape": "circle", "colour": "blue", "size": "large", "x": 64.0, "y": 64.0, "radius": 40.0}
-        whole = draw_scene(0, "train", 0, unseen=False)
+        whole = sample_scene(0, "train", 0, unseen=False)
         scene = dataclasses.replace(whole, objects=(SceneObject(**thing, texture=texture),))
-        pixels = draw_pictures([scene], seed=0, split="train", indices=[0], image_px=128)[0].astype(float)
+        pixels = render([scene], seed=0, split="train", indices=[0], image_px=128)[0].astype(float)
         ground, blue = np.array(scene.background), np.array(COLOURS["blue"])
         inside = np.hypot(*(np.mgrid[:128, :128] + 0.5 - 64.0)) < 36
         share = (pixels[inside] - ground) @ (blue - ground) / ((blue - ground) ** 2).sum()

@@ -1,32 +1,25 @@
-"""Drawing scenes: anti-aliased shapes from signed distances, on a light ground with faint noise."""
+"""Scenes to pixels: anti-aliased shapes from signed distances, on a light ground with faint noise."""
 
 from collections.abc import Sequence
 
 import numpy as np
-
-from lavit_core.scenes import (
-    COLOURS,
-    CROSS_HALF_WIDTH,
-    HALF_EXTENT,
-    IMAGE_PX,
-    MORE_SHAPES,
-    RING_INNER,
-    Scene,
-    SceneObject,
-)
 from lavit_core.seeds import derive_seed
 
+from lavit_shapes.names import COLOURS, MORE_SHAPES
+from lavit_shapes.outlines import CROSS_HALF_WIDTH, HALF_EXTENT, IMAGE_PX, RING_INNER
+from lavit_shapes.scenes import Scene, SceneObject
+
 LIGHT_TONE = 0.7
-"""Share of an object's colour, over its ground, in the lighter tone of a pattern: above one half, so that whoever tells
-objects from ground by the nearer of the two sees them whole."""
+"""Share of an object's colour, over its ground, in the lighter tone of a pattern: above one half, so that
+a pixel of either tone is nearer to the object's colour than to the ground."""
 
 
-def draw_pictures(
+def render(
     scenes: Sequence[Scene], *, seed: int, split: str, indices: Sequence[int], image_px: int = IMAGE_PX
 ) -> np.ndarray:
-    """Return uint8 [B, px, px, 3]; the noise of picture `indices[b]` depends on the seed, split and index alone."""
-    pictures = np.empty((len(scenes), image_px, image_px, 3), dtype=np.float32)
-    pictures[:] = np.array([scene.background for scene in scenes], dtype=np.float32)[:, None, None, :]
+    """Return uint8 [B, px, px, 3]; the noise of image `indices[b]` depends on the seed, split and index alone."""
+    images = np.empty((len(scenes), image_px, image_px, 3), dtype=np.float32)
+    images[:] = np.array([scene.background for scene in scenes], dtype=np.float32)[:, None, None, :]
     for slot in range(max(len(scene.objects) for scene in scenes)):
         rows = [row for row, scene in enumerate(scenes) if len(scene.objects) > slot]
         things = [scenes[row].objects[slot] for row in rows]
@@ -34,14 +27,14 @@ def draw_pictures(
         if any(thing.texture != "plain" for thing in things):
             cover *= _tones(things, image_px)[..., None]
         colour = np.array([COLOURS[thing.colour] for thing in things], dtype=np.float32)[:, None, None, :]
-        pictures[rows] += cover * (colour - pictures[rows])
-    noise = np.empty(pictures.shape, dtype=np.uint8)
+        images[rows] += cover * (colour - images[rows])
+    noise = np.empty(images.shape, dtype=np.uint8)
     for row, index in enumerate(indices):
         generator = np.random.Generator(np.random.PCG64(derive_seed(seed, "noise", split, index)))
         noise[row] = np.frombuffer(generator.bytes(noise[row].size), dtype=np.uint8).reshape(noise[row].shape)
     # The sum of two random digits 0..7 less its mean 7: triangular, standard deviation 3.2 of 255.
-    pictures += ((noise & 7) + (noise >> 5)).astype(np.float32) - 7.0
-    return np.clip(pictures + 0.5, 0.0, 255.0).astype(np.uint8)
+    images += ((noise & 7) + (noise >> 5)).astype(np.float32) - 7.0
+    return np.clip(images + 0.5, 0.0, 255.0).astype(np.uint8)
 
 
 def _coordinates(things: Sequence[SceneObject], image_px: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
