@@ -133,7 +133,7 @@ def test_patch_cover_is_the_covered_area() -> None:
     keep = (cover > 0)[None]
     figures = kept_by_place(keep, cover[None])
     assert [figures[f"tokens.kept_{place}"].value for place in ("on_shapes", "on_edges", "on_background")] == [1, 1, 0]
-    assert sum(figure.count for figure in figures.values()) == 64
+    assert sum(metric.n for metric in figures.values()) == 64
 
 
 def test_perplexity_of_even_codes_is_their_number() -> None:

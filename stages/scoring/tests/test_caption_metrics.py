@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lavit_scoring.bootstrap import interval_of_mean, resampled_sums
-from lavit_scoring.captions import caption_figures
+from lavit_scoring.captions import caption_metrics
 from lavit_scoring.metrics.bleu import bleu_of, bleu_parts
 from lavit_scoring.metrics.cider import cider_d
 from lavit_scoring.metrics.ptb_tokenizer import tokenize, words
@@ -32,11 +32,11 @@ INVENTED: list[tuple[str, list[str]]] = [
 
 
 def test_against_pycocoevalcap_on_made_up_captions() -> None:
-    figures = caption_figures([caption for caption, _ in INVENTED], [truth for _, truth in INVENTED], seed=0)
+    figures = caption_metrics([caption for caption, _ in INVENTED], [truth for _, truth in INVENTED], seed=0)
     expected = {"bleu_1": 0.6617999840179645, "bleu_2": 0.5173528458133926, "bleu_3": 0.3045191978735727,
                 "bleu_4": 0.18873920161286892, "rouge_l": 0.558747424046513, "cider": 1.6711431062920763}  # fmt: skip
     for name, value in expected.items():
-        assert figures.figures[name].value == pytest.approx(value, abs=1e-9), name
+        assert figures.metrics[name].value == pytest.approx(value, abs=1e-9), name
     assert figures.items["cider"] == pytest.approx(
         [2.415448701852154, 2.1601822443780527, 2.0415204678831342, 1.7066781584391446, 0.0, 1.70302906519997]
     )
@@ -143,7 +143,7 @@ def photos() -> tuple[list[str], list[list[str]]]:
 def test_against_pycocoevalcap_on_photos(count: int, bleu: list[float], rouge: float, cider: float) -> None:
     """Candidates are the fifth captions, references the first four; numbers of pycocoevalcap 1.2."""
     captions, references = photos()
-    figures = caption_figures(captions[:count], references[:count], seed=0).figures
+    figures = caption_metrics(captions[:count], references[:count], seed=0).metrics
     assert [figures[f"bleu_{n}"].value for n in (1, 2, 3, 4)] == pytest.approx(bleu, abs=1e-6)
     assert figures["rouge_l"].value == pytest.approx(rouge, abs=1e-6)
     assert figures["cider"].value == pytest.approx(cider, abs=1e-6)

@@ -24,7 +24,7 @@ def test_figures_carry_counts_and_empty_ones_say_nothing() -> None:
     assert proportion([]).value is None
     assert proportion([True, False, True, True]).value == 0.75
     figure = mean([1.0, 2.0, 3.0, 4.0])
-    assert (figure.value, figure.count) == (2.5, 4)
+    assert (figure.value, figure.n) == (2.5, 4)
     assert figure.high - figure.low == pytest.approx(2 * 1.96 * math.sqrt(5 / 3 / 4), rel=1e-3)
     split = by_combination("x", [True, False, True], ["seen", "unseen", "seen"])
     assert {name: one.value for name, one in split.items()} == {"x": 2 / 3, "x.seen": 1.0, "x.unseen": 0.0}
@@ -33,7 +33,7 @@ def test_figures_carry_counts_and_empty_ones_say_nothing() -> None:
 
 def test_patches_of_one_picture_do_not_narrow_the_interval() -> None:
     alike = ratio([64, 0, 64, 0], [64, 64, 64, 64])
-    assert (alike.value, alike.count) == (0.5, 256)
+    assert (alike.value, alike.n) == (0.5, 256)
     assert alike.high - alike.low > 0.9
 
 
@@ -43,7 +43,7 @@ def test_objects_of_one_picture_do_not_narrow_the_interval() -> None:
     low, high = wilson(sum(hits), 300)
     assert (alone.low, alone.high) == pytest.approx((low, high), abs=1e-3)
     doubled = clustered_proportion([*hits, *hits], [*names(300), *names(300)])
-    assert doubled.count == 600
+    assert doubled.n == 600
     assert (doubled.low, doubled.high) == pytest.approx((low, high), abs=1e-3)
     perfect = clustered_proportion([True] * 40, [*names(20), *names(20)])
     assert (perfect.low, perfect.high) == wilson(20, 20)

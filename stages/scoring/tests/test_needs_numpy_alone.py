@@ -18,9 +18,9 @@ for module in pkgutil.walk_packages(lavit_scoring.__path__, "lavit_scoring."):
 from lavit_scoring.catalogue import find_benchmark
 from lavit_scoring.errors import UsageError
 from lavit_scoring.score_file import score_file
-from lavit_scoring.scored import Task
+from lavit_scoring.task import ScoringTask
 folder = Path(sys.argv[1])
-task = Task(results=folder / "results.json", annotations=folder / "annotations.json")
+task = ScoringTask(results=folder / "results.json", annotations=folder / "annotations.json")
 score = score_file(find_benchmark("okvqa"), task, folder / "score")
 assert score["figures"]["accuracy"]["value"] == 100.0, score
 assert json.loads((folder / "score" / "score.json").read_text())["complete"]

@@ -1,6 +1,6 @@
 """What other distributions may use of the evaluation stage."""
 
-from lavit_scoring.estimate import Figure
+from lavit_scoring.estimate import Estimate
 
 from lavit_evaluation.config import ProbeConfig, ShapesConfig
 from lavit_evaluation.drawn.best_of import similarities
@@ -13,7 +13,7 @@ from lavit_evaluation.shapes.subject import Encoded, Subject
 __all__ = [
     "Clip",
     "Encoded",
-    "Figure",
+    "Estimate",
     "Found",
     "ProbeConfig",
     "ShapesConfig",

@@ -48,12 +48,12 @@ def score(
     """Score a result file, or edited pictures, of any model as the benchmark's own rules have it; no model is run."""
     from lavit_scoring.catalogue import find_benchmark
     from lavit_scoring.score_file import score_file
-    from lavit_scoring.scored import Task
+    from lavit_scoring.task import ScoringTask
 
     from lavit_evaluation.editing.score_edits import EditTask, as_edits, score_edits
 
     chosen = find_benchmark(benchmark)
-    task = Task(
+    task = ScoringTask(
         results=results,
         annotations=annotations,
         questions=questions,

@@ -5,6 +5,8 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
+from lavit_scoring.estimate import Estimate
+
 RESAMPLES = 1000
 
 
@@ -52,3 +54,32 @@ def interval(
 ) -> tuple[float, float]:
     """Return the 95 % interval of a statistic of summed parts: `statistic` takes [R, D] and gives [R]."""
     return ends(statistic(resampled_sums(parts, seed, purpose)))
+
+
+def bootstrap_mean(
+    values: Sequence[float] | np.ndarray, clusters: Sequence[Hashable], seed: int, name: str, value: float | None = None
+) -> Estimate:
+    """Return a mean with its interval over clusters; `value` replaces the mean if a reference program computed it."""
+    low, high = interval_of_mean(values, clusters, seed, name)
+    return Estimate(float(np.mean(values)) if value is None else value, low, high, len(values))
+
+
+def percent(values: Sequence[float], clusters: Sequence[Hashable], seed: int, name: str) -> Estimate:
+    """Return the mean of 0-to-1 scores as the servers print it: per cent, two decimals; interval over clusters."""
+    low, high = interval_of_mean(values, clusters, seed, name)
+    return Estimate(
+        round(100 * float(sum(values)) / len(values), 2), round(100 * low, 2), round(100 * high, 2), len(values)
+    )
+
+
+def percent_by(
+    name: str, values: Sequence[float], clusters: Sequence[Hashable], groups: Sequence[Hashable], seed: int
+) -> dict[str, Estimate]:
+    """Return `name.<group>` for every group, in alphabetical order."""
+    members: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(str(group), []).append(index)
+    return {
+        f"{name}.{group}": percent([values[i] for i in here], [clusters[i] for i in here], seed, f"{name}.{group}")
+        for group, here in sorted(members.items())
+    }

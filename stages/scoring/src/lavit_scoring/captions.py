@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lavit_scoring.bootstrap import ends, interval_of_mean, resampled_sums
-from lavit_scoring.estimate import Figure
+from lavit_scoring.bootstrap import bootstrap_mean, ends, resampled_sums
+from lavit_scoring.estimate import Estimate
 from lavit_scoring.metrics.bleu import MAX_N, bleu_of, bleu_parts
 from lavit_scoring.metrics.cider import cider_d
 from lavit_scoring.metrics.java import java_scores, why_no_java
@@ -14,18 +14,18 @@ from lavit_scoring.metrics.ptb_tokenizer import SEPARATORS, tokenize
 from lavit_scoring.metrics.rouge import rouge_l
 from lavit_scoring.references import References, read_references
 from lavit_scoring.results import align, read_results
-from lavit_scoring.scored import Scored, Task
+from lavit_scoring.task import Scored, ScoringTask
 
 
 @dataclass(kw_only=True)
 class CaptionScores:
     """Figures and per-picture scores of one set of captions."""
 
-    figures: dict[str, Figure]
+    metrics: dict[str, Estimate]
     items: dict[str, Sequence[float]] = field(default_factory=dict)
 
 
-def score_captions(task: Task) -> Scored:
+def score_captions(task: ScoringTask) -> Scored:
     """Score captions as the COCO server does. Raises InputError when pictures do not fit."""
     skipped = {}
     if not task.java:
@@ -39,24 +39,24 @@ def score_captions(task: Task) -> Scored:
     ids, more = align(captions, truths, file=task.results, against=task.annotations, what="picture",
                       partial=task.partial)  # fmt: skip
     said = [captions[name] for name in ids]
-    read = caption_figures(said, [truths[name] for name in ids], seed=task.seed)
-    figures, items = read.figures, read.items
+    read = caption_metrics(said, [truths[name] for name in ids], seed=task.seed)
+    metrics, items = read.metrics, read.items
     if task.java:
         for name, scores in java_scores(said, [truths[name] for name in ids], skip=skipped).items():
-            figures[name] = mean_figure(scores.value, scores.items, task.seed, name)
+            metrics[name] = bootstrap_mean(scores.items, range(len(ids)), task.seed, name, value=scores.value)
             items[name] = scores.items
-    figures |= _domains(references, ids, said, truths, task.seed)
+    metrics |= _domains(references, ids, said, truths, task.seed)
     notes |= more | {
         "empty_captions": sum(not caption.strip() for caption in said),
         "captions_with_line_separators": sum(bool(SEPARATORS.search(caption)) for caption in said),
         "tokenizer": "ptb-like, pure Python",
         "cider": f"n-gram weights from the references of these {len(ids)} pictures: no mean over parts of a set",
     }
-    return Scored(ids=ids, expected=len(truths), unit="1 (papers print x100)", items=items, figures=figures,
+    return Scored(ids=ids, expected=len(truths), unit="1 (papers print x100)", items=items, metrics=metrics,
                   skipped=skipped, notes=notes)  # fmt: skip
 
 
-def caption_figures(captions: Sequence[str], references: Sequence[Sequence[str]], *, seed: int) -> CaptionScores:
+def caption_metrics(captions: Sequence[str], references: Sequence[Sequence[str]], *, seed: int) -> CaptionScores:
     """Return BLEU-1..4, ROUGE-L and CIDEr of captions, each with a 95 % interval over pictures.
 
     The interval of CIDEr keeps the n-gram weights of the whole set.
@@ -64,31 +64,25 @@ def caption_figures(captions: Sequence[str], references: Sequence[Sequence[str]]
     said, truths = tokenize(captions), [tokenize(truth) for truth in references]
     parts = np.stack([bleu_parts(*pair) for pair in zip(said, truths, strict=True)])
     whole, resampled = bleu_of(parts.sum(0)), bleu_of(resampled_sums(parts, seed, "bleu"))
-    figures: dict[str, Figure] = {}
+    metrics: dict[str, Estimate] = {}
     for n in range(MAX_N):
         low, high = ends(resampled[:, n])
-        figures[f"bleu_{n + 1}"] = Figure(value=float(whole[n]), count=len(said), low=low, high=high)
+        metrics[f"bleu_{n + 1}"] = Estimate(float(whole[n]), low, high, len(said))
     rouge = [rouge_l(*pair) for pair in zip(said, truths, strict=True)]
     cider = cider_d(said, truths).tolist()
-    figures["rouge_l"] = mean_figure(float(np.mean(rouge)), rouge, seed, "rouge_l")
-    figures["cider"] = mean_figure(float(np.mean(cider)), cider, seed, "cider")
-    return CaptionScores(figures=figures, items={"rouge_l": rouge, "cider": cider})
-
-
-def mean_figure(value: float, scores: Sequence[float], seed: int, name: str) -> Figure:
-    """Return a figure whose interval is that of the mean of per-picture scores."""
-    low, high = interval_of_mean(scores, range(len(scores)), seed, name)
-    return Figure(value=value, count=len(scores), low=low, high=high)
+    metrics["rouge_l"] = bootstrap_mean(rouge, range(len(said)), seed, "rouge_l")
+    metrics["cider"] = bootstrap_mean(cider, range(len(said)), seed, "cider")
+    return CaptionScores(metrics=metrics, items={"rouge_l": rouge, "cider": cider})
 
 
 def _domains(
     references: References, ids: Sequence[str], said: Sequence[str], truths: dict[str, list[str]], seed: int
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """Return NoCaps' figures by domain, each a set of its own with its own n-gram weights."""
-    figures: dict[str, Figure] = {}
+    metrics: dict[str, Estimate] = {}
     for domain in sorted(set(references.domains.values())):
         here = [index for index, name in enumerate(ids) if references.domains.get(name) == domain]
         if here:
-            read = caption_figures([said[i] for i in here], [truths[ids[i]] for i in here], seed=seed)
-            figures |= {f"{name}.{domain}": read.figures[name] for name in ("bleu_4", "rouge_l", "cider")}
-    return figures
+            read = caption_metrics([said[i] for i in here], [truths[ids[i]] for i in here], seed=seed)
+            metrics |= {f"{name}.{domain}": read.metrics[name] for name in ("bleu_4", "rouge_l", "cider")}
+    return metrics

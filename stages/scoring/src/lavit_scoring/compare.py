@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lavit_scoring.bootstrap import interval_of_mean
+from lavit_scoring.bootstrap import bootstrap_mean
 from lavit_scoring.errors import InputError, UsageError
-from lavit_scoring.estimate import Figure
 from lavit_scoring.files import read_json, read_json_lines
 
 DECIDES = {
@@ -141,9 +140,7 @@ def _difference(
         return None
     gaps = np.array([other[key][name] - row[name] for key, row in first.items()], dtype=np.float64)
     pictures = [str(row.get("image", key)) for key, row in first.items()]
-    low, high = interval_of_mean(gaps, pictures, seed, f"paired {name}")
-    figure = Figure(value=float(gaps.mean()), count=len(gaps), low=low, high=high)
-    return {"value": figure.value, "count": figure.count, "low": figure.low, "high": figure.high}
+    return bootstrap_mean(gaps, pictures, seed, f"paired {name}").as_json()
 
 
 def _items(path: Path) -> dict[str, dict[str, Any]] | None:

@@ -1,4 +1,7 @@
-"""A score is a value with its count and its 95 % interval: Wilson's for proportions, the normal one for means."""
+"""A metric as a value with its 95 % interval: Wilson's for proportions, the normal one for means.
+
+`bootstrap` has the intervals that the official benchmarks use.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,18 +13,25 @@ Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One score as it is written to score.json."""
+@dataclass(frozen=True)
+class Estimate:
+    """A metric with its 95 % interval."""
 
     value: float | None
-    """The score itself; None when nothing was counted."""
-    count: int
-    """How many questions, captions, pictures or patches it rests on."""
+    """The metric itself; None if nothing was counted."""
     low: float | None
-    """Lower end of the 95 % interval."""
+    """Lower end of the interval; None if no interval is claimed."""
     high: float | None
-    """Upper end of the 95 % interval."""
+    """Upper end of the interval."""
+    n: int
+    """How many questions, captions, images or patches it rests on."""
+
+    def as_json(self) -> dict[str, float | int | None]:
+        """Return the entry of score.json."""
+        return {"value": self.value, "count": self.n, "low": self.low, "high": self.high}
+
+
+NOTHING_COUNTED = Estimate(None, None, None, 0)
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
@@ -39,26 +49,26 @@ def _wilson_share(share: float, count: float) -> tuple[float, float]:
     return (0.0 if share == 0 else centre - half), (1.0 if share == 1 else centre + half)
 
 
-def proportion(hits: Iterable[bool]) -> Figure:
+def proportion(hits: Iterable[bool]) -> Estimate:
     """Return the share of True with Wilson's interval; independent trials are assumed."""
     outcomes = [bool(hit) for hit in hits]
     if not outcomes:
-        return Figure(value=None, count=0, low=None, high=None)
+        return NOTHING_COUNTED
     low, high = wilson(sum(outcomes), len(outcomes))
-    return Figure(value=sum(outcomes) / len(outcomes), count=len(outcomes), low=low, high=high)
+    return Estimate(sum(outcomes) / len(outcomes), low, high, len(outcomes))
 
 
-def mean(values: Iterable[float]) -> Figure:
+def mean(values: Iterable[float]) -> Estimate:
     """Return the mean with its normal 95 % interval (a single value has an interval of width zero)."""
     sample = np.asarray(list(values), dtype=np.float64)
     if sample.size == 0:
-        return Figure(value=None, count=0, low=None, high=None)
+        return NOTHING_COUNTED
     half = Z95 * float(sample.std(ddof=1)) / math.sqrt(sample.size) if sample.size > 1 else 0.0
     value = float(sample.mean())
-    return Figure(value=value, count=int(sample.size), low=value - half, high=value + half)
+    return Estimate(value, value - half, value + half, int(sample.size))
 
 
-def ratio(hits: Iterable[int], counts: Iterable[int]) -> Figure:
+def ratio(hits: Iterable[int], counts: Iterable[int]) -> Estimate:
     """Return sum(hits) / sum(counts) over clusters (pictures), with the normal interval of clustered data.
 
     Patches of one picture hang together, so their number must not narrow the interval. Source: ratio estimator,
@@ -66,21 +76,21 @@ def ratio(hits: Iterable[int], counts: Iterable[int]) -> Figure:
     """
     hit, count = np.asarray(list(hits), dtype=np.float64), np.asarray(list(counts), dtype=np.float64)
     if count.sum() == 0:
-        return Figure(value=None, count=0, low=None, high=None)
+        return NOTHING_COUNTED
     value, clusters = float(hit.sum() / count.sum()), max(int((count > 0).sum()), 2)
     variance = float(((hit - value * count) ** 2).sum()) / count.sum() ** 2 * clusters / (clusters - 1)
     half = Z95 * math.sqrt(variance)
-    return Figure(value=value, count=int(count.sum()), low=max(value - half, 0.0), high=min(value + half, 1.0))
+    return Estimate(value, max(value - half, 0.0), min(value + half, 1.0), int(count.sum()))
 
 
-def clustered_proportion(hits: Sequence[bool], clusters: Sequence[str]) -> Figure:
+def clustered_proportion(hits: Sequence[bool], clusters: Sequence[str]) -> Estimate:
     """Return the share of True among trials that hang together in clusters (objects of one picture).
 
     Wilson's interval for as many independent trials as carry the same variance, and for no more than the clusters
     where every trial has the same outcome. Source: design effect, Kish, Survey Sampling, section 8.2.
     """
     if not hits:
-        return Figure(value=None, count=0, low=None, high=None)
+        return NOTHING_COUNTED
     by_cluster: dict[str, list[bool]] = {}
     for hit, cluster in zip(hits, clusters, strict=True):
         by_cluster.setdefault(cluster, []).append(bool(hit))
@@ -91,19 +101,19 @@ def clustered_proportion(hits: Sequence[bool], clusters: Sequence[str]) -> Figur
         variance = sum(rest * rest for rest in rests) / count**2 * groups / (groups - 1)
         effective = min(float(count), share * (1 - share) / variance) if variance > 0 else float(groups)
     low, high = _wilson_share(share, max(effective, 1.0))
-    return Figure(value=share, count=count, low=low, high=high)
+    return Estimate(share, low, high, count)
 
 
-def exact(value: float, count: int) -> Figure:
-    """Return a figure that is no estimate of a mean (a perplexity, a standard deviation): no interval is claimed."""
-    return Figure(value=float(value), count=count, low=None, high=None)
+def exact(value: float, n: int) -> Estimate:
+    """Return a metric without an interval: it describes the whole set (a perplexity, a standard deviation)."""
+    return Estimate(float(value), None, None, n)
 
 
-def by_combination(name: str, hits: Sequence[bool], combinations: Sequence[str]) -> dict[str, Figure]:
-    """Return the figure `name` over everything, and `name.seen`, `name.unseen` where the data tells them apart."""
-    figures = {name: proportion(hits)}
+def by_combination(name: str, hits: Sequence[bool], combinations: Sequence[str]) -> dict[str, Estimate]:
+    """Return the metric `name` over everything, and `name.seen`, `name.unseen` where the data tells them apart."""
+    metrics = {name: proportion(hits)}
     for group in ("seen", "unseen"):
         mine = [hit for hit, combination in zip(hits, combinations, strict=True) if combination == group]
         if mine:
-            figures[f"{name}.{group}"] = proportion(mine)
-    return figures
+            metrics[f"{name}.{group}"] = proportion(mine)
+    return metrics

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lavit_scoring.bootstrap import percent, percent_by
 from lavit_scoring.errors import InputError
-from lavit_scoring.estimate import Figure
+from lavit_scoring.estimate import Estimate, exact
 from lavit_scoring.files import read_json
 from lavit_scoring.metrics.answer_normalization import normalize_lavit
 from lavit_scoring.metrics.lemmas import lemmatizer
 from lavit_scoring.results import align, read_results
-from lavit_scoring.scored import Scored, Task, percent, percent_by
+from lavit_scoring.task import Scored, ScoringTask
 
 _UNCOUNTED_STEPS = ("exist", "query: name", "choose name")
 """Steps that ask at the end and add no reasoning."""
@@ -31,7 +32,7 @@ def read_gqa(file: Path) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def score_gqa(task: Task) -> Scored:
+def score_gqa(task: ScoringTask) -> Scored:
     """Score predictions by GQA's rules (exact text) or by LaVIT's. Raises InputError when ids do not fit."""
     questions = read_gqa(task.annotations)
     choices = None if task.choices is None else read_json(task.choices)
@@ -51,33 +52,33 @@ def score_gqa(task: Task) -> Scored:
         gold = {name: lemmas(text) for name, text in gold.items() if isinstance(text, str)}
     scores = [float(compared[name] == gold[name]) for name in ids]
     images = [row["imageId"] for row in rows]
-    figures = {"accuracy": percent(scores, images, task.seed, "accuracy")}
-    figures |= _by_type(scores, images, rows, task.seed)
+    metrics = {"accuracy": percent(scores, images, task.seed, "accuracy")}
+    metrics |= _by_type(scores, images, rows, task.seed)
     skipped = {"grounding": "needs a model's attention maps, which a result file does not hold"}
     if task.protocol == "official":
-        figures |= _distribution(rows, gold, [compared[name] for name in ids], ids, skipped)
-        figures |= _choices(choices, ids, compared, rows, images, skipped, task)
-        figures |= _consistency(questions, ids, compared, gold, scores, images, skipped, task.seed)
+        metrics |= _distribution(rows, gold, [compared[name] for name in ids], ids, skipped)
+        metrics |= _choices(choices, ids, compared, rows, images, skipped, task)
+        metrics |= _consistency(questions, ids, compared, gold, scores, images, skipped, task.seed)
     notes |= more | {"empty_answers": sum(not said[name].strip() for name in ids)}
     return Scored(ids=ids, expected=len(balanced), unit="per cent (distribution: lower is better)",
-                  images=images, items={"accuracy": scores}, figures=figures, skipped=skipped, notes=notes)  # fmt: skip
+                  images=images, items={"accuracy": scores}, metrics=metrics, skipped=skipped, notes=notes)  # fmt: skip
 
 
 def _by_type(
     scores: Sequence[float], images: Sequence[str], rows: Sequence[dict[str, Any]], seed: int
-) -> dict[str, Figure]:
-    figures: dict[str, Figure] = {}
+) -> dict[str, Estimate]:
+    metrics: dict[str, Estimate] = {}
     if all(isinstance(row.get("types"), dict) for row in rows):
         structural = [row["types"].get("structural") for row in rows]
         openness = ["open" if kind == "query" else "binary" for kind in structural]
-        figures |= percent_by("accuracy", scores, images, openness, seed)
-        figures |= percent_by("accuracy.structural", scores, images, structural, seed)
+        metrics |= percent_by("accuracy", scores, images, openness, seed)
+        metrics |= percent_by("accuracy.structural", scores, images, structural, seed)
         semantic = [row["types"].get("semantic") for row in rows]
-        figures |= percent_by("accuracy.semantic", scores, images, semantic, seed)
+        metrics |= percent_by("accuracy.semantic", scores, images, semantic, seed)
     if all(isinstance(row.get("semantic"), list) for row in rows):
-        figures |= percent_by("accuracy.steps", scores, images, [f"{num_steps(row):02d}" for row in rows], seed)
+        metrics |= percent_by("accuracy.steps", scores, images, [f"{num_steps(row):02d}" for row in rows], seed)
     lengths = [f"{len(row['question'].split()):02d}" for row in rows]
-    return figures | percent_by("accuracy.words", scores, images, lengths, seed)
+    return metrics | percent_by("accuracy.words", scores, images, lengths, seed)
 
 
 def num_steps(row: dict[str, Any]) -> int:
@@ -101,7 +102,7 @@ def _distribution(
     said: Sequence[str],
     ids: Sequence[str],
     skipped: dict[str, str],
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     true: dict[str, Counter[str]] = defaultdict(Counter)
     predicted: dict[str, Counter[str]] = defaultdict(Counter)
     for name, row, text in zip(ids, rows, said, strict=True):
@@ -113,34 +114,34 @@ def _distribution(
         skipped["distribution"] = "the questions have no groups"
         return {}
     count = sum(counts.total() for counts in true.values())
-    return {"distribution": Figure(value=round(chi_square(true, predicted), 2), count=count, low=None, high=None)}
+    return {"distribution": exact(round(chi_square(true, predicted), 2), count)}
 
 
 def _choices(
     choices: Any, ids: Sequence[str], said: dict[str, str], rows: Sequence[dict[str, Any]], images: Sequence[str],
-    skipped: dict[str, str], task: Task,
-) -> dict[str, Figure]:  # fmt: skip
+    skipped: dict[str, str], task: ScoringTask,
+) -> dict[str, Estimate]:  # fmt: skip
     if choices is None:
         skipped |= dict.fromkeys(("validity", "plausibility"), "needs GQA's choices file; give it with --choices")
         return {}
     if not isinstance(choices, dict) or any(name not in choices for name in ids):
         lacking = next((name for name in ids if not isinstance(choices, dict) or name not in choices), "")
         raise InputError(f"{task.choices}: question {lacking} has no choices; expected those of {task.annotations}")
-    figures = {}
+    metrics = {}
     for kind, name in (("valid", "validity"), ("plausible", "plausibility")):
         inside = [
             float(said[one] in (_ANY_KIND if "Common" in (row.get("types") or {}).get("detailed", "") else
                                 choices[one][kind]))
             for one, row in zip(ids, rows, strict=True)
         ]  # fmt: skip
-        figures[name] = percent(inside, images, task.seed, name)
-    return figures
+        metrics[name] = percent(inside, images, task.seed, name)
+    return metrics
 
 
 def _consistency(
     questions: dict[str, dict[str, Any]], ids: Sequence[str], said: dict[str, str], gold: dict[str, Any],
     scores: Sequence[float], images: Sequence[str], skipped: dict[str, str], seed: int,
-) -> dict[str, Figure]:  # fmt: skip
+) -> dict[str, Estimate]:  # fmt: skip
     """Return how often a model that is right is right on what follows from it."""
     means: list[float] = []
     where: list[str] = []

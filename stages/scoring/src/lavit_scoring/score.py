@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from lavit_scoring.estimate import Figure
+from lavit_scoring.estimate import Estimate
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -17,8 +17,8 @@ class Score:
     """Name of the protocol; with `version` it says exactly what was counted."""
     version: int
     """Goes up whenever the same model on the same data could get another figure."""
-    figures: dict[str, Figure] = dataclasses.field(default_factory=dict)
-    """Dotted name -> figure."""
+    metrics: dict[str, Estimate] = dataclasses.field(default_factory=dict)
+    """Dotted name -> metric."""
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
     """Section -> why it was not computed."""
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -30,7 +30,7 @@ class Score:
         """Return the content of score.json; `about` says what was evaluated and how."""
         return {
             "protocol": {"name": self.protocol, "version": self.version},
-            "figures": {name: dataclasses.asdict(figure) for name, figure in self.figures.items()},
+            "figures": {name: metric.as_json() for name, metric in self.metrics.items()},
             "skipped": self.skipped,
             "notes": self.notes,
             **about,

@@ -1,6 +1,5 @@
 """`lavit eval score`: one result file of any model, scored without loading one."""
 
-import dataclasses
 import hashlib
 import json
 import sys
@@ -12,17 +11,16 @@ from typing import Any
 from lavit_scoring.captions import score_captions
 from lavit_scoring.catalogue import Benchmark, refuse_split
 from lavit_scoring.errors import InputError, UsageError
-from lavit_scoring.estimate import Figure
 from lavit_scoring.files import file_sha256, read_json, write_json, write_text
 from lavit_scoring.gqa import score_gqa
 from lavit_scoring.metrics.java import why_no_java
 from lavit_scoring.metrics.lemmas import RULES
 from lavit_scoring.score import Score
-from lavit_scoring.scored import Scored, Task
+from lavit_scoring.task import Scored, ScoringTask
 from lavit_scoring.vizwiz import score_answerability, score_vizwiz
 from lavit_scoring.vqa import score_vqa
 
-Scorer = Callable[[Task], Scored]
+Scorer = Callable[[ScoringTask], Scored]
 
 SCORERS: dict[str, Scorer] = {
     "vqa": score_vqa,
@@ -40,7 +38,7 @@ GENERATION_FILE = "generation.json"
 
 
 def score_file(
-    benchmark: Benchmark, task: Task, out: Path | None = None, scorer: Scorer | None = None
+    benchmark: Benchmark, task: ScoringTask, out: Path | None = None, scorer: Scorer | None = None
 ) -> dict[str, Any]:
     """Score a result file and return score.json's content; with `out`, write it and the score of every item there.
 
@@ -55,17 +53,17 @@ def score_file(
     score.seconds["score"] = time.monotonic() - began
     complete = len(scored.ids) == scored.expected
     if complete:
-        score.figures = scored.figures
+        score.metrics = scored.metrics
     result = score.as_json(about(benchmark, task, scored))
     if not complete:
         # Under another name, so that nobody can average them as the benchmark's figures.
-        result["partial"] |= {"figures": {name: dataclasses.asdict(one) for name, one in scored.figures.items()}}
+        result["partial"] |= {"figures": {name: metric.as_json() for name, metric in scored.metrics.items()}}
     if out is not None:
         write(out, result, scored)
     return result
 
 
-def check(benchmark: Benchmark, task: Task, scorer: Scorer | None = None) -> None:
+def check(benchmark: Benchmark, task: ScoringTask, scorer: Scorer | None = None) -> None:
     """Raise UsageError or InputError for what can't be scored, before any file is read through."""
     if task.protocol not in PROTOCOLS:
         raise UsageError(f"--protocol {task.protocol}: expected one of {', '.join(PROTOCOLS)}")
@@ -95,7 +93,7 @@ def check(benchmark: Benchmark, task: Task, scorer: Scorer | None = None) -> Non
             raise InputError(f"{option} {file}: {'a folder' if file.is_dir() else 'file not found'}, expected a file")
 
 
-def about(benchmark: Benchmark, task: Task, scored: Scored) -> dict[str, Any]:
+def about(benchmark: Benchmark, task: ScoringTask, scored: Scored) -> dict[str, Any]:
     """Return what score.json says beside its figures."""
     files = {"results": task.results, "annotations": task.annotations, "questions": task.questions,
              "choices": task.choices}  # fmt: skip
@@ -145,12 +143,6 @@ def write(out: Path, result: dict[str, Any], scored: Scored) -> None:
     lines = (json.dumps({"id": row[0], **dict(zip(columns, row[1:], strict=True))}, ensure_ascii=False) for row in rows)
     write_text(out / "items.jsonl", "".join(f"{line}\n" for line in lines))
     write_json(out / "score.json", result)
-
-
-def figures_of(result: dict[str, Any]) -> dict[str, Figure]:
-    """Return a result's figures, of a partial one those of what was scored."""
-    rows = result["figures"] or result.get("partial", {}).get("figures", {})
-    return {name: Figure(**row) for name, row in rows.items()}
 
 
 def _generation(results: Path, digest: str) -> dict[str, Any] | str:

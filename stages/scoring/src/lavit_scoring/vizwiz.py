@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from lavit_scoring.bootstrap import derive_seed, ends
-from lavit_scoring.captions import caption_figures
+from lavit_scoring.bootstrap import derive_seed, ends, percent, percent_by
+from lavit_scoring.captions import caption_metrics
 from lavit_scoring.errors import InputError
-from lavit_scoring.estimate import Figure
+from lavit_scoring.estimate import Estimate
 from lavit_scoring.files import read_json
 from lavit_scoring.metrics.average_precision import average_precision, f1_score
 from lavit_scoring.metrics.lemmas import lemmatizer
 from lavit_scoring.metrics.vqa_accuracy import lavit_accuracy, vizwiz_accuracy
 from lavit_scoring.results import align, read_results
-from lavit_scoring.scored import Scored, Task, percent, percent_by
+from lavit_scoring.task import Scored, ScoringTask
 
 RESAMPLES = 200
 """Resamples of figures that are no means: each is computed from scratch."""
@@ -35,7 +35,7 @@ def read_vizwiz(file: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def score_vizwiz(task: Task) -> Scored:
+def score_vizwiz(task: ScoringTask) -> Scored:
     """Score answers by the VizWiz server's rules or by LaVIT's. Raises InputError when pictures do not fit."""
     truths = read_vizwiz(task.annotations)
     texts = {name: [answer.get("answer") for answer in row.get("answers") or ()] for name, row in truths.items()}
@@ -50,20 +50,20 @@ def score_vizwiz(task: Task) -> Scored:
     else:
         scores = [vizwiz_accuracy(answers[name], texts[name]) for name in ids]
     kinds = [truths[name].get("answer_type") or "" for name in ids]
-    figures = {"accuracy": percent(scores, ids, task.seed, "accuracy")}
-    figures |= percent_by("accuracy.answer_type", scores, ids, kinds, task.seed)
+    metrics = {"accuracy": percent(scores, ids, task.seed, "accuracy")}
+    metrics |= percent_by("accuracy.answer_type", scores, ids, kinds, task.seed)
     skipped = {}
     if task.protocol == "official":
         # The server also reads answers as captions; the answers of the humans are the references.
-        read = caption_figures([answers[name] for name in ids], [texts[name] for name in ids], seed=task.seed)
-        figures |= {f"as_caption.{name}": figure for name, figure in read.figures.items()}
+        read = caption_metrics([answers[name] for name in ids], [texts[name] for name in ids], seed=task.seed)
+        metrics |= {f"as_caption.{name}": metric for name, metric in read.metrics.items()}
         skipped["as_caption.meteor"] = "not computed for answers"
     notes |= more | {"empty_answers": sum(not answers[name].strip() for name in ids)}
     return Scored(ids=ids, expected=len(texts), unit="per cent; as_caption.*: 1", items={"accuracy": scores},
-                  figures=figures, skipped=skipped, notes=notes)  # fmt: skip
+                  metrics=metrics, skipped=skipped, notes=notes)  # fmt: skip
 
 
-def score_answerability(task: Task) -> Scored:
+def score_answerability(task: ScoringTask) -> Scored:
     """Score how sure a model is that a question can be answered: average precision and F1 of unanswerable ones."""
     truths = read_vizwiz(task.annotations)
     for name, row in truths.items():
@@ -83,14 +83,14 @@ def score_answerability(task: Task) -> Scored:
         ids=ids,
         expected=len(truths),
         unit="per cent",
-        figures={
-            "average_precision": _figure(average_precision(positives, scores), precision, len(ids)),
-            "f1": _figure(f1_score(positives, scores > 0.5), f1, len(ids)),
+        metrics={
+            "average_precision": _percent(average_precision(positives, scores), precision, len(ids)),
+            "f1": _percent(f1_score(positives, scores > 0.5), f1, len(ids)),
         },
         notes=notes | more,
     )
 
 
-def _figure(value: float, resampled: list[float], count: int) -> Figure:
+def _percent(value: float, resampled: list[float], count: int) -> Estimate:
     low, high = ends(np.array(resampled))
-    return Figure(value=round(100 * value, 2), count=count, low=round(100 * low, 2), high=round(100 * high, 2))
+    return Estimate(round(100 * value, 2), round(100 * low, 2), round(100 * high, 2), count)

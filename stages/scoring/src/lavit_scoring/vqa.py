@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lavit_scoring.bootstrap import percent, percent_by
 from lavit_scoring.errors import InputError
 from lavit_scoring.files import read_json
 from lavit_scoring.metrics.lemmas import Lemmatize, lemmatizer
 from lavit_scoring.metrics.vqa_accuracy import lavit_accuracy, official_accuracy
 from lavit_scoring.results import align, read_results
-from lavit_scoring.scored import Scored, Task, percent, percent_by
+from lavit_scoring.task import Scored, ScoringTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def read_truths(file: Path) -> tuple[dict[int, Truth], dict[str, str]]:
     return truths, dict(named) if isinstance(named, dict) else {}
 
 
-def score_vqa(task: Task) -> Scored:
+def score_vqa(task: ScoringTask) -> Scored:
     """Score a result file by the server's rules or LaVIT's. Raises InputError when ids do not fit."""
     rules, lemmas = official_accuracy, None
     if task.protocol == "lavit":
@@ -78,11 +79,11 @@ def score_vqa(task: Task) -> Scored:
         for name, truth in zip(ids, shown, strict=True)
     ]
     images = [truth.image for truth in shown]
-    figures = {"accuracy": percent(scores, images, task.seed, "accuracy")}
+    metrics = {"accuracy": percent(scores, images, task.seed, "accuracy")}
     kinds = [truth.answer_type for truth in shown]
-    figures |= percent_by("accuracy.answer_type", scores, images, kinds, task.seed)
+    metrics |= percent_by("accuracy.answer_type", scores, images, kinds, task.seed)
     kinds = [type_names.get(truth.question_type, truth.question_type) for truth in shown]
-    figures |= percent_by("accuracy.question_type", scores, images, kinds, task.seed)
+    metrics |= percent_by("accuracy.question_type", scores, images, kinds, task.seed)
     notes |= more | {"empty_answers": sum(not answers[name].strip() for name in ids)}
     if any(truth.records is not None for truth in shown):
         notes["answers_without_id"] = (
@@ -94,7 +95,7 @@ def score_vqa(task: Task) -> Scored:
         unit="per cent",
         items={"accuracy": scores},
         images=images,
-        figures=figures,
+        metrics=metrics,
         notes=notes,
     )
 

@@ -20,8 +20,7 @@ from lavit_core.images import CLIP_MEAN, CLIP_STD, middle_square, open_rgb
 from lavit_core.interrupt import stop_signals
 from lavit_core.pretrained import load_pretrained
 from lavit_core.progress import Progress
-from lavit_scoring.bootstrap import interval_of_mean
-from lavit_scoring.estimate import Figure
+from lavit_scoring.bootstrap import bootstrap_mean
 from lavit_scoring.references import read_references
 from lavit_scoring.score import Score
 
@@ -88,8 +87,7 @@ def evaluate_clip_score(
     scores = {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in parts[0]}
     score = Score(protocol="clip-score", version=VERSION)
     for name, values in scores.items():
-        low, high = interval_of_mean(values, range(len(values)), seed, name)
-        score.figures[name] = Figure(value=float(values.mean()), count=len(values), low=low, high=high)
+        score.metrics[name] = bootstrap_mean(values, range(len(values)), seed, name)
     return _write(score, scores, folder.keys, folder.digest, out, model.about | {"seed": seed})
 
 

@@ -12,7 +12,7 @@ from lavit_core.files import file_sha256, write_json
 from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress
 from lavit_core.rundir import open_run
-from lavit_scoring.estimate import Figure, exact
+from lavit_scoring.estimate import exact
 from lavit_scoring.score import Score
 from pydantic import Field
 
@@ -135,7 +135,7 @@ def _fill(score: Score, mine: Moments, truth: Moments, about: dict[str, Any], co
     if reason := too_few(smallest, config):
         score.skipped[name] = reason
         return
-    score.figures[name] = exact(frechet_distance(mine, truth), mine.count)
+    score.metrics[name] = exact(frechet_distance(mine, truth), mine.count)
     if smallest < FEW:
         score.notes["rank_deficient"] = f"{smallest:,} pictures for {FEW:,} features"
     if smallest < BIASED:
@@ -153,7 +153,7 @@ def _fill_kid(score: Score, sides: dict[str, Folder], out: Path, config: FidConf
         score.skipped[name] = "needs two pictures a side"
         return
     drawn = kid(one, other, seed=seed)
-    score.figures[name] = Figure(value=float(drawn.mean()), count=len(one), low=None, high=None)
+    score.metrics[name] = exact(float(drawn.mean()), len(one))
     size = min(SUBSET_SIZE, len(one), len(other))
     score.notes[name] = f"mean over {SUBSETS} subsets of {size}; their standard deviation is {drawn.std():.3g}"
 

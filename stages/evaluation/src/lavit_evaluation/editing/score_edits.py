@@ -13,8 +13,8 @@ from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress
 from lavit_scoring.bootstrap import interval_of_mean
 from lavit_scoring.catalogue import Benchmark
-from lavit_scoring.estimate import Figure
-from lavit_scoring.scored import Scored, Task
+from lavit_scoring.estimate import Estimate
+from lavit_scoring.task import Scored, ScoringTask
 
 from lavit_evaluation.drawn.dino import OFFICIAL_SHAPE as OFFICIAL_DINO
 from lavit_evaluation.editing.config import EditScoreConfig, Weights
@@ -37,7 +37,7 @@ METRICS = ("l1", "l2", "clip_i", "dino", "clip_t", "clip_t_oracle", "lpips", "lp
 
 
 @dataclass(frozen=True, kw_only=True)
-class EditTask(Task):
+class EditTask(ScoringTask):
     """What is scored against what; `results` is a folder of edited pictures."""
 
     kind: str
@@ -57,9 +57,9 @@ class EditTask(Task):
 
 
 def as_edits(
-    benchmark: Benchmark, task: Task, weights: Mapping[str, Path | None], *, images: Path | None,
+    benchmark: Benchmark, task: ScoringTask, weights: Mapping[str, Path | None], *, images: Path | None,
     sets: Sequence[str] | None, device: str, quiet: bool,
-) -> Task:  # fmt: skip
+) -> ScoringTask:  # fmt: skip
     """Return a task of an editing benchmark with what it is scored by; another benchmark's is returned as it is.
 
     Raises UsageError for options that the other has no use for.
@@ -68,7 +68,7 @@ def as_edits(
         if task.protocol != "official" or task.questions is not None:
             raise UsageError(f"{benchmark.name}: found --protocol {task.protocol} or --questions, expected neither")
         config = resolve(EditScoreConfig, sets=sets)
-        plain = {one.name: getattr(task, one.name) for one in fields(Task)}
+        plain = {one.name: getattr(task, one.name) for one in fields(ScoringTask)}
         return EditTask(**plain, kind=benchmark.name, images=images, weights=Weights(**weights), config=config,
                         device=device, quiet=quiet)  # fmt: skip
     given = {"--images": images, "--set": sets} | {f"--{name.replace('_', '-')}": one for name, one in weights.items()}
@@ -78,7 +78,7 @@ def as_edits(
     return task
 
 
-def score_edits(task: Task) -> Scored:
+def score_edits(task: ScoringTask) -> Scored:
     """Compare every edited picture with its target. Raises InputError naming what is missing or belongs nowhere."""
     assert isinstance(task, EditTask)
     config = task.config
@@ -101,7 +101,7 @@ def score_edits(task: Task) -> Scored:
         protocol="official" if official else "custom",
         images=[edit.cluster for edit in done],
         items={name: [row[name] for row in rows] for name in everywhere},
-        figures=figures,
+        metrics=figures,
         skipped=judges.skipped | skipped | no_description(task, edits, judges),
         notes=notes(task.kind, config, judges),
         inputs={"results": edited_digest(found), "targets": pictures_digest(edits)},
@@ -152,7 +152,7 @@ def measure(
 
 def figures_of(
     edits: Sequence[Edit], rows: Sequence[dict[str, float]], seed: int
-) -> tuple[dict[str, Figure], dict[str, str]]:
+) -> tuple[dict[str, Estimate], dict[str, str]]:
     """Return the mean of each metric over each group of pictures, and why one is missing there."""
     figures, skipped = {}, {}
     for group in (*SETS, ""):
@@ -166,7 +166,7 @@ def figures_of(
             elif having:
                 clusters, values = zip(*having, strict=True)
                 low, high = interval_of_mean(values, clusters, seed, name)
-                figures[name] = Figure(value=sum(values) / len(values), count=len(values), low=low, high=high)
+                figures[name] = Estimate(sum(values) / len(values), low, high, len(values))
     return figures, skipped
 
 

@@ -17,7 +17,7 @@ from lavit_core.modeldir import find_part, part_digest
 from lavit_core.progress import Progress
 from lavit_core.rundir import Run, open_run
 from lavit_core.seeds import derive_seed
-from lavit_scoring.estimate import Figure, clustered_proportion, exact
+from lavit_scoring.estimate import Estimate, clustered_proportion, exact
 from lavit_scoring.score import Score
 
 from lavit_evaluation.config import ProbeConfig
@@ -149,7 +149,7 @@ def _run(
     boxed = [(key, index) for (key, box), index in test_index.items() if box is not None]
     if boxed:
         inside = read["test"].kept_inside
-        score.figures["probe.kept_inside"] = clustered_proportion(
+        score.metrics["probe.kept_inside"] = clustered_proportion(
             [bool(inside[index]) for _, index in boxed], [key for key, _ in boxed]
         )
     classes: dict[str, list[str]] = {}
@@ -169,13 +169,13 @@ def _run(
             classes[kind] = values
             rows = [fit_index[label.key, label.box] for label in learned]
             asked_rows = [test_index[label.key, label.box] for label in asked]
-            score.figures |= _yardsticks(kind, learned, asked)
+            score.metrics |= _yardsticks(kind, learned, asked)
             for station in read["fit"].by_station:
                 x, y = read["fit"].by_station[station][rows], np.array([known[label.value] for label in learned])
                 probe = fit_probe(x, y, [label.key for label in learned], num_classes=len(values), seed=seed)
                 said = probe.predict(_rows(read["test"], station, asked_rows))
                 hits = [values[number] == label.value for number, label in zip(said, asked, strict=True)]
-                score.figures |= _figures(f"probe.{kind}.{station}", hits, asked)
+                score.metrics |= _figures(f"probe.{kind}.{station}", hits, asked)
                 progress.advance(1)
     score.seconds["probes"] = time.monotonic() - began
     score.notes["stations"] = {station: STATIONS[station] for station in read["fit"].by_station}
@@ -196,7 +196,7 @@ def _classes(labels: Sequence[Label], at_least: int) -> list[str]:
     return sorted(value for value, count in counts.items() if count >= at_least)
 
 
-def _yardsticks(kind: str, learned: Sequence[Label], asked: Sequence[Label]) -> dict[str, Figure]:
+def _yardsticks(kind: str, learned: Sequence[Label], asked: Sequence[Label]) -> dict[str, Estimate]:
     """Return what guessing gets: blindly, and with the value that was most frequent where the probe was fitted."""
     most = Counter(label.value for label in learned).most_common(1)[0][0]
     chance = 1 / len({label.value for label in learned})
@@ -206,7 +206,7 @@ def _yardsticks(kind: str, learned: Sequence[Label], asked: Sequence[Label]) -> 
     }
 
 
-def _figures(name: str, hits: Sequence[bool], asked: Sequence[Label]) -> dict[str, Figure]:
+def _figures(name: str, hits: Sequence[bool], asked: Sequence[Label]) -> dict[str, Estimate]:
     """Return the figure over everything, and apart for seen and unseen combinations where the data tells."""
     figures = {name: clustered_proportion(hits, [label.key for label in asked])}
     for group in ("seen", "unseen"):

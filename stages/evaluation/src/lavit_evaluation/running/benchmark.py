@@ -17,7 +17,7 @@ from lavit_core.rundir import open_run
 from lavit_core.seeds import derive_seed
 from lavit_scoring.catalogue import Benchmark
 from lavit_scoring.score_file import PROTOCOLS, score_file
-from lavit_scoring.scored import Task
+from lavit_scoring.task import ScoringTask
 from pydantic import Field
 
 from lavit_evaluation.model_digests import model_digests
@@ -104,7 +104,7 @@ def run_benchmark(
                            quiet=quiet)  # fmt: skip
             write_results(benchmark, items, log.rows, out, model, protocol)
         if material.has_truth:
-            task = Task(
+            task = ScoringTask(
                 results=out / RESULTS_FILE,
                 annotations=material.files["annotations"],
                 questions=None if config.limit else material.files.get("questions"),

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from lavit_scoring.estimate import Figure
+from lavit_scoring.bootstrap import percent
+from lavit_scoring.estimate import Estimate
 from lavit_scoring.metrics.recall import first_hits, recall_at
-from lavit_scoring.scored import percent
 
 
 def ranks_by_text(log_p_IM: np.ndarray, owners_M: np.ndarray, lengths_M: np.ndarray) -> dict[str, np.ndarray]:
@@ -40,7 +40,7 @@ def own_captions(owners_M: np.ndarray, pictures: int) -> list[list[int]]:
     return [np.flatnonzero(owners_M == place).tolist() for place in range(pictures)]
 
 
-def recalls(ranks: dict[str, np.ndarray], owners_M: np.ndarray, names: Sequence[Any], seed: int) -> dict[str, Figure]:
+def recalls(ranks: dict[str, np.ndarray], owners_M: np.ndarray, names: Sequence[Any], seed: int) -> dict[str, Estimate]:
     """Return R@1, 5, 10 of each way with intervals over pictures."""
     figures = {}
     for way, found in ranks.items():

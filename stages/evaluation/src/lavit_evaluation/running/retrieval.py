@@ -140,7 +140,7 @@ def run_retrieval(
         score = Score(protocol="likelihood", version=VERSION)
         figures = recalls(ranks, owners, names, seed)
         partial = len(items) < len(material.items)
-        score.figures |= {} if partial else figures
+        score.metrics |= {} if partial else figures
         score.seconds["likelihoods"] = time.monotonic() - began
         about = {
             "benchmark": name,
@@ -156,7 +156,7 @@ def run_retrieval(
         }  # fmt: skip
         result = score.as_json(about)
         if partial:
-            as_rows = {key: vars(figure) for key, figure in figures.items()}
+            as_rows = {key: metric.as_json() for key, metric in figures.items()}
             result["partial"] = {"scored": len(items), "expected": len(material.items), "figures": as_rows}
         write_bytes(out / "ranks.safetensors", save(ranks))
         write_json(out / "score.json", result)

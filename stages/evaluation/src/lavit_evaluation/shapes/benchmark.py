@@ -83,7 +83,7 @@ def eval_shapes(
             batches = _batches(config.batch_size, progress, stop)
             samples = _run_sections(subject, heldout, training, config, seed, batches, score)
         if reader is not None:
-            score.figures |= corpus_figures(reader)
+            score.metrics |= corpus_figures(reader)
         write_samples(run.path, samples)
         about = {
             "inputs": inputs,
@@ -158,7 +158,7 @@ def _run_sections(
         began = time.monotonic()
         section = run_section()
         score.seconds[name] = time.monotonic() - began
-        score.figures |= section.figures
+        score.metrics |= section.figures
         score.notes |= section.notes
         samples |= section.samples
     return samples

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lavit_scoring.estimate import Figure, by_combination, proportion
+from lavit_scoring.estimate import Estimate, by_combination, proportion
 
 from lavit_evaluation.shapes.claims import Claim, parse
 from lavit_evaluation.shapes.heldout import Scene
@@ -38,11 +38,13 @@ def sizes_right(said: Claim, scene: Scene) -> bool | None:
     return all(drawn[pair] == size for pair, size in given)
 
 
-def score_captions(captions: Sequence[str], scenes: Sequence[Scene]) -> tuple[dict[str, Figure], list[dict[str, Any]]]:
+def score_captions(
+    captions: Sequence[str], scenes: Sequence[Scene]
+) -> tuple[dict[str, Estimate], list[dict[str, Any]]]:
     """Return `captions.<criterion>` (also seen and unseen apart), `captions.sizes`, and one row a caption."""
     rights = [judge_caption(caption, scene) for caption, scene in zip(captions, scenes, strict=True)]
     combinations = [scene.combination for scene in scenes]
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Estimate] = {}
     for name in CRITERIA:
         figures |= by_combination(f"captions.{name}", [right[name] for right in rights], combinations)
     sizes = [sizes_right(parse(caption), scene) for caption, scene in zip(captions, scenes, strict=True)]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from lavit_scoring.estimate import Figure, by_combination, mean
+from lavit_scoring.estimate import Estimate, by_combination, mean
 from lavit_shapes.names import MORE_SHAPES, SHAPES
 
 from lavit_evaluation.shapes.align import CRITERIA, Verdict, align
@@ -16,13 +16,13 @@ from lavit_evaluation.shapes.judge import Found, judge
 
 def score_pictures(
     name: str, pixels: np.ndarray, scenes: Sequence[Scene]
-) -> tuple[dict[str, Figure], list[dict[str, Any]]]:
+) -> tuple[dict[str, Estimate], list[dict[str, Any]]]:
     """Return `name.<criterion>` for uint8 pictures [N, H, W, 3] held against their scenes, and one row a picture."""
     found = [judge(picture, shapes=known_shapes(scenes)) for picture in pixels]
     verdicts = [
         align(seen, parse(scene.prompt), image_px=pixels.shape[2]) for seen, scene in zip(found, scenes, strict=True)
     ]
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Estimate] = {}
     for criterion in CRITERIA:
         # A prompt that claims no place can't be judged by place.
         judged = [(verdict, scene) for verdict, scene in zip(verdicts, scenes, strict=True)
@@ -38,7 +38,7 @@ def known_shapes(scenes: Sequence[Scene]) -> Sequence[str]:
     return SHAPES if drawn <= set(SHAPES) else MORE_SHAPES
 
 
-def centre_errors(rows: Sequence[dict[str, Any]], scenes: Sequence[Scene], scale: float) -> Figure:
+def centre_errors(rows: Sequence[dict[str, Any]], scenes: Sequence[Scene], scale: float) -> Estimate:
     """Return how far objects stand from their true centre in pixels of the scene, where the colours are right.
 
     `scale` is pixels of the scene per pixel of the judged pictures.

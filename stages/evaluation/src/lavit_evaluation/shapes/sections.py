@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from lavit_core.data import Data
 from lavit_core.seeds import candidate_seeds, derive_seed
-from lavit_scoring.estimate import Figure, mean
+from lavit_scoring.estimate import Estimate, mean
 
 from lavit_evaluation.config import ShapesConfig
 from lavit_evaluation.shapes.captions import score_captions
@@ -33,7 +33,7 @@ Batches = Callable[..., list[Any]]
 class Section:
     """What one section found."""
 
-    figures: dict[str, Figure] = field(default_factory=dict)
+    figures: dict[str, Estimate] = field(default_factory=dict)
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Rows for the report by kind; numpy arrays are pictures."""
     notes: dict[str, Any] = field(default_factory=dict)
@@ -97,7 +97,7 @@ def vqa_section(
     else:
         learned = [(question.kind or "any", question.answer) for question in training.questions]
         given["majority"] = majority_of_training(asked, learned)
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Estimate] = {}
     for name, said in given.items():
         figures |= score_answers(name, asked, said)
         if name != "questions":
@@ -190,7 +190,7 @@ def generation_section(
     prompts = [scene.prompt for scene in heldout.drawn for _ in range(config.best_of)]
     codes = batches(subject.sample, prompts, _candidates(heldout.keys, "sample", seed, config.best_of))
     drawn = np.stack(batches(subject.draw, codes, _candidates(heldout.keys, "draw", seed, config.best_of)))
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Estimate] = {}
     if config.best_of > 1:
         assert subject.read_back is not None
         figures |= score_pictures("generation_first", drawn[:: config.best_of], heldout.drawn)[0]

@@ -6,7 +6,7 @@ import numpy as np
 from lavit_core.errors import InputError
 from lavit_core.seeds import epoch_batches
 from lavit_core.tokens import TokenReader
-from lavit_scoring.estimate import Figure, exact, mean, ratio
+from lavit_scoring.estimate import Estimate, exact, mean, ratio
 
 from lavit_evaluation.shapes.heldout import Scene
 from lavit_evaluation.shapes.judge import outline
@@ -36,7 +36,7 @@ def patch_cover(scene: Scene, grid: tuple[int, int], *, scene_px: int) -> np.nda
     return covered.reshape(rows, fine, columns, fine).mean((1, 3)).ravel()
 
 
-def kept_by_place(keep_masks: np.ndarray, covers: np.ndarray) -> dict[str, Figure]:
+def kept_by_place(keep_masks: np.ndarray, covers: np.ndarray) -> dict[str, Estimate]:
     """Return the share of kept patches on shapes, on their edges and on the background; both inputs are [N, P]."""
     places = {
         "on_shapes": covers >= SHAPE_COVER,
@@ -46,7 +46,7 @@ def kept_by_place(keep_masks: np.ndarray, covers: np.ndarray) -> dict[str, Figur
     return {f"tokens.kept_{place}": ratio((keep_masks & where).sum(1), where.sum(1)) for place, where in places.items()}
 
 
-def code_figures(name: str, code_counts: np.ndarray) -> dict[str, Figure]:
+def code_figures(name: str, code_counts: np.ndarray) -> dict[str, Estimate]:
     """Return the share of the codebook in use and the perplexity of codes, from how often each occurs, [K].
 
     Source: perplexity is exp of the entropy in nats of the codes' frequencies.
@@ -59,7 +59,7 @@ def code_figures(name: str, code_counts: np.ndarray) -> dict[str, Figure]:
     }
 
 
-def corpus_figures(reader: TokenReader) -> dict[str, Figure]:
+def corpus_figures(reader: TokenReader) -> dict[str, Estimate]:
     """Return `corpus.*`, the code usage and kept count over a whole token directory, read in slices."""
     size = reader.manifest.codebook_size
     code_counts = np.zeros(size, dtype=np.int64)
@@ -77,7 +77,7 @@ def mean_predictor_error(encoded: Encoded) -> float:
 
 def score_tokens(
     encoded: Encoded, scenes: Sequence[Scene | None], *, grid: tuple[int, int], codebook_size: int, scene_px: int = 64
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """Return the figures `tokens.*` of the encoded pictures; scenes are None where the data has none."""
     counts = [len(codes) for codes in encoded.codes]
     figures = {

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lavit_scoring.estimate import Figure, by_combination, mean
+from lavit_scoring.estimate import Estimate, by_combination, mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ def is_right(answer: str, expected: str) -> bool:
     return normalise(answer) == normalise(expected)
 
 
-def score_answers(name: str, asked: Sequence[Asked], answers: Sequence[str]) -> dict[str, Figure]:
+def score_answers(name: str, asked: Sequence[Asked], answers: Sequence[str]) -> dict[str, Estimate]:
     """Return `name.all` and `name.kind.<kind>`, each also for seen and unseen combinations apart."""
     hits = [is_right(answer, one.expected) for one, answer in zip(asked, answers, strict=True)]
     figures = by_combination(f"{name}.all", hits, [one.combination for one in asked])
@@ -45,7 +45,7 @@ def score_answers(name: str, asked: Sequence[Asked], answers: Sequence[str]) -> 
     return figures
 
 
-def above(asked: Sequence[Asked], answers: Sequence[str], others: Sequence[str]) -> Figure:
+def above(asked: Sequence[Asked], answers: Sequence[str], others: Sequence[str]) -> Estimate:
     """Return how much more of the questions `answers` has right than `others`: paired, question by question."""
     pairs = zip(asked, answers, others, strict=True)
     return mean(
