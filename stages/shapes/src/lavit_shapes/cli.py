@@ -1,13 +1,14 @@
 """The subcommand `lavit data make-shapes`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from lavit_core.options import AsJson, Quiet, Seed
+from lavit_core.command import OutputOptions, command, show
+from lavit_core.options import Seed
 
 
+@command()
 def make_shapes(
     out: Annotated[Path, typer.Argument(help="New folder for train/ and heldout/.", show_default=False)],
     images: Annotated[int, typer.Option("--images", help="Images to train on.")] = 4000,
@@ -16,19 +17,15 @@ def make_shapes(
     more_shapes: Annotated[bool, typer.Option("--more-shapes", help="Six shapes instead of three.")] = False,
     textures: Annotated[bool, typer.Option("--textures", help="Striped, dotted and checked objects too.")] = False,
     seed: Seed = 0,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    *,
+    output: OutputOptions,
 ) -> None:
     """Render images of coloured shapes, with captions and questions."""
     from lavit_shapes import make_shapes as verb
     from lavit_shapes.style import Style
 
     style = Style(image_px=image_px, more_shapes=more_shapes, textures=textures)
-    metadata = verb.make_shapes(out, images, seed, heldout, style=style, quiet=quiet)
-    if as_json:
-        print(json.dumps({"path": str(out), **metadata}))
-    elif not quiet:
-        print(
-            f"{out}: {images} images in train/, {heldout} in heldout/; "
-            f"next: lavit quickstart --data {out / 'train'} --out RUN"
-        )
+    metadata = verb.make_shapes(out, images, seed, heldout, style=style, quiet=output.silent)
+    following = f"next: lavit quickstart --data {out / 'train'} --out RUN"
+    line = f"{out}: {images} images in train/, {heldout} in heldout/; {following}"
+    show({"path": str(out), **metadata}, output, lines=[line])
