@@ -13,7 +13,7 @@ A command function takes its own arguments and one `CommonOptions`; `command` tu
 
         settings = settings_of(common, CocoFidConfig, flags={"limit": limit})
         if common.dry_run:
-            return show({"config": settings.model_dump(mode="json")}, common)
+            return show_plan(settings, common, captions=str(files.annotations))
         show(run_coco_fid(model, settings, quiet=common.silent), common, "score.json: the score")
 
 `NO_PRESET` is for commands without shipped settings; `command(omit=["precision"])` leaves out options that would do
@@ -24,7 +24,6 @@ import dataclasses
 import functools
 import inspect
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -32,6 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin,
 import typer
 
 from lavit_core.errors import UsageError
+from lavit_core.progress import warn
 
 if TYPE_CHECKING:
     from lavit_core.config import Config
@@ -194,9 +194,9 @@ def show(result: Mapping[str, Any], options: OutputOptions, *last: str, lines: S
         typer.echo("\n".join([*(_lines(result) if lines is None else lines), *last]))
 
 
-def warn(text: str) -> None:
-    """Print one line of warning on stderr."""
-    sys.stderr.write(f"warning: {text}\n")
+def show_plan(settings: "Config", options: CommonOptions, **facts: Any) -> None:
+    """Print what a --dry-run knows: `facts`, the settings and the seed."""
+    show({**facts, "config": settings.model_dump(mode="json"), "seed": options.seed}, options)
 
 
 def required(name: str, value: T | None) -> T:

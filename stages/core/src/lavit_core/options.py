@@ -18,6 +18,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")]
 Model = Annotated[Path, typer.Option("--model", help="Model directory.", show_default=False)]
+ModelOrDefault = Annotated[
+    Path | None,
+    typer.Option(
+        "--model", help="Model directory (default: $LAVIT_MODEL, else the newest under ./runs).", show_default=False
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Precision = Annotated[str, typer.Option("--precision", help="Of large weights: auto (as stored), fp32 or bf16.")]
 Highres = Annotated[bool, typer.Option("--highres", help="Draw with detokenizer-highres/ (imported weights: SDXL).")]

@@ -1,124 +1,99 @@
 """Commands of the detokenizer stage: `train-detokenizer`, `detokenize`."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from lavit_core.options import (
-    AsJson,
-    AspectRatio,
-    ConfigFile,
-    Device,
-    DryRun,
-    Highres,
-    Model,
-    ModelUnlessDry,
-    Out,
-    OutUnlessDry,
-    Precision,
-    Preset,
-    Quiet,
-    Seed,
-    Sets,
-    needed,
-)
+from lavit_core.command import CommonOptions, command, required, settings_of, show, show_plan
+from lavit_core.default_model import model_or_default
+from lavit_core.options import AspectRatio, Highres, ModelOrDefault, ModelUnlessDry, Out, OutUnlessDry
+
+PACKAGE = "lavit_detokenizer"
+
+TokensUnlessDry = Annotated[Path | None, typer.Argument(help="Token directory.", show_default=False)]
+Tokens = Annotated[Path, typer.Argument(help="Token directory.", show_default=False)]
+Images = Annotated[
+    Path | None, typer.Option("--images", help="The images the tokens were made from.", show_default=False)
+]
+UNet = Annotated[Path | None, typer.Option("--unet", help="diffusers UNet folder to start from.", show_default=False)]
+Vae = Annotated[
+    Path | None, typer.Option("--vae", help="diffusers AutoencoderKL folder (latent space).", show_default=False)
+]
+NullEmbedding = Annotated[
+    Path | None,
+    typer.Option("--null-embedding", help="Null-text embedding (null_condition: stored).", show_default=False),
+]
+Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="1 turns guidance off.", show_default=False)]
+NumSteps = Annotated[int | None, typer.Option("--num-steps", min=1, help="Denoising steps.", show_default=False)]
 
 
+@command()
 def train_detokenizer(
-    tokens: Annotated[
-        Path | None, typer.Argument(help="Token directory (--dry-run goes without).", show_default=False)
-    ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option("--images", help="The pictures it was made from (--dry-run goes without).", show_default=False),
-    ] = None,
+    tokens: TokensUnlessDry = None,
+    images: Images = None,
     model: ModelUnlessDry = None,
     out: OutUnlessDry = None,
-    unet: Annotated[
-        Path | None, typer.Option("--unet", help="diffusers UNet folder to start from.", show_default=False)
-    ] = None,
-    vae: Annotated[
-        Path | None, typer.Option("--vae", help="diffusers AutoencoderKL folder (latent space).", show_default=False)
-    ] = None,
-    null_embedding: Annotated[
-        Path | None,
-        typer.Option("--null-embedding", help="Null-text embedding (null_condition: stored).", show_default=False),
-    ] = None,
-    preset: Preset = "tiny",
-    config: ConfigFile = None,
-    sets: Sets = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    dry_run: DryRun = False,
+    unet: UNet = None,
+    vae: Vae = None,
+    null_embedding: NullEmbedding = None,
+    *,
+    common: CommonOptions,
 ) -> None:
-    """Train a diffusion model that draws pictures from their codes."""
-    from lavit_core.config import load_preset, resolve
-
+    """Train a diffusion model that draws images from their codes."""
     from lavit_detokenizer.config import TrainDetokenizerConfig
 
-    chosen = load_preset("lavit_detokenizer", "train-detokenizer", preset)
-    settings = resolve(TrainDetokenizerConfig, preset=chosen, file=config, sets=sets)
-    if dry_run:
+    settings = settings_of(common, TrainDetokenizerConfig, (PACKAGE, "train-detokenizer"))
+    if common.dry_run:
+        from lavit_trainkit.cost_report import plan_lines
+
         from lavit_detokenizer.plan import plan
 
-        _show_plan(plan(settings, tokens, model, vae, unet, device=device), as_json)
-        return
-    tokens, out = needed("TOKENS", tokens), needed("--out", out)
+        planned = plan(settings, tokens, model, vae, unet, device=common.device)
+        return show(planned, common, lines=plan_lines(planned))
+    tokens, images = required("TOKENS", tokens), required("--images", images)
+    model, out = required("--model", model), required("--out", out)
     from lavit_detokenizer import train_detokenizer as verb
 
     summary = verb.train_detokenizer(
         tokens,
-        needed("--images", images),
-        needed("--model", model),
+        images,
+        model,
         out,
         settings,
         unet=unet,
         vae=vae,
         null_embedding=null_embedding,
-        seed=seed,
-        device=device,
-        quiet=quiet or as_json,
+        seed=common.seed,
+        device=common.device,
+        quiet=common.silent,
     )
-    trained = out / "model"
-    _show(
-        summary,
-        as_json,
-        f"detokenizer in {trained / 'detokenizer'}; next: lavit detokenize {tokens} --model {trained} --out DIR",
-    )
+    model = out / "model"
+    following = f"next: lavit detokenize {tokens} --model {model} --out DIR"
+    show(summary, common, f"detokenizer in {model / 'detokenizer'}; {following}")
 
 
+@command()
 def detokenize(
-    tokens: Annotated[Path, typer.Argument(help="Token directory.", show_default=False)],
-    model: Model,
+    tokens: Tokens,
     out: Out,
-    guidance_scale: Annotated[
-        float | None, typer.Option("--guidance-scale", help="1 turns guidance off.", show_default=False)
-    ] = None,
-    num_steps: Annotated[
-        int | None, typer.Option("--num-steps", min=1, help="Denoising steps.", show_default=False)
-    ] = None,
+    model: ModelOrDefault = None,
+    guidance_scale: Guidance = None,
+    num_steps: NumSteps = None,
     highres: Highres = False,
     aspect_ratio: AspectRatio = None,
-    preset: Preset = "tiny",
-    config: ConfigFile = None,
-    sets: Sets = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    *,
+    common: CommonOptions,
 ) -> None:
-    """Draw the pictures of a token directory into a folder."""
-    from lavit_core.config import load_preset, resolve
+    """Draw the images of a token directory into a folder."""
+    from lavit_core.modeldir import detokenizer_part
 
     from lavit_detokenizer.config import DrawSettings
 
-    chosen = load_preset("lavit_detokenizer", "detokenize", preset)
     flags = {"guidance_scale": guidance_scale, "num_steps": num_steps, "aspect_ratio": aspect_ratio}
-    settings = resolve(DrawSettings, preset=chosen, file=config, sets=sets, flags=flags)
+    settings = settings_of(common, DrawSettings, (PACKAGE, "detokenize"), flags)
+    model = model_or_default(model, "tokenizer", detokenizer_part(highres=highres))
+    if common.dry_run:
+        return show_plan(settings, common, tokens=str(tokens), model=str(model))
     from lavit_detokenizer import detokenize as verb
 
     summary = verb.detokenize(
@@ -127,19 +102,9 @@ def detokenize(
         out,
         settings,
         highres=highres,
-        seed=seed,
-        device=device,
-        precision=precision,
-        quiet=quiet or as_json,
+        seed=common.seed,
+        device=common.device,
+        precision=common.precision,
+        quiet=common.silent,
     )
-    _show(summary, as_json, f"{summary['images']} pictures in {out / 'images'}; next: lavit data inspect {out}")
-
-
-def _show(value: dict[str, Any], as_json: bool, text: str | None = None) -> None:
-    print(json.dumps(value) if as_json else text or json.dumps(value, indent=2))
-
-
-def _show_plan(planned: dict[str, Any], as_json: bool) -> None:
-    from lavit_trainkit.cost_report import plan_lines
-
-    print(json.dumps(planned) if as_json else "\n".join(plan_lines(planned)))
+    show(summary, common, f"{summary['images']} images in {out / 'images'}; next: lavit data inspect {out}")

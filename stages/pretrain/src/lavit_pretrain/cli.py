@@ -1,165 +1,120 @@
 """Commands of the pretrain stage: `pretrain`, `sample`, `caption`, `ask`."""
 
-import json
-from pathlib import Path
-from typing import Annotated, Any
+from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, show_plan
+from lavit_core.default_model import model_or_default
+from lavit_core.options import ModelOrDefault, ModelUnlessDry, Out, OutUnlessDry
 
-import typer
-from lavit_core.options import (
-    AsJson,
-    ConfigFile,
-    Device,
-    DryRun,
-    Model,
-    ModelUnlessDry,
-    Out,
-    OutUnlessDry,
-    Precision,
-    Preset,
-    Quiet,
-    Seed,
-    Sets,
-    needed,
-)
+from lavit_pretrain import options
 
 
+@command()
 def pretrain(
-    tokens: Annotated[
-        list[Path] | None, typer.Argument(help="Token directories (--dry-run goes without).", show_default=False)
-    ] = None,
+    tokens: options.Tokens = None,
     model: ModelUnlessDry = None,
     out: OutUnlessDry = None,
-    image_input: Annotated[
-        str | None, typer.Option("--image-input", help="codes, features, live or none (blind).", show_default=False)
-    ] = None,
-    llm: Annotated[Path | None, typer.Option("--llm", help="Language model to start from.", show_default=False)] = None,
-    questions: Annotated[
-        list[Path] | None, typer.Option("--questions", help="Questions and answers; repeatable.", show_default=False)
-    ] = None,
-    text: Annotated[
-        list[Path] | None, typer.Option("--text", help="Text alone; repeatable.", show_default=False)
-    ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Images, for live input.", show_default=False)] = None,
-    preset: Preset = "tiny",
-    config: ConfigFile = None,
-    sets: Sets = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    dry_run: DryRun = False,
+    image_input: options.ImageInput = None,
+    llm: options.Llm = None,
+    questions: options.Questions = None,
+    text: options.Text = None,
+    data: options.LiveImages = None,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Train a language model on token files: it learns to read and to write images."""
-    from lavit_core.config import load_preset, resolve
-
     from lavit_pretrain.config import PretrainConfig
 
-    chosen = load_preset("lavit_pretrain", "pretrain", preset)
-    settings = resolve(PretrainConfig, preset=chosen, file=config, sets=sets, flags={"image_input": image_input})
-    if dry_run:
+    settings = settings_of(common, PretrainConfig, ("lavit_pretrain", "pretrain"), {"image_input": image_input})
+    if common.dry_run:
+        from lavit_trainkit.cost_report import plan_lines
+
         from lavit_pretrain.plan import plan
 
         kinds = {"questions": bool(questions or not tokens), "text": bool(text or not tokens)}
-        _show_plan(plan(settings, llm, tokens or (), model, **kinds, device=device), as_json)
-        return
-    tokens, out = needed("TOKENS", tokens), needed("--out", out)
+        planned = plan(settings, llm, tokens or (), model, **kinds, device=common.device)
+        return show(planned, common, lines=plan_lines(planned))
+    tokens, model, out = required("TOKENS", tokens), required("--model", model), required("--out", out)
     from lavit_pretrain.train_language_model import train_language_model
 
     summary = train_language_model(
         tokens,
-        needed("--model", model),
+        model,
         out,
         settings,
+        llm=llm,
         questions=questions or (),
         text=text or (),
-        llm=llm,
         data=data,
-        seed=seed,
-        device=device,
-        quiet=quiet or as_json,
+        seed=common.seed,
+        device=common.device,
+        quiet=common.silent,
     )
-    trained = out / "model"
-    _show(
-        summary,
-        as_json,
-        f"language model in {trained / 'llm'}; "
-        f"next: lavit train-detokenizer {tokens[0]} --images DATA --model {trained} --out RUN",
-    )
+    model = out / "model"
+    following = f"next: lavit train-detokenizer {tokens[0]} --images DATA --model {model} --out RUN"
+    show(summary, common, f"language model in {model / 'llm'}; {following}")
 
 
+@command()
 def sample(
-    prompt: Annotated[
-        list[str], typer.Argument(help="What to draw; several are drawn side by side.", show_default=False)
-    ],
-    model: Model,
+    prompt: options.Prompts,
     out: Out,
-    num_images: Annotated[int, typer.Option("--num-images", min=1, help="Images of each prompt.")] = 1,
-    guidance_scale: Annotated[
-        float | None, typer.Option("--guidance-scale", help="1 turns guidance off.", show_default=False)
-    ] = None,
-    preset: Preset = "tiny",
-    config: ConfigFile = None,
-    sets: Sets = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    as_json: AsJson = False,
+    model: ModelOrDefault = None,
+    num_images: options.NumImages = 1,
+    guidance_scale: options.Guidance = None,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Draw images of a prompt as codes, into a token directory."""
-    from lavit_core.config import load_preset, resolve
-
     from lavit_pretrain.config import SampleSettings
 
-    chosen = load_preset("lavit_pretrain", "sample", preset)
-    settings = resolve(SampleSettings, preset=chosen, file=config, sets=sets, flags={"guidance_scale": guidance_scale})
+    settings = settings_of(common, SampleSettings, ("lavit_pretrain", "sample"), {"guidance_scale": guidance_scale})
+    model = model_or_default(model, "llm")
+    if common.dry_run:
+        return show_plan(settings, common, prompts=prompt, model=str(model), images=len(prompt) * num_images)
     from lavit_pretrain import sample as verb
 
-    summary = verb.sample(
-        prompt, model, out, settings, num_images=num_images, seed=seed, device=device, precision=precision
-    )
-    _show(
-        summary,
-        as_json,
-        f"{summary['images']} images as codes in {out}; next: lavit detokenize {out} --model {model} --out DIR",
-    )
+    wanted = {"num_images": num_images, "seed": common.seed}
+    summary = verb.sample(prompt, model, out, settings, **wanted, device=common.device, precision=common.precision)
+    following = f"next: lavit detokenize {out} --model {model} --out DIR"
+    show(summary, common, f"{summary['images']} images as codes in {out}; {following}")
 
 
+@command()
 def caption(
-    image: Annotated[list[Path], typer.Argument(help="Picture files.", show_default=False)],
-    model: Model,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Longest caption in tokens.")] = 36,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    as_json: AsJson = False,
+    image: options.ImageFiles,
+    model: ModelOrDefault = None,
+    max_tokens: options.MaxTokens = None,
+    common: CommonOptions = NO_PRESET,
 ) -> None:
-    """Describe pictures."""
+    """Describe images."""
+    from lavit_pretrain.config import CaptionSettings
+
+    settings = settings_of(common, CaptionSettings, flags={"max_tokens": max_tokens})
+    model = model_or_default(model, "tokenizer", "llm")
+    if common.dry_run:
+        return show_plan(settings, common, images=[str(file) for file in image], model=str(model))
     from lavit_pretrain.caption import caption_files
 
-    rows = caption_files(image, model, max_tokens=max_tokens, device=device, precision=precision)
-    _show({"captions": rows}, as_json, "\n".join(f"{row['image']}: {row['caption']}" for row in rows))
+    rows = caption_files(image, model, max_tokens=settings.max_tokens, device=common.device, precision=common.precision)
+    show({"captions": rows}, common, lines=[f"{row['image']}: {row['caption']}" for row in rows])
 
 
+@command()
 def ask(
-    image: Annotated[Path, typer.Argument(help="Picture file.", show_default=False)],
-    question: Annotated[list[str], typer.Argument(help="What to ask about it.", show_default=False)],
-    model: Model,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer in tokens.")] = 10,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    as_json: AsJson = False,
+    image: options.ImageFile,
+    question: options.Question,
+    model: ModelOrDefault = None,
+    max_tokens: options.MaxTokens = None,
+    common: CommonOptions = NO_PRESET,
 ) -> None:
-    """Answer questions about a picture."""
+    """Answer questions about an image."""
+    from lavit_pretrain.config import AskSettings
+
+    settings = settings_of(common, AskSettings, flags={"max_tokens": max_tokens})
+    model = model_or_default(model, "tokenizer", "llm")
+    if common.dry_run:
+        return show_plan(settings, common, image=str(image), questions=question, model=str(model))
     from lavit_pretrain.ask import ask_file
 
-    rows = ask_file(image, question, model, max_tokens=max_tokens, device=device, precision=precision)
-    _show({"answers": rows}, as_json, "\n".join(row["answer"] for row in rows))
-
-
-def _show(value: dict[str, Any], as_json: bool, text: str | None = None) -> None:
-    print(json.dumps(value) if as_json else text or json.dumps(value, indent=2))
-
-
-def _show_plan(planned: dict[str, Any], as_json: bool) -> None:
-    from lavit_trainkit.cost_report import plan_lines
-
-    print(json.dumps(planned) if as_json else "\n".join(plan_lines(planned)))
+    how = {"device": common.device, "precision": common.precision}
+    rows = ask_file(image, question, model, max_tokens=settings.max_tokens, **how)
+    show({"answers": rows}, common, lines=[row["answer"] for row in rows])

@@ -144,3 +144,17 @@ class SampleSettings(Config):
         if images and self.image_guidance_scale is not None:
             return self.image_guidance_scale
         return self.guidance_scale
+
+
+class CaptionSettings(Config):
+    """Settings of `lavit caption`."""
+
+    max_tokens: int = Field(default=36, ge=1)
+    """Longest caption in tokens."""
+
+
+class AskSettings(Config):
+    """Settings of `lavit ask`."""
+
+    max_tokens: int = Field(default=10, ge=1)
+    """Longest answer in tokens."""

@@ -1,0 +1,50 @@
+"""Which model a command line takes that names none."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from lavit_core.default_model import model_or_default
+from lavit_core.errors import UsageError
+
+
+@pytest.fixture(name="here", autouse=True)
+def here_fixture(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LAVIT_MODEL", raising=False)
+
+
+def make(model, when, *parts, image_input="features"):
+    for part in parts:
+        Path(model, part).mkdir(parents=True)
+    if "llm" in parts:
+        Path(model, "llm", "visual.json").write_text(json.dumps({"image_input": image_input}))
+    Path(model, "lavit.json").write_text("{}")
+    os.utime(Path(model, "lavit.json"), (when, when))
+
+
+def test_what_is_given_comes_first_then_the_environment(monkeypatch, capsys):
+    monkeypatch.setenv("LAVIT_MODEL", "elsewhere")
+    assert model_or_default(Path("given"), "llm") == Path("given")
+    assert capsys.readouterr().err == ""
+    assert model_or_default(None, "llm") == Path("elsewhere")
+    assert capsys.readouterr().err == "model: elsewhere ($LAVIT_MODEL)\n"
+
+
+def test_else_the_newest_that_has_the_parts_and_sees(capsys):
+    make("runs/old/model", 100, "tokenizer", "llm", "detokenizer")
+    make("runs/demo/model", 200, "tokenizer", "llm", "detokenizer")
+    make("runs/demo/detokenizer/model", 200, "tokenizer", "llm", "detokenizer")
+    make("runs/demo/pretrain/model", 300, "tokenizer", "llm")
+    make("runs/demo/blind/model", 400, "tokenizer", "llm", image_input="none")
+    assert model_or_default(None, "llm", "detokenizer") == Path("runs/demo/model")
+    assert capsys.readouterr().err == "model: runs/demo/model (the newest under ./runs; choose with --model)\n"
+    assert model_or_default(None, "tokenizer", "llm") == Path("runs/demo/pretrain/model")
+    Path("runs/unfinished/model/llm").mkdir(parents=True)
+    assert model_or_default(None, "llm") == Path("runs/demo/pretrain/model")
+
+
+def test_without_any_one_line_says_how_to_get_one():
+    with pytest.raises(UsageError, match=r"give --model DIR .* has llm, detokenizer .*make demo"):
+        model_or_default(None, "llm", "detokenizer")
