@@ -8,7 +8,6 @@ from lavit_core.errors import InputError, UsageError
 from lavit_core.modeldir import export_part, part_digest
 from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.decoder import FeatureDecoder
-from lavit_tokenizer.dense import dense_decoder, dense_merger
 from lavit_tokenizer.selector import Selector, select_sample, select_threshold, select_topk
 from lavit_tokenizer.tokenizer import load_tokenizer
 from lavit_tokenizer.trace import trace
@@ -153,12 +152,11 @@ def test_whitening_flattens_the_spectrum():
     assert untouched.whiten(raw) is raw
 
 
-def test_released_softmax_is_the_dense_form_with_its_leak():
+def test_released_softmax_is_the_masked_form_with_its_leak():
     exact, leaky = make_tokenizer(), make_tokenizer(released_softmax=True)
     x_BPD, keep = exact.select(pictures(6))
-    assert torch.equal(
-        leaky.merge(x_BPD, keep), dense_merger(leaky.merger, x_BPD, keep.float(), released_eps=1e-6)[keep]
-    )
+    masked = leaky.merger.forward_masked(x_BPD, keep.float(), released_eps=1e-6)
+    assert torch.equal(leaky.merge(x_BPD, keep), masked[keep])
     assert not torch.equal(leaky.merge(x_BPD, keep), exact.merge(x_BPD, keep))
 
 
@@ -233,7 +231,7 @@ def test_a_trace_without_feature_decoder_ends_at_the_codes():
     assert seen.code_vectors.shape == seen.vectors.shape
 
 
-@pytest.mark.parametrize("way", ["packed", "dense"])
+@pytest.mark.parametrize("way", ["packed", "masked"])
 def test_gradients_repeat_to_the_bit_with_several_threads(way):
     """Images share the rows of the position table: their gradients must not be added in the order threads arrive in."""
     threads = torch.get_num_threads()
@@ -247,7 +245,7 @@ def test_gradients_repeat_to_the_bit_with_several_threads(way):
         torch.set_num_threads(2)
         for _ in range(10):
             decoder.zero_grad()
-            decoded = decoder(z[masks], counts) if way == "packed" else dense_decoder(decoder, z, masks.float())
+            decoded = decoder(z[masks], counts) if way == "packed" else decoder.forward_masked(z, masks.float())
             decoded.square().sum().backward()
             found.append({name: value.grad.clone() for name, value in decoder.named_parameters()})
     finally:

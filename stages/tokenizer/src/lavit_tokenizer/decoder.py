@@ -1,7 +1,11 @@
 """Feature decoder: codes back to one feature per patch, from learned queries (paper section 3.1).
 
+`forward` is packed, `forward_masked` the paper's dense formulation on the same weights (see `layers`).
+
 Letters: T code rows of all images, C code width, B images, P patches, D width.
 """
+
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +33,12 @@ class DecoderBlock(nn.Module):
         x_ND = x_ND + self.self_attn(self.norm0(x_ND), cu_queries, causal=False)
         x_ND = x_ND + self.cross_attn(self.norm1(x_ND), codes_TD, cu_q=cu_queries, cu_k=cu_codes)
         return x_ND + self.mlp(self.norm2(x_ND))
+
+    def forward_masked(self, x_BPD: Tensor, codes_BPD: Tensor, policy: Tensor) -> Tensor:
+        """Return [B, P, D]; `policy` [B, 1, 1, P] opens the codes of kept patches."""
+        x_BPD = x_BPD + self.self_attn.forward_masked(self.norm0(x_BPD), None)
+        x_BPD = x_BPD + self.cross_attn.forward_masked(self.norm1(x_BPD), codes_BPD, policy)
+        return x_BPD + self.mlp(self.norm2(x_BPD))
 
 
 class FeatureDecoder(nn.Module):
@@ -71,3 +81,13 @@ class FeatureDecoder(nn.Module):
         for block in self.blocks:
             x_ND = run_block(block, x_ND, codes_TD, cu_queries, cu_codes, recompute=self.recompute)
         return self.decode_task_layer(self.norm(x_ND)).view(num_images, self.num_patches, -1)
+
+    def forward_masked(self, z_BPC: Tensor, mask_BP: Tensor) -> Tensor:
+        """Return features [B, P, D] from one code vector a patch and a float mask: the kept ones are read."""
+        rank = ((mask_BP > 0.5).long().cumsum(dim=1) - 1).clamp_min(0)
+        codes_BPD = self.in_proj(z_BPC) + F.embedding(rank, self.pos_embed)
+        policy = mask_BP[:, None, None, :]
+        x_BPD = self.query_embed.expand(mask_BP.shape[0], -1, -1)
+        for block in cast("list[DecoderBlock]", self.blocks):
+            x_BPD = run_block(block.forward_masked, x_BPD, codes_BPD, policy, recompute=self.recompute)
+        return self.decode_task_layer(self.norm(x_BPD))

@@ -1,5 +1,9 @@
 """Attention and MLP shared by encoder, merger and decoder; parameter names are those of the released checkpoints.
 
+Each attention has two forms on the same weights. `forward` is packed: the rows of all images one after another, and no
+work for rows that nobody sees. `forward_masked` is the paper's dense formulation: all patches of each image, and a
+policy that opens keys; its gradient reaches the policy, which selector training needs. A test holds them together.
+
 Letters: B images, P patches, D width, H heads, E = D / H, T rows of all images one after another (packed), S key rows.
 """
 
@@ -11,6 +15,9 @@ from lavit_trainkit.packed import packed_attention
 from torch import Tensor, nn
 
 NORM_EPS = 1e-5
+
+MASKED_SCORE_LIMIT = 30.0
+"""How far a closed key may score above the best open one before its exponential is cut (it only feeds gradients)."""
 
 
 class Mlp(nn.Module):
@@ -27,7 +34,7 @@ class Mlp(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention of packed rows to rows of the same image."""
+    """Multi-head attention of an image's rows to rows of the same image."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -36,13 +43,19 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x_TD: Tensor, cu: Tensor, *, causal: bool) -> Tensor:
-        """Return [T, D]; `causal` lets a row see itself and the earlier ones of its image."""
+        """Return [T, D] of packed rows; `causal` lets a row see itself and the earlier ones of its image."""
         q, k, v = self.qkv(x_TD).view(x_TD.shape[0], 3, self.heads, -1).unbind(1)
         return self.proj(packed_attention(q, k, v, cu_q=cu, cu_k=cu, causal=causal).flatten(1))
 
+    def forward_masked(self, x_BPD: Tensor, policy: Tensor | None, *, released_eps: float = 0.0) -> Tensor:
+        """Return [B, P, D] under a policy [B, 1, P, P] (None: every row sees all rows of its image)."""
+        batch, length, _ = x_BPD.shape
+        q, k, v = self.qkv(x_BPD).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return self.proj(_masked_attention(q, k, v, policy, released_eps))
+
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of packed rows to other packed rows of the same image."""
+    """Multi-head attention of an image's rows to other rows of the same image."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -53,18 +66,51 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x_TD: Tensor, context_SD: Tensor, *, cu_q: Tensor, cu_k: Tensor) -> Tensor:
-        """Return [T, D]; an image without context rows gets the projection's bias alone."""
+        """Return [T, D] of packed rows; an image without context rows gets the projection's bias alone."""
         q, k, v = (
             rows.unflatten(1, (self.heads, -1))  # view can't infer -1 when every patch is kept and no context is left
             for rows in (self.query(x_TD), self.key(context_SD), self.value(context_SD))
         )
         return self.proj(packed_attention(q, k, v, cu_q=cu_q, cu_k=cu_k).flatten(1))
 
+    def forward_masked(
+        self, x_BPD: Tensor, context_BSD: Tensor, policy: Tensor, *, released_eps: float = 0.0
+    ) -> Tensor:
+        """Return [B, P, D] under a policy [B, 1, 1, S] over the context rows."""
+        q, k, v = (
+            rows.view(*rows.shape[:2], self.heads, -1).transpose(1, 2)
+            for rows in (self.query(x_BPD), self.key(context_BSD), self.value(context_BSD))
+        )
+        return self.proj(_masked_attention(q, k, v, policy, released_eps))
+
+
+def _masked_attention(
+    q_BHPE: Tensor, k_BHSE: Tensor, v_BHSE: Tensor, policy: Tensor | None, released_eps: float
+) -> Tensor:
+    scores = q_BHPE @ k_BHSE.transpose(-1, -2) * q_BHPE.shape[-1] ** -0.5
+    weights = scores.softmax(-1) if policy is None else policy_softmax(scores, policy, released_eps=released_eps)
+    return (weights.to(v_BHSE.dtype) @ v_BHSE).transpose(1, 2).flatten(2)
+
+
+def policy_softmax(scores: Tensor, policy: Tensor, *, released_eps: float = 0.0) -> Tensor:
+    """Return exp(scores) * policy / sum, the softmax over open keys that passes gradients to the policy.
+
+    `released_eps` > 0 gives the released code's form, in which closed keys leak.
+    """
+    scores = scores.float()
+    if released_eps:
+        weights = (scores - scores.amax(-1, keepdim=True)).exp() * policy
+        return (weights + released_eps / scores.shape[-1]) / (weights.sum(-1, keepdim=True) + released_eps)
+    best_open = scores.masked_fill(policy == 0, -1e30).amax(-1, keepdim=True)
+    weights = (scores - best_open).clamp_max(MASKED_SCORE_LIMIT).exp() * policy
+    return weights / weights.sum(-1, keepdim=True).clamp_min(1e-30)
+
 
 def init_transformer(module: nn.Module, width: int) -> None:
-    """Linear weights normal(0, 0.75 / sqrt(D)) cut at two sigma, biases 0: the released code's 0.02 at its D = 1408.
+    """Initialise linear weights as normal(0, 0.75 / sqrt(D)) cut at two sigma, biases as 0.
 
-    Differs: 0.02 at any width leaves a narrow network almost linear for its first hundreds of steps.
+    That is the released code's 0.02 at its D = 1408. Differs: 0.02 at any width leaves a narrow network almost linear
+    for its first hundreds of steps.
     """
     for part in module.modules():
         if isinstance(part, nn.Linear):

@@ -1,14 +1,18 @@
-"""Token merger: kept patches absorb what the dropped ones know (paper section 3.1, released `causal_encoder`).
+"""Token merger: kept patches absorb the content of the dropped ones (paper section 3.1, released `causal_encoder`).
 
-Letters: T kept rows of all images in raster order, S dropped rows, D width; cu: segment bounds [B + 1].
+`forward` is packed, `forward_masked` the paper's dense formulation on the same weights (see `layers`).
+
+Letters: B images, P patches, T kept rows of all images in raster order, S dropped rows, D width;
+cu: segment bounds [B + 1].
 """
+
+from typing import cast
 
 import torch
 from lavit_trainkit.activation_checkpointing import run_block
 from lavit_trainkit.packed import cumulative
 from torch import Tensor, nn
 
-from lavit_tokenizer.dense import dense_merger
 from lavit_tokenizer.layers import NORM_EPS, CrossAttention, Mlp, SelfAttention, init_transformer
 
 RELEASED_EPS = 1e-6
@@ -32,6 +36,16 @@ class MergerBlock(nn.Module):
         x_TD = x_TD + self.token_causal_attn(self.norm0(x_TD), cu_kept, causal=True)
         x_TD = x_TD + self.token_cross_attn(self.norm1(x_TD), dropped_SD, cu_q=cu_kept, cu_k=cu_dropped)
         return x_TD + self.mlp(self.norm2(x_TD))
+
+    def forward_masked(
+        self, x_BPD: Tensor, context_BPD: Tensor, causal: Tensor, dropped: Tensor, released_eps: float
+    ) -> Tensor:
+        """Return [B, P, D] under the policies `causal` [B, 1, P, P] and `dropped` [B, 1, 1, P]."""
+        x_BPD = x_BPD + self.token_causal_attn.forward_masked(self.norm0(x_BPD), causal, released_eps=released_eps)
+        x_BPD = x_BPD + self.token_cross_attn.forward_masked(
+            self.norm1(x_BPD), context_BPD, dropped, released_eps=released_eps
+        )
+        return x_BPD + self.mlp(self.norm2(x_BPD))
 
 
 class Merger(nn.Module):
@@ -68,10 +82,10 @@ class Merger(nn.Module):
     def forward(self, x_BPD: Tensor, keep_BP: Tensor) -> Tensor:
         """Return merged features [T, D] of the kept patches from all features and a bool mask.
 
-        Packed; dense where the weights were trained with the released softmax, whose closed keys reach every row.
+        Packed; masked where the weights were trained with the released softmax, whose closed keys reach every row.
         """
         if self.released_softmax:
-            return dense_merger(self, x_BPD, keep_BP.to(x_BPD.dtype), released_eps=RELEASED_EPS)[keep_BP]
+            return self.forward_masked(x_BPD, keep_BP.to(x_BPD.dtype), released_eps=RELEASED_EPS)[keep_BP]
         x_BPD = self.place(x_BPD)
         kept = keep_BP.sum(dim=1)
         cu_kept, cu_dropped = cumulative(kept), cumulative(keep_BP.shape[1] - kept)
@@ -79,3 +93,20 @@ class Merger(nn.Module):
         for block in self.blocks:
             x_TD = run_block(block, x_TD, dropped_SD, cu_kept, cu_dropped, recompute=self.recompute)
         return self.norm(x_TD)
+
+    def forward_masked(self, x_BPD: Tensor, mask_BP: Tensor, *, released_eps: float = 0.0) -> Tensor:
+        """Return [B, P, D] from all features and a float mask: rows of kept patches are merged, ignore the others.
+
+        A kept row sees itself and earlier kept rows, and by cross-attention the dropped patches.
+        """
+        x_BPD = self.place(x_BPD)
+        length = mask_BP.shape[1]
+        eye = torch.eye(length, device=mask_BP.device)
+        earlier = torch.ones(length, length, device=mask_BP.device).tril()
+        kept = mask_BP[:, None, None, :]
+        causal, dropped = (kept + (1 - kept) * eye) * earlier, 1 - kept
+        context = self.ln_vision(x_BPD)
+        for block in cast("list[MergerBlock]", self.blocks):
+            inputs = x_BPD, context, causal, dropped, released_eps
+            x_BPD = run_block(block.forward_masked, *inputs, recompute=self.recompute)
+        return self.norm(x_BPD)

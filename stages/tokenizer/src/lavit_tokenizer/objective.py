@@ -16,7 +16,6 @@ from lavit_trainkit.distributed import all_gather_with_gradient, all_reduce_sum
 from torch import Tensor
 
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
-from lavit_tokenizer.dense import dense_decoder, dense_merger
 from lavit_tokenizer.selector import at_least_one, gumbel, gumbel_mask, select_threshold
 from lavit_tokenizer.tokenizer import VisualTokenizer
 
@@ -53,7 +52,7 @@ def forward_phase(
     log_keep, mask = _select(tokenizer, x_BPD, phase, step=step, seed=seed, rows=rows)
     z = _vectors(tokenizer, x_BPD, mask, phase, step=step)
     if phase.selection == "gumbel":
-        return _decode_dense(tokenizer, z, mask, log_keep, quantise=phase.quantise)
+        return _decode_masked(tokenizer, z, mask, log_keep, quantise=phase.quantise)
     return _decode_packed(tokenizer, z, mask, log_keep, quantise=phase.quantise)
 
 
@@ -84,20 +83,22 @@ def _vectors(tokenizer: VisualTokenizer, x_BPD: Tensor, mask: Tensor, phase: Pha
     """Return unit vectors: [B, P, C] of all patches in `gumbel` phases, [T, C] of the kept ones in the others."""
     merged = phase.merger == "on" or (phase.merger == "mixed" and step % 2 == 0)
     if phase.selection == "gumbel":
-        rows = dense_merger(tokenizer.merger, x_BPD, mask) if merged else _unmerged(tokenizer, x_BPD)
+        rows = tokenizer.merger.forward_masked(x_BPD, mask) if merged else _unmerged(tokenizer, x_BPD)
     else:
         rows = tokenizer.merger(x_BPD, mask) if merged else _unmerged(tokenizer, x_BPD)[mask]
     return tokenizer.project(rows)
 
 
-def _decode_dense(tokenizer: VisualTokenizer, z_BPC: Tensor, mask: Tensor, log_keep: Tensor, *, quantise: bool) -> Pass:
+def _decode_masked(
+    tokenizer: VisualTokenizer, z_BPC: Tensor, mask: Tensor, log_keep: Tensor, *, quantise: bool
+) -> Pass:
     kept = mask.detach() > 0.5
     read_BPC, codes = z_BPC, None
     if quantise:
         # Dropped patches as well: the mask's gradient asks what each would say if it were kept.
         read, all_codes = tokenizer.quantizer(z_BPC.flatten(0, 1))
         read_BPC, codes = read.view_as(z_BPC), all_codes.view_as(kept)[kept]
-    decoded = dense_decoder(tokenizer.decoder, read_BPC, mask)
+    decoded = tokenizer.decoder.forward_masked(read_BPC, mask)
     return Pass(decoded=decoded, mask=mask, log_keep=log_keep, z=z_BPC[kept], codes=codes)
 
 

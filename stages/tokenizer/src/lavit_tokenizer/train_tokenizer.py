@@ -236,7 +236,7 @@ def _parallelize(
         terms = losses(passed, x_BPD, config, vectors, cos_weight=phase.cos_weight, share=share, energy=energy)
         return terms, without_gradients(passed)
 
-    # The dense formulation calls parts of blocks, not blocks: shards are gathered for all of them together.
+    # The masked formulation calls a method of blocks, not blocks: shards are gathered for all of them together.
     unmerged = phase.merger != "on" or ("selector" in phase.train and phase.selection != "gumbel")
     return parallelize(
         tokenizer,

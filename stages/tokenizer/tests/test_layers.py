@@ -1,8 +1,8 @@
-"""The packed path against the paper's dense formulation."""
+"""The packed forward against the paper's masked formulation, and the masked softmax."""
 
 import pytest
 import torch
-from lavit_tokenizer.dense import dense_decoder, dense_merger, policy_softmax
+from lavit_tokenizer.layers import policy_softmax
 from lavit_tokenizer.objective import random_mask
 from lavit_tokenizer.quantizer import nearest
 from lavit_tokenizer.selector import gumbel, gumbel_mask
@@ -20,26 +20,26 @@ def masks(kind: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["random", "extremes"])
-def test_packed_equals_dense(kind):
+def test_packed_equals_masked(kind):
     tokenizer, keep = make_tokenizer(), masks(kind)
     x_BPD = torch.randn(6, 16, 16, generator=torch.Generator().manual_seed(0))
     packed = tokenizer.merger(x_BPD, keep)
-    dense = dense_merger(tokenizer.merger, x_BPD, keep.float())
+    masked = tokenizer.merger.forward_masked(x_BPD, keep.float())
     # fp32: sums in another order; measured 4e-7.
-    assert (packed - dense[keep]).norm() / packed.norm() < 1e-5
-    z_TC, z_BPC = tokenizer.project(packed), tokenizer.project(dense)
+    assert (packed - masked[keep]).norm() / packed.norm() < 1e-5
+    z_TC, z_BPC = tokenizer.project(packed), tokenizer.project(masked)
     assert torch.equal(nearest(z_TC, tokenizer.quantizer.codebook), nearest(z_BPC[keep], tokenizer.quantizer.codebook))
     decoded = tokenizer.decoder(z_TC, keep.sum(1))
-    reference = dense_decoder(tokenizer.decoder, z_BPC, keep.float())
+    reference = tokenizer.decoder.forward_masked(z_BPC, keep.float())
     assert (decoded - reference).norm() / reference.norm() < 1e-5
 
 
-def test_dense_gradient_reaches_every_patch():
+def test_masked_gradient_reaches_every_patch():
     tokenizer, keep = make_tokenizer(), masks("random")
     x_BPD = torch.randn(6, 16, 16)
     mask = keep.float().requires_grad_()
-    rows = dense_merger(tokenizer.merger, x_BPD, mask)
-    dense_decoder(tokenizer.decoder, tokenizer.project(rows), mask).square().sum().backward()
+    rows = tokenizer.merger.forward_masked(x_BPD, mask)
+    tokenizer.decoder.forward_masked(tokenizer.project(rows), mask).square().sum().backward()
     assert mask.grad is not None
     assert bool((mask.grad != 0).all())
 
