@@ -11,9 +11,11 @@ from lavit_core.images import Preprocessing
 from lavit_core.modeldir import export_part
 from lavit_detokenizer.config import TrainDetokenizerConfig
 from lavit_tokenizer.config import SmallVitConfig, TokenizeConfig, TokenizerConfig
-from lavit_tokenizer.encoder import Encoder, SmallVit
+from lavit_tokenizer.encoder import Encoder
+from lavit_tokenizer.small_vit import SmallVit
 from lavit_tokenizer.tokenize_images import tokenize_images
-from lavit_tokenizer.tokenizer import VisualTokenizer, write_tokenizer
+from lavit_tokenizer.tokenizer import VisualTokenizer
+from lavit_tokenizer.tokenizer_folder import write_tokenizer
 from PIL import Image
 
 NUM_PICTURES = 12

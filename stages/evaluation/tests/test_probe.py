@@ -147,8 +147,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch = pytest.importorskip("torch")
     from lavit_core.images import Preprocessing
     from lavit_tokenizer.config import SmallVitConfig, TokenizerConfig
-    from lavit_tokenizer.encoder import Encoder, SmallVit
-    from lavit_tokenizer.tokenizer import VisualTokenizer, write_tokenizer
+    from lavit_tokenizer.encoder import Encoder
+    from lavit_tokenizer.small_vit import SmallVit
+    from lavit_tokenizer.tokenizer import VisualTokenizer
+    from lavit_tokenizer.tokenizer_folder import write_tokenizer
 
     torch.manual_seed(0)
     torch.set_num_threads(1)

@@ -15,8 +15,9 @@ from lavit_pretrain.reading import look, stored_images
 from lavit_pretrain.train_language_model import train_language_model
 from lavit_tokenizer.api import TokenizeConfig, VisualTokenizer, load_tokenizer, tokenize_images
 from lavit_tokenizer.config import SmallVitConfig, TokenizerConfig
-from lavit_tokenizer.encoder import Encoder, SmallVit
-from lavit_tokenizer.tokenizer import write_tokenizer
+from lavit_tokenizer.encoder import Encoder
+from lavit_tokenizer.small_vit import SmallVit
+from lavit_tokenizer.tokenizer_folder import write_tokenizer
 from PIL import Image
 from safetensors.torch import load_file
 

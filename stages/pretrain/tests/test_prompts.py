@@ -11,9 +11,10 @@ from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
 from lavit_pretrain.prompts import lay_out, read_prompts
 from lavit_pretrain.reading import look
 from lavit_pretrain.sampler import sample_codes
-from lavit_tokenizer.api import VisualTokenizer
+from lavit_tokenizer.api import VisualTokenizer, new_merger
 from lavit_tokenizer.config import SmallVitConfig, TokenizerConfig
-from lavit_tokenizer.encoder import Encoder, SmallVit
+from lavit_tokenizer.encoder import Encoder
+from lavit_tokenizer.small_vit import SmallVit
 from lavit_trainkit.device import generator
 from PIL import Image
 
@@ -56,7 +57,7 @@ def build(tiny_config, tokenizer):
         for matrix in (parameter for parameter in network.parameters() if parameter.ndim == 2):
             matrix.data.normal_(0, 0.4)
         use_padded(network)
-        merger = tokenizer.new_merger() if image_input == "live" else None
+        merger = new_merger(tokenizer.config) if image_input == "live" else None
         return LanguageModel(network, text, about, merger).eval().requires_grad_(False)
 
     return make

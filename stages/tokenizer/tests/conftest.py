@@ -16,8 +16,11 @@ from lavit_tokenizer.config import (
     TrainEncoderConfig,
     TrainTokenizerConfig,
 )
-from lavit_tokenizer.encoder import Encoder, SmallVit, save_encoder
-from lavit_tokenizer.tokenizer import VisualTokenizer, write_tokenizer
+from lavit_tokenizer.encoder import Encoder
+from lavit_tokenizer.encoder_folder import save_encoder
+from lavit_tokenizer.small_vit import SmallVit
+from lavit_tokenizer.tokenizer import VisualTokenizer
+from lavit_tokenizer.tokenizer_folder import write_tokenizer
 from PIL import Image
 
 VISION = SmallVitConfig(preprocessing=Preprocessing(image_px=16), patch_px=4, width=16, layers=1, heads=2, mlp_dim=32)

@@ -6,9 +6,11 @@ from lavit_core.errors import InputError
 from lavit_core.images import Preprocessing
 from lavit_tokenizer.config import ModelSettings, Phase, SmallVitConfig, TrainTokenizerConfig
 from lavit_tokenizer.cost import encoder_cost, published_encoder, tokenizer_step
-from lavit_tokenizer.encoder import Encoder, SmallVit, encoder_without_memory, load_encoder, save_encoder
+from lavit_tokenizer.encoder import Encoder
+from lavit_tokenizer.encoder_folder import encoder_on_meta_device, load_encoder, save_encoder
 from lavit_tokenizer.objective import forward_phase, losses
 from lavit_tokenizer.plan import plan_tokenizer
+from lavit_tokenizer.small_vit import SmallVit
 from lavit_tokenizer.train_tokenizer import new_tokenizer
 from lavit_trainkit.cost import count
 from lavit_trainkit.meta_run import kept_bytes
@@ -108,7 +110,7 @@ def encoder_on_meta() -> Encoder:
 
 def test_an_encoder_is_counted_without_its_weights(tmp_path):
     save_encoder(encoder(), tmp_path)
-    absent, real = encoder_without_memory(tmp_path), load_encoder(tmp_path)
+    absent, real = encoder_on_meta_device(tmp_path), load_encoder(tmp_path)
     assert all(parameter.is_meta for parameter in absent.parameters())
     assert count(absent) == count(real)
     counter = FlopCounterMode(display=False)
@@ -121,7 +123,7 @@ def test_a_transformers_encoder_is_counted_from_its_configuration(tmp_path):
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     network = Blip2VisionModel(Blip2VisionConfig(**shape, image_size=24, patch_size=8))
     network.save_pretrained(tmp_path)
-    absent = encoder_without_memory(tmp_path)
+    absent = encoder_on_meta_device(tmp_path)
     assert all(parameter.is_meta for parameter in absent.parameters())
     assert (absent.grid, absent.feature_dim, absent.num_prefix) == ((3, 3), 32, 1)
     assert count(absent) == count(network)
@@ -131,7 +133,7 @@ def test_a_transformers_encoder_is_counted_from_its_configuration(tmp_path):
     assert encoder_cost(absent, 1).forward == attentions + patches + inside
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(InputError, match="model_type is 'bert', expected one of"):
-        encoder_without_memory(tmp_path)
+        encoder_on_meta_device(tmp_path)
 
 
 def test_the_papers_encoder_has_its_size():

@@ -55,7 +55,7 @@ def test_workers_do_not_change_a_byte(damaged, model, tmp_path, selection):
 
 def test_what_a_reader_finds(data, model, tmp_path):
     from lavit_core.data import open_data
-    from lavit_tokenizer.tokenizer import load_tokenizer
+    from lavit_tokenizer.tokenizer_folder import load_tokenizer
     from lavit_trainkit.pixels import Pixels
 
     summary = tokenize(data, model, tmp_path / "tokens", features=True)

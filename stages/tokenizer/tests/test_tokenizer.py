@@ -8,9 +8,9 @@ from lavit_core.errors import InputError, UsageError
 from lavit_core.modeldir import export_part, part_digest
 from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.decoder import FeatureDecoder
+from lavit_tokenizer.quantizer import nearest
 from lavit_tokenizer.selector import Selector, select_sample, select_threshold, select_topk
-from lavit_tokenizer.tokenizer import load_tokenizer
-from lavit_tokenizer.trace import trace
+from lavit_tokenizer.tokenizer_folder import load_tokenizer
 
 from .conftest import make_tokenizer
 
@@ -65,7 +65,7 @@ def test_sampling_depends_on_key_and_seed_alone():
     single = tokenizer.encode(pixels[2:3], selection="sample", seed=1, keys=["c"]).keep_mask
     assert torch.equal(whole[2:3], single)
     assert not torch.equal(whole, tokenizer.encode(pixels, selection="sample", seed=2, keys=keys).keep_mask)
-    with pytest.raises(UsageError, match="expected the pictures' keys"):
+    with pytest.raises(UsageError, match="expected the images' keys"):
         tokenizer.encode(pixels, selection="sample")
     with pytest.raises(UsageError, match="selection best: expected threshold, topk or sample"):
         tokenizer.encode(pixels, selection="best")
@@ -78,7 +78,7 @@ def test_topk_keeps_the_same_number():
 
 def test_decode_codes_refuses_foreign_codes():
     tokenizer = make_tokenizer()
-    with pytest.raises(InputError, match=r"codes lie in \[0, 99\], expected \[0, 32\)"):
+    with pytest.raises(InputError, match=r"codes are in \[0, 99\], expected \[0, 32\)"):
         tokenizer.decode_codes(torch.tensor([0, 99]), torch.tensor([2]))
     with pytest.raises(InputError, match="17 codes, expected at most 16"):
         tokenizer.decode_codes(torch.zeros(17, dtype=torch.int64), torch.tensor([17]))
@@ -86,7 +86,7 @@ def test_decode_codes_refuses_foreign_codes():
 
 def test_store_and_load(model):
     loaded, pixels = load_tokenizer(model, device="cpu"), pictures(4)
-    assert loaded.digest == part_digest(model / "tokenizer")
+    assert loaded.loaded.digest == part_digest(model / "tokenizer")
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     original = make_tokenizer().encode(pixels)
     again = loaded.encode(pixels)
@@ -102,7 +102,7 @@ def test_a_part_of_it_does_what_the_whole_does(model):
     decoder = load_tokenizer(model, device="cpu", use="decode")
     features = whole.decode_codes(encoded.codes, encoded.counts)
     assert torch.equal(decoder.decode_codes(encoded.codes, encoded.counts), features)
-    assert decoder.digest == encoder.digest == whole.digest
+    assert decoder.loaded.digest == encoder.loaded.digest == whole.loaded.digest
     present = {use: {name.partition(".")[0] for name in part.state_dict()} for use, part in
                (("all", whole), ("encode", encoder), ("decode", decoder))}  # fmt: skip
     assert present["all"] - present["encode"] == {"decoder"}
@@ -112,7 +112,7 @@ def test_a_part_of_it_does_what_the_whole_does(model):
 def test_bf16_keeps_selection_in_fp32_and_copies_stay_separate(model):
     exact, half = load_tokenizer(model, device="cpu"), load_tokenizer(model, device="cpu", precision="bf16")
     x_BPD, keep = exact.select(pictures(4))
-    assert torch.equal(half.keep(x_BPD), keep)
+    assert torch.equal(select_threshold(half.selector(x_BPD), half.config.keep_threshold), keep)
     assert half.encode(pictures(4)).merged.dtype == torch.float32
     merger = copy.deepcopy(half.merger)
     with torch.no_grad():
@@ -156,8 +156,8 @@ def test_released_softmax_is_the_masked_form_with_its_leak():
     exact, leaky = make_tokenizer(), make_tokenizer(released_softmax=True)
     x_BPD, keep = exact.select(pictures(6))
     masked = leaky.merger.forward_masked(x_BPD, keep.float(), released_eps=1e-6)
-    assert torch.equal(leaky.merge(x_BPD, keep), masked[keep])
-    assert not torch.equal(leaky.merge(x_BPD, keep), exact.merge(x_BPD, keep))
+    assert torch.equal(leaky.merger(x_BPD, keep), masked[keep])
+    assert not torch.equal(leaky.merger(x_BPD, keep), exact.merger(x_BPD, keep))
 
 
 def test_published_structure_has_the_released_tensors():
@@ -188,16 +188,24 @@ def test_published_structure_has_the_released_tensors():
     assert TokenizerConfig().codebook_size == 16384
 
 
-def test_a_trace_passes_through_what_encoding_and_decoding_give():
+def test_intermediates_are_those_of_encoding():
     tokenizer = make_tokenizer()
-    seen, encoded = trace(tokenizer, pictures(8)), tokenizer.encode(pictures(8))
-    assert torch.equal(seen.keep_mask, encoded.keep_mask)
-    assert torch.equal(seen.merged, encoded.merged)
-    assert torch.equal(seen.code_vectors, tokenizer.quantizer.codebook[encoded.codes])
-    assert torch.equal(seen.decoded, tokenizer.decode_codes(encoded.codes, encoded.counts))
-    assert torch.equal(seen.features, tokenizer.features(pictures(8)))
-    assert not torch.equal(seen.decoded, seen.decoded_vectors)
-    assert seen.vectors.norm(dim=-1).allclose(torch.ones(len(seen.vectors)))
+    encoded = tokenizer.encode(pictures(8), return_intermediates=True)
+    assert tokenizer.encode(pictures(8)).intermediates is None
+    steps = encoded.intermediates
+    assert torch.equal(steps.features, tokenizer.features(pictures(8)))
+    assert torch.equal(encoded.merged, tokenizer.merger(steps.features, encoded.keep_mask))
+    assert torch.equal(steps.vectors, tokenizer.project(encoded.merged))
+    assert torch.equal(encoded.codes, nearest(steps.vectors, tokenizer.quantizer.codebook))
+    assert steps.vectors.norm(dim=-1).allclose(torch.ones(len(steps.vectors)))
+
+
+def test_decoding_codes_is_decoding_their_vectors():
+    tokenizer = make_tokenizer()
+    encoded = tokenizer.encode(pictures(8), return_intermediates=True)
+    decoded = tokenizer.decode_codes(encoded.codes, encoded.counts)
+    assert torch.equal(decoded, tokenizer.decode_vectors(tokenizer.quantizer.codebook[encoded.codes], encoded.counts))
+    assert not torch.equal(decoded, tokenizer.decode_vectors(encoded.intermediates.vectors, encoded.counts))
 
 
 def test_a_tokenizer_s_own_selection_is_what_callers_get_who_say_nothing(model):
@@ -218,17 +226,18 @@ def test_a_tokenizer_s_own_selection_is_what_callers_get_who_say_nothing(model):
 
 def test_no_merger_hands_kept_features_on():
     tokenizer = make_tokenizer(merger_layers=0)
-    seen = trace(tokenizer, pictures(6))
-    expected = tokenizer.merger.norm(tokenizer.merger.place(seen.features))[seen.keep_mask]
-    assert torch.equal(seen.merged, expected)
+    encoded = tokenizer.encode(pictures(6), return_intermediates=True)
+    expected = tokenizer.merger.norm(tokenizer.merger.place(encoded.intermediates.features))[encoded.keep_mask]
+    assert torch.equal(encoded.merged, expected)
 
 
-def test_a_trace_without_feature_decoder_ends_at_the_codes():
+def test_a_tokenizer_without_feature_decoder_encodes_and_refuses_to_decode():
     tokenizer = make_tokenizer(decoder_layers=0)
-    seen = trace(tokenizer, pictures(2))
-    assert seen.decoded is None
-    assert seen.decoded_vectors is None
-    assert seen.code_vectors.shape == seen.vectors.shape
+    encoded = tokenizer.encode(pictures(2), return_intermediates=True)
+    with pytest.raises(InputError, match="this tokenizer has no feature decoder"):
+        tokenizer.decode_codes(encoded.codes, encoded.counts)
+    with pytest.raises(InputError, match="this tokenizer has no feature decoder"):
+        tokenizer.decode_vectors(encoded.intermediates.vectors, encoded.counts)
 
 
 @pytest.mark.parametrize("way", ["packed", "masked"])

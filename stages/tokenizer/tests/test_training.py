@@ -12,9 +12,9 @@ from lavit_core.rundir import TIMING_KEYS, read_metrics, read_warnings
 from lavit_tokenizer import train_encoder as encoder_verb
 from lavit_tokenizer import train_tokenizer as tokenizer_verb
 from lavit_tokenizer.config import Phase
-from lavit_tokenizer.encoder import load_encoder
+from lavit_tokenizer.encoder_folder import load_encoder
 from lavit_tokenizer.quantizer import Quantizer
-from lavit_tokenizer.tokenizer import load_tokenizer
+from lavit_tokenizer.tokenizer_folder import load_tokenizer
 from lavit_trainkit.pixels import Pixels
 from safetensors.torch import load_file
 
@@ -177,7 +177,7 @@ def test_exported_tokenizer_loads_and_carries_the_encoder(data, model, tmp_path)
     assert loaded.config.codebook_size == 32
     assert (tmp_path / "run" / "model" / "encoder" / "config.json").exists()
     about = json.loads((tmp_path / "run" / "model" / "lavit.json").read_text())
-    assert about["parts"]["tokenizer"]["digest"] == loaded.digest
+    assert about["parts"]["tokenizer"]["digest"] == loaded.loaded.digest
     assert 0 < summary["cos_loss"] < 2
     assert summary["kept_min"] >= 1
     for key in (

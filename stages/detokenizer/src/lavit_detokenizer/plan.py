@@ -10,7 +10,7 @@ from lavit_core.errors import InputError
 from lavit_core.files import read_json
 from lavit_core.modeldir import find_part
 from lavit_core.tokens import open_tokens
-from lavit_tokenizer.api import TokenizerConfig, decoder_cost, read_tokenizer_config, without_memory
+from lavit_tokenizer.api import TokenizerConfig, decoder_cost, read_tokenizer_config, tokenizer_on_meta_device
 from lavit_trainkit.cost import Cost, Step, backward_of, count
 from lavit_trainkit.cost_report import cost_report
 from lavit_trainkit.device import pick_device
@@ -116,7 +116,7 @@ def _step(
             backward=backward_of(forward, trained=True), again=forward if again else 0.0, kept_bytes=kept_a_pass,
         )
     ]  # fmt: skip
-    tokenizer = without_memory(shape)
+    tokenizer = tokenizer_on_meta_device(shape)
     cached = images is not None and images * patches * shape.decoder_width * 2 <= config.cache_bytes
     decoded = decoder_cost(tokenizer.decoder, shape, batch, on_cpu=on_cpu)
     costs.append(_frozen("feature decoder", tokenizer.decoder, 0.0 if cached else decoded.forward))

@@ -6,7 +6,7 @@ Letters: T tokens of a step, S scored ones, L layers, H hidden width, M width in
 import dataclasses
 from typing import Any
 
-from lavit_tokenizer.api import KEPT, Encoder, TokenizerConfig, encoder_cost, merger_cost, without_memory
+from lavit_tokenizer.api import KEPT, Encoder, TokenizerConfig, encoder_cost, merger_cost, tokenizer_on_meta_device
 from lavit_trainkit.cost import Cost, Step, attention, backward_of, count, matrices
 from lavit_trainkit.optimizers import layer_matrices
 from lavit_trainkit.parallel import layers_of
@@ -101,7 +101,7 @@ def pretrain_step(
     rest = 0
     if encoder is not None:
         images = tokens * documents.images_read
-        merger = without_memory(shape).merger
+        merger = tokenizer_on_meta_device(shape).merger
         costs.append(encoder_cost(encoder, images))
         costs.append(
             merger_cost(

@@ -12,7 +12,7 @@ from lavit_core.tokens import TokenReader, open_tokens
 from lavit_tokenizer.api import (
     Encoder,
     TokenizerConfig,
-    encoder_without_memory,
+    encoder_on_meta_device,
     published_encoder,
     read_tokenizer_config,
 )
@@ -93,7 +93,7 @@ def _tokenizer(
     live = config.image_input == "live"
     if live and model is not None:
         folder = find_part(model, "tokenizer")
-        return read_tokenizer_config(folder), encoder_without_memory(folder / "encoder")
+        return read_tokenizer_config(folder), encoder_on_meta_device(folder / "encoder")
     if live or reader is None:
         return TokenizerConfig(), published_encoder() if live else None
     width = reader.manifest.feature_dim

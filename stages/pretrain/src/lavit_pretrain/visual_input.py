@@ -6,7 +6,7 @@ import torch
 from lavit_core.errors import InputError
 from lavit_core.modeldir import check_made_with, find_part
 from lavit_core.progress import warn
-from lavit_tokenizer.api import VisualTokenizer
+from lavit_tokenizer.api import VisualTokenizer, new_merger
 from lavit_trainkit.external_weights import read_tensors, shapes_of
 from torch import Tensor, nn
 
@@ -58,7 +58,7 @@ def load_visual_input(model: Path, tokenizer: VisualTokenizer) -> VisualInput:
     if weight is None or weight.ndim != 2:
         raise InputError(f"{file}: no projector in it, expected a model that reads continuous features")
     config = tokenizer.config
-    shown = VisualInput(tokenizer.new_merger(), nn.Linear(weight.shape[1], weight.shape[0]))
+    shown = VisualInput(new_merger(config), nn.Linear(weight.shape[1], weight.shape[0]))
     if not any(name.startswith("merger.") for name in tensors):
         tensors |= {f"merger.{name}": value for name, value in tokenizer.merger.state_dict().items()}
     expected = {name: tuple(value.shape) for name, value in shown.state_dict().items()}

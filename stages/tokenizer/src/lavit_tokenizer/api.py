@@ -3,7 +3,9 @@
 from lavit_tokenizer.config import TokenizeConfig, TokenizerConfig, TrainEncoderConfig, TrainTokenizerConfig
 from lavit_tokenizer.cost import KEPT, decoder_cost, encoder_cost, merger_cost, published_encoder
 from lavit_tokenizer.decoder import FeatureDecoder
-from lavit_tokenizer.encoder import Encoder, encoder_without_memory, load_encoder
+from lavit_tokenizer.encoder import Encoder
+from lavit_tokenizer.encoder_folder import encoder_on_meta_device
+from lavit_tokenizer.merger import new_merger
 from lavit_tokenizer.released import (
     ReleasedTokenizer,
     decoder_tensors,
@@ -16,9 +18,9 @@ from lavit_tokenizer.released import (
     with_decoder,
 )
 from lavit_tokenizer.tokenize_images import tokenize_images
-from lavit_tokenizer.tokenizer import Encoded, VisualTokenizer, empty_merger, load_tokenizer, without_memory
-from lavit_tokenizer.tokenizer import read_config as read_tokenizer_config
-from lavit_tokenizer.trace import Trace, trace
+from lavit_tokenizer.tokenizer import Encoded, VisualTokenizer, tokenizer_on_meta_device
+from lavit_tokenizer.tokenizer_folder import empty_merger, load_tokenizer
+from lavit_tokenizer.tokenizer_folder import read_config as read_tokenizer_config
 from lavit_tokenizer.train_encoder import train_encoder
 from lavit_tokenizer.train_tokenizer import train_tokenizer
 
@@ -30,7 +32,6 @@ __all__ = [
     "ReleasedTokenizer",
     "TokenizeConfig",
     "TokenizerConfig",
-    "Trace",
     "TrainEncoderConfig",
     "TrainTokenizerConfig",
     "VisualTokenizer",
@@ -38,22 +39,21 @@ __all__ = [
     "decoder_tensors",
     "empty_merger",
     "encoder_cost",
-    "encoder_without_memory",
+    "encoder_on_meta_device",
     "export_tokenizer",
     "import_encoder_part",
     "import_tokenizer",
     "inspect_tokenizer",
-    "load_encoder",
     "load_tokenizer",
     "merger_cost",
     "merger_shapes",
+    "new_merger",
     "published_encoder",
     "read_tokenizer_config",
     "released_decoder",
     "tokenize_images",
-    "trace",
+    "tokenizer_on_meta_device",
     "train_encoder",
     "train_tokenizer",
     "with_decoder",
-    "without_memory",
 ]

@@ -102,17 +102,9 @@ class TrainEncoderConfig(Config):
     """Steps between checkpoints."""
 
 
-class TokenizerConfig(Config):
-    """What the tokenizer is; stored as tokenizer/config.json and part of its digest."""
+class ModelSettings(Config):
+    """Shape of selector, merger, codebook and decoder: the settings of a tokenizer that a person chooses."""
 
-    format: Literal[1] = 1
-    """Version of the folder's layout."""
-    preprocessing: Preprocessing = Preprocessing()
-    """How pictures become the encoder's input."""
-    grid: tuple[int, int] = (16, 16)
-    """Patches (rows, columns); P = rows * columns, in raster order."""
-    feature_dim: Count = 1408
-    """Encoder width D."""
     keep_threshold: Share = 0.5
     """`threshold` selection keeps a patch of at least this keep probability (0.5: keep is the likelier class)."""
     keep_ratio: Share = 1 / 3
@@ -130,15 +122,30 @@ class TokenizerConfig(Config):
     """K."""
     code_dim: Count = 32
     """Width of a code."""
+    decoder_layers: Count = 12
+    """Feature decoder blocks."""
+    whiten_power: float = 0.0
+    """Features are centred and divided by (PCA eigenvalue)^power before anything sees them; 0 leaves them raw.
+    Differs when not 0 (0.25: half-whitening): with a few dominant directions 1 - cos is blind to the others."""
+
+
+class TokenizerConfig(ModelSettings):
+    """A whole tokenizer, with what follows from its encoder; stored as tokenizer/config.json, part of its digest."""
+
+    format: Literal[1] = 1
+    """Version of the folder's layout."""
+    preprocessing: Preprocessing = Preprocessing()
+    """How images become the encoder's input."""
+    grid: tuple[int, int] = (16, 16)
+    """Patches (rows, columns); P = rows * columns, in raster order."""
+    feature_dim: Count = 1408
+    """Encoder width D."""
     decoder_layers: Annotated[int, Field(ge=0)] = 12
     """Feature decoder blocks; 0: no decoder (imported weights that came without one)."""
     decoded_dim: Count | None = None
     """Width of the decoder's output, where it is not the encoder's width D."""
-    whiten_power: float = 0.0
-    """Features are centred and divided by (PCA eigenvalue)^power before anything sees them; 0 leaves them raw.
-    Differs when not 0 (0.25: half-whitening): with a few dominant directions 1 - cos is blind to the others."""
     released_softmax: bool = False
-    """Merge with the released code's softmax, in which closed keys keep a trace of weight (dense, so slower): for
+    """Merge with the released code's softmax, in which closed keys keep a trace of weight (masked, so slower): for
     weights that were trained with it. Off for our own training; `lavit import-checkpoint --softmax` chooses."""
 
     @property
@@ -150,31 +157,6 @@ class TokenizerConfig(Config):
     def decoder_width(self) -> int:
         """Width of decoded features."""
         return self.decoded_dim or self.feature_dim
-
-
-class ModelSettings(Config):
-    """The part of TokenizerConfig a person chooses; the rest follows from the encoder."""
-
-    keep_threshold: Share = 0.5
-    """See TokenizerConfig."""
-    keep_ratio: Share = 1 / 3
-    """See TokenizerConfig."""
-    merger_layers: Annotated[int, Field(ge=0)] = 12
-    """See TokenizerConfig."""
-    heads: Count = 16
-    """See TokenizerConfig."""
-    mlp_dim: Count = 6144
-    """See TokenizerConfig."""
-    merger_positions: bool = False
-    """See TokenizerConfig."""
-    codebook_size: Count = 16384
-    """See TokenizerConfig."""
-    code_dim: Count = 32
-    """See TokenizerConfig."""
-    decoder_layers: Count = 12
-    """See TokenizerConfig."""
-    whiten_power: float = 0.0
-    """See TokenizerConfig."""
 
 
 class Phase(Config):

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 
 from lavit_tokenizer.config import TrainEncoderConfig
-from lavit_tokenizer.encoder import VIT_EPS, Block, SmallVit, attend
 from lavit_tokenizer.layers import init_transformer
+from lavit_tokenizer.small_vit import VIT_EPS, Block, SmallVit, attend
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from lavit_tokenizer.config import Phase, TokenizerConfig, TrainTokenizerConfig
 from lavit_tokenizer.encoder import Encoder
-from lavit_tokenizer.tokenizer import shape_for, without_memory
+from lavit_tokenizer.tokenizer import shape_for, tokenizer_on_meta_device
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ def _kept_of(layers: int, own: float, inputs: float, *, again: bool) -> float:
 def tokenizer_step(config: TrainTokenizerConfig, phase: Phase, encoder: Encoder, *, cached: bool, on_cpu: bool) -> Step:
     """Return one phase of `train-tokenizer` as a step; `cached`: the encoder's features were computed before."""
     shape = shape_for(config.model, encoder)
-    network, images, p, d = without_memory(shape), phase.batch_size, shape.num_patches, shape.feature_dim
+    network, images, p, d = tokenizer_on_meta_device(shape), phase.batch_size, shape.num_patches, shape.feature_dim
     dense, kept = phase.selection == "gumbel", KEPT[config.precision]
     t = p if dense else round(shape.keep_ratio * p)
     muon = config.optimizer == "muon"

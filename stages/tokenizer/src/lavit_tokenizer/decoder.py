@@ -13,6 +13,7 @@ from lavit_trainkit.activation_checkpointing import run_block
 from lavit_trainkit.packed import cumulative
 from torch import Tensor, nn
 
+from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.layers import NORM_EPS, CrossAttention, Mlp, SelfAttention, init_transformer
 
 
@@ -91,3 +92,16 @@ class FeatureDecoder(nn.Module):
         for block in cast("list[DecoderBlock]", self.blocks):
             x_BPD = run_block(block.forward_masked, x_BPD, codes_BPD, policy, recompute=self.recompute)
         return self.decode_task_layer(self.norm(x_BPD))
+
+
+def new_decoder(config: TokenizerConfig) -> FeatureDecoder:
+    """Return an untrained feature decoder of a tokenizer's shape."""
+    return FeatureDecoder(
+        config.feature_dim,
+        layers=config.decoder_layers,
+        heads=config.heads,
+        mlp_dim=config.mlp_dim,
+        num_patches=config.num_patches,
+        code_dim=config.code_dim,
+        out_dim=config.decoder_width,
+    )

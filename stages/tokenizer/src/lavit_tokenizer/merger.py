@@ -13,6 +13,7 @@ from lavit_trainkit.activation_checkpointing import run_block
 from lavit_trainkit.packed import cumulative
 from torch import Tensor, nn
 
+from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.layers import NORM_EPS, CrossAttention, Mlp, SelfAttention, init_transformer
 
 RELEASED_EPS = 1e-6
@@ -110,3 +111,16 @@ class Merger(nn.Module):
             inputs = x_BPD, context, causal, dropped, released_eps
             x_BPD = run_block(block.forward_masked, *inputs, recompute=self.recompute)
         return self.norm(x_BPD)
+
+
+def new_merger(config: TokenizerConfig) -> Merger:
+    """Return an untrained merger of a tokenizer's shape, also for the copy that learns with a language model."""
+    return Merger(
+        config.feature_dim,
+        layers=config.merger_layers,
+        heads=config.heads,
+        mlp_dim=config.mlp_dim,
+        num_patches=config.num_patches,
+        positions=config.merger_positions,
+        released_softmax=config.released_softmax,
+    )

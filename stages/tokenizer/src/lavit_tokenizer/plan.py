@@ -13,8 +13,9 @@ from lavit_trainkit.device import pick_device
 from lavit_tokenizer.config import TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
 from lavit_tokenizer.contrastive import ContrastiveModel
 from lavit_tokenizer.cost import published_encoder, tokenizer_step
-from lavit_tokenizer.encoder import encoder_without_memory
-from lavit_tokenizer.tokenizer import read_config, shape_for, without_memory
+from lavit_tokenizer.encoder_folder import encoder_on_meta_device
+from lavit_tokenizer.tokenizer import shape_for, tokenizer_on_meta_device
+from lavit_tokenizer.tokenizer_folder import read_config
 
 
 def plan_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
@@ -44,9 +45,9 @@ def plan_tokenizer(
     Raises InputError for an unknown encoder, UsageError when the heads do not divide its width.
     """
     folder = encoder if encoder is not None else None if model is None else find_part(model, "encoder")
-    network = published_encoder() if folder is None else encoder_without_memory(folder)
+    network = published_encoder() if folder is None else encoder_on_meta_device(folder)
     shape = shape_for(config.model, network)
-    tokenizer, place = without_memory(shape), pick_device(device)
+    tokenizer, place = tokenizer_on_meta_device(shape), pick_device(device)
     images = None if data is None else len(open_data(data).records)
     cached = images is not None and 2 * images * shape.num_patches * shape.feature_dim <= config.cache_bytes
     parts = ("selector", "merger", "encode_task_layer", "decoder")

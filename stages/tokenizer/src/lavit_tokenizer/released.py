@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from lavit_core.errors import InputError
-from lavit_core.files import read_json, write_json
+from lavit_core.files import read_json
 from lavit_trainkit.external_weights import Shapes, read_tensors, require_shapes, save_tensors, shapes_of
 from torch import Tensor
 
@@ -25,7 +25,8 @@ from lavit_tokenizer.released_encoder import (
     head_count,
     import_encoder,
 )
-from lavit_tokenizer.tokenizer import trained_state, without_memory
+from lavit_tokenizer.tokenizer import tokenizer_on_meta_device, trained_state
+from lavit_tokenizer.tokenizer_folder import read_config, write_config
 
 TOKENIZER_FILE = "visual_tokenizer/tokenizer_encoder.bin"
 DECODER_FILE = "visual_tokenizer/tokenizer_decoder.bin"
@@ -117,13 +118,13 @@ def with_decoder(config: TokenizerConfig, file: Path, shapes: Shapes) -> Tokeniz
 
 def tokenizer_shapes(config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of a whole `tokenizer_encoder.bin` of this geometry."""
-    names = shapes_of(trained_state(without_memory(config)))
+    names = shapes_of(trained_state(tokenizer_on_meta_device(config)))
     return {released_name(name): shape for name, shape in names.items() if name.startswith(tuple(RENAMED))}
 
 
 def merger_shapes(config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of a merger of this geometry."""
-    names = shapes_of(trained_state(without_memory(config)))
+    names = shapes_of(trained_state(tokenizer_on_meta_device(config)))
     return {name.removeprefix("merger."): shape for name, shape in names.items() if name.startswith("merger.")}
 
 
@@ -131,7 +132,7 @@ def decoder_shapes(config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of a released decoder file of this geometry, without the detokenizer's projections."""
     trunk = {
         name.removeprefix("decoder."): shape
-        for name, shape in shapes_of(trained_state(without_memory(config))).items()
+        for name, shape in shapes_of(trained_state(tokenizer_on_meta_device(config))).items()
         if name.startswith("decoder.")
     }
     return {name: (1, *shape) if name in TABLES else shape for name, shape in trunk.items()}
@@ -153,7 +154,7 @@ def import_tokenizer(found: ReleasedTokenizer, folder: Path) -> None:
     config = found.config
     assert config is not None, "an encoder alone is no tokenizer"
     import_encoder(found.src / ENCODER_FILE, found.encoder, folder / "encoder")
-    expected = trained_state(without_memory(config))
+    expected = trained_state(tokenizer_on_meta_device(config))
     released = read_tensors(found.src / TOKENIZER_FILE)
     tensors = {name: released[released_name(name)] for name in expected if name.startswith(tuple(RENAMED))}
     if config.decoder_layers:
@@ -169,7 +170,7 @@ def import_tokenizer(found: ReleasedTokenizer, folder: Path) -> None:
     }
     assert tensors.keys() == expected.keys()
     save_tensors(tensors, folder / "model.safetensors")
-    write_json(folder / "config.json", config.model_dump(mode="json"))
+    write_config(config, folder)
 
 
 def decoder_tensors(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -189,7 +190,7 @@ def export_tokenizer(folder: Path, dst: Path) -> tuple[list[str], dict[str, Tens
     The decoder's file takes the detokenizer's projections too, so its tensors are handed on (empty: none).
     Raises InputError for a tokenizer that the released code can't run.
     """
-    config = TokenizerConfig.model_validate(read_json(folder / "config.json"))
+    config = read_config(folder)
     _require_exportable(folder, config)
     missed = export_encoder(folder / "encoder", dst / ENCODER_FILE)
     tensors = read_tensors(folder / "model.safetensors")

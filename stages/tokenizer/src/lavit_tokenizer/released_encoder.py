@@ -16,7 +16,8 @@ from lavit_core.images import Preprocessing
 from lavit_trainkit.external_weights import Shapes, read_tensors, require_shapes, save_tensors, shapes_of
 from torch import Tensor
 
-from lavit_tokenizer.encoder import VIT_EPS, save_preprocessing
+from lavit_tokenizer.pretrained_encoder import save_preprocessing
+from lavit_tokenizer.small_vit import VIT_EPS
 
 if TYPE_CHECKING:
     from transformers import Blip2VisionConfig  # seconds to load: only where it is needed

@@ -6,10 +6,12 @@ Letters: B images, P patches, D width.
 from collections.abc import Sequence
 
 import torch
+from lavit_core.errors import UsageError
 from lavit_core.seeds import derive_seed
 from lavit_trainkit.device import generator
 from torch import Tensor, nn
 
+from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.layers import NORM_EPS, init_transformer
 
 
@@ -45,6 +47,24 @@ class Selector(nn.Module):
             return self.out_conv(torch.cat([x[..., :half], whole_image], dim=-1))
 
 
+def select_patches(
+    log_keep_BP2: Tensor, selection: str, config: TokenizerConfig, *, seed: int = 0, keys: Sequence[str] | None = None
+) -> Tensor:
+    """Return the keep mask bool [B, P] of a selection policy; at least one patch an image.
+
+    Raises UsageError if `selection` is unknown, or `sample` and there are no image keys.
+    """
+    if selection == "threshold":
+        return select_threshold(log_keep_BP2, config.keep_threshold)
+    if selection == "topk":
+        return select_topk(log_keep_BP2, round(config.keep_ratio * config.num_patches))
+    if selection == "sample" and keys is not None:
+        return select_sample(log_keep_BP2, seed=seed, keys=keys)
+    if selection == "sample":
+        raise UsageError("selection sample: expected the images' keys, found none")
+    raise UsageError(f"selection {selection}: expected threshold, topk or sample")
+
+
 def at_least_one(keep_BP: Tensor, score_BP: Tensor) -> Tensor:
     """Return the mask with the best-scored patch kept where none was: an image is never zero tokens."""
     best = score_BP.argmax(dim=1, keepdim=True)
@@ -65,9 +85,9 @@ def select_topk(log_keep_BP2: Tensor, count: int) -> Tensor:
 
 
 def select_sample(log_keep_BP2: Tensor, *, seed: int, keys: Sequence[str]) -> Tensor:
-    """Draw each patch from its keep probability (Gumbel), seeded by picture key; returns bool [B, P].
+    """Draw each patch from its keep probability (Gumbel), seeded by image key; returns bool [B, P].
 
-    The noise depends on seed and key alone, never on the batch a picture lies in.
+    The noise depends on seed and key alone, never on the batch an image is in.
     """
     shape = log_keep_BP2.shape[1:]
     noise = torch.stack([gumbel(shape, generator(derive_seed(seed, "gumbel", key))) for key in keys])

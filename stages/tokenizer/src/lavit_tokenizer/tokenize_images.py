@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from lavit_tokenizer.config import TokenizeConfig
 from lavit_tokenizer.measure import Meter
-from lavit_tokenizer.tokenizer import VisualTokenizer, load_tokenizer
+from lavit_tokenizer.tokenizer import VisualTokenizer
+from lavit_tokenizer.tokenizer_folder import load_tokenizer
 
 ERRORS_FILE = "errors.jsonl"
 
@@ -78,7 +79,7 @@ def tokenize_images(
     tokenizer = load_tokenizer(model, device=device, precision=config.precision, use="encode")
     # How the work is done (workers, where the run gives up) does not decide what is written.
     decides = config.model_dump(mode="json", exclude={"workers", "max_error_rate"})
-    inputs = {"data": opened.digest, "tokenizer": tokenizer.digest}
+    inputs = {"data": opened.digest, "tokenizer": tokenizer.loaded.digest}
     shards = list(epoch_batches(len(opened.records), config.shard_samples))
     with (
         open_run(out, command="tokenize-images", config={**decides, "seed": seed}, inputs=inputs) as run,
@@ -200,7 +201,7 @@ def _resume(
     if config.selection == "threshold":
         selection["keep_threshold"] = shape.keep_threshold
     fresh = Manifest(
-        tokenizer_digest=tokenizer.digest,
+        tokenizer_digest=tokenizer.loaded.digest,
         codebook_size=shape.codebook_size,
         grid=shape.grid,
         preprocessing=shape.preprocessing.model_dump(mode="json"),

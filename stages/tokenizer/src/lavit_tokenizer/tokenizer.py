@@ -6,94 +6,112 @@ Letters: B images, P patches, D feature width, T kept patches of all images, C c
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from lavit_core.errors import InputError, UsageError
-from lavit_core.files import read_json, write_json
-from lavit_core.modeldir import find_part, part_digest, selection_of
-from lavit_trainkit.device import pick_device
 from lavit_trainkit.pixels import normalise
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lavit_tokenizer.config import ModelSettings, TokenizerConfig
-from lavit_tokenizer.decoder import FeatureDecoder
-from lavit_tokenizer.encoder import Encoder, load_encoder, load_weights, save_encoder
-from lavit_tokenizer.merger import Merger
+from lavit_tokenizer.decoder import FeatureDecoder, new_decoder
+from lavit_tokenizer.encoder import Encoder
+from lavit_tokenizer.merger import Merger, new_merger
 from lavit_tokenizer.quantizer import Quantizer, nearest
-from lavit_tokenizer.selector import Selector, select_sample, select_threshold, select_topk
+from lavit_tokenizer.selector import Selector, select_patches
 
 Use = Literal["all", "encode", "decode"]
-"""What a loaded tokenizer is for: everything, pixels to codes (no feature decoder), or codes to features (no encoder,
+"""What a tokenizer is built for: everything, pixels to codes (no feature decoder), or codes to features (no encoder,
 selector and merger). At the published size that is 7.3, 5.7 and 1.6 GB."""
 
-UNUSED: dict[Use, tuple[str, ...]] = {
-    "all": (),
-    "encode": ("decoder",),
-    "decode": ("encoder", "selector", "merger", "encode_task_layer"),
-}
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """What a tokenizer was loaded with; the defaults are those of an untrained one."""
+
+    digest: str = ""
+    """SHA-256 of the stored part."""
+    precision: str = "fp32"
+    """`bf16` puts encoder, merger and decoder under autocast, never selector and codes."""
+    selection: str = "threshold"
+    """Which patches are kept where a caller does not say."""
+
+
+UNTRAINED = Loaded()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Intermediates:
+    """What encoding computes on the way to codes."""
+
+    features: Tensor
+    """Input of selector and merger, float32 [B, P, D] (whitened where the configuration says so)."""
+    vectors: Tensor
+    """Unit vectors before quantisation, float32 [T, C]."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """Pictures as tokens: codes int64 [T], counts int64 [B], keep_mask bool [B, P], merged float32 [T, D]."""
+    """Images as tokens: rows T are the kept patches, image by image in raster order."""
 
     codes: Tensor
+    """Codebook indices, int64 [T]."""
     counts: Tensor
+    """Codes of each image, int64 [B]."""
     keep_mask: Tensor
+    """Which patches were kept, bool [B, P]."""
     merged: Tensor
+    """Merged features, float32 [T, D]."""
+    intermediates: Intermediates | None = None
 
 
 class VisualTokenizer(nn.Module):
-    """Frozen encoder, selector, merger, codebook and feature decoder; `digest` names the stored weights, if any."""
+    """Frozen encoder, selector, merger, codebook and feature decoder, or the part of them that `use` needs."""
 
+    encoder: Encoder
+    selector: Selector
+    merger: Merger
+    encode_task_layer: nn.Sequential
     decoder: FeatureDecoder
     """Absent when the configuration says 0 layers."""
+    feature_mean: Tensor
+    feature_whitening: Tensor
 
-    def __init__(self, config: TokenizerConfig, encoder: Encoder, *, digest: str = "") -> None:
+    def __init__(
+        self,
+        config: TokenizerConfig,
+        encoder: Encoder | None = None,
+        *,
+        use: Use = "all",
+        loaded: Loaded = UNTRAINED,
+    ) -> None:
         super().__init__()
-        self.config, self.digest, self.precision, self.selection = config, digest, "fp32", "threshold"
+        self.config, self.loaded = config, loaded
         width = config.feature_dim
-        shape = {"heads": config.heads, "mlp_dim": config.mlp_dim, "num_patches": config.num_patches}
-        self.encoder = encoder
-        self.selector = Selector(width)
-        self.merger = self.new_merger()
-        self.encode_task_layer = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, config.code_dim))
-        self.quantizer = Quantizer(config.codebook_size, config.code_dim)
-        if config.decoder_layers:
-            self.decoder = FeatureDecoder(
-                width, layers=config.decoder_layers, code_dim=config.code_dim, out_dim=config.decoder_width, **shape
+        if encoder is not None:
+            self.encoder = encoder
+        if use != "decode":
+            self.selector = Selector(width)
+            self.merger = new_merger(config)
+            self.encode_task_layer = nn.Sequential(
+                nn.Linear(width, width), nn.Tanh(), nn.Linear(width, config.code_dim)
             )
+        self.quantizer = Quantizer(config.codebook_size, config.code_dim)
+        if use != "encode" and config.decoder_layers:
+            self.decoder = new_decoder(config)
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_whitening", torch.eye(width) if config.whiten_power else torch.ones(1))
-        self.feature_mean: Tensor
-        self.feature_whitening: Tensor
 
-    def new_merger(self) -> Merger:
-        """Return an untrained merger of this tokenizer's shape, also for the copy that learns with a language model."""
-        config = self.config
-        return Merger(
-            config.feature_dim,
-            layers=config.merger_layers,
-            heads=config.heads,
-            mlp_dim=config.mlp_dim,
-            num_patches=config.num_patches,
-            positions=config.merger_positions,
-            released_softmax=config.released_softmax,
-        )
-
-    def autocast(self) -> torch.autocast:
-        """Return the autocast context of the chosen inference precision."""
-        return torch.autocast(self.feature_mean.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+    def set_keep_threshold(self, value: float) -> None:
+        """Set the keep probability from which `threshold` selection keeps a patch."""
+        self.config = self.config.model_copy(update={"keep_threshold": value})
 
     def features(self, pixels_u8: Tensor) -> Tensor:
-        """Return float32 features [B, P, D] of uint8 pictures [B, px, px, 3], whitened where the config says so."""
+        """Return float32 features [B, P, D] of uint8 images [B, px, px, 3], whitened where the config says so."""
         pixels = normalise(pixels_u8.to(self.feature_mean.device), self.config.preprocessing)
         with torch.no_grad():
-            with self.autocast():
+            with self._autocast():
                 raw = self.encoder(pixels)
             return self.whiten(raw.float())
 
@@ -116,40 +134,20 @@ class VisualTokenizer(nn.Module):
         self.feature_mean.copy_(mean)
         self.feature_whitening.copy_(matrix)
 
-    def keep(
-        self, x_BPD: Tensor, *, selection: str = "threshold", seed: int = 0, keys: Sequence[str] | None = None
-    ) -> Tensor:
-        """Return the keep mask bool [B, P] of features; at least one patch an image.
-
-        Raises UsageError for an unknown selection, or `sample` without picture keys.
-        """
-        log_keep = self.selector(x_BPD)
-        if selection == "threshold":
-            return select_threshold(log_keep, self.config.keep_threshold)
-        if selection == "topk":
-            return select_topk(log_keep, round(self.config.keep_ratio * self.config.num_patches))
-        if selection == "sample" and keys is not None:
-            return select_sample(log_keep, seed=seed, keys=keys)
-        if selection == "sample":
-            raise UsageError("selection sample: expected the pictures' keys, found none")
-        raise UsageError(f"selection {selection}: expected threshold, topk or sample")
-
+    @torch.no_grad()
     def select(
         self, pixels_u8: Tensor, *, selection: str | None = None, seed: int = 0, keys: Sequence[str] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return features [B, P, D] and keep mask [B, P] without gradients: what a merger still in training reads.
 
-        Without `selection` the tokenizer's own is used; `sample` is then seeded by the pictures' bytes.
+        Without `selection` the tokenizer's own is used; `sample` is then seeded by the images' bytes.
+        Raises UsageError if `selection` is unknown, or `sample` and there are no image keys.
         """
-        if selection is None and self.selection == "sample" and keys is None:
-            keys = [hashlib.sha256(picture.cpu().numpy().tobytes()).hexdigest() for picture in pixels_u8]
-        with torch.no_grad():
-            x_BPD = self.features(pixels_u8)
-            return x_BPD, self.keep(x_BPD, selection=selection or self.selection, seed=seed, keys=keys)
-
-    def merge(self, x_BPD: Tensor, keep_BP: Tensor) -> Tensor:
-        """Return merged features [T, D] of the kept patches."""
-        return self.merger(x_BPD, keep_BP)
+        if selection is None and self.loaded.selection == "sample" and keys is None:
+            keys = [hashlib.sha256(image.cpu().numpy().tobytes()).hexdigest() for image in pixels_u8]
+        x_BPD = self.features(pixels_u8)
+        policy = selection or self.loaded.selection
+        return x_BPD, select_patches(self.selector(x_BPD), policy, self.config, seed=seed, keys=keys)
 
     def project(self, merged: Tensor) -> Tensor:
         """Return unit code vectors [..., C], before quantisation, of merged features [..., D] in fp32."""
@@ -157,41 +155,60 @@ class VisualTokenizer(nn.Module):
 
     @torch.no_grad()
     def encode(
-        self, pixels_u8: Tensor, *, selection: str | None = None, seed: int = 0, keys: Sequence[str] | None = None
+        self,
+        pixels_u8: Tensor,
+        *,
+        selection: str | None = None,
+        seed: int = 0,
+        keys: Sequence[str] | None = None,
+        return_intermediates: bool = False,
     ) -> Encoded:
-        """Turn uint8 pictures [B, px, px, 3] into a variable number of codes each; see `select`."""
+        """Turn uint8 images [B, px, px, 3] into a variable number of codes each; selection as in `select`."""
         x_BPD, keep_BP = self.select(pixels_u8, selection=selection, seed=seed, keys=keys)
-        with self.autocast():
-            merged = self.merge(x_BPD, keep_BP).float()
-        codes = nearest(self.project(merged), self.quantizer.codebook)
-        return Encoded(codes=codes, counts=keep_BP.sum(dim=1), keep_mask=keep_BP, merged=merged)
+        with self._autocast():
+            merged = self.merger(x_BPD, keep_BP).float()
+        vectors = self.project(merged)
+        return Encoded(
+            codes=nearest(vectors, self.quantizer.codebook),
+            counts=keep_BP.sum(dim=1),
+            keep_mask=keep_BP,
+            merged=merged,
+            intermediates=Intermediates(features=x_BPD, vectors=vectors) if return_intermediates else None,
+        )
 
-    @torch.no_grad()
     def decode_codes(self, codes: Tensor, counts: Tensor, *, decoder: FeatureDecoder | None = None) -> Tensor:
         """Return decoded features float32 [B, P, D] of codes [T] and their counts [B], on the scale the loss sees.
 
         `decoder` is a detokenizer's own one, where it has one (the released SDXL detokenizer).
-        Raises InputError for codes outside [0, K), more of them in an image than there are patches, or no decoder.
+        Raises InputError if codes are outside [0, K), an image has more of them than patches, or there is no decoder.
         """
+        codebook = self.quantizer.codebook
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < codebook.shape[0]:
+            found = f"[{int(codes.min())}, {int(codes.max())}]"
+            raise InputError(f"codes are in {found}, expected [0, {codebook.shape[0]}): another tokenizer made them")
+        return self.decode_vectors(codebook[codes.to(codebook.device)], counts, decoder=decoder)
+
+    @torch.no_grad()
+    def decode_vectors(self, vectors: Tensor, counts: Tensor, *, decoder: FeatureDecoder | None = None) -> Tensor:
+        """Return decoded features float32 [B, P, D] of code vectors [T, C]; otherwise as `decode_codes`."""
         if decoder is None and not self.config.decoder_layers:
             raise InputError(
                 "this tokenizer has no feature decoder (it was imported without visual_tokenizer/tokenizer_decoder.bin)"
             )
-        codebook = self.quantizer.codebook
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < codebook.shape[0]:
-            found = f"[{int(codes.min())}, {int(codes.max())}]"
-            raise InputError(f"codes lie in {found}, expected [0, {codebook.shape[0]}): they are of another tokenizer")
         if int(counts.max()) > self.config.num_patches:
             raise InputError(f"an image has {int(counts.max())} codes, expected at most {self.config.num_patches}")
-        with self.autocast():
-            vectors = codebook[codes.to(codebook.device)]
-            return (decoder or self.decoder)(vectors, counts.to(codebook.device)).float()
+        with self._autocast():
+            return (decoder or self.decoder)(vectors, counts.to(vectors.device)).float()
+
+    def _autocast(self) -> torch.autocast:
+        bf16 = self.loaded.precision == "bf16"
+        return torch.autocast(self.feature_mean.device.type, dtype=torch.bfloat16, enabled=bf16)
 
 
 def shape_for(model: ModelSettings, encoder: Encoder) -> TokenizerConfig:
     """Return the configuration of a tokenizer of these settings on an encoder.
 
-    Raises UsageError when the heads do not divide the encoder's width.
+    Raises UsageError if the heads do not divide the encoder's width.
     """
     if encoder.feature_dim % model.heads:
         raise UsageError(
@@ -202,80 +219,14 @@ def shape_for(model: ModelSettings, encoder: Encoder) -> TokenizerConfig:
     )
 
 
-def load_tokenizer(
-    model: Path, *, device: str = "auto", precision: str = "fp32", selection: str | None = None, use: Use = "all"
+def tokenizer_on_meta_device(
+    config: TokenizerConfig, *, use: Use = "all", loaded: Loaded = UNTRAINED
 ) -> VisualTokenizer:
-    """Load `model/tokenizer`, frozen; `bf16` puts encoder, merger and decoder under autocast, never selector and codes.
-
-    `selection` decides which patches are kept wherever a caller does not say (default: as in the tokens that the
-    model's language model learned from); `use` leaves out what is not needed.
-    Raises InputError when the part is missing or damaged.
-    """
-    folder = find_part(model, "tokenizer")
-    # Released encoders are stored in bfloat16, and transformers would compute in what is stored.
-    tokenizer = read_tokenizer(folder, use=use).float().to(pick_device(device)).eval().requires_grad_(False)
-    tokenizer.digest, tokenizer.precision = part_digest(folder), precision
-    tokenizer.selection = selection or selection_of(model)
-    return tokenizer
-
-
-def read_tokenizer(folder: Path, *, use: Use = "all") -> VisualTokenizer:
-    """Load a tokenizer folder (config.json, model.safetensors, encoder/). Raises InputError."""
-    config = read_config(folder)
-    encoder = None if "encoder" in UNUSED[use] else _fitting_encoder(folder / "encoder", config)
-    # No time and memory for first weights that are overwritten: at the published size that is half a minute.
-    tokenizer = without_memory(config)
-    for name in UNUSED[use]:
-        if hasattr(tokenizer, name):
-            delattr(tokenizer, name)
-    tokenizer.to_empty(device="cpu")
-    load_weights(trained_state(tokenizer), folder / "model.safetensors", without=UNUSED[use])
-    if encoder is not None:
-        tokenizer.encoder = encoder
-    return tokenizer
-
-
-def read_config(folder: Path) -> TokenizerConfig:
-    """Read a tokenizer folder's config.json. Raises InputError."""
-    file = folder / "config.json"
-    try:
-        return TokenizerConfig.model_validate(read_json(file))
-    except ValueError as error:
-        raise InputError(f"{file}: not a tokenizer's configuration ({' '.join(str(error).split())})") from None
-
-
-def _fitting_encoder(folder: Path, config: TokenizerConfig) -> Encoder:
-    encoder = load_encoder(folder)
-    found = (encoder.feature_dim, encoder.grid)
-    if found != (config.feature_dim, config.grid):
-        raise InputError(f"{folder}: width and grid are {found}, expected {(config.feature_dim, config.grid)}")
-    return encoder
-
-
-def empty_merger(model: Path) -> Merger:
-    """Return a merger of the shape of `model/tokenizer`'s, its weights not set: a language model brings its own.
-
-    Raises InputError when the part is missing.
-    """
-    merger: Merger = without_memory(read_config(find_part(model, "tokenizer"))).merger.to_empty(device="cpu")
-    return merger
-
-
-def without_memory(config: TokenizerConfig) -> VisualTokenizer:
     """Return a tokenizer of names and shapes alone (torch's meta device), without encoder."""
-    nothing: Any = nn.Identity()
     with torch.device("meta"):
-        return VisualTokenizer(config, nothing)
-
-
-def write_tokenizer(tokenizer: VisualTokenizer, folder: Path) -> None:
-    """Write config.json, model.safetensors and the encoder's folder, so that one digest covers all three."""
-    write_json(folder / "config.json", tokenizer.config.model_dump(mode="json"))
-    tensors = {name: value.contiguous().cpu() for name, value in trained_state(tokenizer).items()}
-    save_file(tensors, folder / "model.safetensors")
-    save_encoder(tokenizer.encoder, folder / "encoder")
+        return VisualTokenizer(config, use=use, loaded=loaded)
 
 
 def trained_state(tokenizer: VisualTokenizer) -> dict[str, Tensor]:
-    """Return the tensors of all but the frozen encoder: what checkpoints and model.safetensors hold."""
+    """Return the tensors of all but the frozen encoder: those of checkpoints and of model.safetensors."""
     return {name: value for name, value in tokenizer.state_dict().items() if not name.startswith("encoder.")}

@@ -47,7 +47,8 @@ from lavit_tokenizer.contrastive import (
     text_ids,
 )
 from lavit_tokenizer.diagnose import diagnose_encoder
-from lavit_tokenizer.encoder import Encoder, save_encoder
+from lavit_tokenizer.encoder import small_encoder
+from lavit_tokenizer.encoder_folder import save_encoder
 from lavit_tokenizer.measure import Meter, split_validation
 
 PIECES = Path("text/tokenizer.json")
@@ -131,11 +132,9 @@ def train_encoder(
         gather_back(model)
         figures = _evaluate(model, pixels, records, held, words, config, accelerator.device, seed)
         vision = model.vision.first_blocks(config.vision.layers)
-        preprocessing, grid = config.vision.preprocessing, config.vision.grid
-        encoder = Encoder(vision, preprocessing=preprocessing, grid=grid, feature_dim=config.vision.width, num_prefix=0)
         if run.writes:
             with export_part(run.path / "model", "encoder", about={"command": "train-encoder", **figures}) as folder:
-                save_encoder(encoder, folder)
+                save_encoder(small_encoder(vision), folder)
         summary = {
             "steps": config.num_steps,
             **meter.summary((config.num_steps - start) * config.batch_size),

@@ -33,7 +33,8 @@ from torch import Tensor, nn
 
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
 from lavit_tokenizer.diagnose import diagnose_tokenizer
-from lavit_tokenizer.encoder import Encoder, load_encoder
+from lavit_tokenizer.encoder import Encoder
+from lavit_tokenizer.encoder_folder import load_encoder
 from lavit_tokenizer.features import FeatureSource, fit_statistics
 from lavit_tokenizer.layers import sincos_table
 from lavit_tokenizer.measure import Meter, split_validation
@@ -50,7 +51,8 @@ from lavit_tokenizer.objective import (
     weighed_energy,
     without_gradients,
 )
-from lavit_tokenizer.tokenizer import VisualTokenizer, shape_for, trained_state, write_tokenizer
+from lavit_tokenizer.tokenizer import VisualTokenizer, shape_for, trained_state
+from lavit_tokenizer.tokenizer_folder import write_tokenizer
 from lavit_tokenizer.watch import CodeWatch, evaluate
 
 START_BATCH = 64
@@ -307,7 +309,7 @@ def calibrate_threshold(tokenizer: VisualTokenizer, source: FeatureSource, indic
     scores = torch.cat([tokenizer.selector(source.batch(part))[..., 0].exp().flatten() for part in parts])
     kept = max(1, round(tokenizer.config.keep_ratio * len(scores)))
     threshold = from_main(float(scores.sort(descending=True).values[kept - 1]))
-    tokenizer.config = tokenizer.config.model_copy(update={"keep_threshold": threshold})
+    tokenizer.set_keep_threshold(threshold)
 
 
 @torch.no_grad()

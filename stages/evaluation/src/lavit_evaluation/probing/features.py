@@ -83,27 +83,27 @@ def read_places(
 def dense_stations(tokenizer: "VisualTokenizer", pixels: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return every station as float32 [B, P, W] (zeros where a patch was dropped), and the keep mask bool [B, P]."""
     import torch
-    from lavit_tokenizer.api import trace
 
-    seen = trace(tokenizer, torch.from_numpy(pixels))
-    keep = seen.keep_mask.cpu().numpy()
+    encoded = tokenizer.encode(torch.from_numpy(pixels), return_intermediates=True)
+    keep, steps = encoded.keep_mask.cpu().numpy(), encoded.intermediates
+    assert steps is not None
 
     def spread(rows: torch.Tensor) -> np.ndarray:
         dense = np.zeros((*keep.shape, rows.shape[1]), dtype=np.float32)
         dense[keep] = rows.cpu().numpy()
         return dense
 
-    features = seen.features.cpu().numpy()
+    features = steps.features.cpu().numpy()
     stations = {
         "encoder": features,
         "kept": features,
-        "merged": spread(seen.merged),
-        "vectors": spread(seen.vectors),
-        "codes": spread(seen.code_vectors),
+        "merged": spread(encoded.merged),
+        "vectors": spread(steps.vectors),
+        "codes": spread(tokenizer.quantizer.codebook[encoded.codes]),
     }
-    for name, decoded in (("decoded_vectors", seen.decoded_vectors), ("decoded", seen.decoded)):
-        if decoded is not None:  # imported tokenizers may have no feature decoder
-            stations[name] = decoded.cpu().numpy()
+    if tokenizer.config.decoder_layers:  # imported tokenizers may have no feature decoder
+        stations["decoded_vectors"] = tokenizer.decode_vectors(steps.vectors, encoded.counts).cpu().numpy()
+        stations["decoded"] = tokenizer.decode_codes(encoded.codes, encoded.counts).cpu().numpy()
     return stations, keep
 
 
