@@ -14,7 +14,7 @@ from commandline import MINI
 from lavit_core.errors import UsageError
 
 from lavit_cli.quickstart import plan
-from lavit_cli.step_settings import settle
+from lavit_cli.quickstart.settings import settle
 
 FOLDER = Path(__file__).parents[1] / "examples" / "ablations"
 RECIPES = yaml.safe_load((FOLDER / "recipes.yaml").read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from lavit_core.errors import UsageError
 from lavit_core.rundir import read_metrics
 
 from lavit_cli.quickstart import plan
-from lavit_cli.step_settings import drawing_style, settle
+from lavit_cli.quickstart.settings import drawing_style, settle
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted([*ROOT.glob("stages/*/src/*/presets/*.base.yaml"), *ROOT.glob("src/*/presets/*.base.yaml")])

@@ -9,11 +9,11 @@ from lavit_core.data import open_data
 from lavit_core.errors import InputError, UsageError
 from PIL import Image
 
-from lavit_cli.ledger import costs, measured, read_steps
 from lavit_cli.pictures import DIMMED, SHADE, dim_dropped, enlarge, in_grid, save_png
 from lavit_cli.quickstart import plan
-from lavit_cli.split import split_data
-from lavit_cli.step_settings import settle
+from lavit_cli.quickstart.settings import settle
+from lavit_cli.quickstart.split import split_data
+from lavit_cli.step_costs import costs, measured, read_steps
 
 
 def own_pictures(folder: Path, count: int) -> Path:

@@ -23,8 +23,8 @@ from lavit_core.files import write_text
 from lavit_core.rundir import versions
 
 from lavit_cli.quickstart import QuickstartConfig, plan
-from lavit_cli.step_settings import settle
-from lavit_cli.steps import STEPS, Job
+from lavit_cli.quickstart.settings import settle
+from lavit_cli.quickstart.steps import STEPS, Job
 
 HERE = Path(__file__).parent
 TABLE = HERE.parents[1] / "docs" / "ablations.md"

@@ -57,13 +57,13 @@ def quickstart(
     """Run the whole pipeline and write a model, its figures and a report; the same command resumes."""
     from lavit_core.errors import UsageError
 
-    from lavit_cli.quickstart import plan, quickstart, show_summary
+    from lavit_cli.quickstart import as_yaml, plan, quickstart, settled, show_summary
 
     if data is not None and images is not None:
         raise UsageError(f"--images {images} says how many pictures are drawn, and with --data none is: leave one out")
     settings = plan(preset=preset, config=config, sets=sets, images=images)
     if dry_run:
-        print(json.dumps(settings.settled()) if as_json else settings.as_yaml().rstrip())
+        print(json.dumps(settled(settings)) if as_json else as_yaml(settings).rstrip())
         return
     summary = quickstart(out, settings, data=data, seed=seed, device=device, stop_after=stop_after, quiet=quiet)
     show_summary(out, summary, as_json=as_json)

@@ -17,7 +17,7 @@ from typing import Literal
 
 from lavit_core.distributions import LIBRARIES, install_command, installed, module_name, names
 
-from lavit_cli.output import write_json, write_line, write_table
+from lavit_cli.output import print_json, print_line, print_table
 from lavit_cli.plugins import find_commands, one_line
 
 State = Literal["ok", "warning", "broken"]
@@ -52,7 +52,7 @@ def show(checks: list[Check], *, as_json: bool) -> None:
     """Write the checks to stdout as a table, or as one JSON object."""
     broken = sum(check.state == "broken" for check in checks)
     if as_json:
-        write_json({"broken": broken, "checks": [dataclasses.asdict(check) for check in checks]})
+        print_json({"broken": broken, "checks": [dataclasses.asdict(check) for check in checks]})
         return
     from rich.markup import escape
 
@@ -64,8 +64,8 @@ def show(checks: list[Check], *, as_json: bool) -> None:
         fix = f"\n[bold]-> {escape(check.fix)}[/bold]" if check.fix else ""
         state = f"[{COLOURS[check.state]}]{check.state}[/]"
         rows.append((state, f"  {escape(check.name)}", escape(check.value) + fix))
-    write_table(("", "what", "found"), rows)
-    write_line(f"\n{broken} broken" if broken else "\nall works; begin with `lavit quickstart --out runs/demo`")
+    print_table(("", "what", "found"), rows)
+    print_line(f"\n{broken} broken" if broken else "\nall works; begin with `lavit quickstart --out runs/demo`")
 
 
 def _machine() -> Iterator[Check]:

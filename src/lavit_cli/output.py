@@ -6,17 +6,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 
-def write_line(text: str) -> None:
+def print_line(text: str) -> None:
     """Write a line to stdout."""
     sys.stdout.write(text + "\n")
 
 
-def write_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """Write one JSON value to stdout, on one line."""
-    write_line(json.dumps(value))
+    print_line(json.dumps(value))
 
 
-def write_table(titles: Sequence[str], rows: Iterable[Sequence[str] | None], *, right_from: int | None = None) -> None:
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[str] | None], *, right_from: int | None = None) -> None:
     """Write a table to stdout; None is a rule between rows, columns from `right_from` on are aligned to the right.
 
     Cells are rich markup: escape what comes from outside.

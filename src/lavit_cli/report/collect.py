@@ -10,7 +10,7 @@ from lavit_core.errors import InputError
 from lavit_core.files import read_json
 from lavit_core.rundir import read_metrics, read_warnings
 
-from lavit_cli.ledger import costs
+from lavit_cli.step_costs import costs
 
 PICTURES = ("picture", "original")
 """Keys of a sample that name a picture file."""

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from lavit_core.data import Data, open_data
 from lavit_core.errors import VerificationError
-from lavit_core.files import atomic_folder, link_or_copy, read_json, write_json
-from lavit_core.modeldir import part_digest
-from lavit_core.rundir import versions
+from lavit_core.files import atomic_folder, link_or_copy, read_json
 
-from lavit_cli.headline import headline
-from lavit_cli.ledger import costs
-from lavit_cli.quickstart import QuickstartConfig
-from lavit_cli.split import split_data
-from lavit_cli.step_settings import StepSettings, drawing_style
+from lavit_cli.quickstart.config import QuickstartConfig
+from lavit_cli.quickstart.settings import StepSettings, drawing_style
+from lavit_cli.quickstart.split import split_data
+from lavit_cli.report.page import write_report
 
 if TYPE_CHECKING:
     from lavit_pretrain.config import PretrainConfig
@@ -69,7 +66,7 @@ class Step:
 
 
 def data_digest(data: Path | None) -> str:
-    """Return what tells one set of pictures from another. Raises InputError when there are none."""
+    """Return a digest of the image set `data`, or of the drawn shapes. Raises InputError if it holds no images."""
     return "drawn shapes" if data is None else open_data(data).digest
 
 
@@ -193,8 +190,6 @@ def _evaluate(job: Job) -> dict[str, Any]:
 
 
 def _report(job: Job) -> dict[str, Any]:
-    from lavit_cli.report.page import write_report
-
     file = write_report(job.out)
     return {"file": str(file), "bytes": file.stat().st_size}
 
@@ -211,47 +206,3 @@ STEPS = (
     Step(name="evaluation", title="held-out pictures: answers, captions, drawings", run=_evaluate),
     Step(name="report", title="one page to look at", run=_report),
 )
-
-
-REPORTED = ("encoder", "tokenizer", "tokens", "verify", "pretrain", "blind", "detokenizer")
-"""Steps whose own summaries go into summary.json."""
-
-
-def summarise(job: Job, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Write RUN/summary.json and return it: figures with counts, costs, versions, and what to try next."""
-    score_file = job.out / "evaluation" / "score.json"
-    score = read_json(score_file)["figures"] if score_file.exists() else {}
-    cost = costs(job.out)
-    model = job.out / "model"
-    parts = sorted(folder.name for folder in model.iterdir() if folder.is_dir()) if model.exists() else []
-    summary = {
-        "run": str(job.out),
-        "model": {"path": str(model), "parts": {part: part_digest(model / part) for part in parts}},
-        "data": figures.get("data", {}),
-        "seed": job.seed,
-        "seconds": round(sum(row["seconds"] for row in cost), 1),
-        "cpu_seconds": round(sum(row["cpu_seconds"] for row in cost), 1),
-        "peak_memory_bytes": max((row["peak_memory_bytes"] for row in cost), default=0),
-        "steps": cost,
-        "headline": headline(score),
-        "stages": {
-            name: figures[name]
-            for name in ("encoder", "tokenizer", "tokens", "pretrain", "blind", "detokenizer")
-            if name in figures
-        },
-        "versions": versions(),
-        "next": _next_commands(job) if "report" in figures else [],
-    }
-    write_json(job.out / "summary.json", summary)
-    return summary
-
-
-def _next_commands(job: Job) -> list[str]:
-    model, first = job.out / "model", open_data(job.heldout).records[0]
-    prompt = first.captions[0] if first.captions else "a picture"
-    return [
-        f"{job.out / 'report.html'}: open it in a browser",
-        f'lavit generate "{prompt}" --model {model} --out picture.png --num-images 4',
-        f"lavit reconstruct {first.path} --model {model} --out reconstruction.png",
-        f"lavit caption {first.path} --model {model}",
-    ]

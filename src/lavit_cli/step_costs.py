@@ -1,10 +1,10 @@
-"""What each step of a quickstart cost (wall, CPU, peak memory), kept in RUN/steps.jsonl across restarts."""
+"""Costs of each step of a quickstart (wall, CPU, peak memory), kept in RUN/steps.jsonl across restarts."""
 
 import contextlib
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ STEPS_FILE = "steps.jsonl"
 
 @contextlib.contextmanager
 def measured(run: Path, step: str) -> Iterator[dict[str, Any]]:
-    """Measure a block and append one row, also when the block fails or is stopped; the row is what is given."""
+    """Measure a block, yield the row, and append it when the block ends, also if it fails or is stopped."""
     _forget_peak()
     began, cpu_before = time.monotonic(), _cpu_seconds()
     row: dict[str, Any] = {"step": step, "finished": False}
@@ -26,13 +26,13 @@ def measured(run: Path, step: str) -> Iterator[dict[str, Any]]:
         row["seconds"] = round(time.monotonic() - began, 2)
         row["cpu_seconds"] = round(_cpu_seconds() - cpu_before, 2)
         row["peak_memory_bytes"] = _peak_memory()
-        # A finished step that is asked for again returns at once: only its first row says what it cost.
+        # A finished step that is asked for again returns at once: only its first row contains its costs.
         if step not in {old["step"] for old in read_steps(run) if old["finished"]}:
             append_json_line(run / STEPS_FILE, row)
 
 
 def read_steps(run: Path) -> list[dict[str, Any]]:
-    """Return the rows of steps.jsonl; a last line cut short by a kill is left out."""
+    """Return the rows of steps.jsonl, without a last line that a kill cut short."""
     return read_json_lines(run / STEPS_FILE)
 
 
@@ -46,6 +46,13 @@ def costs(run: Path) -> list[dict[str, Any]]:
         total["cpu_seconds"] = round(total["cpu_seconds"] + row["cpu_seconds"], 2)
         total["peak_memory_bytes"] = max(total["peak_memory_bytes"], row["peak_memory_bytes"])
     return list(totals.values())
+
+
+def cost_line(cost: Mapping[str, Any]) -> str:
+    """Return the costs of a step as text."""
+    return (
+        f"{cost['seconds']:.1f} s wall, {cost['cpu_seconds']:.1f} s CPU, peak {cost['peak_memory_bytes'] / 1e9:.2f} GB"
+    )
 
 
 def _cpu_seconds() -> float:

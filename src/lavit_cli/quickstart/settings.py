@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import yaml
 from lavit_core.config import Config, load_preset, resolve
 from lavit_core.distributions import require_stages
 from lavit_core.errors import UsageError
 
-from lavit_cli.quickstart import QuickstartConfig
+from lavit_cli.quickstart.config import QuickstartConfig
 
 if TYPE_CHECKING:
     from lavit_detokenizer.config import TrainDetokenizerConfig
@@ -62,6 +63,16 @@ def settle(config: QuickstartConfig) -> StepSettings:
         detokenizer=of(TrainDetokenizerConfig, "lavit_detokenizer", "train-detokenizer", "detokenizer"),
         evaluation=of(ShapesConfig, "lavit_evaluation", "shapes", "evaluation"),
     )
+
+
+def settled(config: QuickstartConfig) -> dict[str, Any]:
+    """Return all settings, those of every step included, as plain values."""
+    return {**config.model_dump(mode="json"), **settle(config).as_json()}
+
+
+def as_yaml(config: QuickstartConfig) -> str:
+    """Return all settings, those of every step included, as YAML."""
+    return yaml.safe_dump(settled(config), sort_keys=False)
 
 
 def drawing_style(config: QuickstartConfig) -> "Style":

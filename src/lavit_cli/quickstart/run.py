@@ -1,0 +1,63 @@
+"""`lavit quickstart`: every stage in order, each in its own run directory under one; the same command resumes."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+from lavit_core.errors import Interrupted, UsageError
+from lavit_core.rundir import open_run
+
+from lavit_cli.output import report_progress
+from lavit_cli.quickstart.config import QuickstartConfig
+from lavit_cli.quickstart.settings import settle
+from lavit_cli.quickstart.steps import STEPS, Job, data_digest
+from lavit_cli.quickstart.summary import summarise
+from lavit_cli.step_costs import cost_line, measured
+
+PRODUCTS = ("model/lavit.json", "evaluation/score.json", "report.html", "summary.json")
+"""Files that a finished quickstart leaves; if one is missing, the same command makes it again."""
+
+
+def quickstart(
+    out: Path,
+    config: QuickstartConfig,
+    *,
+    data: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    stop_after: str | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run every step that is not done yet and return the summary. Raises Interrupted when asked to stop."""
+    names = [step.name for step in STEPS]
+    if stop_after is not None and stop_after not in names:
+        raise UsageError(f"--stop-after {stop_after}: the steps are {', '.join(names)}")
+    inputs = {"data": data_digest(data)}
+    settings = settle(config)
+    record = {**config.model_dump(mode="json"), "seed": seed}
+    with open_run(out, command="quickstart", config=record, inputs=inputs) as run:
+        if run.done:
+            if all((out / file).exists() for file in PRODUCTS):
+                return run.done
+            run.reopen()
+        job = Job(out=out, config=config, settings=settings, data=data, seed=seed, device=device, quiet=quiet)
+        summaries: dict[str, Any] = {}
+        # A plain kill asks as politely as Ctrl-C does: steps without a loop of their own stop at once and start anew.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            for step in STEPS:
+                if not step.wanted(job):
+                    continue
+                report_progress(f"{step.name}: {step.title}", quiet=quiet)
+                with measured(out, step.name) as cost:
+                    summaries[step.name] = step.run(job)
+                report_progress(f"{step.name}: done in {cost_line(cost)}\n", quiet=quiet)
+                if step.name == stop_after:
+                    return summarise(job, summaries)
+        except KeyboardInterrupt:
+            raise Interrupted(f"{out}: stopped during {step.name}; run the same command to go on") from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        summary = summarise(job, summaries)
+        run.finish(summary)
+        return summary
