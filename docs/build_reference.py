@@ -92,8 +92,10 @@ def build(run: Collected, failures: dict[str, Collected], old: dict[str, Any]) -
         "digest": settings_digest(stages),
         "seed": settings["seed"],
         "images": settings["images"],
-        "versions": {name: run.about["versions"][name] for name in ("lavit", "torch") if name in run.about["versions"]},
-        "git": run.about.get("git"),
+        "versions": {
+            name: run.metadata["versions"][name] for name in ("lavit", "torch") if name in run.metadata["versions"]
+        },
+        "git": run.metadata.get("git"),
         "stages": stages,
         "failures": {**old.get("failures", {}), **{name: _failure(one) for name, one in failures.items()}},
     }

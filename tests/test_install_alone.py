@@ -91,7 +91,8 @@ def test_wheels_hold_presets_and_types_but_no_tests(wheels: dict[str, Path]) -> 
         assert not any("tests/" in file for file in inside), name
         if name not in ("lavit-core", "lavit-shapes", "lavit-trainkit", "lavit-scoring"):
             assert any("/presets/" in file for file in inside), name
-    assert any(file.endswith("report/style.css") for file in ZipFile(wheels["lavit"]).namelist())
+    for name in ("report/style.css", "report/page.html"):
+        assert any(file.endswith(name) for file in ZipFile(wheels["lavit"]).namelist())
 
 
 def test_core_shapes_and_host_alone(install, tmp_path: Path) -> None:

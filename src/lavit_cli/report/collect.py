@@ -47,7 +47,7 @@ class Collected:
 
     path: Path
     config: dict[str, Any]
-    about: dict[str, Any]
+    metadata: dict[str, Any]
     data: dict[str, int]
     """Pictures, captions and questions that were trained on."""
     stages: list[Stage]
@@ -62,7 +62,7 @@ class Collected:
 def collect(run: Path) -> Collected:
     """Read the run directory of a quickstart, of a training command or of `lavit eval shapes`.
 
-    Raises InputError when it is none.
+    Raises InputError if `run` is not a run directory.
     """
     if not (run / "run.json").exists():
         raise InputError(
@@ -75,7 +75,7 @@ def collect(run: Path) -> Collected:
     return Collected(
         path=run,
         config=record,
-        about=read_json(run / "run.json"),
+        metadata=read_json(run / "run.json"),
         data=_counts(run / "data" / "train"),
         stages=[_stage(folder) for folder in folders],
         speeds=_speeds(run),
@@ -110,7 +110,7 @@ def _counts(folder: Path) -> dict[str, int]:
     except InputError:  # pictures that were linked to have moved
         return {}
     captions = sum(len(record.captions) for record in data.records)
-    return {"pictures": len(data.records), "captions": captions, "questions": len(data.questions)}
+    return {"images": len(data.records), "captions": captions, "questions": len(data.questions)}
 
 
 def _speeds(run: Path) -> dict[str, str]:
