@@ -57,7 +57,12 @@ def test_the_extra_all_and_import_linter_name_every_distribution() -> None:
 
 
 def test_the_help_has_a_place_for_every_registered_command() -> None:
-    registered = {entry.name: entry.dist.name for entry in entry_points(group=GROUP)}
+    groups = [group for group in entry_points().groups if group == GROUP or group.startswith(f"{GROUP}.")]
+    registered = {
+        f"{group.removeprefix(GROUP).removeprefix('.')} {entry.name}".strip(): entry.dist.name
+        for group in groups
+        for entry in entry_points(group=group)
+    }
     assert registered == {name: distribution for name, (_, distribution) in KNOWN.items()}
 
 
