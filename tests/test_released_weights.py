@@ -14,7 +14,7 @@ import torch
 from lavit_core.images import square_pixels
 from lavit_core.tokens import open_tokens
 from lavit_detokenizer.api import DrawSettings, draw, load_conditioner, load_detokenizer
-from lavit_pretrain.api import SampleSettings, load_llm, load_visual_input, look, sample_codes
+from lavit_pretrain.api import SampleSettings, encode_images, load_llm, load_visual_input, sample_codes
 from lavit_pretrain.config import LlmShape
 from lavit_pretrain.language_model import build_llm
 from lavit_tokenizer.api import load_tokenizer
@@ -187,7 +187,7 @@ def test_every_part_of_a_whole_checkpoint_works(whole):
     assert llm.layout.total == llm.head_VD.shape[0]
     assert llm.text.convert_tokens_to_ids(["[IMG]", "[/IMG]"]) == [llm.layout.img, llm.layout.end_img]
     pixels = torch.from_numpy(np.stack([square_pixels(file, 24) for file in sorted((whole / "images").iterdir())]))
-    shown = look(llm, tokenizer, pixels)
+    shown = encode_images(llm, tokenizer, pixels)
     own = load_visual_input(model, tokenizer)
     features_BPD, keep_BP = tokenizer.select(pixels)
     assert close(torch.from_numpy(shown.features), own.merger(features_BPD, keep_BP))
@@ -196,7 +196,7 @@ def test_every_part_of_a_whole_checkpoint_works(whole):
     assert load_detokenizer(model, device="cpu").precision == "fp32"
     wide = load_llm(model, device="cpu", precision="fp32")
     assert wide.precision == "fp32"
-    half = look(wide, tokenizer, pixels)
+    half = encode_images(wide, tokenizer, pixels)
     assert np.array_equal(half.features, shown.features)
     assert half.features.shape == shown.features.shape
     drawn = sample_codes(llm, ["a red circle"], seeds=[0], settings=SampleSettings(min_codes=3, max_codes=5))

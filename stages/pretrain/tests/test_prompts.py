@@ -9,7 +9,7 @@ from lavit_pretrain.attention import use_padded
 from lavit_pretrain.config import SampleSettings
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
 from lavit_pretrain.prompts import lay_out, read_prompts
-from lavit_pretrain.reading import look
+from lavit_pretrain.reading import encode_images
 from lavit_pretrain.sampler import sample_codes
 from lavit_tokenizer.api import VisualTokenizer, new_merger
 from lavit_tokenizer.config import SmallVitConfig, TokenizerConfig
@@ -112,7 +112,7 @@ def test_pictures_are_read_as_the_tokenizer_reads_them(build, tokenizer, picture
 def test_continuous_pictures_go_through_the_models_own_merger(build, tokenizer, pictures, image_input):
     llm = build(image_input)
     read = read_prompts(llm, tokenizer, [["x", pictures[0]], [pictures[1]]], "continuous")
-    seen = look(llm, tokenizer, pictures[:2])
+    seen = encode_images(llm, tokenizer, pictures[:2])
     np.testing.assert_array_equal(np.concatenate([read[0][1], read[1][0]]), seen.features)
 
 

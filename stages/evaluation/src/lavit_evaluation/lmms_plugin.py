@@ -65,7 +65,7 @@ class LavitForLmmsEval(lmms):
             raise UsageError(f"lavit does not sample text; the task sets {settings}, expected temperature 0")
         longest, num_beams = int(settings.get("max_new_tokens", DEFAULT_TOKENS)), int(settings.get("num_beams") or 1)
         beams = self.api.Beams(num_beams=num_beams) if num_beams > 1 else None
-        images = self.api.look(self.llm, self.visual, pixels)
+        images = self.api.encode_images(self.llm, self.visual, pixels)
         if any(texts):
             replies = self.api.answer(self.llm, images, texts, max_tokens=longest, beams=beams)
         else:

@@ -6,7 +6,15 @@ from lavit_pretrain.language_model import LanguageModel, load_llm
 from lavit_pretrain.likelihood import code_log_likelihoods, text_log_likelihoods
 from lavit_pretrain.plan import plan
 from lavit_pretrain.prompts import PicturePrompt, Prompt, read_prompts
-from lavit_pretrain.reading import ImageInput, answer, caption, look, stored_images
+from lavit_pretrain.reading import (
+    ImageInput,
+    answer,
+    caption,
+    encode_images,
+    merge_patches,
+    select_patches,
+    stored_images,
+)
 from lavit_pretrain.reading_back import read_back
 from lavit_pretrain.released import (
     ReleasedLanguageModel,
@@ -36,17 +44,19 @@ __all__ = [
     "answer",
     "caption",
     "code_log_likelihoods",
+    "encode_images",
     "export_language_model",
     "import_language_model",
     "inspect_language_model",
     "load_llm",
     "load_visual_input",
-    "look",
+    "merge_patches",
     "plan",
     "read_back",
     "read_prompts",
     "sample",
     "sample_codes",
+    "select_patches",
     "stored_images",
     "text_log_likelihoods",
     "train_language_model",

@@ -9,7 +9,7 @@ from lavit_core.progress import warn
 from lavit_tokenizer.api import load_tokenizer
 
 from lavit_pretrain.language_model import LanguageModel, load_llm, read_visual_about
-from lavit_pretrain.reading import ImageInput, Selected, caption, merged, see
+from lavit_pretrain.reading import ImageInput, Selected, caption, merge_patches, select_patches
 
 
 def look_at(
@@ -18,7 +18,7 @@ def look_at(
     """Return the language model and picture files as it reads them. Raises InputError for an unreadable file."""
     seen = _see_files(model, pictures, device=device)
     llm = load_llm(model, device=device, precision=precision)
-    return llm, merged(llm, seen)
+    return llm, merge_patches(llm, seen)
 
 
 def _see_files(model: Path, pictures: Sequence[Path], *, device: str) -> ImageInput | Selected:
@@ -29,7 +29,7 @@ def _see_files(model: Path, pictures: Sequence[Path], *, device: str) -> ImageIn
     tokenizer = load_tokenizer(model, device=device, use="encode")
     image_px = tokenizer.config.preprocessing.image_px
     pixels = np.stack([square_pixels(picture, image_px) for picture in pictures])
-    return see(image_input, tokenizer, pixels)
+    return select_patches(image_input, tokenizer, pixels)
 
 
 def caption_files(

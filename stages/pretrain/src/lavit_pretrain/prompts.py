@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lavit_pretrain.config import PromptImages
 from lavit_pretrain.language_model import LanguageModel
-from lavit_pretrain.reading import look
+from lavit_pretrain.reading import encode_images
 
 if TYPE_CHECKING:
     from lavit_tokenizer.api import VisualTokenizer
@@ -112,7 +112,7 @@ def image_rows(
 ) -> list[np.ndarray]:
     """Return what stands for each picture: codes int64 [n], or continuous rows float32 [n, D]."""
     if prompt_images == "continuous":
-        seen = look(llm, tokenizer, pixels)
+        seen = encode_images(llm, tokenizer, pixels)
         assert seen.features is not None, "a model that reads continuous rows gave none"
         return np.split(seen.features, np.cumsum(seen.counts)[:-1])
     encoded = tokenizer.encode(torch.from_numpy(pixels))

@@ -56,14 +56,16 @@ class Selected:
     keep_BP: Tensor
 
 
-def look(llm: LanguageModel, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray | Tensor) -> ImageInput:
+def encode_images(llm: LanguageModel, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray | Tensor) -> ImageInput:
     """Return pictures uint8 [B, px, px, 3], squashed to the tokenizer's size already, as the model reads them."""
-    return merged(llm, see(llm.image_input, tokenizer, pixels_u8))
+    return merge_patches(llm, select_patches(llm.image_input, tokenizer, pixels_u8))
 
 
 @torch.inference_mode()
-def see(image_input: str, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray | Tensor) -> ImageInput | Selected:
-    """Return what the tokenizer alone makes of pictures for a model of this `image_input`: the first half of `look`.
+def select_patches(
+    image_input: str, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray | Tensor
+) -> ImageInput | Selected:
+    """Return images encoded by the tokenizer for a model of this `image_input`: the first half of `encode_images`.
 
     At the published size tokenizer and language model need not lie in memory together.
     """
@@ -81,8 +83,8 @@ def see(image_input: str, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray | 
 
 
 @torch.inference_mode()
-def merged(llm: LanguageModel, seen: ImageInput | Selected) -> ImageInput:
-    """Return seen pictures as the model reads them, a live model's through its merger: the second half of `look`."""
+def merge_patches(llm: LanguageModel, seen: ImageInput | Selected) -> ImageInput:
+    """Return images as the model reads them, a live model's through its merger: the second half of `encode_images`."""
     if isinstance(seen, ImageInput):
         return seen
     assert llm.merger is not None, "a merger's input given to a model without one"

@@ -15,7 +15,7 @@ from lavit_core.seeds import epoch_batches
 
 from lavit_pretrain.language_model import LanguageModel
 from lavit_pretrain.prompts import square
-from lavit_pretrain.reading import ImageInput, look, prompt_rows
+from lavit_pretrain.reading import ImageInput, encode_images, prompt_rows
 
 if TYPE_CHECKING:
     from lavit_tokenizer.api import VisualTokenizer
@@ -35,7 +35,7 @@ def read_back(
     image_px = tokenizer.config.preprocessing.image_px
     for some in epoch_batches(len(pictures), BATCH_ROWS):
         pixels = np.stack([square(picture, image_px) for picture in pictures[some]])
-        found[some] = pairwise_log_likelihoods(llm, look(llm, tokenizer, pixels), texts[some])
+        found[some] = pairwise_log_likelihoods(llm, encode_images(llm, tokenizer, pixels), texts[some])
     return found
 
 

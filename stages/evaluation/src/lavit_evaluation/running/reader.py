@@ -43,11 +43,11 @@ def load_reader(model: Path, kind: str, *, decoding: str, max_tokens: int, devic
         said += f", length penalty {beams.length_penalty:g}"
 
     def answers(pixels: np.ndarray, pictures: Sequence[int], questions: Sequence[str]) -> list[str]:
-        images = api.look(llm, tokenizer, pixels).take(pictures)
+        images = api.encode_images(llm, tokenizer, pixels).take(pictures)
         return api.answer(llm, images, questions, max_tokens=max_tokens, beams=beams)
 
     def captions(pixels: np.ndarray) -> list[str]:
-        return api.caption(llm, api.look(llm, tokenizer, pixels), max_tokens=max_tokens, beams=beams)
+        return api.caption(llm, api.encode_images(llm, tokenizer, pixels), max_tokens=max_tokens, beams=beams)
 
     about = {"decoding": said, "image_input": llm.image_input, "precision": llm.precision}
     return Reader(image_px=tokenizer.config.preprocessing.image_px, answer=answers, caption=captions, about=about)

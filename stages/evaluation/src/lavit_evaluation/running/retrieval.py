@@ -95,7 +95,7 @@ def load_matcher(model: Path, *, rows: int, device: str) -> Matcher:
     return Matcher(
         image_px=tokenizer.config.preprocessing.image_px,
         likelihoods=lambda pixels, texts: api.text_log_likelihoods(
-            llm, api.look(llm, tokenizer, pixels), texts, rows=rows
+            llm, api.encode_images(llm, tokenizer, pixels), texts, rows=rows
         ),
         num_tokens=lambda text: len(llm.codec.encode(text)) + 1,
         codes=codes,

@@ -82,15 +82,17 @@ class _Reader:
         self.llm, self.tokenizer, self.config = llm, tokenizer, config
 
     def answer(self, pixels: np.ndarray, questions: Sequence[str]) -> list[str]:
-        from lavit_pretrain.api import answer, look
+        from lavit_pretrain.api import answer, encode_images
 
-        images = look(self.llm, self.tokenizer, pixels)
+        images = encode_images(self.llm, self.tokenizer, pixels)
         return answer(self.llm, images, questions, max_tokens=self.config.max_answer_tokens)
 
     def caption(self, pixels: np.ndarray) -> list[str]:
-        from lavit_pretrain.api import caption, look
+        from lavit_pretrain.api import caption, encode_images
 
-        return caption(self.llm, look(self.llm, self.tokenizer, pixels), max_tokens=self.config.max_caption_tokens)
+        return caption(
+            self.llm, encode_images(self.llm, self.tokenizer, pixels), max_tokens=self.config.max_caption_tokens
+        )
 
     def read_back(self, pixels: np.ndarray, texts: Sequence[str]) -> np.ndarray:
         from lavit_pretrain.api import read_back
