@@ -42,7 +42,7 @@ def open_rgb(source: Path | bytes, *, max_pixels: int = 89_000_000) -> Image.Ima
                 raise InputError(
                     f"{name}: {picture.width}x{picture.height} pixels, more than the limit of {max_pixels}"
                 )
-            return _to_rgb(ImageOps.exif_transpose(picture))
+            return to_rgb(picture)
     except FileNotFoundError:
         raise InputError(f"{name}: file not found") from None
     except InputError:
@@ -54,7 +54,9 @@ def open_rgb(source: Path | bytes, *, max_pixels: int = 89_000_000) -> Image.Ima
         raise InputError(f"{name}: not a readable picture ({' '.join(str(error).split())})") from None
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Return a PIL image as RGB: EXIF rotation applied, transparency on white, 16-bit scaled."""
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16") or picture.mode == "I":
         # PIL clips 16-bit grey to 255 when converting: scale it instead.
         grey = np.asarray(picture, dtype=np.float64) / 257.0

@@ -3,7 +3,7 @@
 from lavit_detokenizer.conditioner import Conditioner, load_conditioner
 from lavit_detokenizer.config import DetokenizerConfig, DrawSettings, TrainDetokenizerConfig
 from lavit_detokenizer.detokenize import detokenize
-from lavit_detokenizer.draw import draw, draw_codes
+from lavit_detokenizer.draw import DrawingStep, draw, draw_codes, draw_codes_steps
 from lavit_detokenizer.folder import load_detokenizer
 from lavit_detokenizer.network import Detokenizer
 from lavit_detokenizer.released import (
@@ -21,11 +21,13 @@ __all__ = [
     "Detokenizer",
     "DetokenizerConfig",
     "DrawSettings",
+    "DrawingStep",
     "ReleasedDetokenizer",
     "TrainDetokenizerConfig",
     "detokenize",
     "draw",
     "draw_codes",
+    "draw_codes_steps",
     "export_detokenizer",
     "import_detokenizer",
     "inspect_detokenizers",

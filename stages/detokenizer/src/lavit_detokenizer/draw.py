@@ -3,7 +3,8 @@
 Letters: B pictures, P patches, D feature width, C channels, H, W = sides of the UNet's grid.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,19 @@ from lavit_detokenizer.network import Detokenizer
 from lavit_detokenizer.sizes import picture_size
 
 
-@torch.no_grad()
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DrawingStep:
+    """One more denoising step of a batch of images."""
+
+    images: Sequence[int]
+    """Indices of the images in the batch."""
+    step: int
+    """Denoising steps done, of `num_steps`."""
+    num_steps: int
+    pixels: np.ndarray | None
+    """uint8 [b, h, w, 3] after the last step."""
+
+
 def draw_codes(
     detokenizer: Detokenizer,
     tokenizer: VisualTokenizer,
@@ -29,40 +42,72 @@ def draw_codes(
     seeds: Sequence[int],
     settings: DrawSettings,
 ) -> np.ndarray:
-    """Return uint8 pictures [B, h, w, 3] of B code sequences int64 [n]; see `draw`.
+    """Return uint8 images [B, h, w, 3] of B code sequences int64 [n]; see `draw`.
 
     Raises InputError for codes of another tokenizer, UsageError as `draw` does.
     """
-    drawn = [draw(detokenizer, torch.empty(0, *feature_shape(detokenizer)), seeds=[], settings=settings)]
-    for rows in epoch_batches(len(codes), settings.batch_size):
+    return _pixels(
+        detokenizer, settings, draw_codes_steps(detokenizer, tokenizer, codes, seeds=seeds, settings=settings)
+    )
+
+
+def draw_codes_steps(
+    detokenizer: Detokenizer,
+    tokenizer: VisualTokenizer,
+    codes: Sequence[np.ndarray],
+    *,
+    seeds: Sequence[int],
+    settings: DrawSettings,
+) -> Iterator[DrawingStep]:
+    """Draw as `draw_codes` does, and yield after every denoising step."""
+
+    def features_of(rows: slice) -> Tensor:
         counts = torch.tensor([len(one) for one in codes[rows]])
         codes_T = torch.from_numpy(np.concatenate(codes[rows]))
-        features = tokenizer.decode_codes(codes_T, counts, decoder=detokenizer.decoder)
-        drawn.append(draw(detokenizer, features, seeds=seeds[rows], settings=settings))
-    return np.concatenate(drawn)
+        return tokenizer.decode_codes(codes_T, counts, decoder=detokenizer.decoder)
+
+    return _draw_steps(detokenizer, features_of, seeds, settings)
 
 
-@torch.no_grad()
 def draw(detokenizer: Detokenizer, condition: Tensor, *, seeds: Sequence[int], settings: DrawSettings) -> np.ndarray:
-    """Return uint8 pictures [B, h, w, 3] of decoded features [B, P, D]; a picture depends on its own seed only.
+    """Return uint8 images [B, h, w, 3] of decoded features [B, P, D]; an image depends on its own seed only.
 
     Raises InputError for features of another shape than the detokenizer was trained on, UsageError for an aspect ratio
     that it does not draw, and for more steps than it knows levels of noise.
     """
-    height, width = picture_size(detokenizer.config, settings.aspect_ratio)
+    _check_features(detokenizer, condition, len(seeds))
+    return _pixels(detokenizer, settings, _draw_steps(detokenizer, lambda rows: condition[rows], seeds, settings))
+
+
+@torch.no_grad()
+def _draw_steps(
+    detokenizer: Detokenizer, features_of: Callable[[slice], Tensor], seeds: Sequence[int], settings: DrawSettings
+) -> Iterator[DrawingStep]:
     most = int(detokenizer.scheduler.config.num_train_timesteps)
     if settings.num_steps > most:
         raise UsageError(f"setting num_steps: {settings.num_steps}, expected at most {most} levels of noise")
-    expected = (len(seeds), *feature_shape(detokenizer))
-    if tuple(condition.shape) != expected:
-        raise InputError(f"decoded features: shape {tuple(condition.shape)}, expected {expected}; use the tokenizer "
-                         "that this detokenizer was trained with")  # fmt: skip
-    drawn = [np.empty((0, height, width, 3), dtype=np.uint8)]
     for rows in epoch_batches(len(seeds), settings.batch_size):
-        features = condition[rows].to(detokenizer.device, torch.float32)
-        sample = denoise(detokenizer, features, seeds=seeds[rows], settings=settings)
-        drawn.append(detokenizer.to_pixels(sample).cpu().numpy())
-    return np.concatenate(drawn)
+        features_BPD = features_of(rows)
+        _check_features(detokenizer, features_BPD, len(seeds[rows]))
+        features_BPD = features_BPD.to(detokenizer.device, torch.float32)
+        steps = denoise_steps(detokenizer, features_BPD, seeds=seeds[rows], settings=settings)
+        for step, (sample, left) in enumerate(steps, start=1):
+            pixels = None if left else detokenizer.to_pixels(sample).cpu().numpy()
+            yield DrawingStep(images=range(rows.start, rows.stop), step=step, num_steps=step + left, pixels=pixels)
+
+
+def _pixels(detokenizer: Detokenizer, settings: DrawSettings, steps: Iterator[DrawingStep]) -> np.ndarray:
+    """Return what every batch's last step holds, as one array."""
+    size_px = picture_size(detokenizer.config, settings.aspect_ratio)  # refused before anything is drawn
+    none = np.empty((0, *size_px, 3), dtype=np.uint8)
+    return np.concatenate([none, *(step.pixels for step in steps if step.pixels is not None)])
+
+
+def _check_features(detokenizer: Detokenizer, features_BPD: Tensor, count: int) -> None:
+    expected = (count, *feature_shape(detokenizer))
+    if tuple(features_BPD.shape) != expected:
+        raise InputError(f"decoded features: shape {tuple(features_BPD.shape)}, expected {expected}; use the tokenizer "
+                         "that this detokenizer was trained with")  # fmt: skip
 
 
 def feature_shape(detokenizer: Detokenizer) -> tuple[int, int]:
@@ -72,7 +117,15 @@ def feature_shape(detokenizer: Detokenizer) -> tuple[int, int]:
 
 
 def denoise(detokenizer: Detokenizer, features_BPD: Tensor, *, seeds: Sequence[int], settings: DrawSettings) -> Tensor:
-    """Return denoised samples float32 [B, C, H, W]; every random number of a picture comes from its own stream."""
+    """Return denoised samples float32 [B, C, H, W]; every random number of an image comes from its own stream."""
+    *_, (sample, _) = denoise_steps(detokenizer, features_BPD, seeds=seeds, settings=settings)
+    return sample
+
+
+def denoise_steps(
+    detokenizer: Detokenizer, features_BPD: Tensor, *, seeds: Sequence[int], settings: DrawSettings
+) -> Iterator[tuple[Tensor, int]]:
+    """Yield the samples float32 [B, C, H, W] after every denoising step, and the number of steps left."""
     device = detokenizer.device
     streams = [generator(seed, "draw") for seed in seeds]
     size_px = picture_size(detokenizer.config, settings.aspect_ratio)
@@ -81,12 +134,12 @@ def denoise(detokenizer: Detokenizer, features_BPD: Tensor, *, seeds: Sequence[i
     scheduler = kind.from_config(detokenizer.scheduler.config)
     scheduler.set_timesteps(settings.num_steps)
     sample = torch.stack(noise).to(device) * scheduler.init_noise_sigma
-    for timestep in scheduler.timesteps:
+    for step, timestep in enumerate(scheduler.timesteps, start=1):
         predicted = guided(
             detokenizer, sample, timestep.to(device), features_BPD, settings.guidance_scale, size_px=size_px
         )
         sample = scheduler.step(predicted, timestep, sample, generator=streams).prev_sample
-    return sample
+        yield sample, len(scheduler.timesteps) - step
 
 
 def guided(

@@ -2,7 +2,7 @@
 
 from lavit_pretrain.beams import ANSWERS, CAPTIONS, Beams
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig, SampleSettings
-from lavit_pretrain.language_model import LanguageModel, load_llm
+from lavit_pretrain.language_model import LanguageModel, load_llm, read_visual_about
 from lavit_pretrain.likelihood import code_log_likelihoods, text_log_likelihoods
 from lavit_pretrain.plan import plan
 from lavit_pretrain.prompts import PicturePrompt, Prompt, read_prompts
@@ -11,11 +11,12 @@ from lavit_pretrain.reading import (
     answer,
     caption,
     encode_images,
+    join_images,
     merge_patches,
     select_patches,
     stored_images,
 )
-from lavit_pretrain.reading_back import read_back
+from lavit_pretrain.reading_back import pairwise_log_likelihoods, read_back
 from lavit_pretrain.released import (
     ReleasedLanguageModel,
     export_language_model,
@@ -23,7 +24,7 @@ from lavit_pretrain.released import (
     inspect_language_model,
 )
 from lavit_pretrain.sample import sample, write_sampled
-from lavit_pretrain.sampler import sample_codes
+from lavit_pretrain.sampler import SamplingStep, sample_codes, sample_steps
 from lavit_pretrain.train_language_model import train_language_model
 from lavit_pretrain.visual_input import VisualInput, load_visual_input
 
@@ -40,6 +41,7 @@ __all__ = [
     "Prompt",
     "ReleasedLanguageModel",
     "SampleSettings",
+    "SamplingStep",
     "VisualInput",
     "answer",
     "caption",
@@ -48,14 +50,18 @@ __all__ = [
     "export_language_model",
     "import_language_model",
     "inspect_language_model",
+    "join_images",
     "load_llm",
     "load_visual_input",
     "merge_patches",
+    "pairwise_log_likelihoods",
     "plan",
     "read_back",
     "read_prompts",
+    "read_visual_about",
     "sample",
     "sample_codes",
+    "sample_steps",
     "select_patches",
     "stored_images",
     "text_log_likelihoods",

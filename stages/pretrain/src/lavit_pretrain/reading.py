@@ -48,6 +48,17 @@ class ImageInput:
         )
 
 
+def join_images(parts: Sequence[ImageInput]) -> ImageInput:
+    """Return several batches of images as one."""
+    codes = [part.codes for part in parts if part.codes is not None]
+    features = [part.features for part in parts if part.features is not None]
+    return ImageInput(
+        counts=np.concatenate([part.counts for part in parts]),
+        codes=np.concatenate(codes) if codes else None,
+        features=np.concatenate(features) if features else None,
+    )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Selected:
     """B images as a live model's merger takes them: features float32 [B, P, D], keep masks bool [B, P]."""

@@ -6,7 +6,8 @@ is a bare [IMG]. Differs: both branches lie in one batch, and only the rows of [
 (guided log-probabilities shift by a constant, so the distribution is the same).
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +21,26 @@ from lavit_pretrain.language_model import LanguageModel
 from lavit_pretrain.prompts import LaidOut, Prompt, lay_out
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplingStep:
+    """One more code of each prompt in a batch."""
+
+    prompts: Sequence[int]
+    """Indices of the prompts in the batch."""
+    step: int
+    """Codes drawn so far, of `max_codes` at most."""
+    max_codes: int
+    last: bool
+    """Whether every image of the batch is complete."""
+    picks: Sequence[Tensor]
+    """int64 [B] a step: 0 is [/IMG], 1 + c is code c."""
+
+    def codes(self) -> list[np.ndarray]:
+        """Return the codes drawn so far, int64 [n] a prompt (on a GPU this waits for it)."""
+        picks_BM = torch.stack(list(self.picks), dim=1).cpu().numpy()
+        return [row[: np.argmin(row) if (row == 0).any() else len(row)].astype(np.int64) - 1 for row in picks_BM]
+
+
 def sample_codes(
     llm: LanguageModel,
     prompts: Sequence[Prompt],
@@ -28,11 +49,27 @@ def sample_codes(
     settings: SampleSettings,
     batch_size: int = 64,
 ) -> list[np.ndarray]:
-    """Return the codes (int64) drawn for each prompt; sample i depends on prompt i and seed i alone.
+    """Return the codes int64 [n] drawn for each prompt; sample i depends on prompt i and seed i alone.
 
     An empty prompt draws without condition. Raises UsageError for contradictory settings or a prompt that is too long,
-    InputError for codes that are not the model's.
+    InputError for codes outside the codebook.
     """
+    drawn: dict[int, np.ndarray] = {}
+    for step in sample_steps(llm, prompts, seeds=seeds, settings=settings, batch_size=batch_size):
+        if step.last:
+            drawn.update(zip(step.prompts, step.codes(), strict=True))
+    return [drawn[place] for place in range(len(prompts))]
+
+
+def sample_steps(
+    llm: LanguageModel,
+    prompts: Sequence[Prompt],
+    *,
+    seeds: Sequence[int],
+    settings: SampleSettings,
+    batch_size: int = 64,
+) -> Iterator[SamplingStep]:
+    """Draw as `sample_codes` does, and yield after every code; the last step of a batch holds its whole images."""
     fewest, most = llm.about.code_range
     limits = settings.min_codes or min(fewest, settings.max_codes or fewest), settings.max_codes or most
     if limits[0] > limits[1]:
@@ -42,7 +79,6 @@ def sample_codes(
     laid = [lay_out(llm, prompt, brackets=settings.prompt_images != "bare") for prompt in prompts]
     check_room(llm, laid, limits[1])
     scales = [settings.scale_of(images=one.num_images > 0) for one in laid]
-    drawn: dict[int, np.ndarray] = {}
     for scale in sorted(set(scales)):
         # Longest first: neighbours in a batch have nearly equal lengths.
         own = (place for place in range(len(prompts)) if scales[place] == scale)
@@ -50,9 +86,8 @@ def sample_codes(
         for start in range(0, len(order), batch_size):
             places = order[start : start + batch_size]
             heads, streams = [laid[place] for place in places], [seeds[place] for place in places]
-            codes = _sample_batch(llm, heads, streams, settings, scale, limits)
-            drawn.update(zip(places, codes, strict=True))
-    return [drawn[place] for place in range(len(prompts))]
+            for picks, last in _sample_batch(llm, heads, streams, settings, scale, limits):
+                yield SamplingStep(prompts=places, step=len(picks), max_codes=limits[1], last=last, picks=picks)
 
 
 def check_room(llm: LanguageModel, laid: Sequence[LaidOut], max_codes: int) -> None:
@@ -74,7 +109,8 @@ def _sample_batch(
     settings: SampleSettings,
     scale: float,
     limits: tuple[int, int],
-) -> list[np.ndarray]:
+) -> Iterator[tuple[list[Tensor], bool]]:
+    """Yield the picks int64 [B] so far after every step, and whether they are all."""
     layout, size, (min_codes, max_codes) = llm.layout, len(heads), limits
     guided = scale != 1
     nothing = [lay_out(llm, "").embed(llm)] * size if guided else []
@@ -94,12 +130,12 @@ def _sample_batch(
         ended_B = ended_B | (pick_B == 0)
         chosen_MB.append(pick_B.masked_fill(ended_B, 0))
         # Asking costs a wait for the GPU; a CPU answers at once.
-        if step + 1 == max_codes or ((not ended_B.is_cuda or step % 16 == 15) and bool(ended_B.all())):
-            break
+        last = step + 1 == max_codes or ((not ended_B.is_cuda or step % 16 == 15) and bool(ended_B.all()))
+        yield chosen_MB, last
+        if last:
+            return
         next_B = chosen_MB[-1] + layout.end_img
         hidden = rows.extend(torch.cat([next_B, next_B]) if guided else next_B)
-    picks_BM = torch.stack(chosen_MB, dim=1).cpu().numpy()
-    return [row[: np.argmin(row) if (row == 0).any() else len(row)].astype(np.int64) - 1 for row in picks_BM]
 
 
 def guided_scores(logits_RC: Tensor, scale: float | None) -> Tensor:
