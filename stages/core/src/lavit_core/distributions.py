@@ -13,6 +13,7 @@ STAGES = {
     "tokenizer": ("trainkit",),
     "pretrain": ("tokenizer",),
     "detokenizer": ("tokenizer",),
+    "model": ("tokenizer",),
     "scoring": (),
     "evaluation": ("shapes", "scoring"),
 }

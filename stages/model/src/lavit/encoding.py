@@ -1,0 +1,85 @@
+"""Images to tokens and codes to images, by the parts that are held."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from lavit_core.errors import InputError
+from lavit_core.seeds import epoch_batches
+from PIL import Image
+
+from lavit.images import square_images
+from lavit.parts import Parts
+from lavit.steps import GenerationStep
+from lavit.tokens import ImageTokens
+
+if TYPE_CHECKING:
+    from lavit_detokenizer.api import DrawSettings
+
+BATCH_IMAGES = 64
+"""Images encoded at the same time."""
+
+
+def encode_images(
+    parts: Parts,
+    images: Sequence[Any],
+    *,
+    selection: str | None = None,
+    seed: int = 0,
+    keys: Sequence[str] | None = None,
+) -> ImageTokens:
+    """Return images as tokens. Raises InputError for an unreadable image, UsageError for an unknown selection."""
+    import torch
+
+    encoder, image_px = parts.encoder(), parts.tokenizer_config().preprocessing.image_px
+    encoded = []
+    for rows in epoch_batches(len(images), BATCH_IMAGES):
+        pixels = torch.from_numpy(square_images(images[rows], image_px, first=rows.start))
+        own = None if keys is None else keys[rows]
+        with torch.inference_mode():
+            encoded.append(encoder.encode(pixels, selection=selection, seed=seed, keys=own))
+    codes, counts, keep_mask, features = (
+        np.concatenate([getattr(batch, name).cpu().numpy() for batch in encoded])
+        for name in ("codes", "counts", "keep_mask", "merged")
+    )
+    return ImageTokens(
+        codes=np.split(codes, np.cumsum(counts)[:-1]), counts=counts, keep_mask=keep_mask, features=features
+    )
+
+
+def decode_steps(
+    parts: Parts, codes: Sequence[np.ndarray], seeds: Sequence[int], settings: "DrawSettings"
+) -> Iterator[GenerationStep]:
+    """Draw the images of codes int64 [n], and yield after each denoising step; the last step has the images."""
+    api = parts.detokenizer_api()
+    api.model_picture_size(parts.path, parts.folder("detokenizer").name, settings.aspect_ratio)
+    images: list[Image.Image] = []
+    tokenizer, detokenizer = parts.decoder(), parts.detokenizer()
+    for step in api.draw_codes_steps(detokenizer, tokenizer, codes, seeds=seeds, settings=settings):
+        if step.pixels is not None:
+            images += [Image.fromarray(pixels) for pixels in step.pixels]
+        own = [codes[place] for place in step.images]
+        yield GenerationStep(
+            stage="pixels", indices=step.images, step=step.step, num_steps=step.num_steps, read_codes=own.copy
+        )
+    everything = range(len(codes))
+    yield GenerationStep(
+        stage="done",
+        indices=everything,
+        step=len(images),
+        num_steps=len(images),
+        read_codes=list(codes).copy,
+        images=images,
+    )
+
+
+def check_codes(codes: Sequence[Any], codebook_size: int) -> list[np.ndarray]:
+    """Return codes as int64 [n] an image. Raises InputError for another kind, or values outside the codebook."""
+    checked = [np.asarray(own) for own in codes]
+    for place, own in enumerate(checked):
+        if own.ndim != 1 or not np.issubdtype(own.dtype, np.integer):
+            raise InputError(f"codes[{place}]: found {own.dtype} {list(own.shape)}, expected integers [n]")
+        if own.size and not 0 <= int(own.min()) <= int(own.max()) < codebook_size:
+            found = f"[{int(own.min())}, {int(own.max())}]"
+            raise InputError(f"codes[{place}]: they lie in {found}, expected [0, {codebook_size})")
+    return [own.astype(np.int64) for own in checked]

@@ -1,0 +1,362 @@
+"""The LaVIT object: one model directory, ready to encode, draw, describe, answer and score.
+
+Source: arXiv 2309.04669. Letters: B images, N pairs, I images, M texts, P patches, T tokens, n codes of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from lavit_core.device_name import check_device_name
+from lavit_core.errors import UsageError
+from lavit_core.modeldir import part_digest
+from lavit_core.seeds import epoch_batches
+from PIL import Image
+
+from lavit.encoding import check_codes, decode_steps, encode_images
+from lavit.images import ImageLike, as_list, identity
+from lavit.parts import PARTS, Parts
+from lavit.prompts import Prompt, prompt_list
+from lavit.reading import read_images, read_prompts
+from lavit.save import save_model
+from lavit.settings import draw_settings, sample_settings, seed_list
+from lavit.steps import GenerationStep
+from lavit.tokens import ImageTokens
+
+if TYPE_CHECKING:
+    from lavit_detokenizer.api import Detokenizer, DrawSettings
+    from lavit_pretrain.api import Beams, LanguageModel, SampleSettings, SamplingStep
+    from lavit_tokenizer.api import VisualTokenizer
+
+BATCH_PROMPTS = 16
+"""Prompts continued at the same time."""
+BATCH_SCORED = 64
+"""Continuations scored at the same time."""
+
+
+class LaVIT:
+    """A LaVIT model. Parts are loaded once, when they are first needed; no result depends on the size of a batch
+    beyond the last bits of floating-point sums, and an image drawn depends on its own prompt and seed alone.
+
+    Images go in as PIL images, paths, or pixels uint8 [h, w, 3] (arrays, tensors), one or several; they come out as PIL
+    images. Codes are int64 [n] in [0, codebook_size), on the CPU.
+    """
+
+    def __init__(self, parts: Parts, preset: str) -> None:
+        self._parts, self._preset = parts, preset
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        parts: Sequence[str] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        low_memory: bool = False,
+        selection: str | None = None,
+        highres: bool = False,
+        preset: str = "tiny",
+    ) -> LaVIT:
+        """Open the model directory `path`; nothing is loaded yet.
+
+        `parts` limits what may be loaded: some of tokenizer, llm, detokenizer (None: whatever is needed and there).
+        `device` is auto, cpu, cuda or cuda:N; `precision` of language model and UNet auto (as stored), fp32 or bf16.
+        `low_memory` holds one of tokenizer, language model and detokenizer at a time and loads them again when needed.
+        `selection` of patches is threshold, topk or sample (None: as in the tokens the model learned from).
+        `highres` draws with detokenizer-highres/. `preset` names the default settings of sampling and drawing, as the
+        commands' `--preset` does.
+        Raises InputError if a part is missing, UsageError for an unknown word.
+        """
+        check_device_name(device)
+        return cls(
+            Parts(
+                Path(path),
+                allowed=parts,
+                device=device,
+                precision=precision,
+                low_memory=low_memory,
+                selection=selection,
+                highres=highres,
+            ),
+            preset,
+        )
+
+    # What the model is.
+
+    @property
+    def image_px(self) -> int:
+        """Side of the square in pixels that images are squashed to."""
+        return self._parts.tokenizer_config().preprocessing.image_px
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self._parts.tokenizer_config().grid
+
+    @property
+    def codebook_size(self) -> int:
+        """Number of different codes."""
+        return self._parts.tokenizer_config().codebook_size
+
+    @property
+    def image_input(self) -> str:
+        """How the language model reads images: codes, features, live, or none (it was trained without images)."""
+        return self._parts.image_input()
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """What a record of a result needs: `model` (SHA-256 of each part), `precision` (of language model and
+        detokenizer) and `image_input`; parts that are not there, or not allowed, are left out."""
+        present = [name for name in PARTS if self._parts.has(name)]
+        folders = {name: self._parts.folder(name) for name in present}
+        return {
+            "model": {folder.name: part_digest(folder) for folder in folders.values()},
+            "precision": {name: self._parts.precision_of(name) for name in present if name != "tokenizer"},
+            **({"image_input": self.image_input} if "llm" in present else {}),
+        }
+
+    @property
+    def tokenizer(self) -> VisualTokenizer:
+        """The tokenizer's network, for research on its insides."""
+        return self._parts.tokenizer()
+
+    @property
+    def language_model(self) -> LanguageModel:
+        """The language model's network, for research on its insides."""
+        return self._parts.llm()
+
+    @property
+    def detokenizer(self) -> Detokenizer:
+        """The detokenizer's networks, for research on their insides."""
+        return self._parts.detokenizer()
+
+    # Images to tokens, tokens to images.
+
+    def encode(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        selection: str | None = None,
+        seed: int = 0,
+        keys: Sequence[str] | None = None,
+    ) -> ImageTokens:
+        """Return images as tokens.
+
+        `selection` overrides the model's own; `sample` draws patches by `seed` and one key an image (None: a digest of
+        its pixels). Raises InputError for an unreadable image, UsageError for an unknown selection.
+        """
+        return encode_images(self._parts, as_list(images), selection=selection, seed=seed, keys=keys)
+
+    def decode(
+        self,
+        tokens: ImageTokens | Sequence[np.ndarray],
+        seeds: int | Sequence[int] | None = None,
+        settings: DrawSettings | None = None,
+    ) -> list[Image.Image]:
+        """Return the images that tokens, or codes int64 [n] an image, are decoded to.
+
+        `seeds` is one seed an image, or the first of consecutive ones (None: 0). Raises InputError for codes outside
+        the codebook or a missing detokenizer, UsageError for settings that the detokenizer does not know.
+        """
+        codes = check_codes(tokens.codes if isinstance(tokens, ImageTokens) else tokens, self.codebook_size)
+        settings = settings or draw_settings(self._preset)
+        *_, last = decode_steps(self._parts, codes, seed_list(seeds, len(codes)), settings)
+        assert last.images is not None
+        return last.images
+
+    def reconstruct(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        seeds: int | Sequence[int] | None = None,
+        settings: DrawSettings | None = None,
+    ) -> list[Image.Image]:
+        """Return images encoded and decoded again; see `encode` and `decode`."""
+        return self.decode(self.encode(images), seeds, settings)
+
+    # Text to images.
+
+    def sample(
+        self,
+        prompts: str | Sequence[Prompt],
+        seeds: int | Sequence[int] | None = None,
+        settings: SampleSettings | None = None,
+        batch_size: int = BATCH_PROMPTS,
+    ) -> list[np.ndarray]:
+        """Return the codes int64 [n] that the language model draws for each prompt; see `generate`."""
+        pieces = prompt_list(prompts)
+        drawn: dict[int, np.ndarray] = {}
+        for step in self._sample_steps(pieces, seed_list(seeds, len(pieces)), settings, batch_size):
+            if step.last:
+                drawn.update(zip(step.prompts, step.codes(), strict=True))
+        return [drawn[place] for place in range(len(pieces))]
+
+    def generate(
+        self,
+        prompts: str | Sequence[Prompt],
+        seeds: int | Sequence[int] | None = None,
+        guidance_scale: float | None = None,
+        sampling: SampleSettings | None = None,
+        drawing: DrawSettings | None = None,
+        batch_size: int = BATCH_PROMPTS,
+    ) -> list[Image.Image]:
+        """Return one image a prompt: a text, or a list of texts and images (`["<image> in winter", image]`).
+
+        An empty text draws without condition. `seeds` is one seed an image, or the first of consecutive ones (None: 0).
+        `guidance_scale` overrides that of `sampling`, of prompts with images too. `batch_size` prompts are continued at
+        a time. Raises InputError for an unreadable image or a missing part, UsageError for prompts or settings that
+        cannot be.
+        """
+        *_, last = self.generate_steps(prompts, seeds, guidance_scale, sampling, drawing, batch_size)
+        assert last.images is not None
+        return last.images
+
+    def generate_steps(
+        self,
+        prompts: str | Sequence[Prompt],
+        seeds: int | Sequence[int] | None = None,
+        guidance_scale: float | None = None,
+        sampling: SampleSettings | None = None,
+        drawing: DrawSettings | None = None,
+        batch_size: int = BATCH_PROMPTS,
+    ) -> Iterator[GenerationStep]:
+        """Draw as `generate` does, and yield after each code and each denoising step; the last step has the images."""
+        pieces = prompt_list(prompts)
+        seeded = seed_list(seeds, len(pieces))
+        sampling = sampling or sample_settings(self._preset)
+        if guidance_scale is not None:
+            scales = {"guidance_scale": guidance_scale, "image_guidance_scale": guidance_scale}
+            sampling = type(sampling).model_validate({**sampling.model_dump(), **scales})
+        drawing = drawing or draw_settings(self._preset)
+        # Refused before anything is loaded.
+        self._parts.detokenizer_api().model_picture_size(
+            self._parts.path, self._parts.folder("detokenizer").name, drawing.aspect_ratio
+        )
+
+        def steps() -> Iterator[GenerationStep]:
+            codes: dict[int, np.ndarray] = {}
+            for step in self._sample_steps(pieces, seeded, sampling, batch_size):
+                if step.last:
+                    codes.update(zip(step.prompts, step.codes(), strict=True))
+                yield GenerationStep(
+                    stage="codes", indices=step.prompts, step=step.step, num_steps=step.max_codes, read_codes=step.codes
+                )
+            yield from decode_steps(self._parts, [codes[place] for place in range(len(pieces))], seeded, drawing)
+
+        return steps()
+
+    # Images to text.
+
+    def caption(
+        self, images: ImageLike | Sequence[ImageLike], max_tokens: int = 36, beams: Beams | None = None
+    ) -> list[str]:
+        """Return a caption of each image, of at most `max_tokens` text tokens, greedily or by beam search."""
+        read = read_images(self._parts, as_list(images))
+        captions: list[str] = self._parts.pretrain_api().caption(
+            self._parts.llm(), read, max_tokens=max_tokens, beams=beams
+        )
+        return captions
+
+    def answer(
+        self,
+        images: ImageLike | Sequence[ImageLike] | None,
+        questions: str | Sequence[str],
+        max_tokens: int = 10,
+        beams: Beams | None = None,
+    ) -> list[str]:
+        """Return the answer to each question about its image; one image may go with all of them.
+
+        Without images the questions alone are read. Repeated images (the same object or path) are encoded once.
+        Raises UsageError for another number of questions than of images.
+        """
+        asked = [questions] if isinstance(questions, str) else list(questions)
+        if not asked:
+            raise UsageError("questions: found none, expected at least one")
+        read = None
+        if images is not None:
+            listed = as_list(images)
+            listed = listed * len(asked) if len(listed) == 1 else listed
+            if len(listed) != len(asked):
+                raise UsageError(f"{len(asked)} questions but {len(listed)} images, expected one image a question")
+            names = [identity(image) for image in listed]
+            unique = dict(zip(names, listed, strict=True))
+            places = {name: place for place, name in enumerate(unique)}
+            read = read_images(self._parts, list(unique.values())).take([places[name] for name in names])
+        answers: list[str] = self._parts.pretrain_api().answer(
+            self._parts.llm(), read, asked, max_tokens=max_tokens, beams=beams
+        )
+        return answers
+
+    # Likelihoods.
+
+    def score(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        texts: str | Sequence[str],
+        all_pairs: bool = False,
+        batch_size: int = BATCH_SCORED,
+    ) -> np.ndarray:
+        """Return log p(text | image), end token included: float64 [N] of image i and text i, or with `all_pairs`
+        float64 [I, M] of each text after each image.
+
+        Raises UsageError for a model trained without images, or another number of texts than of images.
+        """
+        listed, asked = as_list(images), [texts] if isinstance(texts, str) else list(texts)
+        if not all_pairs and len(listed) != len(asked):
+            raise UsageError(f"{len(asked)} texts but {len(listed)} images, expected as many, or all_pairs=True")
+        read, llm = read_images(self._parts, listed), self._parts.llm()
+        api = self._parts.pretrain_api()
+        if all_pairs:
+            return np.stack(list(api.text_log_likelihoods(llm, read, asked, rows=batch_size)))
+        scores = [
+            api.pairwise_log_likelihoods(llm, read.take(range(rows.start, rows.stop)), asked[rows])
+            for rows in epoch_batches(len(listed), batch_size)
+        ]
+        return np.concatenate(scores)
+
+    def score_codes(
+        self,
+        texts: str | Sequence[str],
+        codes: ImageTokens | Sequence[np.ndarray],
+        all_pairs: bool = False,
+        batch_size: int = BATCH_SCORED,
+    ) -> np.ndarray:
+        """Return log p(codes | text), [/IMG] included: float64 [N] of text i and codes i, or with `all_pairs` float64
+        [M, I] of each image's codes after each text. The empty text gives log p(codes).
+
+        Raises UsageError as `score` does, InputError for codes outside the codebook.
+        """
+        listed = check_codes(codes.codes if isinstance(codes, ImageTokens) else codes, self.codebook_size)
+        asked = [texts] if isinstance(texts, str) else list(texts)
+        if not all_pairs and len(listed) != len(asked):
+            raise UsageError(
+                f"{len(asked)} texts but codes of {len(listed)} images, expected as many, or all_pairs=True"
+            )
+        score, llm = self._parts.pretrain_api().code_log_likelihoods, self._parts.llm()
+        if all_pairs:
+            return np.stack(list(score(llm, asked, listed, rows=batch_size)))
+        return np.concatenate([next(score(llm, [text], [own])) for text, own in zip(asked, listed, strict=True)])
+
+    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the number of text tokens of each text with its end token, int64 [M]: what `score` sums over."""
+        encode = self._parts.llm().codec.encode
+        return np.array([len(encode(text)) + 1 for text in texts], dtype=np.int64)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model directory, all its parts with their digests, to a new folder, whole or not at all.
+
+        Raises InputError if there is something at `folder` already.
+        """
+        save_model(self._parts.path, Path(folder))
+
+    def _sample_steps(
+        self, pieces: Sequence[Sequence[Any]], seeds: Sequence[int], settings: SampleSettings | None, batch_size: int
+    ) -> Iterator[SamplingStep]:
+        settings = settings or sample_settings(self._preset)
+        read = read_prompts(self._parts, pieces, settings.prompt_images)
+        steps: Iterator[SamplingStep] = self._parts.pretrain_api().sample_steps(
+            self._parts.llm(), read, seeds=seeds, settings=settings, batch_size=batch_size
+        )
+        return steps

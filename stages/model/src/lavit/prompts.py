@@ -1,0 +1,62 @@
+"""Prompts as callers give them: texts, images, and `<image>` placeholders. Never imports torch."""
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from lavit_core.errors import UsageError
+
+from lavit.images import EXPECTED, is_image
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from PIL import Image
+    from torch import Tensor
+
+PLACEHOLDER = "<image>"
+"""Stands in a text where one of the prompt's images is read."""
+
+Prompt: TypeAlias = "str | Sequence[str | Image.Image | os.PathLike[str] | np.ndarray | Tensor]"
+"""A text, or texts and images in the order they are read. A file is a `pathlib.Path` here (a `str` is text); an image
+may also be its codes int64 [n]. Where texts have `<image>` placeholders, the images take their places in order:
+`["<image> as an oil painting", image]`."""
+
+
+def prompt_list(prompts: Any) -> list[list[Any]]:
+    """Return one prompt (a text) or several as lists of pieces: texts, images and codes int64 [n].
+
+    Raises UsageError for no prompt, a piece of another kind, or another number of `<image>` than of images.
+    """
+    listed = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not listed:
+        raise UsageError("prompts: found none, expected a text, or texts and images in a list a prompt")
+    return [_pieces(prompt, place) for place, prompt in enumerate(listed)]
+
+
+def _pieces(prompt: Any, place: int) -> list[Any]:
+    pieces = [prompt] if isinstance(prompt, str) else list(prompt) if isinstance(prompt, list | tuple) else None
+    if pieces is None:
+        raise UsageError(f"prompts[{place}]: found {type(prompt).__name__}, expected a text, or texts and images in a "
+                         "list")  # fmt: skip
+    for piece in pieces:
+        if not isinstance(piece, str) and not is_image(piece) and not is_codes(piece):
+            raise UsageError(f"prompts[{place}]: found {type(piece).__name__} in it, {EXPECTED}, a text or codes [n]")
+    images = [piece for piece in pieces if not isinstance(piece, str)]
+    wanted = sum(piece.count(PLACEHOLDER) for piece in pieces if isinstance(piece, str))
+    if not wanted:
+        return pieces
+    if wanted != len(images):
+        raise UsageError(f"prompts[{place}]: {wanted} {PLACEHOLDER} but {len(images)} images, expected as many")
+    remaining = iter(images)
+    filled: list[Any] = []
+    for text in (piece for piece in pieces if isinstance(piece, str)):
+        for number, part in enumerate(text.split(PLACEHOLDER)):
+            filled += [next(remaining)] if number else []
+            filled += [part.strip()] if part.strip() else []
+    return filled
+
+
+def is_codes(piece: Any) -> bool:
+    """Return whether a piece of a prompt is codes int [n]."""
+    return isinstance(piece, np.ndarray) and piece.ndim == 1 and np.issubdtype(piece.dtype, np.integer)

@@ -1,0 +1,58 @@
+"""Images and prompts as the language model reads them: encoded in batches, by the parts that are held.
+
+Under `low_memory` all images pass the tokenizer before the language model takes its place in memory.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from lavit_core.errors import UsageError
+from lavit_core.seeds import epoch_batches
+
+from lavit.encoding import BATCH_IMAGES, encode_images
+from lavit.images import identity, is_image, square_images
+from lavit.parts import Parts
+
+if TYPE_CHECKING:
+    from lavit_pretrain.api import ImageInput
+
+
+def read_images(parts: Parts, images: Sequence[Any]) -> "ImageInput":
+    """Return images as the language model reads them. Raises InputError for an unreadable image."""
+    api = parts.pretrain_api()
+    image_input, image_px = parts.image_input(), parts.tokenizer_config().preprocessing.image_px
+
+    def encoded() -> Iterator[Any]:
+        encoder = None if image_input == "none" else parts.encoder()
+        for rows in epoch_batches(len(images), BATCH_IMAGES):
+            yield api.select_patches(image_input, encoder, square_images(images[rows], image_px, first=rows.start))
+
+    seen = list(encoded()) if parts.low_memory else encoded()
+    return api.join_images([api.merge_patches(parts.llm(), batch) for batch in seen])  # type: ignore[no-any-return]
+
+
+def read_prompts(parts: Parts, prompts: Sequence[Sequence[Any]], prompt_images: str) -> list[list[Any]]:
+    """Return prompts with each image as codes int64 [n] or, where `prompt_images` is continuous, as rows [n, D].
+
+    An image that stands in several prompts is read once. Raises InputError for an unreadable image, UsageError for a
+    model that reads no images, or not in this way.
+    """
+    images = {identity(piece): piece for prompt in prompts for piece in prompt if is_image(piece)}
+    if not images:
+        return [list(prompt) for prompt in prompts]
+    image_input = parts.image_input()
+    if image_input == "none":
+        raise UsageError("this model was trained without pictures; a prompt with images needs one that sees")
+    if prompt_images == "continuous" and image_input == "codes":
+        raise UsageError(
+            "setting prompt_images: continuous, but this model reads images as codes and has no projector; take codes"
+        )
+    if prompt_images == "continuous":
+        read = read_images(parts, list(images.values()))
+        assert read.features is not None, "a model that reads continuous rows gave none"
+        rows = np.split(read.features, np.cumsum(read.counts)[:-1])
+    else:
+        rows = encode_images(parts, list(images.values())).codes
+    by_name = dict(zip(images, rows, strict=True))
+    return [[by_name[identity(piece)] if is_image(piece) else piece for piece in prompt] for prompt in prompts]

@@ -1,0 +1,23 @@
+"""Writing a model directory to another place."""
+
+from pathlib import Path
+
+from lavit_core.errors import InputError
+from lavit_core.files import atomic_folder, link_or_copy
+from lavit_core.modeldir import MADE_BY
+
+
+def save_model(source: Path, target: Path) -> None:
+    """Write the parts of a model directory and its lavit.json to `target`, by hard links where the disk allows.
+
+    The folder is there whole or not at all. Raises InputError if there is something at `target` already.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        found = "a folder with files in it" if target.is_dir() else "a file"
+        raise InputError(f"{target}: {found}, expected no such folder; give another name")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(target) as scratch:
+        for part in (part for part in MADE_BY if (source / part).is_dir()):
+            link_or_copy(source / part, scratch / part)
+        if (source / "lavit.json").exists():
+            (scratch / "lavit.json").write_bytes((source / "lavit.json").read_bytes())

@@ -1,0 +1,253 @@
+"""The LaVIT object against the stages it is made of, alone and in batches, with all parts in memory or one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lavit import DrawSettings, ImageTokens, LaVIT, SampleSettings
+from lavit_core.errors import InputError, UsageError
+from lavit_core.modeldir import part_digest
+from lavit_detokenizer.api import draw_codes, load_detokenizer
+from lavit_pretrain.api import ANSWERS, answer, caption, encode_images, load_llm, sample_codes, text_log_likelihoods
+from lavit_tokenizer.api import load_tokenizer
+from PIL import Image
+
+SAMPLING = SampleSettings(guidance_scale=2.0, image_guidance_scale=3.0, top_k=9, min_codes=4, max_codes=6)
+DRAWING = DrawSettings(num_steps=3, guidance_scale=1.5, batch_size=2)
+
+
+@pytest.fixture(params=[False, True], ids=["all parts", "low memory"])
+def low_memory(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def pixels_of(images: list[Image.Image]) -> np.ndarray:
+    assert all(image.mode == "RGB" for image in images)
+    return np.stack([np.asarray(image) for image in images])
+
+
+def test_encode_against_the_tokenizer(folders, images) -> None:
+    tokens = LaVIT.from_pretrained(folders["codes"], parts=("tokenizer",)).encode(images)
+    expected = load_tokenizer(folders["codes"], device="cpu").encode(torch.from_numpy(images))
+    assert isinstance(tokens, ImageTokens)
+    assert len(tokens) == 5
+    assert np.concatenate(tokens.codes).tolist() == expected.codes.tolist()
+    assert tokens.counts.tolist() == expected.counts.tolist() == [len(codes) for codes in tokens.codes]
+    assert (tokens.keep_mask == expected.keep_mask.numpy()).all()
+    np.testing.assert_array_equal(tokens.features, expected.merged.numpy())
+    chosen = LaVIT.from_pretrained(folders["codes"]).encode(images[0], selection="sample", seed=3, keys=["a"])
+    again = load_tokenizer(folders["codes"]).encode(
+        torch.from_numpy(images[:1]), selection="sample", seed=3, keys=["a"]
+    )
+    assert chosen.codes[0].tolist() == again.codes.tolist()
+
+
+def test_decode_against_the_detokenizer(folders, images, low_memory: bool) -> None:
+    model = LaVIT.from_pretrained(folders["codes"], low_memory=low_memory)
+    tokens = model.encode(list(images))
+    drawn = pixels_of(model.decode(tokens, seeds=[7, 8, 9, 10, 11], settings=DRAWING))
+    tokenizer, detokenizer = load_tokenizer(folders["codes"]), load_detokenizer(folders["codes"])
+    expected = draw_codes(detokenizer, tokenizer, tokens.codes, seeds=[7, 8, 9, 10, 11], settings=DRAWING)
+    assert (drawn == expected).all()
+    assert (pixels_of(model.reconstruct(images, seeds=7, settings=DRAWING)) == expected).all()
+    # An image depends on its own codes and seed alone.
+    alone = pixels_of(model.decode([tokens.codes[3]], seeds=10, settings=DRAWING))
+    assert np.abs(alone[0].astype(int) - expected[3]).max() <= 1
+
+
+def test_sample_and_generate_against_the_stages(folders, low_memory: bool) -> None:
+    model = LaVIT.from_pretrained(folders["codes"], low_memory=low_memory)
+    texts = ["a red circle", "blue", ""]
+    codes = model.sample(texts, seeds=4, settings=SAMPLING)
+    expected = sample_codes(load_llm(folders["codes"]), texts, seeds=[4, 5, 6], settings=SAMPLING)
+    assert [own.tolist() for own in codes] == [own.tolist() for own in expected]
+    images = pixels_of(model.generate(texts, seeds=4, sampling=SAMPLING, drawing=DRAWING))
+    assert (images == pixels_of(model.decode(codes, seeds=4, settings=DRAWING))).all()
+    other = model.sample(texts, seeds=4, settings=SAMPLING.model_copy(update={"guidance_scale": 1.0}))
+    first = model.generate_steps(texts, seeds=4, guidance_scale=1.0, sampling=SAMPLING, drawing=DRAWING)
+    assert [own.tolist() for own in list(first)[-1].read_codes()] == [own.tolist() for own in other]
+
+
+def test_steps_tell_how_far_a_drawing_is(folders) -> None:
+    model = LaVIT.from_pretrained(folders["codes"])
+    steps = list(model.generate_steps(["red", "blue", "green"], sampling=SAMPLING, drawing=DRAWING, batch_size=2))
+    codes = [step for step in steps if step.stage == "codes"]
+    assert {tuple(step.indices) for step in codes} == {(0, 1), (2,)} or len({tuple(s.indices) for s in codes}) == 2
+    assert [step.step for step in codes if 2 in step.indices] == sorted(
+        {step.step for step in codes if 2 in step.indices}
+    )
+    assert all(0 < step.step <= step.num_steps == 6 for step in codes)
+    drawn = steps[-1].read_codes()
+    for step in codes:
+        for place, so_far in zip(step.indices, step.read_codes(), strict=True):
+            assert drawn[place][: len(so_far)].tolist() == so_far.tolist()
+    pixels = [(tuple(step.indices), step.step, step.num_steps) for step in steps if step.stage == "pixels"]
+    assert pixels == [((0, 1), n, 3) for n in (1, 2, 3)] + [((2,), n, 3) for n in (1, 2, 3)]
+    assert steps[-1].stage == "done"
+    assert len(steps[-1].images or []) == 3
+    assert all(step.images is None for step in steps[:-1])
+
+
+def test_prompts_with_images(folders, images, tmp_path: Path, low_memory: bool) -> None:
+    model = LaVIT.from_pretrained(folders["codes"], low_memory=low_memory)
+    file = tmp_path / "a.png"
+    Image.fromarray(images[0]).save(file)
+    codes = model.encode(images[0]).codes[0]
+    prompts = [
+        ["<image> as an oil painting", Image.fromarray(images[0])],
+        [file, "as an oil painting"],
+        [codes, "as an oil painting"],
+        ["<image> as an oil painting", images[1]],
+    ]
+    drawn = [own.tolist() for own in model.sample(prompts, seeds=[0] * 4, settings=SAMPLING)]
+    assert drawn[0] == drawn[1] == drawn[2] != drawn[3]
+
+
+@pytest.mark.parametrize("image_input", ["codes", "live", "none"])
+def test_captions_and_answers_against_the_language_model(folders, images, image_input, low_memory: bool) -> None:
+    model = LaVIT.from_pretrained(folders[image_input], low_memory=low_memory)
+    llm, tokenizer = load_llm(folders[image_input]), load_tokenizer(folders[image_input])
+    read = encode_images(llm, tokenizer, images)
+    assert model.caption(images, max_tokens=8) == caption(llm, read, max_tokens=8)
+    questions = ["what is blue?", "what is red?", "what is blue?"]
+    expected = answer(llm, read.take([2, 0, 2]), questions, max_tokens=5)
+    assert model.answer([images[2], images[0], images[2]], questions, max_tokens=5) == expected
+    repeated = answer(llm, read.take([1, 1]), questions[:2], max_tokens=5, beams=ANSWERS)
+    assert model.answer(images[1], questions[:2], max_tokens=5, beams=ANSWERS) == repeated
+    assert model.answer(None, questions[0]) == answer(llm, None, questions[:1])
+    assert model.image_input == image_input
+
+
+def test_scores_against_the_language_model(folders, images, low_memory: bool) -> None:
+    model = LaVIT.from_pretrained(folders["live"], low_memory=low_memory)
+    llm, tokenizer = load_llm(folders["live"]), load_tokenizer(folders["live"])
+    texts = ["a red circle", "blue", "what is red?"]
+    expected = np.stack(list(text_log_likelihoods(llm, encode_images(llm, tokenizer, images), texts)))
+    np.testing.assert_allclose(model.score(images, texts, all_pairs=True), expected, rtol=0, atol=1e-9)
+    pairs = model.score(images[:3], texts)
+    np.testing.assert_allclose(pairs, expected[:3].diagonal(), rtol=1e-5)
+    assert model.count_tokens(["", "a red circle"]).tolist() == [1, 1 + len(llm.codec.encode("a red circle"))]
+    codes = model.encode(images).codes
+    matrix = model.score_codes([*texts, ""], codes, all_pairs=True)
+    assert matrix.shape == (4, 5)
+    np.testing.assert_allclose(model.score_codes(texts, codes[:3]), matrix[:3, :3].diagonal(), rtol=1e-5)
+
+
+def test_properties_and_metadata(folders) -> None:
+    model = LaVIT.from_pretrained(str(folders["codes"]))
+    assert (model.image_px, model.grid, model.codebook_size, model.image_input) == (16, (4, 4), 24, "codes")
+    digests = {part: part_digest(folders["codes"] / part) for part in ("tokenizer", "llm", "detokenizer")}
+    assert model.metadata == {
+        "model": digests,
+        "precision": {"llm": "fp32", "detokenizer": "fp32"},
+        "image_input": "codes",
+    }
+    assert model.language_model.precision == model.detokenizer.precision == "fp32"
+    half = LaVIT.from_pretrained(folders["codes"], parts=("llm",), precision="bf16")
+    assert half.metadata["precision"] == {"llm": half.language_model.precision} == {"llm": "bf16"}
+
+
+def test_parts_are_loaded_once_and_with_low_memory_one_at_a_time(folders, images, monkeypatch) -> None:
+    import lavit_pretrain.api
+    import lavit_tokenizer.api
+
+    loaded: list[str] = []
+
+    def counted(module, name: str) -> None:
+        load = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, **more: (loaded.append(name), load(*given, **more))[1])
+
+    counted(lavit_pretrain.api, "load_llm")
+    counted(lavit_tokenizer.api, "load_tokenizer")
+    model = LaVIT.from_pretrained(folders["codes"])
+    for _ in range(2):
+        model.caption(images[:1], max_tokens=2)
+        model.decode(model.encode(images[:1]), settings=DRAWING)
+    assert sorted(loaded) == ["load_llm", "load_tokenizer"]
+    loaded.clear()
+    small = LaVIT.from_pretrained(folders["codes"], low_memory=True)
+    small.caption(images, max_tokens=2)
+    assert list(small._parts._held) == ["llm"]
+    small.generate(["red"], sampling=SAMPLING, drawing=DRAWING)
+    assert loaded == ["load_tokenizer", "load_llm", "load_tokenizer"]
+
+
+def test_save_pretrained_keeps_the_digests(folders, images, tmp_path: Path) -> None:
+    model = LaVIT.from_pretrained(folders["codes"])
+    model.save_pretrained(tmp_path / "deep" / "copy")
+    saved = LaVIT.from_pretrained(tmp_path / "deep" / "copy")
+    assert saved.metadata == model.metadata
+    assert saved.caption(images, max_tokens=4) == model.caption(images, max_tokens=4)
+    about = json.loads((tmp_path / "deep" / "copy" / "lavit.json").read_text())
+    assert list(about["parts"]) == ["tokenizer", "llm", "detokenizer"]
+    with pytest.raises(InputError, match="copy: a folder with files in it, expected no such folder"):
+        model.save_pretrained(tmp_path / "deep" / "copy")
+
+
+def test_what_cannot_be_is_refused(folders, images, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no tokenizer/ here"):
+        LaVIT.from_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="parts: found eyes, expected some of tokenizer, llm, detokenizer"):
+        LaVIT.from_pretrained(folders["codes"], parts=("eyes",))
+    with pytest.raises(InputError, match="no detokenizer-highres/ here"):
+        LaVIT.from_pretrained(folders["codes"], highres=True).generate("red")
+    with pytest.raises(UsageError, match="this needs 'llm' too"):
+        LaVIT.from_pretrained(folders["codes"], parts=["tokenizer"]).caption(images)
+    model = LaVIT.from_pretrained(folders["codes"])
+    with pytest.raises(UsageError, match="seeds: found 1, expected 2, one an image"):
+        model.generate(["red", "blue"], seeds=[1])
+    with pytest.raises(InputError, match=r"codes\[1\]: they lie in \[-1, 3\], expected \[0, 24\)"):
+        model.decode([np.array([1]), np.array([-1, 3])])
+    with pytest.raises(InputError, match=r"codes\[0\]: found float64 \[1\], expected integers \[n\]"):
+        model.decode([np.array([1.0])])
+    with pytest.raises(UsageError, match="2 questions but 3 images, expected one image a question"):
+        model.answer(list(images[:3]), ["what?", "who?"])
+    with pytest.raises(UsageError, match="1 texts but 2 images, expected as many, or all_pairs=True"):
+        model.score(images[:2], ["red"])
+    blind = LaVIT.from_pretrained(folders["none"])
+    with pytest.raises(UsageError, match="trained without pictures"):
+        blind.score(images[0], "red")
+    with pytest.raises(UsageError, match="trained without pictures"):
+        blind.sample([["red", images[0]]])
+    continuous = SAMPLING.model_copy(update={"prompt_images": "continuous"})
+    with pytest.raises(UsageError, match="prompt_images: continuous, but this model reads images as codes"):
+        model.sample([["red", images[0]]], settings=continuous)
+
+
+def test_importing_lavit_and_opening_a_model_are_light(folders) -> None:
+    code = (
+        "import sys, lavit; m = lavit.LaVIT.from_pretrained(sys.argv[1]); "
+        "print([n for n in ('torch', 'transformers', 'diffusers') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, folders["codes"]], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("missing", ["lavit_pretrain", "lavit_detokenizer"])
+def test_the_tokenizer_works_without_the_other_stages(folders, missing: str) -> None:
+    code = f"""
+import sys, numpy as np
+sys.modules["lavit_pretrain"] = sys.modules["lavit_detokenizer"] = None
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("lavit_pretrain", "lavit_detokenizer"):
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+for name in ("lavit_pretrain", "lavit_detokenizer"):
+    del sys.modules[name]
+sys.meta_path.insert(0, Missing())
+from lavit import LaVIT
+from lavit_core.errors import InputError
+model = LaVIT.from_pretrained(sys.argv[1])
+assert len(model.encode(np.zeros((16, 16, 3), np.uint8))) == 1
+try:
+    model.caption(np.zeros((16, 16, 3), np.uint8)) if {missing!r} == "lavit_pretrain" else model.decode([np.array([1])])
+except InputError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code, folders["codes"]], capture_output=True, text=True, check=True)
+    name = missing.replace("_", "-")
+    assert f"needs {name}, which is not installed; run `pip install ./stages/core" in done.stdout
