@@ -13,10 +13,11 @@ from lavit_detokenizer.folder import save_detokenizer
 from lavit_detokenizer.network import Denoiser, Detokenizer, build_scheduler, build_unet, sample_shape
 from lavit_pretrain.config import LlmShape
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
-from lavit_tokenizer.api import VisualTokenizer
+from lavit_tokenizer.api import VisualTokenizer, new_merger
 from lavit_tokenizer.config import SmallVitConfig, TokenizerConfig
-from lavit_tokenizer.encoder import Encoder, SmallVit
-from lavit_tokenizer.tokenizer import write_tokenizer
+from lavit_tokenizer.encoder import Encoder
+from lavit_tokenizer.small_vit import SmallVit
+from lavit_tokenizer.tokenizer_folder import write_tokenizer
 
 VISION = SmallVitConfig(preprocessing=Preprocessing(image_px=16), patch_px=4, width=16, layers=1, heads=2, mlp_dim=32)
 CODEBOOK = 24
@@ -62,7 +63,7 @@ def random_llm(tokenizer: VisualTokenizer, image_input: str, digest: str) -> Lan
     # Large weights: an untrained model hardly hears its prompt otherwise.
     for matrix in (parameter for parameter in network.parameters() if parameter.ndim == 2):
         matrix.data.normal_(0, 0.4)
-    merger = tokenizer.new_merger() if image_input == "live" else None
+    merger = new_merger(tokenizer.config) if image_input == "live" else None
     return LanguageModel(network, text, metadata, merger)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavit_core.errors import UsageError
 from lavit_core.distributions import require_stages
+from lavit_core.errors import UsageError
 from lavit_core.modeldir import detokenizer_part, find_part
 
 if TYPE_CHECKING:

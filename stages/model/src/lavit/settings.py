@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lavit_core.config import load_preset, resolve
-from lavit_core.errors import UsageError
 from lavit_core.distributions import require_stages
+from lavit_core.errors import UsageError
 
 if TYPE_CHECKING:
     from lavit_detokenizer.api import DrawSettings
