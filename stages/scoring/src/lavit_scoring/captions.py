@@ -1,7 +1,7 @@
 """Caption result files: list of {image_id, caption}, against several reference captions a picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,13 +16,19 @@ from lavit_scoring.references import References, read_references
 from lavit_scoring.results import align, read_results
 from lavit_scoring.task import Scored, ScoringTask
 
+BY_DOMAIN = ("bleu_4", "rouge_l", "cider")
+"""Metrics that NoCaps reports for each domain."""
 
-@dataclass(kw_only=True)
+ONE_IMAGE = "needs two images or more: n-gram weights come from how many images' references contain an n-gram"
+
+
+@dataclass(frozen=True, kw_only=True)
 class CaptionScores:
-    """Figures and per-picture scores of one set of captions."""
+    """Metrics of one set of captions, the score of each image, and why a metric is missing."""
 
     metrics: dict[str, Estimate]
-    items: dict[str, Sequence[float]] = field(default_factory=dict)
+    items: dict[str, Sequence[float]]
+    skipped: dict[str, str]
 
 
 def score_captions(task: ScoringTask) -> Scored:
@@ -41,11 +47,14 @@ def score_captions(task: ScoringTask) -> Scored:
     said = [captions[name] for name in ids]
     read = caption_metrics(said, [truths[name] for name in ids], seed=task.seed)
     metrics, items = read.metrics, read.items
+    skipped |= read.skipped
     if task.java:
         for name, scores in java_scores(said, [truths[name] for name in ids], skip=skipped).items():
             metrics[name] = bootstrap_mean(scores.items, range(len(ids)), task.seed, name, value=scores.value)
             items[name] = scores.items
-    metrics |= _domains(references, ids, said, truths, task.seed)
+    for domain, part in _domains(references, ids, said, truths, task.seed).items():
+        metrics |= {f"{name}.{domain}": part.metrics[name] for name in BY_DOMAIN if name in part.metrics}
+        skipped |= {f"{name}.{domain}": reason for name, reason in part.skipped.items()}
     notes |= more | {
         "empty_captions": sum(not caption.strip() for caption in said),
         "captions_with_line_separators": sum(bool(SEPARATORS.search(caption)) for caption in said),
@@ -57,9 +66,10 @@ def score_captions(task: ScoringTask) -> Scored:
 
 
 def caption_metrics(captions: Sequence[str], references: Sequence[Sequence[str]], *, seed: int) -> CaptionScores:
-    """Return BLEU-1..4, ROUGE-L and CIDEr of captions, each with a 95 % interval over pictures.
+    """Return BLEU-1..4, ROUGE-L and CIDEr of captions, each with a 95 % interval over images.
 
-    The interval of CIDEr keeps the n-gram weights of the whole set.
+    The interval of CIDEr keeps the n-gram weights of the whole set. One image alone has no CIDEr: every n-gram of its
+    references occurs in every image, so all weights are zero.
     """
     said, truths = tokenize(captions), [tokenize(truth) for truth in references]
     parts = np.stack([bleu_parts(*pair) for pair in zip(said, truths, strict=True)])
@@ -69,20 +79,22 @@ def caption_metrics(captions: Sequence[str], references: Sequence[Sequence[str]]
         low, high = ends(resampled[:, n])
         metrics[f"bleu_{n + 1}"] = Estimate(float(whole[n]), low, high, len(said))
     rouge = [rouge_l(*pair) for pair in zip(said, truths, strict=True)]
-    cider = cider_d(said, truths).tolist()
-    metrics["rouge_l"] = bootstrap_mean(rouge, range(len(said)), seed, "rouge_l")
-    metrics["cider"] = bootstrap_mean(cider, range(len(said)), seed, "cider")
-    return CaptionScores(metrics=metrics, items={"rouge_l": rouge, "cider": cider})
+    items: dict[str, Sequence[float]] = {"rouge_l": rouge}
+    if len(said) > 1:
+        items["cider"] = cider_d(said, truths).tolist()
+    metrics |= {name: bootstrap_mean(scores, range(len(said)), seed, name) for name, scores in items.items()}
+    return CaptionScores(metrics=metrics, items=items, skipped={} if "cider" in items else {"cider": ONE_IMAGE})
 
 
 def _domains(
     references: References, ids: Sequence[str], said: Sequence[str], truths: dict[str, list[str]], seed: int
-) -> dict[str, Estimate]:
-    """Return NoCaps' figures by domain, each a set of its own with its own n-gram weights."""
-    metrics: dict[str, Estimate] = {}
-    for domain in sorted(set(references.domains.values())):
-        here = [index for index, name in enumerate(ids) if references.domains.get(name) == domain]
-        if here:
-            read = caption_metrics([said[i] for i in here], [truths[ids[i]] for i in here], seed=seed)
-            metrics |= {f"{name}.{domain}": read.metrics[name] for name in ("bleu_4", "rouge_l", "cider")}
-    return metrics
+) -> dict[str, CaptionScores]:
+    """Return NoCaps' scores by domain, each a set of its own with its own n-gram weights."""
+    members: dict[str, list[int]] = {}
+    for index, name in enumerate(ids):
+        if name in references.domains:
+            members.setdefault(references.domains[name], []).append(index)
+    return {
+        domain: caption_metrics([said[i] for i in here], [truths[ids[i]] for i in here], seed=seed)
+        for domain, here in sorted(members.items())
+    }

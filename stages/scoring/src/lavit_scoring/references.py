@@ -79,6 +79,8 @@ def _row(file: Path, source: Any, ids: dict[str, Any], captions: Any, path: Any 
         raise InputError(f"{file}: found {str(source)[:60]}, expected a picture with an id")
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise InputError(f"{file}: picture {name} has no captions")
+    if not any(text.strip() for text in texts):
+        raise InputError(f"{file}: all captions of picture {name} are empty, expected at least one with words")
     return {"ids": ids, "captions": texts, "path": path if path is not None else name}
 
 

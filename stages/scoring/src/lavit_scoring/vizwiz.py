@@ -52,11 +52,12 @@ def score_vizwiz(task: ScoringTask) -> Scored:
     kinds = [truths[name].get("answer_type") or "" for name in ids]
     metrics = {"accuracy": percent(scores, ids, task.seed, "accuracy")}
     metrics |= percent_by("accuracy.answer_type", scores, ids, kinds, task.seed)
-    skipped = {}
+    skipped: dict[str, str] = {}
     if task.protocol == "official":
         # The server also reads answers as captions; the answers of the humans are the references.
         read = caption_metrics([answers[name] for name in ids], [texts[name] for name in ids], seed=task.seed)
         metrics |= {f"as_caption.{name}": metric for name, metric in read.metrics.items()}
+        skipped |= {f"as_caption.{name}": reason for name, reason in read.skipped.items()}
         skipped["as_caption.meteor"] = "not computed for answers"
     notes |= more | {"empty_answers": sum(not answers[name].strip() for name in ids)}
     return Scored(ids=ids, expected=len(texts), unit="per cent; as_caption.*: 1", items={"accuracy": scores},
