@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -197,17 +200,17 @@ def test_the_score_is_that_of_the_official_files(vqa: Path, tmp_path: Path) -> N
 
 
 def test_a_kill_leaves_nothing_half(vqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lavit_evaluation.tables.layouts import Official
+    from lavit_evaluation.tables.layouts import Official, Row
 
-    keep, seen = Official.keep, []
+    save_image, seen = Official.save_image, []
 
-    def dying(self: Official, name: str, content: object, where: str) -> str:
+    def dying(self: Official, name: str, row: Row, *where: object) -> str:
         seen.append(name)
         if len(seen) == 4:
             raise KeyboardInterrupt
-        return keep(self, name, content, where)
+        return save_image(self, name, row, *where)
 
-    monkeypatch.setattr(Official, "keep", dying)
+    monkeypatch.setattr(Official, "save_image", dying)
     with pytest.raises(KeyboardInterrupt):
         unpacked("vqav2", vqa, tmp_path / "out")
     assert not (tmp_path / "out" / "data").exists()
@@ -215,30 +218,37 @@ def test_a_kill_leaves_nothing_half(vqa: Path, tmp_path: Path, monkeypatch: pyte
     assert len(unpacked("vqav2", vqa, tmp_path / "out")[1].items) == 6
 
 
-def test_save_to_disk_without_the_library(tmp_path: Path) -> None:
-    """The files that datasets 5.2 writes, written by hand: a folder a split, batches of an Arrow stream."""
-    root = tmp_path / "saved"
-    for split, rows in (("validation", VQA), ("test", VQA[:1])):
-        (root / split).mkdir(parents=True)
-        whole = pyarrow.Table.from_pylist(rows)
-        with pyarrow.ipc.new_stream(root / split / "data-00000-of-00001.arrow", whole.schema) as stream:
-            stream.write_table(whole, max_chunksize=4)
-        state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}], "_split": split}
-        (root / split / "state.json").write_text(json.dumps(state))
-    (root / "dataset_dict.json").write_text(json.dumps({"splits": ["validation", "test"]}))
-    assert len(unpacked("vqav2", root, tmp_path / "out")[1].items) == 6
-    assert len(unpacked("vqav2", root / "test", tmp_path / "one")[1].items) == 1
-
-
-@pytest.mark.slow  # importing the library takes longer than everything else here
 def test_save_to_disk_of_the_library(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets", reason="datasets is not installed: its files are written by hand only")
+    datasets = pytest.importorskip("datasets")
     rows = [{**row, "image": Image.new("RGB", (12, 9), (40 + n // 2,) * 3)} for n, row in enumerate(VQA)]
-    made = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
-    made.save_to_disk(str(tmp_path / "saved"))
+    saved = {
+        split: datasets.Dataset.from_list(some).cast_column("image", datasets.Image())
+        for split, some in (("validation", rows), ("test", rows[:1]))
+    }
+    datasets.DatasetDict(saved).save_to_disk(str(tmp_path / "saved"), num_shards={"validation": 2, "test": 1})
     _, material = unpacked("vqav2", tmp_path / "saved", tmp_path / "out")
     assert [item.id for item in material.items] == [1000 + n for n in range(6)]
     assert np.asarray(Image.open(material.items[5].image))[0, 0, 0] == 42
+    assert len(unpacked("vqav2", tmp_path / "saved" / "test", tmp_path / "one")[1].items) == 1
+
+
+def test_reading_stays_out_of_the_home_directory_and_off_the_network(vqa: Path, tmp_path: Path) -> None:
+    code = (
+        "import socket, sys\nfrom pathlib import Path\n"
+        "def shut(*words): raise AssertionError('the network is shut')\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = shut\n"
+        "from lavit_evaluation.tables.read import find_tables\n"
+        f"rows = list(find_tables(Path({str(vqa)!r}))['validation'].rows())\n"
+        "assert len(rows) == 6 and 'datasets' in sys.modules"
+    )
+    home, scratch = tmp_path / "home", tmp_path / "scratch"
+    home.mkdir()
+    scratch.mkdir()
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_"))}
+    env = {**plain, "HOME": str(home), "TMPDIR": str(scratch)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(home.iterdir()) == list(scratch.iterdir()) == []
 
 
 def test_a_name_needs_leave_to_use_the_network(vqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,9 +296,9 @@ def test_wrong_tables_are_told_in_a_line(vqa: Path, tmp_path: Path) -> None:
         unpacked("vqav2", of(lacking), tmp_path / "out")
     with pytest.raises(InputError, match=r"column `image_id`: found 'x1', expected a number"):
         unpacked("vqav2", of({**VQA[0], "image_id": "x1"}), tmp_path / "out")
-    with pytest.raises(InputError, match="no picture in column `image`"):
+    with pytest.raises(InputError, match="no image in column `image`"):
         unpacked("vqav2", of({**VQA[0], "image": {"bytes": None, "path": "a.jpg"}}), tmp_path / "out")
-    with pytest.raises(InputError, match=r"found the picture's name '\.\./n\.jpg', expected letters"):
+    with pytest.raises(InputError, match=r"found the image's name '\.\./n\.jpg', expected letters"):
         unpacked("gqa", of({**GQA[0], "imageId": "../n", "image": picture(1)}), tmp_path / "out")
     with pytest.raises(InputError, match=r"row 0: answers is 'cat', expected a list"):
         unpacked("vqav2", of({**VQA[0], "answers": "cat"}), tmp_path / "out")
@@ -300,13 +310,13 @@ def test_wrong_tables_are_told_in_a_line(vqa: Path, tmp_path: Path) -> None:
         unpacked("gqa", empty.parent, tmp_path / "out")
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "state.json").write_text('{"_data_files": ["data.arrow"]}')
-    with pytest.raises(InputError, match=r"state\.json: found data\.arrow in _data_files, expected \{'filename'"):
+    with pytest.raises(InputError, match=r"saved: not readable as a table \(.*\)"):
         unpacked("vqav2", tmp_path / "saved", tmp_path / "out")
     with pytest.raises(InputError, match="holds no row of flickr30k-caption"):
         unpacked("flickr30k-caption", of(FLICKR[0]), tmp_path / "out")
     others = [VQA[0], {**VQA[1], "image": picture(99)}]
     assert others[0]["image_id"] == others[1]["image_id"]
-    with pytest.raises(InputError, match=r"row 1: another picture stands under 000000000040\.jpg in an earlier row"):
+    with pytest.raises(InputError, match=r"row 1: an earlier row has another image named 000000000040\.jpg"):
         unpacked("vqav2", table(others, tmp_path / "others" / "two.parquet"), tmp_path / "out")
     assert not (tmp_path / "out" / "data").exists()
 

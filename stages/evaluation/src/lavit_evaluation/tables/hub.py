@@ -27,7 +27,7 @@ def download(name: str, patterns: list[str], *, allow_network: bool) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ModuleNotFoundError:
         raise InputError(
-            f"--data {name}: downloading needs huggingface_hub; run `pip install 'lavit-evaluation[hub]'`"
+            f"--data {name}: downloading needs huggingface_hub; run `pip install 'lavit-evaluation[tables]'`"
         ) from None
     repository, _, revision = name.partition("@")
     try:

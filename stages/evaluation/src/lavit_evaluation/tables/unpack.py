@@ -1,5 +1,6 @@
 """A data set given as --data becomes a folder of official files, once; what runs and scores reads those."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lavit_scoring.catalogue import Benchmark, find_file
 
 from lavit_evaluation.tables import layouts
 from lavit_evaluation.tables.hub import download, is_name
-from lavit_evaluation.tables.layouts import Official
+from lavit_evaluation.tables.layouts import Official, Row
 from lavit_evaluation.tables.read import Table, files_digest, find_tables
 
 SPLITS = {
@@ -59,16 +60,16 @@ def official_files(
         raise InputError(f"--data {data}: no parquet file of the split {wanted!r} there")
     out.mkdir(parents=True, exist_ok=True)
     with atomic_folder(target) as scratch:
-        official = Official(pictures=scratch / benchmark.images[0])
-        official.pictures.mkdir()
+        official = Official(folder=scratch / benchmark.images[0])
+        official.folder.mkdir()
         for table, add in _choose(benchmark, tables, split, wanted):
             with Progress(f"unpacking {table.name}", table.num_rows, unit="row", quiet=quiet) as progress:
                 for number, row in enumerate(table.rows()):
-                    add(official, row, f"{table.files[0].parent}, {table.name}, row {number}")
+                    add(official, Row(row, f"{table.paths[0].parent}, {table.name}, row {number}"))
                     progress.advance(1)
         _write(benchmark, official, scratch)
-        about = {"asked": asked, "from": str(data), "tables": sorted(tables), "revision": root.name if named else None}
-        write_json(scratch / SOURCE_FILE, about)
+        source = {"asked": asked, "from": str(data), "tables": sorted(tables), "revision": root.name if named else None}
+        write_json(scratch / SOURCE_FILE, source)
     return target, None
 
 
@@ -82,7 +83,7 @@ def _has_official(benchmark: Benchmark, data: Path) -> bool:
     return find_file(data, benchmark.annotations) is not None or find_file(data, benchmark.questions) is not None
 
 
-Add = Callable[[Official, dict[str, Any], str], None]
+Add = Callable[[Official, Row], None]
 
 
 def _choose(benchmark: Benchmark, tables: dict[str, Table], split: str | None, wanted: str) -> list[tuple[Table, Add]]:
@@ -92,25 +93,25 @@ def _choose(benchmark: Benchmark, tables: dict[str, Table], split: str | None, w
     # A split that was not asked for is a guess at lmms-lab's name: the only table there is needs none.
     table = next(iter(tables.values())) if len(tables) == 1 and split is None else _pick(tables, wanted)
     if benchmark.kind == "caption":
-        return [(table, lambda official, row, where: layouts.add_captions(official, row, where, benchmark.name))]
+        return [(table, functools.partial(layouts.add_captions, benchmark=benchmark.name))]
     takes: dict[str, Add] = {"vizwiz": layouts.add_vizwiz, "edit": layouts.add_edit, "vqa": layouts.add_vqa}
     return [(table, takes[benchmark.kind])]
 
 
 def _choose_gqa(tables: dict[str, Table], split: str | None, wanted: str) -> list[tuple[Table, Add]]:
-    """GQA's questions and pictures are tables of their own, told apart by their columns; balanced ones are meant."""
+    """Return GQA's tables of questions and images, told apart by their columns; the balanced ones are meant."""
     some = {name: table for name, table in tables.items() if wanted in _names(name)}
     some = some if some or split is not None else tables
     some = {name: table for name, table in some.items() if "balanced" in name} or some
-    asking = [table for table in some.values() if {"question", "imageId"} <= set(table.columns)]
-    showing = [table for table in some.values() if {"id", "image"} <= set(table.columns) and table not in asking]
-    if len(asking) != 1 or len(showing) > 1 or (not showing and "image" not in asking[0].columns):
+    questions = [table for table in some.values() if {"question", "imageId"} <= set(table.columns)]
+    images = [table for table in some.values() if {"id", "image"} <= set(table.columns) and table not in questions]
+    if len(questions) != 1 or len(images) > 1 or (not images and "image" not in questions[0].columns):
         raise UsageError(
             f"gqa: found the tables {', '.join(tables)}, expected one with question and imageId and one with id and "
             f"image, say {' and '.join(GQA_PARTS)}; choose with --split"
         )
-    taken: list[tuple[Table, Add]] = [(table, layouts.add_gqa_picture) for table in showing]
-    return [*taken, (asking[0], layouts.add_gqa)]
+    taken: list[tuple[Table, Add]] = [(table, layouts.add_gqa_image) for table in images]
+    return [*taken, (questions[0], layouts.add_gqa)]
 
 
 def _pick(tables: dict[str, Table], wanted: str) -> Table:
