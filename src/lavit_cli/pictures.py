@@ -29,7 +29,6 @@ def png_bytes(pixels: np.ndarray, text: Mapping[str, str] | None = None) -> byte
 
 def save_png(path: Path, pixels: np.ndarray, text: Mapping[str, str] | None = None) -> None:
     """Write a PNG atomically, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, png_bytes(pixels, text))
 
 

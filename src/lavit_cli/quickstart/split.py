@@ -1,12 +1,11 @@
 """Holding out a part of somebody's pictures: two index folders that point to the originals, which are never copied."""
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from lavit_core.data import Data, Question, open_data
 from lavit_core.errors import InputError
-from lavit_core.files import atomic_folder, write_text
+from lavit_core.files import atomic_folder
+from lavit_core.json_lines import iterate_json_objects, write_json_lines
 from lavit_core.seeds import derive_seed
 
 
@@ -37,15 +36,14 @@ def _write_part(folder: Path, data: Data, keys: set[str]) -> None:
     captions: list[dict[str, object]] = [
         {"file_name": record.key, "captions": list(record.captions)} for record in records
     ]
-    write_text(folder / "captions.jsonl", _lines(captions))
+    write_json_lines(folder / "captions.jsonl", captions)
     asked = [question for question in data.questions if question.key in keys]
     if asked:
-        rows = [_question(question) for question in asked]
-        write_text(folder / "questions.jsonl", _lines(rows))
+        write_json_lines(folder / "questions.jsonl", map(_question, asked))
     scenes = data.root / "scenes.jsonl"
     if scenes.exists():  # drawn data: what each picture shows, for the evaluation's judge
-        drawn = [json.loads(line) for line in scenes.read_text(encoding="utf-8").split("\n") if line]
-        write_text(folder / scenes.name, _lines([row for row in drawn if row["file_name"] in keys]))
+        drawn = [row for _, row in iterate_json_objects(scenes)]
+        write_json_lines(folder / scenes.name, [row for row in drawn if row["file_name"] in keys])
     # One link for each folder that the keys begin with: keys stay what they are in the original data.
     for top in sorted({Path(record.key).parts[0] for record in records}):
         (folder / top).symlink_to((data.root / top).resolve())
@@ -55,7 +53,3 @@ def _question(question: Question) -> dict[str, object]:
     row: dict[str, object] = {"question_id": question.question_id, "file_name": question.key}
     row |= {"question": question.question, "answer": question.answer}
     return row if question.kind is None else row | {"kind": question.kind}
-
-
-def _lines(rows: Sequence[dict[str, object]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -37,7 +37,6 @@ def write_report(run: Path, out: Path | None = None, *, against: str | None = No
     file = out or run / "report.html"
     check_out_file(file)
     page = render(collect(run), None if against is None else load_reference(against))
-    file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, page)
     return file
 

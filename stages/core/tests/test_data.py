@@ -3,9 +3,9 @@ import os
 from pathlib import Path
 
 import pytest
-from lavit_core.data import open_data
+from lavit_core.data import check_out_outside, open_data
 from lavit_core.data_report import inspect_data, report_lines
-from lavit_core.errors import InputError
+from lavit_core.errors import InputError, UsageError
 from PIL import Image
 
 
@@ -45,6 +45,25 @@ def test_reads_captions_and_questions(folder):
         (7, "images/c.png", "this", None),
         ("q", "images/a.png", "this", "colour"),
     ]
+
+
+def test_empty_captions_are_counted_and_left_out(folder):
+    write(folder / "captions.jsonl", [caption("b", ["", " \n"]), caption("a", ["red", ""])])
+    data = open_data(folder)
+    assert [record.captions for record in data.records] == [("red",), (), ()]
+    report = inspect_data(folder, quiet=True)
+    assert (report["captions"], report["without_captions"], report["empty_captions"]) == (1, 2, 3)
+    assert "captions   1 (2 pictures have none; 3 empty ones are left out)" in report_lines(report)
+
+
+def test_an_out_folder_inside_the_data_folder_is_refused(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "link").symlink_to(folder)
+    for out in (folder, folder / "tokens", folder / "a" / ".." / "tokens", elsewhere / "link" / "tokens"):
+        with pytest.raises(UsageError, match=r"--out .*: lies in the data folder .*, expected a folder outside it"):
+            check_out_outside(out, folder)
+    check_out_outside(folder.with_name(f"{folder.name}-tokens"), folder)
+    check_out_outside(elsewhere, folder)
 
 
 def test_either_file_is_enough(folder):

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from lavit_core import files
@@ -10,6 +11,7 @@ from lavit_core.errors import InputError
 from lavit_core.files import (
     atomic_folder,
     canonical_json,
+    check_out_file,
     file_sha256,
     link_or_copy,
     read_json,
@@ -26,9 +28,66 @@ def test_write_replaces_whole_files_only(tmp_path, monkeypatch):
     file = tmp_path / "a"
     write_bytes(file, b"old")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
-    with pytest.raises(OSError, match="disk"):
+    with pytest.raises(InputError, match=r"a: can't be written \(disk\)"):
         write_bytes(file, b"new")
     assert content(tmp_path) == {"a": b"old"}
+
+
+def test_a_link_is_written_through_and_stays_a_link(tmp_path):
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "new-link").symlink_to(tmp_path / "deep" / "new")
+    write_bytes(tmp_path / "link", b"new")
+    write_bytes(tmp_path / "new-link", b"first")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "new-link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
+    assert (tmp_path / "deep" / "new").read_bytes() == b"first"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "to-folder").symlink_to("folder")
+    with atomic_folder(tmp_path / "to-folder") as scratch:
+        (scratch / "x").write_bytes(b"1")
+    assert (tmp_path / "to-folder").is_symlink()
+    assert content(tmp_path / "folder") == {"x": b"1"}
+
+
+def test_what_is_not_a_regular_file_is_refused_and_left_alone(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "to-device").symlink_to("/dev/null")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, found in (("pipe", "a pipe"), ("to-device", "a device"), ("loop", "Too many levels of symbolic links")):
+        with pytest.raises(InputError, match=f"{name}: .*{found}"):
+            write_bytes(tmp_path / name, b"new")
+        with pytest.raises(InputError, match=f"--out .*{name}: .*{found}"):
+            check_out_file(tmp_path / name)
+    assert (tmp_path / "pipe").is_fifo()
+    assert os.path.realpath(tmp_path / "to-device") == "/dev/null"
+    assert not os.path.isfile("/dev/null")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file: a file, expected a folder"), atomic_folder(tmp_path / "file"):
+        pass
+
+
+def test_a_place_that_takes_no_files_is_one_line_that_names_it():
+    with pytest.raises(InputError, match=r"/proc/lavit-test.json: can't be written \(.*\); expected a place"):
+        write_json(Path("/proc/lavit-test.json"), {})
+    with (
+        pytest.raises(InputError, match=r"/proc/lavit: can't be written"),
+        atomic_folder(Path("/proc/lavit")),
+    ):
+        pass
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_full_disk_is_one_line_that_says_so(tmp_path):
+    with (
+        pytest.raises(InputError, match=r"part: can't be written \(No space left on device\); free some space there"),
+        atomic_folder(tmp_path / "part"),
+        open("/dev/full", "wb", buffering=0) as full,
+    ):
+        full.write(b"1")
+    with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "part"):
+        (tmp_path / "absent").read_bytes()  # another failure inside stays what it is
 
 
 def test_canonical_json_is_one_text_for_equal_content():
@@ -91,7 +150,7 @@ def test_without_exchange_a_failing_rename_brings_the_old_folder_back(tmp_path, 
         real(source, target)
 
     monkeypatch.setattr(os, "rename", rename)
-    with pytest.raises(OSError, match="disk"), atomic_folder(tmp_path / "part") as scratch:
+    with pytest.raises(InputError, match="disk"), atomic_folder(tmp_path / "part") as scratch:
         (scratch / "x").write_bytes(b"newest")
     assert content(tmp_path) == {"part/x": b"newer"}
 

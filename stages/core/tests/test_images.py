@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 
@@ -106,8 +107,10 @@ def test_other_content(tmp_path):
         open_rgb(tmp_path / "x.jpg")
     with pytest.raises(InputError, match="file not found"):
         open_rgb(tmp_path / "absent.jpg")
-    with pytest.raises(InputError, match="not a readable picture"):
-        open_rgb(tmp_path)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path, tmp_path / "pipe.jpg"):
+        with pytest.raises(InputError, match=r"not a readable picture \(not a regular file\)"):
+            open_rgb(path)
     (tmp_path / "x.tif").write_bytes(saved(halves(), "TIFF"))
     with pytest.raises(InputError, match="expected JPEG"):
         open_rgb(tmp_path / "x.tif")

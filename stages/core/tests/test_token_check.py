@@ -3,9 +3,8 @@ import json
 
 import numpy as np
 import pytest
-from lavit_core.errors import InputError, UsageError
+from lavit_core.errors import InputError
 from lavit_core.token_check import inspect_tokens, verify_tokens
-from lavit_core.token_export import export_tokens
 from lavit_core.token_format import read_manifest, write_manifest
 
 SHARD = "shard-000001.safetensors"
@@ -96,34 +95,3 @@ def test_inspect_counts(tmp_path, samples, tokens):
     assert report["codes_used"] == len(set(codes.tolist()))
     share = np.unique(codes, return_counts=True)[1] / len(codes)
     assert report["perplexity"] == pytest.approx(np.exp(-(share * np.log(share)).sum()), abs=0.1)
-
-
-def test_export(tmp_path, samples, tokens):
-    content = samples(25)
-    folder = tokens(tmp_path / "t", content)
-    assert export_tokens(folder, "jsonl", tmp_path / "new" / "t.jsonl") == 25
-    with pytest.raises(InputError, match="a folder, expected a file name"):
-        export_tokens(folder, "jsonl", tmp_path)
-    lines = (tmp_path / "new" / "t.jsonl").read_text(encoding="utf-8").splitlines()
-    expected = [
-        {
-            "key": sample.key,
-            "codes": sample.codes.tolist(),
-            "patches": np.flatnonzero(sample.keep_mask).tolist(),
-            "captions": list(sample.texts),
-        }
-        for sample in content
-    ]
-    assert [json.loads(line) for line in lines] == expected
-    parquet = pytest.importorskip("pyarrow.parquet")
-    assert export_tokens(folder, "parquet", tmp_path / "t.parquet") == 25
-    assert parquet.read_table(tmp_path / "t.parquet").to_pylist() == expected
-    with pytest.raises(UsageError, match="--to csv: expected parquet or jsonl"):
-        export_tokens(folder, "csv", tmp_path / "t.csv")
-
-
-def test_export_without_pyarrow_says_how_to_get_it(tmp_path, samples, tokens, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(UsageError, match=r"pip install 'lavit-core\[parquet\]'"):
-        export_tokens(tokens(tmp_path / "t", samples(3)), "parquet", tmp_path / "t.parquet")
-    assert not (tmp_path / "t.parquet").exists()

@@ -181,8 +181,8 @@ def test_questions_too_long_for_their_answers_are_left_out(parts, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]\n", "line 1: found list"),
-        ("{nope\n", "line 1: not JSON"),
+        ("[]\n", r"q\.jsonl:1: found list"),
+        ("{nope\n", r"q\.jsonl:1: not valid JSON"),
         ('{"question": "q"}\n', "no text in file_name, answer"),
     ],
 )

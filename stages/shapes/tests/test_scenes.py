@@ -25,5 +25,5 @@ def test_a_scene_read_from_its_row_equals_the_written_one(tmp_path):
 def test_a_row_that_is_not_a_scene_is_refused_by_line(tmp_path):
     file = tmp_path / "scenes.jsonl"
     file.write_text('{"file_name": "a.png"}\n')
-    with pytest.raises(InputError, match=r"scenes.jsonl, line 1: not a scene \('combination'\); expected file_name"):
+    with pytest.raises(InputError, match=r"scenes.jsonl:1: not a scene \('combination'\); expected file_name"):
         read_scenes(file)

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from lavit_core.errors import ErrorBudgetExceeded, InputError, UsageError
+from lavit_core.json_lines import read_json_lines
 from lavit_core.tokens import check_tokenizer, open_tokens
 from lavit_tokenizer import tokenize_images as verb
 from lavit_tokenizer.config import TokenizeConfig
@@ -51,6 +52,28 @@ def test_workers_do_not_change_a_byte(damaged, model, tmp_path, selection):
     errors = [json.loads(line) for line in found[0]["errors.jsonl"].splitlines()]
     assert [row["key"] for row in errors] == ["images/007.png", "images/021.png"]
     assert all("not a readable picture" in row["reason"] for row in errors)
+
+
+def test_an_unreadable_file_with_a_line_separator_in_its_name_does_not_stop_a_resumed_run(model, tmp_path):
+    folder = tmp_path / "data"
+    write_pictures(folder, 20)
+    (folder / "captions.jsonl").unlink()
+    name = "no\u2028picture\x85.png"
+    (folder / "images" / name).write_text("<html>not found</html>")
+    out = tmp_path / "tokens"
+    tokenize(folder, model, out, max_error_rate=0.1)
+    before = content(out)
+    (out / "DONE").unlink()
+    (out / "shard-000001.safetensors").unlink()
+    tokenize(folder, model, out, max_error_rate=0.1)
+    assert content(out) == before
+    assert [row["key"] for row in read_json_lines(out / "errors.jsonl")] == [f"images/{name}"]
+
+
+def test_out_inside_the_data_folder_is_refused(data, model):
+    with pytest.raises(UsageError, match="lies in the data folder"):
+        tokenize(data, model, data / "tokens")
+    assert not (data / "tokens").exists()
 
 
 def test_what_a_reader_finds(data, model, tmp_path):

@@ -8,12 +8,13 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from lavit_core.errors import InputError
+from lavit_core.errors import InputError, UsageError
 from lavit_core.images import SUFFIXES
+from lavit_core.json_lines import iterate_json_lines
 
 CAPTIONS_FILE = "captions.jsonl"
 QUESTIONS_FILE = "questions.jsonl"
@@ -49,6 +50,8 @@ class Data:
     questions: tuple[Question, ...]
     digest: str
     """SHA-256 of the jsonl files and of every picture's key and size in bytes."""
+    num_empty_captions: int = 0
+    """Captions of nothing but spaces, which are left out of the records."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,9 +79,10 @@ def scan_data(path: Path) -> tuple[Data, list[Problem]]:
     listed = [path / name for name in (CAPTIONS_FILE, QUESTIONS_FILE) if (path / name).is_file()]
     problems: list[Problem] = []
     captions: dict[str, tuple[str, ...]] = {}
+    num_empty_captions = 0
     questions: list[Question] = []
     if listed:
-        captions = _read_captions(path / CAPTIONS_FILE, problems)
+        captions, num_empty_captions = _read_captions(path / CAPTIONS_FILE, problems)
         questions = _read_questions(path / QUESTIONS_FILE, problems)
         for question in questions:
             captions.setdefault(question.key, ())
@@ -107,8 +111,21 @@ def scan_data(path: Path) -> tuple[Data, list[Problem]]:
         digest.update(f"{key}\0{size}\n".encode())
         records.append(Record(key, file, captions[key]))
     layout: Literal["lavit", "images"] = "lavit" if listed else "images"
-    data = Data(root=path, layout=layout, records=tuple(records), questions=tuple(questions), digest=digest.hexdigest())
+    data = Data(
+        root=path,
+        layout=layout,
+        records=tuple(records),
+        questions=tuple(questions),
+        digest=digest.hexdigest(),
+        num_empty_captions=num_empty_captions,
+    )
     return data, problems
+
+
+def check_out_outside(out: Path, data: Path) -> None:
+    """Raise UsageError if `out` lies in the data folder, whose images and digest would change while they are read."""
+    if out.resolve().is_relative_to(data.resolve()):
+        raise UsageError(f"--out {out}: lies in the data folder {data}, expected a folder outside it")
 
 
 def _why_expected(root: Path, key: str, listed: list[Path]) -> str:
@@ -145,8 +162,10 @@ def _pictures_below(folder: Path, inside: str, above: tuple[tuple[int, int], ...
             yield f"{inside}{entry.name}"
 
 
-def _read_captions(file: Path, problems: list[Problem]) -> dict[str, tuple[str, ...]]:
+def _read_captions(file: Path, problems: list[Problem]) -> tuple[dict[str, tuple[str, ...]], int]:
+    """Return the captions by key without empty ones, and how many of these there are."""
     captions: dict[str, tuple[str, ...]] = {}
+    num_empty = 0
     lines: dict[str, int] = {}
     for number, row in _rows(file, problems):
         key, texts = row.get("file_name", ""), row.get("captions")
@@ -160,8 +179,9 @@ def _read_captions(file: Path, problems: list[Problem]) -> dict[str, tuple[str, 
             message = f"{file}:{number}: {key} stands already on line {lines[key]}, expected one line a picture"
             problems.append(Problem("duplicate", message))
         else:
-            lines[key], captions[key] = number, tuple(texts)
-    return captions
+            lines[key], captions[key] = number, tuple(text for text in texts if text.strip())
+            num_empty += len(texts) - len(captions[key])
+    return captions, num_empty
 
 
 def _read_questions(file: Path, problems: list[Problem]) -> list[Question]:
@@ -188,27 +208,14 @@ def _read_questions(file: Path, problems: list[Problem]) -> list[Question]:
 
 
 def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, object) of a jsonl file, blank lines left out; lines end at \\n only."""
+    """Yield (line number, object) of a jsonl file, nothing if there is none; collect what is wrong."""
     if not file.is_file():
         return
-    load: Callable[[str], Any] = json.JSONDecoder().decode
-    with open(file, "rb") as handle:
-        for number, line in enumerate(handle, 1):
-            if not line.strip():
-                continue
-            try:
-                row = load(line.decode("utf-8-sig" if number == 1 else "utf-8").strip())
-            except (ValueError, RecursionError) as error:
-                problems.append(Problem("line", f"{file}:{number}: not valid JSON ({error})"))
-                continue
-            if (b"\\ud" in line or b"\\uD" in line) and not _is_text(json.dumps(row, ensure_ascii=False)):
-                message = "half a character (one \\ud800 to \\udfff alone), expected whole ones"
-                problems.append(Problem("line", f"{file}:{number}: {message}"))
-                continue
-            if isinstance(row, dict):
-                yield number, row
-            else:
-                problems.append(Problem("line", f"{file}:{number}: found {_short(row)}, expected an object"))
+    for number, row in iterate_json_lines(file, lambda message: problems.append(Problem("line", message))):
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            problems.append(Problem("line", f"{file}:{number}: found {_short(row)}, expected an object"))
 
 
 def _wrong_key(key: Any) -> str | None:

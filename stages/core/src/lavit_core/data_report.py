@@ -45,6 +45,7 @@ def inspect_data(path: Path, *, quiet: bool = False) -> dict[str, Any]:
         "files": [name for name in (CAPTIONS_FILE, QUESTIONS_FILE) if (path / name).is_file()],
         "pictures": len(data.records),
         "captions": captions,
+        "empty_captions": data.num_empty_captions,
         "without_captions": sum(not record.captions for record in data.records),
         "questions": len(data.questions),
         "question_kinds": dict(sorted(collections.Counter(question.kind or "" for question in data.questions).items())),
@@ -93,10 +94,11 @@ def _summary(sizes: collections.Counter[tuple[int, int]]) -> dict[str, Any]:
 
 def report_lines(report: dict[str, Any]) -> list[str]:
     """Return an inspection as lines for a person."""
+    empty = f"; {report['empty_captions']} empty ones are left out" if report["empty_captions"] else ""
     lines = [
         f"{report['path']}: layout {report['layout']} ({', '.join(report['files']) or 'nothing but pictures'})",
         f"pictures   {report['pictures']} ({report['unlisted_pictures']} more files are named nowhere)",
-        f"captions   {report['captions']} ({report['without_captions']} pictures have none)",
+        f"captions   {report['captions']} ({report['without_captions']} pictures have none{empty})",
         f"questions  {report['questions']}",
     ]
     lines += [f"  {kind or 'no kind':<9}{count}" for kind, count in report["question_kinds"].items()]

@@ -2,10 +2,12 @@
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,20 +29,75 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write a file atomically with the mode the umask gives; on any failure the old file stays as it was."""
-    temporary = path.with_name(f".{path.name}.tmp")
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+"""What the system says of a disk that is full or can't be written to, whatever was being done."""
+
+
+@contextlib.contextmanager
+def explain_write_errors(path: Path, *, only: frozenset[int] = frozenset()) -> Iterator[None]:
+    """Turn an OSError of the block (or one with an errno in `only`) into one line that names `path`.
+
+    Raises InputError.
+    """
     try:
-        with open(temporary, "wb") as handle:
-            for chunk in chunks:
-                handle.write(chunk)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        if only and error.errno not in only:
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space there" if full else "expected a place that can be written to"
+        raise InputError(f"{path}: can't be written ({error.strerror or error}); {remedy}") from error
+
+
+def writable_file(path: Path) -> Path:
+    """Return the file that writing `path` creates or replaces: `path` itself, or the file that it links to.
+
+    Raises InputError if `path` is a folder, a device, a pipe or a socket: replacing those would take them away.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return path.resolve() if path.is_symlink() else path
+    except OSError as error:
+        raise InputError(f"{path}: can't be written ({error.strerror or error})") from None
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path}: {_kind(mode)}, expected a file name")
+    return path.resolve() if path.is_symlink() else path
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary file name whose file takes `path`'s place when the block ends well, flushed to disk.
+
+    On any failure the old file stays as it was. Folders above `path` are made, and a link is written through.
+    Raises InputError if `path` is not a regular file, or can't be written.
+    """
+    target = writable_file(path)
+    with explain_write_errors(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.tmp")
+        try:
+            yield temporary
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, target)
+            sync_folder(target.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """Write a file atomically with the mode the umask gives. Raises InputError as `atomic_file` does."""
+    with atomic_file(path) as temporary, open(temporary, "wb") as handle:
+        for chunk in chunks:
+            handle.write(chunk)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -60,8 +117,10 @@ def write_json(path: Path, value: Any) -> None:
 
 def check_out_file(out: Path) -> None:
     """Refuse a name that no file can be written to before any work is done. Raises InputError."""
-    if out.is_dir():
-        raise InputError(f"--out {out}: a folder, expected a file name")
+    try:
+        writable_file(out)
+    except InputError as error:
+        raise InputError(f"--out {error}") from None
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise InputError(f"--out {out}: {folder} is a file, expected a folder")
@@ -89,31 +148,43 @@ def file_sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a scratch folder that takes `path`'s place only when the block ends well; a failure leaves `path` alone."""
-    old = path.with_name(f".{path.name}.old")
-    if old.exists() and not path.exists():
-        os.rename(old, path)  # a kill between the two renames below
-    scratch = path.with_name(f".{path.name}.tmp")
-    for rest in (scratch, old):
-        shutil.rmtree(rest, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    """Give a scratch folder that takes `path`'s place only when the block ends well; a failure leaves `path` alone.
+
+    A link to a folder is written through. Raises InputError if `path` is not a folder, or can't be written.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: {_kind(path.stat().st_mode)}, expected a folder")
+    path = path.resolve() if path.is_symlink() else path
+    old, scratch = path.with_name(f".{path.name}.old"), path.with_name(f".{path.name}.tmp")
+    with explain_write_errors(path):
+        if old.exists() and not path.exists():
+            os.rename(old, path)  # a kill between the two renames of _take_place
+        for rest in (scratch, old):
+            shutil.rmtree(rest, ignore_errors=True)
+        scratch.mkdir(parents=True)
     try:
-        yield scratch
-        _sync_tree(scratch)
-        if not path.exists():
-            os.rename(scratch, path)
-        elif not _exchange(scratch, path):
-            os.rename(path, old)
-            try:
-                os.rename(scratch, path)
-            except BaseException:
-                os.rename(old, path)
-                raise
-        sync_folder(path.parent)
+        with explain_write_errors(path, only=_DISK_ERRORS):
+            yield scratch
+        with explain_write_errors(path):
+            _sync_tree(scratch)
+            _take_place(scratch, path, old)
+            sync_folder(path.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _take_place(scratch: Path, path: Path, old: Path) -> None:
+    if not path.exists():
+        os.rename(scratch, path)
+    elif not _exchange(scratch, path):
+        os.rename(path, old)
+        try:
+            os.rename(scratch, path)
+        except BaseException:
+            os.rename(old, path)
+            raise
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -158,6 +229,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
     scratch = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
-    shutil.copytree(source, scratch, copy_function=place)
-    os.rename(scratch, target)
-    sync_folder(target.parent)
+    with explain_write_errors(target, only=_DISK_ERRORS):
+        shutil.copytree(source, scratch, copy_function=place)
+        os.rename(scratch, target)
+        sync_folder(target.parent)

@@ -1,6 +1,7 @@
 """Reading pictures the same way everywhere: fixed conversions, limits on size, no dependence on what is installed."""
 
 import io
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,9 @@ def open_rgb(source: Path | bytes, *, max_pixels: int = 89_000_000) -> Image.Ima
     """
     name = str(source) if isinstance(source, Path) else "image"
     try:
+        # Opening a pipe would wait for somebody to write into it.
+        if isinstance(source, Path) and not stat.S_ISREG(source.stat().st_mode):
+            raise InputError(f"{name}: not a readable picture (not a regular file)")
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
             # Only the header is read so far: a bomb is refused before it is unpacked.
             if picture.width * picture.height > max_pixels:

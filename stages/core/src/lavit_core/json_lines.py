@@ -1,18 +1,61 @@
-"""Files of one JSON value a line that grow while a job runs: a kill can cut the last line short, and no other."""
+r"""JSON Lines files: one JSON value a line. Lines end at \n only: U+2028 and the like may stand inside a value."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import InputError
+from lavit_core.files import explain_write_errors, write_text
+
+
+def iterate_json_lines(file: Path, on_problem: Callable[[str], object] | None = None) -> Iterator[tuple[int, Any]]:
+    """Yield (line number, value) for each line of a file that people write; blank lines and a BOM are skipped.
+
+    Raises InputError naming file and line for a line that is not JSON; with `on_problem`, that is called with the
+    message instead, and reading goes on.
+    """
+    load: Callable[[str], Any] = json.JSONDecoder().decode
+    try:
+        handle = open(file, "rb")  # noqa: SIM115 - closed below
+    except FileNotFoundError:
+        raise InputError(f"{file}: file not found") from None
+    except OSError as error:
+        raise InputError(f"{file}: can't be read ({error.strerror or error})") from None
+    with handle:
+        for number, line in enumerate(handle, 1):
+            if not line.strip():
+                continue
+            try:
+                value = load(line.decode("utf-8-sig" if number == 1 else "utf-8").strip())
+                if b"\\ud" in line or b"\\uD" in line:
+                    json.dumps(value, ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                message = f"{file}:{number}: half a character (one \\ud800 to \\udfff alone), expected whole ones"
+            except (ValueError, RecursionError) as error:
+                message = f"{file}:{number}: not valid JSON ({error})"
+            else:
+                yield number, value
+                continue
+            if on_problem is None:
+                raise InputError(message)
+            on_problem(message)
+
+
+def iterate_json_objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) as `iterate_json_lines` does. Raises InputError for any other JSON value too."""
+    for number, value in iterate_json_lines(file):
+        if not isinstance(value, dict):
+            raise InputError(f"{file}:{number}: found {type(value).__name__}, expected one JSON object a line")
+        yield number, value
 
 
 def read_json_lines(file: Path) -> list[Any]:
-    """Return the values of a file's lines, none where there is no file; a last line without its line break is left out.
+    """Return the values of a file that a job appends to; [] if there is no file.
 
-    Raises InputError naming file and line for one that is no JSON: no kill does that.
+    A kill can cut the last line short, so a line without its line break is left out. Raises InputError naming file and
+    line for any other line that is not JSON: no kill explains it.
     """
     content = file.read_bytes() if file.exists() else b""
     rows = []
@@ -25,10 +68,15 @@ def read_json_lines(file: Path) -> list[Any]:
 
 
 def append_json_line(file: Path, row: Mapping[str, Any]) -> None:
-    """Append one line; what a kill left of a line before it is dropped, else both would be lost."""
-    with open(file, "ab+") as handle:
+    """Append one line, and drop what a kill left of the line before it. Raises InputError if that fails."""
+    with explain_write_errors(file), open(file, "ab+") as handle:
         if handle.tell():
             handle.seek(-1, os.SEEK_END)
             if handle.read() != b"\n":
                 handle.truncate(file.read_bytes().rfind(b"\n") + 1)
         handle.write(json.dumps(row).encode() + b"\n")
+
+
+def write_json_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one row a line, atomically."""
+    write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -82,11 +82,11 @@ class Run:
         self.rows = [row for row in read_metrics(self.path) if row["step"] <= step]
         if not self.writes:
             return
-        write_text(self._metrics, "".join(json.dumps(row) + "\n" for row in self.rows))
+        _write_rows(self._metrics, self.rows)
         warned = [row for row in read_warnings(self.path) if row["step"] <= step]
         self._warned = {row["kind"] for row in warned}
         if self._warnings.exists():
-            write_text(self._warnings, "".join(json.dumps(row) + "\n" for row in warned))
+            _write_rows(self._warnings, warned)
 
     def reopen(self) -> None:
         """Take the mark of completion away: something that the run made is gone."""
@@ -96,6 +96,11 @@ class Run:
         """Mark the run as complete with the figures worth repeating."""
         if self.writes:
             write_json(self.path / "DONE", dict(summary))
+
+
+def _write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    # As append_json_line writes them: a resumed run's file equals an uninterrupted one's.
+    write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -118,9 +123,10 @@ def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapp
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
+        lock = open(out / ".lock", "w")  # noqa: SIM115 - closed below
     except OSError as error:
         raise UsageError(f"{out}: can't be a run directory ({error.strerror}); give another --out") from None
-    with open(out / ".lock", "w") as lock:
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,7 +1,6 @@
 """Token directories as parquet or jsonl, one row an image, for tools that read tables: `lavit tokens export`."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lavit_core.errors import UsageError
-from lavit_core.files import check_out_file
+from lavit_core.files import atomic_file, check_out_file
 from lavit_core.token_reader import TokenReader, open_tokens
 
 FORMATS = ("parquet", "jsonl")
@@ -37,16 +36,11 @@ def export_tokens(folder: Path, to: str, out: Path) -> int:
         raise UsageError(f"--to {to}: expected parquet or jsonl")
     check_out_file(out)
     reader = open_tokens(folder)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
+    with atomic_file(out) as temporary:
         if to == "jsonl":
             _write_jsonl(reader, temporary)
         else:
             _write_parquet(reader, temporary)
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
     return len(reader)
 
 

@@ -1,12 +1,12 @@
 """Reading what documents are made from, and refusing what does not fit together."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from lavit_core.errors import InputError
+from lavit_core.json_lines import iterate_json_objects
 from lavit_core.progress import warn
 from lavit_core.tokens import TokenReader
 
@@ -56,11 +56,11 @@ def _join_questions(reader: TokenReader, files: Sequence[Path]) -> dict[int, lis
     joined: dict[int, list[tuple[str, str]]] = {}
     for file in files:
         absent, asked = 0, 0
-        for number, row in enumerate(_json_rows(file), start=1):
+        for number, row in iterate_json_objects(file):
             missing = [name for name in ("file_name", "question", "answer") if not isinstance(row.get(name), str)]
             if missing:
                 raise InputError(
-                    f"{file}, line {number}: no text in {', '.join(missing)}, "
+                    f"{file}:{number}: no text in {', '.join(missing)}, "
                     "expected question_id, file_name, question, answer"
                 )
             asked += 1
@@ -80,7 +80,7 @@ def _join_questions(reader: TokenReader, files: Sequence[Path]) -> dict[int, lis
 
 def _lines(file: Path) -> list[str]:
     if file.suffix == ".jsonl":
-        rows = list(_json_rows(file))
+        rows = [row for _, row in iterate_json_objects(file)]
         if not all(isinstance(row.get("text"), str) for row in rows):
             raise InputError(f'{file}: a row without "text", expected one {{"text": ...}} a line')
         lines = [row["text"] for row in rows]
@@ -90,21 +90,6 @@ def _lines(file: Path) -> list[str]:
     if not lines:
         raise InputError(f"{file}: no text in it, expected one document a line")
     return lines
-
-
-def _json_rows(file: Path) -> list[dict]:
-    rows = []
-    for number, line in enumerate(_read(file).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{file}, line {number}: not JSON ({error.msg}), expected one object a line") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{file}, line {number}: found {type(row).__name__}, expected one JSON object a line")
-        rows.append(row)
-    return rows
 
 
 def _read(file: Path) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import InputError, UsageError
-from lavit_core.files import read_json, write_json
+from lavit_core.files import explain_write_errors, read_json, write_json
 from lavit_core.progress import Progress
 from lavit_core.seeds import derive_seed
 from PIL import Image
@@ -67,15 +67,17 @@ def make_shapes(
         raise InputError(f"{out}: exists and holds no drawings; give a new folder")
     scratch = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
-    (scratch / "train" / "images").mkdir(parents=True)
-    (scratch / "heldout" / "images").mkdir(parents=True)
-    with Progress("make-shapes", num_images + num_heldout, unit="image", quiet=quiet) as progress:
+    with (
+        explain_write_errors(out),
+        Progress("make-shapes", num_images + num_heldout, unit="image", quiet=quiet) as progress,
+    ):
         for split, count in (("train", num_images), ("heldout", num_heldout)):
+            (scratch / split / "images").mkdir(parents=True)
             _write_split(scratch / split, split, count, seed, style, workers, progress)
-    write_json(scratch / "shapes.json", metadata)
-    if out.exists():
-        out.rmdir()
-    os.rename(scratch, out)
+        write_json(scratch / "shapes.json", metadata)
+        if out.exists():
+            out.rmdir()
+        os.rename(scratch, out)
     return metadata
 
 

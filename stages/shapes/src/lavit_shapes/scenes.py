@@ -1,11 +1,11 @@
 """The content of an image as numbers and names, and its row in scenes.jsonl."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from lavit_core.errors import InputError
+from lavit_core.json_lines import iterate_json_lines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,18 +52,17 @@ class Scene:
 def read_scenes(file: Path) -> dict[str, Scene]:
     """Return the scenes of a scenes.jsonl by key. Raises InputError naming the line that is not a scene."""
     scenes: dict[str, Scene] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, row in iterate_json_lines(file):
         try:
-            row = json.loads(line)
             scenes[row["file_name"]] = Scene(
                 key=row["file_name"],
                 combination=row["combination"],
                 objects=tuple(SceneObject(**thing) for thing in row["objects"]),
                 prompt=row["prompt"],
             )
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise InputError(
-                f"{file}, line {number}: not a scene ({error}); expected file_name, combination, objects, prompt as "
+                f"{file}:{number}: not a scene ({error}); expected file_name, combination, objects, prompt as "
                 "`lavit data make-shapes` writes them"
             ) from None
     return scenes

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import json
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from lavit_core.data import Record, open_data
+from lavit_core.data import Record, check_out_outside, open_data
 from lavit_core.errors import ErrorBudgetExceeded, InputError
-from lavit_core.files import file_sha256, write_text
+from lavit_core.files import file_sha256
 from lavit_core.images import square_pixels
 from lavit_core.interrupt import stop_signals
+from lavit_core.json_lines import read_json_lines, write_json_lines
 from lavit_core.progress import Progress
 from lavit_core.rundir import open_run
 from lavit_core.seeds import epoch_batches
@@ -75,6 +75,7 @@ def tokenize_images(
     Raises InputError for unusable input, ErrorBudgetExceeded after finishing when too many pictures were unreadable,
     Interrupted when stopped by a signal.
     """
+    check_out_outside(out, data)
     opened = open_data(data)
     tokenizer = load_tokenizer(model, device=device, precision=config.precision, use="encode")
     # How the work is done (workers, where the run gives up) does not decide what is written.
@@ -114,9 +115,7 @@ def tokenize_images(
                 finished[entry.file] = entry
                 # Errors first: a kill in between leaves rows of a shard that will be done, and listed, again.
                 kept_errors.sort(key=lambda row: row["key"])
-                write_text(
-                    out / ERRORS_FILE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept_errors)
-                )
+                write_json_lines(out / ERRORS_FILE, kept_errors)
                 manifest = manifest.model_copy(update={"shards": tuple(finished[name] for name in sorted(finished))})
                 write_manifest(out, manifest)
                 if stop() and done + 1 < len(todo):
@@ -211,9 +210,7 @@ def _resume(
     )
     if not (out / "manifest.json").exists():
         return fresh, []
-    errors_file = out / ERRORS_FILE
-    lines = errors_file.read_text(encoding="utf-8").splitlines() if errors_file.exists() else []
-    return fresh.model_copy(update={"shards": read_manifest(out).shards}), [json.loads(line) for line in lines]
+    return fresh.model_copy(update={"shards": read_manifest(out).shards}), read_json_lines(out / ERRORS_FILE)
 
 
 def _has_size(out: Path, entry: ShardEntry) -> bool:
