@@ -5,7 +5,6 @@ Every file is opened, and every name and shape in it checked, before anything is
 
 import contextlib
 import dataclasses
-import resource
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from lavit_core.distributions import require_stages
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import atomic_folder
 from lavit_core.modeldir import IMPORTED, export_part, part_digest
+from lavit_core.peak_memory import peak_resident_bytes
 from lavit_core.progress import Progress
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ def import_checkpoint(
     if not dry_run:
         with writing(out) as scratch:
             write(found, scratch, quiet=quiet)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"out": str(out), **summary, "seconds": time.monotonic() - began, "peak_memory_bytes": peak}
+    return {"out": str(out), **summary, "seconds": time.monotonic() - began, "peak_memory_bytes": peak_resident_bytes()}
 
 
 def require_new(out: Path) -> None:

@@ -2,13 +2,13 @@
 
 import contextlib
 import resource
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lavit_core.json_lines import append_json_line, read_json_lines
+from lavit_core.peak_memory import peak_resident_bytes
 
 STEPS_FILE = "steps.jsonl"
 
@@ -25,7 +25,7 @@ def measured(run: Path, step: str) -> Iterator[dict[str, Any]]:
     finally:
         row["seconds"] = round(time.monotonic() - began, 2)
         row["cpu_seconds"] = round(_cpu_seconds() - cpu_before, 2)
-        row["peak_memory_bytes"] = _peak_memory()
+        row["peak_memory_bytes"] = peak_resident_bytes()
         # A finished step that is asked for again returns at once: only its first row contains its costs.
         if step not in {old["step"] for old in read_steps(run) if old["finished"]}:
             append_json_line(run / STEPS_FILE, row)
@@ -64,12 +64,3 @@ def _forget_peak() -> None:
     """Linux starts the high-water mark anew on request; elsewhere the peak is that of the whole process so far."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _peak_memory() -> int:
-    status = Path("/proc/self/status")
-    if status.exists():
-        fields = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines() if ":" in line)
-        return int(fields["VmHWM"].split()[0]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

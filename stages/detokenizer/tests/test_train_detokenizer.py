@@ -1,6 +1,5 @@
 """The trainer: exact resume, averaged weights, presets of every shape, refusals; and the folder it leaves."""
 
-import contextlib
 import json
 import shutil
 
@@ -10,7 +9,7 @@ import torch
 from lavit_core.config import resolve
 from lavit_core.errors import InputError, Interrupted, LavitError, UsageError
 from lavit_core.modeldir import part_digest
-from lavit_core.rundir import TIMING_KEYS, read_metrics, read_warnings
+from lavit_core.rundir import read_warnings
 from lavit_detokenizer import train_detokenizer as module
 from lavit_detokenizer.api import (
     DrawSettings,
@@ -21,7 +20,7 @@ from lavit_detokenizer.api import (
     train_detokenizer,
 )
 from lavit_tokenizer.api import load_tokenizer
-from lavit_trainkit.checkpoint import Ema
+from lavit_trainkit.testing import Killed, kill_at_step, metrics_of, stop_at_step
 from safetensors.torch import load_file, save_file
 
 from .conftest import NUM_PICTURES, TWO_LEVELS, settings, write_model
@@ -34,29 +33,17 @@ def train(world, out, **arguments):
     return train_detokenizer(world / "tokens", images, model, out, config, device="cpu", quiet=True, **arguments)
 
 
-def figures(run):
-    return [{name: value for name, value in row.items() if name not in TIMING_KEYS} for row in read_metrics(run)]
-
-
 def test_killed_and_run_again_equals_uninterrupted(world, tmp_path, monkeypatch):
     summary = train(world, tmp_path / "whole")
     assert summary["steps"] == 8
     assert summary["images"] == NUM_PICTURES
-    real, calls = Ema.update, []
-
-    def dies(self, network):
-        calls.append(1)
-        if len(calls) == 6:  # after the checkpoint of step 3, in the middle of step 6
-            raise KeyboardInterrupt
-        real(self, network)
-
-    monkeypatch.setattr(Ema, "update", dies)
-    with pytest.raises(KeyboardInterrupt):
-        train(world, tmp_path / "cut")
-    monkeypatch.setattr(Ema, "update", real)
+    with monkeypatch.context() as patch:
+        kill_at_step(patch, 5)  # after the checkpoint of step 3
+        with pytest.raises(Killed):
+            train(world, tmp_path / "cut")
     train(world, tmp_path / "cut")
-    assert len(figures(tmp_path / "cut")) == 3
-    assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
+    assert len(metrics_of(tmp_path / "cut")) == 3
+    assert metrics_of(tmp_path / "cut") == metrics_of(tmp_path / "whole")
     parts = [tmp_path / name / "model" / "detokenizer" for name in ("whole", "cut")]
     assert part_digest(parts[0]) == part_digest(parts[1])
     assert (tmp_path / "cut" / "model" / "tokenizer").is_dir()
@@ -65,11 +52,10 @@ def test_killed_and_run_again_equals_uninterrupted(world, tmp_path, monkeypatch)
 
 def test_a_run_stopped_after_its_last_step_tells_that_steps_loss(world, tmp_path, monkeypatch):
     whole = train(world, tmp_path / "whole")
-    asked = iter([False] * 7 + [True])
-    monkeypatch.setattr(module, "stop_signals", lambda: contextlib.nullcontext(lambda: next(asked)))
-    with pytest.raises(Interrupted, match="stopped at step 8 of 8, state saved"):
-        train(world, tmp_path / "cut")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        stop_at_step(patch, 8)
+        with pytest.raises(Interrupted, match="stopped at step 8 of 8, state saved"):
+            train(world, tmp_path / "cut")
     assert train(world, tmp_path / "cut")["loss"] == whole["loss"] > 0
 
 
@@ -84,7 +70,7 @@ def test_settings_of_nothing_are_refused(name):
 def test_uncached_features_train_the_same(world, tmp_path):
     train(world, tmp_path / "cached")
     train(world, tmp_path / "live", config=settings(cache_bytes=0))
-    ours, theirs = ([row["loss"] for row in figures(tmp_path / name)] for name in ("cached", "live"))
+    ours, theirs = ([row["loss"] for row in metrics_of(tmp_path / name)] for name in ("cached", "live"))
     # Decoding another batch size may move a value across a bfloat16 step: 1/256.
     assert ours == pytest.approx(theirs, rel=1e-3)
 
@@ -94,7 +80,7 @@ def test_a_step_cut_into_passes_is_the_same_step(world, tmp_path):
     train(world, tmp_path / "whole", config=config)
     passes = config.model_copy(update={"accumulate_steps": 3, "gradient_checkpointing": True})
     train(world, tmp_path / "cut", config=passes)
-    for whole, cut in zip(figures(tmp_path / "whole"), figures(tmp_path / "cut"), strict=True):
+    for whole, cut in zip(metrics_of(tmp_path / "whole"), metrics_of(tmp_path / "cut"), strict=True):
         assert [cut[name] for name in ("loss", "grad_norm")] == pytest.approx(
             [whole[name] for name in ("loss", "grad_norm")], rel=1e-5
         )
@@ -161,7 +147,7 @@ def test_published_shapes_in_small_train_and_draw(world, vae_folder, tmp_path, n
 
 def test_training_learns(world, tmp_path):
     train(world, tmp_path / "run", config=settings(num_steps=150, batch_size=8, lr=3e-3, log_every=25, ema_decay=0.9))
-    losses = [row["loss"] for row in figures(tmp_path / "run")]
+    losses = [row["loss"] for row in metrics_of(tmp_path / "run")]
     assert losses[-1] < 0.5 * losses[0]
 
 

@@ -5,16 +5,17 @@ import pytest
 import torch
 from lavit_core.tokens import open_tokens
 from lavit_pretrain import code_embedding_init
+from lavit_pretrain.build_network import build_network
 from lavit_pretrain.code_embedding_init import mean_features
 from lavit_pretrain.corpus import open_corpus
 from lavit_pretrain.language_model import load_llm
-from lavit_pretrain.train_language_model import _build, train_language_model
+from lavit_pretrain.train_language_model import train_language_model
 
 CODES = 24
 
 
 def built(reader, config, seed: int = 0):
-    return _build(config, reader, open_corpus(reader, questions=[], text=[]), None, None, seed)
+    return build_network(config, reader, open_corpus(reader, questions=[], text=[]), None, None, seed)
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ import pytest
 import torch
 from lavit_core.rundir import read_metrics, read_warnings
 from lavit_pretrain import image_ablation
-from lavit_pretrain import train_language_model as module
+from lavit_pretrain.build_network import build_network
 from lavit_pretrain.config import Mix
 from lavit_pretrain.corpus import open_corpus
 from lavit_pretrain.diagnose import diagnose_pretrain
 from lavit_pretrain.documents import DocumentSource
 from lavit_pretrain.image_ablation import LOSS_INCREASES, is_check, measure_loss_increases, swap
+from lavit_pretrain.packed_loss import packed_loss
 from lavit_pretrain.packing import collate
 from lavit_pretrain.train_language_model import train_language_model
 from safetensors.torch import load_file
@@ -25,7 +26,7 @@ def documents(world, reader, tiny_config):
     def make(**changes):
         config = tiny_config(**changes)
         corpus = open_corpus(reader, questions=[world.questions], text=[])
-        network = module._build(config, reader, corpus, None, None, 0)
+        network = build_network(config, reader, corpus, None, None, 0)
         source = DocumentSource(corpus, network.layout, network.codec, config, 0)
         return network, [source.document(number) for number in range(24)]
 
@@ -58,7 +59,7 @@ def test_a_swap_takes_the_next_picture_and_keeps_what_is_scored(documents, image
 
 
 def plain(network, batch):
-    return module.packed_loss(network, batch)[1]
+    return packed_loss(network, batch)[1]
 
 
 def test_gains_of_an_untrained_and_of_a_blind_model(documents):

@@ -5,8 +5,8 @@ from lavit_core.errors import UsageError
 from lavit_pretrain.attention import use_packed, use_padded
 from lavit_pretrain.documents import Document
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
+from lavit_pretrain.packed_loss import packed_loss
 from lavit_pretrain.packing import Packer, collate, share_documents, share_step
-from lavit_pretrain.train_language_model import packed_loss
 
 
 def make_document(number: int) -> Document:

@@ -5,20 +5,19 @@ import pytest
 import torch
 from lavit_core.errors import InputError, Interrupted, LavitError, UsageError
 from lavit_core.modeldir import selection_of
-from lavit_core.rundir import TIMING_KEYS, read_metrics
+from lavit_core.rundir import read_metrics
 from lavit_core.tokens import open_tokens
+from lavit_pretrain import packed_loss
 from lavit_pretrain import train_language_model as module
+from lavit_pretrain.build_network import build_network
 from lavit_pretrain.config import Mix
 from lavit_pretrain.language_model import load_llm
 from lavit_pretrain.plan import plan
 from lavit_pretrain.reading import answer, caption, stored_images
 from lavit_pretrain.train_language_model import train_language_model
+from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, metrics_of, stop_at_step
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-
-def rows(run):
-    return [{key: value for key, value in row.items() if key not in TIMING_KEYS} for row in read_metrics(run)]
 
 
 def weights(run):
@@ -74,33 +73,19 @@ def test_killed_runs_end_like_an_uninterrupted_one(world, tiny_config, tmp_path,
         )
 
     run("whole")
-    count = 0
-
-    def failing(*args, **kwargs):
-        nonlocal count
-        count += 1
-        if count == 9:
-            raise KeyboardInterrupt
-        return original(*args, **kwargs)
-
-    original = module.clip_gradients
-    monkeypatch.setattr(module, "clip_gradients", failing)
-    with pytest.raises(KeyboardInterrupt):
-        run("killed")
+    with monkeypatch.context() as patch:
+        kill_at_step(patch, 9)
+        with pytest.raises(Killed):
+            run("killed")
     assert read_metrics(tmp_path / "killed")[-1]["step"] == 8  # past the checkpoint at 5
     run("killed")
-    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
-    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
-    assert whole.keys() == killed.keys()
-    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    assert metrics_of(tmp_path / "killed") == metrics_of(tmp_path / "whole")
+    assert have_equal_weights(tmp_path / "whole" / "model" / "llm", tmp_path / "killed" / "model" / "llm")
     assert run("whole")["steps"] == 12  # a finished run does nothing
 
 
 def test_a_stop_request_saves_and_ends_with_code_75(world, tiny_config, tmp_path, monkeypatch):
-    import contextlib
-
-    asked = iter([False] * 3 + [True])
-    monkeypatch.setattr(module, "stop_signals", lambda: contextlib.nullcontext(lambda: next(asked)))
+    stop_at_step(monkeypatch, 4)
     with pytest.raises(Interrupted, match="stopped at step 4 of 12, state saved"):
         train_language_model(
             [world.tokens], world.model, tmp_path, tiny_config(), questions=[world.questions], quiet=True
@@ -139,7 +124,7 @@ def test_gradients_do_not_depend_on_how_a_step_is_cut(world, tiny_config, tmp_pa
     config = tiny_config()
     reader = open_tokens(world.tokens)
     corpus = open_corpus(reader, questions=[world.questions], text=[])
-    network = module._build(config, reader, corpus, None, None, 0)
+    network = build_network(config, reader, corpus, None, None, 0)
     source = DocumentSource(corpus, network.layout, network.codec, config, 0)
     documents = [source.document(n) for n in range(12)]
     weight = sum(float(document.weights.sum()) for document in documents)
@@ -147,7 +132,7 @@ def test_gradients_do_not_depend_on_how_a_step_is_cut(world, tiny_config, tmp_pa
     def gradients(parts):
         network.zero_grad()
         for part in parts:
-            (module.packed_loss(network, collate(part))[0] / weight).backward()
+            (packed_loss.packed_loss(network, collate(part))[0] / weight).backward()
         return {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
 
     whole, cut = gradients([documents]), gradients([documents[:3], documents[3:]])
@@ -156,7 +141,7 @@ def test_gradients_do_not_depend_on_how_a_step_is_cut(world, tiny_config, tmp_pa
 
 
 def test_not_a_number_stops_with_one_line_and_keeps_the_checkpoint(world, tiny_config, tmp_path, monkeypatch):
-    original, count = module.packed_loss, 0
+    original, count = packed_loss.packed_loss, 0
 
     def poisoned(*args):
         nonlocal count
@@ -164,7 +149,7 @@ def test_not_a_number_stops_with_one_line_and_keeps_the_checkpoint(world, tiny_c
         loss, each = original(*args)
         return (loss * float("nan"), each * float("nan")) if count == 8 else (loss, each)
 
-    monkeypatch.setattr(module, "packed_loss", poisoned)
+    monkeypatch.setattr(packed_loss, "packed_loss", poisoned)
     with pytest.raises(LavitError, match="loss is nan at step 7") as caught:
         train_language_model(
             [world.tokens], world.model, tmp_path, tiny_config(), questions=[world.questions], quiet=True

@@ -10,9 +10,9 @@ from lavit_core.errors import InputError
 from lavit_core.images import CLIP_MEAN
 from lavit_tokenizer.contrastive import caption_loss, clip_loss, fit_text_tokenizer, patch_pixels, text_ids
 from lavit_tokenizer.encoder_folder import load_encoder, save_encoder
-from lavit_tokenizer.measure import split_validation
 from lavit_tokenizer.tokenizer_folder import read_tokenizer, write_tokenizer
 from lavit_tokenizer.train_tokenizer import new_tokenizer
+from lavit_tokenizer.validation import split_validation
 
 from .conftest import make_encoder, tokenizer_settings
 

@@ -13,7 +13,7 @@ from lavit_tokenizer.objective import (
     random_mask,
     temperature,
 )
-from lavit_tokenizer.train_tokenizer import _clip_groups, _trained_parts
+from lavit_tokenizer.phase_step import clip_groups, trained_parts
 
 from .conftest import make_tokenizer, phases, tokenizer_settings
 
@@ -45,19 +45,19 @@ def test_commitment_pulls_to_the_code():
 @pytest.mark.parametrize("index", range(4))
 def test_each_phase_trains_its_modules_and_no_other(index):
     tokenizer, phase = make_tokenizer(), phases(4)[index]
-    parts = _trained_parts(tokenizer, phase, muon=True)
+    parts = trained_parts(tokenizer, phase, muon=True)
     passed = forward_phase(tokenizer, torch.randn(4, 16, 16), phase, step=0, seed=0)
     losses(passed, torch.randn(4, 16, 16), tokenizer_settings(), None)["loss"].backward()
     touched = {name.split(".")[0] for name, p in tokenizer.named_parameters() if p.grad is not None and p.grad.any()}
     assert touched == {"merger", "encode_task_layer", "decoder"} | ({"selector"} if index == 1 else set())
-    assert len(_clip_groups(parts)) == (2 if index == 1 else 1)
+    assert len(clip_groups(parts)) == (2 if index == 1 else 1)
 
 
 def test_all_modules_learn_end_to_end_through_codes():
     """The authors' second advice (jy0205/LaVIT issue 29): selector, merger and decoder learn with quantisation on."""
     tokenizer = make_tokenizer()
     phase = phases(4)[1].model_copy(update={"quantise": True, "merger": "on"})
-    _trained_parts(tokenizer, phase, muon=False)
+    trained_parts(tokenizer, phase, muon=False)
     x_BPD = torch.randn(4, 16, 16)
     passed = forward_phase(tokenizer, x_BPD, phase, step=0, seed=0)
     assert passed.codes is not None

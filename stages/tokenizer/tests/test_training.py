@@ -8,7 +8,8 @@ import pytest
 import torch
 from lavit_core.data import open_data
 from lavit_core.errors import InputError, Interrupted, LavitError, UsageError
-from lavit_core.rundir import TIMING_KEYS, read_metrics, read_warnings
+from lavit_core.rundir import read_metrics, read_warnings
+from lavit_tokenizer import phase_step
 from lavit_tokenizer import train_encoder as encoder_verb
 from lavit_tokenizer import train_tokenizer as tokenizer_verb
 from lavit_tokenizer.config import Phase
@@ -16,35 +17,9 @@ from lavit_tokenizer.encoder_folder import load_encoder
 from lavit_tokenizer.quantizer import Quantizer
 from lavit_tokenizer.tokenizer_folder import load_tokenizer
 from lavit_trainkit.pixels import Pixels
-from safetensors.torch import load_file
+from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, metrics_of, stop_at_step
 
 from .conftest import MODEL, VISION, encoder_settings, phases, tokenizer_settings, write_pictures
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing in the package catches it."""
-
-
-def die_after(monkeypatch, module, calls: int) -> None:
-    """Let the optimiser's step number `calls` + 1 end the process."""
-    real, left = module.clip_gradients, [calls]
-
-    def clip(*arguments):
-        left[0] -= 1
-        if left[0] < 0:
-            raise Killed
-        return real(*arguments)
-
-    monkeypatch.setattr(module, "clip_gradients", clip)
-
-
-def rows(run):
-    return [{k: v for k, v in row.items() if k not in TIMING_KEYS} for row in read_metrics(run)]
-
-
-def same_files(one, two):
-    left, right = load_file(one), load_file(two)
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
 def train_tokens(data, folder, out, **changes):
@@ -56,17 +31,16 @@ def train_tokens(data, folder, out, **changes):
 def test_encoder_resumes_to_the_same_bits(data, tmp_path, monkeypatch, optimizer):
     settings = encoder_settings(optimizer=optimizer)
     whole = encoder_verb.train_encoder(data, tmp_path / "whole", settings, seed=3, device="cpu", quiet=True)
-    for calls in (5, 2):  # dies in step 6 (checkpoint at 3), then in step 6 again
+    for steps in (6, 3):  # dies in step 6 (checkpoint at 3), then in step 6 again
         with monkeypatch.context() as patch:
-            die_after(patch, encoder_verb, calls)
+            kill_at_step(patch, steps)
             with pytest.raises(Killed):
                 encoder_verb.train_encoder(data, tmp_path / "cut", settings, seed=3, device="cpu", quiet=True)
     again = encoder_verb.train_encoder(data, tmp_path / "cut", settings, seed=3, device="cpu", quiet=True)
     assert whole["steps"] == again["steps"] == 8
     assert whole["retrieval_top1"] == again["retrieval_top1"]
-    weights = "model/encoder/model.safetensors"
-    assert same_files(tmp_path / "whole" / weights, tmp_path / "cut" / weights)
-    assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
+    assert have_equal_weights(tmp_path / "whole" / "model" / "encoder", tmp_path / "cut" / "model" / "encoder")
+    assert metrics_of(tmp_path / "whole") == metrics_of(tmp_path / "cut")
     assert load_encoder(tmp_path / "cut" / "model" / "encoder").feature_dim == 16
 
 
@@ -83,18 +57,17 @@ def test_an_encoder_s_features_may_be_an_earlier_block_s(data, tmp_path):
     assert torch.equal(whole(pixels), cut(pixels))
 
 
-@pytest.mark.parametrize(("calls", "optimizer"), [(5, "adamw"), (9, "muon"), (14, "adamw"), (14, "muon")])
-def test_tokenizer_resumes_to_the_same_bits(data, model, tmp_path, monkeypatch, calls, optimizer):
+@pytest.mark.parametrize(("steps", "optimizer"), [(5, "adamw"), (7, "muon"), (11, "adamw"), (11, "muon")])
+def test_tokenizer_resumes_to_the_same_bits(data, model, tmp_path, monkeypatch, steps, optimizer):
     (tmp_path / "model" / "tokenizer" / "config.json").unlink()  # only encoder/ is read
     whole = train_tokens(data, model, tmp_path / "whole", optimizer=optimizer)
     with monkeypatch.context() as patch:
-        die_after(patch, tokenizer_verb, calls)
+        kill_at_step(patch, steps)
         with pytest.raises(Killed):
             train_tokens(data, model, tmp_path / "cut", optimizer=optimizer)
     again = train_tokens(data, model, tmp_path / "cut", optimizer=optimizer)
-    weights = "model/tokenizer/model.safetensors"
-    assert same_files(tmp_path / "whole" / weights, tmp_path / "cut" / weights)
-    assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
+    assert have_equal_weights(tmp_path / "whole" / "model" / "tokenizer", tmp_path / "cut" / "model" / "tokenizer")
+    assert metrics_of(tmp_path / "whole") == metrics_of(tmp_path / "cut")
     assert read_warnings(tmp_path / "whole") == read_warnings(tmp_path / "cut") != []
     timing = {"per_second", "seconds", "cpu_seconds", "peak_memory_bytes"}
     assert {k: v for k, v in whole.items() if k not in timing} == {k: v for k, v in again.items() if k not in timing}
@@ -104,14 +77,13 @@ def test_tokenizer_resumes_to_the_same_bits(data, model, tmp_path, monkeypatch, 
 def test_a_calibrated_threshold_keeps_the_ratio_and_survives_a_kill(data, model, tmp_path, monkeypatch):
     settings = {"calibrate_threshold": True, "model": MODEL.model_copy(update={"keep_ratio": 0.25})}
     train_tokens(data, model, tmp_path / "whole", **settings)
-    for calls in (9, 5):  # in the selector's phase, and in a later one
+    for steps in (7, 4):  # in step 7, the selector's phase, and in step 10, a later one
         with monkeypatch.context() as patch:
-            die_after(patch, tokenizer_verb, calls)
+            kill_at_step(patch, steps)
             with pytest.raises(Killed):
                 train_tokens(data, model, tmp_path / "cut", **settings)
     train_tokens(data, model, tmp_path / "cut", **settings)
-    weights = "model/tokenizer/model.safetensors"
-    assert same_files(tmp_path / "whole" / weights, tmp_path / "cut" / weights)
+    assert have_equal_weights(tmp_path / "whole" / "model" / "tokenizer", tmp_path / "cut" / "model" / "tokenizer")
     config = "model/tokenizer/config.json"
     assert (tmp_path / "whole" / config).read_text() == (tmp_path / "cut" / config).read_text()
 
@@ -166,7 +138,7 @@ def test_live_features_give_the_cached_ones(data, model, tmp_path):
     precise = {"precision": "fp32", "phases": phases(2)}
     train_tokens(data, model, tmp_path / "cached", **precise)
     train_tokens(data, model, tmp_path / "live", cache_bytes=0, **precise)
-    cached, live = rows(tmp_path / "cached"), rows(tmp_path / "live")
+    cached, live = metrics_of(tmp_path / "cached"), metrics_of(tmp_path / "live")
     for one, two in zip(cached, live, strict=True):
         assert one["cos_loss"] == pytest.approx(two["cos_loss"], abs=0.02)  # the cache is bfloat16
 
@@ -193,22 +165,14 @@ def test_exported_tokenizer_loads_and_carries_the_encoder(data, model, tmp_path)
 
 
 def test_a_signal_saves_and_says_how_to_go_on(data, model, tmp_path, monkeypatch):
-    import contextlib
-
-    asked = iter([False] * 7 + [True])  # a look a step: the eighth is the last one
-
-    @contextlib.contextmanager
-    def fake_signals():
-        yield lambda: next(asked)
-
     with monkeypatch.context() as patch:
-        patch.setattr(tokenizer_verb, "stop_signals", fake_signals)
-        with pytest.raises(Interrupted, match=r"stopped at step \d+ of 16, state saved; run the same command"):
+        stop_at_step(patch, 8)
+        with pytest.raises(Interrupted, match=r"stopped at step 8 of 16, state saved; run the same command"):
             train_tokens(data, model, tmp_path / "cut", checkpoint_every=1000)
     train_tokens(data, model, tmp_path / "cut", checkpoint_every=1000)
+    train_tokens(data, model, tmp_path / "cut", checkpoint_every=1000)
     train_tokens(data, model, tmp_path / "whole", checkpoint_every=1000)
-    weights = "model/tokenizer/model.safetensors"
-    assert same_files(tmp_path / "whole" / weights, tmp_path / "cut" / weights)
+    assert have_equal_weights(tmp_path / "whole" / "model" / "tokenizer", tmp_path / "cut" / "model" / "tokenizer")
 
 
 def test_collapse_and_indecision_are_said_aloud(data, model, tmp_path, monkeypatch, capsys):
@@ -231,14 +195,14 @@ def test_collapse_and_indecision_are_said_aloud(data, model, tmp_path, monkeypat
 
 
 def test_nan_stops_with_one_line_and_keeps_the_checkpoint(data, model, tmp_path, monkeypatch):
-    real = tokenizer_verb.losses
+    real = phase_step.losses
 
     def poisoned(passed, target, config, vectors, count=[0], **weights):  # noqa: B006
         count[0] += 1
         terms = real(passed, target, config, vectors, **weights)
         return {**terms, "loss": terms["loss"] * float("nan")} if count[0] == 5 else terms
 
-    monkeypatch.setattr(tokenizer_verb, "losses", poisoned)
+    monkeypatch.setattr(phase_step, "losses", poisoned)
     with pytest.raises(LavitError, match="loss is nan at step 4"):
         train_tokens(data, model, tmp_path / "run")
     assert (tmp_path / "run" / "checkpoints" / "step-00000003").is_dir()
@@ -255,7 +219,7 @@ def test_unusable_input(data, model, tmp_path):
         tokenizer_verb.train_tokenizer(data, tmp_path / "odd", odd, model=model, quiet=True)
     bare = tmp_path / "bare"
     (data / "images").rename(bare)
-    with pytest.raises(InputError, match="none of 40 pictures has a caption"):
+    with pytest.raises(InputError, match="none of 40 images has a caption"):
         encoder_verb.train_encoder(bare, tmp_path / "enc", encoder_settings(), quiet=True)
     (bare / "000.png").write_text("not a picture")
     with pytest.raises(InputError, match=r"000.png: not a readable picture"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lavit_trainkit.checkpoint import TYPE_NAMES, Ema, load_newest, save_checkpoint
+from lavit_trainkit.checkpoint import TYPE_NAMES, load_newest, save_checkpoint
 from lavit_trainkit.optimizers import restore_optimizers, stored_optimizers
 from lavit_trainkit.schedule import adamw
 from safetensors.torch import save_file
@@ -69,16 +69,6 @@ def test_failed_save_leaves_nothing_half_written(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(tmp_path, 1, {"model": Unsavable()})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_ema_moves_by_one_minus_decay() -> None:
-    module = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(module.weight, 0.0)
-    ema = Ema(module, decay=0.9)
-    nn.init.constant_(module.weight, 1.0)
-    ema.update(module)
-    ema.copy_to(module)
-    assert module.weight.item() == pytest.approx(0.1)
 
 
 def test_files_are_byte_for_byte_what_safetensors_writes(tmp_path: Path) -> None:

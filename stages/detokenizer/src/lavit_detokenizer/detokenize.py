@@ -1,7 +1,6 @@
 """`lavit detokenize`: a token directory becomes a folder of pictures, which is itself a data set (captions.jsonl)."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from lavit_core.seeds import derive_seed
 from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
 from lavit_tokenizer.api import load_tokenizer
 from lavit_trainkit.stopping import stopped
+from lavit_trainkit.throughput import Meter
 
 from lavit_detokenizer.config import DrawSettings
 from lavit_detokenizer.draw import draw
@@ -62,12 +62,11 @@ def detokenize(
         missing = [index for index in range(len(reader)) if not (out / file_name(index)).exists()]
         tokenizer = load_tokenizer(model, device=device, use="decode")
         detokenizer = load_detokenizer(model, part=part, device=device, precision=precision)
-        began, began_cpu, drawn = time.monotonic(), time.process_time(), 0
-        start = len(reader) - len(missing)
+        meter, start = Meter(), len(reader) - len(missing)
         with Progress("detokenize", len(reader), unit="picture", start=start, quiet=quiet) as progress:
             for first in range(0, len(missing), settings.batch_size):
                 if stop():
-                    raise stopped(out, len(reader) - len(missing) + drawn, len(reader))
+                    raise stopped(out, start + first, len(reader))
                 indices = np.array(missing[first : first + settings.batch_size])
                 codes, counts = reader.codes(indices)
                 condition = tokenizer.decode_codes(
@@ -77,17 +76,10 @@ def detokenize(
                 pixels = draw(detokenizer, condition, seeds=seeds, settings=settings)
                 for index, picture in zip(indices.tolist(), pixels, strict=True):
                     write_bytes(out / file_name(index), png_bytes(picture))
-                drawn += len(indices)
+                meter.count(len(indices))
                 progress.advance(len(indices))
         write_text(out / "captions.jsonl", caption_lines(reader))
-        seconds = time.monotonic() - began
-        summary = {
-            "images": len(reader),
-            "drawn": drawn,
-            "per_second": drawn / max(seconds, 1e-9),
-            "seconds": seconds,
-            "cpu_seconds": time.process_time() - began_cpu,
-        }
+        summary = {"images": len(reader), "drawn": len(missing), **meter.summary()}
         run.finish(summary)
         return summary
 

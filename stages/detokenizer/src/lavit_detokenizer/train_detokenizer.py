@@ -1,7 +1,6 @@
-"""`lavit train-detokenizer`: a diffusion model learns to draw the pictures whose codes are in a token directory."""
+"""`lavit train-detokenizer`: a diffusion model learns to draw the images whose codes are in a token directory."""
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,15 @@ from diffusers import AutoencoderKL
 from lavit_core.data import open_data
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
-from lavit_core.interrupt import stop_signals
 from lavit_core.modeldir import export_part, part_digest
 from lavit_core.progress import Progress
 from lavit_core.seeds import shuffled_batch
 from lavit_core.tokens import about_trained, check_tokenizer, open_tokens
 from lavit_tokenizer.api import load_tokenizer
-from lavit_trainkit.checkpoint import Ema, load_newest, save_checkpoint
 from lavit_trainkit.curves import diagnose_loss
 from lavit_trainkit.device import generator, make_accelerator, seed_init
-from lavit_trainkit.distributed import across_processes, all_reduce_sum, any_process, open_shared_run, shares_of
-from lavit_trainkit.memory import peak_memory_bytes
+from lavit_trainkit.distributed import across_processes, all_reduce_sum, shares_of
+from lavit_trainkit.ema import Ema
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import (
     copy_on_meta_device,
@@ -30,12 +27,13 @@ from lavit_trainkit.parallel import (
     load_whole,
     no_sync_until_last,
     parallelize,
-    sharded_like,
     take_weights,
 )
 from lavit_trainkit.pixels import Pixels
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
-from lavit_trainkit.stopping import require_finite, stopped
+from lavit_trainkit.session import training_session
+from lavit_trainkit.stopping import require_finite
+from lavit_trainkit.throughput import Meter
 from torch import Tensor
 
 from lavit_detokenizer.condition import Condition
@@ -74,7 +72,7 @@ def train_detokenizer(
     device: str = "auto",
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Train on the codes of `tokens` and the pictures of `images`, export `out/model/detokenizer`, return the summary.
+    """Train on the codes of `tokens` and the images of `images`, export `out/model/detokenizer`, return the summary.
 
     `model` holds the tokenizer that made the codes; `unet` and `vae` are local diffusers folders to start from.
     Raises InputError for unusable input, UsageError for settings that do not fit, Interrupted when stopped.
@@ -93,20 +91,19 @@ def train_detokenizer(
     paths = picture_paths(reader, opened, tokens)
     settings = {**config.model_dump(mode="json"), "seed": seed}
     shares = shares_of(config.batch_size, setting="batch_size", passes=config.accumulate_steps)
-    with (
-        open_shared_run(out, command="train-detokenizer", config=settings, inputs=inputs) as run,
-        stop_signals() as ask,
-    ):
-        if run.done:
-            return run.done
-        stop, sharded = any_process(ask), is_sharded(config.parallel)
-        accelerator = make_accelerator(device=device, precision=config.precision)
+    num_steps = config.num_steps
+    with training_session(
+        out, command="train-detokenizer", config=settings, inputs=inputs, num_steps=num_steps
+    ) as session:
+        if session.finished:
+            return session.finished
+        accelerator, sharded = make_accelerator(device=device, precision=config.precision), is_sharded(config.parallel)
         place = accelerator.device
         tokenizer = load_tokenizer(model, device=str(place), precision=config.precision)
         frozen_vae = None if vae is None else load_vae(vae).to(place)
         seed_init(seed, "detokenizer")
         shape = (tokenizer.config.decoder_width, tokenizer.config.grid)
-        # Before codes and latents of all pictures are made: what does not fit is said at once.
+        # Before codes and latents of all images are made: what does not fit is said at once.
         detokenizer = build(config, shape, unet=unet, vae=frozen_vae, null_embedding=null_embedding).to(place)
         denoiser = detokenizer.denoiser
         features = decoded_features(reader, tokenizer, cache_bytes=config.cache_bytes, quiet=quiet)
@@ -129,19 +126,15 @@ def train_detokenizer(
         scheduler = training_scheduler(detokenizer.scheduler)
         parts = {"denoiser": Part(module=denoiser, lr=config.lr)}
         optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
-        ema = Ema(denoiser, config.ema_decay)
-        checkpoint = load_newest(run.checkpoints)
-        start, losses = 0, []
-        if checkpoint:
-            start, losses = checkpoint.step, list(checkpoint.state["losses"])
+        ema, losses = Ema(denoiser, config.ema_decay), []
+        if checkpoint := session.resume():
+            losses = list(checkpoint.state["losses"])
             load_whole(denoiser, checkpoint.tensors["denoiser"])
             restore_optimizers(optimizers, checkpoint.tensors)
-            for name, value in checkpoint.tensors["ema"].items():
-                ema.shadow[name] = sharded_like(value.to(place), ema.shadow[name])
-        run.rewind(start)
-        began, began_cpu = time.monotonic(), time.process_time()
-        with Progress("train-detokenizer", config.num_steps, start=start, quiet=quiet) as progress:
-            for step in range(start, config.num_steps):
+            ema.restore(checkpoint.tensors["ema"])
+        meter = Meter()
+        with Progress("train-detokenizer", num_steps, start=session.start, quiet=quiet) as progress:
+            for step in range(session.start, num_steps):
                 indices = shuffled_batch(len(reader), config.batch_size, step, seed)
                 # Drawn for the whole step, whoever computes which part of it.
                 noise = torch.randn((len(indices), *detokenizer.sample_shape), generator=generator(seed, "noise", step))
@@ -160,52 +153,42 @@ def train_detokenizer(
                         accelerator.backward(loss)
                     step_loss += loss.detach()
                 losses.append(all_reduce_sum(step_loss).item())
-                require_finite(losses[-1], name="loss", step=step, run=run.path)
+                require_finite(losses[-1], name="loss", step=step, run=session.path)
                 norm = clip_gradients(denoiser.parameters(), config.max_grad_norm)
-                factor = warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps, floor=config.lr_floor)
+                factor = warmup_cosine(step, num_steps, warmup_steps=config.warmup_steps, floor=config.lr_floor)
                 set_rate(optimizers, factor)
                 step_all(optimizers)
                 ema.decay = min(config.ema_decay, (1 + step) / (10 + step))
                 ema.update(denoiser)
-
                 done = step + 1
-                seconds = time.monotonic() - began
-                per_second = (done - start) * config.batch_size / seconds
-                progress.advance(1, loss=losses[-1], images_per_second=per_second)
-                if done % config.log_every == 0 or done == config.num_steps:
+                meter.count(config.batch_size)
+                progress.advance(1, loss=losses[-1], images_per_second=meter.per_second)
+                if done % config.log_every == 0 or done == num_steps:
                     row = {"loss": float(np.mean(losses)), "grad_norm": norm, "lr": config.lr * factor}
                     losses = []
-                    run.log({"step": done, "phase": "detokenizer", **row, "seconds": seconds, "per_second": per_second})
-                    found = diagnose_loss(
-                        run.rows, "loss", num_steps=config.num_steps, warmup_steps=config.warmup_steps, lower="lr"
+                    session.log(done, "detokenizer", {**row, **meter.speed()})
+                    findings = diagnose_loss(
+                        session.rows, "loss", num_steps=num_steps, warmup_steps=config.warmup_steps, lower="lr"
                     )
-                    run.warn(found, step=done, phase="detokenizer")
-                stopping = stop()
-                if (done % config.checkpoint_every == 0 and done < config.num_steps) or stopping:
+                    session.warn(done, "detokenizer", findings)
+                if session.should_save(done, every=config.checkpoint_every, at_end=False):
                     tensors = {"denoiser": denoiser.state_dict(), "ema": ema.shadow, **stored_optimizers(optimizers)}
-                    save_checkpoint(run.checkpoints, done, tensors, {"losses": losses})
-                    if stopping:
-                        raise stopped(run.path, done, config.num_steps)
+                    session.save(done, tensors, {"losses": losses})
         ema.copy_to(denoiser)
-        about = {"command": "train-detokenizer", **about_trained(reader.manifest)}
-        exported = take_weights(exported, denoiser, keep=run.writes) if sharded else exported
-        if run.writes:
-            with export_part(run.path / "model", "detokenizer", carry_from=model, about=about) as folder:
+        exported = take_weights(exported, denoiser, keep=session.writes) if sharded else exported
+        if session.writes:
+            metadata = {"command": "train-detokenizer", **about_trained(reader.manifest)}
+            with export_part(session.model, "detokenizer", carry_from=model, about=metadata) as folder:
                 save_detokenizer(dataclasses.replace(detokenizer, denoiser=exported), folder)
-        seconds = time.monotonic() - began
         summary = {
-            "steps": config.num_steps,
+            "steps": num_steps,
             "images": len(reader),
             "parameters": sum(parameter.numel() for parameter in denoiser.parameters()),
-            "loss": run.rows[-1]["loss"],  # logged before, where a run was stopped at its very last step
-            "per_second": (config.num_steps - start) * config.batch_size / seconds,
-            "seconds": seconds,
-            "cpu_seconds": time.process_time() - began_cpu,
-            "peak_memory_bytes": peak_memory_bytes(),
-            "model": str(run.path / "model"),
+            "loss": session.rows[-1]["loss"],  # logged before, where a run was stopped at its very last step
+            **meter.summary(),
+            "model": str(session.model),
         }
-        run.finish(summary)
-        return summary
+        return session.finish(summary)
 
 
 def check_arguments(config: TrainDetokenizerConfig, vae: Path | None, null_embedding: Path | None) -> None:
@@ -259,7 +242,7 @@ def build(
 
 
 def draw_dropped(count: int, probability: float, *, seed: int, step: int) -> Tensor:
-    """Return which pictures of a step lose their condition, bool [B]."""
+    """Return which images of a step lose their condition, bool [B]."""
     return torch.rand(count, generator=generator(seed, "drop", step)) < probability
 
 
@@ -273,7 +256,7 @@ def _clean(
     seed: int,
     step: int,
 ) -> Tensor:
-    """Return the pictures of the step's given rows, as diffusion sees them."""
+    """Return the images of the step's given rows, as diffusion sees them."""
     if moments is None or detokenizer.vae is None:
         return to_sample(pixels.batch(indices[rows]), detokenizer.config.unshuffle)
     noise = torch.randn((len(indices), *detokenizer.sample_shape), generator=generator(seed, "latents", step))

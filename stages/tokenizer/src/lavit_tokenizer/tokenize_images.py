@@ -21,10 +21,10 @@ from lavit_core.rundir import open_run
 from lavit_core.seeds import epoch_batches
 from lavit_core.tokens import Manifest, ShardEntry, TokenSample, read_manifest, write_manifest, write_shard
 from lavit_trainkit.stopping import stopped
+from lavit_trainkit.throughput import Meter
 from torch.utils.data import DataLoader, Dataset
 
 from lavit_tokenizer.config import TokenizeConfig
-from lavit_tokenizer.measure import Meter
 from lavit_tokenizer.tokenizer import VisualTokenizer
 from lavit_tokenizer.tokenizer_folder import load_tokenizer
 
@@ -97,7 +97,7 @@ def tokenize_images(
         todo = [number for number in range(len(shards)) if shard_name(number) not in finished]
         kept_errors = _errors_of(errors, opened.records, [shards[n] for n in range(len(shards)) if n not in set(todo)])
         loader = picture_loader(opened.records, [shards[n] for n in todo], tokenizer, config)
-        batches, meter, images = iter(loader), Meter(), 0
+        batches, meter = iter(loader), Meter()
         total = sum(shards[n].stop - shards[n].start for n in todo)
         with Progress("tokenize-images", total, unit="image", quiet=quiet) as progress:
             for done, number in enumerate(todo):
@@ -106,7 +106,7 @@ def tokenize_images(
                     good, pixels, unreadable = next(batches)
                     samples += _tokenized(tokenizer, [opened.records[index] for index in good], pixels, config, seed)
                     kept_errors += unreadable
-                    images += len(good) + len(unreadable)
+                    meter.count(len(good) + len(unreadable))
                     progress.advance(len(good) + len(unreadable), errors=len(kept_errors))
                 entry = write_shard(
                     out, shard_name(number), samples, codebook_size=manifest.codebook_size, grid=manifest.grid,
@@ -128,7 +128,7 @@ def tokenize_images(
             "codes_per_image": codes / max(1, samples_written),
             "errors": len(kept_errors),
             "shards": len(manifest.shards),
-            **meter.summary(images),
+            **meter.summary(),
         }
         run.finish(summary)
         with contextlib.suppress(OSError):

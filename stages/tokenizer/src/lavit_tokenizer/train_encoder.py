@@ -11,28 +11,26 @@ import torch.nn.functional as F
 from lavit_core.data import Record, open_data
 from lavit_core.errors import InputError
 from lavit_core.files import atomic_folder
-from lavit_core.interrupt import stop_signals
 from lavit_core.modeldir import export_part
 from lavit_core.processes import num_processes
 from lavit_core.progress import Progress
-from lavit_core.rundir import Run
 from lavit_core.seeds import derive_seed, shuffled_batch
-from lavit_trainkit.checkpoint import load_newest, save_checkpoint
 from lavit_trainkit.device import make_accelerator, seed_init
 from lavit_trainkit.distributed import (
     across_processes,
     all_gather_with_gradient,
     all_reduce_sum,
-    any_process,
     on_main,
-    open_shared_run,
     shares_of,
+    sum_terms,
 )
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import gather_back, load_whole, parallelize, refuse_sharded_muon
 from lavit_trainkit.pixels import Pixels, normalise
 from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
-from lavit_trainkit.stopping import require_finite, stopped
+from lavit_trainkit.session import training_session
+from lavit_trainkit.stopping import require_finite
+from lavit_trainkit.throughput import Meter
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -49,7 +47,7 @@ from lavit_tokenizer.contrastive import (
 from lavit_tokenizer.diagnose import diagnose_encoder
 from lavit_tokenizer.encoder import small_encoder
 from lavit_tokenizer.encoder_folder import save_encoder
-from lavit_tokenizer.measure import Meter, split_validation
+from lavit_tokenizer.validation import split_validation
 
 PIECES = Path("text/tokenizer.json")
 """Where a run keeps its word pieces."""
@@ -68,17 +66,14 @@ def train_encoder(
     opened = open_data(data)
     records = [record for record in opened.records if any(text.strip() for text in record.captions)]
     if not records:
-        raise InputError(f"{data}: none of {len(opened.records)} pictures has a caption, expected image-text pairs")
-    settings = {**config.model_dump(mode="json"), "seed": seed}
-    with (
-        open_shared_run(out, command="train-encoder", config=settings, inputs={"data": opened.digest}) as run,
-        stop_signals() as asked,
-    ):
-        if run.done:
-            return run.done
-        stop = any_process(asked)
-        on_main(lambda: _learn_pieces(run, records, config))
-        words = Tokenizer.from_file(str(run.path / PIECES))
+        raise InputError(f"{data}: none of {len(opened.records)} images has a caption, expected image-text pairs")
+    settings, num_steps = {**config.model_dump(mode="json"), "seed": seed}, config.num_steps
+    inputs = {"data": opened.digest}
+    with training_session(out, command="train-encoder", config=settings, inputs=inputs, num_steps=num_steps) as session:
+        if session.finished:
+            return session.finished
+        on_main(lambda: _learn_pieces(session.path, records, config))
+        words = Tokenizer.from_file(str(session.path / PIECES))
         train, held = split_validation(len(records), config.num_validation, seed)
         pixels = Pixels([record.path for record in records], config.vision.preprocessing.image_px)
         seed_init(seed, "encoder")
@@ -94,54 +89,39 @@ def train_encoder(
         muon_lr = config.muon_lr if config.optimizer == "muon" else None
         parts = {"model": Part(module=model, lr=config.lr, muon_lr=muon_lr)}
         optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
-        start = 0
-        if checkpoint := load_newest(run.checkpoints):
-            start = checkpoint.step
+        if checkpoint := session.resume():
             load_whole(model, checkpoint.tensors["model"])
             restore_optimizers(optimizers, checkpoint.tensors)
-        run.rewind(start)
         meter = Meter()
-        with Progress("train-encoder", config.num_steps, start=start, quiet=quiet) as progress:
-            for step in range(start, config.num_steps):
+        with Progress("train-encoder", num_steps, start=session.start, quiet=quiet) as progress:
+            for step in range(session.start, num_steps):
                 batch = train[shuffled_batch(len(train), config.batch_size, step, derive_seed(seed, "pairs"))]
                 pixels_u8 = pixels.batch(batch[rows]).to(accelerator.device)
                 captions = _captions(records, batch, derive_seed(seed, "captions", step))[rows]
                 ids = text_ids(words, captions, config.text_tokens).to(accelerator.device)
-                set_rate(optimizers, warmup_cosine(step, config.num_steps, warmup_steps=config.warmup_steps))
+                set_rate(optimizers, warmup_cosine(step, num_steps, warmup_steps=config.warmup_steps))
                 terms = computed(pixels_u8, ids)
-                figures = dict(
-                    zip(terms, all_reduce_sum(torch.stack(list(terms.values())).detach()).tolist(), strict=True)
-                )
-                require_finite(figures["loss"], name="loss", step=step, run=out)
+                metrics = sum_terms([terms])
+                require_finite(metrics["loss"], name="loss", step=step, run=out)
                 accelerator.backward(terms["loss"])
                 clip_gradients(model.parameters(), config.max_grad_norm)
                 step_all(optimizers)
                 done = step + 1
-                progress.advance(1, **{name: value for name, value in figures.items() if name != "loss"})
-                if done % config.log_every == 0 or done == config.num_steps:
-                    speed = meter.speed((done - start) * config.batch_size)
-                    run.log({"step": done, "phase": "train", **figures, **speed})
-                    run.warn(diagnose_encoder(run.rows, config), step=done, phase="train")
-                stopping = stop()
-                if done % config.checkpoint_every == 0 or stopping:
-                    tensors = {"model": model.state_dict()}
-                    tensors |= stored_optimizers(optimizers)
-                    save_checkpoint(run.checkpoints, done, tensors)
-                    if stopping:
-                        raise stopped(run.path, done, config.num_steps)
+                meter.count(config.batch_size)
+                progress.advance(1, **{name: value for name, value in metrics.items() if name != "loss"})
+                if done % config.log_every == 0 or done == num_steps:
+                    session.log(done, "train", {**metrics, **meter.speed()})
+                    session.warn(done, "train", diagnose_encoder(session.rows, config))
+                if session.should_save(done, every=config.checkpoint_every):
+                    session.save(done, {"model": model.state_dict(), **stored_optimizers(optimizers)})
         gather_back(model)
-        figures = _evaluate(model, pixels, records, held, words, config, accelerator.device, seed)
-        vision = model.vision.first_blocks(config.vision.layers)
-        if run.writes:
-            with export_part(run.path / "model", "encoder", about={"command": "train-encoder", **figures}) as folder:
-                save_encoder(small_encoder(vision), folder)
-        summary = {
-            "steps": config.num_steps,
-            **meter.summary((config.num_steps - start) * config.batch_size),
-            **figures,
-        }
-        run.finish(summary)
-        return summary
+        metrics = _evaluate(model, pixels, records, held, words, config, accelerator.device, seed)
+        if session.writes:
+            encoder = small_encoder(model.vision.first_blocks(config.vision.layers))
+            metadata = {"command": "train-encoder", **metrics}
+            with export_part(session.model, "encoder", about=metadata) as folder:
+                save_encoder(encoder, folder)
+        return session.finish({"steps": num_steps, **meter.summary(), **metrics})
 
 
 def pair_losses(
@@ -167,9 +147,9 @@ def pair_losses(
     return {"loss": loss, "clip_loss": contrast, "caption_loss": spoken, "pixel_mse": pixel_mse}
 
 
-def _learn_pieces(run: Run, records: list[Record], config: TrainEncoderConfig) -> None:
+def _learn_pieces(run: Path, records: list[Record], config: TrainEncoderConfig) -> None:
     """Learn the word pieces once; a resumed run reads the ones it began with."""
-    folder = (run.path / PIECES).parent
+    folder = (run / PIECES).parent
     if not folder.is_dir():
         texts = (text for record in records for text in record.captions)
         with atomic_folder(folder) as scratch:

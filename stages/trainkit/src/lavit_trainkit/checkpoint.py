@@ -16,7 +16,7 @@ from lavit_core.files import atomic_folder, file_sha256, read_json, write_chunks
 from lavit_core.processes import is_main
 from lavit_core.progress import warn
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from lavit_trainkit.distributed import from_main
 from lavit_trainkit.parallel import full_tensor
@@ -121,25 +121,3 @@ def _newest_whole(folder: Path) -> Path | None:
             continue
         return candidate
     return None
-
-
-class Ema:
-    """Exponential moving average of a module's parameters: shadow = decay * shadow + (1 - decay) * now."""
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.shadow = {name: value.detach().clone() for name, value in module.named_parameters()}
-
-    @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Move the shadow one step towards the module."""
-        names, values = zip(*module.named_parameters(), strict=True)
-        torch._foreach_lerp_(
-            [self.shadow[name] for name in names], [value.detach() for value in values], 1 - self.decay
-        )
-
-    @torch.no_grad()
-    def copy_to(self, module: nn.Module) -> None:
-        """Overwrite the module's parameters with the shadow."""
-        for name, value in module.named_parameters():
-            value.copy_(self.shadow[name])

@@ -8,7 +8,7 @@ import atexit
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -152,6 +152,13 @@ def all_reduce_sum(value: Tensor) -> Tensor:
     value = value.detach().clone()
     dist.all_reduce(value)
     return value
+
+
+def sum_terms(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+    """Return the terms of a step's loss from those of this process's passes, summed over passes and processes."""
+    names = list(parts[0])
+    summed = torch.stack([torch.stack([terms[name].detach() for name in names]) for terms in parts]).sum(0)
+    return dict(zip(names, all_reduce_sum(summed).tolist(), strict=True))
 
 
 def all_reduce_(cache: Tensor) -> None:

@@ -1,0 +1,57 @@
+"""The network that `lavit pretrain` trains, before its first step, and the learning rates of its parts."""
+
+import copy
+from pathlib import Path
+
+from lavit_core.tokens import TokenReader
+from lavit_trainkit.device import seed_init
+from lavit_trainkit.optimizers import Part
+
+from lavit_pretrain.attention import disable_dropout, use_packed
+from lavit_pretrain.code_embedding_init import start_at_features
+from lavit_pretrain.config import PretrainConfig
+from lavit_pretrain.corpus import all_texts
+from lavit_pretrain.document_isolation import require_isolation
+from lavit_pretrain.documents import Corpus
+from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm, has_codes
+from lavit_pretrain.live import LiveImages
+from lavit_pretrain.visual_input import continue_visual
+
+
+def build_network(
+    config: PretrainConfig, reader: TokenReader, corpus: Corpus, source: Path | None, live: LiveImages | None, seed: int
+) -> LanguageModel:
+    """Return the network before training, its weights a function of the seed."""
+    manifest = reader.manifest
+    seed_init(seed, "pretrain")
+    texts = all_texts(corpus) if source is None else []
+    llm, text, layout = build_llm(config.llm, source, texts, manifest.codebook_size)
+    about = VisualAbout(
+        image_input=config.image_input,
+        text_vocab=layout.text_vocab,
+        codebook_size=manifest.codebook_size,
+        feature_dim=live.feature_dim if live is not None else manifest.feature_dim or 0,
+        grid=manifest.grid,
+        preprocessing=dict(manifest.preprocessing),
+        tokenizer_digest=manifest.tokenizer_digest,
+        code_range=(int(reader.counts.min()), int(reader.counts.max())),
+    )
+    merger = copy.deepcopy(live.tokenizer.merger).requires_grad_(True) if live is not None else None
+    if source is not None:
+        require_isolation(llm, source)
+    use_packed(llm)
+    disable_dropout(llm)
+    network = LanguageModel(llm, text, about, merger)
+    if source is not None:
+        continue_visual(network, source)
+    starts = config.code_rows == "features" and config.image_input != "none"
+    if starts and (source is None or not has_codes(source, layout)):
+        start_at_features(network, reader)
+    return network
+
+
+def trained_parts(network: LanguageModel, config: PretrainConfig) -> dict[str, Part]:
+    """Return what is trained, with its rates: Muon holds matrices of the language model's own layers only."""
+    muon_lr = config.muon_lr if config.optimizer == "muon" else None
+    parts = {"llm": Part(module=network.llm, lr=config.llm_lr, muon_lr=muon_lr)}
+    return parts | {name: Part(module=part, lr=config.visual_lr) for name, part in network.visual_parts().items()}

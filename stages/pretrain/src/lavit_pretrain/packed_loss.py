@@ -1,0 +1,50 @@
+"""The loss of packed documents, and the parts of it that are logged."""
+
+from collections.abc import Sequence
+
+import torch
+from lavit_core.processes import num_processes
+from torch import Tensor
+
+from lavit_pretrain.language_model import LanguageModel
+from lavit_pretrain.live import LiveImages
+from lavit_pretrain.loss import chunked_cross_entropy
+from lavit_pretrain.packing import PackedBatch
+
+
+def shared_loss(network: LanguageModel, batch: PackedBatch, live: LiveImages | None) -> tuple[Tensor, Tensor]:
+    """Return `packed_loss`, in several processes with a gradient, if only zeros, for every parameter: shards are summed
+    together, whether or not this process's documents show an image."""
+    loss, each_S = packed_loss(network, batch, live)
+    if num_processes() > 1 and torch.is_grad_enabled():
+        unused = [parameter.sum() for part in network.visual_parts().values() for parameter in part.parameters()]
+        loss = loss + 0 * sum(unused)
+    return loss, each_S
+
+
+def packed_loss(network: LanguageModel, batch: PackedBatch, live: LiveImages | None = None) -> tuple[Tensor, Tensor]:
+    """Return the weighted sum of cross-entropies of a packed batch, and each scored position's own [S]."""
+    features_FD = batch.features_FD
+    if live is not None and batch.samples:
+        assert network.merger is not None
+        features_BPD, keep_BP = live.select(batch.samples)
+        features_FD = network.merger(features_BPD.to(network.head_VD.dtype), keep_BP)
+    inputs_TH = network.embed(batch.ids_T, batch.image_rows_F, features_FD)
+    hidden_TH = network.decoder(
+        inputs_embeds=inputs_TH[None],
+        position_ids=batch.positions_T[None],
+        cu_seq_lens_q=batch.bounds_B1,
+        use_cache=False,
+    ).last_hidden_state[0]
+    return chunked_cross_entropy(hidden_TH[batch.rows_S], network.head_VD, batch.targets_S, batch.weights_S)
+
+
+def step_losses(each_S: Tensor, batches: Sequence[PackedBatch], img: int) -> dict[str, float]:
+    """Return the step's weighted loss, and the plain means over codes and over text."""
+    weights_S = torch.cat([batch.weights_S for batch in batches]).to(each_S.device)
+    is_code_S = torch.cat([batch.targets_S > img for batch in batches]).to(each_S.device)
+    losses = {"loss": float((each_S * weights_S).sum() / weights_S.sum())}
+    for name, chosen in (("image_loss", is_code_S), ("text_loss", ~is_code_S)):
+        if bool(chosen.any()):
+            losses[name] = float(each_S[chosen].mean())
+    return losses

@@ -1,0 +1,114 @@
+"""One phase of `train-tokenizer`: what it trains, how its loss is computed in all processes, what it logs."""
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from lavit_trainkit.distributed import all_gather, all_reduce_sum, broadcast_from_main, shares_of
+from lavit_trainkit.optimizers import Part
+from lavit_trainkit.parallel import parallelize
+from torch import Tensor, nn
+
+from lavit_tokenizer.config import Phase, TrainTokenizerConfig
+from lavit_tokenizer.objective import (
+    Pass,
+    decided,
+    forward_phase,
+    keep_moments,
+    kept_figures,
+    losses,
+    mean_direction,
+    without_gradients,
+)
+from lavit_tokenizer.tokenizer import VisualTokenizer
+
+
+def shares_of_phase(phase: Phase, config: TrainTokenizerConfig) -> list[slice]:
+    """Return the rows of the phase's batch that this process takes in each pass."""
+    setting = f"phases.{phase.name}.batch_size"
+    return shares_of(phase.batch_size, setting=setting, passes=config.accumulate_steps)
+
+
+def trained_parts(tokenizer: VisualTokenizer, phase: Phase, *, muon: bool) -> dict[str, Part]:
+    """Return the phase's modules with their learning rates; the selector, a small MLP, stays with AdamW."""
+    muon_lr = phase.muon_lr if muon else None
+    owners = {
+        "selector": ("selector", phase.selector_lr, None),
+        "merger": ("merger", phase.lr, muon_lr),
+        "encode_task_layer": ("decoder", phase.lr, None),
+        "decoder": ("decoder", phase.lr, muon_lr),
+    }
+    parts = {}
+    for name, (owner, rate, muon_rate) in owners.items():
+        module = getattr(tokenizer, name).requires_grad_(owner in phase.train)
+        if owner in phase.train:
+            parts[name] = Part(module=module, lr=rate, muon_lr=muon_rate)
+    return parts
+
+
+def clip_groups(parts: dict[str, Part]) -> list[list[nn.Module]]:
+    """Return the modules whose gradients are clipped together: the selector's are far larger and clipped apart."""
+    selector = [part.module for name, part in parts.items() if name == "selector"]
+    others = [part.module for name, part in parts.items() if name != "selector"]
+    return [group for group in (selector, others) if group]
+
+
+def parallelize_phase(
+    tokenizer: VisualTokenizer,
+    phase: Phase,
+    config: TrainTokenizerConfig,
+    accelerator: Accelerator,
+    *,
+    seed: int,
+) -> nn.Module:
+    """Return the phase's loss as all processes compute it: (features, step, their rows, energy) -> terms and pass."""
+
+    def compute(
+        net: VisualTokenizer, x_BPD: Tensor, step: int, rows: slice, energy: Tensor
+    ) -> tuple[dict[str, Tensor], Pass]:
+        share = x_BPD.shape[0] / phase.batch_size
+        with accelerator.autocast():
+            passed = forward_phase(net, x_BPD, phase, step=step, seed=seed, rows=rows)
+        vectors = None if passed.codes is None else net.quantizer.codebook[passed.codes]
+        terms = losses(passed, x_BPD, config, vectors, cos_weight=phase.cos_weight, share=share, energy=energy)
+        return terms, without_gradients(passed)
+
+    # The masked formulation calls a method of blocks, not blocks: shards are gathered for all of them together.
+    unmerged = phase.merger != "on" or ("selector" in phase.train and phase.selection != "gumbel")
+    return parallelize(
+        tokenizer,
+        compute,
+        parallel=config.parallel,
+        device=accelerator.device,
+        ignored=[tokenizer.encoder],
+        some_unused=unmerged,
+    )
+
+
+def update_codebook(
+    tokenizer: VisualTokenizer, passes: list[Pass], config: TrainTokenizerConfig, stream: torch.Generator
+) -> tuple[Tensor, int]:
+    """Move the codebook towards the vectors of all passes of all processes.
+
+    Returns the step's codes [T] and how many dead codes were restarted.
+    """
+    codes = torch.cat([all_gather(passed.codes) for passed in passes if passed.codes is not None])
+    vectors = torch.cat([all_gather(passed.z.detach()) for passed in passes])
+    restarted = tokenizer.quantizer.update(
+        vectors, codes, decay=config.ema_decay, restart_below=config.restart_below, stream=stream
+    )
+    broadcast_from_main(tokenizer.quantizer.buffers())
+    return codes, restarted
+
+
+def keep_metrics(targets: list[Tensor], passes: list[Pass], batch_size: int) -> dict[str, Any]:
+    """Return the metrics of a step's features and keep masks, over all passes of all processes."""
+    shares = [x_BPD.shape[0] / batch_size for x_BPD in targets]
+    direction = sum(mean_direction(x_BPD) * share for x_BPD, share in zip(targets, shares, strict=True))
+    keep = sum(keep_moments(passed.log_keep) * share for passed, share in zip(passes, shares, strict=True))
+    kept = torch.cat([all_gather((passed.mask > 0.5).sum(dim=1)) for passed in passes])
+    metrics = {
+        "mean_predictor": 1 - float(all_reduce_sum(torch.as_tensor(direction)).norm()),
+        "decided": decided(all_reduce_sum(torch.as_tensor(keep))),
+    }
+    return {**metrics, **kept_figures(kept, passes[0].mask.shape[1])}
