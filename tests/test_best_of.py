@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from lavit.settings import draw_settings, sample_settings
 from lavit_core.config import load_preset, resolve
 from lavit_core.images import square_pixels
 from lavit_core.seeds import candidate_seeds
 from lavit_detokenizer.api import DrawSettings
 from lavit_evaluation.api import load_clip, similarities
-from lavit_pretrain.api import SampleSettings, load_llm, look, text_log_likelihoods
+from lavit_pretrain.api import SampleSettings, encode_images, load_llm, text_log_likelihoods
 from lavit_tokenizer.api import load_tokenizer
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -78,6 +79,11 @@ def line(mini, out: Path, *more: str | Path) -> list[str | Path]:
     return ["generate", PROMPT, "--model", mini.model, "--out", out, "--num-steps", "2", "--device", "cpu", *more]
 
 
+def draw_alone(model: Path, out: Path, seed: int) -> None:
+    how = GenerateSettings(), sample_settings("tiny"), draw_settings("tiny", num_steps=2)
+    generate(PROMPT, model, out, *how, seed=seed, device="cpu")
+
+
 def test_the_nearest_candidate_is_kept(mini, here, clip: Path, tmp_path: Path) -> None:
     more = ["--best-of", "3", "--clip", clip, "--num-images", "2", "--seed", "5", "--json"]
     done = here(*line(mini, tmp_path / "a.png", *more))
@@ -97,7 +103,7 @@ def test_the_nearest_candidate_is_kept(mini, here, clip: Path, tmp_path: Path) -
         alone = []
         for one in own:
             file = tmp_path / f"{one['seed']}.png"
-            generate(PROMPT, mini.model, file, seed=one["seed"], num_steps=2, device="cpu")
+            draw_alone(mini.model, file, one["seed"])
             alone.append(np.asarray(Image.open(file)))
         np.testing.assert_allclose(
             similarities(judge, alone, [PROMPT] * 3), [one["clip_similarity"] for one in own], atol=2e-3
@@ -138,8 +144,8 @@ def test_the_model_reads_its_candidates_back(mini, here, tmp_path: Path) -> None
         # Each candidate drawn alone, by its seed, and read by the plain scorer.
         for one in own:
             file = tmp_path / f"{one['seed']}.png"
-            generate(PROMPT, mini.model, file, seed=one["seed"], num_steps=2, device="cpu")
-            seen = look(llm, eyes, square_pixels(file, eyes.config.preprocessing.image_px)[None])
+            draw_alone(mini.model, file, one["seed"])
+            seen = encode_images(llm, eyes, square_pixels(file, eyes.config.preprocessing.image_px)[None])
             expected = next(text_log_likelihoods(llm, seen, [PROMPT]))[0]
             assert one["log_likelihood"] == pytest.approx(expected, abs=0.05)
     said = here(*line(mini, tmp_path / "b.png", *more)).out.splitlines()

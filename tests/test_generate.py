@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import typer
 import typer.main
+from lavit import LaVIT
+from lavit.settings import draw_settings, sample_settings
 from lavit_core.files import file_sha256
 from PIL import Image
 
-from lavit_cli.drawing import draw_prompts, draw_settings, sample_settings
 from lavit_cli.prompt_order import Command, in_order
 
 SHORT = ["--num-steps", "2", "--json"]
@@ -73,9 +74,9 @@ def test_a_prompt_of_pictures_and_text(mini, here, tmp_path: Path) -> None:
     # The same among others: a picture depends on its own prompt and seed.
     settings = {"sampling": sample_settings("tiny"), "drawing": draw_settings("tiny", num_steps=2)}
     prompts = [[np.asarray(Image.open(second)), "blue"], "blue", [first, "a red circle", second]]
-    pixels, codes = draw_prompts(mini.model, prompts, part="detokenizer", seeds=[7, 8, 3], device="cpu", **settings)
-    assert len(codes[2]) == json.loads(done.out)["num_codes"][0]
-    assert (np.abs(pixels[2].astype(int) - np.asarray(picture).astype(int)) <= 2).all()
+    *_, last = LaVIT.from_pretrained(mini.model, device="cpu").generate_steps(prompts, [7, 8, 3], **settings)
+    assert len(last.read_codes()[2]) == json.loads(done.out)["num_codes"][0]
+    assert (np.abs(np.asarray(last.images[2]).astype(int) - np.asarray(picture).astype(int)) <= 2).all()
 
 
 def test_guidance_of_prompts_with_pictures(mini, here, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_tokenizer_alone(install, mini: Mini, tmp_path: Path) -> None:
 
 
 def test_pretrain_alone(install, mini: Mini, tmp_path: Path) -> None:
-    here = install("lavit", "lavit-core", "lavit-trainkit", "lavit-tokenizer", "lavit-pretrain")
+    here = install("lavit", "lavit-core", "lavit-trainkit", "lavit-tokenizer", "lavit-pretrain", "lavit-model")
     ok(here.lavit("pretrain", "--help"))
     config = config_of(tmp_path, "pretrain")
     ok(here.lavit("pretrain", mini.tokens, "--model", mini.model, "--out", tmp_path / "run", "--config", config))
@@ -143,7 +143,7 @@ def test_pretrain_alone(install, mini: Mini, tmp_path: Path) -> None:
 
 
 def test_detokenizer_alone(install, mini: Mini, tmp_path: Path) -> None:
-    here = install("lavit", "lavit-core", "lavit-trainkit", "lavit-tokenizer", "lavit-detokenizer")
+    here = install("lavit", "lavit-core", "lavit-trainkit", "lavit-tokenizer", "lavit-detokenizer", "lavit-model")
     ok(here.lavit("train-detokenizer", "--help"))
     tokens = mini.run / "tokens" / "heldout"
     ok(here.lavit("detokenize", tokens, "--model", mini.model, "--out", tmp_path / "drawn", "--set", "num_steps=1"))

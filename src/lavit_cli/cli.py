@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from lavit_core.command import NO_PRESET, CommonOptions, command, settings_of, show, show_plan
+from lavit_core.default_model import model_or_default
 from lavit_core.options import (
     AsJson,
     AspectRatio,
@@ -13,6 +15,7 @@ from lavit_core.options import (
     DryRun,
     Highres,
     Model,
+    ModelOrDefault,
     Out,
     Precision,
     Preset,
@@ -29,11 +32,15 @@ from lavit_cli.options import (
     DecoderGuidance,
     Guidance,
     HighresOrNot,
+    ImageFile,
+    ImageFiles,
+    MaxTokens,
     NumImages,
     NumSteps,
     Prompt,
     PromptImage,
     PromptImages,
+    Question,
     SafetyChecker,
     Temperature,
     TopK,
@@ -98,27 +105,33 @@ def generate(
 
     A prompt is texts and pictures in the order they are given, say --prompt-image cat.png "as an oil painting".
     """
-    from lavit_cli.generate import generate, lines
+    from lavit_core.distributions import require_stages
+
+    from lavit_cli.generate_settings import generate_settings
     from lavit_cli.prompt_order import in_order
+
+    settings = generate_settings(preset, highres=highres, best_of=best_of, best_by=best_by, clip=clip)
+    with require_stages("lavit generate"):
+        from lavit.settings import draw_settings, sample_settings
+
+        sampling = sample_settings(
+            preset, guidance_scale=guidance_scale, prompt_images=prompt_images_as, top_k=top_k, temperature=temperature
+        )
+        drawing = draw_settings(
+            preset, guidance_scale=decoder_guidance_scale, num_steps=num_steps, aspect_ratio=aspect_ratio
+        )
+        from lavit_cli.generate import generate, lines
 
     made = generate(
         in_order(context, "--prompt-image"),
         model,
         out,
-        prompt_images=prompt_images_as,
+        settings,
+        sampling,
+        drawing,
         num_images=num_images,
-        aspect_ratio=aspect_ratio,
-        highres=highres,
-        best_of=best_of,
-        best_by=best_by,
         clip=clip,
         safety_checker=safety_checker,
-        preset=preset,
-        guidance_scale=guidance_scale,
-        decoder_guidance_scale=decoder_guidance_scale,
-        top_k=top_k,
-        temperature=temperature,
-        num_steps=num_steps,
         seed=seed,
         device=device,
         precision=precision,
@@ -140,21 +153,64 @@ def reconstruct(
     as_json: AsJson = False,
 ) -> None:
     """Draw a picture, the patches the tokenizer kept of it, and what comes back from their codes."""
-    from lavit_cli.reconstruct import reconstruct
+    from lavit_core.distributions import require_stages
 
-    made = reconstruct(
-        image,
-        model,
-        out,
-        highres=highres,
-        preset=preset,
-        guidance_scale=decoder_guidance_scale,
-        num_steps=num_steps,
-        seed=seed,
-        device=device,
-        precision=precision,
-    )
+    with require_stages("lavit reconstruct"):
+        from lavit.settings import draw_settings
+
+        drawing = draw_settings(preset, guidance_scale=decoder_guidance_scale, num_steps=num_steps)
+        from lavit_cli.reconstruct import reconstruct
+
+    made = reconstruct(image, model, out, drawing, highres=highres, seed=seed, device=device, precision=precision)
     _say(made, f"{out}: original | {made['kept']} of {made['patches']} patches kept | what came back", as_json)
+
+
+@command()
+def caption(
+    image: ImageFiles,
+    model: ModelOrDefault = None,
+    max_tokens: MaxTokens = None,
+    common: CommonOptions = NO_PRESET,
+) -> None:
+    """Describe images."""
+    from lavit_core.distributions import require_stages
+
+    with require_stages("lavit caption"):
+        from lavit_pretrain.config import CaptionSettings
+
+        from lavit_cli.describe import caption_files
+
+    settings = settings_of(common, CaptionSettings, flags={"max_tokens": max_tokens})
+    model = model_or_default(model, "tokenizer", "llm")
+    if common.dry_run:
+        return show_plan(settings, common, images=[str(file) for file in image], model=str(model))
+    rows = caption_files(image, model, max_tokens=settings.max_tokens, device=common.device, precision=common.precision)
+    show({"captions": rows}, common, lines=[f"{row['image']}: {row['caption']}" for row in rows])
+
+
+@command()
+def ask(
+    image: ImageFile,
+    question: Question,
+    model: ModelOrDefault = None,
+    max_tokens: MaxTokens = None,
+    common: CommonOptions = NO_PRESET,
+) -> None:
+    """Answer questions about an image."""
+    from lavit_core.distributions import require_stages
+
+    with require_stages("lavit ask"):
+        from lavit_pretrain.config import AskSettings
+
+        from lavit_cli.describe import ask_file
+
+    settings = settings_of(common, AskSettings, flags={"max_tokens": max_tokens})
+    model = model_or_default(model, "tokenizer", "llm")
+    if common.dry_run:
+        return show_plan(settings, common, image=str(image), questions=question, model=str(model))
+    how = {"device": common.device, "precision": common.precision}
+    rows = ask_file(image, question, model, max_tokens=settings.max_tokens, **how)
+    show({"answers": rows}, common, lines=[row["answer"] for row in rows])
 
 
 def import_checkpoint(

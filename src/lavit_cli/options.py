@@ -51,3 +51,9 @@ SafetyChecker = Annotated[
         "--safety-checker", help="StableDiffusionSafetyChecker's directory; what it flags is black.", show_default=False
     ),
 ]
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", min=1, help="Longest text in tokens.", show_default=False)
+]
+ImageFiles = Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)]
+ImageFile = Annotated[Path, typer.Argument(help="Image file.", show_default=False)]
+Question = Annotated[list[str], typer.Argument(help="What to ask about it.", show_default=False)]

@@ -1,73 +1,65 @@
-"""`lavit reconstruct`: a picture, the patches the tokenizer keeps of it, and what their codes draw, side by side."""
+"""`lavit reconstruct`: an image, the patches the tokenizer keeps of it, and the reconstruction from their codes."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lavit_core.distributions import require_stages
+import numpy as np
+from lavit import LaVIT
 from lavit_core.images import square_pixels
-from lavit_core.modeldir import check_made_with, detokenizer_part, find_part, part_digest
+from lavit_core.modeldir import check_made_with, detokenizer_part
+from PIL import Image
 
 from lavit_cli import __version__
-from lavit_cli.drawing import draw_settings, require_png
-from lavit_cli.pictures import dim_dropped, enlarge, in_grid, save_png
+from lavit_cli.pictures import dim_dropped, enlarge, in_grid, require_png, save_png
+
+if TYPE_CHECKING:
+    from lavit import DrawSettings
 
 
 def reconstruct(
     image: Path,
     model: Path,
     out: Path,
+    drawing: "DrawSettings",
     *,
     highres: bool = False,
-    preset: str = "tiny",
-    guidance_scale: float | None = None,
-    num_steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
 ) -> dict[str, Any]:
-    """Write original | kept patches | reconstruction as one PNG. Raises InputError for a bad picture or model."""
+    """Write original | kept patches | reconstruction as one PNG. Raises InputError for a bad image or model."""
     require_png(out)
-    drawer = detokenizer_part(highres=highres)
-    digests = {part: part_digest(find_part(model, part)) for part in ("tokenizer", drawer)}
-    check_made_with(model, drawer)
-    with require_stages("lavit reconstruct"):
-        import torch
-        from lavit_detokenizer.api import draw_codes, load_detokenizer
-        from lavit_tokenizer.api import load_tokenizer
-    tokenizer = load_tokenizer(model, device=device, use="encode")
-    pixels = square_pixels(image, tokenizer.config.preprocessing.image_px)
-    with torch.inference_mode():
-        encoded = tokenizer.encode(torch.from_numpy(pixels.copy())[None])
-    keep_mask, codes = encoded.keep_mask[0].cpu().numpy(), encoded.codes.cpu().numpy()
-    drawing = draw_settings(preset, guidance_scale=guidance_scale, num_steps=num_steps)
-    tokenizer = load_tokenizer(model, device=device, use="decode")  # in the other's place: half the memory
-    detokenizer = load_detokenizer(model, part=drawer, device=device, precision=precision)
-    back = draw_codes(detokenizer, tokenizer, [codes], seeds=[seed], settings=drawing)[0]
-    grid = tokenizer.config.grid
-    panels = [enlarge(one) for one in (pixels, dim_dropped(pixels, keep_mask, grid))]
-    panels.append(enlarge(back) if back.shape == pixels.shape else enlarge(_as_large(back, pixels.shape[0])))
+    lavit = LaVIT.from_pretrained(
+        model,
+        parts=("tokenizer", "detokenizer"),
+        device=device,
+        precision=precision,
+        low_memory=True,
+        highres=highres,
+    )
+    check_made_with(model, detokenizer_part(highres=highres))
+    pixels = square_pixels(image, lavit.image_px)
+    tokens = lavit.encode(pixels)
+    drawn = lavit.decode(tokens, seeds=seed, settings=drawing)[0]
+    if drawn.size != (lavit.image_px, lavit.image_px):
+        # The detokenizer may draw at another size than the encoder reads (published: 512 and 224).
+        drawn = drawn.resize((lavit.image_px, lavit.image_px), Image.Resampling.BICUBIC)
+    keep_mask = tokens.keep_mask[0]
+    panels = [enlarge(panel) for panel in (pixels, dim_dropped(pixels, keep_mask, lavit.grid), np.asarray(drawn))]
     made = {
         "image": str(image),
         "seed": seed,
-        "model": digests,
+        "model": lavit.metadata["model"],
         "draw": drawing.model_dump(mode="json"),
         "precision": precision,
     }
-    text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in made.items()}
-    save_png(out, in_grid(panels, columns=3), {**text, "Software": f"lavit {__version__}"})
+    chunks = {name: value if isinstance(value, str) else json.dumps(value) for name, value in made.items()}
+    save_png(out, in_grid(panels, columns=3), {**chunks, "Software": f"lavit {__version__}"})
     return {
         "out": str(out),
         **made,
         "kept": int(keep_mask.sum()),
         "patches": int(keep_mask.size),
-        "codes": codes.tolist(),
+        "codes": tokens.codes[0].tolist(),
     }
-
-
-def _as_large(pixels: Any, side_px: int) -> Any:
-    """The detokenizer may draw at another size than the encoder reads (published: 512 and 224)."""
-    import numpy as np
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(pixels).resize((side_px, side_px), Image.Resampling.BICUBIC))

@@ -17,7 +17,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def app():
     made = typer.Typer()
-    for command in (cli.pretrain, cli.sample, cli.caption, cli.ask):
+    for command in (cli.pretrain, cli.sample):
         made.command(command.__name__)(command)
     return made
 

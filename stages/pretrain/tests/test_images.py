@@ -8,10 +8,8 @@ import torch
 from lavit_core.images import Preprocessing
 from lavit_core.modeldir import export_part
 from lavit_core.tokens import open_tokens
-from lavit_pretrain.ask import ask_file
-from lavit_pretrain.caption import caption_files
 from lavit_pretrain.language_model import load_llm
-from lavit_pretrain.reading import look, stored_images
+from lavit_pretrain.reading import answer, caption, encode_images, stored_images
 from lavit_pretrain.train_language_model import train_language_model
 from lavit_tokenizer.api import TokenizeConfig, VisualTokenizer, load_tokenizer, tokenize_images
 from lavit_tokenizer.config import SmallVitConfig, TokenizerConfig
@@ -57,6 +55,10 @@ def places(tmp_path_factory):
     return root
 
 
+def pixels_of(places, numbers):
+    return np.stack([np.asarray(Image.open(places / "data" / "images" / f"{number:02d}.png")) for number in numbers])
+
+
 @pytest.mark.parametrize("image_input", ["live", "features"])
 def test_pictures_are_described_after_training(places, tiny_config, tmp_path, image_input):
     config = tiny_config(image_input=image_input, num_steps=150, precision="bf16", questions_per_document=1)
@@ -65,12 +67,10 @@ def test_pictures_are_described_after_training(places, tiny_config, tmp_path, im
     train_language_model(
         [places / "tokens"], places / "model", tmp_path, config, questions=questions, quiet=True, **live
     )
-    pictures = [places / "data" / "images" / f"{number:02d}.png" for number in range(6)]
     model = tmp_path / "model"
-    said = caption_files(pictures, model)
-    assert [row["caption"] for row in said[:3]] == ["a red block", "a green block", "a blue block"]
-    answers = ask_file(pictures[2], ["What colour?", "What colour is it?"], model)
-    assert answers[0] == {"image": str(pictures[2]), "question": "What colour?", "answer": "blue"}
+    images = encode_images(load_llm(model), load_tokenizer(model), pixels_of(places, range(6)))
+    assert caption(load_llm(model), images)[:3] == ["a red block", "a green block", "a blue block"]
+    assert answer(load_llm(model), images.take([2, 2]), ["What colour?", "What colour is it?"])[0] == "blue"
     saved = load_file(model / "llm" / "visual.safetensors")
     if image_input == "live":
         before = load_tokenizer(model).merger.state_dict()
@@ -78,19 +78,10 @@ def test_pictures_are_described_after_training(places, tiny_config, tmp_path, im
         assert len(changed) > len(before) // 2
 
 
-def test_a_model_without_pictures_says_that_it_answers_blind(places, tiny_config, tmp_path, capsys):
-    config = tiny_config(image_input="none", num_steps=1)
-    questions = [places / "data" / "questions.jsonl"]
-    train_language_model([places / "tokens"], places / "model", tmp_path, config, questions=questions, quiet=True)
-    ask_file(places / "data" / "images" / "00.png", ["What colour?"], tmp_path / "model")
-    assert "this model was trained without pictures: it answers blind" in capsys.readouterr().err
-
-
 def test_stored_images_are_what_look_sees(places, tiny_config, tmp_path):
     train_language_model([places / "tokens"], places / "model", tmp_path, tiny_config(num_steps=1), quiet=True)
     llm, tokenizer = load_llm(tmp_path / "model"), load_tokenizer(places / "model")
-    pixels = np.stack([np.asarray(Image.open(places / "data" / "images" / f"{n:02d}.png")) for n in range(24)])
-    seen = look(llm, tokenizer, pixels)
+    seen = encode_images(llm, tokenizer, pixels_of(places, range(24)))
     stored = stored_images(llm, open_tokens(places / "tokens"), np.arange(24))
     assert np.array_equal(seen.counts, stored.counts)
     # Stored as bfloat16: 8 bits.

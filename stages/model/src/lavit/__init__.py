@@ -1,6 +1,9 @@
 """A LaVIT model as one Python object: `from lavit import LaVIT`. Importing this package does not import torch."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from lavit_core.distributions import require_stages
 
 from lavit.images import ImageLike
 from lavit.model import LaVIT
@@ -26,16 +29,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import the settings of the stages when they are first used: those stages may be missing."""
-    from lavit_core.distributions import require_stages
+SETTINGS = {
+    "Beams": "lavit_pretrain.beams",
+    "DrawSettings": "lavit_detokenizer.config",
+    "SampleSettings": "lavit_pretrain.config",
+}
+"""Names that are imported from stages when they are first used: those stages may be missing."""
 
-    if name == "DrawSettings":
-        with require_stages("lavit.DrawSettings"):
-            from lavit_detokenizer.config import DrawSettings
-        return DrawSettings
-    if name in ("Beams", "SampleSettings"):
-        with require_stages(f"lavit.{name}"):
-            from lavit_pretrain import api
-        return getattr(api, name)
-    raise AttributeError(f"module 'lavit' has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    if name not in SETTINGS:
+        raise AttributeError(f"module 'lavit' has no attribute {name!r}")
+    with require_stages(f"lavit.{name}"):
+        return getattr(import_module(SETTINGS[name]), name)

@@ -162,7 +162,7 @@ class LaVIT:
         the codebook or a missing detokenizer, UsageError for settings that the detokenizer does not know.
         """
         codes = check_codes(tokens.codes if isinstance(tokens, ImageTokens) else tokens, self.codebook_size)
-        settings = settings or draw_settings(self._preset)
+        settings = settings or self._draw_settings()
         *_, last = decode_steps(self._parts, codes, seed_list(seeds, len(codes)), settings)
         assert last.images is not None
         return last.images
@@ -225,11 +225,11 @@ class LaVIT:
         """Draw as `generate` does, and yield after each code and each denoising step; the last step has the images."""
         pieces = prompt_list(prompts)
         seeded = seed_list(seeds, len(pieces))
-        sampling = sampling or sample_settings(self._preset)
+        sampling = sampling or self._sample_settings()
         if guidance_scale is not None:
             scales = {"guidance_scale": guidance_scale, "image_guidance_scale": guidance_scale}
             sampling = type(sampling).model_validate({**sampling.model_dump(), **scales})
-        drawing = drawing or draw_settings(self._preset)
+        drawing = drawing or self._draw_settings()
         # Refused before anything is loaded.
         self._parts.detokenizer_api().model_picture_size(
             self._parts.path, self._parts.folder("detokenizer").name, drawing.aspect_ratio
@@ -354,9 +354,17 @@ class LaVIT:
     def _sample_steps(
         self, pieces: Sequence[Sequence[Any]], seeds: Sequence[int], settings: SampleSettings | None, batch_size: int
     ) -> Iterator[SamplingStep]:
-        settings = settings or sample_settings(self._preset)
+        settings = settings or self._sample_settings()
         read = read_prompts(self._parts, pieces, settings.prompt_images)
         steps: Iterator[SamplingStep] = self._parts.pretrain_api().sample_steps(
             self._parts.llm(), read, seeds=seeds, settings=settings, batch_size=batch_size
         )
         return steps
+
+    def _sample_settings(self) -> SampleSettings:
+        self._parts.pretrain_api()  # refuses in one line if its distribution is missing
+        return sample_settings(self._preset)
+
+    def _draw_settings(self) -> DrawSettings:
+        self._parts.detokenizer_api()
+        return draw_settings(self._preset)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lavit_core.config import load_preset, resolve
-from lavit_core.distributions import require_stages
 from lavit_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,8 +16,7 @@ def sample_settings(preset: str, **given: Any) -> "SampleSettings":
 
     A guidance scale that is given holds for prompts with images too. Raises UsageError for an unknown preset or value.
     """
-    with require_stages("drawing codes"):
-        from lavit_pretrain.config import SampleSettings
+    from lavit_pretrain.config import SampleSettings
 
     given["image_guidance_scale"] = given.get("guidance_scale")
     return resolve(SampleSettings, preset=load_preset("lavit_pretrain", "sample", preset), flags=given)
@@ -29,8 +27,7 @@ def draw_settings(preset: str, **given: Any) -> "DrawSettings":
 
     Raises UsageError for an unknown preset or value.
     """
-    with require_stages("drawing pixels"):
-        from lavit_detokenizer.config import DrawSettings
+    from lavit_detokenizer.config import DrawSettings
 
     return resolve(DrawSettings, preset=load_preset("lavit_detokenizer", "detokenize", preset), flags=given)
 

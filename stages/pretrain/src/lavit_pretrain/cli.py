@@ -1,6 +1,6 @@
-"""Commands of the pretrain stage: `pretrain`, `sample`, `caption`, `ask`."""
+"""Commands of the pretrain stage: `pretrain`, `sample`."""
 
-from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, show_plan
+from lavit_core.command import CommonOptions, command, required, settings_of, show, show_plan
 from lavit_core.default_model import model_or_default
 from lavit_core.options import ModelOrDefault, ModelUnlessDry, Out, OutUnlessDry
 
@@ -76,45 +76,3 @@ def sample(
     summary = verb.sample(prompt, model, out, settings, **wanted, device=common.device, precision=common.precision)
     following = f"next: lavit detokenize {out} --model {model} --out DIR"
     show(summary, common, f"{summary['images']} images as codes in {out}; {following}")
-
-
-@command()
-def caption(
-    image: options.ImageFiles,
-    model: ModelOrDefault = None,
-    max_tokens: options.MaxTokens = None,
-    common: CommonOptions = NO_PRESET,
-) -> None:
-    """Describe images."""
-    from lavit_pretrain.config import CaptionSettings
-
-    settings = settings_of(common, CaptionSettings, flags={"max_tokens": max_tokens})
-    model = model_or_default(model, "tokenizer", "llm")
-    if common.dry_run:
-        return show_plan(settings, common, images=[str(file) for file in image], model=str(model))
-    from lavit_pretrain.caption import caption_files
-
-    rows = caption_files(image, model, max_tokens=settings.max_tokens, device=common.device, precision=common.precision)
-    show({"captions": rows}, common, lines=[f"{row['image']}: {row['caption']}" for row in rows])
-
-
-@command()
-def ask(
-    image: options.ImageFile,
-    question: options.Question,
-    model: ModelOrDefault = None,
-    max_tokens: options.MaxTokens = None,
-    common: CommonOptions = NO_PRESET,
-) -> None:
-    """Answer questions about an image."""
-    from lavit_pretrain.config import AskSettings
-
-    settings = settings_of(common, AskSettings, flags={"max_tokens": max_tokens})
-    model = model_or_default(model, "tokenizer", "llm")
-    if common.dry_run:
-        return show_plan(settings, common, image=str(image), questions=question, model=str(model))
-    from lavit_pretrain.ask import ask_file
-
-    how = {"device": common.device, "precision": common.precision}
-    rows = ask_file(image, question, model, max_tokens=settings.max_tokens, **how)
-    show({"answers": rows}, common, lines=[row["answer"] for row in rows])

@@ -21,9 +21,3 @@ LiveImages = Annotated[Path | None, typer.Option("--data", help="Images, for liv
 Prompts = Annotated[list[str], typer.Argument(help="What to draw; several are drawn side by side.", show_default=False)]
 NumImages = Annotated[int, typer.Option("--num-images", min=1, help="Images of each prompt.")]
 Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="1 turns guidance off.", show_default=False)]
-MaxTokens = Annotated[
-    int | None, typer.Option("--max-tokens", min=1, help="Longest text in tokens.", show_default=False)
-]
-ImageFiles = Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)]
-ImageFile = Annotated[Path, typer.Argument(help="Image file.", show_default=False)]
-Question = Annotated[list[str], typer.Argument(help="What to ask about it.", show_default=False)]
