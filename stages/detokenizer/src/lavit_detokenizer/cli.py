@@ -44,11 +44,11 @@ def train_detokenizer(
 
     settings = settings_of(common, TrainDetokenizerConfig, (PACKAGE, "train-detokenizer"))
     if common.dry_run:
-        from lavit_trainkit.cost_report import plan_lines
+        from lavit_trainkit.cost import plan_lines
 
         from lavit_detokenizer.plan import plan
 
-        planned = plan(settings, tokens, model, vae, unet, device=common.device)
+        planned = plan(settings, tokens, model, vae, unet)
         return show(planned, common, lines=plan_lines(planned))
     tokens, images = required("TOKENS", tokens), required("--images", images)
     model, out = required("--model", model), required("--out", out)

@@ -1,6 +1,6 @@
-"""What `lavit train-detokenizer --dry-run` prints: sizes on torch's meta device, and what a step costs."""
+"""Contents of `lavit train-detokenizer --dry-run`: sizes on torch's meta device and the cost of a step."""
 
-import functools
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,9 @@ from lavit_core.errors import InputError
 from lavit_core.files import read_json
 from lavit_core.modeldir import find_part
 from lavit_core.tokens import open_tokens
-from lavit_tokenizer.api import TokenizerConfig, decoder_cost, read_tokenizer_config, tokenizer_on_meta_device
-from lavit_trainkit.cost import Cost, Step, backward_of, count
-from lavit_trainkit.cost_report import cost_report
-from lavit_trainkit.device import pick_device
-from lavit_trainkit.meta_run import forward_flops, kept_between_blocks, kept_bytes
+from lavit_tokenizer.api import TokenizerConfig, decoder_flops, new_decoder, read_tokenizer_config
+from lavit_trainkit.cost import Step, cost_report, count, part
+from lavit_trainkit.flops import Counts, forward_flops, training_counts, with_recomputed_block
 from torch import nn
 
 from lavit_detokenizer.condition import Condition
@@ -37,12 +35,10 @@ def plan(
     model: Path | None = None,
     vae: Path | None = None,
     unet: Path | None = None,
-    *,
-    device: str = "auto",
 ) -> dict[str, Any]:
     """Return what a run would do and cost; without tokens and model, on the paper's. No weights are made.
 
-    Raises InputError for a folder that is none.
+    Raises InputError if a folder is not a model of its kind.
     """
     reader = None if tokens is None else open_tokens(tokens)
     shape = TokenizerConfig()
@@ -57,8 +53,8 @@ def plan(
     sample = sample_shape(about, encoder)
     network = _network(UNet2DConditionModel, unet, unet_arguments(about, config.unet, sample))
     denoiser = _denoiser(network, about, config)
-    images, place = None if reader is None else len(reader), pick_device(device)
-    step = _step(config, denoiser, encoder, shape, sample, images=images, on_cpu=place.type == "cpu")
+    images = None if reader is None else len(reader)
+    step = _step(config, denoiser, encoder, shape, sample, images=images)
     return {
         "config": config.model_dump(mode="json"),
         "tokenizer": "the paper's (assumed: no --model)" if model is None else str(model / "tokenizer"),
@@ -68,7 +64,7 @@ def plan(
         "condition_parameters": count(denoiser.condition),
         "images_per_step": config.batch_size,
         "epochs": None if not images else config.num_steps * config.batch_size / images,
-        "cost": cost_report([step], device=place, precision=config.precision),
+        "cost": cost_report([step]),
     }
 
 
@@ -97,52 +93,53 @@ def _step(
     sample: tuple[int, int, int],
     *,
     images: int | None,
-    on_cpu: bool,
 ) -> Step:
-    """A convolution's rows shrink and grow on their way: the UNet is counted by running it on one picture."""
+    """Return a step, whose UNet is counted by running it for one image."""
     batch, patches = config.batch_size, shape.num_patches
+    counts, parts = _denoiser_counts(config, denoiser, shape, sample), [part("denoiser", denoiser, trained=True)]
     with torch.device("meta"):
-        inputs = (torch.zeros(1, *sample), torch.zeros(1, dtype=torch.long),
-                  torch.zeros(1, patches, shape.decoder_width), torch.zeros(1, dtype=torch.bool))  # fmt: skip
-    forward = forward_flops(lambda: denoiser(*inputs)) * batch
-    # Counted in fp32; autocast keeps what is computed in bfloat16 in half of that.
-    run = functools.partial(denoiser, *inputs)
-    again = config.gradient_checkpointing
-    kept = kept_between_blocks(denoiser, _blocks(denoiser.unet), run) if again else kept_bytes(denoiser, run)
-    kept_a_pass = kept * batch / config.accumulate_steps * (0.5 if config.precision == "bf16" else 1.0)
-    costs = [
-        Cost(
-            name="denoiser", parameters=count(denoiser), trained=count(denoiser), forward=forward,
-            backward=backward_of(forward, trained=True), again=forward if again else 0.0, kept_bytes=kept_a_pass,
-        )
-    ]  # fmt: skip
-    tokenizer = tokenizer_on_meta_device(shape)
-    cached = images is not None and images * patches * shape.decoder_width * 2 <= config.cache_bytes
-    decoded = decoder_cost(tokenizer.decoder, shape, batch, on_cpu=on_cpu)
-    costs.append(_frozen("feature decoder", tokenizer.decoder, 0.0 if cached else decoded.forward))
+        decoder = new_decoder(shape)
+    parts.append(part("feature decoder", decoder))
+    flops = counts.flops
+    if images is None or images * patches * shape.decoder_width * 2 > config.cache_bytes:
+        flops += decoder_flops(decoder, shape)
     if vae is not None:
         pixels = torch.zeros(1, 3, config.image_px, config.image_px, device="meta")
-        once = images is not None and images * 2 * sample[0] * sample[1] * sample[2] * 4 <= config.cache_bytes
-        flops = 0.0 if once else forward_flops(lambda: vae.encode(pixels)) * batch
-        costs.append(_frozen("vae encoder", vae, flops))
+        parts.append(part("vae encoder", vae))
+        if images is None or images * 2 * sample[0] * sample[1] * sample[2] * 4 > config.cache_bytes:
+            flops += forward_flops(lambda: vae.encode(pixels))
     sizes = [count(level) for level in levels_of(denoiser.unet)]
     return Step(
         name="train-detokenizer",
         unit="image",
         units=batch,
-        costs=tuple(costs),
         num_steps=config.num_steps,
+        parts=tuple(parts),
+        flops=batch * flops,
+        activation_bytes=batch / config.accumulate_steps * counts.kept_bytes,
         low_weights=config.precision == "bf16",
         averaged=True,
         gathered=max(sizes) + count(denoiser) - sum(sizes),
     )
 
 
+def _denoiser_counts(
+    config: TrainDetokenizerConfig, denoiser: Denoiser, shape: TokenizerConfig, sample: tuple[int, int, int]
+) -> Counts:
+    with torch.device("meta"):
+        inputs = (torch.zeros(1, *sample), torch.zeros(1, dtype=torch.long),
+                  torch.zeros(1, shape.num_patches, shape.decoder_width), torch.zeros(1, dtype=torch.bool))  # fmt: skip
+    denoiser.train()
+    counts = training_counts(denoiser, lambda: denoiser(*inputs).sum())
+    if config.gradient_checkpointing:
+        denoiser.unet.enable_gradient_checkpointing()
+        checkpointed = training_counts(denoiser, lambda: denoiser(*inputs).sum())
+        counts = with_recomputed_block(checkpointed, counts, len(_blocks(denoiser.unet)))
+    # Counted in fp32; autocast keeps what is computed in bfloat16 in half of that.
+    return dataclasses.replace(counts, kept_bytes=counts.kept_bytes * (0.5 if config.precision == "bf16" else 1.0))
+
+
 def _blocks(unet: Any) -> list[nn.Module]:
     """Return what a UNet computes again under gradient checkpointing: each residual and each attention block."""
     names = ("resnets", "attentions")
     return [block for level in levels_of(unet) for name in names for block in getattr(level, name, [])]
-
-
-def _frozen(name: str, module: nn.Module, forward: float) -> Cost:
-    return Cost(name=name, parameters=count(module), forward=forward)

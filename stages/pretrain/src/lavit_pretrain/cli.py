@@ -25,12 +25,12 @@ def pretrain(
 
     settings = settings_of(common, PretrainConfig, ("lavit_pretrain", "pretrain"), {"image_input": image_input})
     if common.dry_run:
-        from lavit_trainkit.cost_report import plan_lines
+        from lavit_trainkit.cost import plan_lines
 
         from lavit_pretrain.plan import plan
 
         kinds = {"questions": bool(questions or not tokens), "text": bool(text or not tokens)}
-        planned = plan(settings, llm, tokens or (), model, **kinds, device=common.device)
+        planned = plan(settings, llm, tokens or (), model, **kinds)
         return show(planned, common, lines=plan_lines(planned))
     tokens, model, out = required("TOKENS", tokens), required("--model", model), required("--out", out)
     from lavit_pretrain.train_language_model import train_language_model

@@ -1,39 +1,29 @@
-"""What a step of `lavit pretrain` costs, by the formulas of `lavit_trainkit.cost`.
-
-Letters: T tokens of a step, S scored ones, L layers, H hidden width, M width inside the MLP, V vocabulary.
-"""
+"""What a step of `lavit pretrain` costs, as torch counts it for one document of mean length on the meta device."""
 
 import dataclasses
 from typing import Any
 
-from lavit_tokenizer.api import KEPT, Encoder, TokenizerConfig, encoder_cost, merger_cost, tokenizer_on_meta_device
-from lavit_trainkit.cost import Cost, Step, attention, backward_of, count, matrices
-from lavit_trainkit.optimizers import layer_matrices
+import torch
+from lavit_tokenizer.api import Encoder, TokenizerConfig, encoder_flops, merger_counts, new_merger
+from lavit_trainkit.cost import Step, count, part
+from lavit_trainkit.flops import Counts, training_counts, with_recomputed_block
 from lavit_trainkit.parallel import layers_of
+from torch import Tensor, nn
 
+from lavit_pretrain.attention import document_bounds, use_packed
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.loss import CHUNK_ROWS
 
 QUESTION_TOKENS, ANSWER_TOKENS = 16, 3
 """Tokens of a question in its prompt, and of an answer with its end, about."""
 
-KEPT_HIDDEN = {"fp32": 42.5, "bf16": 25.75}
-"""Bytes that a LLaMA layer keeps for its backward pass in each token and unit of H: norms, projections, residuals,
-counted on small layers (a test counts them again)."""
-KEPT_MLP = {"fp32": 16.0, "bf16": 8.0}
-"""The same for each unit of M: gate, its activation, the other branch, their product."""
-KEPT_SCORE = {"fp32": 4.0, "bf16": 2.0}
-"""The same for each attention weight: on a CPU alone, the GPU's kernel keeps none."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Documents:
-    """What a packed step holds on average."""
+    """Contents of a packed step on average."""
 
     length: float
     """Tokens of a document."""
-    keys: float
-    """Tokens of the document that a token stands in."""
     scored: float
     """Share of the tokens that are scored."""
     images_read: float
@@ -45,7 +35,7 @@ class Documents:
 def expected_documents(
     config: PretrainConfig, *, mean_codes: float, caption: float, questions: bool, text: bool
 ) -> Documents:
-    """Return what a step holds, from the mix and the mean lengths of images (codes) and captions (tokens)."""
+    """Return the contents of a step from the mix and the mean lengths of images (codes) and captions (tokens)."""
     sees = config.image_input != "none"
     image = mean_codes + 2 if sees else 1.0
     words = (1 - config.caption_drop) * caption
@@ -67,7 +57,6 @@ def expected_documents(
     read = sum(shares[kind] * images for kind, (_, _, images) in kinds.items())
     return Documents(
         length=tokens / total,
-        keys=sum(shares[kind] * length**2 for kind, (length, _, _) in kinds.items()) / tokens,
         scored=sum(shares[kind] * scored for kind, (_, scored, _) in kinds.items()) / tokens,
         images_read=read / tokens,
         read_rows=read * mean_codes / tokens,
@@ -75,51 +64,41 @@ def expected_documents(
 
 
 def pretrain_step(
-    config: PretrainConfig,
-    llm: Any,
-    shape: TokenizerConfig,
-    documents: Documents,
-    *,
-    encoder: Encoder | None = None,
-    on_cpu: bool,
+    config: PretrainConfig, llm: Any, shape: TokenizerConfig, documents: Documents, *, encoder: Encoder | None = None
 ) -> Step:
-    """Return a step of a language model, and of the encoder it sees by (live), that lie on the meta device."""
-    tokens = config.tokens_per_step * config.accumulate_steps
-    costs = [_llm_cost(config, llm, documents, on_cpu=on_cpu)]
-    width = int(llm.config.hidden_size)
+    """Return a step of a language model, and of the encoder it sees by (live), that are on the meta device."""
+    passed = config.tokens_per_step
+    tokens, low = passed * config.accumulate_steps, config.precision == "bf16"
+    counts = _llm_counts(config, llm.to(torch.bfloat16 if low else torch.float32), documents)
+    parts = [part("llm", llm, trained=True, muon=config.optimizer == "muon")]
+    flops, kept = tokens / documents.length * counts.flops, passed / documents.length * counts.kept_bytes
+    vocabulary, width, rest = int(llm.config.vocab_size), int(llm.config.hidden_size), 0
     if config.image_input in ("features", "live"):
-        weights = shape.feature_dim * width
-        forward = 2.0 * weights * tokens * documents.read_rows
-        rows = config.tokens_per_step * documents.read_rows
-        costs.append(
-            Cost(
-                name="projector", parameters=weights + width, trained=weights + width, forward=forward,
-                backward=backward_of(forward, trained=True),
-                kept_bytes=rows * shape.feature_dim * KEPT_SCORE[config.precision],
-            )
-        )  # fmt: skip
-    rest = 0
+        with torch.device("meta"):
+            projector = nn.Linear(shape.feature_dim, width)
+        rows = torch.zeros(1, shape.feature_dim, device="meta")
+        row = training_counts(projector, lambda: projector(rows).sum())
+        parts.append(part("projector", projector, trained=True))
+        flops += tokens * documents.read_rows * row.flops
+        kept += passed * documents.read_rows * row.kept_bytes
     if encoder is not None:
-        images = tokens * documents.images_read
-        merger = tokenizer_on_meta_device(shape).merger
-        costs.append(encoder_cost(encoder, images))
-        costs.append(
-            merger_cost(
-                merger, shape, images, kept=KEPT[config.precision], on_cpu=on_cpu, dense=shape.released_softmax,
-                kept_images=config.tokens_per_step * documents.images_read, trained=True,
-            )
-        )  # fmt: skip
+        with torch.device("meta"):
+            merger = new_merger(shape)
+        image = merger_counts(merger, shape)
+        parts += [part("encoder", encoder), part("merger", merger, trained=True)]
+        flops += tokens * documents.images_read * (encoder_flops(encoder) + image.flops)
+        kept += passed * documents.images_read * image.kept_bytes
         rest = count(merger)
     blocks = [count(layer) for layer in layers_of(llm.get_decoder())]
-    scored = min(CHUNK_ROWS, config.tokens_per_step * documents.scored)
-    vocabulary = int(llm.config.vocab_size)
-    low = config.precision == "bf16"
+    scored = min(CHUNK_ROWS, passed * documents.scored)
     return Step(
         name="pretrain",
         unit="token",
         units=tokens,
-        costs=tuple(costs),
         num_steps=config.num_steps,
+        parts=tuple(parts),
+        flops=flops,
+        activation_bytes=kept,
         low_weights=low,
         low_gradients=low,
         # Weights and gradients in the precision that computes, and gradients as they are summed, in fp32.
@@ -130,24 +109,23 @@ def pretrain_step(
     )
 
 
-def _llm_cost(config: PretrainConfig, llm: Any, documents: Documents, *, on_cpu: bool) -> Cost:
-    about, precision = llm.config, config.precision
-    tokens, passed = config.tokens_per_step * config.accumulate_steps, config.tokens_per_step
-    layers, hidden, heads = len(layers_of(llm.get_decoder())), int(about.hidden_size), int(about.num_attention_heads)
-    width = heads * int(getattr(about, "head_dim", None) or hidden // heads)
-    inside = 2.0 * matrices(llm.get_decoder()) * tokens + layers * attention(tokens, documents.keys, width)
-    head = 2.0 * tokens * documents.scored * hidden * int(about.vocab_size)
-    layer = passed * (KEPT_HIDDEN[precision] * hidden + KEPT_MLP[precision] * int(about.intermediate_size))
-    layer += passed * heads * documents.keys * KEPT_SCORE[precision] if on_cpu else 0.0
-    inputs = passed * hidden * KEPT_SCORE[precision]
-    kept = inputs * layers + layer if config.gradient_checkpointing else layer * layers
-    return Cost(
-        name="llm",
-        parameters=count(llm),
-        trained=count(llm),
-        muon=sum(parameter.numel() for parameter in layer_matrices(llm)) if config.optimizer == "muon" else 0,
-        forward=inside + head,
-        backward=backward_of(inside + head, trained=True),
-        again=inside if config.gradient_checkpointing else 0.0,
-        kept_bytes=kept,
-    )
+def _llm_counts(config: PretrainConfig, llm: Any, documents: Documents) -> Counts:
+    """Return what training the language model takes for one document."""
+    length = max(1, round(documents.length))
+    scored, layers = max(1, round(length * documents.scored)), layers_of(llm.get_decoder())
+    use_packed(llm)
+    llm.train()
+
+    def logits() -> Tensor:
+        rows = llm.get_input_embeddings()(torch.zeros(1, length, dtype=torch.long, device="meta"))
+        positions = torch.arange(length, device="meta")[None]
+        hidden = llm.get_decoder()(
+            inputs_embeds=rows, position_ids=positions, cu_seq_lens_q=document_bounds([length]), use_cache=False
+        ).last_hidden_state[0]
+        return llm.get_output_embeddings()(hidden[:scored]).sum()
+
+    counts = training_counts(llm, logits)
+    if config.gradient_checkpointing:
+        llm.gradient_checkpointing_enable()
+        counts = with_recomputed_block(training_counts(llm, logits), counts, len(layers))
+    return counts

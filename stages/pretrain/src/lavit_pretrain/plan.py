@@ -1,4 +1,4 @@
-"""What `lavit pretrain --dry-run` prints: sizes on torch's meta device, and what a step costs. No weights are made."""
+"""Contents of `lavit pretrain --dry-run`: sizes on torch's meta device and the cost of a step, without weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,16 +9,8 @@ import torch
 from lavit_core.errors import InputError
 from lavit_core.modeldir import find_part
 from lavit_core.tokens import TokenReader, open_tokens
-from lavit_tokenizer.api import (
-    Encoder,
-    TokenizerConfig,
-    encoder_on_meta_device,
-    published_encoder,
-    read_tokenizer_config,
-)
-from lavit_trainkit.cost import count
-from lavit_trainkit.cost_report import cost_report
-from lavit_trainkit.device import pick_device
+from lavit_tokenizer.api import Encoder, TokenizerConfig, planned_encoder, read_tokenizer_config
+from lavit_trainkit.cost import cost_report, count
 
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.cost import Documents, expected_documents, pretrain_step
@@ -40,11 +32,10 @@ def plan(
     *,
     questions: bool = True,
     text: bool = True,
-    device: str = "auto",
 ) -> dict[str, Any]:
     """Return what a run would do and cost; without tokens, on data like the paper's.
 
-    Raises InputError for tokens or an `--llm` that are none.
+    Raises InputError if `tokens` are not token directories, or `llm` is not a language model.
     """
     reader = open_tokens(*tokens) if tokens else None
     codebook = PUBLISHED_CODES if reader is None else reader.manifest.codebook_size
@@ -53,9 +44,9 @@ def plan(
     documents = expected_documents(
         config, mean_codes=mean_codes, caption=min(caption, config.max_text_tokens), questions=questions, text=text
     )
-    network, place = without_weights(config, llm, codebook), pick_device(device)
+    network = llm_on_meta_device(config, llm, codebook)
     shape, encoder = _tokenizer(config, reader, model)
-    step = pretrain_step(config, network, shape, documents, encoder=encoder, on_cpu=place.type == "cpu")
+    step = pretrain_step(config, network, shape, documents, encoder=encoder)
     return {
         "config": config.model_dump(mode="json"),
         "images": None if reader is None else len(reader),
@@ -64,12 +55,12 @@ def plan(
         "tokens_per_step": config.tokens_per_step * config.accumulate_steps,
         "tokens": config.tokens_per_step * config.accumulate_steps * config.num_steps,
         "expected": _told(documents, step.units),
-        "cost": cost_report([step], device=place, precision=config.precision),
+        "cost": cost_report([step]),
     }
 
 
-def without_weights(config: PretrainConfig, llm: Path | None, codebook: int) -> Any:
-    """Return the language model as names and shapes alone. Raises InputError when `llm` is none."""
+def llm_on_meta_device(config: PretrainConfig, llm: Path | None, codebook: int) -> Any:
+    """Return the language model as names and shapes alone. Raises InputError if `llm` is not a language model."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if llm is None:
@@ -93,9 +84,9 @@ def _tokenizer(
     live = config.image_input == "live"
     if live and model is not None:
         folder = find_part(model, "tokenizer")
-        return read_tokenizer_config(folder), encoder_on_meta_device(folder / "encoder")
+        return read_tokenizer_config(folder), planned_encoder(folder / "encoder")
     if live or reader is None:
-        return TokenizerConfig(), published_encoder() if live else None
+        return TokenizerConfig(), planned_encoder(None) if live else None
     width = reader.manifest.feature_dim
     return TokenizerConfig() if width is None else TokenizerConfig(feature_dim=width), None
 

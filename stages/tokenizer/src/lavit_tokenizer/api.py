@@ -1,10 +1,9 @@
 """What other stages and the host import from the tokenizer stage."""
 
 from lavit_tokenizer.config import TokenizeConfig, TokenizerConfig, TrainEncoderConfig, TrainTokenizerConfig
-from lavit_tokenizer.cost import KEPT, decoder_cost, encoder_cost, merger_cost, published_encoder
-from lavit_tokenizer.decoder import FeatureDecoder
+from lavit_tokenizer.cost import decoder_flops, encoder_flops, merger_counts, planned_encoder
+from lavit_tokenizer.decoder import FeatureDecoder, new_decoder
 from lavit_tokenizer.encoder import Encoder
-from lavit_tokenizer.encoder_folder import encoder_on_meta_device
 from lavit_tokenizer.merger import new_merger
 from lavit_tokenizer.released import (
     ReleasedTokenizer,
@@ -18,14 +17,13 @@ from lavit_tokenizer.released import (
     with_decoder,
 )
 from lavit_tokenizer.tokenize_images import tokenize_images
-from lavit_tokenizer.tokenizer import Encoded, VisualTokenizer, tokenizer_on_meta_device
+from lavit_tokenizer.tokenizer import Encoded, VisualTokenizer
 from lavit_tokenizer.tokenizer_folder import empty_merger, load_tokenizer
 from lavit_tokenizer.tokenizer_folder import read_config as read_tokenizer_config
 from lavit_tokenizer.train_encoder import train_encoder
 from lavit_tokenizer.train_tokenizer import train_tokenizer
 
 __all__ = [
-    "KEPT",
     "Encoded",
     "Encoder",
     "FeatureDecoder",
@@ -35,24 +33,23 @@ __all__ = [
     "TrainEncoderConfig",
     "TrainTokenizerConfig",
     "VisualTokenizer",
-    "decoder_cost",
+    "decoder_flops",
     "decoder_tensors",
     "empty_merger",
-    "encoder_cost",
-    "encoder_on_meta_device",
+    "encoder_flops",
     "export_tokenizer",
     "import_encoder_part",
     "import_tokenizer",
     "inspect_tokenizer",
     "load_tokenizer",
-    "merger_cost",
+    "merger_counts",
     "merger_shapes",
+    "new_decoder",
     "new_merger",
-    "published_encoder",
+    "planned_encoder",
     "read_tokenizer_config",
     "released_decoder",
     "tokenize_images",
-    "tokenizer_on_meta_device",
     "train_encoder",
     "train_tokenizer",
     "with_decoder",

@@ -49,9 +49,12 @@ def train_encoder(data: ImagesUnlessDry = None, out: OutUnlessDry = None, *, com
 
     settings = settings_of(common, TrainEncoderConfig, (PACKAGE, "train-encoder"))
     if common.dry_run:
+        from lavit_trainkit.cost import plan_lines
+
         from lavit_tokenizer.plan import plan_encoder
 
-        return show(plan_encoder(settings), common)
+        planned = plan_encoder(settings)
+        return show(planned, common, lines=plan_lines(planned))
     data, out = required("DATA", data), required("--out", out)
     from lavit_tokenizer.train_encoder import train_encoder as verb
 
@@ -75,11 +78,11 @@ def train_tokenizer(
 
     settings = settings_of(common, TrainTokenizerConfig, (PACKAGE, "train-tokenizer"))
     if common.dry_run:
-        from lavit_trainkit.cost_report import plan_lines
+        from lavit_trainkit.cost import plan_lines
 
         from lavit_tokenizer.plan import plan_tokenizer
 
-        planned = plan_tokenizer(settings, data=data, model=model, encoder=encoder, device=common.device)
+        planned = plan_tokenizer(settings, data=data, model=model, encoder=encoder)
         return show(planned, common, lines=plan_lines(planned))
     data, out = required("DATA", data), required("--out", out)
     from lavit_tokenizer.train_tokenizer import train_tokenizer as verb

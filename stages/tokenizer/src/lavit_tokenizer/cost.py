@@ -1,55 +1,34 @@
-"""What the tokenizer's modules cost: operations and kept activations of a number of images, by the formulas of
-`lavit_trainkit.cost`.
+"""What the tokenizer's modules cost, as torch counts it for one image on the meta device.
 
-Letters: P patches, T kept rows, S = P - T dropped rows of an image, D width, M width of the MLP, H heads.
+Masks and counts stay on the CPU: which rows a packed module computes must be known.
 """
 
-import dataclasses
-from typing import Any
+import functools
+from pathlib import Path
 
 import torch
 from lavit_core.images import Preprocessing
-from lavit_trainkit.cost import Cost, Step, attention, backward_of, count, matrices
-from lavit_trainkit.meta_run import forward_flops
-from lavit_trainkit.optimizers import layer_matrices
-from torch import nn
+from lavit_trainkit.cost import Step, count, part
+from lavit_trainkit.flops import Counts, forward_flops, training_counts, with_recomputed_block
+from torch import Tensor, nn
 
-from lavit_tokenizer.config import Phase, TokenizerConfig, TrainTokenizerConfig
+from lavit_tokenizer.config import Phase, TokenizerConfig, TrainEncoderConfig, TrainTokenizerConfig
+from lavit_tokenizer.contrastive import ContrastiveModel
+from lavit_tokenizer.decoder import FeatureDecoder
 from lavit_tokenizer.encoder import Encoder
-from lavit_tokenizer.tokenizer import shape_for, tokenizer_on_meta_device
+from lavit_tokenizer.encoder_folder import encoder_on_meta_device
+from lavit_tokenizer.merger import Merger
+from lavit_tokenizer.selector import gumbel_mask
+from lavit_tokenizer.tokenizer import VisualTokenizer, shape_for, tokenizer_on_meta_device
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Kept:
-    """Bytes that a block keeps for its backward pass, counted on small ones (a test counts them again)."""
+def planned_encoder(folder: Path | None) -> Encoder:
+    """Return an encoder without weights (meta device): the folder's, or the paper's EVA-CLIP ViT-g/14 if None.
 
-    row: int
-    """A value of width D in each row that passes the block: norms, projections, residuals."""
-    hidden: int
-    """A value of the MLP's width in each row."""
-    context: int
-    """A value of width D in each row that is attended to from outside."""
-    score: float
-    """A score of plain attention: on a CPU alone, fused kernels on a GPU keep none."""
-    policy: float
-    """A score of the dense formulation's attention under a policy."""
-
-
-KEPT = {
-    "fp32": Kept(row=48, hidden=8, context=8, score=4, policy=20.4),
-    "bf16": Kept(row=30, hidden=4, context=8, score=2, policy=18.4),
-}
-
-
-def encoder_cost(encoder: Encoder, images: float) -> Cost:
-    """Return the cost of a frozen encoder that lies on the meta device, forward alone."""
-    pixels = torch.zeros(1, 3, encoder.preprocessing.image_px, encoder.preprocessing.image_px, device="meta")
-    flops = forward_flops(lambda: encoder(pixels)) if images else 0.0
-    return Cost(name="encoder", parameters=count(encoder), forward=flops * images)
-
-
-def published_encoder() -> Encoder:
-    """Return EVA-CLIP ViT-g/14 without its weights (meta device): the paper's encoder, where none is given."""
+    Raises InputError if `folder` is missing or of unknown kind.
+    """
+    if folder is not None:
+        return encoder_on_meta_device(folder)
     from transformers import Blip2VisionModel
 
     from lavit_tokenizer.released_encoder import EncoderShape
@@ -64,125 +43,110 @@ def published_encoder() -> Encoder:
     ).requires_grad_(False)
 
 
-def merger_cost(
-    merger: nn.Module,
-    shape: TokenizerConfig,
-    images: float,
-    *,
-    kept: Kept,
-    on_cpu: bool,
-    dense: bool = False,
-    again: bool = False,
-    kept_images: float | None = None,
-    **training: Any,
-) -> Cost:
-    """Return the cost of a merger: packed over T and S rows, or dense over P of both.
-
-    `images` of a step are computed; `kept_images`, where it is another number, are those of one pass.
-    """
-    d, p = shape.feature_dim, shape.num_patches
-    t = p if dense else round(shape.keep_ratio * p)
-    s = p if dense else p - t
-    layers, mlp = shape.merger_layers, shape.mlp_dim
-    block = 2.0 * (t * (6 * d * d + 2 * d * mlp) + s * 2 * d * d) + attention(t, t + s, d)
-    score = kept.policy if dense else kept.score if on_cpu else 0.0
-    own = t * (kept.row * d + kept.hidden * mlp) + s * kept.context * d + shape.heads * t * (t + s) * score
-    a_pass = (images if kept_images is None else kept_images) * _kept_of(layers, own, 4 * t * d, again=again)
-    computed = layers * block * images
-    return _cost("merger", merger, computed, a_pass, again=computed if again else 0.0, **training)
+def encoder_step(config: TrainEncoderConfig, model: ContrastiveModel) -> Step:
+    """Return a step of `train-encoder`, its model on the meta device; the pairs' similarities are left out."""
+    bf16, px = config.precision == "bf16", config.vision.preprocessing.image_px
+    model.to(torch.bfloat16 if bf16 else torch.float32)
+    pixels, ids = _zeros(model, 1, 3, px, px), torch.ones(1, config.text_tokens, dtype=torch.long, device="meta")
+    counts = training_counts(model, lambda: torch.stack([output.sum() for output in model(pixels, ids)]).sum())
+    return Step(
+        name="train-encoder",
+        unit="image",
+        units=config.batch_size,
+        num_steps=config.num_steps,
+        parts=(part("encoder and heads", model, trained=True, muon=config.optimizer == "muon"),),
+        flops=config.batch_size * counts.flops,
+        activation_bytes=config.batch_size * counts.kept_bytes,
+        low_weights=bf16,
+        gathered=count(model),
+    )
 
 
-def decoder_cost(
-    decoder: nn.Module,
-    shape: TokenizerConfig,
-    images: float,
-    *,
-    kept: Kept = KEPT["bf16"],
-    on_cpu: bool,
-    dense: bool = False,
-    again: bool = False,
-    kept_images: float | None = None,
-    **training: Any,
-) -> Cost:
-    """Return the cost of a feature decoder: P queries that read T codes, or P in the dense formulation."""
-    d, p, mlp, layers = shape.feature_dim, shape.num_patches, shape.mlp_dim, shape.decoder_layers
-    t = p if dense else round(shape.keep_ratio * p)
-    block = 2.0 * (p * (6 * d * d + 2 * d * mlp) + t * 2 * d * d) + attention(p, p + t, d)
-    ends = 2.0 * (t * shape.code_dim * d + p * d * (d + shape.decoder_width))
-    plain = kept.score if on_cpu or dense else 0.0
-    scores = shape.heads * p * (p * plain + t * (kept.policy if dense else plain))
-    own = p * (kept.row * d + kept.hidden * mlp) + t * kept.context * d + scores
-    a_pass = (images if kept_images is None else kept_images) * _kept_of(layers, own, 4 * p * d, again=again)
-    computed = layers * block * images
-    return _cost("decoder", decoder, computed + ends * images, a_pass, again=computed if again else 0.0, **training)
+def encoder_flops(encoder: Encoder) -> float:
+    """Return the operations of a frozen encoder on the meta device for one image."""
+    px = encoder.preprocessing.image_px
+    pixels = torch.zeros(1, 3, px, px, device="meta")
+    return forward_flops(lambda: encoder(pixels))
 
 
-def _kept_of(layers: int, own: float, inputs: float, *, again: bool) -> float:
-    """Return what blocks keep an image: all, or their inputs and what one keeps while it is computed again."""
-    return layers * inputs + own if again else layers * own
+def merger_counts(merger: Merger, shape: TokenizerConfig) -> Counts:
+    """Return what training a merger on the meta device takes for one image."""
+    features = _zeros(merger, 1, shape.num_patches, shape.feature_dim)
+    return training_counts(merger, lambda: merger(features, _keep(shape)).sum())
 
 
-def tokenizer_step(config: TrainTokenizerConfig, phase: Phase, encoder: Encoder, *, cached: bool, on_cpu: bool) -> Step:
+def decoder_flops(decoder: FeatureDecoder, shape: TokenizerConfig) -> float:
+    """Return the operations of a frozen feature decoder on the meta device for one image."""
+    counts = _keep(shape).sum(dim=1)
+    return forward_flops(lambda: decoder(_zeros(decoder, int(counts), shape.code_dim), counts))
+
+
+def tokenizer_step(config: TrainTokenizerConfig, phase: Phase, encoder: Encoder, *, cached: bool) -> Step:
     """Return one phase of `train-tokenizer` as a step; `cached`: the encoder's features were computed before."""
-    shape = shape_for(config.model, encoder)
-    network, images, p, d = tokenizer_on_meta_device(shape), phase.batch_size, shape.num_patches, shape.feature_dim
-    dense, kept = phase.selection == "gumbel", KEPT[config.precision]
-    t = p if dense else round(shape.keep_ratio * p)
-    muon = config.optimizer == "muon"
-    on = {"on": 1.0, "off": 0.0, "mixed": 0.5}[phase.merger]
-    before, learns = "selector" in phase.train and dense, set(phase.train)
-    through = before or "merger" in learns
-    about: dict[str, Any] = {"kept": kept, "on_cpu": on_cpu, "dense": dense, "again": config.gradient_checkpointing}
-    a_pass = images / config.accumulate_steps
-    selecting = 2.0 * matrices(network.selector) * p * images
-    coding = 2.0 * matrices(network.encode_task_layer) * t * images
-    coding += 2.0 * t * shape.codebook_size * shape.code_dim * images if phase.quantise else 0.0
-    costs = (
-        encoder_cost(encoder, 0.0 if cached else images),
-        _cost("selector", network.selector, selecting, 2.0 * p * d * 4 * a_pass, trained="selector" in learns),
-        merger_cost(
-            network.merger, shape, on * images, trained="merger" in learns and on > 0, passes_on=before, muon=muon,
-            kept_images=a_pass * (on > 0), **about,
-        ),
-        _cost(
-            "encode_task_layer", network.encode_task_layer, coding, 3.0 * t * d * 4 * a_pass,
-            trained="decoder" in learns, passes_on=through,
-        ),
-        decoder_cost(
-            network.decoder, shape, images, trained="decoder" in learns, passes_on=through, muon=muon,
-            kept_images=a_pass, **about,
-        ),
-    )  # fmt: skip
+    shape, bf16 = shape_for(config.model, encoder), config.precision == "bf16"
+    network, muon = tokenizer_on_meta_device(shape), config.optimizer == "muon"
+    owners = {"selector": "selector", "merger": "merger", "encode_task_layer": "decoder", "decoder": "decoder"}
+    trained = {name: owner in phase.train for name, owner in owners.items()}
+    parts = [part("encoder", encoder)]
+    for name, learns in trained.items():
+        module = getattr(network, name).requires_grad_(learns)
+        parts.append(part(name, module, trained=learns, muon=muon and name in ("merger", "decoder")))
+    network.merger.to(torch.bfloat16 if bf16 else torch.float32)
+    network.decoder.to(torch.bfloat16 if bf16 else torch.float32)
+    counts = _phase_counts(network, phase, recompute=False)
+    if config.gradient_checkpointing:
+        checkpointed = _phase_counts(network, phase, recompute=True)
+        counts = with_recomputed_block(checkpointed, counts, shape.merger_layers + shape.decoder_layers)
     return Step(
         name=phase.name,
         unit="image",
-        units=images,
-        costs=costs,
+        units=phase.batch_size,
         num_steps=phase.num_steps,
-        low_weights=config.precision == "bf16",
-        gathered=sum(cost.parameters for cost in costs if cost.name != "encoder"),
+        parts=tuple(parts),
+        flops=phase.batch_size * (counts.flops + (0.0 if cached else encoder_flops(encoder))),
+        activation_bytes=phase.batch_size / config.accumulate_steps * counts.kept_bytes,
+        low_weights=bf16,
+        gathered=count(network),
     )
 
 
-def _cost(
-    name: str,
-    module: nn.Module,
-    forward: float,
-    kept_bytes: float,
-    *,
-    trained: bool = False,
-    passes_on: bool = False,
-    muon: bool = False,
-    again: float = 0.0,
-) -> Cost:
-    matrices_inside = sum(parameter.numel() for parameter in layer_matrices(module)) if muon and trained else 0
-    return Cost(
-        name=name,
-        parameters=count(module),
-        trained=count(module) if trained else 0,
-        muon=matrices_inside,
-        forward=forward,
-        backward=backward_of(forward, trained=trained, passes_on=passes_on),
-        again=again if trained or passes_on else 0.0,
-        kept_bytes=kept_bytes if trained or passes_on else 0.0,
-    )
+def _phase_counts(network: VisualTokenizer, phase: Phase, *, recompute: bool) -> Counts:
+    network.merger.recompute = network.decoder.recompute = recompute
+
+    def counts(*, merge: bool) -> Counts:
+        return training_counts(network, functools.partial(_phase_loss, network, phase, merge=merge))
+
+    if phase.merger != "mixed":
+        return counts(merge=phase.merger == "on")
+    merged, plain = counts(merge=True), counts(merge=False)
+    return Counts(flops=(merged.flops + plain.flops) / 2, kept_bytes=max(merged.kept_bytes, plain.kept_bytes))
+
+
+def _phase_loss(network: VisualTokenizer, phase: Phase, *, merge: bool) -> Tensor:
+    """Return a loss of one image through the modules that a step passes, in the formulation of its phase."""
+    shape = network.config
+    x_BPD, keep_BP = torch.zeros(1, shape.num_patches, shape.feature_dim, device="meta"), _keep(shape)
+    log_keep = network.selector.log_probabilities(x_BPD)
+    low = _zeros(network.merger, *x_BPD.shape)
+    masked = phase.selection == "gumbel"
+    mask = gumbel_mask(log_keep, torch.zeros_like(log_keep), 1.0)
+    if masked:
+        rows = network.merger.forward_masked(low, mask) if merge else network.merger.norm(low)
+    else:
+        rows = network.merger(low, keep_BP) if merge else network.merger.norm(low)[keep_BP]
+    z = network.project(rows.float())
+    if phase.quantise:
+        (z.detach() @ network.quantizer.codebook.T).argmax(dim=-1)
+    z = z.view(1, -1, shape.code_dim).to(low.dtype)
+    if masked:
+        return network.decoder.forward_masked(z, mask).float().sum()
+    return network.decoder(z[0], keep_BP.sum(dim=1)).float().sum()
+
+
+def _keep(shape: TokenizerConfig) -> Tensor:
+    """Return the mask bool [1, P] of an image of which the wanted share is kept."""
+    return (torch.arange(shape.num_patches) < round(shape.keep_ratio * shape.num_patches))[None]
+
+
+def _zeros(module: nn.Module, *shape: int) -> Tensor:
+    return torch.zeros(*shape, device="meta", dtype=next(module.parameters()).dtype)

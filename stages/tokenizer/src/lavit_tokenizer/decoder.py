@@ -73,11 +73,11 @@ class FeatureDecoder(nn.Module):
         Where `out_dim` was given they are that wide.
         """
         cu_codes = cumulative(counts_B)
-        rank = torch.arange(z_TC.shape[0], device=z_TC.device) - cu_codes[:-1].repeat_interleave(counts_B)
+        rank = torch.arange(z_TC.shape[0], device=cu_codes.device) - cu_codes[:-1].repeat_interleave(counts_B)
         # Not pos_embed[rank]: its gradient adds rows up in the order in which threads arrive.
-        codes_TD = self.in_proj(z_TC) + F.embedding(rank, self.pos_embed)
+        codes_TD = self.in_proj(z_TC) + F.embedding(rank.to(z_TC.device), self.pos_embed)
         num_images = counts_B.shape[0]
-        cu_queries = torch.arange(num_images + 1, device=z_TC.device) * self.num_patches
+        cu_queries = torch.arange(num_images + 1, device=cu_codes.device) * self.num_patches
         x_ND = self.query_embed.repeat(num_images, 1)
         for block in self.blocks:
             x_ND = run_block(block, x_ND, codes_TD, cu_queries, cu_codes, recompute=self.recompute)

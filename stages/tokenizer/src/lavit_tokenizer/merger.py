@@ -86,7 +86,7 @@ class Merger(nn.Module):
         Packed; masked where the weights were trained with the released softmax, whose closed keys reach every row.
         """
         if self.released_softmax:
-            return self.forward_masked(x_BPD, keep_BP.to(x_BPD.dtype), released_eps=RELEASED_EPS)[keep_BP]
+            return self.forward_masked(x_BPD, keep_BP.to(x_BPD), released_eps=RELEASED_EPS)[keep_BP]
         x_BPD = self.place(x_BPD)
         kept = keep_BP.sum(dim=1)
         cu_kept, cu_dropped = cumulative(kept), cumulative(keep_BP.shape[1] - kept)

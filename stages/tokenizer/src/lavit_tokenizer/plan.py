@@ -1,4 +1,4 @@
-"""What `--dry-run` prints: the resolved settings, parameter counts, and what the steps cost."""
+"""Contents of `--dry-run`: the resolved settings, parameter counts, and the cost of a step."""
 
 from pathlib import Path
 from typing import Any
@@ -6,14 +6,11 @@ from typing import Any
 import torch
 from lavit_core.data import open_data
 from lavit_core.modeldir import find_part
-from lavit_trainkit.cost import count
-from lavit_trainkit.cost_report import cost_report
-from lavit_trainkit.device import pick_device
+from lavit_trainkit.cost import cost_report, count
 
 from lavit_tokenizer.config import TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
 from lavit_tokenizer.contrastive import ContrastiveModel
-from lavit_tokenizer.cost import published_encoder, tokenizer_step
-from lavit_tokenizer.encoder_folder import encoder_on_meta_device
+from lavit_tokenizer.cost import encoder_step, planned_encoder, tokenizer_step
 from lavit_tokenizer.tokenizer import shape_for, tokenizer_on_meta_device
 from lavit_tokenizer.tokenizer_folder import read_config
 
@@ -29,6 +26,7 @@ def plan_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
         "trained_parameters": count(model),
         "images_per_step": config.batch_size,
         "images": config.num_steps * config.batch_size,
+        "cost": cost_report([encoder_step(config, model)]),
     }
 
 
@@ -38,22 +36,19 @@ def plan_tokenizer(
     data: Path | None = None,
     model: Path | None = None,
     encoder: Path | None = None,
-    device: str = "auto",
 ) -> dict[str, Any]:
     """Return what `train-tokenizer` would do and cost; without an encoder, on the paper's.
 
-    Raises InputError for an unknown encoder, UsageError when the heads do not divide its width.
+    Raises InputError if the encoder is unknown, UsageError if the heads do not divide its width.
     """
     folder = encoder if encoder is not None else None if model is None else find_part(model, "encoder")
-    network = published_encoder() if folder is None else encoder_on_meta_device(folder)
+    network = planned_encoder(folder)
     shape = shape_for(config.model, network)
-    tokenizer, place = tokenizer_on_meta_device(shape), pick_device(device)
+    tokenizer = tokenizer_on_meta_device(shape)
     images = None if data is None else len(open_data(data).records)
     cached = images is not None and 2 * images * shape.num_patches * shape.feature_dim <= config.cache_bytes
     parts = ("selector", "merger", "encode_task_layer", "decoder")
-    steps = [
-        tokenizer_step(config, phase, network, cached=cached, on_cpu=place.type == "cpu") for phase in config.phases
-    ]
+    steps = [tokenizer_step(config, phase, network, cached=cached) for phase in config.phases]
     return {
         "config": config.model_dump(mode="json"),
         "encoder": "EVA-CLIP ViT-g/14 (assumed: no --model or --encoder)" if folder is None else str(folder),
@@ -65,7 +60,7 @@ def plan_tokenizer(
         "parameters": {"encoder": count(network), **{name: count(getattr(tokenizer, name)) for name in parts}},
         "codebook_entries": tokenizer.quantizer.codebook.numel(),
         "tokens_per_image": round(config.model.keep_ratio * shape.num_patches),
-        "cost": cost_report(steps, device=place, precision=config.precision),
+        "cost": cost_report(steps),
     }
 
 

@@ -41,10 +41,14 @@ class Selector(nn.Module):
     def forward(self, x_BPD: Tensor) -> Tensor:
         """Return log-probabilities [B, P, 2], class 0 = keep, in fp32 (decisions hang on them)."""
         with torch.autocast(x_BPD.device.type, enabled=False):
-            x = self.in_conv(x_BPD.float())
-            half = x.shape[-1] // 2
-            whole_image = x[..., half:].mean(dim=1, keepdim=True).expand(-1, x.shape[1], -1)
-            return self.out_conv(torch.cat([x[..., :half], whole_image], dim=-1))
+            return self.log_probabilities(x_BPD.float())
+
+    def log_probabilities(self, x_BPD: Tensor) -> Tensor:
+        """Return log-probabilities [B, P, 2] in the precision at hand (the meta device has no autocast)."""
+        x_BPD = self.in_conv(x_BPD)
+        half = x_BPD.shape[-1] // 2
+        whole_image = x_BPD[..., half:].mean(dim=1, keepdim=True).expand(-1, x_BPD.shape[1], -1)
+        return self.out_conv(torch.cat([x_BPD[..., :half], whole_image], dim=-1))
 
 
 def select_patches(

@@ -31,7 +31,7 @@ class Attention(nn.Module):
 
 def attend(q_BHLE: Tensor, k_BHSE: Tensor, v_BHSE: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return softmax(q k / sqrt(E)) v with the heads put side by side, [B, L, H * E]."""
-    if q_BHLE.is_cuda:
+    if not q_BHLE.is_cpu:
         mixed = F.scaled_dot_product_attention(q_BHLE, k_BHSE, v_BHSE, attn_mask=mask)
     else:
         scores = (q_BHLE * q_BHLE.shape[-1] ** -0.5) @ k_BHSE.transpose(-1, -2)

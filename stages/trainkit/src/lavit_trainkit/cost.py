@@ -1,48 +1,34 @@
-"""What a training step costs, by arithmetic: floating-point operations, and memory on each device.
+"""What a training step costs: parameters, floating-point operations, and memory on each device.
 
-Letters: N weights in matrices, R rows that pass them, K rows that each attends to, D width of the heads together.
-
-    forward   2 N R for matrices, 4 R K D for each attention (in full: a causal mask saves nothing here)
-    backward  twice the forward of what is trained, once that of what only passes gradients on
-    again     the forward of layers that are computed twice (gradient checkpointing)
-
-So a step of a transformer that is trained whole takes 6 N R and 12 R K D. Norms, activation functions and the optimiser
-are left out (a few per cent). Memory, in bytes a trained parameter: 4 for the weight, 4 for its gradient, 8 for AdamW's
-moments (Muon's: 4), 4 for a moving average.
+Operations and activations are counted on torch's meta device (`flops`). Memory, in bytes a trained parameter: 4 for the
+weight, 4 for its gradient, 8 for AdamW's moments (Muon's: 4), 4 for a moving average. The result is an estimate.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any
 
 from torch import nn
 
-Parallel = Literal["ddp", "fsdp"]
+from lavit_trainkit.optimizers import layer_matrices
+from lavit_trainkit.parallel import Parallel
+
+LAYOUTS: dict[str, tuple[int, Parallel]] = {
+    "1": (1, "ddp"), "8 ddp": (8, "ddp"), "8 fsdp": (8, "fsdp"), "64 ddp": (64, "ddp"), "64 fsdp": (64, "fsdp"),
+}  # fmt: skip
+"""Devices, and how they share the work."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cost:
-    """One module's share of a step, summed over all devices."""
+class Part:
+    """The parameters of one module of a step."""
 
     name: str
-    parameters: int
-    trained: int = 0
-    """Of them, how many have a gradient."""
-    muon: int = 0
-    """Of the trained ones, how many Muon holds: one moment instead of two."""
-    forward: float = 0.0
-    """Operations of the forward pass."""
-    backward: float = 0.0
-    """Operations of the backward pass."""
-    again: float = 0.0
-    """Operations of forward passes that are done a second time."""
-    kept_bytes: float = 0.0
-    """Activations kept for the backward pass, of the rows of one pass."""
-
-    @property
-    def flops(self) -> float:
-        """All operations."""
-        return self.forward + self.backward + self.again
+    num_parameters: int
+    num_trained: int = 0
+    """Those that have a gradient."""
+    num_muon: int = 0
+    """Trained ones that Muon updates: one moment instead of two."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,8 +39,12 @@ class Step:
     unit: str
     """What a step is counted in: token or image."""
     units: int
-    costs: tuple[Cost, ...]
     num_steps: int
+    parts: tuple[Part, ...]
+    flops: float
+    """Operations, summed over all devices."""
+    activation_bytes: float
+    """Activations kept for the backward pass, of one pass over all devices."""
     low_weights: bool = False
     """Whether bf16 copies of the weights compute (autocast's, or a working copy)."""
     low_gradients: bool = False
@@ -62,21 +52,22 @@ class Step:
     averaged: bool = False
     """Whether a moving average of the weights is kept."""
     gathered: int = 0
-    """Parameters that a device holds whole at a time under FSDP: the largest block, and all that is in none."""
+    """Parameters that a device holds whole at a time under FSDP: the largest block, and all outside of blocks."""
     gathered_bytes: float = 14.0
     """Bytes of each of them: weight, gradient and summed gradient in fp32, and autocast's copy."""
     workspace_bytes: float = 0.0
     """Memory of one pass that does not shrink with the number of devices."""
 
-    @property
-    def flops(self) -> float:
-        """Operations of the step."""
-        return sum(cost.flops for cost in self.costs)
 
-    @property
-    def trained(self) -> int:
-        """Trained parameters."""
-        return sum(cost.trained for cost in self.costs)
+def part(name: str, module: nn.Module, *, trained: bool = False, muon: bool = False) -> Part:
+    """Return a module's parameters as a part of a step."""
+    num_muon = sum(matrix.numel() for matrix in layer_matrices(module)) if trained and muon else 0
+    return Part(name=name, num_parameters=count(module), num_trained=count(module) if trained else 0, num_muon=num_muon)
+
+
+def count(module: nn.Module) -> int:
+    """Return the number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def memory(step: Step, devices: int, parallel: Parallel) -> dict[str, float]:
@@ -85,53 +76,75 @@ def memory(step: Step, devices: int, parallel: Parallel) -> dict[str, float]:
     DDP copies everything and divides the rows; FSDP2 also divides weights, gradients and moments, and gathers
     `step.gathered` of them at a time.
     """
-    trained, muon = step.trained, sum(cost.muon for cost in step.costs)
-    frozen = sum(cost.parameters - cost.trained for cost in step.costs)
-    low = 2.0 if step.low_weights else 0.0
+    trained, muon = (sum(getattr(part, name) for part in step.parts) for name in ("num_trained", "num_muon"))
+    frozen = sum(part.num_parameters for part in step.parts) - trained
     shards = devices if parallel == "fsdp" else 1
     kinds = {
         "weights": 4.0 * trained / shards + 4.0 * frozen,
         "gradients": 4.0 * trained / shards,
         "optimizer": (8.0 * (trained - muon) + 4.0 * muon) / shards,
         "average": 4.0 * trained / shards if step.averaged else 0.0,
-        "copies": 0.0,
-        "activations": sum(cost.kept_bytes for cost in step.costs) / devices + step.workspace_bytes,
+        "copies": step.gathered * step.gathered_bytes,
+        "activations": step.activation_bytes / devices + step.workspace_bytes,
     }
-    if parallel == "fsdp" and devices > 1:
-        kinds["copies"] = step.gathered * step.gathered_bytes
-    else:
-        kinds["copies"] = trained * (low + (2.0 if step.low_gradients else 0.0))
+    if parallel == "ddp" or devices == 1:
+        kinds["copies"] = trained * 2.0 * (step.low_weights + step.low_gradients)
         # DDP sums gradients in buckets of their own.
         kinds["copies"] += trained * (2.0 if step.low_gradients else 4.0) if devices > 1 else 0.0
     return {**kinds, "total": sum(kinds.values())}
 
 
-def matrices(module: nn.Module) -> int:
-    """Return N: the weights of all linear and convolutional layers, which is what multiplies rows."""
-    layers = (nn.Linear, nn.Conv1d, nn.Conv2d)
-    return sum(part.weight.numel() for part in module.modules() if isinstance(part, layers))
+def cost_report(steps: Sequence[Step]) -> dict[str, Any]:
+    """Return the steps' parameters, operations and memory by layout, as `--dry-run --json` prints them."""
+    return {
+        "steps": {
+            step.name: {
+                "num_steps": step.num_steps,
+                f"{step.unit}s_per_step": step.units,
+                "parameters": {
+                    part.name: {"all": part.num_parameters, "trained": part.num_trained} for part in step.parts
+                },
+                "flops_per_step": step.flops,
+                "memory_bytes": {name: memory(step, *layout) for name, layout in LAYOUTS.items()},
+            }
+            for step in steps
+        }
+    }
 
 
-def count(module: nn.Module) -> int:
-    """Return the number of parameters."""
-    return sum(parameter.numel() for parameter in module.parameters())
+def plan_lines(planned: dict[str, Any]) -> list[str]:
+    """Return a whole `--dry-run` for a person: the settings one a line, what follows from them, and the cost."""
+    lines = ["settings:", *(f"  {name}: {value}" for name, value in _flat(planned["config"]))]
+    lines += ["", *(f"{name}: {value}" for name, value in _flat(planned, but=("config", "cost")))]
+    for name, step in planned["cost"]["steps"].items():
+        unit, units = next((key.removesuffix("_per_step"), step[key]) for key in step if key.endswith("s_per_step"))
+        lines += ["", f"{name}: {step['num_steps']:,} steps of {units:,} {unit}"]
+        lines += [f"  floating-point operations a step: {step['flops_per_step']:.3g}"]
+        for part_name, counts in step["parameters"].items():
+            state = f"{counts['trained']:,} trained" if counts["trained"] else "frozen"
+            lines.append(f"  {part_name + ':':20}{counts['all']:>16,} parameters, {state}")
+        lines += _memory_lines(step["memory_bytes"])
+    return lines
 
 
-def attention(rows: float, keys: float, width: int) -> float:
-    """Return 4 R K D, the operations of one attention: scores, and the mixture of values."""
-    return 4.0 * rows * keys * width
+def _memory_lines(memory_bytes: dict[str, dict[str, float]]) -> list[str]:
+    kinds = [kind for kind in next(iter(memory_bytes.values())) if any(row[kind] for row in memory_bytes.values())]
+    head = "".join(f"{kind:>13}" for kind in kinds)
+    rows = [
+        f"    {name:10}" + "".join(f"{_gigabytes(row[kind]):>13}" for kind in kinds)
+        for name, row in memory_bytes.items()
+    ]
+    return ["  estimated memory on each device, GB:", f"    {'devices':10}{head}", *rows]
 
 
-def backward_of(forward: float, *, trained: bool, passes_on: bool = False) -> float:
-    """Return the operations of a module's backward pass; `passes_on`: something before it is trained."""
-    return forward * (2.0 if trained else 1.0 if passes_on else 0.0)
+def _gigabytes(value: float) -> str:
+    return f"{value / 1e9:.3g}" if value < 1e12 else f"{value / 1e9:,.0f}"
 
 
-def seconds_of(step: Step, rate: float, efficiency: float, devices: int = 1) -> float:
-    """Return the seconds of a step at `rate` operations a second on each device, of which a share is reached."""
-    return step.flops / (rate * efficiency * devices)
-
-
-def hours_of(steps: Sequence[Step], rate: float, efficiency: float) -> float:
-    """Return the hours of a whole run on one device."""
-    return sum(seconds_of(step, rate, efficiency) * step.num_steps for step in steps) / 3600
+def _flat(values: dict[str, Any], prefix: str = "", but: Sequence[str] = ()) -> list[tuple[str, Any]]:
+    """Return nested settings as `--set` spells them."""
+    flat: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if name not in but:
+            flat += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
+    return flat

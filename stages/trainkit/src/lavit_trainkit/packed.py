@@ -44,7 +44,7 @@ def packed_attention(
         out_THE = varlen_attn(q_THE, k_SHE, v_SHE, cu_q.int(), cu_k.int(), *longest, window_size=(before, after))
         assert isinstance(out_THE, Tensor)  # a tuple only when auxiliary outputs are asked for
         return out_THE
-    if int(cu_q.diff().max()) >= LOOP_FROM_ROWS:
+    if q_THE.is_meta or int(cu_q.diff().max()) >= LOOP_FROM_ROWS:
         return looped_attention(q_THE, k_SHE, v_SHE, cu_q=cu_q, cu_k=cu_k, causal=causal, window=window)
     return padded_attention(q_THE, k_SHE, v_SHE, cu_q=cu_q, cu_k=cu_k, causal=causal, window=window)
 

@@ -7,7 +7,7 @@ Sums, not means: a loop weighs its share of the loss by what the whole step hold
 import contextlib
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -19,9 +19,9 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from lavit_trainkit.cost import Parallel
-
 Module = TypeVar("Module", bound=nn.Module)
+
+Parallel = Literal["ddp", "fsdp"]
 
 
 class Computed(nn.Module):
