@@ -31,12 +31,13 @@ demo: $(STAMP)  ## draw pictures, train every stage on them, score, report: runs
 test: $(STAMP)  ## run the tests that need neither a GPU nor patience
 	$(BIN)/python -m pytest
 
-check: $(STAMP)  ## style, types, import rules
+check: $(STAMP)  ## style, types, import rules, generated pages, words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src $(STAGES:%=%/src)
 	$(BIN)/lint-imports
 	$(BIN)/python docs/build_commands.py --check
+	$(BIN)/python docs/check_words.py
 
 test-slow: $(STAMP)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 3600

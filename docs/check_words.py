@@ -1,0 +1,55 @@
+"""Count the words that docs/glossary.md replaces; --where lists them, --strict fails if any is left."""
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LOOKED_AT = ("src", "stages", "docs", "README.md", "CONTRIBUTING.md")
+SUFFIXES = (".py", ".md", ".html", ".toml", ".yaml")
+
+HISTORY = ("docs/glossary.md", "docs/log.md", "docs/adr/", "docs/check_words.py")
+"""Files that quote the words, or tell what was."""
+
+ALLOWED = (
+    r'["\'](figures|pictures|picture)["\']',  # keys of score.json, manifests and samples.json, which keep their names
+    r"</?fig(ure|caption)|\bclass=\"figure\"|^(td\.)?fig(ure|caption)\b",  # HTML and CSS
+    r"\bFigure \d",  # of a paper
+)
+"""What stays in a line: it is cut out before words are looked for."""
+
+
+def main() -> None:
+    """Print how often each word occurs; exit 1 with --strict if one does."""
+    words = not_used()
+    counts: Counter[str] = Counter()
+    for file in files():
+        for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
+            rest = re.sub("|".join(ALLOWED), "", line)
+            for word, pattern in words.items():
+                if found := len(pattern.findall(rest)):
+                    counts[word] += found
+                    if "--where" in sys.argv:
+                        sys.stdout.write(f"{file.relative_to(ROOT)}:{number}: {word}: {line.strip()}\n")
+    sys.stdout.write(f"words of docs/glossary.md to replace: {dict(counts.most_common()) or 'none'}\n")
+    raise SystemExit(1 if counts and "--strict" in sys.argv else 0)
+
+
+def not_used() -> dict[str, re.Pattern[str]]:
+    """Return the words of the glossary's second table with their patterns; parts of names count, other words do not."""
+    table = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").split("\n## ")[2]
+    rows = re.findall(r"^\| (.+?) \| .+ \|$", table, flags=re.MULTILINE)
+    words = [row for row in rows if row != "not"]
+    return {word: re.compile(rf"(?<![a-z]){word}s?(?![a-z])", 0 if " " in word else re.IGNORECASE) for word in words}
+
+
+def files() -> list[Path]:
+    """Return the files that are looked at."""
+    found = [file for name in LOOKED_AT for file in ((ROOT / name).rglob("*") if "." not in name else [ROOT / name])]
+    names = {file: file.relative_to(ROOT).as_posix() for file in sorted(found)}
+    return [file for file, name in names.items() if name.endswith(SUFFIXES) and not name.startswith(HISTORY)]
+
+
+if __name__ == "__main__":
+    main()
