@@ -38,7 +38,7 @@ SHOWN = {
     "blind": ("text_loss",),
     "detokenizer": ("loss", "grad_norm"),
 }
-"""Figures worth a plot, by stage."""
+"""Metrics worth a plot, by stage."""
 
 FAILURES = {"collapsed": "tokenizer", "undecided": "tokenizer"}
 """What can go wrong, and the stage whose curves show it."""
@@ -72,7 +72,7 @@ def main() -> None:
     given = {name: getattr(asked, name) for name in FAILURES}
     content = build(collect(asked.run), {name: collect(run) for name, run in given.items() if run is not None}, old)
     write_json(STORED, content)
-    # One line a figure: a number a line would be thousands.
+    # One line a metric: a number a line would be thousands.
     write_text(STORED, re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]",
                               STORED.read_text(encoding="utf-8")))  # fmt: skip
     PLOTS.mkdir(exist_ok=True)
@@ -162,7 +162,7 @@ def page(content: dict[str, Any]) -> str:
 
 
 def _ends(part: dict[str, Any] | None, shown: tuple[str, ...]) -> str:
-    """Return the last value of each shown figure as a table, a row a phase."""
+    """Return the last value of each shown metric as a table, a row a phase."""
     if part is None:
         return "Not in the reference run."
     curves = part["curves"]

@@ -11,7 +11,7 @@ from lavit_core.rundir import versions
 from lavit_shapes.make_shapes import make_shapes
 from PIL import Image
 
-from lavit_cli.pictures import save_png
+from lavit_cli.images import save_png
 
 CURVES = {
     "encoder": ("loss", "pixel_loss", "retrieval_top1"),

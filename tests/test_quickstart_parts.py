@@ -9,7 +9,7 @@ from lavit_core.data import open_data
 from lavit_core.errors import InputError, UsageError
 from PIL import Image
 
-from lavit_cli.pictures import DIMMED, SHADE, dim_dropped, enlarge, in_grid, save_png
+from lavit_cli.images import DIMMED, SHADE, dim_dropped, enlarge, in_grid, save_png
 from lavit_cli.quickstart import plan
 from lavit_cli.quickstart.settings import settle
 from lavit_cli.quickstart.split import split_data
@@ -55,7 +55,7 @@ def test_split_holds_out_the_same_pictures_when_others_are_added(tmp_path: Path)
 
 
 def test_split_refuses_too_few_pictures(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="2 pictures are too few to hold out 1%"):
+    with pytest.raises(InputError, match="2 images are too few to hold out 1%"):
         split_data(own_pictures(tmp_path / "own", 2), tmp_path / "out", share=0.01, seed=0)
     assert not (tmp_path / "out").exists()
 

@@ -15,7 +15,7 @@ from lavit_core.seeds import candidate_seeds
 
 from lavit_cli import __version__
 from lavit_cli.generate_settings import GenerateSettings, check_best_of
-from lavit_cli.pictures import enlarge, in_grid, require_png, save_png
+from lavit_cli.images import enlarge, in_grid, require_png, save_png
 from lavit_cli.reranking import load_reranker, rerank
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The few figures of a score worth repeating in a summary and on top of a page."""
+"""The few metrics of a score worth repeating in a summary and on top of a page."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,14 +20,14 @@ HEADLINE = {
     "patches kept on shapes": "tokens.kept_on_shapes",
     "patches kept on background": "tokens.kept_on_background",
 }
-"""What a reader looks for first, and the figure of score.json that says it."""
+"""What a reader looks for first, and the metric of score.json that says it."""
 
 
-def headline(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a score's headline figures with counts and intervals, beside each its seen and unseen combinations."""
+def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a score's headline metrics with counts and intervals, beside each its seen and unseen combinations."""
     found = {}
     for title, name in HEADLINE.items():
-        if name in figures:
-            parts = {part: figures[f"{name}.{part}"] for part in ("seen", "unseen") if f"{name}.{part}" in figures}
-            found[title] = {**figures[name], **parts}
+        if name in metrics:
+            parts = {part: metrics[f"{name}.{part}"] for part in ("seen", "unseen") if f"{name}.{part}" in metrics}
+            found[title] = {**metrics[name], **parts}
     return found

@@ -36,7 +36,7 @@ WEIGHT_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".safetensors")
 LEFT_OUT = {
     f"{LOWRES}/safety_checker": "not part of the model",
     f"{LOWRES}/feature_extractor": "not part of the model",
-    "openai_clip_ViT-L-14.bin": "re-ranks pictures in the FID script only",
+    "openai_clip_ViT-L-14.bin": "re-ranks images in the FID script only",
 }
 """What a whole download holds beside the model, and why it stays behind."""
 

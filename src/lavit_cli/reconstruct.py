@@ -11,7 +11,7 @@ from lavit_core.modeldir import check_made_with, detokenizer_part
 from PIL import Image
 
 from lavit_cli import __version__
-from lavit_cli.pictures import dim_dropped, enlarge, in_grid, require_png, save_png
+from lavit_cli.images import dim_dropped, enlarge, in_grid, require_png, save_png
 
 if TYPE_CHECKING:
     from lavit import DrawSettings

@@ -16,13 +16,13 @@ class QuickstartConfig(Config):
     preset: str = "tiny"
     """Preset of every step's command."""
     images: int = Field(20_000, ge=16)
-    """Training pictures to draw (without --data)."""
+    """Training images to draw (without --data)."""
     heldout_images: int = Field(1024, ge=16)
-    """Held-out pictures to draw (without --data)."""
+    """Held-out images to draw (without --data)."""
     drawing: Overrides = Field(default_factory=dict)
-    """What the drawn pictures show beyond the embedded data's: image_px, more_shapes, textures (without --data)."""
+    """What the drawn images show beyond the embedded data's: image_px, more_shapes, textures (without --data)."""
     heldout_share: float = Field(0.1, gt=0, lt=1)
-    """Share of your own pictures that no step trains on (with --data)."""
+    """Share of your own images that no step trains on (with --data)."""
     encoder: Overrides = Field(default_factory=dict)
     """Settings of train-encoder."""
     tokenizer: Overrides = Field(default_factory=dict)
@@ -32,7 +32,7 @@ class QuickstartConfig(Config):
     pretrain: Overrides = Field(default_factory=dict)
     """Settings of pretrain."""
     blind: Overrides = Field(default_factory=dict)
-    """Settings of the same model trained without pictures, merged over those of pretrain."""
+    """Settings of the same model trained without images, merged over those of pretrain."""
     detokenizer: Overrides = Field(default_factory=dict)
     """Settings of train-detokenizer."""
     evaluation: Overrides = Field(default_factory=dict)

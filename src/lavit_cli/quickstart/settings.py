@@ -76,7 +76,7 @@ def as_yaml(config: QuickstartConfig) -> str:
 
 
 def drawing_style(config: QuickstartConfig) -> "Style":
-    """Return what drawn pictures show. Raises UsageError for a name or a value that is none of make-shapes' options."""
+    """Return what drawn images show. Raises UsageError for a name or a value that is none of make-shapes' options."""
     with require_stages("lavit quickstart"):
         from lavit_shapes.style import Style
 

@@ -1,4 +1,4 @@
-"""Holding out a part of somebody's pictures: two index folders that point to the originals, which are never copied."""
+"""Holding out a part of somebody's images: two index folders that point to the originals, which are never copied."""
 
 from pathlib import Path
 
@@ -10,16 +10,16 @@ from lavit_core.seeds import derive_seed
 
 
 def split_data(source: Path, out: Path, *, share: float, seed: int) -> None:
-    """Write out/{train,heldout}: captions.jsonl, questions.jsonl and links to the pictures; which part is a hash's say.
+    """Write out/{train,heldout}: captions.jsonl, questions.jsonl and links to the images; which part is a hash's say.
 
-    Adding pictures later never moves one from one part to the other. Raises InputError when a part would be empty.
+    Adding images later never moves one from one part to the other. Raises InputError when a part would be empty.
     """
     if out.exists():
         return
     data = open_data(source)
     held = {record.key for record in data.records if _is_held_out(record.key, share, seed)}
     if not held or len(held) == len(data.records):
-        raise InputError(f"{source}: {len(data.records)} pictures are too few to hold out {share:.0%} of them")
+        raise InputError(f"{source}: {len(data.records)} images are too few to hold out {share:.0%} of them")
     with atomic_folder(out) as scratch:
         for name in ("train", "heldout"):
             keys = {record.key for record in data.records if (record.key in held) == (name == "heldout")}
@@ -41,7 +41,7 @@ def _write_part(folder: Path, data: Data, keys: set[str]) -> None:
     if asked:
         write_json_lines(folder / "questions.jsonl", map(_question, asked))
     scenes = data.root / "scenes.jsonl"
-    if scenes.exists():  # drawn data: what each picture shows, for the evaluation's judge
+    if scenes.exists():  # drawn data: what each image shows, for the evaluation's judge
         drawn = [row for _, row in iterate_json_objects(scenes)]
         write_json_lines(folder / scenes.name, [row for row in drawn if row["file_name"] in keys])
     # One link for each folder that the keys begin with: keys stay what they are in the original data.

@@ -33,12 +33,12 @@ class Job:
 
     @property
     def train(self) -> Path:
-        """Pictures to learn from."""
+        """Images to learn from."""
         return self.out / "data" / "train"
 
     @property
     def heldout(self) -> Path:
-        """Pictures no step learns from."""
+        """Images no step learns from."""
         return self.out / "data" / "heldout"
 
     def tokens(self, split: str) -> Path:
@@ -195,14 +195,14 @@ def _report(job: Job) -> dict[str, Any]:
 
 
 STEPS = (
-    Step(name="data", title="pictures, captions, questions; a part is held out", run=_make_data),
+    Step(name="data", title="images, captions, questions; a part is held out", run=_make_data),
     Step(name="encoder", title="a small CLIP on the image-caption pairs", run=_train_encoder),
     Step(name="tokenizer", title="selector, merger, codebook, feature decoder", run=_train_tokenizer),
     Step(name="tokens", title="images to token files, train and held out", run=_tokenize),
     Step(name="verify", title="every digest and offset of the token files", run=_verify),
     Step(name="pretrain", title="one language model for words and image codes", run=_pretrain),
-    Step(name="blind", title="the same model without pictures, to compare", run=_pretrain_blind, wanted=_has_questions),
+    Step(name="blind", title="the same model without images, to compare", run=_pretrain_blind, wanted=_has_questions),
     Step(name="detokenizer", title="a diffusion model from codes to pixels", run=_train_detokenizer),
-    Step(name="evaluation", title="held-out pictures: answers, captions, drawings", run=_evaluate),
+    Step(name="evaluation", title="held-out images: answers, captions, drawings", run=_evaluate),
     Step(name="report", title="one page to look at", run=_report),
 )

@@ -45,10 +45,10 @@ def summarise(job: Job, summaries: Mapping[str, Any]) -> dict[str, Any]:
 
 def _next_commands(job: Job) -> list[str]:
     model, first = job.out / "model", open_data(job.heldout).records[0]
-    prompt = first.captions[0] if first.captions else "a picture"
+    prompt = first.captions[0] if first.captions else "an image"
     return [
         f"{job.out / 'report.html'}: open it in a browser",
-        f'lavit generate "{prompt}" --model {model} --out picture.png --num-images 4',
+        f'lavit generate "{prompt}" --model {model} --out image.png --num-images 4',
         f"lavit reconstruct {first.path} --model {model} --out reconstruction.png",
         f"lavit caption {first.path} --model {model}",
     ]

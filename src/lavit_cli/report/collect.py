@@ -12,8 +12,8 @@ from lavit_core.rundir import read_metrics, read_warnings
 
 from lavit_cli.step_costs import costs
 
-PICTURES = ("picture", "original")
-"""Keys of a sample that name a picture file."""
+IMAGES = ("picture", "original")
+"""Keys of a sample that name an image file."""
 
 KINDS = {
     "train-encoder": "encoder",
@@ -49,14 +49,14 @@ class Collected:
     config: dict[str, Any]
     metadata: dict[str, Any]
     data: dict[str, int]
-    """Pictures, captions and questions that were trained on."""
+    """Images, captions and questions that were trained on."""
     stages: list[Stage]
     speeds: dict[str, str]
     """Step -> how fast it ran, in words."""
     costs: list[dict[str, Any]]
     score: dict[str, Any]
     samples: dict[str, list[dict[str, Any]]]
-    """Rows by kind (questions, captions, reconstruction, generation, random); paths of pictures are absolute."""
+    """Rows by kind (questions, captions, reconstruction, generation, random); paths of images are absolute."""
 
 
 def collect(run: Path) -> Collected:
@@ -107,7 +107,7 @@ def _counts(folder: Path) -> dict[str, int]:
         return {}
     try:
         data = open_data(folder)
-    except InputError:  # pictures that were linked to have moved
+    except InputError:  # images that were linked to have moved
         return {}
     captions = sum(len(record.captions) for record in data.records)
     return {"images": len(data.records), "captions": captions, "questions": len(data.questions)}
@@ -124,10 +124,10 @@ def _speeds(run: Path) -> dict[str, str]:
 
 
 def _samples(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Read samples.json; picture paths in it are relative to its folder."""
+    """Read samples.json; image paths in it are relative to its folder."""
     return {
         kind: [
-            {key: folder / value if key in PICTURES and isinstance(value, str) else value for key, value in row.items()}
+            {key: folder / value if key in IMAGES and isinstance(value, str) else value for key, value in row.items()}
             for row in rows
         ]
         for kind, rows in _optional(folder / "samples.json").items()

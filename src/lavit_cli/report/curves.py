@@ -25,24 +25,24 @@ Point = tuple[float, float, str]
 
 
 def charts(rows: Sequence[Mapping[str, Any]], against: Sequence[Mapping[str, Any]] = ()) -> list[str]:
-    """Return one SVG for every figure of a metrics.jsonl: numbers as curves over steps, lists as the last histogram.
+    """Return one SVG for every metric of a metrics.jsonl: numbers as curves over steps, lists as the last histogram.
 
-    The same figure of `against`, where it has one, lies behind a curve.
+    The same metric of `against`, where it has one, lies behind a curve.
     """
     names = dict.fromkeys(name for row in rows for name in row if name not in NOT_CURVES)
     drawn = []
     for name in names:
-        numbers = figure_points(rows, name)
+        numbers = metric_points(rows, name)
         lists = [row[name] for row in rows if isinstance(row.get(name), list) and row[name]]
         if len(numbers) > 1 and len({value for _, value, _ in numbers}) > 1:
-            drawn.append(curve(name, _thinned(numbers), figure_points(against, name)))
+            drawn.append(curve(name, _thinned(numbers), metric_points(against, name)))
         elif lists:
             drawn.append(histogram(name, lists[-1]))
     return drawn
 
 
-def figure_points(rows: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
-    """Return the finite values of one figure."""
+def metric_points(rows: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
+    """Return the finite values of one metric."""
     values = [(row["step"], row.get(name), str(row.get("phase", ""))) for row in rows]
     return [
         (step, float(value), phase)

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from lavit_cli.headline import headline
-from lavit_cli.pictures import data_url, dim_dropped
+from lavit_cli.images import data_url, dim_dropped
 from lavit_cli.report.collect import Collected, Stage, collect
 from lavit_cli.report.curves import charts, short
 from lavit_cli.report.reference import Reference, aligned, different_settings, load_reference

@@ -1,4 +1,4 @@
-"""Reference curves: a run's thinned figures and settings, to be drawn under somebody else's run.
+"""Reference curves: a run's thinned metrics and settings, to be drawn under somebody else's run.
 
 `reference.json` beside this file holds those of the demo, written by `docs/build_reference.py`.
 """
@@ -61,7 +61,7 @@ def describe(content: Mapping[str, Any]) -> str:
 
 
 def pack(stage: Stage) -> dict[str, Any]:
-    """Return a stage's settings and its figures by name, thinned to `MOST_ROWS` rows and four digits."""
+    """Return a stage's settings and its metrics by name, thinned to `MOST_ROWS` rows and four digits."""
     rows = thin(stage.rows)
     names = dict.fromkeys(name for row in rows for name in row if name not in NOT_CURVES or name in ("step", "phase"))
     curves: dict[str, list[Any]] = {}

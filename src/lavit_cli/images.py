@@ -1,4 +1,4 @@
-"""Arranging pictures for people: enlarging, grids, dimmed patches, PNGs that say how they were made."""
+"""Arranging images for people: enlarging, grids, dimmed patches, PNGs that say how they were made."""
 
 import base64
 import io
@@ -41,25 +41,25 @@ def save_png(path: Path, pixels: np.ndarray, text: Mapping[str, str] | None = No
 
 
 def data_url(pixels: np.ndarray) -> str:
-    """Return a picture as a data: URL for a page that loads nothing."""
+    """Return an image as a data: URL for a page that loads nothing."""
     return "data:image/png;base64," + base64.b64encode(png_bytes(pixels)).decode()
 
 
 def enlarge(pixels: np.ndarray, least_px: int = 256) -> np.ndarray:
-    """Repeat pixels a whole number of times until the shorter side has `least_px`: small pictures stay sharp."""
+    """Repeat pixels a whole number of times until the shorter side has `least_px`: small images stay sharp."""
     factor = max(1, math.ceil(least_px / min(pixels.shape[:2])))
     return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def in_grid(pictures: Sequence[np.ndarray], columns: int | None = None) -> np.ndarray:
-    """Place equally large pictures [h, w, 3] side by side on white; without `columns` as near a square as goes."""
-    columns = columns or math.ceil(math.sqrt(len(pictures)))
-    rows = math.ceil(len(pictures) / columns)
-    high, wide = pictures[0].shape[:2]
+def in_grid(images: Sequence[np.ndarray], columns: int | None = None) -> np.ndarray:
+    """Place equally large images [h, w, 3] side by side on white; without `columns` as near a square as goes."""
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    high, wide = images[0].shape[:2]
     sheet = np.full((rows * (high + GAP_PX) - GAP_PX, columns * (wide + GAP_PX) - GAP_PX, 3), 255, dtype=np.uint8)
-    for index, picture in enumerate(pictures):
+    for index, image in enumerate(images):
         top, left = index // columns * (high + GAP_PX), index % columns * (wide + GAP_PX)
-        sheet[top : top + high, left : left + wide] = picture
+        sheet[top : top + high, left : left + wide] = image
     return sheet
 
 
