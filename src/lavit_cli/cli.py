@@ -228,7 +228,8 @@ def import_checkpoint(
     quiet: Quiet = False,
 ) -> None:
     """Turn the released weights (or some of their files) into a model directory; nothing in them is executed."""
-    from lavit_cli.import_checkpoint import import_checkpoint, lines
+    from lavit_cli.import_checkpoint import import_checkpoint
+    from lavit_cli.import_summary import lines
 
     made = import_checkpoint(
         src, out, encoder_heads=encoder_heads, heads=heads, softmax=softmax, dry_run=dry_run, quiet=quiet or as_json

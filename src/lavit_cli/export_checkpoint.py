@@ -8,7 +8,7 @@ from lavit_core.distributions import require_stages
 from lavit_core.modeldir import check_made_with, find_part
 from lavit_core.progress import phase
 
-from lavit_cli.import_checkpoint import DECODERS, require_new, writing
+from lavit_cli.released_layout import DECODERS, require_new, writing
 
 
 def export_checkpoint(model: Path, out: Path, *, quiet: bool = False) -> dict[str, Any]:

@@ -20,7 +20,7 @@ HEADLINE = {
     "patches kept on shapes": "tokens.kept_on_shapes",
     "patches kept on background": "tokens.kept_on_background",
 }
-"""What a reader looks for first, and the metric of score.json that says it."""
+"""Headline titles with the metrics of score.json that they show."""
 
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Arranging images for people: enlarging, grids, dimmed patches, PNGs that say how they were made."""
+"""Arranging images for people: enlarging, grids, dimmed patches, PNGs with metadata."""
 
 import base64
 import io

@@ -3,19 +3,31 @@
 Every file is opened, and every name and shape in it checked, before anything is written.
 """
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavit_core.distributions import require_stages
 from lavit_core.errors import InputError, UsageError
-from lavit_core.files import atomic_folder
 from lavit_core.modeldir import IMPORTED, export_part, part_digest
 from lavit_core.peak_memory import peak_resident_bytes
 from lavit_core.progress import Progress
+
+from lavit_cli.released_layout import (
+    DECODERS,
+    HIGHRES,
+    LANGUAGE,
+    LEFT_OUT,
+    LOWRES,
+    TOKENIZER_FILE,
+    TOKENIZER_FILES,
+    VISUAL,
+    WEIGHT_SUFFIXES,
+    require_new,
+    writing,
+)
 
 if TYPE_CHECKING:
     from lavit_detokenizer.api import ReleasedDetokenizer
@@ -24,26 +36,10 @@ if TYPE_CHECKING:
 
 SOFTMAXES = ("released", "exact")
 
-VISUAL, LANGUAGE = "visual_tokenizer", "language_model"
-LOWRES, HIGHRES = "pixel_decoding", "highres_pixel_decoding"
-DECODERS = {
-    "detokenizer": (f"{VISUAL}/tokenizer_decoder.bin", LOWRES),
-    "detokenizer-highres": (f"{VISUAL}/highres_tokenizer_decoder.bin", HIGHRES),
-}
-TOKENIZER_FILE = f"{VISUAL}/tokenizer_encoder.bin"
-TOKENIZER_FILES = (f"{VISUAL}/eva_vitg_psz14.bin", TOKENIZER_FILE)
-WEIGHT_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".safetensors")
-LEFT_OUT = {
-    f"{LOWRES}/safety_checker": "not part of the model",
-    f"{LOWRES}/feature_extractor": "not part of the model",
-    "openai_clip_ViT-L-14.bin": "re-ranks images in the FID script only",
-}
-"""What a whole download holds beside the model, and why it stays behind."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a released folder holds, checked."""
+    """Checked content of a released folder."""
 
     tokenizer: "ReleasedTokenizer | None"
     language_model: "ReleasedLanguageModel | None"
@@ -61,7 +57,7 @@ def import_checkpoint(
     dry_run: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Turn `src` into the model directory `out`, or with `dry_run` only say what is in it; return the summary.
+    """Turn `src` into the model directory `out`, or with `dry_run` only inspect it; return the summary.
 
     Raises InputError for a file that is damaged, hostile or of another geometry, or an `out` that is there already;
     UsageError for an unknown softmax. Nothing is written then.
@@ -79,14 +75,8 @@ def import_checkpoint(
     return {"out": str(out), **summary, "seconds": time.monotonic() - began, "peak_memory_bytes": peak_resident_bytes()}
 
 
-def require_new(out: Path) -> None:
-    """Refuse a folder that holds something already. Raises InputError."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"--out {out}: is there already, expected a new folder; choose another or remove it")
-
-
 def inspect(src: Path, *, encoder_heads: int | None, heads: int | None, released_softmax: bool) -> Found:
-    """Return what `src` holds, every file opened and checked. Raises InputError."""
+    """Open and check every file of `src`. Raises InputError if one is damaged or of another geometry."""
     if not src.is_dir():
         raise InputError(f"{src}: no such folder, expected a download of the released weights")
     if not any((src / name).exists() for name in (VISUAL, LANGUAGE)):
@@ -113,12 +103,12 @@ def inspect(src: Path, *, encoder_heads: int | None, heads: int | None, released
         tokenizer=tokenizer,
         language_model=language_model,
         detokenizers=detokenizers,
-        left_out=left_behind(src, has_tokenizer=shape is not None),
+        left_out=files_left_out(src, has_tokenizer=shape is not None),
     )
 
 
-def left_behind(src: Path, *, has_tokenizer: bool) -> dict[str, str]:
-    """Return what stays behind, and why: files without those they need, and weights this command doesn't know."""
+def files_left_out(src: Path, *, has_tokenizer: bool) -> dict[str, str]:
+    """Return the files that are left out, with the reason: others that they need are missing, or they are unknown."""
     left_out = {name: why for name, why in LEFT_OUT.items() if (src / name).exists()}
     for file, pixels in DECODERS.values():
         if (src / file).exists() and not has_tokenizer:
@@ -136,7 +126,7 @@ def left_behind(src: Path, *, has_tokenizer: bool) -> dict[str, str]:
 
 
 def describe(found: Found) -> dict[str, Any]:
-    """Return which parts there are and of what geometry, and what is left out and why."""
+    """Return the parts with their geometry, and what is left out and why."""
     parts: dict[str, Any] = {}
     if found.tokenizer is not None:
         encoder = dataclasses.asdict(found.tokenizer.encoder)
@@ -154,72 +144,17 @@ def describe(found: Found) -> dict[str, Any]:
     return {"parts": parts, "left_out": found.left_out}
 
 
-def lines(summary: dict[str, Any], model: Path, *, dry_run: bool = False) -> str:
-    """Return the summary for a person, and the next command."""
-    told = []
-    for name, part in summary["parts"].items():
-        told.append(f"{name}: {_geometry(name, part)}")
-    told += [f"left out: {path} ({why})" for path, why in summary["left_out"].items()]
-    if dry_run:
-        told.append(f"nothing was written; without --dry-run it goes to {model}")
-    elif "tokenizer" in summary["parts"]:
-        told.append(f"in {model}; next: lavit tokenize-images DATA --model {model} --out TOKENS")
-    elif "encoder" in summary["parts"]:
-        told.append(f"in {model}; next: lavit train-tokenizer DATA --model {model} --out RUN")
-    else:
-        told.append(f"in {model}; next: lavit pretrain TOKENS --model TOKENIZER --llm {model / 'llm'} --out RUN")
-    return "\n".join(told)
-
-
-def _geometry(name: str, part: dict[str, Any]) -> str:
-    if name in ("encoder", "tokenizer"):
-        encoder = part["encoder"] if name == "tokenizer" else part
-        text = (
-            f"encoder of {encoder['layers']} layers, width {encoder['width']}, {encoder['heads']} heads, "
-            f"{encoder['side']} x {encoder['side']} patches of {encoder['patch_px']} px"
-        )
-        if name == "encoder":
-            return text
-        softmax = "released" if part["released_softmax"] else "exact"
-        decoder = f"decoder of {part['decoder_layers']}" if part["decoder_layers"] else "no feature decoder"
-        return (
-            f"{text}; merger of {part['merger_layers']} layers, {part['heads']} heads, {softmax} softmax; "
-            f"{part['codebook_size']} codes of {part['code_dim']}; {decoder}"
-        )
-    if name == "llm":
-        if not part["shards"]:
-            return f"merger and projector alone (images as {part['image_input']}), no language model"
-        if part["ids"] is None:
-            return f"{part['shards']} shard(s), as a plain transformers folder: no tokenizer here to number its codes"
-        return f"{part['shards']} shard(s), {part['ids']['text_vocab']} text ids, images as {part['image_input']}"
-    drawn = f"draws {part['image_px']} px" if part["drawable"] else "condition alone, no UNet and VAE"
-    return f"{drawn}, attends to width {sum(part['condition']['cross_dims'])}"
-
-
-@contextlib.contextmanager
-def writing(out: Path) -> Iterator[Path]:
-    """Give a scratch folder that becomes `out` when the block ends well; a full disk is one line."""
-    from safetensors import SafetensorError
-
-    try:
-        with atomic_folder(out) as scratch:
-            yield scratch
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise InputError(f"--out {out}: can't be written ({reason}); nothing was kept") from None
-
-
 def write(found: Found, model: Path, *, quiet: bool) -> None:
-    """Write every part that was found into the model directory `model`."""
+    """Write every part of `found` into the model directory `model`."""
     digest = None
     parts = [found.tokenizer, found.language_model, *found.detokenizers]
     total = sum(part is not None for part in parts)
 
     def part(name: str, fill: Callable[[Path], None]) -> None:
-        about = dict(IMPORTED)
+        metadata = dict(IMPORTED)
         if name in ("llm", *DECODERS) and digest is not None:
-            about["tokenizer_digest"] = digest
-        with export_part(model, name, about=about) as scratch:
+            metadata["tokenizer_digest"] = digest
+        with export_part(model, name, about=metadata) as scratch:
             fill(scratch)
         progress.advance(written=name)
 

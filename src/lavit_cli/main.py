@@ -18,7 +18,7 @@ QUIET_LIBRARIES = {
 """Set before any stage loads: no network, no telemetry, no forked tokenizer threads. A value already set stays."""
 
 ALLOW_NETWORK = "--allow-network"
-"""Where a command line says this, the hub's library is not set offline: it reads that once, when it is imported."""
+"""With this option the hub's library is not set offline; it reads that setting once, when it is imported."""
 
 INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, value in QUIET_LIBRARIES.items():
         if name != "HF_HUB_OFFLINE" or ALLOW_NETWORK not in arguments:
             os.environ.setdefault(name, value)
-    # --debug counts wherever it stands: people add it to the end of the line that just failed.
+    # --debug may stand anywhere: people add it to the end of the line that just failed.
     if "--debug" in arguments:
         arguments.remove("--debug")
         os.environ["LAVIT_DEBUG"] = "1"

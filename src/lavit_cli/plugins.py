@@ -49,7 +49,7 @@ KNOWN = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Command:
-    """One verb: what runs, or why it can't."""
+    """One command: the function or group that runs it, or why it can't run."""
 
     name: str
     distribution: str
@@ -60,12 +60,12 @@ class Command:
 
     @property
     def panel(self) -> str:
-        """Heading it stands under in `lavit --help`."""
+        """Its heading in `lavit --help`."""
         return KNOWN.get(self.name, (OTHER, ""))[0]
 
     @property
     def remedy(self) -> str:
-        """The line that would install it."""
+        """The command that installs it."""
         return install_command(self.distribution)
 
 
@@ -119,7 +119,7 @@ def build_command(arguments: Sequence[str]) -> Any:
 
 
 def _drop_unused_help(group: Any, arguments: Sequence[str]) -> None:
-    """Of the groups that a command line passes through, none is asked for its own help."""
+    """Remove --help from the groups above the named command: typer imports pydantic (0.1 s) to check it."""
     for word in arguments:
         if word not in getattr(group, "commands", ()):
             break

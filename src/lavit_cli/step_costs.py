@@ -37,7 +37,7 @@ def read_steps(run: Path) -> list[dict[str, Any]]:
 
 
 def costs(run: Path) -> list[dict[str, Any]]:
-    """Return one row a step in the order they ran: seconds summed over restarts, the highest peak."""
+    """Return one row per step in the order they ran: seconds summed over restarts, the highest peak."""
     totals: dict[str, dict[str, Any]] = {}
     for row in read_steps(run):
         total = totals.setdefault(row["step"], {**row, "seconds": 0.0, "cpu_seconds": 0.0, "peak_memory_bytes": 0})
@@ -61,6 +61,6 @@ def _cpu_seconds() -> float:
 
 
 def _forget_peak() -> None:
-    """Linux starts the high-water mark anew on request; elsewhere the peak is that of the whole process so far."""
+    """Reset the peak on Linux; elsewhere it stays that of the whole process so far."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

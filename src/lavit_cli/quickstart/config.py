@@ -20,7 +20,7 @@ class QuickstartConfig(Config):
     heldout_images: int = Field(1024, ge=16)
     """Held-out images to draw (without --data)."""
     drawing: Overrides = Field(default_factory=dict)
-    """What the drawn images show beyond the embedded data's: image_px, more_shapes, textures (without --data)."""
+    """Options of make-shapes that differ from its defaults: image_px, more_shapes, textures (without --data)."""
     heldout_share: float = Field(0.1, gt=0, lt=1)
     """Share of your own images that no step trains on (with --data)."""
     encoder: Overrides = Field(default_factory=dict)

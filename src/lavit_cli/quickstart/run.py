@@ -28,7 +28,7 @@ def quickstart(
     stop_after: str | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Run every step that is not done yet and return the summary. Raises Interrupted when asked to stop."""
+    """Run every step that is not done yet and return the summary. Raises Interrupted on SIGTERM or Ctrl-C."""
     names = [step.name for step in STEPS]
     if stop_after is not None and stop_after not in names:
         raise UsageError(f"--stop-after {stop_after}: the steps are {', '.join(names)}")
@@ -42,7 +42,7 @@ def quickstart(
             run.reopen()
         job = Job(out=out, config=config, settings=settings, data=data, seed=seed, device=device, quiet=quiet)
         summaries: dict[str, Any] = {}
-        # A plain kill asks as politely as Ctrl-C does: steps without a loop of their own stop at once and start anew.
+        # SIGTERM acts like Ctrl-C: steps without a loop of their own stop at once, and start anew the next time.
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             for step in STEPS:

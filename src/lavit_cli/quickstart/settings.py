@@ -23,7 +23,7 @@ C = TypeVar("C", bound=Config)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepSettings:
-    """One config a step, under the step's name."""
+    """One config per step, under the step's name."""
 
     encoder: "TrainEncoderConfig"
     tokenizer: "TrainTokenizerConfig"
@@ -46,7 +46,7 @@ def settle(config: QuickstartConfig) -> StepSettings:
         from lavit_pretrain.config import PretrainConfig
         from lavit_tokenizer.config import TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
 
-    drawing_style(config)  # a wrong name is said before anything runs
+    drawing_style(config)  # fails before anything runs
 
     def of(model: type[C], package: str, command: str, step: str, **always: Any) -> C:
         shipped = _merged(load_preset(package, command, config.preset), always)
@@ -76,7 +76,7 @@ def as_yaml(config: QuickstartConfig) -> str:
 
 
 def drawing_style(config: QuickstartConfig) -> "Style":
-    """Return what drawn images show. Raises UsageError for a name or a value that is none of make-shapes' options."""
+    """Return the style of the drawn images. Raises UsageError if a name or value is not an option of make-shapes."""
     with require_stages("lavit quickstart"):
         from lavit_shapes.style import Style
 

@@ -1,4 +1,4 @@
-"""Holding out a part of somebody's images: two index folders that point to the originals, which are never copied."""
+"""Hold out a part of a data set: two index folders that link to the original images, which are never copied."""
 
 from pathlib import Path
 
@@ -10,9 +10,10 @@ from lavit_core.seeds import derive_seed
 
 
 def split_data(source: Path, out: Path, *, share: float, seed: int) -> None:
-    """Write out/{train,heldout}: captions.jsonl, questions.jsonl and links to the images; which part is a hash's say.
+    """Write out/{train,heldout}: captions.jsonl, questions.jsonl and links to the images.
 
-    Adding images later never moves one from one part to the other. Raises InputError when a part would be empty.
+    A hash of an image's key decides its part, so images that are added later move none. Raises InputError if a part
+    would be empty.
     """
     if out.exists():
         return

@@ -1,4 +1,4 @@
-"""The steps of a quickstart, in order: each calls one verb of one stage, which keeps its own run directory."""
+"""The steps of a quickstart, in order: each calls one function of one stage, which has its own run directory."""
 
 import dataclasses
 import shutil
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """One quickstart: where it lies and what it was asked."""
+    """One quickstart: its directory, settings and options."""
 
     out: Path
     config: QuickstartConfig
@@ -51,13 +51,13 @@ class Job:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Keyword arguments of every verb."""
+        """Keyword arguments of every stage's function."""
         return {"seed": self.seed, "device": self.device, "quiet": self.quiet}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step: `run` does it, or finds it done."""
+    """One step; `run` returns at once if it is done already."""
 
     name: str
     title: str
@@ -163,7 +163,7 @@ def _train_detokenizer(job: Job) -> dict[str, Any]:
 
 
 def _publish(job: Job) -> None:
-    """RUN/model holds all parts, by hard links: the one directory that `--model` wants from now on."""
+    """Link all parts into RUN/model, the directory that users give as `--model`."""
     source, target = job.model("detokenizer"), job.out / "model"
     if target.exists() and read_json(target / "lavit.json") == read_json(source / "lavit.json"):
         return

@@ -1,4 +1,4 @@
-"""Reading a run directory for its report: what is missing is left out, never an error."""
+"""Read a run directory for its report; missing files are left out, never an error."""
 
 import dataclasses
 from pathlib import Path
@@ -21,7 +21,7 @@ KINDS = {
     "pretrain": "pretrain",
     "train-detokenizer": "detokenizer",
 }
-"""What a training command's curves are compared with: the quickstart's run directory of the same command."""
+"""Training command -> the run directory of a quickstart that its curves are compared with."""
 
 TRAINED = ("encoder", "tokenizer", "pretrain", "blind", "detokenizer")
 """Run directories of a quickstart that hold curves, in the order they ran."""
@@ -29,7 +29,7 @@ TRAINED = ("encoder", "tokenizer", "pretrain", "blind", "detokenizer")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One training run: its curves and what it said at the end."""
+    """One training run: its curves and its summary."""
 
     name: str
     kind: str
@@ -38,7 +38,7 @@ class Stage:
     summary: dict[str, Any]
     settings: dict[str, Any]
     warnings: list[dict[str, Any]]
-    """What was warned of while it trained: step, phase, kind, message."""
+    """Warnings during training: step, phase, kind, message."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

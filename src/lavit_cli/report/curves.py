@@ -52,7 +52,7 @@ def metric_points(rows: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
 
 
 def curve(name: str, points: Sequence[Point], behind: Sequence[Point] = ()) -> str:
-    """Return a curve of (step, value, phase) over another one; where the phase changes a line stands."""
+    """Return a curve of (step, value, phase) over another one; a vertical line marks each change of phase."""
     steps, values = [point[0] for point in points], [point[1] for point in points]
     everything = [*points, *behind]
     low, high = (choose(point[1] for point in everything) for choose in (min, max))

@@ -18,7 +18,7 @@ from lavit_cli.report.collect import Stage, collect
 from lavit_cli.report.curves import NOT_CURVES
 
 REFERENCE = "reference"
-"""What `--against` takes for the shipped curves."""
+"""Value of `--against` for the shipped curves."""
 
 FORMAT = 1
 MOST_ROWS = 60
@@ -29,7 +29,7 @@ DIGITS = 4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What a run is held against."""
+    """Curves that a run is compared with."""
 
     title: str
     """One line: where the curves come from."""
@@ -41,7 +41,7 @@ class Reference:
 
 
 def load_reference(against: str) -> Reference:
-    """Return the shipped reference, or another run's curves. Raises InputError when it is neither."""
+    """Return the shipped reference, or another run's curves. Raises InputError if `against` is neither."""
     if against == REFERENCE:
         content = json.loads((resources.files("lavit_cli") / "report" / "reference.json").read_text(encoding="utf-8"))
         stages = {name: unpack(name, part) for name, part in content["stages"].items()}
@@ -83,7 +83,7 @@ def unpack(name: str, part: Mapping[str, Any]) -> Stage:
 
 
 def thin(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return every n-th row, the first and last of each phase, and rows that hold what others do not (gains)."""
+    """Return every n-th row, the first and last of each phase, and rows with metrics that most rows lack."""
     stride = max(1, -(-len(rows) // MOST_ROWS))
     counts: dict[str, int] = {}
     for row in rows:
@@ -131,7 +131,7 @@ def _spans(settings: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
 
 
 def settings_digest(stages: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the SHA-256 of the settings of all stages; the seed is none of them."""
+    """Return the SHA-256 of the settings of all stages without their seeds."""
     settings = {
         name: {key: value for key, value in part["settings"].items() if key != "seed"} for name, part in stages.items()
     }
@@ -139,7 +139,7 @@ def settings_digest(stages: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def different_settings(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Return "name theirs → mine" for each setting that differs; empty when one side does not tell."""
+    """Return "name theirs → mine" for each setting that differs; empty if one side has no settings."""
     if not mine or not theirs:
         return []
     ours, others = _flat(mine), _flat(theirs)
