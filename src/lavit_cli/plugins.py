@@ -29,6 +29,7 @@ KNOWN = {
     "data make-shapes": (DATA, "lavit-shapes"),
     "tokenize-images": (DATA, "lavit-tokenizer"),
     "tokens": (DATA, "lavit-core"),
+    "verify": (DATA, "lavit-core"),
     "train-encoder": (TRAIN, "lavit-tokenizer"),
     "train-tokenizer": (TRAIN, "lavit-tokenizer"),
     "pretrain": (TRAIN, "lavit-pretrain"),

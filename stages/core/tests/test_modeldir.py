@@ -1,6 +1,14 @@
 import pytest
 from lavit_core.errors import InputError
-from lavit_core.modeldir import check_made_with, export_part, find_part, part_digest, read_about, selection_of
+from lavit_core.modeldir import (
+    check_made_with,
+    export_part,
+    find_part,
+    part_digest,
+    part_files,
+    read_about,
+    selection_of,
+)
 
 
 def export(model, name, text, **more):
@@ -16,7 +24,8 @@ def test_parts_are_carried_over(tmp_path):
     third = export(tmp_path / "c", "llm", "l", carry_from=second, about={"tokenizer_digest": digest})
     parts = read_about(third)["parts"]
     assert list(parts) == ["encoder", "tokenizer", "llm"]
-    assert parts["encoder"] == {"digest": part_digest(first / "encoder"), "data": "d"}
+    files = part_files(first / "encoder")
+    assert parts["encoder"] == {"digest": part_digest(first / "encoder"), "files": files, "data": "d"}
     assert (third / "encoder" / "weights").samefile(first / "encoder" / "weights")
     check_made_with(third, "llm")
     # Exporting once more changes one part, and the folders it was linked from not at all.

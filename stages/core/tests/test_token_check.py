@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 
@@ -95,3 +96,10 @@ def test_inspect_counts(tmp_path, samples, tokens):
     assert report["codes_used"] == len(set(codes.tolist()))
     share = np.unique(codes, return_counts=True)[1] / len(codes)
     assert report["perplexity"] == pytest.approx(np.exp(-(share * np.log(share)).sum()), abs=0.1)
+
+
+def test_a_key_of_two_shards_is_named_with_both(tmp_path, samples, tokens):
+    content = samples(25)
+    content[17] = dataclasses.replace(content[17], key=content[3].key)
+    [problem] = verify_tokens(tokens(tmp_path / "t", content), quiet=True)
+    assert problem.endswith(f"shard-000001.safetensors: key {content[3].key!r} stands in shard-000000.safetensors too")

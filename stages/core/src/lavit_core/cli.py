@@ -1,4 +1,4 @@
-"""Commands of the core: `lavit data ...` and `lavit tokens ...`."""
+"""Commands of the core: `lavit data ...`, `lavit tokens ...` and `lavit verify`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -60,6 +60,26 @@ def verify_tokens(path: TokenFolder, output: OutputOptions) -> None:
         raise VerificationError(
             f"{problems[0]}{more}; delete it and run the same `lavit tokenize-images` again, or give it a new --out"
         )
+
+
+@command()
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="MODEL|TOKENS", help="Model or token directory.", show_default=False)],
+    output: OutputOptions,
+) -> None:
+    """Check every byte of a model or token directory against its digests; exits 4 naming the damaged file."""
+    import dataclasses
+
+    from lavit_core.errors import VerificationError
+    from lavit_core.verify import verify
+
+    parts = verify(path, quiet=output.silent)
+    problems = [problem for part in parts for problem in part.problems]
+    result = {"path": str(path), "ok": not problems, "parts": [dataclasses.asdict(part) for part in parts]}
+    show(result, output, lines=[part.line() for part in parts])
+    if problems:
+        more = f" (and {len(problems) - 1} more; --json lists them)" if problems[1:] else ""
+        raise VerificationError(f"{problems[0]}{more}")
 
 
 @tokens.command("export")

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lavit_core.digests import check_digest, with_digest
 from lavit_core.errors import InputError
 from lavit_core.files import atomic_folder, file_sha256, link_or_copy, read_json, write_json
+
+METADATA_FILE = "lavit.json"
 
 MADE_BY = {
     "encoder": "lavit train-encoder",
@@ -33,23 +36,52 @@ def find_part(model: Path, name: str) -> Path:
         held = [part for part in MADE_BY if (model / part).is_dir()]
         found = f"it holds {', '.join(held)}" if held else "no model directory"
         raise InputError(f"{model}: no {name}/ here ({found}); `{MADE_BY[name]}` makes one")
+    _check_weight_sizes(model, name)
     return folder
+
+
+def _check_weight_sizes(model: Path, name: str) -> None:
+    """Hold the size of each weight file against lavit.json: quick, and enough for a copy that was cut short."""
+    parts = read_about(model)["parts"] if (model / METADATA_FILE).is_file() else {}
+    for inside, recorded in parts.get(name, {}).get("files", {}).items():
+        file = model / name / inside
+        if file.suffix == ".safetensors" and (not file.is_file() or file.stat().st_size != recorded["bytes"]):
+            found = f"{file.stat().st_size} bytes" if file.is_file() else "missing"
+            raise InputError(
+                f"{file}: {found}, expected {recorded['bytes']} bytes; copy the model again "
+                f"(`lavit verify {model}` checks every file)"
+            )
+
+
+def part_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return `bytes` and `sha256` of every file of a part, by its path inside the part."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {
+        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+        for file in files
+    }
 
 
 def part_digest(folder: Path) -> str:
     """Return the SHA-256 of a part: names and contents of all its files, configuration, preprocessing and weights."""
+    return digest_of(part_files(folder))
+
+
+def digest_of(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the digest of a part from what `part_files` returned."""
     digest = hashlib.sha256()
-    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-        digest.update(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n".encode())
+    for inside, file in files.items():
+        digest.update(f"{inside}\0{file['sha256']}\n".encode())
     return digest.hexdigest()
 
 
 def read_about(model: Path) -> dict[str, Any]:
     """Return lavit.json: for each part its digest, and what it was made with."""
-    about = read_json(model / "lavit.json")
+    file = model / METADATA_FILE
+    about = read_json(file)
     if not isinstance(about, dict) or not isinstance(about.get("parts"), dict):
-        raise InputError(f"{model / 'lavit.json'}: no `parts` in it, expected the file a training command writes")
-    return about
+        raise InputError(f"{file}: no `parts` in it, expected the file a training command writes")
+    return check_digest(file, about)[0]
 
 
 IMPORTED = {"source": "released weights"}
@@ -58,7 +90,7 @@ IMPORTED = {"source": "released weights"}
 
 def is_imported(model: Path, name: str) -> bool:
     """Return whether a part came from `lavit import-checkpoint`; False where there is no such model."""
-    if not (model / "lavit.json").is_file():
+    if not (model / METADATA_FILE).is_file():
         return False
     return bool(read_about(model)["parts"].get(name, {}).get("source") == IMPORTED["source"])
 
@@ -73,7 +105,7 @@ def selection_of(model: Path) -> str:
     A model that learned from so many tokens a picture reads other numbers badly. Where nothing was trained on tokens
     yet, or nothing says, it is the tokenizer's own threshold.
     """
-    parts = read_about(model)["parts"] if (model / "lavit.json").is_file() else {}
+    parts = read_about(model)["parts"] if (model / METADATA_FILE).is_file() else {}
     said = (parts.get(name, {}).get("selection") for name in ("llm", "detokenizer"))
     return next((selection for selection in said if selection in SELECTIONS), SELECTIONS[0])
 
@@ -88,16 +120,18 @@ def export_part(
     the selection of the token files).
     """
     model.mkdir(parents=True, exist_ok=True)
-    parts: dict[str, Any] = dict(read_about(model)["parts"]) if (model / "lavit.json").exists() else {}
-    if carry_from is not None and (carry_from / "lavit.json").exists():
+    parts: dict[str, Any] = dict(read_about(model)["parts"]) if (model / METADATA_FILE).exists() else {}
+    if carry_from is not None and (carry_from / METADATA_FILE).exists():
         for other, made in read_about(carry_from)["parts"].items():
             if other != name and (carry_from / other).is_dir() and not (model / other).exists():
                 link_or_copy(carry_from / other, model / other)
                 parts[other] = made
     with atomic_folder(model / name) as scratch:
         yield scratch
-    parts[name] = {"digest": part_digest(model / name), **(about or {})}
-    write_json(model / "lavit.json", {"format": 1, "parts": {part: parts[part] for part in MADE_BY if part in parts}})
+    files = part_files(model / name)
+    parts[name] = {"digest": digest_of(files), "files": files, **(about or {})}
+    ordered = {part: parts[part] for part in MADE_BY if part in parts}
+    write_json(model / METADATA_FILE, with_digest({"format": 1, "parts": ordered}))
 
 
 def check_made_with(model: Path, name: str) -> None:

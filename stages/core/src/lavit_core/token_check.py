@@ -1,5 +1,6 @@
 """Holding token directories against their specification, and summing them up: `lavit tokens verify` and `inspect`."""
 
+import array
 import itertools
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def verify_tokens(folder: Path, *, quiet: bool = False) -> list[str]:
     """
     manifest = read_manifest(folder)
     problems = []
-    owner: dict[str, str] = {}
+    hashes = array.array("q")
     names = [shard.file for shard in manifest.shards]
     problems += [
         f"{folder / name}: stands twice in the manifest" for name in sorted({n for n in names if names.count(n) > 1})
@@ -32,17 +33,47 @@ def verify_tokens(folder: Path, *, quiet: bool = False) -> list[str]:
     with Progress("verify", len(manifest.shards), unit="shard", quiet=quiet) as progress:
         for shard in manifest.shards:
             try:
-                _verify_shard(folder / shard.file, shard, manifest, owner)
+                keys = _verify_shard(folder / shard.file, shard, manifest)
             except InputError as error:
                 problems.append(str(error))
+            else:
+                hashes.extend(map(hash, keys))
             progress.advance()
+    problems += _repeated_keys(folder, manifest, np.frombuffer(hashes, dtype=np.int64))
     for file in sorted(folder.glob("*.safetensors")):
         if file.name not in names:
             problems.append(f"{file}: not in the manifest, expected a row there or no file")
     return problems
 
 
-def _verify_shard(file: Path, shard: ShardEntry, manifest: Manifest, owner: dict[str, str]) -> None:
+def _repeated_keys(folder: Path, manifest: Manifest, hashes: np.ndarray) -> list[str]:
+    """Return one line for each shard that repeats a key; `hashes` are those of all keys, int64 [N], sorted in place.
+
+    Eight bytes a key, where a dictionary of strings takes 170: only keys of equal hashes are read again and compared.
+    """
+    hashes.sort()
+    suspects = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    owner: dict[str, str] = {}
+    problems = []
+    for shard in manifest.shards if suspects else ():
+        file = folder / shard.file
+        try:
+            tensors = open_shard(file, shard, manifest)
+            keys = _decode(file, "keys", tensors["keys"], tensors["key_offsets"])
+        except InputError:
+            continue  # named already
+        for key in keys:
+            if hash(key) not in suspects:
+                continue
+            if key in owner:
+                problems.append(f"{file}: key {key!r} stands in {owner[key]} too")
+                break
+            owner[key] = shard.file
+    return problems
+
+
+def _verify_shard(file: Path, shard: ShardEntry, manifest: Manifest) -> list[str]:
+    """Return the shard's keys. Raises InputError naming what is wrong."""
     if not file.is_file():
         raise InputError(f"{file}: missing")
     if (size := file.stat().st_size) != shard.bytes:
@@ -59,11 +90,8 @@ def _verify_shard(file: Path, shard: ShardEntry, manifest: Manifest, owner: dict
         int(np.diff(owners, prepend=owners[:1]).min()) < 0 or owners[0] < 0 or owners[-1] >= shard.samples
     ):
         raise InputError(f"{file}: text_sample is not sorted within 0 .. {shard.samples - 1}")
-    for key in _decode(file, "keys", tensors["keys"], tensors["key_offsets"]):
-        if key in owner:
-            raise InputError(f"{file}: key {key!r} stands in {owner[key]} too")
-        owner[key] = shard.file
     _decode(file, "texts", tensors["texts"], tensors["text_offsets"])
+    return _decode(file, "keys", tensors["keys"], tensors["key_offsets"])
 
 
 def _verify_codes(file: Path, tensors: dict[str, np.ndarray], manifest: Manifest) -> None:

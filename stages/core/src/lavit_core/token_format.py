@@ -7,6 +7,8 @@ import numpy as np
 from pydantic import Field, ValidationError, field_validator
 
 from lavit_core.config import Config
+from lavit_core.digests import KEY as DIGEST_KEY
+from lavit_core.digests import check_digest, with_digest
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 
@@ -88,6 +90,8 @@ class Manifest(Config):
     """Width of the stored features, None without them."""
     shards: tuple[ShardEntry, ...] = ()
     """One row a shard, in order."""
+    has_digest: bool = Field(default=True, exclude=True)
+    """Whether manifest.json carries a digest of itself; directories of before lavit-core 0.2 do not."""
 
     @property
     def num_patches(self) -> int:
@@ -107,7 +111,8 @@ class Manifest(Config):
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json atomically; equal manifests give equal bytes."""
-    write_json(folder / MANIFEST_FILE, manifest.model_dump(mode="json"))
+    values = manifest.model_dump(mode="json")
+    write_json(folder / MANIFEST_FILE, with_digest(values) if manifest.has_digest else values)
 
 
 def about_trained(manifest: Manifest) -> dict[str, Any]:
@@ -116,7 +121,10 @@ def about_trained(manifest: Manifest) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check manifest.json. Raises InputError when it is missing, damaged or of another version."""
+    """Read and check manifest.json.
+
+    Raises InputError if it is missing, malformed or of another version, VerificationError if its digest differs.
+    """
     file = folder / MANIFEST_FILE
     if not file.is_file():
         if inner := sorted(found.parent.name for found in folder.glob(f"*/{MANIFEST_FILE}")):
@@ -129,8 +137,10 @@ def read_manifest(folder: Path) -> Manifest:
     if version != FORMAT_VERSION:
         raise InputError(f"{file}: format version {version!r}, this lavit-core reads {FORMAT_VERSION}; tokenize again")
     try:
-        return Manifest.model_validate(values)
+        manifest = Manifest.model_validate({name: value for name, value in values.items() if name != DIGEST_KEY})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise InputError(f"{file}: {where}: {first['msg']}, found {first['input']!r}; tokenize again") from None
+    _, has_digest = check_digest(file, values)
+    return manifest.model_copy(update={"has_digest": has_digest})

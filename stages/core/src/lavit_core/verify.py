@@ -1,0 +1,121 @@
+"""Every byte of a model directory or token directory against the digests recorded when it was written."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lavit_core.digests import check_digest
+from lavit_core.errors import InputError, VerificationError
+from lavit_core.files import read_json
+from lavit_core.modeldir import MADE_BY, METADATA_FILE, digest_of, part_files, read_about
+from lavit_core.progress import Progress
+from lavit_core.token_check import verify_tokens
+from lavit_core.token_format import MANIFEST_FILE, read_manifest
+
+NO_DIGEST = "it has no digest of itself (written before there was one), so its own bytes could not be checked"
+NOT_RECORDED = f"not recorded in {METADATA_FILE}, so there is nothing to compare it with"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checked:
+    """One part of a directory after it was checked."""
+
+    part: str
+    files: int
+    bytes: int
+    problems: tuple[str, ...] = ()
+    """One line each: the file, what was found, what was expected, the next command."""
+    unchecked: str = ""
+    """What could not be checked, and why; empty when everything was."""
+
+    def line(self) -> str:
+        """Return the result as a line for a person."""
+        if self.problems:
+            return f"{self.part}: {len(self.problems)} wrong"
+        size = f"{self.files} file{'' if self.files == 1 else 's'}, {self.bytes / 1e6:.1f} MB"
+        return f"{self.part}: {size}, {self.unchecked or 'every byte as it was written'}"
+
+
+def verify(path: Path, *, quiet: bool = False) -> list[Checked]:
+    """Check every byte of a model directory or of a token directory; return one result a part.
+
+    Raises InputError if `path` is neither.
+    """
+    if (path / MANIFEST_FILE).is_file():
+        return list(_token_directory(path, quiet))
+    if (path / METADATA_FILE).is_file():
+        return list(_model_directory(path, quiet))
+    if (path / "model" / METADATA_FILE).is_file():
+        raise InputError(f"{path}: a run directory, expected a model or token directory; give {path / 'model'}")
+    raise InputError(
+        f"{path}: no {METADATA_FILE} (a model directory has one) and no {MANIFEST_FILE} (a token directory has one)"
+    )
+
+
+def _token_directory(folder: Path, quiet: bool) -> Iterator[Checked]:
+    file, remedy = folder / MANIFEST_FILE, "delete it and run the same `lavit tokenize-images` again"
+    try:
+        manifest = read_manifest(folder)
+    except (InputError, VerificationError) as error:
+        # What a damaged manifest records of the shards can't be trusted either.
+        yield Checked(part=MANIFEST_FILE, files=1, bytes=file.stat().st_size, problems=(str(error),))
+        return
+    unchecked = "" if manifest.has_digest else NO_DIGEST
+    yield Checked(part=MANIFEST_FILE, files=1, bytes=file.stat().st_size, unchecked=unchecked)
+    problems = tuple(f"{problem}; {remedy}" for problem in verify_tokens(folder, quiet=quiet))
+    total = sum(shard.bytes for shard in manifest.shards)
+    yield Checked(part="shards", files=len(manifest.shards), bytes=total, problems=problems)
+
+
+def _model_directory(model: Path, quiet: bool) -> Iterator[Checked]:
+    file = model / METADATA_FILE
+    size = file.stat().st_size
+    try:
+        parts = read_about(model)["parts"]
+        values, has_digest = check_digest(file, read_json(file))
+        if strange := sorted(values.keys() - {"format", "parts"}):
+            raise InputError(f"{file}: unknown key {strange[0]!r}, expected format and parts; copy the model again")
+    except (InputError, VerificationError) as error:
+        yield Checked(part=METADATA_FILE, files=1, bytes=size, problems=(str(error),))
+        return
+    yield Checked(part=METADATA_FILE, files=1, bytes=size, unchecked="" if has_digest else NO_DIGEST)
+    names = [name for name in dict.fromkeys([*MADE_BY, *parts]) if name in parts or (model / name).is_dir()]
+    with Progress("verify", len(names), unit="part", quiet=quiet) as progress:
+        for name in names:
+            yield _part(model / name, parts.get(name))
+            progress.advance()
+
+
+def _part(folder: Path, recorded: Mapping[str, Any] | None) -> Checked:
+    made_by = MADE_BY.get(folder.name, "the command it is from")
+    remedy = f"copy the model again, or make this part again with `{made_by}`"
+    found = part_files(folder)
+    problems: list[str] = []
+    if recorded is not None and not found:
+        problems.append(f"{folder}: missing, expected what {METADATA_FILE} records")
+    elif recorded is not None and "files" in recorded:
+        expected = recorded["files"]
+        for inside in sorted(expected.keys() | found.keys()):
+            problems += _difference(folder / inside, found.get(inside), expected.get(inside))
+    elif recorded is not None and digest_of(found) != recorded.get("digest"):
+        digest = str(recorded.get("digest"))[:12]
+        problems.append(f"{folder}: SHA-256 {digest_of(found)[:12]} of all its files, expected {digest}")
+    return Checked(
+        part=folder.name,
+        files=len(found),
+        bytes=sum(file["bytes"] for file in found.values()),
+        problems=tuple(f"{problem}; {remedy}" for problem in problems),
+        unchecked=NOT_RECORDED if recorded is None else "",
+    )
+
+
+def _difference(file: Path, found: Mapping[str, Any] | None, expected: Mapping[str, Any] | None) -> Iterator[str]:
+    if expected is None:
+        yield f"{file}: found a file that {METADATA_FILE} does not record, expected none"
+    elif found is None:
+        yield f"{file}: missing, expected {expected['bytes']} bytes"
+    elif found["bytes"] != expected["bytes"]:
+        yield f"{file}: {found['bytes']} bytes, expected {expected['bytes']}"
+    elif found["sha256"] != expected["sha256"]:
+        yield f"{file}: SHA-256 {found['sha256'][:12]}, expected {expected['sha256'][:12]}"

@@ -1,0 +1,140 @@
+import json
+import shutil
+
+import pytest
+from lavit_core.errors import InputError, VerificationError
+from lavit_core.files import write_json
+from lavit_core.modeldir import export_part, find_part, read_about
+from lavit_core.token_format import read_manifest, write_manifest
+from lavit_core.verify import NO_DIGEST, NOT_RECORDED, verify
+
+
+@pytest.fixture(name="model")
+def model_fixture(tmp_path):
+    for name in ("encoder", "tokenizer"):
+        with export_part(tmp_path / "model", name) as folder:
+            (folder / "config.json").write_text("{}")
+            (folder / "model.safetensors").write_bytes(bytes(range(200)))
+    return tmp_path / "model"
+
+
+def flip(file, place=100):
+    content = bytearray(file.read_bytes())
+    content[place] ^= 64
+    file.write_bytes(content)
+
+
+def problems(path):
+    return [problem for part in verify(path, quiet=True) for problem in part.problems]
+
+
+def test_a_whole_model_has_a_line_a_part(model):
+    assert [part.line() for part in verify(model, quiet=True)] == [
+        "lavit.json: 1 file, 0.0 MB, every byte as it was written",
+        "encoder: 2 files, 0.0 MB, every byte as it was written",
+        "tokenizer: 2 files, 0.0 MB, every byte as it was written",
+    ]
+
+
+def test_a_flipped_byte_of_a_weight_is_named_with_the_next_command(model):
+    flip(model / "tokenizer" / "model.safetensors")
+    [problem] = problems(model)
+    assert f"{model}/tokenizer/model.safetensors: SHA-256 " in problem
+    assert problem.endswith("copy the model again, or make this part again with `lavit train-tokenizer`")
+    find_part(model, "tokenizer")  # reading every byte is for `lavit verify`
+
+
+def test_sizes_of_weights_are_checked_whenever_a_part_is_loaded(model):
+    (model / "tokenizer" / "model.safetensors").write_bytes(b"short")
+    for check in (lambda: find_part(model, "tokenizer"), lambda: find_part(model, "tokenizer")):
+        with pytest.raises(InputError, match=r"model.safetensors: 5 bytes, expected 200 bytes; .*`lavit verify "):
+            check()
+    find_part(model, "encoder")
+    (model / "tokenizer" / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"model.safetensors: missing, expected 200 bytes"):
+        find_part(model, "tokenizer")
+
+
+def test_missing_and_foreign_files_are_named(model):
+    (model / "encoder" / "config.json").unlink()
+    (model / "tokenizer" / "note.txt").touch()
+    found = problems(model)
+    assert "encoder/config.json: missing, expected 2 bytes; " in found[0]
+    assert "tokenizer/note.txt: found a file that lavit.json does not record, expected none" in found[1]
+    shutil.rmtree(model / "encoder")
+    assert "encoder: missing, expected what lavit.json records" in problems(model)[0]
+
+
+def test_a_flipped_byte_of_lavit_json_is_noticed(model):
+    file = model / "lavit.json"
+    content = file.read_bytes()
+    before = read_about(model)
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        file.write_bytes(changed)
+        if problems(model):
+            continue
+        assert {**json.loads(changed), "sha256": 0} == {**before, "sha256": 0}, place  # white space
+
+
+def test_a_model_of_before_there_were_digests_loads_and_is_checked_as_a_whole(model):
+    about = read_about(model)
+    for part in about["parts"].values():
+        del part["files"]
+    write_json(model / "lavit.json", about)
+    (model / "llm").mkdir()
+    (model / "llm" / "x").touch()
+    find_part(model, "tokenizer")
+    found = {part.part: part.unchecked for part in verify(model, quiet=True)}
+    assert found == {"lavit.json": NO_DIGEST, "encoder": "", "tokenizer": "", "llm": NOT_RECORDED}
+    flip(model / "encoder" / "model.safetensors")
+    [problem] = problems(model)
+    assert f"{model}/encoder: SHA-256 " in problem
+    assert "of all its files, expected" in problem
+
+
+def test_a_token_directory_has_its_manifest_and_its_shards(tmp_path, samples, tokens):
+    folder = tokens(tmp_path / "t", samples(25))
+    assert [(part.part, part.problems, part.unchecked) for part in verify(folder, quiet=True)] == [
+        ("manifest.json", (), ""),
+        ("shards", (), ""),
+    ]
+    flip(folder / "shard-000001.safetensors")
+    [problem] = problems(folder)
+    assert "shard-000001.safetensors: SHA-256 " in problem
+    assert problem.endswith("delete it and run the same `lavit tokenize-images` again")
+
+
+def test_a_flipped_byte_of_a_manifest_is_noticed(tmp_path, samples, tokens):
+    folder = tokens(tmp_path / "t", samples(5))
+    file = folder / "manifest.json"
+    content = file.read_bytes()
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        file.write_bytes(changed)
+        try:
+            assert json.loads(changed) == json.loads(content)  # white space
+        except (ValueError, AssertionError):
+            assert problems(folder), place
+    file.write_bytes(content.replace(b'"d', b'"e', 1))
+    with pytest.raises(VerificationError, match=r"manifest.json: SHA-256 .* changed after it was written"):
+        read_manifest(folder)
+
+
+def test_a_manifest_of_before_there_were_digests_loads_and_stays_as_it_is(tmp_path, samples, tokens):
+    folder = tokens(tmp_path / "t", samples(5))
+    values = json.loads((folder / "manifest.json").read_text())
+    del values["sha256"]
+    write_json(folder / "manifest.json", values)
+    assert [part.unchecked for part in verify(folder, quiet=True)] == [NO_DIGEST, ""]
+    write_manifest(folder, read_manifest(folder))
+    assert json.loads((folder / "manifest.json").read_text()) == values
+
+
+def test_what_is_neither_is_refused(tmp_path, model):
+    with pytest.raises(InputError, match=r"no lavit.json .* and no manifest.json"):
+        verify(tmp_path / "absent")
+    with pytest.raises(InputError, match=f"a run directory, expected .*; give {model}"):
+        verify(tmp_path)
