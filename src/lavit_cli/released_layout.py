@@ -38,6 +38,10 @@ def writing(out: Path) -> Iterator[Path]:
     try:
         with atomic_folder(out) as scratch:
             yield scratch
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    except (OSError, SafetensorError, InputError) as error:
+        # A part inside is a folder of its own, whose message would name the scratch folder.
+        cause = error.__cause__ if isinstance(error, InputError) else error
+        if not isinstance(cause, OSError | SafetensorError):
+            raise
+        reason = getattr(cause, "strerror", None) or " ".join(str(cause).split())
         raise InputError(f"--out {out}: can't be written ({reason}); nothing was kept") from None
