@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jinja2
 from lavit_core.files import write_json, write_text
 from lavit_core.rundir import TIMING_KEYS
 
@@ -60,19 +61,19 @@ def main() -> None:
     for name, stage in FAILURES.items():
         parser.add_argument(f"--{name}", type=Path, help=f"run directory of a {stage} that went wrong this way")
     parser.add_argument("--check", action="store_true", help="compare, and write nothing")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     old = json.loads(STORED.read_text(encoding="utf-8")) if STORED.exists() else {}
-    if asked.check:
+    if options.check:
         stale = [file.name for file, text in files(old).items() if not file.exists() or file.read_text("utf-8") != text]
         if stale:
             raise SystemExit(f"{', '.join(stale)}: not what reference.json gives; run docs/build_reference.py RUN")
         return
-    if asked.run is None:
+    if options.run is None:
         parser.error("give the directory of a finished quickstart, or --check")
-    given = {name: getattr(asked, name) for name in FAILURES}
-    content = build(collect(asked.run), {name: collect(run) for name, run in given.items() if run is not None}, old)
+    given = {name: getattr(options, name) for name in FAILURES}
+    content = build(collect(options.run), {name: collect(run) for name, run in given.items() if run is not None}, old)
     write_json(STORED, content)
-    # One line a metric: a number a line would be thousands.
+    # A metric's numbers stand on one line: with a line for each number the file would have thousands.
     write_text(STORED, re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]",
                               STORED.read_text(encoding="utf-8")))  # fmt: skip
     PLOTS.mkdir(exist_ok=True)
@@ -142,43 +143,35 @@ def sheet(rows: list[dict[str, Any]], behind: list[dict[str, Any]] | None = None
 
 
 def page(content: dict[str, Any]) -> str:
-    """Return the page: curves a stage, where they end, and what it looks like when it goes wrong."""
-    text = (DOCS / "reference-curves.template.md").read_text(encoding="utf-8")
-    values = {
-        "about": describe(content),
-        "images": f"{content['images']:,}",
-        "revision": (content["git"] or "none")[:12],
-    }
-    for name in SHOWN:
-        values[f"end of {name}"] = _ends(content["stages"].get(name), SHOWN[name])
+    """Return the page: the end of each stage's curves, and those of runs that went wrong."""
+    failures = {}
     for name in FAILURES:
         failure = content["failures"].get(name)
-        said = "".join(f"> warning: {message}\n" for message in failure["warnings"]) if failure else ""
-        values[f"figure of {name}"] = f"![curves](curves/{name}.svg)\n\n{said}".strip() if failure else "No run stored."
-    missing = sorted(set(re.findall(r"{{(.+?)}}", text)) - values.keys())
-    if missing:
-        raise SystemExit(f"reference-curves.template.md: nothing is known of {', '.join(missing)}")
-    return re.sub(r"{{(.+?)}}", lambda found: values[found[1]], text)
+        warnings = "".join(f"> warning: {message}\n" for message in failure["warnings"]) if failure else ""
+        failures[name] = f"![curves](curves/{name}.svg)\n\n{warnings}".strip() if failure else "No run stored."
+    template = (DOCS / "reference-curves.template.md").read_text(encoding="utf-8")
+    return jinja2.Template(template, undefined=jinja2.StrictUndefined, keep_trailing_newline=True).render(
+        run=describe(content),
+        images=f"{content['images']:,}",
+        revision=(content["git"] or "none")[:12],
+        ends={name: _ends(name, content["stages"].get(name)) for name in SHOWN},
+        failures=failures,
+    )
 
 
-def _ends(part: dict[str, Any] | None, shown: tuple[str, ...]) -> str:
-    """Return the last value of each shown metric as a table, a row a phase."""
+def _ends(name: str, part: dict[str, Any] | None) -> str:
+    """Return the last value of each shown metric in each phase, as a table with a row per phase."""
     if part is None:
         return "Not in the reference run."
-    curves = part["curves"]
-    phases, names = curves["phase"], [name for name in shown if name in curves]
+    last: dict[str, dict[str, Any]] = {}
+    for row in unpack(name, part).rows:
+        last.setdefault(row["phase"], {}).update(row)
+    names = [metric for metric in SHOWN[name] if metric in part["curves"]]
     rows = [f"| end of | step | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
-    for place, phase in enumerate(phases):
-        if place + 1 == len(phases) or phases[place + 1] != phase:
-            cells = [_last(curves[name], phases, place) for name in names]
-            rows.append(f"| {phase} | {curves['step'][place]:,} | {' | '.join(cells)} |")
+    for phase, row in last.items():
+        cells = [short(row[metric]) if metric in row else "" for metric in names]
+        rows.append(f"| {phase} | {row['step']:,} | {' | '.join(cells)} |")
     return "\n".join(rows)
-
-
-def _last(values: list[Any], phases: list[str], place: int) -> str:
-    here = zip(values[: place + 1], phases[: place + 1], strict=True)
-    known = [value for value, phase in here if value is not None and phase == phases[place]]
-    return short(known[-1]) if known else ""
 
 
 if __name__ == "__main__":

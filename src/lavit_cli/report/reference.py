@@ -34,10 +34,7 @@ class Reference:
     title: str
     """One line: where the curves come from."""
     stages: dict[str, Stage]
-
-    def stage(self, kind: str) -> Stage | None:
-        """Return the stage of a kind (encoder, tokenizer, pretrain, blind, detokenizer), if it is there."""
-        return self.stages.get(kind)
+    """By kind: encoder, tokenizer, pretrain, blind, detokenizer."""
 
 
 def load_reference(against: str) -> Reference:
