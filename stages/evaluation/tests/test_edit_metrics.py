@@ -116,7 +116,7 @@ def random_weights(folder: Path, kind: str) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("kind", ["alex", "vgg"])
 def test_lpips_against_the_plain_formula(tmp_path: Path, kind: str) -> None:
-    from lavit_evaluation.drawn.lpips import load_lpips, lpips_distance
+    from lavit_evaluation.editing.lpips import load_lpips, lpips_distance
 
     trunk, heads = random_weights(tmp_path, kind)
     network = load_lpips(trunk, heads, any_weights=True, device=torch.device("cpu"))
@@ -132,7 +132,7 @@ def test_lpips_against_the_plain_formula(tmp_path: Path, kind: str) -> None:
 
 
 def test_lpips_takes_published_weights_only_unless_told(tmp_path: Path) -> None:
-    from lavit_evaluation.drawn.lpips import load_lpips
+    from lavit_evaluation.editing.lpips import load_lpips
 
     trunk, heads = random_weights(tmp_path, "alex")
     cpu = torch.device("cpu")
@@ -161,7 +161,7 @@ def test_lpips_takes_published_weights_only_unless_told(tmp_path: Path) -> None:
 
 def test_dino_from_a_local_directory_is_the_library_s(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    from lavit_evaluation.drawn.dino import DEVIATION, MEAN, load_dino
+    from lavit_evaluation.editing.dino import DEVIATION, MEAN, load_dino
     from safetensors.torch import load_file, save_file
 
     torch.manual_seed(0)

@@ -11,8 +11,8 @@ import pytest
 from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.drawn.clip_score import Clip
-from lavit_evaluation.drawn.dino import Dino
 from lavit_evaluation.editing.config import EditScoreConfig
+from lavit_evaluation.editing.dino import Dino
 from lavit_evaluation.editing.edits import read_edits
 from lavit_evaluation.editing.judges import Judges
 from lavit_evaluation.editing.score_edits import EditTask, score_edits

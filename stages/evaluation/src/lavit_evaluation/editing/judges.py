@@ -22,8 +22,8 @@ from lavit_scoring.metrics.pixels import WINDOW, l1_distance, l2_distance, ssim
 from PIL import Image
 
 from lavit_evaluation.drawn.clip_score import Clip, load_clip
-from lavit_evaluation.drawn.dino import INPUT_PX, SHORTER_PX, Dino, load_dino
 from lavit_evaluation.editing.config import EditScoreConfig, Weights
+from lavit_evaluation.editing.dino import INPUT_PX, SHORTER_PX, Dino, load_dino
 from lavit_evaluation.editing.turns import Edit
 
 TARGETS_KEPT = 64
@@ -81,7 +81,7 @@ def _lpips(
 ) -> tuple[Callable[[np.ndarray, np.ndarray], float], str]:
     try:
         from lavit_evaluation.drawn.inception import pick_device
-        from lavit_evaluation.drawn.lpips import ALEXNET, load_lpips, lpips_distance
+        from lavit_evaluation.editing.lpips import ALEXNET, load_lpips, lpips_distance
     except ModuleNotFoundError as error:
         raise InputError(f"LPIPS needs {error.name}; run `pip install {error.name}`") from None
     network = load_lpips(trunk, heads, any_weights=config.any_lpips, device=pick_device(device))

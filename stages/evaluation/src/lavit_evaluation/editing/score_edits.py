@@ -16,8 +16,8 @@ from lavit_scoring.catalogue import Benchmark
 from lavit_scoring.estimate import Estimate
 from lavit_scoring.task import Scored, ScoringTask
 
-from lavit_evaluation.drawn.dino import OFFICIAL_SHAPE as OFFICIAL_DINO
 from lavit_evaluation.editing.config import EditScoreConfig, Weights
+from lavit_evaluation.editing.dino import OFFICIAL_SHAPE as OFFICIAL_DINO
 from lavit_evaluation.editing.edited import edited_digest, find_edited
 from lavit_evaluation.editing.edits import pictures_digest, read_edits
 from lavit_evaluation.editing.judges import Judges, Measure, load_judges
