@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from lavit_scoring.captions import score_captions
 from lavit_scoring.errors import InputError
-from lavit_scoring.task import Scored, ScoringTask
+from lavit_scoring.task import ScoringResult, ScoringTask
 
 
-def score(folder: Path, references: dict[str, Any], captions: list[str]) -> Scored:
+def score(folder: Path, references: dict[str, Any], captions: list[str]) -> ScoringResult:
     """Score captions of the images 0, 1, ... against COCO references."""
     (folder / "references.json").write_text(json.dumps(references))
     rows = [{"image_id": number, "caption": caption} for number, caption in enumerate(captions)]
@@ -45,7 +45,7 @@ def test_cider_of_a_domain_with_one_image_is_skipped(tmp_path: Path) -> None:
 
 
 def test_an_image_with_only_empty_references_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"references\.json: all captions of picture 1 are empty"):
+    with pytest.raises(InputError, match=r"references\.json: all captions of image 1 are empty"):
         score(tmp_path, coco([["a dog"], ["", " \n"]]), ["a dog", "a cat"])
     scored = score(tmp_path, coco([["a dog"], ["", "a cat"]]), ["a dog", "a cat"])
     assert scored.metrics["rouge_l"].value == 1.0

@@ -82,9 +82,8 @@ def command(benchmark: Benchmark) -> Callable[..., None]:
             return
         if not quiet and "items" in result:
             from lavit_scoring.show import show_result
-            from rich.console import Console
 
-            show_result(result, Console())
+            typer.echo(show_result(result))
         typer.echo(f"{out / 'results.json'}: the server's result file; {out / 'score.json'}: the score")
 
     run.__doc__ = f"{benchmark.title} ({benchmark.size}): ask a model, write the server's result file, score it."
@@ -143,9 +142,8 @@ def retrieval(name: str) -> Callable[..., None]:
             typer.echo(json.dumps(result))
             return
         from lavit_scoring.show import show_result
-        from rich.console import Console
 
-        show_result(result, Console())
+        typer.echo(show_result(result))
         typer.echo(f"{out / 'score.json'}: the score")
 
     run.__doc__ = "Rank pictures by captions and captions by pictures (R@1, 5, 10), by likelihood."

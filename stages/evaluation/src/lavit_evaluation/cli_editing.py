@@ -83,9 +83,8 @@ def editing(benchmark: Benchmark) -> Callable[..., None]:
             return
         if not quiet:
             from lavit_scoring.show import show_result
-            from rich.console import Console
 
-            show_result(result, Console())
+            typer.echo(show_result(result))
         typer.echo(f"{out / 'edited'}: the edited pictures; {out / 'score.json'}: the score")
 
     run.__doc__ = f"{benchmark.title} ({benchmark.size}): have a model edit every picture, compare with the targets."

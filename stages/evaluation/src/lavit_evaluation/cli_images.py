@@ -100,7 +100,7 @@ def show_figures(result: dict[str, Any], out: Path, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result))
         return
-    from lavit_scoring.table import interval, number
+    from lavit_scoring.show import interval, number
 
     figures = result["figures"]
     if "partial" in result:

@@ -72,9 +72,8 @@ def score(
         typer.echo(json.dumps(result))
         return
     from lavit_scoring.show import show_result
-    from rich.console import Console
 
-    show_result(result, Console())
+    typer.echo(show_result(result))
     if out is not None:
         typer.echo(f"{out / 'score.json'}: {len(result['figures'])} figures, the score of every item beside it")
 
@@ -92,9 +91,7 @@ def list_benchmarks(
     if as_json:
         typer.echo(json.dumps({"benchmarks": rows}))
         return
-    from rich.console import Console
-
-    show_list(rows, Console())
+    typer.echo(show_list(rows))
 
 
 def compare(
@@ -110,6 +107,5 @@ def compare(
         typer.echo(json.dumps(result))
         return
     from lavit_scoring.show import show_comparison
-    from rich.console import Console
 
-    show_comparison(result, Console())
+    typer.echo(show_comparison(result))

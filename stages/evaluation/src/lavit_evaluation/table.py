@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lavit_scoring.table import interval, number
+from lavit_scoring.show import interval, number
 from rich.console import Console
 from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""Caption result files: list of {image_id, caption}, against several reference captions a picture."""
+"""Caption result files: list of {image_id, caption}, against several reference captions an image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from lavit_scoring.metrics.cider import cider_d
 from lavit_scoring.metrics.java import java_scores, why_no_java
 from lavit_scoring.metrics.ptb_tokenizer import SEPARATORS, tokenize
 from lavit_scoring.metrics.rouge import rouge_l
-from lavit_scoring.references import References, read_references
+from lavit_scoring.references import read_references
 from lavit_scoring.results import align, read_results
-from lavit_scoring.task import Scored, ScoringTask
+from lavit_scoring.task import ScoringResult, ScoringTask
 
 BY_DOMAIN = ("bleu_4", "rouge_l", "cider")
 """Metrics that NoCaps reports for each domain."""
@@ -31,38 +31,38 @@ class CaptionScores:
     skipped: dict[str, str]
 
 
-def score_captions(task: ScoringTask) -> Scored:
-    """Score captions as the COCO server does. Raises InputError when pictures do not fit."""
-    skipped = {}
-    if not task.java:
-        skipped = dict.fromkeys(("meteor", "spice"), "needs Java and pycocoevalcap; --java computes it")
-    else:
-        skipped = why_no_java()
+def score_captions(task: ScoringTask) -> ScoringResult:
+    """Score captions as the COCO server does. Raises InputError if images do not match."""
+    no_java = dict.fromkeys(("meteor", "spice"), "needs Java and pycocoevalcap; --java computes it")
+    skipped = why_no_java() if task.java else no_java
     references = read_references(task.annotations, task.split)
     captions, notes = read_results(task.results, ids=("image_id", "image", "file_name"), values=("caption",),
                                    as_id=str)  # fmt: skip
     truths = references.keyed_like(captions)
-    ids, more = align(captions, truths, file=task.results, against=task.annotations, what="picture",
+    ids, more = align(captions, truths, file=task.results, against=task.annotations, what="image",
                       partial=task.partial)  # fmt: skip
-    said = [captions[name] for name in ids]
-    read = caption_metrics(said, [truths[name] for name in ids], seed=task.seed)
-    metrics, items = read.metrics, read.items
-    skipped |= read.skipped
+    texts, expected = [captions[name] for name in ids], [truths[name] for name in ids]
+    scores = caption_metrics(texts, expected, seed=task.seed)
+    metrics, items = scores.metrics, scores.items
+    skipped |= scores.skipped
     if task.java:
-        for name, scores in java_scores(said, [truths[name] for name in ids], skip=skipped).items():
-            metrics[name] = bootstrap_mean(scores.items, range(len(ids)), task.seed, name, value=scores.value)
-            items[name] = scores.items
-    for domain, part in _domains(references, ids, said, truths, task.seed).items():
-        metrics |= {f"{name}.{domain}": part.metrics[name] for name in BY_DOMAIN if name in part.metrics}
-        skipped |= {f"{name}.{domain}": reason for name, reason in part.skipped.items()}
+        for name, java in java_scores(texts, expected, skip=skipped).items():
+            metrics[name] = bootstrap_mean(java.items, range(len(ids)), task.seed, name, value=java.value)
+            items[name] = java.items
+    for domain in sorted(set(references.domains.values())):
+        # Each domain is a set of its own with its own n-gram weights.
+        if here := [index for index, name in enumerate(ids) if references.domains.get(name) == domain]:
+            part = caption_metrics([texts[i] for i in here], [expected[i] for i in here], seed=task.seed)
+            metrics |= {f"{name}.{domain}": part.metrics[name] for name in BY_DOMAIN if name in part.metrics}
+            skipped |= {f"{name}.{domain}": reason for name, reason in part.skipped.items()}
     notes |= more | {
-        "empty_captions": sum(not caption.strip() for caption in said),
-        "captions_with_line_separators": sum(bool(SEPARATORS.search(caption)) for caption in said),
+        "empty_captions": sum(not caption.strip() for caption in texts),
+        "captions_with_line_separators": sum(bool(SEPARATORS.search(caption)) for caption in texts),
         "tokenizer": "ptb-like, pure Python",
-        "cider": f"n-gram weights from the references of these {len(ids)} pictures: no mean over parts of a set",
+        "cider": f"n-gram weights from the references of these {len(ids)} images: no mean over parts of a set",
     }
-    return Scored(ids=ids, expected=len(truths), unit="1 (papers print x100)", items=items, metrics=metrics,
-                  skipped=skipped, notes=notes)  # fmt: skip
+    return ScoringResult(ids=ids, expected=len(truths), unit="1 (papers print x100)", items=items, metrics=metrics,
+                         skipped=skipped, notes=notes)  # fmt: skip
 
 
 def caption_metrics(captions: Sequence[str], references: Sequence[Sequence[str]], *, seed: int) -> CaptionScores:
@@ -71,30 +71,12 @@ def caption_metrics(captions: Sequence[str], references: Sequence[Sequence[str]]
     The interval of CIDEr keeps the n-gram weights of the whole set. One image alone has no CIDEr: every n-gram of its
     references occurs in every image, so all weights are zero.
     """
-    said, truths = tokenize(captions), [tokenize(truth) for truth in references]
-    parts = np.stack([bleu_parts(*pair) for pair in zip(said, truths, strict=True)])
+    texts, truths = tokenize(captions), [tokenize(truth) for truth in references]
+    parts = np.stack([bleu_parts(*pair) for pair in zip(texts, truths, strict=True)])
     whole, resampled = bleu_of(parts.sum(0)), bleu_of(resampled_sums(parts, seed, "bleu"))
-    metrics: dict[str, Estimate] = {}
-    for n in range(MAX_N):
-        low, high = ends(resampled[:, n])
-        metrics[f"bleu_{n + 1}"] = Estimate(float(whole[n]), low, high, len(said))
-    rouge = [rouge_l(*pair) for pair in zip(said, truths, strict=True)]
-    items: dict[str, Sequence[float]] = {"rouge_l": rouge}
-    if len(said) > 1:
-        items["cider"] = cider_d(said, truths).tolist()
-    metrics |= {name: bootstrap_mean(scores, range(len(said)), seed, name) for name, scores in items.items()}
+    metrics = {f"bleu_{n + 1}": Estimate(float(whole[n]), *ends(resampled[:, n]), n=len(texts)) for n in range(MAX_N)}
+    items: dict[str, Sequence[float]] = {"rouge_l": [rouge_l(*pair) for pair in zip(texts, truths, strict=True)]}
+    if len(texts) > 1:
+        items["cider"] = cider_d(texts, truths).tolist()
+    metrics |= {name: bootstrap_mean(scores, range(len(texts)), seed, name) for name, scores in items.items()}
     return CaptionScores(metrics=metrics, items=items, skipped={} if "cider" in items else {"cider": ONE_IMAGE})
-
-
-def _domains(
-    references: References, ids: Sequence[str], said: Sequence[str], truths: dict[str, list[str]], seed: int
-) -> dict[str, CaptionScores]:
-    """Return NoCaps' scores by domain, each a set of its own with its own n-gram weights."""
-    members: dict[str, list[int]] = {}
-    for index, name in enumerate(ids):
-        if name in references.domains:
-            members.setdefault(references.domains[name], []).append(index)
-    return {
-        domain: caption_metrics([said[i] for i in here], [truths[ids[i]] for i in here], seed=seed)
-        for domain, here in sorted(members.items())
-    }

@@ -18,7 +18,7 @@ class Benchmark:
     """Which scorer and which file layout."""
     title: str
     metric: str
-    """The figure that papers quote."""
+    """The metric that papers quote."""
     size: str
     """What is evaluated, with its count."""
     source: str
@@ -28,14 +28,14 @@ class Benchmark:
     questions: tuple[str, ...] = ()
     """File names of the questions, where they are a file of their own."""
     images: tuple[str, ...] = ()
-    """Folders that may hold the pictures."""
+    """Folders that may contain the images."""
     published: str = ""
     """What is reported for LaVIT by others than us, under their own protocol."""
     published_by: str = "LaVIT's authors, LLaMA-1 / v1 / v2"
 
 
 MORPH = "a leaderboard's row for LaVIT, likely of the Morph-Tokens paper (arXiv 2405.01926), whose table was not seen"
-"""Who reports LaVIT's editing figures; LaVIT's own paper has none."""
+"""Who reports LaVIT's editing metrics; LaVIT's own paper has none."""
 
 BENCHMARKS = (
     Benchmark(
@@ -99,7 +99,7 @@ BENCHMARKS = (
         kind="caption",
         title="COCO captions, Karpathy test",
         metric="cider",
-        size="5,000 pictures, 5 captions each",
+        size="5,000 images, 5 captions each",
         source="https://cs.stanford.edu/people/karpathy/deepimagesent/",
         annotations=("dataset_coco.json", "coco_karpathy_test_gt.json", "coco_karpathy_test.json"),
         images=("val2014",),
@@ -110,7 +110,7 @@ BENCHMARKS = (
         kind="caption",
         title="NoCaps validation",
         metric="cider",
-        size="4,500 pictures, 10 captions each",
+        size="4,500 images, 10 captions each",
         source="https://nocaps.org/download",
         annotations=("nocaps_val_4500_captions.json",),
         images=("val", "validation", "images"),
@@ -121,7 +121,7 @@ BENCHMARKS = (
         kind="caption",
         title="Flickr30k captions, Karpathy test",
         metric="cider",
-        size="1,000 pictures, 5 captions each",
+        size="1,000 images, 5 captions each",
         source="https://cs.stanford.edu/people/karpathy/deepimagesent/",
         annotations=("dataset_flickr30k.json", "flickr30k_test_gt.json", "flickr30k_test.json"),
         images=("flickr30k-images", "flickr30k_images", "images"),
@@ -144,7 +144,7 @@ BENCHMARKS = (
         kind="edit",
         title="MA5k-Req (MIT-Adobe FiveK with requests)",
         metric="lpips",
-        size="test: 4,950 requests on 990 pictures",
+        size="test: 4,950 requests on 990 images",
         source="https://github.com/jshi31/T2ONet",
         annotations=("test_sess_1.json",),
         images=("images",),
@@ -153,19 +153,17 @@ BENCHMARKS = (
     ),
 )
 
-NAMES = tuple(one.name for one in BENCHMARKS)
-
 
 def find_benchmark(name: str) -> Benchmark:
     """Return a benchmark by name. Raises UsageError listing what exists."""
-    for one in BENCHMARKS:
-        if one.name == name:
-            return one
-    raise UsageError(f"{name}: no such benchmark, expected one of {', '.join(NAMES)}; see `lavit eval list`")
+    known = {benchmark.name: benchmark for benchmark in BENCHMARKS}
+    if name not in known:
+        raise UsageError(f"{name}: no such benchmark, expected one of {', '.join(known)}; see `lavit eval list`")
+    return known[name]
 
 
 def refuse_split(benchmark: Benchmark, split: str | None) -> None:
-    """Raise UsageError for a split of official files that hold one split each: all but Karpathy's caption files."""
+    """Raise UsageError if a split is given for official files of one split each: all but Karpathy's caption files."""
     if split is not None and benchmark.kind != "caption":
         raise UsageError(
             f"--split {split}: {benchmark.name} keeps its splits in files of their own; give the other --annotations"
@@ -173,9 +171,9 @@ def refuse_split(benchmark: Benchmark, split: str | None) -> None:
 
 
 def find_file(data: Path, names: tuple[str, ...]) -> Path | None:
-    """Return the first of the named files at most three folders below `data`, None when there is none.
+    """Return the first of the named files at most three folders below `data`; None if there is none.
 
-    Raises InputError when one name stands in two places: guessing would score the wrong one.
+    Raises InputError if a name occurs in two places: guessing could score the wrong one.
     """
     for name in names:
         found = [path for depth in ("", "*/", "*/*/", "*/*/*/") for path in sorted(data.glob(depth + name))]

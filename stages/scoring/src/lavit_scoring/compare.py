@@ -20,12 +20,12 @@ DECIDES = {
     "inputs.annotations": "the annotation file (SHA-256)",
     "inputs.data": "the data (SHA-256)",
     "inputs.targets": "the targets (SHA-256 of their names and sizes)",
-    "inputs.real": "the real pictures (SHA-256)",
+    "inputs.real": "the real images (SHA-256)",
     "inputs.reference": "the reference statistics (SHA-256)",
     "inputs.inception": "the Inception weights (SHA-256)",
-    "settings.size": "the size of the pictures",
-    "settings.crop": "the crop of the pictures",
-    "settings.preprocess": "the preprocessing of the pictures",
+    "settings.size": "the size of the images",
+    "settings.crop": "the crop of the images",
+    "settings.preprocess": "the preprocessing of the images",
     "settings.turns": "which turns",
     "settings.descriptions": "the descriptions of CLIP-T",
     "settings.clip_digests": "the CLIP (SHA-256)",
@@ -40,7 +40,7 @@ MAKES = {
     "generation.decoding": "the decoding",
     "generation.reply": "what is cut from a reply",
     "generation.two_passes": "asking in two passes",
-    "generation.image_input": "how the model sees a picture",
+    "generation.image_input": "how the model sees an image",
     "generation.sample": "how codes are drawn",
     "generation.draw": "how pixels are drawn",
     "generation.best_of": "how many candidates are drawn",
@@ -55,7 +55,7 @@ SHORT = 16
 
 
 def load_score(path: Path) -> dict[str, Any]:
-    """Return a score.json, given itself, its folder or a quickstart's. Raises InputError when it is none."""
+    """Return a score.json, given itself, its folder or a quickstart's. Raises InputError if it is not a score.json."""
     file = _score_file(path)
     score = read_json(file)
     if not isinstance(score, dict) or not isinstance(score.get("figures"), dict):
@@ -71,7 +71,7 @@ def _score_file(path: Path) -> Path:
 
 
 def compare(paths: Sequence[Path], *, seed: int = 0) -> dict[str, Any]:
-    """Return what differs, the figures of every score, and paired differences from the first one.
+    """Return what differs, the metrics of every score, and paired differences from the first one.
 
     A paired difference needs items.jsonl beside both scores, and the same examples. Raises UsageError for
     fewer than two scores, and InputError.
@@ -79,19 +79,19 @@ def compare(paths: Sequence[Path], *, seed: int = 0) -> dict[str, Any]:
     if len(paths) < 2:
         raise UsageError(f"lavit eval compare: {len(paths)} score, expected two or more")
     scores = [load_score(path) for path in paths]
-    names = list(dict.fromkeys(name for score in scores for name in _figures(score)))
+    names = list(dict.fromkeys(name for score in scores for name in _metrics(score)))
     blocking = _differences(scores, DECIDES)
     return {
         "runs": [str(path) for path in paths],
         "not_comparable": blocking,
         "made_differently": _differences(scores, MAKES),
-        "figures": {name: [_figures(score).get(name) for score in scores] for name in names},
+        "figures": {name: [_metrics(score).get(name) for score in scores] for name in names},
         "paired": {} if blocking else _paired(paths, seed),
         "published": sorted({json.dumps(score["published"]) for score in scores if score.get("published")}),
     }
 
 
-def _figures(score: dict[str, Any]) -> dict[str, Any]:
+def _metrics(score: dict[str, Any]) -> dict[str, Any]:
     return score["figures"] or score.get("partial", {}).get("figures", {})
 
 
@@ -104,13 +104,13 @@ def _value(score: dict[str, Any], key: str) -> Any:
 
 def _differences(scores: Sequence[dict[str, Any]], keys: dict[str, str]) -> list[str]:
     lines = []
-    for key, said in keys.items():
+    for key, words in keys.items():
         values = [_value(score, key) for score in scores]
         # A score that does not know how it was made (a foreign result file) differs in nothing that can be named.
         if key in MAKES and None in values:
             continue
         if len({json.dumps(value, sort_keys=True) for value in values}) > 1:
-            lines.append(f"{said}: {' | '.join(_shown(key, value) for value in values)}")
+            lines.append(f"{words}: {' | '.join(_shown(key, value) for value in values)}")
     if keys is MAKES and len({isinstance(score.get("generation"), dict) for score in scores}) > 1:
         lines.append("how some of the answers were made is not known")
     return lines
@@ -139,8 +139,8 @@ def _difference(
     if other is None or first.keys() != other.keys() or any(name not in row for row in other.values()):
         return None
     gaps = np.array([other[key][name] - row[name] for key, row in first.items()], dtype=np.float64)
-    pictures = [str(row.get("image", key)) for key, row in first.items()]
-    return bootstrap_mean(gaps, pictures, seed, f"paired {name}").as_json()
+    images = [str(row.get("image", key)) for key, row in first.items()]
+    return bootstrap_mean(gaps, images, seed, f"paired {name}").as_json()
 
 
 def _items(path: Path) -> dict[str, dict[str, Any]] | None:

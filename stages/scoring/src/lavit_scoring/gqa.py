@@ -1,7 +1,8 @@
 """GQA result files: list of {questionId, prediction}, against one answer a question."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,37 @@ from lavit_scoring.files import read_json
 from lavit_scoring.metrics.answer_normalization import normalize_lavit
 from lavit_scoring.metrics.lemmas import lemmatizer
 from lavit_scoring.results import align, read_results
-from lavit_scoring.task import Scored, ScoringTask
+from lavit_scoring.task import ScoringResult, ScoringTask
 
 _UNCOUNTED_STEPS = ("exist", "query: name", "choose name")
 """Steps that ask at the end and add no reasoning."""
 
 _ANY_KIND = ("color", "material", "shape")
 """What may answer "what do both have in common?"."""
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """Balanced questions that have a prediction, and what they are compared with."""
+
+    ids: list[str]
+    rows: list[dict[str, Any]]
+    """The questions, in the order of `ids`."""
+    predictions: Mapping[str, str]
+    """Question id -> prediction, of other questions too, as it is compared."""
+    gold: Mapping[str, Any]
+    """Question id -> true answer, of every question of the file, as it is compared."""
+    seed: int
+
+    @property
+    def images(self) -> list[Hashable]:
+        """The image of each question."""
+        return [row["imageId"] for row in self.rows]
+
+    @property
+    def scores(self) -> list[float]:
+        """1 for each question that is answered right, else 0."""
+        return [float(self.predictions[name] == self.gold[name]) for name in self.ids]
 
 
 def read_gqa(file: Path) -> dict[str, dict[str, Any]]:
@@ -32,129 +57,121 @@ def read_gqa(file: Path) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def score_gqa(task: ScoringTask) -> Scored:
-    """Score predictions by GQA's rules (exact text) or by LaVIT's. Raises InputError when ids do not fit."""
+def score_gqa(task: ScoringTask) -> ScoringResult:
+    """Score predictions by GQA's rules (exact text) or by LaVIT's. Raises InputError if ids do not match."""
     questions = read_gqa(task.annotations)
-    choices = None if task.choices is None else read_json(task.choices)
     balanced = {name: row for name, row in questions.items() if row.get("isBalanced", True)}
     if unanswered := [name for name, row in balanced.items() if not isinstance(row.get("answer"), str)]:
         raise InputError(f"{task.annotations}: question {unanswered[0]} has no answer; this split can't be scored here")
-    said, notes = read_results(task.results, ids=("questionId", "question_id"), values=("prediction", "answer"),
-                               as_id=str)  # fmt: skip
+    raw, notes = read_results(task.results, ids=("questionId", "question_id"), values=("prediction", "answer"),
+                              as_id=str)  # fmt: skip
     # The official script looks predictions up, so predictions for other splits' questions do no harm.
-    ids, more = align(said, balanced, file=task.results, against=task.annotations, what="question",
+    ids, more = align(raw, balanced, file=task.results, against=task.annotations, what="question",
                       partial=task.partial, ignore_extra=True)  # fmt: skip
-    rows = [balanced[name] for name in ids]
-    compared, gold = dict(said), {name: row.get("answer") for name, row in questions.items()}
+    predictions, gold = raw, {name: row.get("answer") for name, row in questions.items()}
     if task.protocol == "lavit":
         lemmas = lemmatizer(task.lemmatizer or "given")
-        compared = {name: normalize_lavit(lemmas(text)) for name, text in said.items()}
+        predictions = {name: normalize_lavit(lemmas(text)) for name, text in raw.items()}
         gold = {name: lemmas(text) for name, text in gold.items() if isinstance(text, str)}
-    scores = [float(compared[name] == gold[name]) for name in ids]
-    images = [row["imageId"] for row in rows]
-    metrics = {"accuracy": percent(scores, images, task.seed, "accuracy")}
-    metrics |= _by_type(scores, images, rows, task.seed)
-    skipped = {"grounding": "needs a model's attention maps, which a result file does not hold"}
+    answered = _Answered(ids, [balanced[name] for name in ids], predictions, gold, task.seed)
+    scores, images = answered.scores, answered.images
+    metrics = {"accuracy": percent(scores, images, task.seed, "accuracy")} | _by_type(answered)
+    skipped = {"grounding": "needs a model's attention maps, which a result file does not contain"}
     if task.protocol == "official":
-        metrics |= _distribution(rows, gold, [compared[name] for name in ids], ids, skipped)
-        metrics |= _choices(choices, ids, compared, rows, images, skipped, task)
-        metrics |= _consistency(questions, ids, compared, gold, scores, images, skipped, task.seed)
-    notes |= more | {"empty_answers": sum(not said[name].strip() for name in ids)}
-    return Scored(ids=ids, expected=len(balanced), unit="per cent (distribution: lower is better)",
-                  images=images, items={"accuracy": scores}, metrics=metrics, skipped=skipped, notes=notes)  # fmt: skip
+        metrics |= _distribution(answered, skipped)
+        metrics |= _choices(answered, task, skipped)
+        metrics |= _consistency(answered, questions, skipped)
+    notes |= more | {"empty_answers": sum(not raw[name].strip() for name in ids)}
+    return ScoringResult(ids=ids, expected=len(balanced), unit="per cent (distribution: lower is better)",
+                         images=images, items={"accuracy": scores}, metrics=metrics, skipped=skipped,
+                         notes=notes)  # fmt: skip
 
 
-def _by_type(
-    scores: Sequence[float], images: Sequence[str], rows: Sequence[dict[str, Any]], seed: int
-) -> dict[str, Estimate]:
-    metrics: dict[str, Estimate] = {}
+def _by_type(answered: _Answered) -> dict[str, Estimate]:
+    rows, groups = answered.rows, dict[str, list[Any]]()
     if all(isinstance(row.get("types"), dict) for row in rows):
         structural = [row["types"].get("structural") for row in rows]
-        openness = ["open" if kind == "query" else "binary" for kind in structural]
-        metrics |= percent_by("accuracy", scores, images, openness, seed)
-        metrics |= percent_by("accuracy.structural", scores, images, structural, seed)
-        semantic = [row["types"].get("semantic") for row in rows]
-        metrics |= percent_by("accuracy.semantic", scores, images, semantic, seed)
+        groups["accuracy"] = ["open" if kind == "query" else "binary" for kind in structural]
+        groups["accuracy.structural"] = structural
+        groups["accuracy.semantic"] = [row["types"].get("semantic") for row in rows]
     if all(isinstance(row.get("semantic"), list) for row in rows):
-        metrics |= percent_by("accuracy.steps", scores, images, [f"{num_steps(row):02d}" for row in rows], seed)
-    lengths = [f"{len(row['question'].split()):02d}" for row in rows]
-    return metrics | percent_by("accuracy.words", scores, images, lengths, seed)
+        groups["accuracy.steps"] = [f"{num_steps(row):02d}" for row in rows]
+    groups["accuracy.words"] = [f"{len(row['question'].split()):02d}" for row in rows]
+    scores, images, metrics = answered.scores, answered.images, dict[str, Estimate]()
+    for name, group in groups.items():
+        metrics |= percent_by(name, scores, images, group, answered.seed)
+    return metrics
 
 
 def num_steps(row: dict[str, Any]) -> int:
-    """Return how many steps of reasoning a question takes, its final asking left out."""
+    """Return how many steps of reasoning a question takes, without its final asking."""
     steps = [f"{step['operation']}: {step['argument']}" for step in row["semantic"]]
     return sum(not any(ending in step for ending in _UNCOUNTED_STEPS) for step in steps)
 
 
-def chi_square(gold: dict[str, Counter[str]], said: dict[str, Counter[str]]) -> float:
+def chi_square(gold: Mapping[str, Counter[str]], predicted: Mapping[str, Counter[str]]) -> float:
     """Return the mean chi-square statistic of predicted against true answers, weighted by the group's size, / 100."""
     total = 0.0
     for group, expected in gold.items():
-        statistic = sum((said[group][answer] - count) ** 2 / count for answer, count in expected.items())
+        statistic = sum((predicted[group][answer] - count) ** 2 / count for answer, count in expected.items())
         total += statistic * expected.total()
     return total / sum(expected.total() for expected in gold.values()) / 100
 
 
-def _distribution(
-    rows: Sequence[dict[str, Any]],
-    gold: dict[str, Any],
-    said: Sequence[str],
-    ids: Sequence[str],
-    skipped: dict[str, str],
-) -> dict[str, Estimate]:
-    true: dict[str, Counter[str]] = defaultdict(Counter)
+def _distribution(answered: _Answered, skipped: dict[str, str]) -> dict[str, Estimate]:
+    gold: dict[str, Counter[str]] = defaultdict(Counter)
     predicted: dict[str, Counter[str]] = defaultdict(Counter)
-    for name, row, text in zip(ids, rows, said, strict=True):
+    for name, row in zip(answered.ids, answered.rows, strict=True):
         group = (row.get("groups") or {}).get("global")
         if group is not None:
-            true[group][gold[name]] += 1
-            predicted[group][text] += 1
-    if not true:
+            gold[group][answered.gold[name]] += 1
+            predicted[group][answered.predictions[name]] += 1
+    if not gold:
         skipped["distribution"] = "the questions have no groups"
         return {}
-    count = sum(counts.total() for counts in true.values())
-    return {"distribution": exact(round(chi_square(true, predicted), 2), count)}
+    n = sum(counts.total() for counts in gold.values())
+    return {"distribution": exact(round(chi_square(gold, predicted), 2), n)}
 
 
-def _choices(
-    choices: Any, ids: Sequence[str], said: dict[str, str], rows: Sequence[dict[str, Any]], images: Sequence[str],
-    skipped: dict[str, str], task: ScoringTask,
-) -> dict[str, Estimate]:  # fmt: skip
-    if choices is None:
+def _choices(answered: _Answered, task: ScoringTask, skipped: dict[str, str]) -> dict[str, Estimate]:
+    """Return how often a prediction is an answer of the right kind (validity), and one that occurs (plausibility)."""
+    if task.choices is None:
         skipped |= dict.fromkeys(("validity", "plausibility"), "needs GQA's choices file; give it with --choices")
         return {}
-    if not isinstance(choices, dict) or any(name not in choices for name in ids):
-        lacking = next((name for name in ids if not isinstance(choices, dict) or name not in choices), "")
-        raise InputError(f"{task.choices}: question {lacking} has no choices; expected those of {task.annotations}")
+    choices = read_json(task.choices)
+    if lacking := [name for name in answered.ids if not isinstance(choices, dict) or name not in choices]:
+        raise InputError(f"{task.choices}: question {lacking[0]} has no choices; expected those of {task.annotations}")
     metrics = {}
-    for kind, name in (("valid", "validity"), ("plausible", "plausibility")):
+    for kind, metric in (("valid", "validity"), ("plausible", "plausibility")):
         inside = [
-            float(said[one] in (_ANY_KIND if "Common" in (row.get("types") or {}).get("detailed", "") else
-                                choices[one][kind]))
-            for one, row in zip(ids, rows, strict=True)
-        ]  # fmt: skip
-        metrics[name] = percent(inside, images, task.seed, name)
+            float(answered.predictions[name] in (_ANY_KIND if _is_common(row) else choices[name][kind]))
+            for name, row in zip(answered.ids, answered.rows, strict=True)
+        ]
+        metrics[metric] = percent(inside, answered.images, answered.seed, metric)
     return metrics
 
 
+def _is_common(row: dict[str, Any]) -> bool:
+    return "Common" in (row.get("types") or {}).get("detailed", "")
+
+
 def _consistency(
-    questions: dict[str, dict[str, Any]], ids: Sequence[str], said: dict[str, str], gold: dict[str, Any],
-    scores: Sequence[float], images: Sequence[str], skipped: dict[str, str], seed: int,
-) -> dict[str, Estimate]:  # fmt: skip
-    """Return how often a model that is right is right on what follows from it."""
+    answered: _Answered, questions: Mapping[str, dict[str, Any]], skipped: dict[str, str]
+) -> dict[str, Estimate]:
+    """Return how often a model that is right is also right on the questions that follow from the answer."""
+    predictions, gold = answered.predictions, answered.gold
     means: list[float] = []
-    where: list[str] = []
-    for name, score, image in zip(ids, scores, images, strict=True):
-        follows = [one for one in questions[name].get("entailed") or () if one != name]
-        if not score or not follows:
+    images: list[Hashable] = []
+    for name, score, image in zip(answered.ids, answered.scores, answered.images, strict=True):
+        entailed: Sequence[str] = [other for other in questions[name].get("entailed") or () if other != name]
+        if not score or not entailed:
             continue
-        if any(one not in questions or one not in said for one in follows):
+        if any(other not in questions or other not in predictions for other in entailed):
             skipped["consistency"] = "needs the *_all_questions.json file and predictions for all of its questions"
             return {}
-        means.append(sum(said[one] == gold[one] for one in follows) / len(follows))
-        where.append(image)
+        means.append(sum(predictions[other] == gold[other] for other in entailed) / len(entailed))
+        images.append(image)
     if not means:
         skipped["consistency"] = "no question that was answered right entails another"
         return {}
-    return {"consistency": percent(means, where, seed, "consistency")}
+    return {"consistency": percent(means, images, answered.seed, "consistency")}

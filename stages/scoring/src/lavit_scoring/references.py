@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lavit_scoring.errors import InputError, UsageError
+from lavit_scoring.errors import InputError, UsageError, shorten
 from lavit_scoring.files import read_json
 from lavit_scoring.results import read_rows
 
@@ -14,131 +14,140 @@ DEFAULT_SPLIT = "test"
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """Reference captions of the pictures of one split, under every id a result file may use."""
+    """Reference captions of the images of one split, under every id a result file may use."""
 
     by_kind: dict[str, dict[str, list[str]]]
     """Kind of id (cocoid, imgid, image, stem) -> id as text -> captions, in file order; the usual kind first."""
     files: dict[str, str]
-    """Usual id -> the picture's path as the file gives it."""
+    """Usual id -> the image's path as the file gives it."""
     domains: dict[str, str] = field(default_factory=dict)
     """Usual id -> domain (NoCaps)."""
 
     def keyed_like(self, ids: Collection[str]) -> dict[str, list[str]]:
-        """Return the captions under the kind of id that knows all of `ids`; under the usual one when none does."""
-        for truths in self.by_kind.values():
-            if all(name in truths for name in ids):
-                return truths
+        """Return the captions under the kind of id that knows all of `ids`; under the usual one if none does."""
+        for captions in self.by_kind.values():
+            if all(name in captions for name in ids):
+                return captions
         return next(iter(self.by_kind.values()))
 
 
-def read_references(file: Path, split: str | None = None) -> References:
-    """Return a file's reference captions; `split` picks from a Karpathy file (test when not said).
+@dataclass(frozen=True)
+class _Image:
+    ids: dict[str, Any]
+    """Kind of id -> id; the usual kind first."""
+    captions: list[str]
+    path: str
+    domain: str | None = None
 
-    Raises InputError when the file is none of the known layouts, or a picture has no caption; UsageError for a split
-    of a file that has none.
+
+def read_references(file: Path, split: str | None = None) -> References:
+    """Return a file's reference captions; `split` picks from a Karpathy file (test if None).
+
+    Raises InputError if the file has none of the known layouts or an image has no caption with words, UsageError for a
+    split of a file that has none.
     """
-    rows: list[dict[str, Any]]
-    is_lines = file.suffix == ".jsonl"
-    content = None if is_lines else read_json(file)
-    if split is not None and not (isinstance(content, dict) and "annotations" not in content):
-        raise UsageError(
-            f"--split {split}: {file} holds one split, and only Karpathy's files hold several; leave it out"
-        )
-    if is_lines:
-        rows = [_row(file, one, {"file_name": one.get("file_name")}, one.get("captions")) for one in read_rows(file)]
+    content = read_rows(file) if file.suffix == ".jsonl" else read_json(file)
+    is_karpathy = isinstance(content, dict) and "annotations" not in content
+    if split is not None and not is_karpathy:
+        raise UsageError(f"--split {split}: {file} has one split, and only Karpathy's files have several; leave it out")
+    if file.suffix == ".jsonl":
+        images = [_image(file, row, {"file_name": _get(row, "file_name")}, _get(row, "captions")) for row in content]
     elif isinstance(content, list):
-        rows = _lavis(file, content)
+        images = [_lavis(file, row) for row in content]
     elif isinstance(content, dict) and isinstance(content.get("annotations"), list):
-        rows = _coco(file, content)
+        images = _coco(file, content)
     elif isinstance(content, dict) and isinstance(content.get("images"), list):
-        rows = _karpathy(file, content, split or DEFAULT_SPLIT)
+        images = _karpathy(file, content["images"], split or DEFAULT_SPLIT)
     else:
         raise InputError(
             f"{file}: not a caption file: expected COCO's {{images, annotations}}, Karpathy's {{images}}, "
             "a list of {image, caption} or captions.jsonl"
         )
-    if not rows:
-        raise InputError(f"{file}: no picture with captions")
-    kinds = [kind for kind in rows[0]["ids"] if all(row["ids"].get(kind) is not None for row in rows)]
-    by_kind = {kind: {str(row["ids"][kind]): row["captions"] for row in rows} for kind in kinds}
-    whole = {kind: truths for kind, truths in by_kind.items() if len(truths) == len(rows)}
-    if kinds[0] not in whole:
-        raise InputError(f"{file}: a picture's {kinds[0]} stands there twice")
+    if not images:
+        raise InputError(f"{file}: no image with captions")
+    kinds = [kind for kind in images[0].ids if all(kind in image.ids for image in images)]
+    by_kind = {kind: {str(image.ids[kind]): image.captions for image in images} for kind in kinds}
+    unique = {kind: captions for kind, captions in by_kind.items() if len(captions) == len(images)}
+    if not kinds:
+        raise InputError(f"{file}: its images have no kind of id in common, expected the same ids for each")
     usual = kinds[0]
+    if usual not in unique:
+        raise InputError(f"{file}: the {usual} of an image occurs twice")
     return References(
-        by_kind=whole,
-        files={str(row["ids"][usual]): str(row["path"]) for row in rows},
-        domains={str(row["ids"][usual]): row["domain"] for row in rows if row.get("domain")},
+        by_kind=unique,
+        files={str(image.ids[usual]): image.path for image in images},
+        domains={str(image.ids[usual]): image.domain for image in images if image.domain},
     )
 
 
-def _row(file: Path, source: Any, ids: dict[str, Any], captions: Any, path: Any = None) -> dict[str, Any]:
+def _image(
+    file: Path, source: Any, ids: dict[str, Any], captions: Any, path: Any = None, domain: str | None = None
+) -> _Image:
+    known = {kind: name for kind, name in ids.items() if name is not None}
+    if not known:
+        raise InputError(f"{file}: found {shorten(source)}, expected an image with an id")
+    name = next(iter(known.values()))
     texts = [captions] if isinstance(captions, str) else captions
-    name = next((value for value in ids.values() if value is not None), None)
-    if name is None:
-        raise InputError(f"{file}: found {str(source)[:60]}, expected a picture with an id")
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise InputError(f"{file}: picture {name} has no captions")
+        raise InputError(f"{file}: image {name} has no captions")
     if not any(text.strip() for text in texts):
-        raise InputError(f"{file}: all captions of picture {name} are empty, expected at least one with words")
-    return {"ids": ids, "captions": texts, "path": path if path is not None else name}
+        raise InputError(f"{file}: all captions of image {name} are empty, expected at least one with words")
+    return _Image(known, texts, str(name if path is None else path), domain)
 
 
-def _coco(file: Path, content: dict[str, Any]) -> list[dict[str, Any]]:
+def _coco(file: Path, content: dict[str, Any]) -> list[_Image]:
     captions: dict[Any, list[str]] = {}
     for annotation in content["annotations"]:
         try:
             captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
         except (KeyError, TypeError):
-            raise InputError(f"{file}: found {str(annotation)[:60]}, expected image_id and caption") from None
-    pictures = {one["id"]: one for one in content.get("images") or () if isinstance(one, dict) and "id" in one}
-    order = list(pictures) or list(captions)
-    if unknown := [name for name in captions if pictures and name not in pictures]:
-        raise InputError(f"{file}: annotations name picture {unknown[0]}, which its images do not hold")
-    rows = []
-    for name in order:
-        about = pictures.get(name, {})
-        path = about.get("file_name")
-        row = _row(file, name, {"id": name, **_of_path(path)}, captions.get(name), path)
-        rows.append(row | {"domain": about.get("domain")})
-    return rows
+            raise InputError(f"{file}: found {shorten(annotation)}, expected image_id and caption") from None
+    listed = {row["id"]: row for row in content.get("images") or () if isinstance(row, dict) and "id" in row}
+    if unknown := [name for name in captions if listed and name not in listed]:
+        raise InputError(f"{file}: annotations name image {unknown[0]}, which its images do not contain")
+    images = []
+    for name in listed or captions:
+        row = listed.get(name, {})
+        path = row.get("file_name")
+        ids = {"id": name, **_ids_of(path)}
+        images.append(_image(file, name, ids, captions.get(name), path, row.get("domain")))
+    return images
 
 
-def _karpathy(file: Path, content: dict[str, Any], split: str) -> list[dict[str, Any]]:
-    splits = sorted({str(one.get("split")) for one in content["images"] if isinstance(one, dict)})
+def _karpathy(file: Path, rows: list[Any], split: str) -> list[_Image]:
+    splits = sorted({str(row.get("split")) for row in rows if isinstance(row, dict)})
     if split not in splits:
         raise InputError(f"{file}: no split {split!r}, expected one of {', '.join(splits)}")
-    rows = []
-    for one in content["images"]:
-        if one.get("split") == split:
-            raw = [sentence.get("raw") for sentence in one.get("sentences") or ()]
-            path = "/".join(filter(None, (one.get("filepath"), one.get("filename"))))
-            # Flickr30k has no ids of its own: papers use the number in the file's name, the file counts pictures.
-            ids = {"cocoid": one.get("cocoid"), **_of_path(one.get("filename")), "imgid": one.get("imgid")}
-            rows.append(_row(file, one, {kind: name for kind, name in ids.items() if name is not None}, raw, path))
-    return rows
+    images = []
+    for row in rows:
+        if row.get("split") == split:
+            raw = [sentence.get("raw") for sentence in row.get("sentences") or ()]
+            path = "/".join(filter(None, (row.get("filepath"), row.get("filename"))))
+            # Flickr30k has no ids of its own: papers use the number in the file's name, the file counts images.
+            ids = {"cocoid": row.get("cocoid"), **_ids_of(row.get("filename")), "imgid": row.get("imgid")}
+            images.append(_image(file, row, ids, raw, path))
+    return images
 
 
-def _lavis(file: Path, content: list[Any]) -> list[dict[str, Any]]:
-    rows = []
-    for one in content:
-        if not isinstance(one, dict):
-            raise InputError(f"{file}: found {str(one)[:60]}, expected {{image, caption}}")
-        path = one.get("image")
-        ids = {"img_id": one.get("img_id"), **_of_path(path)}
-        # COCO's number is the end of its file name: COCO_val2014_000000391895.jpg.
-        stem = ids.get("stem") or ""
-        number = stem.rpartition("_")[2]
-        if number.isdecimal():
-            ids = {"cocoid": int(number), **ids}
-        rows.append(_row(file, one, {kind: name for kind, name in ids.items() if name is not None},
-                         one.get("caption"), path))  # fmt: skip
-    return rows
+def _lavis(file: Path, row: Any) -> _Image:
+    if not isinstance(row, dict):
+        raise InputError(f"{file}: found {shorten(row)}, expected {{image, caption}}")
+    path = row.get("image")
+    ids: dict[str, Any] = {"img_id": row.get("img_id"), **_ids_of(path)}
+    # COCO's number is the end of its file name: COCO_val2014_000000391895.jpg.
+    number = ids.get("stem", "").rpartition("_")[2]
+    if number.isdecimal():
+        ids = {"cocoid": int(number), **ids}
+    return _image(file, row, ids, row.get("caption"), path)
 
 
-def _of_path(path: Any) -> dict[str, str]:
+def _ids_of(path: Any) -> dict[str, str]:
     """Return the ids that a path gives: the file's name, and that without its suffix."""
     if not isinstance(path, str) or not path:
         return {}
     name = path.rpartition("/")[2]
     return {"stem": name.rpartition(".")[0] or name, "file": name, "path": path}
+
+
+def _get(row: Any, key: str) -> Any:
+    return row.get(key) if isinstance(row, dict) else None

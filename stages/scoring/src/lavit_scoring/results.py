@@ -1,25 +1,21 @@
-"""Result files of any model, aligned with the questions or pictures by id: nothing is ever matched by its place."""
+"""Result files of any model, aligned with the questions or images by id: nothing is ever matched by its position."""
 
-import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lavit_scoring.errors import InputError
+from lavit_scoring.errors import InputError, shorten, some_names
 from lavit_scoring.files import read_json, read_json_lines
-
-SHOWN = 5
-"""How many ids an error names."""
 
 
 def read_rows(file: Path) -> list[Any]:
-    """Return the rows of a result file: a JSON array, or one JSON value a line. Raises InputError naming the place."""
-    if file.suffix != ".jsonl":
-        rows = read_json(file)
-        if not isinstance(rows, list):
-            raise InputError(f"{file}: found {type(rows).__name__}, expected a JSON array of results")
-        return rows
-    return read_json_lines(file)
+    """Return the rows of a result file: a JSON array, or one JSON value a line. Raises InputError naming the line."""
+    if file.suffix == ".jsonl":
+        return read_json_lines(file)
+    rows = read_json(file)
+    if not isinstance(rows, list):
+        raise InputError(f"{file}: found {type(rows).__name__}, expected a JSON array of results")
+    return rows
 
 
 def read_results(
@@ -32,30 +28,30 @@ def read_results(
 ) -> tuple[dict[Any, Any], dict[str, Any]]:
     """Return {id: value} of a result file, and notes on what was cleaned.
 
-    `ids` and `values` are the names a column may have. Rows that say the same twice are merged and counted; rows of one
-    id that differ, and values of another type, raise InputError naming the id.
+    `ids` and `values` are the names a column may have. Equal rows are merged and counted. Raises InputError naming the
+    id if rows of one id differ, or a value is not of `kind`.
     """
-    found: dict[Any, Any] = {}
+    results: dict[Any, Any] = {}
     repeated = 0
     for number, row in enumerate(read_rows(file), 1):
         if not isinstance(row, dict):
-            raise InputError(f"{file}: row {number} is {_short(row)}, expected an object with {ids[0]} and {values[0]}")
+            raise InputError(
+                f"{file}: row {number} is {shorten(row)}, expected an object with {ids[0]} and {values[0]}"
+            )
         name = as_id(_column(file, number, row, ids))
         value = _column(file, number, row, values)
-        right = isinstance(value, str) if kind is str else isinstance(value, int | float) and value == value
-        if not right:
-            wanted = "text" if kind is str else "a number"
-            raise InputError(f"{file}: {values[0]} of {ids[0]} {name!r} is {_short(value)}, expected {wanted}")
         if not isinstance(name, Hashable) or isinstance(name, tuple):
-            raise InputError(f"{file}: row {number}: {ids[0]} is {_short(name)}, expected a number or text")
-        if name in found:
-            if found[name] != value:
-                raise InputError(
-                    f"{file}: {ids[0]} {name!r} has two results, {_short(found[name])} and {_short(value)}; keep one"
-                )
+            raise InputError(f"{file}: row {number}: {ids[0]} is {shorten(name)}, expected a number or text")
+        if not (isinstance(value, str) if kind is str else isinstance(value, int | float) and value == value):
+            wanted = "text" if kind is str else "a number"
+            raise InputError(f"{file}: {values[0]} of {ids[0]} {name!r} is {shorten(value)}, expected {wanted}")
+        if name in results:
+            if results[name] != value:
+                both = f"{shorten(results[name])} and {shorten(value)}"
+                raise InputError(f"{file}: {ids[0]} {name!r} has two results, {both}; keep one")
             repeated += 1
-        found[name] = value
-    return found, {"merged_equal_rows": repeated} if repeated else {}
+        results[name] = value
+    return results, {"merged_equal_rows": repeated} if repeated else {}
 
 
 def align(
@@ -70,8 +66,8 @@ def align(
 ) -> tuple[list[Any], dict[str, Any]]:
     """Return the expected ids that have a result, in their own order, and notes.
 
-    Missing results are refused unless `partial`; results for ids nobody asked for are refused unless `ignore_extra`
-    (then counted). Raises InputError naming the ids.
+    Raises InputError naming the ids if results are missing and not `partial`, or if there are results for ids that are
+    not expected and not `ignore_extra` (then they are counted).
     """
     wanted = list(expected)
     known = set(wanted)
@@ -81,10 +77,10 @@ def align(
     answered = [name for name in wanted if name in results]
     if missing := [name for name in wanted if name not in results]:
         if not answered:
-            raise InputError(f"{file}: none of its {what}s is in {against}; expected ids like {_names(wanted)}")
+            raise InputError(f"{file}: none of its {what}s is in {against}; expected ids like {some_names(wanted)}")
         if not partial:
             raise InputError(
-                f"{file}: {len(missing)} of {len(wanted)} {what}s have no result ({_names(missing)}); add them, or "
+                f"{file}: {len(missing)} of {len(wanted)} {what}s have no result ({some_names(missing)}); add them, or "
                 "score what is there with --partial, marked as such"
             )
     return answered, {"ignored_extra_results": len(extra)} if extra else {}
@@ -98,7 +94,7 @@ def _extra_message(extra: list[Any], known: set[Any], file: Path, against: Path,
             f"{file}: the id of a {what} is {first!r} ({type(first).__name__}), expected {other!r} "
             f"({type(other).__name__}) as in {against}"
         )
-    return f"{file}: {len(extra)} results belong to no {what} of {against} ({_names(extra)}); was it another split?"
+    return f"{file}: {len(extra)} results belong to no {what} of {against} ({some_names(extra)}); was it another split?"
 
 
 def _column(file: Path, number: int, row: Mapping[str, Any], names: Sequence[str]) -> Any:
@@ -106,13 +102,3 @@ def _column(file: Path, number: int, row: Mapping[str, Any], names: Sequence[str
         if name in row:
             return row[name]
     raise InputError(f"{file}: row {number} has {', '.join(map(str, row)) or 'nothing'}, expected {names[0]}")
-
-
-def _names(ids: Sequence[Any]) -> str:
-    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
-    return ", ".join(str(name) for name in ids[:SHOWN]) + more
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""What a scorer hands back: metrics, what was skipped and why, and the score of every item."""
+"""What is scored, and what a scorer returns."""
 
 import dataclasses
 from collections.abc import Hashable, Sequence
@@ -20,34 +20,39 @@ class ScoringTask:
     protocol: str = "official"
     """official: the evaluation server's rules; lavit: those of LaVIT's released scripts."""
     lemmatizer: str | None = None
+    """With lavit: given, rules, or a spaCy model directory."""
     split: str | None = None
+    """Split of a Karpathy file."""
     partial: bool = False
     """Whether missing results are allowed."""
     java: bool = False
     """Whether METEOR and SPICE are computed."""
     seed: int = 0
+    """Seed of the bootstrap."""
 
 
 @dataclasses.dataclass(kw_only=True)
-class Scored:
-    """The figures of one result file."""
+class ScoringResult:
+    """The metrics of one result file."""
 
     ids: list[Any]
     """Every item scored, in the order of the annotations."""
     expected: int
-    """How many items the annotations hold; more than `ids` when the results are partial."""
+    """How many items the annotations contain; more than `ids` if the results are partial."""
     unit: str
-    """What a figure of 1 means."""
+    """What a metric of 1 means."""
+    metrics: dict[str, Estimate]
     protocol: str | None = None
-    """Whose rules were followed, where the task alone does not say."""
+    """Whose rules were followed, where the task alone does not determine them."""
     images: Sequence[Hashable] = ()
-    """The picture of each item, where an item is not a picture: what an interval draws together."""
+    """The image of each item, where an item is not an image: an interval draws items of one image together."""
     items: dict[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     """Metric -> the score of each item."""
-    metrics: dict[str, Estimate] = dataclasses.field(default_factory=dict)
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Metric -> why it was not computed."""
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What a reader of the metrics needs to know."""
     inputs: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Digests of what is no single file, by role."""
+    """Digests of inputs that are not single files, by role."""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """What else the figures depend on."""
+    """What else the metrics depend on."""

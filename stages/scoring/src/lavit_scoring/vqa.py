@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from lavit_scoring.bootstrap import percent, percent_by
-from lavit_scoring.errors import InputError
+from lavit_scoring.errors import InputError, shorten
 from lavit_scoring.files import read_json
-from lavit_scoring.metrics.lemmas import Lemmatize, lemmatizer
+from lavit_scoring.metrics.lemmas import Lemmatize, as_given, lemmatizer
 from lavit_scoring.metrics.vqa_accuracy import lavit_accuracy, official_accuracy
 from lavit_scoring.results import align, read_results
-from lavit_scoring.task import Scored, ScoringTask
+from lavit_scoring.task import ScoringResult, ScoringTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,48 +23,13 @@ class Truth:
     answer_type: str
     answers: tuple[str, ...]
     records: tuple[Hashable, ...] | None
-    """What else each answer's record says; None where every answer_id is its own."""
+    """What else each answer's record contains; None if every answer_id is unique."""
 
 
-def read_truths(file: Path) -> tuple[dict[int, Truth], dict[str, str]]:
-    """Return {question_id: truth} of an annotation file, and the names of its question types (OK-VQA).
-
-    Raises InputError naming the question that is not as the official files are.
-    """
-    content = read_json(file)
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        raise InputError(f"{file}: expected an object with a list `annotations`, as VQAv2's annotation files have")
-    named = content.get("question_types")
-    truths: dict[int, Truth] = {}
-    for row in content["annotations"]:
-        try:
-            name = row["question_id"]
-            answers = row["answers"]
-            given = [answer.get("answer_id") for answer in answers]
-            distinct = None not in given and len(set(given)) == len(given)
-            truth = Truth(
-                image=row["image_id"],
-                question_type=row.get("question_type") or "",
-                answer_type=row.get("answer_type") or "",
-                answers=tuple(answer["answer"] for answer in answers),
-                records=None if distinct else tuple(_rest(answer) for answer in answers),
-            )
-            if not answers or not all(isinstance(answer, str) for answer in truth.answers):
-                raise TypeError("answers")
-        except (KeyError, TypeError, AttributeError) as error:
-            where = row.get("question_id") if isinstance(row, dict) else row
-            raise InputError(
-                f"{file}: question {where!r}: no usable {error}, expected question_id, image_id and answers with text"
-            ) from None
-        if name in truths:
-            raise InputError(f"{file}: question_id {name!r} stands there twice")
-        truths[name] = truth
-    return truths, dict(named) if isinstance(named, dict) else {}
-
-
-def score_vqa(task: ScoringTask) -> Scored:
-    """Score a result file by the server's rules or LaVIT's. Raises InputError when ids do not fit."""
-    rules, lemmas = official_accuracy, None
+def score_vqa(task: ScoringTask) -> ScoringResult:
+    """Score a result file by the server's rules or LaVIT's. Raises InputError if ids do not match."""
+    rules = official_accuracy
+    lemmas: Lemmatize = as_given
     if task.protocol == "lavit":
         rules, lemmas = lavit_accuracy, lemmatizer(task.lemmatizer or "given")
     truths, type_names = read_truths(task.annotations)
@@ -75,29 +40,68 @@ def score_vqa(task: ScoringTask) -> Scored:
                       partial=task.partial)  # fmt: skip
     shown = [truths[name] for name in ids]
     scores = [
-        rules(_lemma(answers[name], lemmas), [_lemma(text, lemmas) for text in truth.answers], truth.records)
+        rules(lemmas(answers[name]), [lemmas(text) for text in truth.answers], truth.records)
         for name, truth in zip(ids, shown, strict=True)
     ]
     images = [truth.image for truth in shown]
+    groups = {
+        "accuracy.answer_type": [truth.answer_type for truth in shown],
+        "accuracy.question_type": [type_names.get(truth.question_type, truth.question_type) for truth in shown],
+    }
     metrics = {"accuracy": percent(scores, images, task.seed, "accuracy")}
-    kinds = [truth.answer_type for truth in shown]
-    metrics |= percent_by("accuracy.answer_type", scores, images, kinds, task.seed)
-    kinds = [type_names.get(truth.question_type, truth.question_type) for truth in shown]
-    metrics |= percent_by("accuracy.question_type", scores, images, kinds, task.seed)
+    for name, group in groups.items():
+        metrics |= percent_by(name, scores, images, group, task.seed)
     notes |= more | {"empty_answers": sum(not answers[name].strip() for name in ids)}
     if any(truth.records is not None for truth in shown):
         notes["answers_without_id"] = (
             "some human answers have no answer_id of their own; equal ones are left out together, as the server does"
         )
-    return Scored(
-        ids=ids,
-        expected=len(truths),
-        unit="per cent",
-        items={"accuracy": scores},
-        images=images,
-        metrics=metrics,
-        notes=notes,
+    return ScoringResult(ids=ids, expected=len(truths), unit="per cent", items={"accuracy": scores}, images=images,
+                         metrics=metrics, notes=notes)  # fmt: skip
+
+
+def read_truths(file: Path) -> tuple[dict[int, Truth], dict[str, str]]:
+    """Return {question_id: truth} of an annotation file, and the names of its question types (OK-VQA).
+
+    Raises InputError naming the question that differs from the official layout.
+    """
+    content = read_json(file)
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        raise InputError(f"{file}: expected an object with a list `annotations`, as VQAv2's annotation files have")
+    type_names = content.get("question_types")
+    truths: dict[int, Truth] = {}
+    for row in content["annotations"]:
+        try:
+            name, truth = row["question_id"], _truth(row)
+        except (KeyError, TypeError, AttributeError) as error:
+            where = row.get("question_id") if isinstance(row, dict) else row
+            raise InputError(
+                f"{file}: question {where!r}: no usable {error}, expected question_id, image_id and answers with text"
+            ) from None
+        if name in truths:
+            raise InputError(f"{file}: question_id {name!r} occurs twice")
+        truths[name] = truth
+    return truths, dict(type_names) if isinstance(type_names, dict) else {}
+
+
+def _truth(row: dict[str, Any]) -> Truth:
+    answers = row["answers"]
+    texts = tuple(answer["answer"] for answer in answers)
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise TypeError("answers")
+    answer_ids = {answer.get("answer_id") for answer in answers}
+    unique = None not in answer_ids and len(answer_ids) == len(answers)
+    return Truth(
+        image=row["image_id"],
+        question_type=row.get("question_type") or "",
+        answer_type=row.get("answer_type") or "",
+        answers=texts,
+        records=None if unique else tuple(_rest(answer) for answer in answers),
     )
+
+
+def _rest(answer: dict[str, Any]) -> Hashable:
+    return tuple(sorted((key, str(value)) for key, value in answer.items() if key != "answer"))
 
 
 def check_questions(file: Path, annotations: Path, truths: dict[int, Truth]) -> None:
@@ -117,13 +121,5 @@ def read_question_rows(file: Path) -> list[dict[str, Any]]:
         raise InputError(f"{file}: expected an object with a list `questions`, as VQAv2's question files have")
     for row in rows:
         if not isinstance(row, dict) or not {"question_id", "image_id", "question"} <= row.keys():
-            raise InputError(f"{file}: found {str(row)[:60]}, expected question_id, image_id and question")
+            raise InputError(f"{file}: found {shorten(row)}, expected question_id, image_id and question")
     return rows
-
-
-def _rest(answer: dict[str, Any]) -> Hashable:
-    return tuple(sorted((key, str(value)) for key, value in answer.items() if key != "answer"))
-
-
-def _lemma(text: str, lemmas: Lemmatize | None) -> str:
-    return text if lemmas is None else lemmas(text)

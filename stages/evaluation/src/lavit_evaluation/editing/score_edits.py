@@ -14,7 +14,7 @@ from lavit_core.progress import Progress
 from lavit_scoring.bootstrap import interval_of_mean
 from lavit_scoring.catalogue import Benchmark
 from lavit_scoring.estimate import Estimate
-from lavit_scoring.task import Scored, ScoringTask
+from lavit_scoring.task import ScoringResult, ScoringTask
 
 from lavit_evaluation.editing.config import EditScoreConfig, Weights
 from lavit_evaluation.editing.dino import OFFICIAL_SHAPE as OFFICIAL_DINO
@@ -78,7 +78,7 @@ def as_edits(
     return task
 
 
-def score_edits(task: ScoringTask) -> Scored:
+def score_edits(task: ScoringTask) -> ScoringResult:
     """Compare every edited picture with its target. Raises InputError naming what is missing or belongs nowhere."""
     assert isinstance(task, EditTask)
     config = task.config
@@ -94,7 +94,7 @@ def score_edits(task: ScoringTask) -> Scored:
     figures, skipped = figures_of(done, rows, task.seed)
     everywhere = [name for name in METRICS if all(name in row for row in rows)]
     official = task.kind == "magicbrush" and not differences(config, judges)
-    return Scored(
+    return ScoringResult(
         ids=[edit.id for edit in done],
         expected=len(edits),
         unit="l1, l2: the [0, 1] pixel scale, lower is better; clip_*, dino: cosine; lpips: lower is better",

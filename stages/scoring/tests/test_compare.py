@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lavit_evaluation.cli import evaluate
+from lavit_scoring.compare import compare
 from lavit_scoring.errors import InputError, UsageError
-from typer.testing import CliRunner
+from lavit_scoring.show import show_comparison
 
 
 def score(folder: Path, values: list[float], **changes: Any) -> Path:
@@ -31,9 +31,8 @@ def score(folder: Path, values: list[float], **changes: Any) -> Path:
     return folder
 
 
-def run(*options: str | Path) -> dict[str, Any]:
-    done = CliRunner().invoke(evaluate, ["compare", *map(str, options), "--json"], catch_exceptions=False)
-    return json.loads(done.stdout)
+def run(*paths: Path) -> dict[str, Any]:
+    return compare(paths)
 
 
 def test_paired_differences_of_comparable_scores(tmp_path: Path) -> None:
@@ -63,7 +62,7 @@ def test_what_keeps_scores_apart_is_named(tmp_path: Path, changes: dict[str, Any
     result = run(one, two)
     assert result["not_comparable"] == [line]
     assert result["paired"] == {}
-    shown = CliRunner().invoke(evaluate, ["compare", str(one), str(two)]).stdout
+    shown = show_comparison(run(one, two))
     assert shown.startswith(f"NOT COMPARABLE, {line}")
 
 
@@ -80,7 +79,7 @@ def test_other_decoding_is_told_not_forbidden(tmp_path: Path) -> None:
         "how many candidates are drawn: 1 | 4",
     ]
     assert run(one, three)["made_differently"] == ["how some of the answers were made is not known"]
-    shown = CliRunner().invoke(evaluate, ["compare", str(one), str(two)]).stdout
+    shown = show_comparison(run(one, two))
     assert "not measured here; LaVIT's authors: accuracy 66.0 / 68.2 / 68.3" in shown
     assert "[2] - [1], item by item, accuracy (0 to 1): -0.5000" in shown
 
