@@ -6,7 +6,7 @@ from typing import Any
 
 from lavit_core.distributions import require_stages
 from lavit_core.modeldir import check_made_with, find_part
-from lavit_core.progress import phase
+from lavit_core.progress import timed
 
 from lavit_cli.released_layout import DECODERS, require_new, writing
 
@@ -25,10 +25,10 @@ def export_checkpoint(model: Path, out: Path, *, quiet: bool = False) -> dict[st
     with require_stages("lavit export-checkpoint"), writing(out) as scratch:
         from lavit_tokenizer.api import export_tokenizer
 
-        with phase("export tokenizer", quiet=quiet):
+        with timed("export tokenizer", quiet=quiet):
             missing, decoder = export_tokenizer(tokenizer, scratch)
         for name in others:
-            with phase(f"export {name}", quiet=quiet):
+            with timed(f"export {name}", quiet=quiet):
                 if name == "llm":
                     from lavit_pretrain.api import export_language_model
 

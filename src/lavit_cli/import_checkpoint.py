@@ -154,7 +154,7 @@ def write(found: Found, model: Path, *, quiet: bool) -> None:
         metadata = dict(IMPORTED)
         if name in ("llm", *DECODERS) and digest is not None:
             metadata["tokenizer_digest"] = digest
-        with export_part(model, name, about=metadata) as scratch:
+        with export_part(model, name, metadata=metadata) as scratch:
             fill(scratch)
         progress.advance(written=name)
 

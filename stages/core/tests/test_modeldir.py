@@ -6,7 +6,7 @@ from lavit_core.modeldir import (
     find_part,
     part_digest,
     part_files,
-    read_about,
+    read_metadata,
     selection_of,
 )
 
@@ -18,11 +18,11 @@ def export(model, name, text, **more):
 
 
 def test_parts_are_carried_over(tmp_path):
-    first = export(tmp_path / "a", "encoder", "e", about={"data": "d"})
+    first = export(tmp_path / "a", "encoder", "e", metadata={"data": "d"})
     second = export(tmp_path / "b", "tokenizer", "t", carry_from=first)
     digest = part_digest(second / "tokenizer")
-    third = export(tmp_path / "c", "llm", "l", carry_from=second, about={"tokenizer_digest": digest})
-    parts = read_about(third)["parts"]
+    third = export(tmp_path / "c", "llm", "l", carry_from=second, metadata={"tokenizer_digest": digest})
+    parts = read_metadata(third)["parts"]
     assert list(parts) == ["encoder", "tokenizer", "llm"]
     files = part_files(first / "encoder")
     assert parts["encoder"] == {"digest": part_digest(first / "encoder"), "files": files, "data": "d"}
@@ -30,27 +30,27 @@ def test_parts_are_carried_over(tmp_path):
     check_made_with(third, "llm")
     # Exporting once more changes one part, and the folders it was linked from not at all.
     export(third, "encoder", "new")
-    assert list(read_about(third)["parts"]) == ["encoder", "tokenizer", "llm"]
+    assert list(read_metadata(third)["parts"]) == ["encoder", "tokenizer", "llm"]
     assert (first / "encoder" / "weights").read_text() == "e"
 
 
 def test_a_model_reads_the_patches_that_its_token_files_kept(tmp_path):
     first = export(tmp_path / "a", "tokenizer", "t")
     assert selection_of(tmp_path / "none") == selection_of(first) == "threshold"
-    second = export(tmp_path / "b", "detokenizer", "d", carry_from=first, about={"selection": "sample"})
+    second = export(tmp_path / "b", "detokenizer", "d", carry_from=first, metadata={"selection": "sample"})
     assert selection_of(second) == "sample"
-    third = export(tmp_path / "c", "llm", "l", carry_from=second, about={"selection": "topk"})
+    third = export(tmp_path / "c", "llm", "l", carry_from=second, metadata={"selection": "topk"})
     assert selection_of(third) == "topk", "what reads comes before what draws"
-    assert selection_of(export(tmp_path / "d", "llm", "l", about={"selection": "drawn"})) == "threshold"
+    assert selection_of(export(tmp_path / "d", "llm", "l", metadata={"selection": "drawn"})) == "threshold"
 
 
 def test_failed_export_keeps_the_old_part(tmp_path):
     model = export(tmp_path / "a", "encoder", "e")
-    before = read_about(model)
+    before = read_metadata(model)
     with pytest.raises(RuntimeError), export_part(model, "encoder"):
         raise RuntimeError
     assert (model / "encoder" / "weights").read_text() == "e"
-    assert read_about(model) == before
+    assert read_metadata(model) == before
 
 
 def test_missing_parts_name_the_command(tmp_path):
@@ -70,7 +70,8 @@ def test_a_run_directory_is_told_from_its_model(tmp_path):
 
 
 def test_another_tokenizer_is_refused(tmp_path):
-    model = export(export(tmp_path / "a", "tokenizer", "t"), "detokenizer", "d", about={"tokenizer_digest": "f" * 64})
+    other = {"tokenizer_digest": "f" * 64}
+    model = export(export(tmp_path / "a", "tokenizer", "t"), "detokenizer", "d", metadata=other)
     with pytest.raises(InputError, match="trained with tokenizer ffffffffffff, this model holds tokenizer"):
         check_made_with(model, "detokenizer")
 
@@ -79,7 +80,7 @@ def test_damaged_lavit_json(tmp_path):
     model = export(tmp_path / "a", "encoder", "e")
     (model / "lavit.json").write_text("[]")
     with pytest.raises(InputError, match="no `parts` in it"):
-        read_about(model)
+        read_metadata(model)
 
 
 def test_digest_covers_names_and_contents(tmp_path):

@@ -1,5 +1,5 @@
 import pytest
-from lavit_core.progress import Progress, phase, warn
+from lavit_core.progress import Progress, timed, warn
 
 
 def test_plain_lines_go_to_stderr(capsys):
@@ -17,7 +17,7 @@ def test_plain_lines_go_to_stderr(capsys):
 def test_quiet_says_nothing(capsys):
     with Progress("train", 10, quiet=True) as progress:
         progress.advance(10)
-    with phase("loading", quiet=True):
+    with timed("loading", quiet=True):
         pass
     assert capsys.readouterr() == ("", "")
 
@@ -30,7 +30,7 @@ def test_no_summary_after_an_error(capsys):
 
 def test_warnings_and_phases(capsys):
     warn("look out")
-    with phase("loading"):
+    with timed("loading"):
         pass
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "warning: look out"

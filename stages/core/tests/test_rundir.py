@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 from lavit_core.errors import InputError, UsageError
-from lavit_core.rundir import Finding, open_run, read_metrics, read_warnings, versions
+from lavit_core.rundir import Diagnostic, open_run, read_metrics, read_warnings, versions
 
 CONFIG = {"lr": 1e-05, "grid": (8, 8), "inner": {"layers": [1, 2]}, "name": None}
 
@@ -45,7 +45,7 @@ def test_rewind_drops_later_rows_and_cut_lines(tmp_path):
 
 
 def test_a_kind_of_warning_is_said_once_a_run_and_again_after_a_rewind(tmp_path, capsys):
-    low, high = Finding("keep rate", "few are kept"), Finding("diverging", "loss rises")
+    low, high = Diagnostic("keep rate", "few are kept"), Diagnostic("diverging", "loss rises")
     with opened(tmp_path) as run:
         run.warn([low], step=20, phase="a")
         run.warn([low, high], step=40, phase="a")

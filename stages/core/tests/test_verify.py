@@ -4,7 +4,7 @@ import shutil
 import pytest
 from lavit_core.errors import InputError, VerificationError
 from lavit_core.files import write_json
-from lavit_core.modeldir import export_part, find_part, read_about
+from lavit_core.modeldir import export_part, find_part, read_metadata
 from lavit_core.token_format import read_manifest, write_manifest
 from lavit_core.verify import NO_DIGEST, NOT_RECORDED, verify
 
@@ -68,7 +68,7 @@ def test_missing_and_foreign_files_are_named(model):
 def test_a_flipped_byte_of_lavit_json_is_noticed(model):
     file = model / "lavit.json"
     content = file.read_bytes()
-    before = read_about(model)
+    before = read_metadata(model)
     for place in range(len(content)):
         changed = bytearray(content)
         changed[place] ^= 1
@@ -79,7 +79,7 @@ def test_a_flipped_byte_of_lavit_json_is_noticed(model):
 
 
 def test_a_model_of_before_there_were_digests_loads_and_is_checked_as_a_whole(model):
-    about = read_about(model)
+    about = read_metadata(model)
     for part in about["parts"].values():
         del part["files"]
     write_json(model / "lavit.json", about)

@@ -88,9 +88,9 @@ def write_model(folder: Path, image_input: str) -> Path:
     with export_part(folder, "tokenizer") as part:
         write_tokenizer(tokenizer, part)
     made_with = {"tokenizer_digest": part_digest(folder / "tokenizer"), "selection": "topk"}
-    with export_part(folder, "llm", about=made_with) as part:
+    with export_part(folder, "llm", metadata=made_with) as part:
         random_llm(tokenizer, image_input, made_with["tokenizer_digest"]).save(part)
-    with export_part(folder, "detokenizer", about=made_with) as part:
+    with export_part(folder, "detokenizer", metadata=made_with) as part:
         save_detokenizer(random_detokenizer(), part)
     return folder
 

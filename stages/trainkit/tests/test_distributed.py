@@ -4,7 +4,7 @@ import pytest
 import torch
 from lavit_core.errors import LavitError, UsageError
 from lavit_core.processes import is_main, num_processes, process_rank
-from lavit_core.rundir import Finding, Run
+from lavit_core.rundir import Diagnostic, Run
 from lavit_trainkit.distributed import (
     all_gather,
     all_gather_with_gradient,
@@ -67,7 +67,7 @@ def test_too_few_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_that_only_works_along_writes_nothing(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Run(tmp_path, writes=False)
     run.log({"step": 1, "loss": 2.0})
-    run.warn([Finding(kind="loud", message="look")], step=1, phase="train")
+    run.warn([Diagnostic(kind="loud", message="look")], step=1, phase="train")
     run.rewind(0)
     run.finish({})
     assert list(tmp_path.iterdir()) == []

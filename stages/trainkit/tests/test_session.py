@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from lavit_core.errors import Interrupted, UsageError
-from lavit_core.rundir import Finding, read_metrics, read_warnings
+from lavit_core.rundir import Diagnostic, read_metrics, read_warnings
 from lavit_trainkit.session import training_session
 from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, metrics_of, stop_at_step
 
@@ -26,7 +26,7 @@ def count_up(out: Path, *, every: int = 3, at_end: bool = True, seed: int = 0) -
             value = value + step
             done = step + 1
             session.log(done, "train", {"loss": float(value[0]), "seconds": step / 7})
-            session.warn(done, "train", [Finding("odd", f"step {done}")] if done == 2 else [])
+            session.warn(done, "train", [Diagnostic("odd", f"step {done}")] if done == 2 else [])
             if session.should_save(done, every=every, at_end=at_end):
                 session.save(done, {"model": {"value": value}}, {"note": done})
         return session.finish({"value": float(value[0])})

@@ -148,8 +148,8 @@ def find_pictures(root: Path) -> list[str]:
 def _pictures_below(folder: Path, inside: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
     """Yield the keys below a folder; `above` are the folders that lead to it, to which a link may lead back."""
     try:
-        about = os.stat(folder)
-        here = (about.st_dev, about.st_ino)
+        status = os.stat(folder)
+        here = (status.st_dev, status.st_ino)
         entries = [] if here in above else list(os.scandir(folder))
     except OSError as error:
         raise InputError(f"{folder}: can't be read ({error.strerror}), expected a folder of pictures") from None

@@ -74,10 +74,10 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 def square_pixels(source: Path | bytes, image_px: int) -> np.ndarray:
     """Return a picture as uint8 [image_px, image_px, 3], squashed bicubically. Raises InputError."""
-    return squash(open_rgb(source), image_px)
+    return resize_to_square(open_rgb(source), image_px)
 
 
-def squash(picture: Image.Image, image_px: int) -> np.ndarray:
+def resize_to_square(picture: Image.Image, image_px: int) -> np.ndarray:
     """Return an opened RGB picture as uint8 [image_px, image_px, 3], squashed bicubically."""
     if picture.size != (image_px, image_px):
         picture = picture.resize((image_px, image_px), Image.Resampling.BICUBIC)

@@ -42,7 +42,7 @@ def find_part(model: Path, name: str) -> Path:
 
 def _check_weight_sizes(model: Path, name: str) -> None:
     """Hold the size of each weight file against lavit.json: quick, and enough for a copy that was cut short."""
-    parts = read_about(model)["parts"] if (model / METADATA_FILE).is_file() else {}
+    parts = read_metadata(model)["parts"] if (model / METADATA_FILE).is_file() else {}
     for inside, recorded in parts.get(name, {}).get("files", {}).items():
         file = model / name / inside
         if file.suffix == ".safetensors" and (not file.is_file() or file.stat().st_size != recorded["bytes"]):
@@ -75,13 +75,13 @@ def digest_of(files: Mapping[str, Mapping[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-def read_about(model: Path) -> dict[str, Any]:
+def read_metadata(model: Path) -> dict[str, Any]:
     """Return lavit.json: for each part its digest, and what it was made with."""
     file = model / METADATA_FILE
-    about = read_json(file)
-    if not isinstance(about, dict) or not isinstance(about.get("parts"), dict):
+    metadata = read_json(file)
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("parts"), dict):
         raise InputError(f"{file}: no `parts` in it, expected the file a training command writes")
-    return check_digest(file, about)[0]
+    return check_digest(file, metadata)[0]
 
 
 IMPORTED = {"source": "released weights"}
@@ -92,7 +92,7 @@ def is_imported(model: Path, name: str) -> bool:
     """Return whether a part came from `lavit import-checkpoint`; False where there is no such model."""
     if not (model / METADATA_FILE).is_file():
         return False
-    return bool(read_about(model)["parts"].get(name, {}).get("source") == IMPORTED["source"])
+    return bool(read_metadata(model)["parts"].get(name, {}).get("source") == IMPORTED["source"])
 
 
 SELECTIONS = ("threshold", "topk", "sample")
@@ -105,38 +105,38 @@ def selection_of(model: Path) -> str:
     A model that learned from so many tokens a picture reads other numbers badly. Where nothing was trained on tokens
     yet, or nothing says, it is the tokenizer's own threshold.
     """
-    parts = read_about(model)["parts"] if (model / METADATA_FILE).is_file() else {}
+    parts = read_metadata(model)["parts"] if (model / METADATA_FILE).is_file() else {}
     said = (parts.get(name, {}).get("selection") for name in ("llm", "detokenizer"))
     return next((selection for selection in said if selection in SELECTIONS), SELECTIONS[0])
 
 
 @contextlib.contextmanager
 def export_part(
-    model: Path, name: str, *, carry_from: Path | None = None, about: Mapping[str, Any] | None = None
+    model: Path, name: str, *, carry_from: Path | None = None, metadata: Mapping[str, Any] | None = None
 ) -> Iterator[Path]:
     """Give a scratch folder that becomes `model/<name>`, and carry over the other parts of `carry_from`.
 
-    `about` is written to lavit.json beside the part's digest (for `llm` and `detokenizer`: the tokenizer's digest, and
-    the selection of the token files).
+    `metadata` is written to lavit.json beside the part's digests; for `llm` and `detokenizer` it is what
+    `training_metadata` returns.
     """
     model.mkdir(parents=True, exist_ok=True)
-    parts: dict[str, Any] = dict(read_about(model)["parts"]) if (model / METADATA_FILE).exists() else {}
+    parts: dict[str, Any] = dict(read_metadata(model)["parts"]) if (model / METADATA_FILE).exists() else {}
     if carry_from is not None and (carry_from / METADATA_FILE).exists():
-        for other, made in read_about(carry_from)["parts"].items():
+        for other, made in read_metadata(carry_from)["parts"].items():
             if other != name and (carry_from / other).is_dir() and not (model / other).exists():
                 link_or_copy(carry_from / other, model / other)
                 parts[other] = made
     with atomic_folder(model / name) as scratch:
         yield scratch
     files = part_files(model / name)
-    parts[name] = {"digest": digest_of(files), "files": files, **(about or {})}
+    parts[name] = {"digest": digest_of(files), "files": files, **(metadata or {})}
     ordered = {part: parts[part] for part in MADE_BY if part in parts}
     write_json(model / METADATA_FILE, with_digest({"format": 1, "parts": ordered}))
 
 
 def check_made_with(model: Path, name: str) -> None:
     """Refuse a part that was trained on another tokenizer's codes than the model's. Raises InputError."""
-    made_with = read_about(model)["parts"].get(name, {}).get("tokenizer_digest")
+    made_with = read_metadata(model)["parts"].get(name, {}).get("tokenizer_digest")
     present = part_digest(find_part(model, "tokenizer"))
     if made_with is not None and made_with != present:
         raise InputError(

@@ -81,8 +81,8 @@ def warn(message: str) -> None:
 
 
 @contextlib.contextmanager
-def phase(title: str, *, quiet: bool = False) -> Iterator[None]:
-    """Say on stderr what begins and how long it took."""
+def timed(title: str, *, quiet: bool = False) -> Iterator[None]:
+    """Print on stderr how long the block took."""
     began = time.monotonic()
     yield
     if not quiet and is_main():

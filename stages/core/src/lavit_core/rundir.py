@@ -34,11 +34,11 @@ MOST_NAMED = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
-    """Something in a run's figures that a person should know."""
+class Diagnostic:
+    """Something in a run's metrics that a person should know."""
 
     kind: str
-    """Says what it is about; a run warns of each kind once."""
+    """The subject in a word or two; a run warns of each kind once."""
     message: str
     """One line: what was seen, why it matters, what to change."""
 
@@ -68,14 +68,14 @@ class Run:
         if self.writes:
             append_json_line(self._metrics, row)
 
-    def warn(self, findings: Iterable[Finding], *, step: int, phase: str) -> None:
-        """Say each finding on stderr and append it to warnings.jsonl, once a run and kind."""
-        for finding in findings:
-            if finding.kind in self._warned or not self.writes:
+    def warn(self, diagnostics: Iterable[Diagnostic], *, step: int, phase: str) -> None:
+        """Print each diagnostic on stderr and append it to warnings.jsonl, once a run and kind."""
+        for diagnostic in diagnostics:
+            if diagnostic.kind in self._warned or not self.writes:
                 continue
-            self._warned.add(finding.kind)
-            warn(f"{self.path}, step {step}: {finding.message}")
-            append_json_line(self._warnings, {"step": step, "phase": phase, **dataclasses.asdict(finding)})
+            self._warned.add(diagnostic.kind)
+            warn(f"{self.path}, step {step}: {diagnostic.message}")
+            append_json_line(self._warnings, {"step": step, "phase": phase, **dataclasses.asdict(diagnostic)})
 
     def rewind(self, step: int) -> None:
         """Drop rows and warnings past `step`: the steps after the checkpoint will be run, and logged, again."""

@@ -115,8 +115,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_json(folder / MANIFEST_FILE, with_digest(values) if manifest.has_digest else values)
 
 
-def about_trained(manifest: Manifest) -> dict[str, Any]:
-    """Return what lavit.json says of a part that learned from such tokens: their tokenizer, how patches were chosen."""
+def training_metadata(manifest: Manifest) -> dict[str, Any]:
+    """Return what lavit.json records of a part trained on these tokens: the tokenizer's digest and the selection."""
     return {"tokenizer_digest": manifest.tokenizer_digest, "selection": manifest.selection.get("policy")}
 
 

@@ -138,13 +138,13 @@ class TokenReader:
 
 def open_shard(file: Path, entry: ShardEntry, manifest: Manifest) -> dict[str, np.ndarray]:
     """Map one shard and hold it against the manifest. Raises InputError naming the shard and both values."""
-    tensors, about = map_shard(file)
+    tensors, metadata = map_shard(file)
     feature_dim = tensors["features"].shape[1] if "features" in tensors else None
     found = (
         len(tensors["code_offsets"]) - 1,
         len(tensors["codes"]),
-        about["codebook_size"],
-        tuple(about["grid"]),
+        metadata["codebook_size"],
+        tuple(metadata["grid"]),
         feature_dim,
     )
     expected = (entry.samples, entry.codes, manifest.codebook_size, manifest.grid, manifest.feature_dim)

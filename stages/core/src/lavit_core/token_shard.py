@@ -50,8 +50,8 @@ def write_shard(
     Raises ValueError for samples that break the format (a bug of the caller), naming the sample's key.
     """
     tensors = _tensors(samples, codebook_size, grid)
-    about = {"codebook_size": codebook_size, "format": "lavit-tokens", "grid": list(grid), "version": FORMAT_VERSION}
-    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: canonical_json(about)}}
+    metadata = {"codebook_size": codebook_size, "format": "lavit-tokens", "grid": list(grid), "version": FORMAT_VERSION}
+    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: canonical_json(metadata)}}
     end = 0
     for tensor, (dtype, values) in tensors.items():
         header[tensor] = {"dtype": dtype, "shape": list(values.shape), "data_offsets": [end, end + values.nbytes]}
@@ -167,8 +167,8 @@ def map_shard(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise InputError(f"{file}: {error.strerror or error}; `lavit tokens verify` checks the directory") from None
     try:
         header = json.loads(text, object_pairs_hook=_without_duplicates)
-        about = json.loads(header.pop("__metadata__")[METADATA_KEY])
-        layout = _check_layout(header, about, size - 8 - length)
+        metadata = json.loads(header.pop("__metadata__")[METADATA_KEY])
+        layout = _check_layout(header, metadata, size - 8 - length)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: damaged header ({type(error).__name__}: {error}); tokenize again") from None
     raw = np.asarray(np.memmap(file, dtype=np.uint8, mode="r")) if size else np.empty(0, np.uint8)
@@ -183,7 +183,7 @@ def map_shard(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             raise InputError(
                 f"{file}: {name} end at {int(offsets[-1])}, expected {len(tensors[holder])}; tokenize again"
             )
-    return tensors, about
+    return tensors, metadata
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -194,14 +194,14 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_layout(
-    header: dict[str, Any], about: dict[str, Any], data_bytes: int
+    header: dict[str, Any], metadata: dict[str, Any], data_bytes: int
 ) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
     """Return name -> (dtype, shape, first byte, last byte). Raises ValueError when the header breaks the format."""
-    if about["format"] != "lavit-tokens" or about["version"] != FORMAT_VERSION:
+    if metadata["format"] != "lavit-tokens" or metadata["version"] != FORMAT_VERSION:
         raise ValueError(
-            f"format {about['format']!r} version {about['version']!r}, expected lavit-tokens {FORMAT_VERSION}"
+            f"format {metadata['format']!r} version {metadata['version']!r}, expected lavit-tokens {FORMAT_VERSION}"
         )
-    expected = {**REQUIRED, "codes": code_dtype(about["codebook_size"])}
+    expected = {**REQUIRED, "codes": code_dtype(metadata["codebook_size"])}
     if missing := sorted(expected.keys() - header.keys()):
         raise ValueError(f"no tensor {', '.join(missing)}")
     expected["features"] = "BF16"
@@ -226,13 +226,13 @@ def _check_layout(
         end = last
     if end != data_bytes:
         raise ValueError(f"tensors end at byte {end}, the file at {data_bytes}")
-    _check_shapes({name: shape for name, (_, shape, _, _) in layout.items()}, about)
+    _check_shapes({name: shape for name, (_, shape, _, _) in layout.items()}, metadata)
     return layout
 
 
-def _check_shapes(shapes: dict[str, tuple[int, ...]], about: dict[str, Any]) -> None:
+def _check_shapes(shapes: dict[str, tuple[int, ...]], metadata: dict[str, Any]) -> None:
     num_samples, num_texts = shapes["code_offsets"][0] - 1, shapes["text_sample"][0]
-    rows, columns = about["grid"]
+    rows, columns = metadata["grid"]
     expected = {
         "key_offsets": (num_samples + 1,),
         "text_offsets": (num_texts + 1,),

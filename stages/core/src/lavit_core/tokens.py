@@ -1,6 +1,6 @@
 """Token files: images as codes, on disk. The format is docs/token-format.md; this is its front door in Python."""
 
-from lavit_core.token_format import Manifest, ShardEntry, about_trained, read_manifest, write_manifest
+from lavit_core.token_format import Manifest, ShardEntry, read_manifest, training_metadata, write_manifest
 from lavit_core.token_reader import TokenReader, check_tokenizer, open_tokens
 from lavit_core.token_shard import TokenSample, write_shard
 
@@ -9,10 +9,10 @@ __all__ = [
     "ShardEntry",
     "TokenReader",
     "TokenSample",
-    "about_trained",
     "check_tokenizer",
     "open_tokens",
     "read_manifest",
+    "training_metadata",
     "write_manifest",
     "write_shard",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 from lavit_core.digests import check_digest
 from lavit_core.errors import InputError, VerificationError
 from lavit_core.files import read_json
-from lavit_core.modeldir import MADE_BY, METADATA_FILE, digest_of, part_files, read_about
+from lavit_core.modeldir import MADE_BY, METADATA_FILE, digest_of, part_files, read_metadata
 from lavit_core.progress import Progress
 from lavit_core.token_check import verify_tokens
 from lavit_core.token_format import MANIFEST_FILE, read_manifest
@@ -72,7 +72,7 @@ def _model_directory(model: Path, quiet: bool) -> Iterator[Checked]:
     file = model / METADATA_FILE
     size = file.stat().st_size
     try:
-        parts = read_about(model)["parts"]
+        parts = read_metadata(model)["parts"]
         values, has_digest = check_digest(file, read_json(file))
         if strange := sorted(values.keys() - {"format", "parts"}):
             raise InputError(f"{file}: unknown key {strange[0]!r}, expected format and parts; copy the model again")

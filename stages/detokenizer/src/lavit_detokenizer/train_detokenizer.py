@@ -14,7 +14,7 @@ from lavit_core.files import file_sha256
 from lavit_core.modeldir import export_part, part_digest
 from lavit_core.progress import Progress
 from lavit_core.seeds import shuffled_batch
-from lavit_core.tokens import about_trained, check_tokenizer, open_tokens
+from lavit_core.tokens import check_tokenizer, open_tokens, training_metadata
 from lavit_tokenizer.api import load_tokenizer
 from lavit_trainkit.curves import diagnose_loss
 from lavit_trainkit.device import generator, make_accelerator, seed_init
@@ -177,8 +177,8 @@ def train_detokenizer(
         ema.copy_to(denoiser)
         exported = take_weights(exported, denoiser, keep=session.writes) if sharded else exported
         if session.writes:
-            metadata = {"command": "train-detokenizer", **about_trained(reader.manifest)}
-            with export_part(session.model, "detokenizer", carry_from=model, about=metadata) as folder:
+            metadata = {"command": "train-detokenizer", **training_metadata(reader.manifest)}
+            with export_part(session.model, "detokenizer", carry_from=model, metadata=metadata) as folder:
                 save_detokenizer(dataclasses.replace(detokenizer, denoiser=exported), folder)
         summary = {
             "steps": num_steps,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from lavit_core.errors import InputError
-from lavit_core.images import open_rgb, squash, to_rgb
+from lavit_core.images import open_rgb, resize_to_square, to_rgb
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def square_images(images: Sequence[Any], image_px: int, *, first: int = 0) -> np
 
     Errors count the images from `first`. Raises InputError for an unreadable file, and for another dtype or shape.
     """
-    return np.stack([squash(_rgb(image, place), image_px) for place, image in enumerate(images, start=first)])
+    return np.stack([resize_to_square(_rgb(image, place), image_px) for place, image in enumerate(images, start=first)])
 
 
 def identity(image: Any) -> Hashable:

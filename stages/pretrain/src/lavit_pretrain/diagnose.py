@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lavit_core.rundir import Finding
+from lavit_core.rundir import Diagnostic
 from lavit_trainkit.curves import diagnose_loss, last_mean
 
 from lavit_pretrain.config import PretrainConfig
@@ -40,7 +40,7 @@ ADVICE = {
 """Gain -> kind of warning, what was seen, why it matters, what to change."""
 
 
-def diagnose_pretrain(rows: Sequence[Mapping[str, Any]], config: PretrainConfig) -> list[Finding]:
+def diagnose_pretrain(rows: Sequence[Mapping[str, Any]], config: PretrainConfig) -> list[Diagnostic]:
     """Return what the rows so far say: a loss that rises or stays, answers that do without the picture."""
     lower = "llm_lr, muon_lr and visual_lr" if config.optimizer == "muon" else "llm_lr and visual_lr"
     found = diagnose_loss(rows, "loss", num_steps=config.num_steps, warmup_steps=config.warmup_steps, lower=lower)
@@ -49,5 +49,5 @@ def diagnose_pretrain(rows: Sequence[Mapping[str, Any]], config: PretrainConfig)
     for name, (kind, seen, why, change) in ADVICE.items():
         gain = last_mean(rows, name, CHECKS)
         if gain is not None and gain < LITTLE[name]:
-            found.append(Finding(kind, f"{seen} ({gain:+.3f} nats a token): {why}; {change}"))
+            found.append(Diagnostic(kind, f"{seen} ({gain:+.3f} nats a token): {why}; {change}"))
     return found

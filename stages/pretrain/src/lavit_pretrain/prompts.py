@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 from lavit_core.errors import InputError, UsageError
-from lavit_core.images import square_pixels, squash
+from lavit_core.images import resize_to_square, square_pixels
 from lavit_core.seeds import epoch_batches
 from PIL import Image
 from torch import Tensor
@@ -103,7 +103,7 @@ def is_picture(part: str | Path | np.ndarray) -> bool:
 def square(picture: str | Path | np.ndarray, image_px: int) -> np.ndarray:
     """Return a picture as uint8 [image_px, image_px, 3], as the tokenizer reads it. Raises InputError."""
     if isinstance(picture, np.ndarray):
-        return squash(Image.fromarray(picture), image_px)
+        return resize_to_square(Image.fromarray(picture), image_px)
     return square_pixels(Path(picture), image_px)
 
 

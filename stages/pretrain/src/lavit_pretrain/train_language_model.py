@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from lavit_core.errors import InputError, UsageError
 from lavit_core.modeldir import export_part
-from lavit_core.progress import Progress, phase
-from lavit_core.tokens import about_trained, check_tokenizer, open_tokens
+from lavit_core.progress import Progress, timed
+from lavit_core.tokens import check_tokenizer, open_tokens, training_metadata
 from lavit_trainkit.device import make_accelerator
 from lavit_trainkit.distributed import across_processes
 from lavit_trainkit.master_weights import copy_weights, drop_gradients, move_gradients, working_copy
@@ -75,7 +75,7 @@ def train_language_model(
             return session.finished
         accelerator, sharded = make_accelerator(device=device, precision=config.precision), is_sharded(config.parallel)
         dtype = dtype_of(config.precision)
-        with phase("reading text and building the model", quiet=quiet):
+        with timed("reading text and building the model", quiet=quiet):
             corpus = open_corpus(reader, questions=questions, text=text)
             live = None if images is None else LiveImages(reader, model, images, accelerator.device)
             network = build_network(config, reader, corpus, llm, live, seed).train()
@@ -151,8 +151,8 @@ def train_language_model(
                     session.save(done, {"model": parameters, **stored_optimizers(optimizers)}, packer.state)
         exported = take_weights(exported, network, keep=session.writes) if sharded else exported
         if session.writes:
-            metadata = {**about_trained(reader.manifest), "image_input": config.image_input}
-            with export_part(session.model, "llm", carry_from=model, about=metadata) as folder:
+            metadata = {**training_metadata(reader.manifest), "image_input": config.image_input}
+            with export_part(session.model, "llm", carry_from=model, metadata=metadata) as folder:
                 exported.save(folder)
         summary = {
             "steps": num_steps,

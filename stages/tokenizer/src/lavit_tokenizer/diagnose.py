@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lavit_core.rundir import Finding
+from lavit_core.rundir import Diagnostic
 from lavit_trainkit.curves import LAST, diagnose_loss, last_mean
 
 from lavit_tokenizer.config import Phase, TrainEncoderConfig, TrainTokenizerConfig
@@ -28,7 +28,7 @@ CHANCE = 0.97
 Rows = Sequence[Mapping[str, Any]]
 
 
-def diagnose_tokenizer(rows: Rows, config: TrainTokenizerConfig, num_patches: int) -> list[Finding]:
+def diagnose_tokenizer(rows: Rows, config: TrainTokenizerConfig, num_patches: int) -> list[Diagnostic]:
     """Return what the rows so far say about the phase that the last one is of."""
     ends = list(itertools.accumulate(phase.num_steps for phase in config.phases))
     place = next(index for index, end in enumerate(ends) if rows[-1]["step"] <= end)
@@ -46,7 +46,7 @@ def diagnose_tokenizer(rows: Rows, config: TrainTokenizerConfig, num_patches: in
     ]
 
 
-def _no_better_than_the_mean(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig) -> list[Finding]:
+def _no_better_than_the_mean(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig) -> list[Diagnostic]:
     local = rows[-1]["step"] - first
     if local < max(2 * phase.warmup_steps, phase.num_steps / 5):
         return []
@@ -55,7 +55,7 @@ def _no_better_than_the_mean(rows: Rows, phase: Phase, first: int, config: Train
         error, mean = last_mean(rows, "cos_loss"), last_mean(rows, "mean_predictor")
         if error is not None and mean is not None and error >= mean:
             return [
-                Finding(
+                Diagnostic(
                     "no better than the mean",
                     f"1 - cos is {error:.3f} in phase {phase.name}, and {mean:.3f} for one constant feature: the "
                     f"decoder tells no patch from another, and such features' codes say nothing; {advice}",
@@ -64,7 +64,7 @@ def _no_better_than_the_mean(rows: Rows, phase: Phase, first: int, config: Train
     # Whitened features have mean zero, so the mean predictor's normalised squared error is 1.
     elif config.model.whiten_power and (error := last_mean(rows, "nmse")) is not None and error >= 1:
         return [
-            Finding(
+            Diagnostic(
                 "no better than the mean",
                 f"nmse is {error:.3f} in phase {phase.name}, and 1 for one constant feature: the decoder tells no "
                 f"patch from another, and such features' codes say nothing; {advice}",
@@ -73,7 +73,7 @@ def _no_better_than_the_mean(rows: Rows, phase: Phase, first: int, config: Train
     return []
 
 
-def _selector(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig, num_patches: int) -> list[Finding]:
+def _selector(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig, num_patches: int) -> list[Diagnostic]:
     if phase.selection == "random":
         return []
     found = []
@@ -83,7 +83,7 @@ def _selector(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig
         if share < DECIDED:
             merger = "" if phase.merger == "off" else ", or leave the merger out of it (merger: off)"
             found.append(
-                Finding(
+                Diagnostic(
                     "undecided selector",
                     f"the selector is undecided: late in phase {phase.name} features explain {share:.0%} of whether a "
                     "patch is kept, and chance the rest: the decoder learns from patches that say little; give the "
@@ -102,7 +102,7 @@ def _selector(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig
             threshold = f", {'raise' if many else 'lower'} model.keep_threshold" if by_hand else ""
             cost = "token files and language model cost that much more" if many else "what is not kept is lost"
             found.append(
-                Finding(
+                Diagnostic(
                     "keep rate",
                     f"{rate:.0%} of patches are kept in phase {phase.name}, keep_ratio asks for {target:.0%}: {cost}; "
                     f"raise keep_weight (now {config.keep_weight:g}){threshold}, or give the selector's phase more "
@@ -112,9 +112,9 @@ def _selector(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig
     return found
 
 
-def collapsed(share: float, perplexity: float, num_codes: int, window_steps: int, phase: Phase) -> Finding:
+def collapsed(share: float, perplexity: float, num_codes: int, window_steps: int, phase: Phase) -> Diagnostic:
     """Return what is said of a codebook of which only a small share is used."""
-    return Finding(
+    return Diagnostic(
         "codebook collapse",
         f"codebook collapse: {share:.0%} of {num_codes} codes used in the last {window_steps} steps of phase "
         f"{phase.name} (perplexity {perplexity:.0f}): pictures become words that all sound alike; put a longer phase "
@@ -122,14 +122,14 @@ def collapsed(share: float, perplexity: float, num_codes: int, window_steps: int
     )
 
 
-def diagnose_encoder(rows: Rows, config: TrainEncoderConfig) -> list[Finding]:
+def diagnose_encoder(rows: Rows, config: TrainEncoderConfig) -> list[Diagnostic]:
     """Return what the rows so far say about an encoder in training."""
     found = diagnose_loss(rows, "loss", num_steps=config.num_steps, warmup_steps=config.warmup_steps, lower="lr")
     contrast, chance = last_mean(rows, "clip_loss"), math.log(config.batch_size)
     settled = rows[-1]["step"] >= max(2 * config.warmup_steps, config.num_steps / 2)
     if settled and contrast is not None and contrast > CHANCE * chance:
         found.append(
-            Finding(
+            Diagnostic(
                 "captions not used",
                 f"the contrastive loss is {contrast:.2f} after half of the steps, and guessing gives {chance:.2f}: the "
                 "encoder has learned nothing from the captions; check that they differ and belong to their pictures "

@@ -119,7 +119,7 @@ def train_encoder(
         if session.writes:
             encoder = small_encoder(model.vision.first_blocks(config.vision.layers))
             metadata = {"command": "train-encoder", **metrics}
-            with export_part(session.model, "encoder", about=metadata) as folder:
+            with export_part(session.model, "encoder", metadata=metadata) as folder:
                 save_encoder(encoder, folder)
         return session.finish({"steps": num_steps, **meter.summary(), **metrics})
 

@@ -152,7 +152,7 @@ def train_tokenizer(
         metrics = evaluate(tokenizer, source, held, quantised=watch.codebook_started)
         if session.writes:
             metadata = {"command": "train-tokenizer", "encoder_digest": inputs["encoder"], **metrics}
-            with export_part(session.model, "tokenizer", carry_from=model, about=metadata) as folder:
+            with export_part(session.model, "tokenizer", carry_from=model, metadata=metadata) as folder:
                 write_tokenizer(tokenizer.eval(), folder)
         return session.finish({"steps": num_steps, **meter.summary(), **metrics})
 

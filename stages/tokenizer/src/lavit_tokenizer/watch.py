@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lavit_core.rundir import Finding
+from lavit_core.rundir import Diagnostic
 from torch import Tensor
 
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
@@ -34,7 +34,7 @@ class CodeWatch:
         self._counts += torch.bincount(codes_T.cpu(), minlength=self._counts.numel())
         self._restarted += restarted
 
-    def close_window(self, steps_of_phase: int, phase: Phase) -> list[Finding]:
+    def close_window(self, steps_of_phase: int, phase: Phase) -> list[Diagnostic]:
         """At a window's end: take its figures, start the next one, and return that the codebook collapsed if it did."""
         if not phase.quantise or steps_of_phase % self._config.window_steps:
             return []

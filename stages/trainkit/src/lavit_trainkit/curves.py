@@ -6,7 +6,7 @@ So a resumed run, whose rows are cut at its checkpoint, says exactly what an uni
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lavit_core.rundir import Finding
+from lavit_core.rundir import Diagnostic
 
 LAST = 5
 """Rows behind a mean: one row is one batch, and noisy."""
@@ -28,7 +28,7 @@ def last_mean(rows: Rows, name: str, count: int = LAST) -> float | None:
 
 def diagnose_loss(
     rows: Rows, name: str, *, first: int = 0, num_steps: int, warmup_steps: int, lower: str, falls: bool = True
-) -> list[Finding]:
+) -> list[Diagnostic]:
     """Return what is wrong with the curve of `name` in rows that begin after step `first` and last `num_steps` steps.
 
     `lower` names the settings of the learning rate; `falls` is False for a phase that begins where another one ended.
@@ -42,7 +42,7 @@ def diagnose_loss(
         lowest, at = min((_mean(values[place - LAST : place]), values[place - 1][0]) for place in settled)
         if now > RISEN * lowest and now > 0:
             return [
-                Finding(
+                Diagnostic(
                     "diverging",
                     f"{name} rose from {lowest:.3g} (step {first + at}) to {now:.3g}: training diverges, and what was "
                     f"learned is being lost; lower {lower}, or lengthen warmup_steps, in a new --out",
@@ -51,7 +51,7 @@ def diagnose_loss(
     began = _mean(values[:LAST])
     if falls and step >= num_steps / 3 and step > 2 * warmup_steps and now > FALLEN * began:
         return [
-            Finding(
+            Diagnostic(
                 "not falling",
                 f"{name} is {now:.3g} after {step} of {num_steps} steps and was {began:.3g} at the start: nothing is "
                 f"being learned; raise {lower}, or look whether the data fits together (lavit data inspect)",

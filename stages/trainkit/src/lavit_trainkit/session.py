@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.interrupt import stop_signals
-from lavit_core.rundir import Finding, Run
+from lavit_core.rundir import Diagnostic, Run
 from torch import Tensor
 
 from lavit_trainkit.checkpoint import Checkpoint, load_newest, save_checkpoint
@@ -74,7 +74,7 @@ class Session:
         """Append a row of metrics after `done` steps."""
         self.run.log({"step": done, "phase": phase, **row})
 
-    def warn(self, done: int, phase: str, findings: Iterable[Finding]) -> None:
+    def warn(self, done: int, phase: str, findings: Iterable[Diagnostic]) -> None:
         """Report each finding on stderr and in warnings.jsonl, once a run and kind."""
         self.run.warn(findings, step=done, phase=phase)
 

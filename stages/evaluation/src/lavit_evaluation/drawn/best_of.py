@@ -7,7 +7,7 @@ pictures squashed to CLIP's square (bicubic).
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from lavit_core.images import squash
+from lavit_core.images import resize_to_square
 from lavit_core.seeds import candidate_seeds
 from PIL import Image
 
@@ -21,7 +21,7 @@ def similarities(clip: Clip, pictures: Sequence[np.ndarray], texts: Sequence[str
     said = {text: clip.texts([text])[0] for text in dict.fromkeys(texts)}
     rows = []
     for start in range(0, len(pictures), BATCH):
-        squares = [squash(Image.fromarray(one), clip.image_px) for one in pictures[start : start + BATCH]]
+        squares = [resize_to_square(Image.fromarray(one), clip.image_px) for one in pictures[start : start + BATCH]]
         rows.append(clip.images(squares))
     vectors = np.concatenate(rows)
     cosines: np.ndarray = (vectors * np.stack([said[text] for text in texts])).sum(1)

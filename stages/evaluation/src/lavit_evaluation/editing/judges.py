@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
-from lavit_core.images import middle_square, open_rgb, squash
+from lavit_core.images import middle_square, open_rgb, resize_to_square
 from lavit_scoring.metrics.pixels import WINDOW, l1_distance, l2_distance, ssim
 from PIL import Image
 
@@ -117,7 +117,7 @@ class Measure:
     def _pair(self, edit: Edit, edited: Path) -> tuple[np.ndarray, np.ndarray]:
         target, picture = open_rgb(edit.target), open_rgb(edited)
         if self.config.size is not None:
-            return squash(picture, self.config.size), squash(target, self.config.size)
+            return resize_to_square(picture, self.config.size), resize_to_square(target, self.config.size)
         if picture.size != target.size:
             picture = picture.resize(target.size, Image.Resampling.BICUBIC)
         return np.asarray(picture), np.asarray(target)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from lavit_core.data import Data
 from lavit_core.errors import Interrupted
-from lavit_core.images import open_rgb, squash
+from lavit_core.images import open_rgb, resize_to_square
 from lavit_core.progress import Progress
 
 from lavit_evaluation.probing.labels import Box
@@ -65,7 +65,8 @@ def read_places(
         some = keys[start : start + batch_size]
         pictures = [open_rgb(paths[key]) for key in some]
         image_px = tokenizer.config.preprocessing.image_px
-        stations, keep_BP = dense_stations(tokenizer, np.stack([squash(picture, image_px) for picture in pictures]))
+        pixels = np.stack([resize_to_square(picture, image_px) for picture in pictures])
+        stations, keep_BP = dense_stations(tokenizer, pixels)
         for row, (key, picture) in enumerate(zip(some, pictures, strict=True)):
             for index in wanted[key]:
                 inside = patches_inside(places[index][1], picture.size, tokenizer.config.grid)
