@@ -99,7 +99,7 @@ def test_guidance_of_prompts_with_pictures(mini, here, tmp_path: Path) -> None:
         (2, ["a", "red", "circle"], "two texts in a row, 'a' and 'red'; put the words of a text in quotes"),
         (3, ["--prompt-image", "gone.png"], "--prompt-image gone.png: file not found"),
         (3, ["--prompt-image", str(Path(__file__).parent)], "tests: a folder, expected a picture"),
-        (3, ["--prompt-image", __file__], "not a readable picture"),
+        (3, ["--prompt-image", __file__], "not a readable image"),
         (2, ["--prompt-images-as", "words", "x"], "setting prompt_images: Input should be 'codes', 'bare' or"),
         (2, ["--aspect-ratio", "3:2", "x"], "--aspect-ratio 3:2: this detokenizer draws 32 x 32 px only; other shapes"),
     ],

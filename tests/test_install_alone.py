@@ -101,7 +101,7 @@ def test_core_shapes_and_host_alone(install, tmp_path: Path) -> None:
     assert "[not installed]" in shown
     ok(here.lavit("data", "make-shapes", "--help"))
     ok(here.lavit("data", "make-shapes", tmp_path / "data", "--images", "4", "--heldout", "2"))
-    assert json.loads(ok(here.lavit("data", "inspect", tmp_path / "data" / "train", "--json")))["pictures"] == 4
+    assert json.loads(ok(here.lavit("data", "inspect", tmp_path / "data" / "train", "--json")))["images"] == 4
     for command in ("train-tokenizer", "pretrain", "train-detokenizer", "eval"):
         done = here.lavit(command, "x")
         assert done.returncode == 3

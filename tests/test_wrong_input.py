@@ -110,7 +110,7 @@ def test_a_text_file_is_no_picture(mini: Mini, refused, tmp_path: Path, verb: st
     command[1] = text
     line = refused(3, *command)
     assert str(text) in line
-    assert "not a readable picture" in line
+    assert "not a readable image" in line
 
 
 def spoiled_data(mini: Mini, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Small token directories and pictures that the tests of lavit-core share."""
+"""Small token directories and images that the tests of lavit-core share."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -54,8 +54,8 @@ def test_inspect_a_data_folder(run, tmp_path):
         rows.append(json.dumps({"file_name": f"images/{index}.png", "captions": ["one", "two"]}))
     (folder / "captions.jsonl").write_text("\n".join(rows) + "\n")
     report = json.loads(run("data", "inspect", folder, "--json").stdout)
-    assert (report["layout"], report["pictures"], report["captions"], report["unreadable"]) == ("lavit", 12, 24, [])
-    assert "pictures   12" in run("data", "inspect", folder).stdout
+    assert (report["layout"], report["images"], report["captions"], report["unreadable"]) == ("lavit", 12, 24, [])
+    assert "images     12" in run("data", "inspect", folder).stdout
     with pytest.raises(InputError, match="give one of them"):
         run("data", "inspect", tmp_path / "data")
     # What training refuses, a script learns from the exit code; what is only left out is counted.

@@ -9,7 +9,7 @@ from lavit_core.errors import InputError, UsageError
 from PIL import Image
 
 
-def picture(file, size=(8, 6)):
+def image(file, size=(8, 6)):
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, "red").save(file)
 
@@ -17,7 +17,7 @@ def picture(file, size=(8, 6)):
 @pytest.fixture(name="folder")
 def folder_fixture(tmp_path):
     for name in ("b", "a", "c"):
-        picture(tmp_path / "images" / f"{name}.png")
+        image(tmp_path / "images" / f"{name}.png")
     write(tmp_path / "captions.jsonl", [caption("b", ["two", "é\u2028x"]), caption("a", [])])
     write(tmp_path / "questions.jsonl", [question(7, "c"), question("q", "a", kind="colour")])
     return tmp_path
@@ -53,7 +53,7 @@ def test_empty_captions_are_counted_and_left_out(folder):
     assert [record.captions for record in data.records] == [("red",), (), ()]
     report = inspect_data(folder, quiet=True)
     assert (report["captions"], report["without_captions"], report["empty_captions"]) == (1, 2, 3)
-    assert "captions   1 (2 pictures have none; 3 empty ones are left out)" in report_lines(report)
+    assert "captions   1 (2 images have none; 3 empty ones are left out)" in report_lines(report)
 
 
 def test_an_out_folder_inside_the_data_folder_is_refused(folder, tmp_path_factory):
@@ -73,8 +73,8 @@ def test_either_file_is_enough(folder):
 
 def test_bare_folder(tmp_path):
     for name in ("z.JPG", "deep/er/a.webp", ".hidden/x.png", ".x.png"):
-        picture(tmp_path / name) if not name.endswith("JPG") else Image.new("RGB", (3, 3)).save(tmp_path / name, "JPEG")
-    (tmp_path / "notes.txt").write_text("no picture")
+        image(tmp_path / name) if not name.endswith("JPG") else Image.new("RGB", (3, 3)).save(tmp_path / name, "JPEG")
+    (tmp_path / "notes.txt").write_text("no image")
     data = open_data(tmp_path)
     assert (data.layout, [record.key for record in data.records]) == ("images", ["deep/er/a.webp", "z.JPG"])
     assert data.questions == ()
@@ -83,7 +83,7 @@ def test_bare_folder(tmp_path):
 def test_digest_follows_content(folder):
     before = open_data(folder).digest
     assert open_data(folder).digest == before
-    picture(folder / "images" / "a.png", (80, 60))
+    image(folder / "images" / "a.png", (80, 60))
     changed = open_data(folder).digest
     assert changed != before
     write(folder / "captions.jsonl", [caption("b", ["three"]), caption("a", [])])
@@ -107,8 +107,8 @@ def test_blank_lines_and_byte_order_mark(folder):
         ('{"file_name": "images/a.png", "captions": []}', r":3: images/a.png stands already on line 2"),
         ('{"file_name": "../a.png", "captions": []}', r":3: file_name \"../a.png\" leads out of the data folder"),
         ('{"file_name": "/a.png", "captions": []}', r"leads out of the data folder"),
-        ('{"file_name": "images/none.png", "captions": []}', r"images/none.png: no such picture"),
-        ('{"file_name": "a.png", "captions": []}', r"/a.png: no such picture.*there: write file_name images/a.png"),
+        ('{"file_name": "images/none.png", "captions": []}', r"images/none.png: no such image"),
+        ('{"file_name": "a.png", "captions": []}', r"/a.png: no such image.*there: write file_name images/a.png"),
     ],
 )
 def test_bad_captions_name_file_and_line(folder, line, message):
@@ -149,25 +149,25 @@ def test_wrong_paths(folder, tmp_path):
     with pytest.raises(InputError, match="found a file, expected a folder"):
         open_data(folder / "captions.jsonl")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no picture .* and no captions.jsonl here"):
+    with pytest.raises(InputError, match=r"no image .* and no captions.jsonl here"):
         open_data(tmp_path / "empty")
     (tmp_path / "empty" / "captions.jsonl").touch()
-    with pytest.raises(InputError, match="empty, expected one line a picture"):
+    with pytest.raises(InputError, match="empty, expected one line per image"):
         open_data(tmp_path / "empty")
 
 
 def test_a_folder_of_splits_is_named(tmp_path):
     for split in ("train", "heldout"):
-        picture(tmp_path / split / "a.png")
+        image(tmp_path / split / "a.png")
         write(tmp_path / split / "captions.jsonl", [{"file_name": "a.png", "captions": []}])
     with pytest.raises(InputError, match=r"holds heldout, train; give one of them"):
         open_data(tmp_path)
 
 
 def test_linked_folders_count_and_links_back_up_end(tmp_path):
-    picture(tmp_path / "elsewhere" / "a.png")
+    image(tmp_path / "elsewhere" / "a.png")
     (tmp_path / "data" / "sub").mkdir(parents=True)
-    picture(tmp_path / "data" / "top.png")
+    image(tmp_path / "data" / "top.png")
     (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "data" / "sub" / "up").symlink_to(tmp_path / "data")
     (tmp_path / "elsewhere" / "over").symlink_to(tmp_path / "data" / "sub")
@@ -175,9 +175,9 @@ def test_linked_folders_count_and_links_back_up_end(tmp_path):
 
 
 def test_a_link_that_leads_nowhere_is_named(tmp_path):
-    picture(tmp_path / "a.png")
+    image(tmp_path / "a.png")
     (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(InputError, match=r"b\.png: no such picture, only a link that leads nowhere"):
+    with pytest.raises(InputError, match=r"b\.png: no such image, only a link that leads nowhere"):
         open_data(tmp_path)
 
 
@@ -185,7 +185,7 @@ def test_names_and_texts_that_are_no_utf_8(folder, tmp_path):
     bare = tmp_path / "bare"
     bare.mkdir()
     try:
-        picture(Path(os.fsdecode(os.fsencode(bare) + b"/caf\xe9.png")))
+        image(Path(os.fsdecode(os.fsencode(bare) + b"/caf\xe9.png")))
     except OSError:
         pytest.skip("this file system takes UTF-8 names alone")
     with pytest.raises(InputError, match=r"the file name b'caf\\xe9\.png' is not UTF-8"):
@@ -200,19 +200,19 @@ def test_names_and_texts_that_are_no_utf_8(folder, tmp_path):
 
 
 def test_inspect_lists_everything_wrong(folder):
-    (folder / "images" / "text.jpg").write_text("no picture")
-    picture(folder / "images" / "unlisted.png")
+    (folder / "images" / "text.jpg").write_text("no image")
+    image(folder / "images" / "unlisted.png")
     with open(folder / "captions.jsonl", "a", encoding="utf-8") as handle:
         for line in ("{", json.dumps(caption("b", [])), json.dumps(caption("gone", []))):
             handle.write(line + "\n")
         handle.write(json.dumps({"file_name": "images/text.jpg", "captions": ["x"]}) + "\n")
     report = inspect_data(folder, quiet=True)
-    assert (report["layout"], report["pictures"], report["captions"], report["questions"]) == ("lavit", 4, 3, 2)
+    assert (report["layout"], report["images"], report["captions"], report["questions"]) == ("lavit", 4, 3, 2)
     assert [item["file"] for item in report["unreadable"]] == ["images/text.jpg"]
-    assert "not a readable picture" in report["unreadable"][0]["reason"]
+    assert "not a readable image" in report["unreadable"][0]["reason"]
     assert [len(report[name]) for name in ("missing", "duplicate_keys", "bad_lines")] == [1, 1, 1]
-    assert report["unlisted_pictures"] == 1
-    assert report["sizes"]["common"] == [{"width": 8, "height": 6, "pictures": 3}]
+    assert report["unlisted_images"] == 1
+    assert report["sizes"]["common"] == [{"width": 8, "height": 6, "images": 3}]
     text = "\n".join(report_lines(report))
-    assert "images/text.jpg: not a readable picture" in text
+    assert "images/text.jpg: not a readable image" in text
     assert "captions.jsonl:3" in text

@@ -10,9 +10,9 @@ from lavit_core.images import open_rgb, square_pixels
 from PIL import Image
 
 
-def saved(picture: Image.Image, kind: str, **options) -> bytes:
+def saved(image: Image.Image, kind: str, **options) -> bytes:
     out = io.BytesIO()
-    picture.save(out, kind, **options)
+    image.save(out, kind, **options)
     return out.getvalue()
 
 
@@ -97,26 +97,26 @@ def test_truncated_files_are_refused(tmp_path, kind):
     content = saved(Image.fromarray(random), kind)
     for length in (0, 10, len(content) // 2):
         (tmp_path / "x.img").write_bytes(content[:length])
-        with pytest.raises(InputError, match=r"x.img: not a readable picture"):
+        with pytest.raises(InputError, match=r"x.img: not a readable image"):
             open_rgb(tmp_path / "x.img")
 
 
 def test_other_content(tmp_path):
-    (tmp_path / "x.jpg").write_text("no picture at all")
-    with pytest.raises(InputError, match=r"x.jpg: not a readable picture, expected JPEG, PNG"):
+    (tmp_path / "x.jpg").write_text("no image at all")
+    with pytest.raises(InputError, match=r"x.jpg: not a readable image, expected JPEG, PNG"):
         open_rgb(tmp_path / "x.jpg")
     with pytest.raises(InputError, match="file not found"):
         open_rgb(tmp_path / "absent.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
     for path in (tmp_path, tmp_path / "pipe.jpg"):
-        with pytest.raises(InputError, match=r"not a readable picture \(not a regular file\)"):
+        with pytest.raises(InputError, match=r"not a readable image \(not a regular file\)"):
             open_rgb(path)
     (tmp_path / "x.tif").write_bytes(saved(halves(), "TIFF"))
     with pytest.raises(InputError, match="expected JPEG"):
         open_rgb(tmp_path / "x.tif")
 
 
-def test_fuzzed_pictures_open_or_are_refused():
+def test_fuzzed_images_open_or_are_refused():
     random = np.random.default_rng(0)
     refused = []
     for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP"):

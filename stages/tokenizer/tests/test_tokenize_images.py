@@ -51,7 +51,7 @@ def test_workers_do_not_change_a_byte(damaged, model, tmp_path, selection):
     assert all(one == found[0] for one in found)
     errors = [json.loads(line) for line in found[0]["errors.jsonl"].splitlines()]
     assert [row["key"] for row in errors] == ["images/007.png", "images/021.png"]
-    assert all("not a readable picture" in row["reason"] for row in errors)
+    assert all("not a readable image" in row["reason"] for row in errors)
 
 
 def test_an_unreadable_file_with_a_line_separator_in_its_name_does_not_stop_a_resumed_run(model, tmp_path):
@@ -157,10 +157,10 @@ def test_too_many_errors_finish_and_exit_with_5(damaged, model, tmp_path):
 
 
 def test_unusable_input(data, model, tmp_path):
-    with pytest.raises(InputError, match="expected a folder of pictures"):
+    with pytest.raises(InputError, match="expected a folder of images"):
         tokenize(tmp_path / "missing", model, tmp_path / "tokens")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no picture"):
+    with pytest.raises(InputError, match="no image"):
         tokenize(tmp_path / "empty", model, tmp_path / "tokens")
     note = tmp_path / "note.png"
     note.write_text("a text")

@@ -222,7 +222,7 @@ def test_unusable_input(data, model, tmp_path):
     with pytest.raises(InputError, match="none of 40 images has a caption"):
         encoder_verb.train_encoder(bare, tmp_path / "enc", encoder_settings(), quiet=True)
     (bare / "000.png").write_text("not a picture")
-    with pytest.raises(InputError, match=r"000.png: not a readable picture"):
+    with pytest.raises(InputError, match=r"000.png: not a readable image"):
         train_tokens(bare, model, tmp_path / "run2")
 
 

@@ -1,6 +1,6 @@
-"""Data sets people bring: a folder with captions.jsonl and questions.jsonl, or nothing but a folder of pictures.
+"""Data sets people bring: a folder with captions.jsonl and questions.jsonl, or nothing but a folder of images.
 
-captions.jsonl     {"file_name": "images/1.png", "captions": ["a dog", ...]}, one line a picture
+captions.jsonl     {"file_name": "images/1.png", "captions": ["a dog", ...]}, one line per image
 questions.jsonl    {"question_id": 0, "file_name": "images/1.png", "question": "...", "answer": "...", "kind": "colour"}
 """
 
@@ -22,7 +22,7 @@ QUESTIONS_FILE = "questions.jsonl"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-    """One picture: its key (file_name in the jsonl, or path inside a bare folder), its file and its captions."""
+    """One image: its key (file_name in the jsonl, or path inside a bare folder), its file and its captions."""
 
     key: str
     path: Path
@@ -31,7 +31,7 @@ class Record:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Question:
-    """One question on the picture `key`; `kind` groups answers in a score."""
+    """One question on the image `key`; `kind` groups answers in a score."""
 
     question_id: int | str
     key: str
@@ -49,7 +49,7 @@ class Data:
     records: tuple[Record, ...]
     questions: tuple[Question, ...]
     digest: str
-    """SHA-256 of the jsonl files and of every picture's key and size in bytes."""
+    """SHA-256 of the jsonl files and of every image's key and size in bytes."""
     num_empty_captions: int = 0
     """Captions of nothing but spaces, which are left out of the records."""
 
@@ -75,7 +75,7 @@ def scan_data(path: Path) -> tuple[Data, list[Problem]]:
     """Open a data set and collect what is wrong in it instead of stopping. Raises InputError when it is none at all."""
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"
-        raise InputError(f"{path}: found {found}, expected a folder of pictures or one with {CAPTIONS_FILE}")
+        raise InputError(f"{path}: found {found}, expected a folder of images or one with {CAPTIONS_FILE}")
     listed = [path / name for name in (CAPTIONS_FILE, QUESTIONS_FILE) if (path / name).is_file()]
     problems: list[Problem] = []
     captions: dict[str, tuple[str, ...]] = {}
@@ -89,10 +89,10 @@ def scan_data(path: Path) -> tuple[Data, list[Problem]]:
     else:
         if splits := sorted(file.parent.name for file in path.glob(f"*/{CAPTIONS_FILE}")):
             raise InputError(f"{path}: holds {', '.join(splits)}; give one of them, say {path / splits[0]}")
-        captions = dict.fromkeys(find_pictures(path), ())
+        captions = dict.fromkeys(find_images(path), ())
     if not captions and not problems:
-        empty = f"{listed[0]}: empty, expected one line a picture" if listed else None
-        raise InputError(empty or f"{path}: no picture ({', '.join(SUFFIXES)}) and no {CAPTIONS_FILE} here")
+        empty = f"{listed[0]}: empty, expected one line per image" if listed else None
+        raise InputError(empty or f"{path}: no image ({', '.join(SUFFIXES)}) and no {CAPTIONS_FILE} here")
     digest = hashlib.sha256()
     for file in listed:
         digest.update(file.read_bytes())
@@ -106,7 +106,7 @@ def scan_data(path: Path) -> tuple[Data, list[Problem]]:
         try:
             size = os.stat(file).st_size
         except OSError:
-            problems.append(Problem("missing", f"{file}: no such picture, {_why_expected(path, key, listed)}"))
+            problems.append(Problem("missing", f"{file}: no such image, {_why_expected(path, key, listed)}"))
             continue
         digest.update(f"{key}\0{size}\n".encode())
         records.append(Record(key, file, captions[key]))
@@ -129,7 +129,7 @@ def check_out_outside(out: Path, data: Path) -> None:
 
 
 def _why_expected(root: Path, key: str, listed: list[Path]) -> str:
-    """Return what led to a picture that is not there, and where it may lie."""
+    """Return what led to an image that is not there, and where it may lie."""
     if not listed:
         return "only a link that leads nowhere"
     nearby = f"images/{key}"
@@ -137,27 +137,27 @@ def _why_expected(root: Path, key: str, listed: list[Path]) -> str:
     return f"yet {listed[0].name} or its neighbour names it{hint}"
 
 
-def find_pictures(root: Path) -> list[str]:
-    """Return the keys of every picture file below a folder, hidden ones left out, sorted; linked folders count too.
+def find_images(root: Path) -> list[str]:
+    """Return the keys of every image file below a folder, hidden ones left out, sorted; linked folders count too.
 
     Raises InputError for a folder that can't be read.
     """
-    return sorted(_pictures_below(root, "", ()))
+    return sorted(_images_below(root, "", ()))
 
 
-def _pictures_below(folder: Path, inside: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+def _images_below(folder: Path, inside: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
     """Yield the keys below a folder; `above` are the folders that lead to it, to which a link may lead back."""
     try:
         status = os.stat(folder)
         here = (status.st_dev, status.st_ino)
         entries = [] if here in above else list(os.scandir(folder))
     except OSError as error:
-        raise InputError(f"{folder}: can't be read ({error.strerror}), expected a folder of pictures") from None
+        raise InputError(f"{folder}: can't be read ({error.strerror}), expected a folder of images") from None
     for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _pictures_below(folder / entry.name, f"{inside}{entry.name}/", (*above, here))
+            yield from _images_below(folder / entry.name, f"{inside}{entry.name}/", (*above, here))
         elif entry.name.lower().endswith(SUFFIXES):
             yield f"{inside}{entry.name}"
 
@@ -176,7 +176,7 @@ def _read_captions(file: Path, problems: list[Problem]) -> tuple[dict[str, tuple
                 Problem("line", f"{file}:{number}: captions is {_short(texts)}, expected a list of strings")
             )
         elif key in lines:
-            message = f"{file}:{number}: {key} stands already on line {lines[key]}, expected one line a picture"
+            message = f"{file}:{number}: {key} stands already on line {lines[key]}, expected one line per image"
             problems.append(Problem("duplicate", message))
         else:
             lines[key], captions[key] = number, tuple(text for text in texts if text.strip())

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lavit_core.data import CAPTIONS_FILE, QUESTIONS_FILE, Record, find_pictures, scan_data
+from lavit_core.data import CAPTIONS_FILE, QUESTIONS_FILE, Record, find_images, scan_data
 from lavit_core.errors import InputError
 from lavit_core.images import open_rgb
 from lavit_core.progress import Progress
@@ -16,11 +16,11 @@ REFUSED = ("missing", "duplicate_keys", "bad_lines", "bad_names")
 """Lists of an inspection that keep a data set from being opened."""
 
 NOT_READ = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg")
-"""Picture formats that are not read: files of theirs are counted, so that nobody misses them later."""
+"""Image formats that are not read: files of theirs are counted, so that nobody misses them later."""
 
 
 def inspect_data(path: Path, *, quiet: bool = False) -> dict[str, Any]:
-    """Read a data set whole, every picture decoded; return counts, sizes and lists of everything wrong.
+    """Read a data set whole, every image decoded; return counts, sizes and lists of everything wrong.
 
     Raises InputError when `path` is no data set at all.
     """
@@ -29,7 +29,7 @@ def inspect_data(path: Path, *, quiet: bool = False) -> dict[str, Any]:
     unreadable = []
     with (
         ThreadPoolExecutor(_DECODE_THREADS) as pool,
-        Progress("inspect", len(data.records), unit="picture", quiet=quiet) as bar,
+        Progress("inspect", len(data.records), unit="image", quiet=quiet) as bar,
     ):
         for record, found in zip(data.records, pool.map(_size_or_reason, data.records), strict=True):
             if isinstance(found, str):
@@ -43,7 +43,7 @@ def inspect_data(path: Path, *, quiet: bool = False) -> dict[str, Any]:
         "path": str(path),
         "layout": data.layout,
         "files": [name for name in (CAPTIONS_FILE, QUESTIONS_FILE) if (path / name).is_file()],
-        "pictures": len(data.records),
+        "images": len(data.records),
         "captions": captions,
         "empty_captions": data.num_empty_captions,
         "without_captions": sum(not record.captions for record in data.records),
@@ -55,19 +55,19 @@ def inspect_data(path: Path, *, quiet: bool = False) -> dict[str, Any]:
         "duplicate_keys": [problem.message for problem in problems if problem.kind == "duplicate"],
         "bad_lines": [problem.message for problem in problems if problem.kind == "line"],
         "bad_names": [problem.message for problem in problems if problem.kind == "name"],
-        "unlisted_pictures": sum(key not in listed for key in find_pictures(path)),
+        "unlisted_images": sum(key not in listed for key in find_images(path)),
         "not_read": _not_read(path),
         "digest": data.digest,
     }
 
 
 def count_problems(report: dict[str, Any]) -> int:
-    """Return how many things in an inspection keep the data set from being opened (unreadable pictures do not)."""
+    """Return how many things in an inspection keep the data set from being opened (unreadable images do not)."""
     return sum(len(report[name]) for name in REFUSED)
 
 
 def _not_read(path: Path) -> dict[str, int]:
-    """Return how many files of picture formats that are not read lie below a folder, by suffix."""
+    """Return how many files of image formats that are not read lie below a folder, by suffix."""
     found = collections.Counter(file.suffix.lower() for file in path.rglob("*") if file.suffix.lower() in NOT_READ)
     return dict(sorted(found.items()))
 
@@ -88,7 +88,7 @@ def _summary(sizes: collections.Counter[tuple[int, int]]) -> dict[str, Any]:
         "distinct": len(sizes),
         "width": [min(widths), max(widths)],
         "height": [min(heights), max(heights)],
-        "common": [{"width": w, "height": h, "pictures": count} for (w, h), count in sizes.most_common(5)],
+        "common": [{"width": w, "height": h, "images": count} for (w, h), count in sizes.most_common(5)],
     }
 
 
@@ -96,16 +96,16 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     """Return an inspection as lines for a person."""
     empty = f"; {report['empty_captions']} empty ones are left out" if report["empty_captions"] else ""
     lines = [
-        f"{report['path']}: layout {report['layout']} ({', '.join(report['files']) or 'nothing but pictures'})",
-        f"pictures   {report['pictures']} ({report['unlisted_pictures']} more files are named nowhere)",
-        f"captions   {report['captions']} ({report['without_captions']} pictures have none{empty})",
+        f"{report['path']}: layout {report['layout']} ({', '.join(report['files']) or 'nothing but images'})",
+        f"images     {report['images']} ({report['unlisted_images']} more files are named nowhere)",
+        f"captions   {report['captions']} ({report['without_captions']} images have none{empty})",
         f"questions  {report['questions']}",
     ]
     lines += [f"  {kind or 'no kind':<9}{count}" for kind, count in report["question_kinds"].items()]
     sizes = report["sizes"]
     if sizes["distinct"]:
         (w0, w1), (h0, h1) = sizes["width"], sizes["height"]
-        common = ", ".join(f"{s['width']}x{s['height']} ({s['pictures']})" for s in sizes["common"])
+        common = ", ".join(f"{s['width']}x{s['height']} ({s['images']})" for s in sizes["common"])
         lines.append(f"sizes      {sizes['distinct']} sizes, width {w0}..{w1}, height {h0}..{h1}; most often {common}")
     if report["not_read"]:
         left_out = ", ".join(f"{count} {suffix}" for suffix, count in report["not_read"].items())

@@ -1,4 +1,4 @@
-"""Reading pictures the same way everywhere: fixed conversions, limits on size, no dependence on what is installed."""
+"""Reading images the same way everywhere: fixed conversions, limits on size, no dependence on what is installed."""
 
 import io
 import stat
@@ -20,10 +20,10 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Preprocessing(Config):
-    """How a picture becomes the encoder's input; part of the tokenizer's digest."""
+    """How an image becomes the encoder's input; part of the tokenizer's digest."""
 
     image_px: int = 224
-    """Side of the square input in pixels; pictures are squashed to it (bicubic, no crop), as the released code does."""
+    """Side of the square input in pixels; images are resized to it (bicubic, no crop), as in the released code."""
     mean: tuple[float, float, float] = CLIP_MEAN
     """Per-channel mean on the [0, 1] scale."""
     std: tuple[float, float, float] = CLIP_STD
@@ -31,7 +31,7 @@ class Preprocessing(Config):
 
 
 def open_rgb(source: Path | bytes, *, max_pixels: int = 89_000_000) -> Image.Image:
-    """Open a picture as RGB: EXIF rotation applied, transparency on white, 16-bit scaled, first frame of animations.
+    """Open an image as RGB: EXIF rotation applied, transparency on white, 16-bit scaled, first frame of animations.
 
     Raises InputError naming the file and the reason when it can't be read, or is larger than `max_pixels`.
     """
@@ -39,64 +39,62 @@ def open_rgb(source: Path | bytes, *, max_pixels: int = 89_000_000) -> Image.Ima
     try:
         # Opening a pipe would wait for somebody to write into it.
         if isinstance(source, Path) and not stat.S_ISREG(source.stat().st_mode):
-            raise InputError(f"{name}: not a readable picture (not a regular file)")
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
+            raise InputError(f"{name}: not a readable image (not a regular file)")
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             # Only the header is read so far: a bomb is refused before it is unpacked.
-            if picture.width * picture.height > max_pixels:
-                raise InputError(
-                    f"{name}: {picture.width}x{picture.height} pixels, more than the limit of {max_pixels}"
-                )
-            return to_rgb(picture)
+            if image.width * image.height > max_pixels:
+                raise InputError(f"{name}: {image.width}x{image.height} pixels, more than the limit of {max_pixels}")
+            return to_rgb(image)
     except FileNotFoundError:
         raise InputError(f"{name}: file not found") from None
     except InputError:
         raise
     except UnidentifiedImageError:
-        raise InputError(f"{name}: not a readable picture, expected {', '.join(FORMATS)}") from None
+        raise InputError(f"{name}: not a readable image, expected {', '.join(FORMATS)}") from None
     # PIL raises many kinds for broken content (OSError, SyntaxError, ValueError, struct.error, bomb warnings).
     except Exception as error:  # noqa: BLE001
-        raise InputError(f"{name}: not a readable picture ({' '.join(str(error).split())})") from None
+        raise InputError(f"{name}: not a readable image ({' '.join(str(error).split())})") from None
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Return a PIL image as RGB: EXIF rotation applied, transparency on white, 16-bit scaled."""
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I;16") or picture.mode == "I":
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or image.mode == "I":
         # PIL clips 16-bit grey to 255 when converting: scale it instead.
-        grey = np.asarray(picture, dtype=np.float64) / 257.0
-        picture = Image.fromarray(np.clip(grey + 0.5, 0, 255).astype(np.uint8))
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
+        grey = np.asarray(image, dtype=np.float64) / 257.0
+        image = Image.fromarray(np.clip(grey + 0.5, 0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, layer).convert("RGB")
-    return picture.convert("RGB")
+    return image.convert("RGB")
 
 
 def square_pixels(source: Path | bytes, image_px: int) -> np.ndarray:
-    """Return a picture as uint8 [image_px, image_px, 3], squashed bicubically. Raises InputError."""
+    """Return an image as uint8 [image_px, image_px, 3], resized bicubically to a square. Raises InputError."""
     return resize_to_square(open_rgb(source), image_px)
 
 
-def resize_to_square(picture: Image.Image, image_px: int) -> np.ndarray:
-    """Return an opened RGB picture as uint8 [image_px, image_px, 3], squashed bicubically."""
-    if picture.size != (image_px, image_px):
-        picture = picture.resize((image_px, image_px), Image.Resampling.BICUBIC)
-    return np.asarray(picture)
+def resize_to_square(image: Image.Image, image_px: int) -> np.ndarray:
+    """Return an opened RGB image as uint8 [image_px, image_px, 3], resized bicubically to a square."""
+    if image.size != (image_px, image_px):
+        image = image.resize((image_px, image_px), Image.Resampling.BICUBIC)
+    return np.asarray(image)
 
 
-def middle_square(picture: Image.Image, shorter_px: int, side_px: int) -> np.ndarray:
+def middle_square(image: Image.Image, shorter_px: int, side_px: int) -> np.ndarray:
     """Return uint8 [side_px, side_px, 3]: the shorter side brought to `shorter_px` (bicubic), the middle square of it.
 
     The arithmetic is that of torchvision's Resize and CenterCrop, which CLIP and DINO look through: the longer side is
     rounded down, a half pixel of margin to even.
     """
-    width, height = picture.size
+    width, height = image.size
     longer = int(shorter_px * max(width, height) / min(width, height))
     size = (longer, shorter_px) if width > height else (shorter_px, longer)
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
     left, top = (round((side - side_px) / 2) for side in size)
-    return np.asarray(picture.crop((left, top, left + side_px, top + side_px)))
+    return np.asarray(image.crop((left, top, left + side_px, top + side_px)))
 
 
 def png_bytes(pixels: np.ndarray) -> bytes:

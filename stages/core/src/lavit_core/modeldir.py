@@ -100,9 +100,9 @@ SELECTIONS = ("threshold", "topk", "sample")
 
 
 def selection_of(model: Path) -> str:
-    """Return which patches of a picture this model reads: those the token files kept that trained it.
+    """Return which patches of an image this model reads: those the token files kept that trained it.
 
-    A model that learned from so many tokens a picture reads other numbers badly. Where nothing was trained on tokens
+    A model that learned from so many tokens an image reads other numbers badly. Where nothing was trained on tokens
     yet, or nothing says, it is the tokenizer's own threshold.
     """
     parts = read_metadata(model)["parts"] if (model / METADATA_FILE).is_file() else {}

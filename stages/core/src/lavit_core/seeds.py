@@ -13,7 +13,7 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 
 
 def candidate_seeds(seed: int, best_of: int) -> list[int]:
-    """Return the seeds of a picture's candidates; the first is its own, so best of 1 is the picture itself."""
+    """Return the seeds of an image's candidates; the first is its own, so best of 1 is the image itself."""
     return [seed, *(derive_seed(seed, "candidate", number) for number in range(1, best_of))]
 
 

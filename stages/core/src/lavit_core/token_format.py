@@ -83,7 +83,7 @@ class Manifest(Config):
     grid: tuple[int, int]
     """Rows and columns of the patch grid."""
     preprocessing: dict[str, Any] = Field(default_factory=dict)
-    """How pictures became pixels."""
+    """How images became pixels."""
     selection: dict[str, Any] = Field(default_factory=dict)
     """How patches were chosen: the policy, and what it takes (seed, threshold or ratio)."""
     feature_dim: int | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from lavit_core.data import find_pictures
+from lavit_core.data import find_images
 from lavit_core.errors import InputError, Interrupted
 from lavit_core.files import write_bytes
 from lavit_core.images import open_rgb
@@ -36,7 +36,7 @@ def open_folder(root: Path, option: str) -> Folder:
     """Return a folder's pictures. Raises InputError when there is none."""
     if not root.is_dir():
         raise InputError(f"{option} {root}: {'a file' if root.exists() else 'nothing'}, expected a folder of pictures")
-    keys = find_pictures(root)
+    keys = find_images(root)
     if not keys:
         raise InputError(f"{option} {root}: no picture in it")
     return some_of(root, keys)

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lavit_core.data import find_pictures
+from lavit_core.data import find_images
 from lavit_core.errors import InputError
 
 from lavit_evaluation.editing.turns import Edit
@@ -28,7 +28,7 @@ def find_edited(results: Path, edits: Sequence[Edit], every: Sequence[Edit], *, 
     wanted, known = {_stem(edit.file_name): edit.id for edit in edits}, {_stem(edit.file_name) for edit in every}
     found: dict[str, Path] = {}
     extra = []
-    for key in find_pictures(results):
+    for key in find_images(results):
         stem = _stem(key)
         if stem in wanted:
             if wanted[stem] in found:
