@@ -15,6 +15,7 @@ import numpy as np
 
 from lavit_core.errors import InputError
 from lavit_core.files import canonical_json, write_chunks
+from lavit_core.safetensors_stream import safetensors_chunks
 from lavit_core.token_format import DTYPES, FORMAT_VERSION, METADATA_KEY, RANKS, REQUIRED, ShardEntry, code_dtype
 
 MAX_HEADER_BYTES = 1 << 20
@@ -51,29 +52,23 @@ def write_shard(
     """
     tensors = _tensors(samples, codebook_size, grid)
     metadata = {"codebook_size": codebook_size, "format": "lavit-tokens", "grid": list(grid), "version": FORMAT_VERSION}
-    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: canonical_json(metadata)}}
-    end = 0
-    for tensor, (dtype, values) in tensors.items():
-        header[tensor] = {"dtype": dtype, "shape": list(values.shape), "data_offsets": [end, end + values.nbytes]}
-        end += values.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    digest = hashlib.sha256()
+    layout = {tensor: (dtype, values.shape, values.nbytes) for tensor, (dtype, values) in tensors.items()}
+    data = (np.ascontiguousarray(values).data.cast("B") for _, values in tensors.values() if values.size)
+    digest, num_bytes = hashlib.sha256(), 0
 
     def chunks() -> Iterator[bytes | memoryview]:
-        parts = [np.frombuffer(len(text).to_bytes(8, "little") + text, np.uint8)]
-        for part in parts + [values for _, values in tensors.values()]:
-            if part.size:
-                view = np.ascontiguousarray(part).data.cast("B")
-                digest.update(view)
-                yield view
+        nonlocal num_bytes
+        for chunk in safetensors_chunks(layout, data, {METADATA_KEY: canonical_json(metadata)}):
+            digest.update(chunk)
+            num_bytes += len(chunk)
+            yield chunk
 
     write_chunks(folder / name, chunks())
     return ShardEntry(
         file=name,
         samples=len(samples),
         codes=int(tensors["code_offsets"][1][-1]),
-        bytes=8 + len(text) + end,
+        bytes=num_bytes,
         sha256=digest.hexdigest(),
         source=source,
     )

@@ -4,7 +4,6 @@ No RNG state is stored: every random draw is a function of (seed, purpose, step)
 """
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from lavit_core.errors import InputError, VerificationError
 from lavit_core.files import atomic_folder, file_sha256, read_json, write_chunks, write_json
 from lavit_core.processes import is_main
 from lavit_core.progress import warn
+from lavit_core.safetensors_stream import safetensors_chunks
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -83,17 +83,14 @@ def _in_file_order(content: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _safetensors(content: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of a safetensors file; no more than one tensor is gathered and held at a time."""
-    ordered, header, end = _in_file_order(content), {}, 0
-    for name, value in ordered.items():
-        begin, end = end, end + value.numel() * value.element_size()
-        header[name] = {"dtype": TYPE_NAMES[value.dtype], "shape": list(value.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little") + text
-    for value in ordered.values():
-        plain = full_tensor(value).detach().cpu().contiguous()
-        yield plain.flatten().view(torch.uint8).numpy().data
+    """Return the bytes of a safetensors file; no more than one tensor is gathered and held at a time."""
+    ordered = _in_file_order(content)
+    layout = {
+        name: (TYPE_NAMES[value.dtype], tuple(value.shape), value.numel() * value.element_size())
+        for name, value in ordered.items()
+    }
+    plain = (full_tensor(value).detach().cpu().contiguous() for value in ordered.values())
+    return safetensors_chunks(layout, (value.flatten().view(torch.uint8).numpy().data for value in plain))
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
