@@ -80,7 +80,7 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     ),
     "more claimed than stored": (
         lambda src: change(src / ENCODER, lambda t: t.update(cls_token=torch.ones(1).expand(10**6, 10**6))), FLAGS,
-        "it is no honest file",
+        "the file is truncated or malformed",
     ),
     "heads that do not divide": (
         lambda src: None, ["--encoder-heads", "3", "--heads", "5"], "--heads 5 does not divide width 24",

@@ -10,12 +10,14 @@ from lavit_core.errors import InputError
 from lavit_trainkit.external_weights import (
     copy_weights,
     folder_shapes,
+    load_strictly,
     read_tensor,
     read_tensors,
     require_shapes,
     weight_files,
 )
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 
 class Trap:
@@ -115,3 +117,26 @@ def test_an_index_never_leads_out_of_its_folder(tmp_path):
     (tmp_path / "folder" / "model.bin.index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match=r"names outside\.bin, which is not in"):
         weight_files(tmp_path / "folder", ["model"])
+
+
+def test_a_module_takes_all_of_a_file_and_no_other_tensor(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    stored, network = nn.Linear(3, 2), nn.Linear(3, 2)
+    save_file(stored.state_dict(), file)
+    load_strictly(network, file)
+    assert torch.equal(network.weight, stored.weight)
+    assert torch.equal(network.bias, stored.bias)
+
+    tensors = {**stored.state_dict(), "decoder.weight": torch.zeros(1)}
+    load_strictly(network, file, tensors, without=["decoder."])
+    for wrong, told in (
+        (tensors, r"w\.safetensors: weights 1 unexpected \(decoder\.weight\)"),
+        ({"weight": stored.weight}, r"weights 1 missing \(bias\)"),
+        (
+            {**stored.state_dict(), "bias": torch.zeros(5)},
+            r"weights 1 of another shape \(bias is \(5,\), expected \(2,\)",
+        ),
+    ):
+        with pytest.raises(InputError, match=told):
+            load_strictly(network, file, wrong)
+    assert torch.equal(network.bias, stored.bias)  # a refused file changes nothing

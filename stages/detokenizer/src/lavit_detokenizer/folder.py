@@ -12,10 +12,10 @@ from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import check_made_with, find_part
 from lavit_tokenizer.api import FeatureDecoder
 from lavit_trainkit.device import pick_device
+from lavit_trainkit.external_weights import load_strictly, read_tensors
 from lavit_trainkit.precision import choose_precision, dtype_of
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
 
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DecoderShape, DetokenizerConfig, UNetShape
@@ -95,7 +95,7 @@ def read_condition(folder: Path, config: DetokenizerConfig) -> Condition:
     state = read_tensors(file)
     null = state.get(NULL_KEY)
     condition = Condition(config, null_shape=None if null is None else (null.shape[0], null.shape[1]))
-    load_condition(condition, state, file)
+    load_strictly(condition, file, state)
     return condition.eval().requires_grad_(False)
 
 
@@ -105,7 +105,7 @@ def read_decoder(folder: Path, config: DetokenizerConfig) -> FeatureDecoder | No
         return None
     decoder = build_decoder(config, config.decoder)
     file = folder / "decoder.safetensors"
-    load_condition(decoder, read_tensors(file), file)
+    load_strictly(decoder, file)
     return decoder.eval().requires_grad_(False)
 
 
@@ -126,16 +126,6 @@ def load_vae(folder: Path) -> AutoencoderKL:
     return _load_weights(AutoencoderKL, folder, torch.float32).eval().requires_grad_(False)
 
 
-def load_condition(condition: nn.Module, state: dict[str, Tensor], file: Path) -> None:
-    """Load projections (or a decoder) strictly. Raises InputError naming the file."""
-    expected = {name: tuple(value.shape) for name, value in condition.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    if expected != found:
-        wrong = sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name))[0]
-        raise InputError(f"{file}: {wrong} is {found.get(wrong)}, expected {expected.get(wrong)}")
-    condition.load_state_dict(state)
-
-
 def check_unet(unet: UNet2DConditionModel, folder: Path, config: DetokenizerConfig, vae: AutoencoderKL | None) -> None:
     """Refuse a UNet whose inputs do not fit condition and space. Raises InputError with both values."""
     # Only what follows from condition and space is compared: the levels are the folder's own.
@@ -147,16 +137,6 @@ def check_unet(unet: UNet2DConditionModel, folder: Path, config: DetokenizerConf
         found, expected = getattr(unet.config, name), wanted.get(name)
         if found != expected:
             raise InputError(f"{folder}: {name} is {found}, expected {expected} for this condition and space")
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Read a safetensors file. Raises InputError."""
-    try:
-        return load_file(file)
-    except FileNotFoundError:
-        raise InputError(f"{file}: file not found, expected safetensors") from None
-    except SafetensorError as error:
-        raise InputError(f"{file}: not readable as safetensors ({error})") from None
 
 
 def _from_folder(kind: Any, folder: Path, **arguments: Any) -> Any:

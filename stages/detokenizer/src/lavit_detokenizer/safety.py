@@ -12,7 +12,7 @@ import torch
 from lavit_core.errors import InputError
 from lavit_core.images import Preprocessing, middle_square
 from lavit_trainkit.device import pick_device
-from lavit_trainkit.external_weights import read_tensors, require_shapes, shapes_of, weight_files
+from lavit_trainkit.external_weights import load_strictly, read_tensors, weight_files
 from lavit_trainkit.pixels import normalise
 from PIL import Image
 
@@ -62,8 +62,7 @@ def _load(folder: Path) -> Any:
         tensors |= {name: value for name, value in read_tensors(file).items() if not name.endswith("position_ids")}
     own = {_plain(name): name for name in checker.state_dict()}
     tensors = {own.get(_plain(name), name): value for name, value in tensors.items()}
-    require_shapes(files[0], shapes_of(tensors), shapes_of(checker.state_dict()))
-    checker.load_state_dict(tensors)
+    load_strictly(checker, files[0], tensors)
     return checker.float()
 
 

@@ -20,6 +20,7 @@ from lavit_trainkit.curves import diagnose_loss
 from lavit_trainkit.device import generator, make_accelerator, seed_init
 from lavit_trainkit.distributed import across_processes, all_reduce_sum, shares_of
 from lavit_trainkit.ema import Ema
+from lavit_trainkit.external_weights import read_tensors
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import (
     copy_on_meta_device,
@@ -38,7 +39,7 @@ from torch import Tensor
 
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
-from lavit_detokenizer.folder import NULL_KEY, check_unet, load_unet, load_vae, read_tensors, save_detokenizer
+from lavit_detokenizer.folder import NULL_KEY, check_unet, load_unet, load_vae, save_detokenizer
 from lavit_detokenizer.network import (
     Denoiser,
     Detokenizer,

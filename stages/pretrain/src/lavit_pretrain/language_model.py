@@ -16,7 +16,7 @@ from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import check_made_with, find_part
 from lavit_core.pretrained import load_pretrained
 from lavit_trainkit.device import pick_device
-from lavit_trainkit.external_weights import read_tensors, require_shapes, shapes_of
+from lavit_trainkit.external_weights import load_strictly
 from lavit_trainkit.precision import choose_precision, dtype_of
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -223,9 +223,7 @@ def load_llm(model: Path, *, device: str = "auto", precision: str = "auto") -> L
         loaded = LanguageModel(load_causal_lm(folder, dtype), load_text_tokenizer(folder), about, merger)
     parts = nn.ModuleDict(loaded.visual_parts())
     if parts:
-        tensors = read_tensors(folder / VISUAL_FILE)
-        require_shapes(folder / VISUAL_FILE, shapes_of(tensors), shapes_of(parts.state_dict()))
-        parts.load_state_dict(tensors)
+        load_strictly(parts, folder / VISUAL_FILE)
     use_padded(loaded.llm)
     return loaded.to(pick_device(device)).requires_grad_(False).eval()
 

@@ -7,7 +7,7 @@ from lavit_core.errors import InputError
 from lavit_core.modeldir import check_made_with, find_part
 from lavit_core.progress import warn
 from lavit_tokenizer.api import VisualTokenizer, new_merger
-from lavit_trainkit.external_weights import read_tensors, shapes_of
+from lavit_trainkit.external_weights import load_strictly, read_tensors, shapes_of
 from torch import Tensor, nn
 
 from lavit_pretrain.language_model import VISUAL_FILE, LanguageModel
@@ -61,9 +61,7 @@ def load_visual_input(model: Path, tokenizer: VisualTokenizer) -> VisualInput:
     shown = VisualInput(new_merger(config), nn.Linear(weight.shape[1], weight.shape[0]))
     if not any(name.startswith("merger.") for name in tensors):
         tensors |= {f"merger.{name}": value for name, value in tokenizer.merger.state_dict().items()}
-    expected = {name: tuple(value.shape) for name, value in shown.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    if expected != found or weight.shape[1] != config.feature_dim:
+    if weight.shape[1] != config.feature_dim:
         raise InputError(f"{file}: merger and projector are not of this tokenizer's geometry; it belongs to another")
-    shown.load_state_dict(tensors)
+    load_strictly(shown, file, tensors)
     return shown.to(tokenizer.feature_mean.device).eval().requires_grad_(False)

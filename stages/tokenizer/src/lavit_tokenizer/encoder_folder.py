@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
+from lavit_trainkit.external_weights import load_strictly
 from safetensors.torch import save_file
 
 from lavit_tokenizer.config import SMALL_VIT, SmallVitConfig
@@ -16,7 +17,6 @@ from lavit_tokenizer.pretrained_encoder import (
     save_preprocessing,
 )
 from lavit_tokenizer.small_vit import SmallVit
-from lavit_tokenizer.weights import load_weights
 
 
 def load_encoder(folder: Path) -> Encoder:
@@ -24,7 +24,7 @@ def load_encoder(folder: Path) -> Encoder:
     kind = _model_type(folder)
     if kind == SMALL_VIT:
         network = SmallVit(_small_config(folder))
-        load_weights(network.state_dict(), folder / "model.safetensors")
+        load_strictly(network, folder / "model.safetensors")
         encoder = small_encoder(network)
     else:
         encoder = load_pretrained_encoder(folder, _class_of(folder, kind))

@@ -8,6 +8,7 @@ from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import find_part, part_digest, selection_of
 from lavit_trainkit.device import pick_device
+from lavit_trainkit.external_weights import load_strictly
 from safetensors.torch import save_file
 
 from lavit_tokenizer.config import TokenizerConfig
@@ -22,7 +23,6 @@ from lavit_tokenizer.tokenizer import (
     tokenizer_on_meta_device,
     trained_state,
 )
-from lavit_tokenizer.weights import load_weights
 
 STORED_KEYS = (
     "format", "preprocessing", "grid", "feature_dim", "keep_threshold", "keep_ratio", "merger_layers", "heads",
@@ -60,7 +60,7 @@ def read_tokenizer(folder: Path, *, use: Use = "all", loaded: Loaded = UNTRAINED
     encoder = None if use == "decode" else _fitting_encoder(folder / "encoder", config)
     # No time and memory for first weights that are overwritten: at the published size that is half a minute.
     tokenizer = tokenizer_on_meta_device(config, use=use, loaded=loaded).to_empty(device="cpu")
-    load_weights(trained_state(tokenizer), folder / "model.safetensors", without=LEFT_OUT[use])
+    load_strictly(trained_state(tokenizer), folder / "model.safetensors", without=LEFT_OUT[use])
     if encoder is not None:
         tokenizer.encoder = encoder
     return tokenizer

@@ -15,7 +15,7 @@ from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -51,7 +51,7 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in tensors.items()}
 
 
-def require_shapes(file: Path, found: Shapes, expected: Shapes) -> None:
+def require_shapes(file: Path | str, found: Shapes, expected: Shapes) -> None:
     """Refuse a file that lacks a tensor, has one too many, or one of another shape. Raises InputError naming them."""
     missing = [name for name in expected if name not in found]
     unexpected = [name for name in found if name not in expected]
@@ -64,6 +64,31 @@ def require_shapes(file: Path, found: Shapes, expected: Shapes) -> None:
     told = [f"{len(names)} {kind} ({_some(names)})" for kind, names in lists.items() if names]
     if told:
         raise InputError(f"{file}: weights {', '.join(told)}; this is another model's file, or a damaged one")
+
+
+def load_strictly(
+    target: nn.Module | Mapping[str, Tensor],
+    file: Path,
+    tensors: Mapping[str, Tensor] | None = None,
+    *,
+    without: Sequence[str] = (),
+    option: str | None = None,
+) -> None:
+    """Fill a module, or a state dict, in place with a file's tensors: all of them, and no other.
+
+    `tensors` are the file's where they have been read already, and renamed. Names that begin with one of `without` are
+    passed over. Raises InputError naming the file, the `option` that gave it, and the tensors that are missing,
+    unexpected or of another shape.
+    """
+    state = target.state_dict() if isinstance(target, nn.Module) else target
+    if tensors is None:
+        tensors = read_tensors(file)
+    found = {name: value for name, value in tensors.items() if not name.startswith(tuple(without))}
+    place = str(file) if option is None else f"{option} {file}"
+    require_shapes(place, shapes_of(found), shapes_of(state))
+    with torch.no_grad():
+        for name, value in state.items():
+            value.copy_(found[name])
 
 
 def weight_files(folder: Path, stems: Sequence[str]) -> list[Path]:
@@ -187,7 +212,7 @@ def _require_stored(file: Path, tensors: Mapping[str, Tensor]) -> None:
     """Refuse tensors that claim more than the file holds: a stride of 0 makes a few bytes a terabyte."""
     claimed, size = sum(value.numel() * value.element_size() for value in tensors.values()), file.stat().st_size
     if claimed > 2 * size:  # twice: tied tables are stored once
-        raise InputError(f"{file}: its tensors claim {claimed} bytes, and the file has {size}; it is no honest file")
+        raise InputError(f"{file}: its tensors claim {claimed} bytes of {size}; the file is truncated or malformed")
 
 
 def _alone(value: Tensor, seen: set[int]) -> Tensor:
