@@ -6,7 +6,7 @@ import pytest
 import torch
 from lavit_core.errors import InputError
 from lavit_pretrain.language_model import load_causal_lm, load_llm, read_visual_about
-from lavit_pretrain.plan import without_weights
+from lavit_pretrain.plan import llm_on_meta_device
 from lavit_pretrain.text_tokenizer import load_text_tokenizer
 from lavit_pretrain.train_language_model import train_language_model
 from safetensors.torch import load_file, save_file
@@ -40,7 +40,7 @@ def test_a_folder_without_some_weights_is_refused(llama):
 @pytest.mark.parametrize(
     "load",
     [lambda folder, _: load_causal_lm(folder, torch.float32), lambda folder, _: load_text_tokenizer(folder),
-     lambda folder, config: without_weights(config(), folder, 24)],
+     lambda folder, config: llm_on_meta_device(config(), folder, 24)],
 )  # fmt: skip
 def test_code_in_a_folder_is_refused_and_nobody_is_asked(tmp_path, tiny_config, monkeypatch, load):
     monkeypatch.setattr("builtins.input", lambda *said: pytest.fail(f"asked: {said}"))
