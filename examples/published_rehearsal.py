@@ -40,7 +40,7 @@ def main() -> None:
     if apart.exitcode:
         raise SystemExit(apart.exitcode)
     heads = ["--encoder-heads", str(options.heads), "--heads", str(options.heads)]
-    run("import-checkpoint", checkpoint, "--out", model, *heads, "--softmax", options.softmax, "--quiet")
+    run("import-checkpoint", checkpoint, "--out", model, *heads, "--attention", options.attention, "--quiet")
     if not options.keep:
         shutil.rmtree(checkpoint)
     if {"encoder", "tokenizer"} <= set(options.parts):
@@ -51,7 +51,7 @@ def main() -> None:
 def use(options: argparse.Namespace, model: Path, photos: list[Path]) -> None:
     """Run what the parts at hand are enough for: tokenising, reading, drawing."""
     threads = os.environ.get("OMP_NUM_THREADS", "all")
-    print(f"{len(photos)} pictures, {options.precision}, {options.softmax} softmax, threads: {threads}", flush=True)
+    print(f"{len(photos)} pictures, {options.precision}, {options.attention} attention, threads: {threads}", flush=True)
     parts, tokens = set(options.parts), options.out / "tokens"
     settings = ["--set", f"precision={options.precision}", "--set", f"batch_size={options.batch_size}"]
     # Random weights would keep any share of the patches; a third is what trained ones do.
@@ -80,7 +80,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=[*FILES, *FOLDERS], default=[*FILES, *FOLDERS])
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="as stored")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of tokenising")
-    parser.add_argument("--softmax", choices=("released", "exact"), default="released")
+    parser.add_argument("--attention", choices=("dense", "packed"), default="dense")
     parser.add_argument("--batch-size", type=int, default=4, help="of tokenising")
     parser.add_argument("--max-tokens", type=int, default=8, help="of the caption")
     parser.add_argument("--num-steps", type=int, default=2, help="of the diffusion sampler")

@@ -11,7 +11,7 @@ from lavit_core.rundir import versions
 from lavit_shapes.make_shapes import make_shapes
 from PIL import Image
 
-from lavit_cli.images import save_png
+from lavit_cli.image_files import save_image
 
 CURVES = {
     "encoder": ("loss", "pixel_loss", "retrieval_top1"),
@@ -81,8 +81,8 @@ def _write_evaluation(folder: Path, heldout: Path, samples: int, rng: np.random.
         key, right = scene["file_name"], {"count": True, "colours": True, "shapes": number % 3 > 0, "place": None}
         pixels = np.asarray(Image.open(heldout / key))
         noisy = np.clip(pixels + rng.normal(0, 12, pixels.shape), 0, 255).astype(np.uint8)
-        save_png(folder / f"samples/{number}.png", pixels)
-        save_png(folder / f"samples/{number}-back.png", noisy)
+        save_image(folder / f"samples/{number}.png", pixels, {})
+        save_image(folder / f"samples/{number}-back.png", noisy, {})
         original, back = f"samples/{number}.png", f"samples/{number}-back.png"
         kept = (
             np.abs(pixels.astype(int) - np.median(pixels, (0, 1))).reshape(8, 8, 8, 8, 3).mean((1, 3, 4)) > 15

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from lavit.settings import draw_settings, sample_settings
-from lavit_core.config import load_preset, resolve
+from lavit_core.command import CommonOptions
 from lavit_core.images import square_pixels
 from lavit_core.seeds import candidate_seeds
 from lavit_detokenizer.api import DrawSettings
@@ -20,7 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from lavit_cli.generate import generate
-from lavit_cli.generate_settings import GenerateSettings
+from lavit_cli.generate_settings import GenerateSettings, generate_settings
 
 PROMPT = "a red circle"
 VISION = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24,
@@ -79,19 +78,15 @@ def line(mini, out: Path, *more: str | Path) -> list[str | Path]:
     return ["generate", PROMPT, "--model", mini.model, "--out", out, "--num-steps", "2", "--device", "cpu", *more]
 
 
-def draw_alone(model: Path, out: Path, seed: int) -> None:
-    how = GenerateSettings(), sample_settings("tiny"), draw_settings("tiny", num_steps=2)
-    generate(PROMPT, model, out, *how, seed=seed, device="cpu")
-
-
 def test_the_nearest_candidate_is_kept(mini, here, clip: Path, tmp_path: Path) -> None:
-    more = ["--best-of", "3", "--clip", clip, "--num-images", "2", "--seed", "5", "--json"]
+    more = ["--best-of", "3", "--rerank-clip-model", clip, "--num-images", "2", "--seed", "5", "--json"]
     done = here(*line(mini, tmp_path / "a.png", *more))
     assert done.code == 0, done.err
     candidates = json.loads(done.out)["candidates"]
     assert [one["seed"] for one in candidates] == [*candidate_seeds(5, 3), *candidate_seeds(6, 3)]
     assert candidate_seeds(5, 1) == [5]
     assert len({one["seed"] for one in candidates}) == 6
+    short = generate_settings(CommonOptions(), {"draw": {"num_steps": 2}})
     # Each candidate drawn alone, by its seed, and compared by hand.
     judge, sheet = load_clip(clip, "cpu"), np.asarray(Image.open(tmp_path / "a.png"))
     assert sheet.shape == (128, 2 * 128 + 8, 3)
@@ -103,7 +98,7 @@ def test_the_nearest_candidate_is_kept(mini, here, clip: Path, tmp_path: Path) -
         alone = []
         for one in own:
             file = tmp_path / f"{one['seed']}.png"
-            draw_alone(mini.model, file, one["seed"])
+            generate([PROMPT], mini.model, file, short, seed=one["seed"], device="cpu")
             alone.append(np.asarray(Image.open(file)))
         np.testing.assert_allclose(
             similarities(judge, alone, [PROMPT] * 3), [one["clip_similarity"] for one in own], atol=2e-3
@@ -137,6 +132,7 @@ def test_the_model_reads_its_candidates_back(mini, here, tmp_path: Path) -> None
     candidates = json.loads(done.out)["candidates"]
     assert [one["seed"] for one in candidates] == [*candidate_seeds(5, 3), *candidate_seeds(6, 3)]
     llm, eyes = load_llm(mini.model, device="cpu"), load_tokenizer(mini.model, device="cpu", use="encode")
+    short = generate_settings(CommonOptions(), {"draw": {"num_steps": 2}})
     for picture in range(2):
         own = candidates[3 * picture : 3 * picture + 3]
         assert max(own, key=lambda one: one["log_likelihood"])["kept"]
@@ -144,7 +140,7 @@ def test_the_model_reads_its_candidates_back(mini, here, tmp_path: Path) -> None
         # Each candidate drawn alone, by its seed, and read by the plain scorer.
         for one in own:
             file = tmp_path / f"{one['seed']}.png"
-            draw_alone(mini.model, file, one["seed"])
+            generate([PROMPT], mini.model, file, short, seed=one["seed"], device="cpu")
             seen = encode_images(llm, eyes, square_pixels(file, eyes.config.preprocessing.image_px)[None])
             expected = next(text_log_likelihoods(llm, seen, [PROMPT]))[0]
             assert one["log_likelihood"] == pytest.approx(expected, abs=0.05)
@@ -154,7 +150,7 @@ def test_the_model_reads_its_candidates_back(mini, here, tmp_path: Path) -> None
 
 
 def test_scores_are_printed(mini, here, clip: Path, tmp_path: Path) -> None:
-    done = here(*line(mini, tmp_path / "a.png", "--best-of", "2", "--clip", clip))
+    done = here(*line(mini, tmp_path / "a.png", "--best-of", "2", "--rerank-clip-model", clip))
     assert done.code == 0, done.err
     rows = done.out.splitlines()
     assert rows[0].startswith("seed 0: CLIP similarity ")
@@ -165,11 +161,23 @@ def test_scores_are_printed(mini, here, clip: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "more", "message"),
     [
-        (2, ["--best-of", "4", "--best-by", "clip"], "best of 4 needs a CLIP to choose by: give --clip DIR"),
-        (2, ["--best-of", "2", "--best-by", "reading", "--clip", "CLIP"], "--clip and --best-by reading: give one"),
-        (2, ["--preset", "released-fid"], "best of 4 of preset released-fid needs a CLIP to choose by"),
-        (2, ["--clip", "CLIP"], "--clip chooses among candidates: give --best-of N too"),
-        (3, ["--best-of", "2", "--clip", "nothing"], "--clip nothing: no config.json here, expected a transformers"),
+        (
+            2,
+            ["--best-of", "4", "--rerank-by", "clip"],
+            "best of 4 (preset tiny) needs a CLIP model to choose by: give --rerank-clip-model DIR",
+        ),
+        (
+            2,
+            ["--best-of", "2", "--rerank-by", "likelihood", "--rerank-clip-model", "CLIP"],
+            "--rerank-clip-model and --rerank-by likelihood: give one",
+        ),
+        (2, ["--preset", "released-fid"], "best of 4 (preset released-fid) needs a CLIP model to choose by"),
+        (2, ["--rerank-clip-model", "CLIP"], "--rerank-clip-model chooses among candidates: give --best-of N too"),
+        (
+            3,
+            ["--best-of", "2", "--rerank-clip-model", "nothing"],
+            "nothing: no config.json here, expected a transformers",
+        ),
         (3, ["--safety-checker", "nothing"], "--safety-checker nothing: no config.json here"),
         (3, ["--safety-checker", "CLIP"], "weights"),
         (2, ["--preset", "huge"], "generate has the presets base, published, released-fid, released-v2-readme, tiny"),
@@ -185,10 +193,10 @@ def test_what_is_refused(mini, here, clip: Path, tmp_path: Path, code: int, more
 
 def test_best_of_needs_a_text(mini, here, clip: Path, tmp_path: Path) -> None:
     image = mini.heldout / "images/000000.png"
-    arguments = ["generate", "--prompt-image", image, "--model", mini.model, "--out", tmp_path / "a.png"]
-    done = here(*arguments, "--best-of", "2", "--clip", clip)
+    arguments = ["generate", "--image", image, "--model", mini.model, "--out", tmp_path / "a.png"]
+    done = here(*arguments, "--best-of", "2", "--rerank-clip-model", clip)
     assert done.code == 2
-    assert "best of 2 compares pictures with the prompt's text, and there is none" in done.last_error
+    assert "best of 2 compares images with the prompt's text, and there is none" in done.last_error
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "bin"])
@@ -196,7 +204,7 @@ def test_what_the_safety_checker_flags_is_black(mini, here, make_checker, tmp_pa
     checker = make_checker(-1.0, suffix=suffix)  # every cosine is above
     done = here(*line(mini, tmp_path / "a.png", "--num-images", "2", "--safety-checker", checker))
     assert done.code == 0, done.err
-    assert "2 of 2 picture(s) flagged by the safety checker: black" in done.out
+    assert "2 of 2 image(s) flagged by the safety checker: black" in done.out
     picture = Image.open(tmp_path / "a.png")
     assert json.loads(picture.info["flagged"]) == [True, True]
     assert picture.info["safety_checker"] == str(checker)
@@ -234,11 +242,8 @@ def test_the_checker_decides_as_diffusers_does(make_checker) -> None:
 
 def test_the_released_presets() -> None:
     def settings(preset: str) -> tuple[GenerateSettings, SampleSettings, DrawSettings]:
-        return (
-            resolve(GenerateSettings, preset=load_preset("lavit_cli", "generate", preset)),
-            resolve(SampleSettings, preset=load_preset("lavit_pretrain", "sample", preset)),
-            resolve(DrawSettings, preset=load_preset("lavit_detokenizer", "detokenize", preset)),
-        )
+        chosen = generate_settings(CommonOptions(preset=preset), {})
+        return chosen, chosen.sample, chosen.draw
 
     whole, codes, pixels = settings("released-v2-readme")
     assert (whole.highres, whole.best_of) == (True, 1)
@@ -249,5 +254,6 @@ def test_the_released_presets() -> None:
     assert (whole.highres, whole.best_of) == (False, 4)
     assert (codes.guidance_scale, codes.top_k, codes.top_p, codes.temperature) == (1.5, 300, 1.0, 1.0)
     assert (pixels.sampler, pixels.num_steps, pixels.guidance_scale) == ("ddim", 50, 1.5)
-    for preset, best_by in {"tiny": "reading", "base": "reading", "published": "clip"}.items():
-        assert settings(preset)[0] == GenerateSettings(best_by=best_by)
+    for preset, rerank_by in {"tiny": "likelihood", "base": "likelihood", "published": "clip"}.items():
+        whole = settings(preset)[0]
+        assert (whole.highres, whole.best_of, whole.rerank_by) == (False, 1, rerank_by)

@@ -1,66 +1,89 @@
-"""`lavit generate`: prompts of texts and pictures, as a person types them."""
+"""`lavit generate`: prompts of texts and images, as a person types them."""
 
 import json
+import re
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pytest
-import typer
-import typer.main
+import yaml
 from lavit import LaVIT
-from lavit.settings import draw_settings, sample_settings
+from lavit_core.command import CommonOptions
+from lavit_core.errors import UsageError
 from lavit_core.files import file_sha256
-from PIL import Image
+from PIL import ExifTags, Image
 
-from lavit_cli.prompt_order import Command, in_order
+from lavit_cli.generate_settings import generate_settings
+from lavit_cli.prompts import describe, typed_prompt
 
 SHORT = ["--num-steps", "2", "--json"]
 
 
-def typed(*words: str) -> list[str | Path]:
-    """Return what a command with generate's kinds of options makes of a line."""
-    app = typer.Typer(add_completion=False)
-    found: list[str | Path] = []
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two files, A and B, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for name in "AB":
+        Path(name).touch()
 
-    @app.command(cls=Command)
-    def show(
-        context: typer.Context,
-        prompt: Annotated[list[str] | None, typer.Argument()] = None,
-        prompt_image: Annotated[list[Path] | None, typer.Option("--prompt-image")] = None,
-        model: Annotated[Path, typer.Option("--model")] = Path(),
-        num_images: Annotated[int, typer.Option()] = 1,
-        highres: Annotated[bool | None, typer.Option("--highres/--no-highres")] = None,
-    ) -> None:
-        found.extend(in_order(context, "--prompt-image"))
-        assert [part for part in found if isinstance(part, str)] == (prompt or [])
-        assert [part for part in found if isinstance(part, Path)] == (prompt_image or [])
 
-    typer.main.get_command(app).main(args=list(words), standalone_mode=False)
-    return found
+@pytest.mark.parametrize(
+    ("texts", "images", "expected"),
+    [
+        (["a red circle"], [], ["a red circle"]),
+        ([""], [], [""]),
+        (["<image> as an oil painting"], ["A"], [Path("A"), "as an oil painting"]),
+        (["<image> then <image>"], ["B", "A"], [Path("B"), "then", Path("A")]),
+        (["a<image><image>b"], ["A", "B"], ["a", Path("A"), Path("B"), "b"]),
+        ([], ["A", "B"], [Path("A"), Path("B")]),
+    ],
+)
+def test_images_take_the_places_of_placeholders(files, texts, images, expected) -> None:
+    assert typed_prompt(texts, [Path(image) for image in images], [], []) == expected
+
+
+@pytest.mark.parametrize(
+    ("texts", "images", "message"),
+    [
+        (["as an oil painting"], ["A"], "0 <image> in the prompt but 1 --image; write one where each image is read"),
+        (["<image> and <image>"], ["A"], "2 <image> in the prompt but 1 --image"),
+        (["a", "b"], [], "two texts in a row, 'a' and 'b'; put the words of a text in quotes"),
+        ([], [], "no prompt: give a text, images, or both"),
+    ],
+)
+def test_prompts_that_cannot_be_are_refused(files, texts, images, message) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        typed_prompt(texts, [Path(image) for image in images], [], [])
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
         (["--prompt-image", "A", "text", "--prompt-image", "B"], [Path("A"), "text", Path("B")]),
-        (["text", "--prompt-image=A", "--model", "m", "more"], ["text", Path("A"), "more"]),
-        (["--highres", "text", "--prompt-image", "A"], ["text", Path("A")]),
-        (["--model=m", "--num-images", "2", "--prompt-image", "A", "--prompt-image", "B"], [Path("A"), Path("B")]),
-        (["--no-highres", "--prompt-image", "A"], [Path("A")]),
-        (["--prompt-image", "--highres", "a=b", "model=x"], [Path("--highres"), "a=b", "model=x"]),
-        (["--prompt-image", "A", "--", "--model", "-5"], [Path("A"), "--model", "-5"]),
-        (["text"], ["text"]),
-        ([], []),
+        (["text", "--prompt-image=A", "--seed", "1"], ["text", Path("A")]),
+        (["--prompt-image", "A", "--prompt-image", "A"], [Path("A"), Path("A")]),
     ],
 )
-def test_texts_and_pictures_keep_their_places(line, expected) -> None:
-    assert typed(*line) == expected
+def test_the_old_form_keeps_its_order_with_a_warning(files, here, line, expected) -> None:
+    done = here("generate", *line, "--model", "m", "--dry-run", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["prompt"] == describe(expected)
+    assert "--prompt-image is accepted for one more release; now it is: lavit generate" in done.err
+    assert done.err.count("\n") == 1
 
 
-def test_a_prompt_of_pictures_and_text(mini, here, tmp_path: Path) -> None:
+def test_the_old_form_is_refused_where_its_order_is_unclear(files, here) -> None:
+    for line in (["--prompt-image", "A", "A"], ["--prompt-image", "A", "x", "--out", "x"]):
+        done = here("generate", *line, "--model", "m", "--dry-run")
+        assert done.code == 2
+        assert "--prompt-image is now --image, with <image> where it is read: lavit generate" in done.last_error
+    done = here("generate", "--prompt-image", "A", "--image", "B", "x", "--dry-run")
+    assert "--image and --prompt-image: give --image alone, the new name" in done.last_error
+
+
+def test_a_prompt_of_images_and_text(mini, here, tmp_path: Path) -> None:
     first, second = (mini.heldout / f"images/{number:06d}.png" for number in range(2))
-    line = ["generate", "--prompt-image", first, "a red circle", "--prompt-image", second, "--model", mini.model]
+    line = ["generate", "<image> a red circle <image>", "--image", first, "--image", second, "--model", mini.model]
     done = here(*line, "--out", tmp_path / "a.png", "--seed", "3", *SHORT)
     assert done.code == 0, done.err
     expected = [
@@ -72,19 +95,20 @@ def test_a_prompt_of_pictures_and_text(mini, here, tmp_path: Path) -> None:
     picture = Image.open(tmp_path / "a.png")
     assert json.loads(picture.info["prompt"]) == expected
     # The same among others: a picture depends on its own prompt and seed.
-    settings = {"sampling": sample_settings("tiny"), "drawing": draw_settings("tiny", num_steps=2)}
+    chosen = generate_settings(CommonOptions(), {"draw": {"num_steps": 2}})
+    settings = {"sampling": chosen.sample, "drawing": chosen.draw}
     prompts = [[np.asarray(Image.open(second)), "blue"], "blue", [first, "a red circle", second]]
     *_, last = LaVIT.from_pretrained(mini.model, device="cpu").generate_steps(prompts, [7, 8, 3], **settings)
     assert len(last.read_codes()[2]) == json.loads(done.out)["num_codes"][0]
     assert (np.abs(np.asarray(last.images[2]).astype(int) - np.asarray(picture).astype(int)) <= 2).all()
 
 
-def test_guidance_of_prompts_with_pictures(mini, here, tmp_path: Path) -> None:
-    assert sample_settings("tiny", guidance_scale=3.0).scale_of(images=True) == 3.0
-    assert sample_settings("tiny").scale_of(images=True) == sample_settings("tiny").guidance_scale
+def test_guidance_of_prompts_with_images(mini, here, tmp_path: Path) -> None:
+    plain = generate_settings(CommonOptions(), {}).sample
+    assert plain.scale_of(images=True) == plain.guidance_scale
     image = mini.heldout / "images/000000.png"
-    line = ["generate", "--prompt-image", image, "--model", mini.model, "--out", tmp_path / "a.png", *SHORT]
-    done = here(*line, "--prompt-images-as", "continuous", "--guidance-scale", "1.5", "--precision", "bf16")
+    line = ["generate", "--image", image, "--model", mini.model, "--out", tmp_path / "a.png", *SHORT]
+    done = here(*line, "--image-prompt-format", "continuous", "--guidance-scale", "1.5", "--precision", "bf16")
     assert done.code == 0, done.err
     assert Image.open(tmp_path / "a.png").info["precision"] == json.loads(done.out)["precision"] == "bf16"
     sample = json.loads(done.out)["sample"]
@@ -95,12 +119,15 @@ def test_guidance_of_prompts_with_pictures(mini, here, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "more", "message"),
     [
-        (2, [], "no prompt: give a text, --prompt-image FILE, or both"),
-        (2, ["a", "red", "circle"], "two texts in a row, 'a' and 'red'; put the words of a text in quotes"),
-        (3, ["--prompt-image", "gone.png"], "--prompt-image gone.png: file not found"),
-        (3, ["--prompt-image", str(Path(__file__).parent)], "tests: a folder, expected a picture"),
-        (3, ["--prompt-image", __file__], "not a readable image"),
-        (2, ["--prompt-images-as", "words", "x"], "setting prompt_images: Input should be 'codes', 'bare' or"),
+        (2, [], "no prompt: give a text, images, or both"),
+        (3, ["--image", "gone.png"], "--image gone.png: file not found"),
+        (3, ["--image", str(Path(__file__).parent)], "tests: a folder, expected an image"),
+        (3, ["--image", __file__], "not a readable image"),
+        (
+            2,
+            ["--image-prompt-format", "words", "x"],
+            "setting sample.prompt_images: Input should be 'codes', 'bare' or",
+        ),
         (2, ["--aspect-ratio", "3:2", "x"], "--aspect-ratio 3:2: this detokenizer draws 32 x 32 px only; other shapes"),
     ],
 )
@@ -109,3 +136,62 @@ def test_what_cannot_be_drawn(mini, here, tmp_path: Path, code: int, more: list[
     assert done.code == code, done.err
     assert message in done.last_error
     assert not list(tmp_path.iterdir())
+
+
+def test_settings_come_from_files_sets_and_options(mini, here, tmp_path: Path) -> None:
+    first, second = tmp_path / "1.yaml", tmp_path / "2.yaml"
+    first.write_text("draw: {num_steps: 3, guidance_scale: 2.0}")
+    second.write_text("draw: {num_steps: 4}")
+    line = ["generate", "a red circle", "--config", first, "--config", second, "--set", "sample.top_k=5"]
+    done = here(*line, "--temperature", "0.5", "--print-config")
+    assert done.code == 0, done.err
+    settings = yaml.safe_load(done.out)
+    assert (settings["draw"]["num_steps"], settings["draw"]["guidance_scale"]) == (4, 2.0)
+    assert (settings["sample"]["top_k"], settings["sample"]["temperature"]) == (5, 0.5)
+    more = ["--temperature", "0.5", "--model", mini.model, "--out", tmp_path / "a.png", "--json"]
+    done = here(*line, *more)
+    assert done.code == 0, done.err
+    made = json.loads(done.out)
+    assert (made["draw"], made["sample"]) == (settings["draw"], settings["sample"])
+
+
+def test_a_model_and_a_name_are_found(mini, here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = mini.heldout / "images/000000.png"
+    monkeypatch.setenv("LAVIT_MODEL", str(mini.model))
+    monkeypatch.chdir(tmp_path)
+    for name in ("a-red-circle-seed7.png", "a-red-circle-seed7-2.png"):
+        done = here("generate", "a red circle", "--num-steps", "2", "--seed", "7")
+        assert done.code == 0, done.err
+        assert f"model: {mini.model} ($LAVIT_MODEL)" in done.err
+        assert done.out.startswith(f"{name}: 1 image(s)")
+    assert Path("a-red-circle-seed7.png").read_bytes() == Path("a-red-circle-seed7-2.png").read_bytes()
+    done = here("reconstruct", image, "--num-steps", "2")
+    assert done.out.startswith("000000-reconstruction-seed0.png: original | ")
+    assert here("caption", image).code == here("ask", image, "what shape is it?").code == 0
+    Path("runs").mkdir()
+    Path("runs/demo").symlink_to(mini.run)
+    monkeypatch.delenv("LAVIT_MODEL")
+    assert "model: runs/demo/model (the newest under ./runs; choose with --model)" in here("caption", image).err
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
+def test_other_formats_record_their_making_in_exif(mini, here, tmp_path: Path, name: str) -> None:
+    line = ["generate", "a red circle", "--model", mini.model, "--num-steps", "2"]
+    assert here(*line, "--out", tmp_path / "a.png").code == 0
+    done = here(*line, "--out", tmp_path / name)
+    assert done.code == 0, done.err
+    image = Image.open(tmp_path / name)
+    exif = image.getexif()
+    assert json.loads(exif[ExifTags.Base.ImageDescription])["prompt"] == "a red circle"
+    assert exif[ExifTags.Base.Software].startswith("lavit ")
+    different = np.asarray(image).astype(int) - np.asarray(Image.open(tmp_path / "a.png"))
+    assert np.abs(different).mean() < 4 if name.endswith("jpg") else not different.any()
+    assert "expected a file name that ends in .png, .jpg or .webp" in here(*line, "--out", "a.gif").last_error
+
+
+def test_empty_prompts_and_unknown_words_are_explained(mini, here, tmp_path: Path) -> None:
+    line = ["--model", mini.model, "--num-steps", "2", "--out", tmp_path / "a.png"]
+    assert "the prompt is empty: the model draws whatever its training made likely" in here("generate", "", *line).err
+    done = here("generate", "a red dinosaur, a quokka", *line)
+    assert done.code == 0, done.err
+    assert re.search("not whole words of the model's vocabulary, so read in pieces: .*dinosaur, quokka;", done.err)

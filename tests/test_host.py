@@ -82,7 +82,7 @@ def test_ctrl_c_is_one_line_and_exits_130(register, capsys) -> None:
 
 
 def test_usage_errors_are_one_line_and_exit_2(capsys) -> None:
-    for arguments in (["pretrin"], ["generate"], ["report", "--foo"], ["generate", "x", "--num-images", "0"]):
+    for arguments in (["pretrin"], ["reconstruct"], ["report", "--foo"], ["generate", "x", "--num-images", "0"]):
         assert run(*arguments) == 2
         err = capsys.readouterr().err
         assert err.startswith("error: ")

@@ -9,7 +9,9 @@ from lavit_core.data import open_data
 from lavit_core.errors import InputError, UsageError
 from PIL import Image
 
-from lavit_cli.images import DIMMED, SHADE, dim_dropped, enlarge, in_grid, save_png
+from lavit_cli import __version__
+from lavit_cli.image_files import save_image
+from lavit_cli.images import DIMMED, SHADE, dim_dropped, enlarge, in_grid
 from lavit_cli.quickstart import plan
 from lavit_cli.quickstart.settings import settle
 from lavit_cli.quickstart.split import split_data
@@ -128,8 +130,9 @@ def test_grid_enlarging_and_text_chunks(tmp_path: Path) -> None:
     assert sheet.shape == (24, 24, 3)
     assert (sheet[:8, 16:] == 20).all()
     assert (sheet[16:, 16:] == 255).all()
-    save_png(tmp_path / "new" / "a.png", sheet, {"prompt": "größer", "seed": "7"})
-    assert Image.open(tmp_path / "new" / "a.png").info == {"prompt": "größer", "seed": "7"}
+    save_image(tmp_path / "new" / "a.png", sheet, {"prompt": "größer", "seed": "7"})
+    info = Image.open(tmp_path / "new" / "a.png").info
+    assert info == {"prompt": "größer", "seed": "7", "Software": f"lavit {__version__}"}
 
 
 def test_headline_puts_seen_and_unseen_combinations_beside_a_figure():

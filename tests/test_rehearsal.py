@@ -59,7 +59,7 @@ def test_no_two_rows_of_a_weight_are_equal(checkpoint):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parts", [[], ["--softmax", "exact", "--parts", "encoder", "tokenizer", "decoder", "sd15"]])
+@pytest.mark.parametrize("parts", [[], ["--attention", "packed", "--parts", "encoder", "tokenizer", "decoder", "sd15"]])
 def test_the_miniature_runs_through(parts, tmp_path):
     (tmp_path / "photos").mkdir()
     for number in range(3):

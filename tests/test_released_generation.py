@@ -88,14 +88,16 @@ def test_shapes_on_the_command_line(place, here, tmp_path: Path):
     assert "(imported weights: --highres)" in refused.last_error
     refused = here(*line, "--highres", "--aspect-ratio", "5:4")
     assert refused.code == 2
-    assert "setting aspect_ratio: Input should be '1:1', '4:3', '3:2', '16:9', '2:3' or '3:4'" in refused.last_error
+    assert (
+        "setting draw.aspect_ratio: Input should be '1:1', '4:3', '3:2', '16:9', '2:3' or '3:4'" in refused.last_error
+    )
 
 
 @pytest.mark.parametrize("how", ["codes", "bare", "continuous"])
 def test_pictures_in_the_prompt_of_an_imported_model(place, here, tmp_path: Path, how: str):
     images = sorted((place / "images").iterdir())
-    line = ["generate", "--prompt-image", images[0], "a red circle", "--prompt-image", images[1], "--highres"]
-    line += ["--model", place / "model", "--out", tmp_path / "a.png", "--prompt-images-as", how, *SHORT]
+    line = ["generate", "<image> a red circle <image>", "--image", images[0], "--image", images[1], "--highres"]
+    line += ["--model", place / "model", "--out", tmp_path / "a.png", "--image-prompt-format", how, *SHORT]
     done = here(*line)
     assert done.code == 0, done.err
     assert json.loads(done.out)["sample"]["prompt_images"] == how
@@ -132,7 +134,7 @@ def fine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [("released-v2-readme", "-highres", (4, 5, 7)), ("released-fid", "", (1.5, None, 1.5))],
 )
 def test_the_released_presets_draw(fine, here, tmp_path: Path, preset: str, part: str, guidance: tuple):
-    line = ["generate", "--prompt-image", fine / "images" / "000.png", "a red circle", "--preset", preset]
+    line = ["generate", "<image> a red circle", "--image", fine / "images" / "000.png", "--preset", preset]
     done = here(*line, "--model", fine / "model", "--out", tmp_path / "a.png", "--best-of", "1", *SHORT)
     assert done.code == 0, done.err
     made = json.loads(done.out)

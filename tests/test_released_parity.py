@@ -117,14 +117,12 @@ def test_bfloat16_is_reported(case, record_property):
     assert equal > 0.5
 
 
-def test_exact_softmax_keeps_the_same_patches(case, tmp_path):
-    import_checkpoint(case["root"] / "checkpoint", tmp_path / "exact", **case["heads"], softmax="exact", quiet=True)
+def test_packed_attention_keeps_the_same_patches(case, tmp_path):
+    import_checkpoint(case["root"] / "checkpoint", tmp_path / "exact", **case["heads"], attention="packed", quiet=True)
     tokenizer = load_tokenizer(tmp_path / "exact", device="cpu")
     assert not tokenizer.config.released_softmax
     encoded, golden = tokenizer.encode(case["pixels"]), case["golden"]
     assert torch.equal(encoded.keep_mask, golden["keep_mask"].bool())
     equal = float((encoded.codes == golden["codes"]).float().mean())
-    print(
-        f"exact softmax: {equal:.3f} of codes equal, merged features {relative(encoded.merged, golden['merged']):.1e}"
-    )
+    print(f"packed attention: {equal:.3f} of codes equal, merged {relative(encoded.merged, golden['merged']):.1e}")
     assert 0 < relative(encoded.merged, golden["merged"]) < 1

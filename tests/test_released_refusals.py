@@ -161,10 +161,10 @@ def test_code_in_a_checkpoint_is_not_run(form, good, tmp_path, here):
     assert [entry.name for entry in tmp_path.iterdir()] == ["src"]
 
 
-def test_an_unknown_softmax_is_a_usage_error(good, tmp_path, here):
-    done = here("import-checkpoint", good, "--out", tmp_path / "model", *FLAGS, "--softmax", "soft")
+def test_an_unknown_attention_is_a_usage_error(good, tmp_path, here):
+    done = here("import-checkpoint", good, "--out", tmp_path / "model", *FLAGS, "--attention", "soft")
     assert done.code == 2
-    assert "--softmax soft: expected released or exact" in done.last_error
+    assert "--attention soft: expected dense or packed" in done.last_error
 
 
 def test_a_write_that_fails_leaves_nothing(good, tmp_path, here, monkeypatch):

@@ -111,8 +111,8 @@ def test_imported_weights_give_what_the_formulation_gives(g, tmp_path):
     assert close(prompt.pooled_BE, reference.pool(high, decoded, g.heads))
 
 
-def test_softmax_modes_differ_where_a_closed_key_stands_out(tmp_path):
-    """Larger weights, sharper attention: released, closed keys get weight; exact, none."""
+def test_attention_modes_differ_where_a_closed_key_stands_out(tmp_path):
+    """Larger weights, sharper attention: dense, closed keys get weight; packed, none."""
     g = Geometry()
     written = write_visual(tmp_path / "released", g)
     file = "visual_tokenizer/tokenizer_encoder.bin"
@@ -124,18 +124,20 @@ def test_softmax_modes_differ_where_a_closed_key_stands_out(tmp_path):
         square_pixels(path, g.side * g.patch) for path in sorted(write_images(tmp_path / "images", g).iterdir())
     ]))  # fmt: skip
     merged = {}
-    for softmax in ("released", "exact"):
-        import_checkpoint(tmp_path / "released", tmp_path / f"model-{softmax}", **heads(g), softmax=softmax, quiet=True)
-        tokenizer = load_tokenizer(tmp_path / f"model-{softmax}", device="cpu")
-        assert tokenizer.config.released_softmax == (softmax == "released")
-        merged[softmax] = tokenizer.encode(pixels)
+    for attention in ("dense", "packed"):
+        import_checkpoint(
+            tmp_path / "released", tmp_path / f"model-{attention}", **heads(g), attention=attention, quiet=True
+        )
+        tokenizer = load_tokenizer(tmp_path / f"model-{attention}", device="cpu")
+        assert tokenizer.config.released_softmax == (attention == "dense")
+        merged[attention] = tokenizer.encode(pixels)
     normal = normalise(pixels, tokenizer.config.preprocessing)
     x = reference.encode(written["visual_tokenizer/eva_vitg_psz14.bin"], normal, g.encoder_heads)
     mask = reference.keep(sharp, x)
     expected = reference.merge(sharp, x, mask, g.heads)[mask.bool()]
-    assert torch.equal(merged["released"].keep_mask, merged["exact"].keep_mask)
-    assert close(merged["released"].merged, expected)
-    assert not torch.allclose(merged["exact"].merged, expected, atol=1e-2)
+    assert torch.equal(merged["dense"].keep_mask, merged["packed"].keep_mask)
+    assert close(merged["dense"].merged, expected)
+    assert not torch.allclose(merged["packed"].merged, expected, atol=1e-2)
 
 
 def test_import_export_import_gives_the_same_bytes(whole, tmp_path):

@@ -4,11 +4,8 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
-from lavit_core.errors import InputError
-from lavit_core.files import check_out_file, write_bytes
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -26,18 +23,6 @@ def png_bytes(pixels: np.ndarray, text: Mapping[str, str] | None = None) -> byte
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", pnginfo=info, optimize=True)
     return buffer.getvalue()
-
-
-def require_png(out: Path) -> None:
-    """Refuse a name that no PNG can be written to before any work is done. Raises InputError."""
-    if out.suffix.lower() != ".png":
-        raise InputError(f"--out {out}: expected a file name that ends in .png")
-    check_out_file(out)
-
-
-def save_png(path: Path, pixels: np.ndarray, text: Mapping[str, str] | None = None) -> None:
-    """Write a PNG atomically, making its folder."""
-    write_bytes(path, png_bytes(pixels, text))
 
 
 def data_url(pixels: np.ndarray) -> str:

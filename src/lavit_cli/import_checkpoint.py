@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lavit_pretrain.api import ReleasedLanguageModel
     from lavit_tokenizer.api import ReleasedTokenizer
 
-SOFTMAXES = ("released", "exact")
+ATTENTIONS = ("dense", "packed")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,21 +53,21 @@ def import_checkpoint(
     *,
     encoder_heads: int | None = None,
     heads: int | None = None,
-    softmax: str = "released",
+    attention: str = "dense",
     dry_run: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Turn `src` into the model directory `out`, or with `dry_run` only inspect it; return the summary.
 
     Raises InputError for a file that is damaged, hostile or of another geometry, or an `out` that is there already;
-    UsageError for an unknown softmax. Nothing is written then.
+    UsageError for an unknown attention. Nothing is written then.
     """
     began = time.monotonic()
-    if softmax not in SOFTMAXES:
-        raise UsageError(f"--softmax {softmax}: expected {' or '.join(SOFTMAXES)}")
+    if attention not in ATTENTIONS:
+        raise UsageError(f"--attention {attention}: expected {' or '.join(ATTENTIONS)}")
     if not dry_run:
         require_new(out)
-    found = inspect(src, encoder_heads=encoder_heads, heads=heads, released_softmax=softmax == "released")
+    found = inspect(src, encoder_heads=encoder_heads, heads=heads, released_softmax=attention == "dense")
     summary = describe(found)
     if not dry_run:
         with writing(out) as scratch:

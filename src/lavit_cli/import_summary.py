@@ -30,10 +30,10 @@ def _geometry(name: str, part: dict[str, Any]) -> str:
         )
         if name == "encoder":
             return text
-        softmax = "released" if part["released_softmax"] else "exact"
+        attention = "dense" if part["released_softmax"] else "packed"
         decoder = f"decoder of {part['decoder_layers']}" if part["decoder_layers"] else "no feature decoder"
         return (
-            f"{text}; merger of {part['merger_layers']} layers, {part['heads']} heads, {softmax} softmax; "
+            f"{text}; merger of {part['merger_layers']} layers, {part['heads']} heads, {attention} attention; "
             f"{part['codebook_size']} codes of {part['code_dim']}; {decoder}"
         )
     if name == "llm":

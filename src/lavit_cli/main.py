@@ -52,7 +52,9 @@ def run(arguments: Sequence[str]) -> int:
     if not is_main():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of this process
     try:
-        result = build_command(arguments).main(args=list(arguments), prog_name="lavit", standalone_mode=False)
+        result = build_command(arguments).main(
+            args=list(arguments), prog_name="lavit", standalone_mode=False, obj=list(arguments)
+        )
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:

@@ -15,8 +15,6 @@ import typer.main
 from lavit_core.distributions import install_command
 from lavit_core.errors import InputError
 
-from lavit_cli.prompt_order import Command as OrderedCommand
-
 GROUP = "lavit.commands"
 
 START, DATA, TRAIN, USE, JUDGE = "Start here", "Data and tokens", "Train", "Use a model", "Evaluate and report"
@@ -159,7 +157,7 @@ def _add(app: typer.Typer, command: Command, panel: str | None) -> None:
             _add(group, inner, None)
         app.add_typer(group, name=name, rich_help_panel=panel)
     elif command.target is not None:
-        app.command(name, cls=OrderedCommand, rich_help_panel=panel)(command.target)
+        app.command(name, rich_help_panel=panel)(command.target)
     else:
         _place_holder(app, command, panel)
 

@@ -1,6 +1,5 @@
 """`lavit reconstruct`: an image, the patches the tokenizer keeps of it, and the reconstruction from their codes."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +9,8 @@ from lavit_core.images import square_pixels
 from lavit_core.modeldir import check_made_with, detokenizer_part
 from PIL import Image
 
-from lavit_cli import __version__
-from lavit_cli.images import dim_dropped, enlarge, in_grid, require_png, save_png
+from lavit_cli.image_files import save_image
+from lavit_cli.images import dim_dropped, enlarge, in_grid
 
 if TYPE_CHECKING:
     from lavit import DrawSettings
@@ -28,8 +27,7 @@ def reconstruct(
     device: str = "auto",
     precision: str = "auto",
 ) -> dict[str, Any]:
-    """Write original | kept patches | reconstruction as one PNG. Raises InputError for a bad image or model."""
-    require_png(out)
+    """Write original | kept patches | reconstruction as one image. Raises InputError for a bad image or model."""
     lavit = LaVIT.from_pretrained(
         model,
         parts=("tokenizer", "detokenizer"),
@@ -54,8 +52,7 @@ def reconstruct(
         "draw": drawing.model_dump(mode="json"),
         "precision": precision,
     }
-    chunks = {name: value if isinstance(value, str) else json.dumps(value) for name, value in made.items()}
-    save_png(out, in_grid(panels, columns=3), {**chunks, "Software": f"lavit {__version__}"})
+    save_image(out, in_grid(panels, columns=3), made)
     return {
         "out": str(out),
         **made,

@@ -40,8 +40,8 @@ class QuickstartConfig(Config):
 
 
 def plan(
-    *, preset: str, config: Path | None = None, sets: Sequence[str] | None = None, images: int | None = None
+    *, preset: str, config: Sequence[Path] | None = None, sets: Sequence[str] | None = None, images: int | None = None
 ) -> QuickstartConfig:
-    """Resolve the settings: shipped preset, then a YAML file, then `--set step.key=value`. Raises UsageError."""
+    """Resolve the settings: shipped preset, then YAML files, then `--set step.key=value`. Raises UsageError."""
     shipped = {"preset": preset, **load_preset("lavit_cli", "quickstart", preset)}
     return resolve(QuickstartConfig, preset=shipped, file=config, sets=sets, flags={"images": images})

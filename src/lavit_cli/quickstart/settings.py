@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
-from lavit_core.config import Config, load_preset, resolve
+from lavit_core.config import Config, load_preset, merge, resolve
 from lavit_core.distributions import require_stages
 from lavit_core.errors import UsageError
 
@@ -49,11 +48,11 @@ def settle(config: QuickstartConfig) -> StepSettings:
     drawing_style(config)  # fails before anything runs
 
     def of(model: type[C], package: str, command: str, step: str, **always: Any) -> C:
-        shipped = _merged(load_preset(package, command, config.preset), always)
-        return _resolve(model, step, _merged(shipped, getattr(config, step)))
+        shipped = merge(load_preset(package, command, config.preset), always)
+        return _resolve(model, step, merge(shipped, getattr(config, step)))
 
-    pretrain = _merged(load_preset("lavit_pretrain", "pretrain", config.preset), config.pretrain)
-    blind = _merged(pretrain, {"image_input": "none", **config.blind})
+    pretrain = merge(load_preset("lavit_pretrain", "pretrain", config.preset), config.pretrain)
+    blind = merge(pretrain, {"image_input": "none", **config.blind})
     return StepSettings(
         encoder=of(TrainEncoderConfig, "lavit_tokenizer", "train-encoder", "encoder"),
         tokenizer=of(TrainTokenizerConfig, "lavit_tokenizer", "train-tokenizer", "tokenizer"),
@@ -68,11 +67,6 @@ def settle(config: QuickstartConfig) -> StepSettings:
 def settled(config: QuickstartConfig) -> dict[str, Any]:
     """Return all settings, those of every step included, as plain values."""
     return {**config.model_dump(mode="json"), **settle(config).as_json()}
-
-
-def as_yaml(config: QuickstartConfig) -> str:
-    """Return all settings, those of every step included, as YAML."""
-    return yaml.safe_dump(settled(config), sort_keys=False)
 
 
 def drawing_style(config: QuickstartConfig) -> "Style":
@@ -94,11 +88,3 @@ def _resolve(model: type[C], step: str, values: Mapping[str, Any]) -> C:
         return resolve(model, preset=values)
     except UsageError as error:
         raise UsageError(f"{step}: {error}") from None
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
-    return merged

@@ -26,7 +26,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -155,19 +155,20 @@ def command(
 def settings_of(
     options: CommonOptions,
     model: type[C],
-    presets: tuple[str, str] | None = None,
+    shipped: tuple[str, str] | Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
 ) -> C:
     """Return validated settings: preset < --config files < --set < `flags` (None: not given); --precision is a flag of
     settings that have one. With --print-config, print them and exit.
 
-    `presets` is (package, command): where the shipped settings are. Raises UsageError.
+    `shipped` is where the preset is, as (package, command), or its values. Raises UsageError.
     """
     from lavit_core.config import load_preset, resolve
 
-    if options.preset is not None and presets is None:
+    if options.preset is not None and shipped is None:
         raise UsageError(f"--preset {options.preset}: this command has no presets")
-    shipped = load_preset(*presets, options.preset) if presets and options.preset is not None else None
+    if isinstance(shipped, tuple):
+        shipped = None if options.preset is None else load_preset(*shipped, options.preset)
     given = dict(flags or {})
     if "precision" in model.model_fields and options.precision != "auto":
         given["precision"] = options.precision
@@ -177,7 +178,7 @@ def settings_of(
     return settings
 
 
-def print_config(settings: Mapping[str, Any], options: OutputOptions) -> None:
+def print_config(settings: Mapping[str, Any], options: OutputOptions) -> NoReturn:
     """Print resolved settings as YAML (with --json as JSON), and exit."""
     from lavit_core.config import as_yaml
 
@@ -185,13 +186,16 @@ def print_config(settings: Mapping[str, Any], options: OutputOptions) -> None:
     raise typer.Exit
 
 
-def show(result: Mapping[str, Any], options: OutputOptions, *last: str, lines: Sequence[str] | None = None) -> None:
+def show(
+    result: Mapping[str, Any], options: OutputOptions, *last: str, lines: str | Sequence[str] | None = None
+) -> None:
     """Print a command's result: with --json as one JSON object, else one `name: value` a line, or `lines` where the
     result has a form of its own; then `last`, say the next command."""
     if options.as_json:
         typer.echo(json.dumps(result, ensure_ascii=False))
-    else:
-        typer.echo("\n".join([*(_lines(result) if lines is None else lines), *last]))
+        return
+    shown = _lines(result) if lines is None else [lines] if isinstance(lines, str) else lines
+    typer.echo("\n".join([*shown, *last]))
 
 
 def show_plan(settings: "Config", options: CommonOptions, **facts: Any) -> None:

@@ -49,7 +49,7 @@ def resolve(
         values = _over(model, values, _read_yaml(one))
     for item in sets or ():
         values = _over(model, values, _setting(item))
-    values = _over(model, values, {key: value for key, value in (flags or {}).items() if value is not None})
+    values = _over(model, values, _given(flags or {}))
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -113,6 +113,11 @@ def _setting(item: str) -> dict[str, Any]:
     for name in reversed(key.strip().split(".")):
         value = {name: value}
     return value
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {key: _given(value) if isinstance(value, Mapping) else value for key, value in flags.items()}
+    return {key: value for key, value in nested.items() if value is not None}
 
 
 def _over(model: type[BaseModel], below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

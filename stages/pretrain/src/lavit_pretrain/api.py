@@ -25,6 +25,7 @@ from lavit_pretrain.released import (
 )
 from lavit_pretrain.sample import sample, write_sampled
 from lavit_pretrain.sampler import SamplingStep, sample_codes, sample_steps
+from lavit_pretrain.text_tokenizer import load_text_tokenizer, unknown_words
 from lavit_pretrain.train_language_model import train_language_model
 from lavit_pretrain.visual_input import VisualInput, load_visual_input
 
@@ -52,6 +53,7 @@ __all__ = [
     "inspect_language_model",
     "join_images",
     "load_llm",
+    "load_text_tokenizer",
     "load_visual_input",
     "merge_patches",
     "pairwise_log_likelihoods",
@@ -66,5 +68,6 @@ __all__ = [
     "stored_images",
     "text_log_likelihoods",
     "train_language_model",
+    "unknown_words",
     "write_sampled",
 ]

@@ -1,5 +1,6 @@
 """Text tokenizers: one trained on the data's own words for a new language model, or the one that came with `--llm`."""
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -48,6 +49,19 @@ def load_text_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         raise InputError(f"{folder}: this text tokenizer has no eos token, and documents must end with one")
     return tokenizer
+
+
+def unknown_words(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
+    """Return the words of `text` that a vocabulary learned by `train_text_tokenizer` has no id for, or that any other
+    one reads as its unknown token. The former holds all but the rarest words that it was trained on."""
+    words = dict.fromkeys(re.findall(r"\w+", text))
+    forms = {
+        word: [tokenizer(form, add_special_tokens=False)["input_ids"] for form in (f" {word}", word)] for word in words
+    }
+    if (tokenizer.eos_token, tokenizer.pad_token) == (EOS, PAD):
+        return [word for word in words if min(map(len, forms[word])) > 1]
+    unknown = tokenizer.unk_token_id
+    return [word for word in words if unknown is not None and unknown in forms[word][0]]
 
 
 class TextCodec:

@@ -146,7 +146,7 @@ class TokenizerConfig(ModelSettings):
     """Width of the decoder's output, where it is not the encoder's width D."""
     released_softmax: bool = False
     """Merge with the released code's softmax, in which closed keys keep a trace of weight (masked, so slower): for
-    weights that were trained with it. Off for our own training; `lavit import-checkpoint --softmax` chooses."""
+    weights that were trained with it. Off for our own training; `lavit import-checkpoint --attention` chooses."""
 
     @property
     def num_patches(self) -> int:

@@ -1,0 +1,52 @@
+"""Commands that describe images with a model: `caption`, `ask`."""
+
+from lavit_core.command import NO_PRESET, CommonOptions, command, settings_of, show, show_plan
+from lavit_core.default_model import model_or_default
+from lavit_core.distributions import require_stages
+from lavit_core.options import ModelOrDefault
+
+from lavit_cli import options
+
+
+@command()
+def caption(
+    image: options.ImageFiles,
+    model: ModelOrDefault = None,
+    max_tokens: options.MaxTokens = None,
+    common: CommonOptions = NO_PRESET,
+) -> None:
+    """Describe images."""
+    with require_stages("lavit caption"):
+        from lavit_pretrain.config import CaptionSettings
+
+        from lavit_cli.describe import caption_files
+
+    settings = settings_of(common, CaptionSettings, flags={"max_tokens": max_tokens})
+    model = model_or_default(model, "tokenizer", "llm")
+    if common.dry_run:
+        return show_plan(settings, common, images=[str(file) for file in image], model=str(model))
+    rows = caption_files(image, model, max_tokens=settings.max_tokens, device=common.device, precision=common.precision)
+    show({"captions": rows}, common, lines=[f"{row['image']}: {row['caption']}" for row in rows])
+
+
+@command()
+def ask(
+    image: options.ImageFile,
+    question: options.Question,
+    model: ModelOrDefault = None,
+    max_tokens: options.MaxTokens = None,
+    common: CommonOptions = NO_PRESET,
+) -> None:
+    """Answer questions about an image."""
+    with require_stages("lavit ask"):
+        from lavit_pretrain.config import AskSettings
+
+        from lavit_cli.describe import ask_file
+
+    settings = settings_of(common, AskSettings, flags={"max_tokens": max_tokens})
+    model = model_or_default(model, "tokenizer", "llm")
+    if common.dry_run:
+        return show_plan(settings, common, image=str(image), questions=question, model=str(model))
+    how = {"device": common.device, "precision": common.precision}
+    rows = ask_file(image, question, model, max_tokens=settings.max_tokens, **how)
+    show({"answers": rows}, common, lines=[row["answer"] for row in rows])

@@ -1,0 +1,111 @@
+"""Commands that draw images with a model: `generate`, `reconstruct`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from lavit_core.command import CommonOptions, command, settings_of, show, show_plan
+from lavit_core.default_model import model_or_default
+from lavit_core.distributions import require_stages
+from lavit_core.modeldir import detokenizer_part
+from lavit_core.options import Highres, ModelOrDefault
+
+from lavit_cli import options
+
+
+@command(renamed=options.OLD_NAMES)
+def generate(
+    context: typer.Context,
+    prompt: options.Prompt = None,
+    model: ModelOrDefault = None,
+    out: options.ImageOut = None,
+    num_images: options.NumImages = 1,
+    highres: options.HighresOrNot = None,
+    safety_checker: options.SafetyChecker = None,
+    *,
+    images: options.PromptImages,
+    reranking: options.Reranking,
+    sampling: options.Sampling,
+    drawing: options.Drawing,
+    common: CommonOptions,
+) -> None:
+    """Draw what a prompt asks for: language model, then detokenizer, into one image that records how it was made.
+
+    Images take the places of <image>: lavit generate "<image> as an oil painting" --image cat.png
+
+    The record is in the text chunks of a PNG, and as JSON in EXIF's ImageDescription of JPEG and WEBP.
+    """
+    with require_stages("lavit generate"):
+        from lavit_cli.generate_settings import check_reranking, generate_settings
+    from lavit_cli import prompts
+    from lavit_cli.image_files import check_image_file, unused_file
+
+    flags: dict[str, Any] = {
+        "highres": highres,
+        "best_of": reranking.best_of,
+        "rerank_by": reranking.rerank_by or ("clip" if reranking.rerank_clip_model else None),
+        "sample": {
+            "guidance_scale": sampling.guidance_scale,
+            "image_guidance_scale": sampling.guidance_scale,
+            "top_k": sampling.top_k,
+            "temperature": sampling.temperature,
+            "prompt_images": images.image_prompt_format,
+        },
+        "draw": {
+            "guidance_scale": drawing.decoder_guidance_scale,
+            "num_steps": drawing.num_steps,
+            "aspect_ratio": drawing.aspect_ratio,
+        },
+    }
+    settings = generate_settings(common, flags)
+    pieces = prompts.typed_prompt(prompt or (), images.image or (), images.prompt_image or (), context.find_root().obj)
+    check_reranking(settings, reranking.rerank_clip_model, prompts.prompt_text(pieces), common.preset)
+    model = model_or_default(model, "tokenizer", "llm", detokenizer_part(highres=settings.highres))
+    out = out or unused_file(prompts.file_stem(pieces, common.seed))
+    check_image_file(out)
+    if common.dry_run:
+        return show_plan(settings, common, prompt=prompts.describe(pieces), model=str(model), out=str(out))
+    from lavit_cli.generate import generate, lines
+
+    made = generate(
+        pieces,
+        model,
+        out,
+        settings,
+        num_images=num_images,
+        clip=reranking.rerank_clip_model,
+        safety_checker=safety_checker,
+        seed=common.seed,
+        device=common.device,
+        precision=common.precision,
+    )
+    show(made, common, lines=lines(made))
+
+
+@command(omit=["aspect_ratio"])
+def reconstruct(
+    image: Annotated[Path, typer.Argument(help="An image.", show_default=False)],
+    model: ModelOrDefault = None,
+    out: options.ImageOut = None,
+    highres: Highres = False,
+    *,
+    drawing: options.Drawing,
+    common: CommonOptions,
+) -> None:
+    """Draw an image, the patches the tokenizer kept of it, and its reconstruction from their codes."""
+    with require_stages("lavit reconstruct"):
+        from lavit_detokenizer.config import DrawSettings
+    from lavit_cli.image_files import check_image_file, unused_file
+
+    flags = {"guidance_scale": drawing.decoder_guidance_scale, "num_steps": drawing.num_steps}
+    settings = settings_of(common, DrawSettings, ("lavit_detokenizer", "detokenize"), flags)
+    model = model_or_default(model, "tokenizer", detokenizer_part(highres=highres))
+    out = out or unused_file(f"{image.stem}-reconstruction-seed{common.seed}")
+    check_image_file(out)
+    if common.dry_run:
+        return show_plan(settings, common, image=str(image), model=str(model), out=str(out))
+    from lavit_cli.reconstruct import reconstruct
+
+    how = {"device": common.device, "precision": common.precision}
+    made = reconstruct(image, model, out, settings, highres=highres, seed=common.seed, **how)
+    show(made, common, lines=[f"{out}: original | {made['kept']} of {made['patches']} patches kept | reconstruction"])

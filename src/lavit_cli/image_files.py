@@ -1,0 +1,54 @@
+"""Image files that record how they were made: PNG, JPEG and WEBP, by the suffix of their name."""
+
+import io
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lavit_core.errors import InputError
+from lavit_core.files import check_out_file, write_bytes
+from PIL import ExifTags, Image
+
+from lavit_cli import __version__
+from lavit_cli.images import png_bytes
+
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".webp": ("WEBP", {"lossless": True}),
+}
+"""Pillow's names and settings; PNG has text chunks, which Pillow handles in another way."""
+
+
+def check_image_file(out: Path) -> None:
+    """Check, before any work is done, that an image can be written to `out`. Raises InputError if not."""
+    if out.suffix.lower() not in (".png", *FORMATS):
+        raise InputError(f"--out {out}: expected a file name that ends in .png, .jpg or .webp")
+    check_out_file(out)
+
+
+def unused_file(stem: str) -> Path:
+    """Return a PNG's name in the working directory that no file has: STEM.png, STEM-2.png, ..."""
+    names = itertools.chain([f"{stem}.png"], (f"{stem}-{number}.png" for number in itertools.count(2)))
+    return next(Path(name) for name in names if not Path(name).exists())
+
+
+def save_image(path: Path, pixels: np.ndarray, metadata: Mapping[str, Any]) -> None:
+    """Write uint8 [h, w, 3], whole or not at all, in the format of the suffix.
+
+    A PNG has `metadata` in its text chunks; JPEG and WEBP as one JSON object in EXIF's ImageDescription.
+    """
+    if path.suffix.lower() == ".png":
+        text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
+        write_bytes(path, png_bytes(pixels, {**text, "Software": f"lavit {__version__}"}))
+        return
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = json.dumps(dict(metadata))
+    exif[ExifTags.Base.Software] = f"lavit {__version__}"
+    name, how = FORMATS[path.suffix.lower()]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format=name, exif=exif, **how)
+    write_bytes(path, buffer.getvalue())
