@@ -54,7 +54,7 @@ def test_paired_differences_of_comparable_scores(tmp_path: Path) -> None:
         ({"benchmark": "okvqa"}, "the benchmark: vqav2 | okvqa"),
         ({"items": {"digest": "c" * 64}}, f"the examples scored (SHA-256 of their ids): {'a' * 16} | {'c' * 16}"),
         ({"complete": False}, "whether everything was scored: true | false"),
-        ({"lemmatizer": "rules-1"}, "the lemmatiser: not said | rules-1"),
+        ({"lemmatizer": "rules-1"}, "the lemmatizer: not recorded | rules-1"),
     ],
 )
 def test_what_keeps_scores_apart_is_named(tmp_path: Path, changes: dict[str, Any], line: str) -> None:

@@ -1,4 +1,4 @@
-"""95 % intervals by resampling pictures: questions about one picture hang together and are drawn together."""
+"""95 % intervals by resampling images: questions about one image are correlated, so they are drawn together."""
 
 import hashlib
 from collections.abc import Callable, Hashable, Sequence
@@ -45,7 +45,7 @@ def per_cluster(values: Sequence[float] | np.ndarray, clusters: Sequence[Hashabl
 def interval_of_mean(
     values: Sequence[float] | np.ndarray, clusters: Sequence[Hashable], seed: int, purpose: str
 ) -> tuple[float, float]:
-    """Return the 95 % interval of a mean whose values come in clusters (the picture each belongs to)."""
+    """Return the 95 % interval of a mean whose values come in clusters (the image each belongs to)."""
     return interval(per_cluster(values, clusters), lambda sums: sums[:, 0] / sums[:, 1], seed, purpose)
 
 

@@ -178,7 +178,7 @@ def find_file(data: Path, names: tuple[str, ...]) -> Path | None:
     for name in names:
         found = [path for depth in ("", "*/", "*/*/", "*/*/*/") for path in sorted(data.glob(depth + name))]
         if len(found) > 1:
-            raise InputError(f"{data}: {name} stands in {found[0]} and in {found[1]}, expected one place")
+            raise InputError(f"{data}: {name} is in {found[0].parent} and in {found[1].parent}, expected one place")
         if found:
             return found[0]
     return None

@@ -15,7 +15,7 @@ DECIDES = {
     "benchmark": "the benchmark",
     "protocol.name": "the protocol",
     "protocol.version": "the version of the protocol",
-    "lemmatizer": "the lemmatiser",
+    "lemmatizer": "the lemmatizer",
     "items.digest": "the examples scored (SHA-256 of their ids)",
     "inputs.annotations": "the annotation file (SHA-256)",
     "inputs.data": "the data (SHA-256)",
@@ -48,10 +48,10 @@ MAKES = {
     "generation.image_px": "the size that is drawn",
     "settings.highres": "which detokenizer",
 }
-"""Keys that say how answers or pictures were made: different ones compare more than the models."""
+"""Keys that say how answers or images were made: if they differ, more than the models is compared."""
 
 SHORT = 16
-"""A digest is shown by so many of its letters."""
+"""How many letters of a digest are shown."""
 
 
 def load_score(path: Path) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _differences(scores: Sequence[dict[str, Any]], keys: dict[str, str]) -> list
     lines = []
     for key, words in keys.items():
         values = [_value(score, key) for score in scores]
-        # A score that does not know how it was made (a foreign result file) differs in nothing that can be named.
+        # A score of a foreign result file does not record how the answers were made, so no difference can be named.
         if key in MAKES and None in values:
             continue
         if len({json.dumps(value, sort_keys=True) for value in values}) > 1:
@@ -118,7 +118,7 @@ def _differences(scores: Sequence[dict[str, Any]], keys: dict[str, str]) -> list
 
 def _shown(key: str, value: Any) -> str:
     if value is None:
-        return "not said"
+        return "not recorded"
     is_digest = "SHA-256" in DECIDES.get(key, "") and isinstance(value, str)
     return value[:SHORT] if is_digest else json.dumps(value) if isinstance(value, dict | list | bool) else str(value)
 

@@ -69,9 +69,9 @@ def mean(values: Iterable[float]) -> Estimate:
 
 
 def ratio(hits: Iterable[int], counts: Iterable[int]) -> Estimate:
-    """Return sum(hits) / sum(counts) over clusters (pictures), with the normal interval of clustered data.
+    """Return sum(hits) / sum(counts) over clusters (images), with the normal interval of clustered data.
 
-    Patches of one picture hang together, so their number must not narrow the interval. Source: ratio estimator,
+    Patches of one image are correlated, so their number must not narrow the interval. Source: ratio estimator,
     Cochran, Sampling Techniques, section 6.3.
     """
     hit, count = np.asarray(list(hits), dtype=np.float64), np.asarray(list(counts), dtype=np.float64)
@@ -84,7 +84,7 @@ def ratio(hits: Iterable[int], counts: Iterable[int]) -> Estimate:
 
 
 def clustered_proportion(hits: Sequence[bool], clusters: Sequence[str]) -> Estimate:
-    """Return the share of True among trials that hang together in clusters (objects of one picture).
+    """Return the share of True among trials that are correlated within clusters (objects of one image).
 
     Wilson's interval for as many independent trials as carry the same variance, and for no more than the clusters
     where every trial has the same outcome. Source: design effect, Kish, Survey Sampling, section 8.2.

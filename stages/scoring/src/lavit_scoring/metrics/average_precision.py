@@ -6,7 +6,7 @@ import numpy as np
 def average_precision(positives: np.ndarray, scores: np.ndarray) -> float:
     """Return sum over thresholds of (recall gained) x precision; equal scores are one threshold.
 
-    Raises ValueError without a positive: the figure is not defined then.
+    Raises ValueError if nothing is positive: average precision is not defined then.
     """
     positives = np.asarray(positives, dtype=bool)
     if not positives.any():

@@ -59,17 +59,17 @@ def _vector(counts: Counter[Ngram], weights: dict[Ngram, float], log_size: float
 
 
 def _mean_similarity(
-    said: _Vector, truth: Sequence[Counter[Ngram]], weights: dict[Ngram, float], log_size: float
+    caption: _Vector, truth: Sequence[Counter[Ngram]], weights: dict[Ngram, float], log_size: float
 ) -> float:
     total = 0.0
     for reference in truth:
         other = _vector(reference, weights, log_size)
         products = [0.0] * MAX_N
-        for ngram, term in said.terms.items():
+        for ngram, term in caption.terms.items():
             expected = other.terms.get(ngram)
             if expected is not None:
                 products[len(ngram) - 1] += min(term, expected) * expected
-        penalty = math.exp(-((said.bigrams - other.bigrams) ** 2) / (2 * SIGMA**2))
-        for product, one, two in zip(products, said.norms, other.norms, strict=True):
-            total += penalty * (product / (one * two) if one and two else product)
+        penalty = math.exp(-((caption.bigrams - other.bigrams) ** 2) / (2 * SIGMA**2))
+        for product, norm, other_norm in zip(products, caption.norms, other.norms, strict=True):
+            total += penalty * (product / (norm * other_norm) if norm and other_norm else product)
     return 10.0 * total / MAX_N / len(truth)

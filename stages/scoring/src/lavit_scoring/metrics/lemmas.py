@@ -47,9 +47,9 @@ def as_given(text: str) -> str:
 
 
 def lemmatizer(name: str) -> Lemmatize:
-    """Return a lemmatiser: "given" leaves text alone, "rules" are built in, anything else is a spaCy model directory.
+    """Return a lemmatizer: "given" leaves text alone, "rules" are built in, anything else is a spaCy model directory.
 
-    Raises InputError when spaCy or the directory is missing.
+    Raises InputError if spaCy or the directory is missing.
     """
     if name == "given":
         return str.lower
@@ -109,7 +109,7 @@ def _spacy(folder: Path) -> Lemmatize:
 
     @lru_cache(maxsize=1 << 16)
     def lemmas(answer: str) -> str:
-        """Source: `_lemmatize` of LaVIT's release: lemmas of nouns and verbs, other words as they stand."""
+        """Source: `_lemmatize` of LaVIT's release: lemmas of nouns and verbs, other words unchanged."""
         return " ".join(token.lemma_ if token.pos_ in ("NOUN", "VERB") else token.text for token in nlp(answer.lower()))
 
     return lemmas

@@ -1,4 +1,4 @@
-"""How far two pictures are apart, pixel by pixel: L1, L2 (mean squared) and SSIM, on the [0, 1] scale."""
+"""How far two images are apart, pixel by pixel: L1, L2 (mean squared) and SSIM, on the [0, 1] scale."""
 
 import numpy as np
 
@@ -6,23 +6,23 @@ WINDOW, SIGMA = 11, 1.5
 K1, K2 = 0.01, 0.03
 
 
-def l1_distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the mean absolute difference of two uint8 pictures [H, W, 3], 0 to 1."""
-    return float(np.abs(one.astype(np.float64) - other).mean() / 255)
+def l1_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the mean absolute difference of two uint8 images [H, W, 3], 0 to 1."""
+    return float(np.abs(first.astype(np.float64) - second).mean() / 255)
 
 
-def l2_distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the mean squared difference of two uint8 pictures [H, W, 3], 0 to 1, as MagicBrush's script has it."""
-    return float(((one.astype(np.float64) - other) ** 2).mean() / 255**2)
+def l2_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the mean squared difference of two uint8 images [H, W, 3], 0 to 1, as MagicBrush's script has it."""
+    return float(((first.astype(np.float64) - second) ** 2).mean() / 255**2)
 
 
-def ssim(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the structural similarity of two uint8 pictures [H, W, 3] of at least 11 pixels a side, 1 for equal ones.
+def ssim(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the structural similarity of two uint8 images [H, W, 3] of at least 11 pixels a side, 1 for equal ones.
 
-    Gaussian window of 11 pixels (sigma 1.5), K1 0.01, K2 0.03, windows inside the picture only, mean over windows and
+    Gaussian window of 11 pixels (sigma 1.5), K1 0.01, K2 0.03, windows inside the image only, mean over windows and
     colours. Source: Wang et al. 2004, equation 13.
     """
-    x, y = one.astype(np.float64) / 255, other.astype(np.float64) / 255
+    x, y = first.astype(np.float64) / 255, second.astype(np.float64) / 255
     mean_x, mean_y = _blur(x), _blur(y)
     var_x, var_y = _blur(x * x) - mean_x**2, _blur(y * y) - mean_y**2
     covariance = _blur(x * y) - mean_x * mean_y
@@ -32,11 +32,11 @@ def ssim(one: np.ndarray, other: np.ndarray) -> float:
     return float(map_HWC.mean())
 
 
-def _blur(picture: np.ndarray) -> np.ndarray:
+def _blur(image: np.ndarray) -> np.ndarray:
     """Return Gaussian means [H - 10, W - 10, C]: one pass down, one across."""
     offsets = np.arange(WINDOW) - WINDOW // 2
     weights = np.exp(-(offsets**2) / (2 * SIGMA**2))
     weights /= weights.sum()
-    height, width = picture.shape[0] - WINDOW + 1, picture.shape[1] - WINDOW + 1
-    down = sum(weight * picture[n : n + height] for n, weight in enumerate(weights))
+    height, width = image.shape[0] - WINDOW + 1, image.shape[1] - WINDOW + 1
+    down = sum(weight * image[n : n + height] for n, weight in enumerate(weights))
     return np.asarray(sum(weight * down[:, n : n + width] for n, weight in enumerate(weights)))

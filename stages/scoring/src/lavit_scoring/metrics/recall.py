@@ -10,8 +10,8 @@ DEPTHS = (1, 5, 10)
 def first_hits(scores: np.ndarray, relevant: Sequence[Sequence[int]]) -> np.ndarray:
     """Return the best rank (0 = first) of a relevant column in each row of scores [N, M].
 
-    A tie counts against the model: an equal score of a wrong column stands before the right one. Raises ValueError
-    for a score that is no number and for a row without anything relevant.
+    A tie counts against the model: a wrong column of equal score ranks before the right one. Raises ValueError for
+    a non-finite score and for a row without anything relevant.
     """
     if not np.isfinite(scores).all():
         raise ValueError("retrieval scores: found nan or inf, expected finite numbers")
@@ -26,5 +26,5 @@ def first_hits(scores: np.ndarray, relevant: Sequence[Sequence[int]]) -> np.ndar
 
 
 def recall_at(ranks: np.ndarray, depths: Sequence[int] = DEPTHS) -> dict[str, np.ndarray]:
-    """Return per row whether something relevant stands among the first K: `r@1`, `r@5`, `r@10` (bool [N])."""
+    """Return per row whether something relevant is among the first K: `r@1`, `r@5`, `r@10` (bool [N])."""
     return {f"r@{depth}": ranks < depth for depth in depths}

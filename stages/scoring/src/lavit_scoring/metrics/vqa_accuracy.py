@@ -1,4 +1,4 @@
-"""VQA accuracy of one question: the mean over its humans of min(1, others who said the same / 3)."""
+"""VQA accuracy of one question: the mean over its humans of min(1, others who gave the answer / 3)."""
 
 from collections.abc import Hashable, Sequence
 
@@ -14,9 +14,9 @@ from lavit_scoring.metrics.answer_normalization import (
 def agreement(answer: str, truths: Sequence[str], records: Sequence[Hashable] | None = None) -> float:
     """Return the leave-one-out accuracy of one answer. Source: Antol et al. 2015 and the servers' code.
 
-    Each human is left out in turn. `records` holds, for scripts that leave out whatever *equals* the human's record,
-    what else the record says: equal records are then all left out at once (ten equal ones leave nobody: 0). Without
-    it each human is a person of their own.
+    Each human is left out in turn. Some scripts leave out every record that equals the human's: for these, `records`
+    has what each record contains beside the answer, and equal records are left out together (ten equal ones leave
+    nobody: 0). Without `records` each human counts as a person of their own.
     """
     hits = [truth == answer for truth in truths]
     total = sum(hits)
@@ -33,19 +33,22 @@ def agreement(answer: str, truths: Sequence[str], records: Sequence[Hashable] | 
 
 def official_accuracy(answer: str, truths: Sequence[str], records: Sequence[Hashable] | None = None) -> float:
     """Return one answer's accuracy as VQAv2's and OK-VQA's server counts it: unanimous truths are compared as typed."""
-    said, lines = one_line(answer), [one_line(truth) for truth in truths]
-    if len(set(lines)) > 1:
-        said, lines = normalize_vqa(said), [normalize_vqa(line) for line in lines]
-    return agreement(said, lines, records)
+    answer, truths = one_line(answer), [one_line(truth) for truth in truths]
+    if len(set(truths)) > 1:
+        answer, truths = normalize_vqa(answer), [normalize_vqa(truth) for truth in truths]
+    return agreement(answer, truths, records)
 
 
 def lavit_accuracy(answer: str, truths: Sequence[str], records: Sequence[Hashable] | None = None) -> float:
-    """Return one answer's accuracy as LaVIT's release counts it: the answer is always normalised."""
+    """Return one answer's accuracy as LaVIT's release counts it: the answer is always normalized."""
     if len(set(truths)) > 1:
         truths = [normalize_lavit_truth(truth) for truth in truths]
     return agreement(normalize_lavit(answer), truths, records)
 
 
 def vizwiz_accuracy(answer: str, truths: Sequence[str], records: Sequence[Hashable] | None = None) -> float:
-    """Return one answer's accuracy as the VizWiz server counts it: truths are never normalised, humans go by place."""
+    """Return one answer's accuracy as the VizWiz server counts it.
+
+    Truths are never normalized, and humans are told apart by position, so there are no `records`.
+    """
     return agreement(normalize_vizwiz(answer), truths)
