@@ -136,7 +136,7 @@ def test_lpips_takes_published_weights_only_unless_told(tmp_path: Path) -> None:
 
     trunk, heads = random_weights(tmp_path, "alex")
     cpu = torch.device("cpu")
-    with pytest.raises(VerificationError, match=r"--lpips-trunk .*expected 7be5be79.* names the figure lpips_other"):
+    with pytest.raises(VerificationError, match=r"--lpips-trunk .*expected 7be5be79.* names the metric lpips_other"):
         load_lpips(trunk, heads, any_weights=False, device=cpu)
     with pytest.raises(InputError, match=r"--lpips-trunk .*features.0.weight is missing, expected AlexNet's"):
         load_lpips(heads, heads, any_weights=True, device=cpu)
@@ -145,17 +145,17 @@ def test_lpips_takes_published_weights_only_unless_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="file not found"):
         load_lpips(tmp_path / "none.pth", heads, any_weights=True, device=cpu)
     (tmp_path / "bad.pth").write_bytes(b"no weights")
-    with pytest.raises(InputError, match=r"bad\.pth: not a weights file"):
+    with pytest.raises(InputError, match=r"bad\.pth: not a checkpoint of plain tensors"):
         load_lpips(tmp_path / "bad.pth", heads, any_weights=True, device=cpu)
     state = torch.load(heads)
     state["lin2.model.1.weight"] = torch.rand(1, 7, 1, 1)
     torch.save(state, tmp_path / "wide.pth")
-    with pytest.raises(InputError, match=r"heads.2 has shape \[7, 1, 1\], expected \[384, 1, 1\]"):
+    with pytest.raises(InputError, match=r"wide\.pth: .*heads.2 is \(7, 1, 1\), expected \(384, 1, 1\)"):
         load_lpips(trunk, tmp_path / "wide.pth", any_weights=True, device=cpu)
     state = torch.load(trunk)
     del state["features.8.bias"]
     torch.save(state, tmp_path / "short.pth")
-    with pytest.raises(InputError, match=r"features.8.bias is missing"):
+    with pytest.raises(InputError, match=r"short\.pth: weights 1 missing \(features.8.bias\)"):
         load_lpips(tmp_path / "short.pth", heads, any_weights=True, device=cpu)
 
 

@@ -1,4 +1,4 @@
-"""LPIPS (Zhang et al. 2018, arXiv 1801.03924), version 0.1: how different two pictures look to a network.
+"""LPIPS (Zhang et al. 2018, arXiv 1801.03924), version 0.1: how different two images look to a network.
 
 The network is AlexNet or VGG-16 up to its last ReLU, in plain torch modules under torchvision's parameter names; five
 learned heads weigh the squared differences of its unit features. Both weight files are the user's.
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from lavit_core.errors import InputError, VerificationError
 from lavit_core.files import file_sha256
+from lavit_trainkit.external_weights import read_tensors, require_shapes, shapes_of
 from torch import Tensor, nn
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
@@ -60,7 +61,7 @@ VGG16 = Trunk(
 
 
 class Lpips(nn.Module):
-    """Two pictures [3, H, W] on the [-1, 1] scale -> their distance."""
+    """Two images [3, H, W] on the [-1, 1] scale -> their distance."""
 
     shift: Tensor
     scale: Tensor
@@ -79,8 +80,8 @@ class Lpips(nn.Module):
         self.register_buffer("shift", torch.tensor(SHIFT).view(3, 1, 1))
         self.register_buffer("scale", torch.tensor(SCALE).view(3, 1, 1))
 
-    def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        x = (torch.stack([one, other]) - self.shift) / self.scale
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        x = (torch.stack([first, second]) - self.shift) / self.scale
         distance, tapped = x.new_zeros(()), 0
         for number, convolution in enumerate(self.features.values()):
             if number in self.trunk.pools_before:
@@ -96,51 +97,46 @@ class Lpips(nn.Module):
 def load_lpips(trunk_file: Path, heads_file: Path, *, any_weights: bool, device: torch.device) -> Lpips:
     """Return LPIPS with torchvision's trunk (alexnet-owt-7be5be79.pth, vgg16-397923af.pth) and lpips' heads, frozen.
 
-    Raises InputError when a file does not fit, VerificationError for others than the published unless `any_weights`:
-    the figure then bears another name.
+    Raises InputError if a file does not match, VerificationError for weights other than the published unless
+    `any_weights`: the metric then has another name.
     """
-    state = _read(trunk_file, "--lpips-trunk")
-    trunk = next((one for one in (ALEXNET, VGG16) if _fits(one, state)), None)
+    features = {name: value for name, value in read_tensors(trunk_file).items() if name.startswith("features.")}
+    trunk = next((one for one in (ALEXNET, VGG16) if _matches(one, features)), None)
     if trunk is None:
-        shape = list(state["features.0.weight"].shape) if "features.0.weight" in state else "missing"
+        shape = list(features["features.0.weight"].shape) if "features.0.weight" in features else "missing"
         raise InputError(
             f"--lpips-trunk {trunk_file}: features.0.weight is {shape}, expected AlexNet's [64, 3, 11, 11] or VGG-16's "
             "[64, 3, 3, 3], as in torchvision's files"
         )
     network = Lpips(trunk)
-    given = {name: value for name, value in state.items() if name.startswith("features.")}
-    heads = _read(heads_file, "--lpips-heads")
-    given |= {f"heads.{n}": _head(heads, n, heads_file) for n in range(len(trunk.taps))}
-    wanted = {name: value for name, value in network.state_dict().items() if name not in ("shift", "scale")}
-    if wrong := sorted(given.keys() ^ wanted.keys()):
-        raise InputError(f"--lpips-trunk {trunk_file}: {wrong[0]} is {'missing' if wrong[0] in wanted else 'unknown'}")
-    for name, value in given.items():
-        if value.shape != wanted[name].shape:
-            option = f"--lpips-heads {heads_file}" if name.startswith("heads.") else f"--lpips-trunk {trunk_file}"
-            found, expected = list(value.shape), list(wanted[name].shape)
-            raise InputError(f"{option}: {name} has shape {found}, expected {expected} ({trunk.name})")
+    stored = read_tensors(heads_file)
+    heads = {f"heads.{n}": _head(stored, n, heads_file) for n in range(len(trunk.taps))}
+    expected = shapes_of(network.state_dict())
+    for file, prefix, tensors in ((trunk_file, "features.", features), (heads_file, "heads.", heads)):
+        of_file = {name: shape for name, shape in expected.items() if name.startswith(prefix)}
+        require_shapes(file, shapes_of(tensors), of_file)
     if not any_weights:
         _check(trunk_file, "--lpips-trunk", trunk.digest)
         _check(heads_file, "--lpips-heads", trunk.heads_digest)
-    network.load_state_dict(given | {"shift": network.shift, "scale": network.scale})
+    network.load_state_dict(features | heads | {"shift": network.shift, "scale": network.scale})
     return network.requires_grad_(False).eval().to(device)
 
 
-def lpips_distance(network: Lpips, one: np.ndarray, other: np.ndarray) -> float:
-    """Return the distance of two uint8 pictures [H, W, 3] of one size. Raises InputError when they are too small."""
+def lpips_distance(network: Lpips, first: np.ndarray, second: np.ndarray) -> float:
+    """Return the distance of two uint8 images [H, W, 3] of one size. Raises InputError if they are too small."""
     where = network.shift.device
-    pair = [torch.from_numpy(picture.copy()).to(where).permute(2, 0, 1).float() / 127.5 - 1 for picture in (one, other)]
+    pair = [torch.from_numpy(image.copy()).to(where).permute(2, 0, 1).float() / 127.5 - 1 for image in (first, second)]
     try:
         with torch.inference_mode():
             return float(network(*pair))
     except RuntimeError as error:
         if "too small" not in str(error) and "Kernel size" not in str(error):
             raise
-        height, width, _ = one.shape
-        raise InputError(f"LPIPS: pictures of {width}x{height} pixels are too small for {network.trunk.name}") from None
+        height, width, _ = first.shape
+        raise InputError(f"LPIPS: images of {width}x{height} pixels are too small for {network.trunk.name}") from None
 
 
-def _fits(trunk: Trunk, state: dict[str, Tensor]) -> bool:
+def _matches(trunk: Trunk, state: dict[str, Tensor]) -> bool:
     width, kernel, _, _ = trunk.convolutions[0]
     first = state.get("features.0.weight")
     return first is not None and tuple(first.shape) == (width, 3, kernel, kernel)
@@ -158,22 +154,5 @@ def _check(file: Path, option: str, expected: str) -> None:
     if not digest.startswith(expected):
         raise VerificationError(
             f"{option} {file}: SHA-256 {digest[:16]}..., expected {expected}... (the published file); other weights "
-            "give no LPIPS; --set any_lpips=true takes them and names the figure lpips_other"
+            "give no LPIPS; --set any_lpips=true takes them and names the metric lpips_other"
         )
-
-
-def _read(file: Path, option: str) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise InputError(f"{option} {file}: {'a folder' if file.is_dir() else 'file not found'}, expected a .pth file")
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    # torch raises pickle errors, RuntimeErrors, KeyErrors and more for what is no weights file.
-    except Exception as error:  # noqa: BLE001
-        told = " ".join(str(error).split())[:160]
-        raise InputError(
-            f"{option} {file}: not a weights file ({type(error).__name__}: {told}), expected a torch checkpoint of "
-            "plain tensors; copy it again"
-        ) from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{option} {file}: found {type(state).__name__}, expected a dictionary of tensors")
-    return state
