@@ -135,7 +135,7 @@ def test_without_descriptions_clip_t_says_why(scores: Scores, magicbrush: Path) 
     del texts["7"]["7-output2.png"]
     (magicbrush / "local_descriptions.json").write_text(json.dumps(texts))
     result = scores(None, fake_judges())
-    assert result["skipped"]["all_turn.clip_t"] == "1 of 6 pictures have no description"
+    assert result["skipped"]["all_turn.clip_t"] == "1 of 6 images have no description"
     (magicbrush / "local_descriptions.json").unlink()
     assert "no local_descriptions.json beside edit_sessions.json" in scores(None, fake_judges())["skipped"]["clip_t"]
 
@@ -152,13 +152,13 @@ def test_one_setting_alone(scores: Scores, edited: Path) -> None:
 
 def test_missing_and_foreign_pictures_are_named(scores: Scores, edited: Path) -> None:
     (edited / "7" / "7_1.png").unlink()
-    with pytest.raises(InputError, match=r"1 of 9 edited pictures are missing \(7/7_1.png\); .*--partial"):
+    with pytest.raises(InputError, match=r"1 of 9 edited images are missing \(7/7_1.png\); .*--partial"):
         scores()
     result = scores(partial=True)
     assert (result["complete"], result["figures"]) == (False, {})
     assert result["partial"]["figures"]["all_turn.l1"]["count"] == 5
     save(edited / "8" / "8_1.png", 3)
-    with pytest.raises(InputError, match=r"1 pictures belong to no edit \(8/8_1.png\); .*another split"):
+    with pytest.raises(InputError, match=r"1 images belong to no edit \(8/8_1.png\); .*another split"):
         scores(partial=True)
     (edited / "8" / "8_1.png").unlink()
     save(edited / "30" / "30_1.jpg", 3)
@@ -166,7 +166,7 @@ def test_missing_and_foreign_pictures_are_named(scores: Scores, edited: Path) ->
         scores(partial=True)
     shutil.rmtree(edited)
     edited.mkdir()
-    with pytest.raises(InputError, match=r"no edited picture in it; expected names like 30/30_1\.png"):
+    with pytest.raises(InputError, match=r"no edited image in it; expected names like 30/30_1\.png"):
         scores(partial=True)
 
 
@@ -199,7 +199,7 @@ def test_bad_annotations_are_named(scores: Scores, magicbrush: Path) -> None:
         scores()
     file.write_text(json.dumps({"7": sessions["7"]}))
     (magicbrush / "images" / "7" / "7-output1.png").unlink()
-    with pytest.raises(InputError, match=r"1 pictures are missing, say 7/7-output1.png; give their folder"):
+    with pytest.raises(InputError, match=r"1 images are missing, say 7/7-output1.png; give their folder"):
         scores()
 
 
@@ -262,7 +262,7 @@ def test_on_the_command_line(magicbrush: Path, edited: Path, tmp_path: Path) -> 
     assert compared["paired"]["l1"][0]["value"] == pytest.approx(10 / 255 / 9)
     with pytest.raises(UsageError, match="found --protocol lavit"):
         CliRunner().invoke(evaluate, [*line, "--protocol", "lavit"], catch_exceptions=False)
-    with pytest.raises(UsageError, match=r"--clip: vqav2 has no edited pictures"):
+    with pytest.raises(UsageError, match=r"--clip: vqav2 has no edited images"):
         CliRunner().invoke(evaluate, ["score", "vqav2", "--results", "r", "--annotations", "a", "--clip", "c"],
                            catch_exceptions=False)  # fmt: skip
     with pytest.raises(UsageError, match="LPIPS needs two files"):

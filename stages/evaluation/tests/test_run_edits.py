@@ -208,7 +208,7 @@ def test_what_is_wrong_is_said_before_any_picture(magicbrush: Path, tmp_path: Pa
         run(magicbrush, tmp_path / "b", never, weights=Weights(clip=tmp_path / "clip"))
     assert not (tmp_path / "b").exists()
     (magicbrush / "test" / "images" / "7" / "7-output2.png").unlink()
-    with pytest.raises(InputError, match=r"1 pictures are missing, say 7/7-output2\.png"):
+    with pytest.raises(InputError, match=r"1 images are missing, say 7/7-output2\.png"):
         run(magicbrush, tmp_path / "c", never)
     (magicbrush / "test" / "edit_sessions.json").rename(magicbrush / "other.json")
     with pytest.raises(InputError, match=r"no edit_sessions\.json here; download it from https"):

@@ -12,16 +12,16 @@ from lavit_evaluation.running.reader import stages_for
 
 
 class EditScoreConfig(Config):
-    """How edited pictures are compared with their targets; the defaults are those of MagicBrush's script."""
+    """How edited images are compared with their targets; the defaults are those of MagicBrush's script."""
 
     turns: Literal["both", "single", "multi"] = "both"
     """MagicBrush's settings: single-turn (all_turn), multi-turn (final_turn, each_turn), or both."""
     descriptions: Literal["local", "global"] = "local"
     """What CLIP-T compares with: local_descriptions.json (the official command line) or global_descriptions.json."""
     size: int | None = Field(None, ge=11)
-    """Side in pixels that both pictures are squashed to before L1, L2, SSIM and LPIPS; null: the target's own size."""
+    """Side in pixels that both images are squashed to before L1, L2, SSIM and LPIPS; null: the target's own size."""
     any_lpips: bool = False
-    """Take other LPIPS weights than the published; the figure is then named lpips_other."""
+    """Take other LPIPS weights than the published; the metric is then named lpips_other."""
 
 
 class EditRunConfig(EditScoreConfig):
@@ -32,16 +32,16 @@ class EditRunConfig(EditScoreConfig):
     draw: dict[str, Any] = Field(default_factory=dict)
     """How pixels are drawn: settings of `lavit detokenize`."""
     limit: int | None = Field(None, ge=1)
-    """Only so many sessions (MA5k-Req: input pictures), drawn by the seed; the score is then marked partial."""
+    """Only so many sessions (MA5k-Req: input images), drawn by the seed; the score is then marked partial."""
 
     @property
     def drawing(self) -> dict[str, Any]:
-        """What the pictures depend on."""
+        """What the images depend on."""
         return self.model_dump(mode="json", include={"turns", "sample", "draw", "limit"})
 
     @property
     def scoring(self) -> EditScoreConfig:
-        """What the score depends on, without how the pictures were made."""
+        """What the score depends on, without how the images were made."""
         return EditScoreConfig(**{name: getattr(self, name) for name in EditScoreConfig.model_fields})
 
 

@@ -1,4 +1,4 @@
-"""DINO (Caron et al. 2021, arXiv 2104.14294) from a local transformers directory: one vector a picture."""
+"""DINO (Caron et al. 2021, arXiv 2104.14294) from a local transformers directory: one vector for each image."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class Dino:
     """A DINO as a function."""
 
     images: Callable[[Sequence[np.ndarray]], np.ndarray]
-    """uint8 [224, 224, 3] pictures -> float32 [N, D] of length one: the class token after the last norm."""
+    """uint8 [224, 224, 3] images -> float32 [N, D] of length one: the class token after the last norm."""
     about: dict[str, Any]
 
 
 def load_dino(folder: Path, device: str) -> Dino:
-    """Load a ViT of DINO (facebook/dino-vits16 and its kin). Raises InputError when it is none."""
+    """Load a ViT of DINO (facebook/dino-vits16 and its kin). Raises InputError if `folder` is not one."""
     if not (folder / "config.json").is_file():
         raise InputError(f"--dino {folder}: no config.json here, expected a transformers directory of DINO's ViT")
     config = read_json(folder / "config.json")
@@ -58,8 +58,8 @@ def load_dino(folder: Path, device: str) -> Dino:
     deviation = torch.tensor(DEVIATION, device=where).view(1, 3, 1, 1)
 
     @torch.inference_mode()
-    def images(pictures: Sequence[np.ndarray]) -> np.ndarray:
-        pixels = torch.from_numpy(np.stack(pictures)).to(where).permute(0, 3, 1, 2).float() / 255
+    def images(batch: Sequence[np.ndarray]) -> np.ndarray:
+        pixels = torch.from_numpy(np.stack(batch)).to(where).permute(0, 3, 1, 2).float() / 255
         rows = model(pixel_values=(pixels - mean) / deviation).last_hidden_state[:, 0]
         return torch.nn.functional.normalize(rows, dim=-1).cpu().numpy()
 

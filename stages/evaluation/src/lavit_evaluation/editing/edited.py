@@ -1,4 +1,4 @@
-"""Edited pictures of any model in the official layout, found by name: nothing is ever matched by its place.
+"""Edited images of any model in the official layout, found by name: nothing is ever matched by its position.
 
 MagicBrush: 139/139_1.png, 139/139_inde_2.png (from the target of turn 1), 139/139_iter_2.png (from 139_1.png); MA5k-Req
 has no official layout: <target>.png, say 3458_B.png.
@@ -10,18 +10,16 @@ from pathlib import Path
 
 from lavit_core.data import find_images
 from lavit_core.errors import InputError
+from lavit_scoring.errors import some_names
 
 from lavit_evaluation.editing.turns import Edit
 
-SHOWN = 5
-"""How many names an error shows."""
-
 
 def find_edited(results: Path, edits: Sequence[Edit], every: Sequence[Edit], *, partial: bool) -> dict[str, Path]:
-    """Return {edit: its picture} for the edits that have one; `every` are all edits that the benchmark knows.
+    """Return {edit: its image} for the edits that have one; `every` are all edits that the benchmark knows.
 
-    Masks are passed over, as the official script does. Raises InputError naming pictures that belong to no edit, edits
-    with two pictures, and edits without one unless `partial`.
+    Masks are passed over, as the official script does. Raises InputError naming images that belong to no edit, edits
+    with two images, and edits without one unless `partial`.
     """
     if not results.is_dir():
         raise InputError(f"--results {results}: {'a file' if results.exists() else 'nothing'}, expected a folder")
@@ -38,22 +36,22 @@ def find_edited(results: Path, edits: Sequence[Edit], every: Sequence[Edit], *, 
             extra.append(key)
     if extra:
         raise InputError(
-            f"{results}: {len(extra)} pictures belong to no edit ({_names(extra)}); expected names like "
+            f"{results}: {len(extra)} images belong to no edit ({some_names(extra)}); expected names like "
             f"{edits[0].file_name}; was it another split?"
         )
     if missing := [edit.file_name for edit in edits if edit.id not in found]:
         if not found:
-            raise InputError(f"{results}: no edited picture in it; expected names like {_names(missing)}")
+            raise InputError(f"{results}: no edited image in it; expected names like {some_names(missing)}")
         if not partial:
             raise InputError(
-                f"{results}: {len(missing)} of {len(edits)} edited pictures are missing ({_names(missing)}); add them, "
-                f"or score what is there with --partial, marked as such{_only_one_setting(missing)}"
+                f"{results}: {len(missing)} of {len(edits)} edited images are missing ({some_names(missing)}); add "
+                f"them, or score what is there with --partial, marked as such{_only_one_setting(missing)}"
             )
     return found
 
 
 def edited_digest(found: Mapping[str, Path]) -> str:
-    """Return the SHA-256 of every edited picture's id and content."""
+    """Return the SHA-256 of every edited image's id and content."""
     digest = hashlib.sha256()
     for name in sorted(found):
         digest.update(f"{name}\0".encode() + hashlib.sha256(found[name].read_bytes()).digest())
@@ -69,8 +67,3 @@ def _only_one_setting(missing: Sequence[str]) -> str:
 
 def _stem(key: str) -> str:
     return key.rpartition(".")[0]
-
-
-def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

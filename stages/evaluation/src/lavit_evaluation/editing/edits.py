@@ -1,4 +1,4 @@
-"""What an editing benchmark asks for: pictures, instructions and targets, read from the official files.
+"""What an editing benchmark asks for: images, instructions and targets, read from the official files.
 
 MagicBrush (arXiv 2306.10012), as its zip unpacks:
   test/edit_sessions.json        {"139": [{"input": "139-input.png", "output": "139-output1.png", "instruction": ...}]}
@@ -17,18 +17,16 @@ from typing import Any
 
 from lavit_core.errors import InputError
 from lavit_core.files import read_json
+from lavit_scoring.errors import shorten, some_names
 
 from lavit_evaluation.editing.turns import TURNS, Edit, Turn, session_edits
 
-SHOWN = 3
-"""How many names an error shows."""
-
 
 def read_edits(kind: str, annotations: Path, images: Path | None, *, turns: str, descriptions: str) -> list[Edit]:
-    """Return every edit that a benchmark asks for, in file order; pictures are looked for at once.
+    """Return every edit that a benchmark asks for, in file order; images are looked for at once.
 
     `kind` is magicbrush or ma5k, `turns` both, single or multi, `descriptions` local or global.
-    Raises InputError naming the file and the row, or the pictures that are missing.
+    Raises InputError naming the file and the row, or the images that are missing.
     """
     folder = images or images_beside(annotations)
     if kind == "ma5k":
@@ -40,13 +38,14 @@ def read_edits(kind: str, annotations: Path, images: Path | None, *, turns: str,
         edits = [edit for edit in kept if edit.sets]
     needed = [path for edit in edits for path in (edit.source, edit.target) if path is not None]
     if missing := sorted({str(path.relative_to(folder)) for path in needed if not path.is_file()}):
-        shown = ", ".join(missing[:SHOWN])
-        raise InputError(f"{folder}: {len(missing)} pictures are missing, say {shown}; give their folder with --images")
+        raise InputError(
+            f"{folder}: {len(missing)} images are missing, say {some_names(missing)}; give their folder with --images"
+        )
     return edits
 
 
 def pictures_digest(edits: Sequence[Edit]) -> str:
-    """Return the SHA-256 of every edit's id, instruction, and the names and sizes in bytes of its pictures."""
+    """Return the SHA-256 of every edit's id, instruction, and the names and sizes in bytes of its images."""
     digest = hashlib.sha256()
     for edit in edits:
         digest.update(f"{edit.id}\0{edit.instruction}\0{edit.description}\0".encode())
@@ -60,7 +59,7 @@ def images_beside(annotations: Path) -> Path:
     for place in (annotations.parent / "images", annotations.parent.parent / "images"):
         if place.is_dir():
             return place
-    raise InputError(f"{annotations}: no folder images beside it; give the pictures' folder with --images")
+    raise InputError(f"{annotations}: no folder images beside it; give the images' folder with --images")
 
 
 def read_magicbrush(file: Path, images: Path, descriptions: Path | None) -> list[Edit]:
@@ -73,7 +72,7 @@ def read_magicbrush(file: Path, images: Path, descriptions: Path | None) -> list
     seen: dict[str, str] = {}
     for session, rows in sessions.items():
         if not isinstance(rows, list) or not rows:
-            raise InputError(f"{file}: session {session}: found {str(rows)[:60]}, expected a list of turns")
+            raise InputError(f"{file}: session {session}: found {shorten(rows)}, expected a list of turns")
         first = f"{file}: session {session}, turn 1"
         name = _inside(images, _text(rows[0], "input", first).partition("-")[0], first).name
         if name in seen:

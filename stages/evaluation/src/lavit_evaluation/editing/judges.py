@@ -1,11 +1,11 @@
-"""What an edited picture is compared by: pixels always, CLIP, DINO and LPIPS where their local weights are given.
+"""What an edited image is compared by: pixels always, CLIP, DINO and LPIPS where their local weights are given.
 
-l1, l2     mean absolute and mean squared difference, edited picture resized to the target (MagicBrush's script)
+l1, l2     mean absolute and mean squared difference, edited image resized to the target (MagicBrush's script)
 ssim       structural similarity of the same
 lpips      LPIPS 0.1 of the same; lpips_vgg with VGG-16's weights
-clip_i     cosine of the CLIP vectors of edited picture and target; "CLIP-im" of others
+clip_i     cosine of the CLIP vectors of edited image and target; "CLIP-im" of others
 dino       the same by DINO's class token
-clip_t     cosine of the CLIP vectors of edited picture and description; clip_t_oracle: of target and description
+clip_t     cosine of the CLIP vectors of edited image and description; clip_t_oracle: of target and description
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from lavit_evaluation.editing.dino import INPUT_PX, SHORTER_PX, Dino, load_dino
 from lavit_evaluation.editing.turns import Edit
 
 TARGETS_KEPT = 64
-"""Targets whose vectors are remembered: a target is compared with a single-turn and a multi-turn picture."""
+"""Targets whose vectors are remembered: a target is compared with a single-turn and a multi-turn image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Judges:
     clip: Clip | None = None
     dino: Dino | None = None
     lpips: Callable[[np.ndarray, np.ndarray], float] | None = None
-    """Two uint8 pictures [H, W, 3] of one size -> their distance."""
+    """Two uint8 images [H, W, 3] of one size -> their distance."""
     lpips_name: str = "lpips"
     skipped: dict[str, str] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
@@ -90,7 +90,7 @@ def _lpips(
 
 
 class Measure:
-    """Measures edited pictures one by one, so that no figure depends on which others are measured beside it."""
+    """Measures edited images one by one, so that no metric depends on which others are measured beside it."""
 
     def __init__(self, judges: Judges, config: EditScoreConfig) -> None:
         self.judges, self.config = judges, config
@@ -115,17 +115,17 @@ class Measure:
         return row
 
     def _pair(self, edit: Edit, edited: Path) -> tuple[np.ndarray, np.ndarray]:
-        target, picture = open_rgb(edit.target), open_rgb(edited)
+        target, image = open_rgb(edit.target), open_rgb(edited)
         if self.config.size is not None:
-            return resize_to_square(picture, self.config.size), resize_to_square(target, self.config.size)
-        if picture.size != target.size:
-            picture = picture.resize(target.size, Image.Resampling.BICUBIC)
-        return np.asarray(picture), np.asarray(target)
+            return resize_to_square(image, self.config.size), resize_to_square(target, self.config.size)
+        if image.size != target.size:
+            image = image.resize(target.size, Image.Resampling.BICUBIC)
+        return np.asarray(image), np.asarray(target)
 
-    def _vectors(self, picture: Image.Image) -> dict[str, np.ndarray]:
+    def _vectors(self, image: Image.Image) -> dict[str, np.ndarray]:
         vectors, clip, dino = {}, self.judges.clip, self.judges.dino
         if clip is not None:
-            vectors["clip_i"] = clip.images([middle_square(picture, clip.image_px, clip.image_px)])[0]
+            vectors["clip_i"] = clip.images([middle_square(image, clip.image_px, clip.image_px)])[0]
         if dino is not None:
-            vectors["dino"] = dino.images([middle_square(picture, SHORTER_PX, INPUT_PX)])[0]
+            vectors["dino"] = dino.images([middle_square(image, SHORTER_PX, INPUT_PX)])[0]
         return vectors

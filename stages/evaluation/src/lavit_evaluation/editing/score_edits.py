@@ -1,4 +1,4 @@
-"""Scores edited pictures of any model, in folders: MagicBrush's figures, and the same for MA5k-Req."""
+"""Scores edited images of any model, in folders: MagicBrush's metrics, and the same for MA5k-Req."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +28,7 @@ OFFICIAL_CLIP = "patch 32, width 768, 12 layers"
 """ViT-B/32, which MagicBrush's script loads."""
 
 CHUNK = 16
-"""Pictures between two writes of what was measured."""
+"""Images between two writes of what was measured."""
 
 THREADS = 4
 """Pairs whose pixels are compared at once; SSIM of 1,024 pixels takes 0.3 GB each."""
@@ -38,7 +38,7 @@ METRICS = ("l1", "l2", "clip_i", "dino", "clip_t", "clip_t_oracle", "lpips", "lp
 
 @dataclass(frozen=True, kw_only=True)
 class EditTask(ScoringTask):
-    """What is scored against what; `results` is a folder of edited pictures."""
+    """What is scored against what; `results` is a folder of edited images."""
 
     kind: str
     """magicbrush or ma5k."""
@@ -74,12 +74,12 @@ def as_edits(
     given = {"--images": images, "--set": sets} | {f"--{name.replace('_', '-')}": one for name, one in weights.items()}
     for option, value in given.items():
         if value:
-            raise UsageError(f"{option}: {benchmark.name} has no edited pictures; magicbrush and ma5k have")
+            raise UsageError(f"{option}: {benchmark.name} has no edited images; magicbrush and ma5k have")
     return task
 
 
 def score_edits(task: ScoringTask) -> ScoringResult:
-    """Compare every edited picture with its target. Raises InputError naming what is missing or belongs nowhere."""
+    """Compare every edited image with its target. Raises InputError naming what is missing or belongs nowhere."""
     assert isinstance(task, EditTask)
     config = task.config
     edits, every = (
@@ -91,7 +91,7 @@ def score_edits(task: ScoringTask) -> ScoringResult:
     judges = task.judges or load_judges(task.weights, config, device=task.device)
     done = [edit for edit in edits if edit.id in found]
     rows = measure(done, found, judges, config, task.measured, quiet=task.quiet)
-    figures, skipped = figures_of(done, rows, task.seed)
+    metrics, skipped = metrics_of(done, rows, task.seed)
     everywhere = [name for name in METRICS if all(name in row for row in rows)]
     official = task.kind == "magicbrush" and not differences(config, judges)
     return ScoringResult(
@@ -101,7 +101,7 @@ def score_edits(task: ScoringTask) -> ScoringResult:
         protocol="official" if official else "custom",
         images=[edit.cluster for edit in done],
         items={name: [row[name] for row in rows] for name in everywhere},
-        metrics=figures,
+        metrics=metrics,
         skipped=judges.skipped | skipped | no_description(task, edits, judges),
         notes=notes(task.kind, config, judges),
         inputs={"results": edited_digest(found), "targets": pictures_digest(edits)},
@@ -118,7 +118,7 @@ def measure(
     edits: Sequence[Edit], found: dict[str, Path], judges: Judges, config: EditScoreConfig, file: Path | None, *,
     quiet: bool,
 ) -> list[dict[str, float]]:  # fmt: skip
-    """Return the metrics of each edited picture; with `file`, rows are kept there and not measured again.
+    """Return the metrics of each edited image; with `file`, rows are kept there and not measured again.
 
     Raises Interrupted at a stop signal.
     """
@@ -128,7 +128,7 @@ def measure(
         AnswerLog(file) if file is not None else nullcontext() as log,
         stop_signals() as stop,
         ThreadPoolExecutor(THREADS) as pool,
-        Progress("comparing", len(edits), unit="picture", quiet=quiet) as progress,
+        Progress("comparing", len(edits), unit="image", quiet=quiet) as progress,
     ):
         rows |= {} if log is None else log.rows
         progress.advance(sum(edit.id in rows for edit in edits))
@@ -136,7 +136,7 @@ def measure(
         for start in range(0, len(left), CHUNK):
             if stop():
                 again = "run the same command to go on" if log is not None else "run the same command to start over"
-                raise Interrupted(f"stopped after {len(rows)} pictures were compared; {again}")
+                raise Interrupted(f"stopped after {len(rows)} images were compared; {again}")
             some = left[start : start + CHUNK]
             pixels = pool.map(lambda edit: one.pixels(edit, found[edit.id]), some)
             fresh = [
@@ -150,11 +150,11 @@ def measure(
     return [{name: value for name, value in rows[edit.id].items() if name != "id"} for edit in edits]
 
 
-def figures_of(
+def metrics_of(
     edits: Sequence[Edit], rows: Sequence[dict[str, float]], seed: int
 ) -> tuple[dict[str, Estimate], dict[str, str]]:
-    """Return the mean of each metric over each group of pictures, and why one is missing there."""
-    figures, skipped = {}, {}
+    """Return the mean of each metric over each group of images, and why one is missing there."""
+    metrics, skipped = {}, {}
     for group in (*SETS, ""):
         mine = [(edit, row) for edit, row in zip(edits, rows, strict=True) if group in edit.sets]
         for metric in METRICS:
@@ -162,12 +162,12 @@ def figures_of(
             having = [(edit.cluster, row[metric]) for edit, row in mine if metric in row]
             if having and len(having) < len(mine):
                 what = "description" if metric.startswith("clip_t") else "side of 11 pixels"
-                skipped[name] = f"{len(mine) - len(having)} of {len(mine)} pictures have no {what}"
+                skipped[name] = f"{len(mine) - len(having)} of {len(mine)} images have no {what}"
             elif having:
                 clusters, values = zip(*having, strict=True)
                 low, high = interval_of_mean(values, clusters, seed, name)
-                figures[name] = Estimate(sum(values) / len(values), low, high, len(values))
-    return figures, skipped
+                metrics[name] = Estimate(sum(values) / len(values), low, high, len(values))
+    return metrics, skipped
 
 
 def no_description(task: EditTask, edits: Sequence[Edit], judges: Judges) -> dict[str, str]:
@@ -190,9 +190,9 @@ def differences(config: EditScoreConfig, judges: Judges) -> list[str]:
 
 
 def notes(kind: str, config: EditScoreConfig, judges: Judges) -> dict[str, Any]:
-    """Return what a reader of the figures needs to know."""
+    """Return what a reader of the metrics needs to know."""
     if kind == "ma5k":
-        return {"protocol": "no official script is known; edited pictures are resized to the target's size"}
+        return {"protocol": "no official script is known; edited images are resized to the target's size"}
     said: dict[str, Any] = {f"{name}.*": SETS[name] for name in SETS if config.turns == "both"}
     if differing := differences(config, judges):
         said["differs_from_the_official_script"] = "; ".join(differing)

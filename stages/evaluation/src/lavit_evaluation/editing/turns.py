@@ -1,4 +1,4 @@
-"""One editing session, turn by turn, and the pictures that MagicBrush asks for: single-turn and multi-turn."""
+"""One editing session, turn by turn, and the images that MagicBrush asks for: single-turn and multi-turn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,10 +6,10 @@ from pathlib import Path
 
 SETS = {
     "all_turn": "single-turn: every turn from its official input (turn k of a session from the target of turn k - 1)",
-    "final_turn": "multi-turn: the last turn of each session, every turn from the edited picture of the one before",
+    "final_turn": "multi-turn: the last turn of each session, every turn from the edited image of the one before",
     "each_turn": "multi-turn: every turn of that chain (not in the official script)",
 }
-"""MagicBrush's groups of pictures, by the official names; each figure says which it covers."""
+"""MagicBrush's groups of images, by the official names; each metric names the one it covers."""
 
 TURNS = {"both": tuple(SETS), "single": ("all_turn",), "multi": ("final_turn", "each_turn")}
 """Which groups the setting `turns` keeps."""
@@ -17,7 +17,7 @@ TURNS = {"both": tuple(SETS), "single": ("all_turn",), "multi": ("final_turn", "
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One instruction of a session, with the official pictures before and after."""
+    """One instruction of a session, with the official images before and after."""
 
     source: Path
     target: Path
@@ -28,18 +28,18 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One picture that a model is asked for."""
+    """One image that a model is asked for."""
 
     id: str
-    """Name of the edited picture without its suffix: 139_1, 139_inde_2, 139_iter_2; 3458_B."""
+    """Name of the edited image without its suffix: 139_1, 139_inde_2, 139_iter_2; 3458_B."""
     folder: str
-    """Folder of the edited picture below the results, "" for none."""
+    """Folder of the edited image below the results, "" for none."""
     cluster: str
     """What it hangs together with: the session, or the input that several requests share."""
     sets: tuple[str, ...]
-    """Groups of figures it counts for; ("",) where there are no groups."""
+    """Groups of metrics it counts for; ("",) where there are no groups."""
     source: Path | None
-    """The input, None where it is the edited picture of `after`."""
+    """The input, None where it is the edited image of `after`."""
     after: str | None
     instruction: str
     target: Path
@@ -48,7 +48,7 @@ class Edit:
 
     @property
     def file_name(self) -> str:
-        """Path of the edited picture below the results."""
+        """Path of the edited image below the results."""
         return f"{self.folder}/{self.id}.png" if self.folder else f"{self.id}.png"
 
 
