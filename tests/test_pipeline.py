@@ -155,7 +155,7 @@ def test_own_pictures_are_split_and_looked_at(mini, here, tmp_path: Path) -> Non
     assert len(samples["captions"]) == len(samples["generation"]) == min(4, len(keys["heldout"]))
     page = (run / "report.html").read_text()
     assert "Nothing judges these" in page
-    assert "learned from your pictures" in page
+    assert "learned from your images" in page
 
 
 def test_a_stop_during_training_exits_75_and_resumes(tmp_path: Path) -> None:
