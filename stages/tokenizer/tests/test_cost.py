@@ -10,6 +10,7 @@ from lavit_tokenizer.cost import encoder_flops, planned_encoder, tokenizer_step
 from lavit_tokenizer.encoder import Encoder
 from lavit_tokenizer.encoder_folder import encoder_on_meta_device, load_encoder, save_encoder
 from lavit_tokenizer.objective import forward_phase, losses
+from lavit_tokenizer.phase_step import trained_parts
 from lavit_tokenizer.plan import plan_encoder, plan_tokenizer
 from lavit_tokenizer.small_vit import SmallVit
 from lavit_tokenizer.train_tokenizer import new_tokenizer
@@ -52,14 +53,12 @@ def taken(phase: Phase):
     torch.manual_seed(0)
     config = settings(phase)
     tokenizer = new_tokenizer(config, encoder())
-    for name in ("selector", "merger", "decoder", "encode_task_layer"):
-        owner = "decoder" if name == "encode_task_layer" else name
-        getattr(tokenizer, name).requires_grad_(owner in phase.train)
+    trained_parts(tokenizer, phase, muon=False)
     features = torch.randn(IMAGES, 64, 64)
 
     def loss():
-        passed = forward_phase(tokenizer, features, phase, step=0, seed=0)
-        return losses(passed, features, config, None)["loss"]
+        output = forward_phase(tokenizer, features, phase, step=0, seed=0)
+        return losses(output, features, config, None)["loss"]
 
     return loss
 

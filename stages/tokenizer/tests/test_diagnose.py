@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from lavit_tokenizer.codebook_stats import CodebookStats
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
 from lavit_tokenizer.diagnose import diagnose_encoder, diagnose_tokenizer
-from lavit_tokenizer.watch import CodeWatch
 
 from .conftest import MODEL, encoder_settings, phases, tokenizer_settings
 
@@ -50,7 +50,7 @@ def test_a_healthy_run_is_left_alone():
 )
 def test_a_window_of_few_tokens_is_held_against_what_so_many_can_show(num_tokens, used, said):
     """32 codes: 40 tokens of equally likely ones show 71 % of them, and a fifth of that is 4.6 codes."""
-    watch = CodeWatch(tokenizer_settings(window_steps=1, model=MODEL.model_copy(update={"codebook_size": 32})))
+    watch = CodebookStats(tokenizer_settings(window_steps=1, model=MODEL.model_copy(update={"codebook_size": 32})))
     watch.count(torch.arange(num_tokens) % used, restarted=0)
     assert bool(watch.close_window(1, phases(4)[3])) is said
 

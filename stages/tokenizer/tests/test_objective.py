@@ -4,13 +4,13 @@ import pytest
 import torch
 from lavit_tokenizer.config import Phase
 from lavit_tokenizer.objective import (
-    decided,
     forward_phase,
     keep_moments,
-    kept_figures,
+    kept_metrics,
     losses,
     mean_predictor,
     random_mask,
+    selector_explained_variance,
     temperature,
 )
 from lavit_tokenizer.phase_step import clip_groups, trained_parts
@@ -21,24 +21,24 @@ from .conftest import make_tokenizer, phases, tokenizer_settings
 def test_loss_is_equation_4():
     tokenizer, phase = make_tokenizer(), phases(4)[1]
     x_BPD = torch.randn(3, 16, 16)
-    passed = forward_phase(tokenizer, x_BPD, phase, step=0, seed=0)
+    output = forward_phase(tokenizer, x_BPD, phase, step=0, seed=0)
     config = tokenizer_settings(keep_term="image", nmse_weight=0.0, keep_weight=2.0)
-    terms = losses(passed, x_BPD, config, None)
-    dot = (passed.decoded * x_BPD).sum(-1) / passed.decoded.norm(dim=-1) / x_BPD.norm(dim=-1)
-    keep = (0.4 - passed.mask.mean(1)).square().mean()
+    terms = losses(output, x_BPD, config, None)
+    dot = (output.decoded * x_BPD).sum(-1) / output.decoded.norm(dim=-1) / x_BPD.norm(dim=-1)
+    keep = (0.4 - output.mask.mean(1)).square().mean()
     torch.testing.assert_close(terms["loss"], (1 - dot).mean() + 2 * keep)
-    batch = losses(passed, x_BPD, config.model_copy(update={"keep_term": "batch"}), None)
-    torch.testing.assert_close(batch["keep_term"], (0.4 - passed.mask.mean()).square())
+    batch = losses(output, x_BPD, config.model_copy(update={"keep_term": "batch"}), None)
+    torch.testing.assert_close(batch["keep_term"], (0.4 - output.mask.mean()).square())
 
 
 def test_commitment_pulls_to_the_code():
     tokenizer, phase = make_tokenizer(), phases(4)[3]
     x_BPD = torch.randn(3, 16, 16)
-    passed = forward_phase(tokenizer, x_BPD, phase, step=0, seed=0)
-    vectors = tokenizer.quantizer.codebook[passed.codes]
+    output = forward_phase(tokenizer, x_BPD, phase, step=0, seed=0)
+    vectors = tokenizer.quantizer.codebook[output.codes]
     config = tokenizer_settings(commitment_weight=0.25)
-    terms, plain = losses(passed, x_BPD, config, vectors), losses(passed, x_BPD, config, None)
-    torch.testing.assert_close(terms["commitment"], (2 - 2 * (passed.z * vectors).sum(-1)).mean())
+    terms, plain = losses(output, x_BPD, config, vectors), losses(output, x_BPD, config, None)
+    torch.testing.assert_close(terms["commitment"], (2 - 2 * (output.z * vectors).sum(-1)).mean())
     torch.testing.assert_close(terms["loss"], plain["loss"] + 0.25 * terms["commitment"])
 
 
@@ -46,8 +46,8 @@ def test_commitment_pulls_to_the_code():
 def test_each_phase_trains_its_modules_and_no_other(index):
     tokenizer, phase = make_tokenizer(), phases(4)[index]
     parts = trained_parts(tokenizer, phase, muon=True)
-    passed = forward_phase(tokenizer, torch.randn(4, 16, 16), phase, step=0, seed=0)
-    losses(passed, torch.randn(4, 16, 16), tokenizer_settings(), None)["loss"].backward()
+    output = forward_phase(tokenizer, torch.randn(4, 16, 16), phase, step=0, seed=0)
+    losses(output, torch.randn(4, 16, 16), tokenizer_settings(), None)["loss"].backward()
     touched = {name.split(".")[0] for name, p in tokenizer.named_parameters() if p.grad is not None and p.grad.any()}
     assert touched == {"merger", "encode_task_layer", "decoder"} | ({"selector"} if index == 1 else set())
     assert len(clip_groups(parts)) == (2 if index == 1 else 1)
@@ -59,18 +59,18 @@ def test_all_modules_learn_end_to_end_through_codes():
     phase = phases(4)[1].model_copy(update={"quantise": True, "merger": "on"})
     trained_parts(tokenizer, phase, muon=False)
     x_BPD = torch.randn(4, 16, 16)
-    passed = forward_phase(tokenizer, x_BPD, phase, step=0, seed=0)
-    assert passed.codes is not None
-    assert passed.codes.shape == passed.z.shape[:1] == (int((passed.mask > 0.5).sum()),)
-    terms = losses(passed, x_BPD, tokenizer_settings(), tokenizer.quantizer.codebook[passed.codes])
+    output = forward_phase(tokenizer, x_BPD, phase, step=0, seed=0)
+    assert output.codes is not None
+    assert output.codes.shape == output.z.shape[:1] == (int((output.mask > 0.5).sum()),)
+    terms = losses(output, x_BPD, tokenizer_settings(), tokenizer.quantizer.codebook[output.codes])
     terms["loss"].backward()
     touched = {name.split(".")[0] for name, p in tokenizer.named_parameters() if p.grad is not None and p.grad.any()}
     assert touched == {"merger", "encode_task_layer", "decoder", "selector"}
     # The dense form decodes what the packed one does.
-    keep = passed.mask > 0.5
+    keep = output.mask > 0.5
     read, codes = tokenizer.quantizer(tokenizer.project(tokenizer.merger(x_BPD, keep)))
-    assert torch.equal(codes, passed.codes)
-    torch.testing.assert_close(tokenizer.decoder(read, keep.sum(1)), passed.decoded, atol=1e-5, rtol=1e-4)
+    assert torch.equal(codes, output.codes)
+    torch.testing.assert_close(tokenizer.decoder(read, keep.sum(1)), output.decoded, atol=1e-5, rtol=1e-4)
 
 
 def test_a_selector_without_gradient_is_refused():
@@ -94,17 +94,19 @@ def test_small_figures():
     assert mean_predictor(same) == pytest.approx(0.0, abs=1e-6)
     assert mean_predictor(torch.cat([same, -same])) == pytest.approx(1.0)
     for keep, explained in ([0.2] * 4, 0.0), ([0.0, 1.0, 0.0, 0.0], 1.0), ([0.1, 0.5, 0.5, 0.9], 0.32):
-        assert decided(keep_moments(torch.tensor([keep]).log().unsqueeze(-1))) == pytest.approx(explained, abs=1e-6)
-    figures = kept_figures(torch.tensor([1, 64, 8]), 64)
+        assert selector_explained_variance(keep_moments(torch.tensor([keep]).log().unsqueeze(-1))) == pytest.approx(
+            explained, abs=1e-6
+        )
+    figures = kept_metrics(torch.tensor([1, 64, 8]), 64)
     assert (figures["kept_min"], figures["kept_max"], sum(figures["kept_histogram"])) == (1, 64, 3)
 
 
 def test_energy_power_weighs_patches_by_their_energy():
     tokenizer, phase = make_tokenizer(), phases(4)[0]
     x_BPD = torch.randn(3, 16, 16) * torch.linspace(0.1, 2, 16)[None, :, None]
-    passed = forward_phase(tokenizer, x_BPD, phase, step=0, seed=0)
-    error, energy = (passed.decoded - x_BPD).square().sum(-1), x_BPD.square().sum(-1)
-    plain = losses(passed, x_BPD, tokenizer_settings(energy_power=0.0), None)
+    output = forward_phase(tokenizer, x_BPD, phase, step=0, seed=0)
+    error, energy = (output.decoded - x_BPD).square().sum(-1), x_BPD.square().sum(-1)
+    plain = losses(output, x_BPD, tokenizer_settings(energy_power=0.0), None)
     torch.testing.assert_close(plain["nmse"], error.sum() / energy.sum())
-    weighted = losses(passed, x_BPD, tokenizer_settings(energy_power=1.0), None)
+    weighted = losses(output, x_BPD, tokenizer_settings(energy_power=1.0), None)
     torch.testing.assert_close(weighted["nmse"], (energy * error).sum() / energy.square().sum())

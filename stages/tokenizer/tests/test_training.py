@@ -197,9 +197,9 @@ def test_collapse_and_indecision_are_said_aloud(data, model, tmp_path, monkeypat
 def test_nan_stops_with_one_line_and_keeps_the_checkpoint(data, model, tmp_path, monkeypatch):
     real = phase_step.losses
 
-    def poisoned(passed, target, config, vectors, count=[0], **weights):  # noqa: B006
+    def poisoned(output, target, config, vectors, count=[0], **weights):  # noqa: B006
         count[0] += 1
-        terms = real(passed, target, config, vectors, **weights)
+        terms = real(output, target, config, vectors, **weights)
         return {**terms, "loss": terms["loss"] * float("nan")} if count[0] == 5 else terms
 
     monkeypatch.setattr(phase_step, "losses", poisoned)

@@ -18,6 +18,7 @@ from lavit_tokenizer.decoder import FeatureDecoder
 from lavit_tokenizer.encoder import Encoder
 from lavit_tokenizer.encoder_folder import encoder_on_meta_device
 from lavit_tokenizer.merger import Merger
+from lavit_tokenizer.phase_step import trained_parts
 from lavit_tokenizer.selector import gumbel_mask
 from lavit_tokenizer.tokenizer import VisualTokenizer, shape_for, tokenizer_on_meta_device
 
@@ -84,13 +85,12 @@ def decoder_flops(decoder: FeatureDecoder, shape: TokenizerConfig) -> float:
 def tokenizer_step(config: TrainTokenizerConfig, phase: Phase, encoder: Encoder, *, cached: bool) -> Step:
     """Return one phase of `train-tokenizer` as a step; `cached`: the encoder's features were computed before."""
     shape, bf16 = shape_for(config.model, encoder), config.precision == "bf16"
-    network, muon = tokenizer_on_meta_device(shape), config.optimizer == "muon"
-    owners = {"selector": "selector", "merger": "merger", "encode_task_layer": "decoder", "decoder": "decoder"}
-    trained = {name: owner in phase.train for name, owner in owners.items()}
+    network = tokenizer_on_meta_device(shape)
+    trained = trained_parts(network, phase, muon=config.optimizer == "muon")
     parts = [part("encoder", encoder)]
-    for name, learns in trained.items():
-        module = getattr(network, name).requires_grad_(learns)
-        parts.append(part(name, module, trained=learns, muon=muon and name in ("merger", "decoder")))
+    for name in ("selector", "merger", "encode_task_layer", "decoder"):
+        muon = name in trained and trained[name].muon_lr is not None
+        parts.append(part(name, getattr(network, name), trained=name in trained, muon=muon))
     network.merger.to(torch.bfloat16 if bf16 else torch.float32)
     network.decoder.to(torch.bfloat16 if bf16 else torch.float32)
     counts = _phase_counts(network, phase, recompute=False)

@@ -21,30 +21,32 @@ from lavit_tokenizer.tokenizer import VisualTokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pass:
-    """One forward pass: decoded features [B, P, D], mask float [B, P] (with gradients in `gumbel` phases),
-    log-probabilities [B, P, 2], unit vectors before the codebook [T, C], codes [T] or None."""
+class ForwardOutput:
+    """Output of one forward pass of a phase."""
 
     decoded: Tensor
+    """Decoded features [B, P, D]."""
     mask: Tensor
+    """Keep mask, float [B, P]; with gradients in `gumbel` phases."""
     log_keep: Tensor
+    """Log-probabilities of keep and drop [B, P, 2]."""
     z: Tensor
+    """Unit vectors of the kept patches before the codebook [T, C]."""
     codes: Tensor | None
+    """Their codes [T]; None where the phase does not quantise."""
 
-
-def without_gradients(passed: Pass) -> Pass:
-    """Return what a pass found, to look at."""
-    found: dict[str, Any] = {
-        field.name: value if value is None else value.detach()
-        for field in dataclasses.fields(passed)
-        for value in [getattr(passed, field.name)]
-    }
-    return Pass(**found)
+    def detach(self) -> "ForwardOutput":
+        """Return the same tensors without gradients."""
+        codes = None if self.codes is None else self.codes.detach()
+        return ForwardOutput(
+            decoded=self.decoded.detach(), mask=self.mask.detach(), log_keep=self.log_keep.detach(),
+            z=self.z.detach(), codes=codes,
+        )  # fmt: skip
 
 
 def forward_phase(
     tokenizer: VisualTokenizer, x_BPD: Tensor, phase: Phase, *, step: int, seed: int, rows: slice = slice(None)
-) -> Pass:
+) -> ForwardOutput:
     """Run features through selection, merger, codes and decoder as the phase says; `step` counts within the phase.
 
     Where the features are only some `rows` of the phase's batch, they get those rows of its random draws.
@@ -91,7 +93,7 @@ def _vectors(tokenizer: VisualTokenizer, x_BPD: Tensor, mask: Tensor, phase: Pha
 
 def _decode_masked(
     tokenizer: VisualTokenizer, z_BPC: Tensor, mask: Tensor, log_keep: Tensor, *, quantise: bool
-) -> Pass:
+) -> ForwardOutput:
     kept = mask.detach() > 0.5
     read_BPC, codes = z_BPC, None
     if quantise:
@@ -99,13 +101,15 @@ def _decode_masked(
         read, all_codes = tokenizer.quantizer(z_BPC.flatten(0, 1))
         read_BPC, codes = read.view_as(z_BPC), all_codes.view_as(kept)[kept]
     decoded = tokenizer.decoder.forward_masked(read_BPC, mask)
-    return Pass(decoded=decoded, mask=mask, log_keep=log_keep, z=z_BPC[kept], codes=codes)
+    return ForwardOutput(decoded=decoded, mask=mask, log_keep=log_keep, z=z_BPC[kept], codes=codes)
 
 
-def _decode_packed(tokenizer: VisualTokenizer, z_TC: Tensor, keep: Tensor, log_keep: Tensor, *, quantise: bool) -> Pass:
+def _decode_packed(
+    tokenizer: VisualTokenizer, z_TC: Tensor, keep: Tensor, log_keep: Tensor, *, quantise: bool
+) -> ForwardOutput:
     read, codes = tokenizer.quantizer(z_TC) if quantise else (z_TC, None)
     decoded = tokenizer.decoder(read, keep.sum(dim=1))
-    return Pass(decoded=decoded, mask=keep.float(), log_keep=log_keep, z=z_TC, codes=codes)
+    return ForwardOutput(decoded=decoded, mask=keep.float(), log_keep=log_keep, z=z_TC, codes=codes)
 
 
 def _unmerged(tokenizer: VisualTokenizer, x_BPD: Tensor) -> Tensor:
@@ -126,7 +130,7 @@ def random_mask(shape: tuple[int, int], rates: tuple[float, float], stream: torc
 
 
 def losses(
-    passed: Pass,
+    output: ForwardOutput,
     target_BPD: Tensor,
     config: TrainTokenizerConfig,
     code_vectors: Tensor | None,
@@ -140,12 +144,12 @@ def losses(
     Of a step that several passes or processes share these are parts that add up to the step's terms: `share` is the
     part of its images that is here, `energy` the `weighed_energy` of all of them.
     """
-    decoded, target = passed.decoded.float(), target_BPD.float()
+    decoded, target = output.decoded.float(), target_BPD.float()
     terms = {"cos_loss": (1 - F.cosine_similarity(decoded, target, dim=-1).mean()) * share}
     weight_BP = target.square().sum(dim=-1).pow(config.energy_power)
     energy = weighed_energy(target, config) if energy is None else energy
     terms["nmse"] = (weight_BP * (decoded - target).square().sum(dim=-1)).sum() / energy
-    share_B = passed.mask.mean(dim=1)
+    share_B = output.mask.mean(dim=1)
     if config.keep_term == "image":
         terms["keep_term"] = (config.model.keep_ratio - share_B).square().mean() * share
     else:
@@ -154,8 +158,8 @@ def losses(
     loss = cos_weight * terms["cos_loss"] + config.nmse_weight * terms["nmse"] + config.keep_weight * terms["keep_term"]
     # A mean over all kept rows of a step, which passes do not know beforehand: there the settings refuse its weight.
     if code_vectors is not None and config.accumulate_steps == 1:
-        rows = torch.tensor(float(passed.z.shape[0]), device=passed.z.device)
-        distance = (passed.z - code_vectors.detach()).square().sum(dim=-1).mean()
+        rows = torch.tensor(float(output.z.shape[0]), device=output.z.device)
+        distance = (output.z - code_vectors.detach()).square().sum(dim=-1).mean()
         terms["commitment"] = distance * (rows / all_reduce_sum(rows))
         loss = loss + config.commitment_weight * terms["commitment"]
     return {"loss": loss, **terms}
@@ -183,7 +187,7 @@ def keep_moments(log_keep: Tensor) -> Tensor:
     return torch.stack([keep.mean(), keep.square().mean()])
 
 
-def decided(moments: Tensor) -> float:
+def selector_explained_variance(moments: Tensor) -> float:
     """Return how much of whether a patch is kept its features explain: 0 when all are alike, 1 when no chance is left.
 
     The variance of the keep probabilities over that of the keep decisions, m (1 - m) at a mean probability m.
@@ -192,7 +196,7 @@ def decided(moments: Tensor) -> float:
     return max(0.0, square - mean**2) / max(mean * (1 - mean), 1e-12)
 
 
-def kept_figures(counts_B: Tensor, num_patches: int) -> dict[str, Any]:
+def kept_metrics(counts_B: Tensor, num_patches: int) -> dict[str, Any]:
     """Return mean, spread, range and an eight-bin histogram of tokens an image."""
     counts = counts_B.detach().cpu().numpy().astype(np.int64)
     histogram = np.histogram(counts, bins=8, range=(0, num_patches))[0].tolist()

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
 from lavit_tokenizer.objective import (
-    Pass,
-    decided,
+    ForwardOutput,
     forward_phase,
     keep_moments,
-    kept_figures,
+    kept_metrics,
     losses,
     mean_direction,
-    without_gradients,
+    selector_explained_variance,
 )
 from lavit_tokenizer.tokenizer import VisualTokenizer
 
@@ -65,13 +64,13 @@ def parallelize_phase(
 
     def compute(
         net: VisualTokenizer, x_BPD: Tensor, step: int, rows: slice, energy: Tensor
-    ) -> tuple[dict[str, Tensor], Pass]:
+    ) -> tuple[dict[str, Tensor], ForwardOutput]:
         share = x_BPD.shape[0] / phase.batch_size
         with accelerator.autocast():
-            passed = forward_phase(net, x_BPD, phase, step=step, seed=seed, rows=rows)
-        vectors = None if passed.codes is None else net.quantizer.codebook[passed.codes]
-        terms = losses(passed, x_BPD, config, vectors, cos_weight=phase.cos_weight, share=share, energy=energy)
-        return terms, without_gradients(passed)
+            output = forward_phase(net, x_BPD, phase, step=step, seed=seed, rows=rows)
+        vectors = None if output.codes is None else net.quantizer.codebook[output.codes]
+        terms = losses(output, x_BPD, config, vectors, cos_weight=phase.cos_weight, share=share, energy=energy)
+        return terms, output.detach()
 
     # The masked formulation calls a method of blocks, not blocks: shards are gathered for all of them together.
     unmerged = phase.merger != "on" or ("selector" in phase.train and phase.selection != "gumbel")
@@ -86,14 +85,14 @@ def parallelize_phase(
 
 
 def update_codebook(
-    tokenizer: VisualTokenizer, passes: list[Pass], config: TrainTokenizerConfig, stream: torch.Generator
+    tokenizer: VisualTokenizer, outputs: list[ForwardOutput], config: TrainTokenizerConfig, stream: torch.Generator
 ) -> tuple[Tensor, int]:
     """Move the codebook towards the vectors of all passes of all processes.
 
     Returns the step's codes [T] and how many dead codes were restarted.
     """
-    codes = torch.cat([all_gather(passed.codes) for passed in passes if passed.codes is not None])
-    vectors = torch.cat([all_gather(passed.z.detach()) for passed in passes])
+    codes = torch.cat([all_gather(output.codes) for output in outputs if output.codes is not None])
+    vectors = torch.cat([all_gather(output.z.detach()) for output in outputs])
     restarted = tokenizer.quantizer.update(
         vectors, codes, decay=config.ema_decay, restart_below=config.restart_below, stream=stream
     )
@@ -101,14 +100,14 @@ def update_codebook(
     return codes, restarted
 
 
-def keep_metrics(targets: list[Tensor], passes: list[Pass], batch_size: int) -> dict[str, Any]:
+def keep_metrics(targets: list[Tensor], outputs: list[ForwardOutput], batch_size: int) -> dict[str, Any]:
     """Return the metrics of a step's features and keep masks, over all passes of all processes."""
     shares = [x_BPD.shape[0] / batch_size for x_BPD in targets]
     direction = sum(mean_direction(x_BPD) * share for x_BPD, share in zip(targets, shares, strict=True))
-    keep = sum(keep_moments(passed.log_keep) * share for passed, share in zip(passes, shares, strict=True))
-    kept = torch.cat([all_gather((passed.mask > 0.5).sum(dim=1)) for passed in passes])
+    keep = sum(keep_moments(output.log_keep) * share for output, share in zip(outputs, shares, strict=True))
+    kept = torch.cat([all_gather((output.mask > 0.5).sum(dim=1)) for output in outputs])
     metrics = {
         "mean_predictor": 1 - float(all_reduce_sum(torch.as_tensor(direction)).norm()),
-        "decided": decided(all_reduce_sum(torch.as_tensor(keep))),
+        "decided": selector_explained_variance(all_reduce_sum(torch.as_tensor(keep))),
     }
-    return {**metrics, **kept_figures(kept, passes[0].mask.shape[1])}
+    return {**metrics, **kept_metrics(kept, outputs[0].mask.shape[1])}

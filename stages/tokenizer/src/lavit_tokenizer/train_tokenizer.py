@@ -21,6 +21,7 @@ from lavit_trainkit.session import training_session
 from lavit_trainkit.stopping import require_finite
 from lavit_trainkit.throughput import Meter
 
+from lavit_tokenizer.codebook_stats import CodebookStats
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
 from lavit_tokenizer.diagnose import diagnose_tokenizer
 from lavit_tokenizer.encoder import Encoder
@@ -38,8 +39,7 @@ from lavit_tokenizer.phase_step import (
 )
 from lavit_tokenizer.tokenizer import VisualTokenizer, shape_for, trained_state
 from lavit_tokenizer.tokenizer_folder import write_tokenizer
-from lavit_tokenizer.validation import split_validation
-from lavit_tokenizer.watch import CodeWatch, evaluate
+from lavit_tokenizer.validation import evaluate, split_validation
 
 START_BATCH = 64
 """Images a forward pass while the codebook is started."""
@@ -88,11 +88,11 @@ def train_tokenizer(
         tokenizer.merger.recompute = tokenizer.decoder.recompute = config.gradient_checkpointing
         pixels = Pixels([record.path for record in opened.records], tokenizer.config.preprocessing.image_px)
         train, held = split_validation(len(pixels), config.num_validation, seed)
-        watch, meter = CodeWatch(config), Meter()
+        stats, meter = CodebookStats(config), Meter()
         checkpoint = session.resume()
         if checkpoint:
             tokenizer.load_state_dict(checkpoint.tensors["tokenizer"] | _encoder_state(tokenizer))
-            watch.restore(checkpoint.tensors["watch"], checkpoint.state)
+            stats.restore(checkpoint.tensors["watch"], checkpoint.state)
         else:
             fit_statistics(tokenizer, pixels, train[: config.statistics_images], config.precision)
             broadcast_from_main((tokenizer.feature_mean, tokenizer.feature_whitening))
@@ -103,9 +103,9 @@ def train_tokenizer(
             start, draws = max(session.start - first, 0), phase_seed(seed, phase)
             if phase.selection == "fixed" and config.calibrate_threshold:
                 calibrate_threshold(tokenizer, source, train[: config.statistics_images])
-            if session.start <= first and phase.quantise and not watch.codebook_started:
+            if session.start <= first and phase.quantise and not stats.codebook_started:
                 start_codebook(tokenizer, source, train, config, phase, seed=draws)
-                watch.codebook_started = True
+                stats.codebook_started = True
             parts = trained_parts(tokenizer, phase, muon=config.optimizer == "muon")
             computed = parallelize_phase(tokenizer, phase, config, accelerator, seed=draws)
             optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
@@ -119,37 +119,37 @@ def train_tokenizer(
                     energy = all_reduce_sum(sum((weighed_energy(x_BPD, config) for x_BPD in targets), torch.zeros(())))
                     factor = warmup_cosine(step, phase.num_steps, warmup_steps=phase.warmup_steps, floor=phase.lr_floor)
                     set_rate(optimizers, factor)
-                    terms, passes = [], []
+                    terms, outputs = [], []
                     for rows, x_BPD in zip(own, targets, strict=True):
                         with no_sync_until_last(computed, last=rows is own[-1]):
-                            term, passed = computed(x_BPD, step, rows, energy)
+                            term, output = computed(x_BPD, step, rows, energy)
                             accelerator.backward(term["loss"])
                         terms.append(term)
-                        passes.append(passed)
+                        outputs.append(output)
                     metrics = sum_terms(terms)
                     require_finite(metrics["loss"], name="loss", step=first + step, run=out)
                     for modules in clip_groups(parts):
                         clip_gradients((p for module in modules for p in module.parameters()), config.max_grad_norm)
                     step_all(optimizers)
                     if phase.quantise:
-                        watch.count(*update_codebook(tokenizer, passes, config, generator(draws, "restart", step)))
+                        stats.count(*update_codebook(tokenizer, outputs, config, generator(draws, "restart", step)))
                     done = first + step + 1
                     meter.count(phase.batch_size)
-                    session.warn(done, phase.name, watch.close_window(step + 1, phase))
+                    session.warn(done, phase.name, stats.close_window(step + 1, phase))
                     if done % config.log_every == 0 or step + 1 == phase.num_steps:
-                        metrics |= keep_metrics(targets, passes, phase.batch_size)
-                        session.log(done, phase.name, {**metrics, **watch.figures, **meter.speed()})
+                        metrics |= keep_metrics(targets, outputs, phase.batch_size)
+                        session.log(done, phase.name, {**metrics, **stats.metrics, **meter.speed()})
                         findings = diagnose_tokenizer(session.rows, config, tokenizer.config.num_patches)
                         session.warn(done, phase.name, findings)
-                        progress.advance(0, **{name: metrics[name] for name in SHOWN}, **watch.figures)
+                        progress.advance(0, **{name: metrics[name] for name in SHOWN}, **stats.metrics)
                     progress.advance(1, cos_loss=metrics["cos_loss"])
                     if session.should_save(done, every=config.checkpoint_every, at_end=False):
-                        groups = {"tokenizer": trained_state(tokenizer), "watch": watch.tensors()}
-                        session.save(done, groups | stored_optimizers(optimizers), watch.state())
+                        groups = {"tokenizer": trained_state(tokenizer), "watch": stats.tensors()}
+                        session.save(done, groups | stored_optimizers(optimizers), stats.state())
             gather_back(tokenizer)
         if config.calibrate_threshold:
             calibrate_threshold(tokenizer, source, train[: config.statistics_images])
-        metrics = evaluate(tokenizer, source, held, quantised=watch.codebook_started)
+        metrics = evaluate(tokenizer, source, held, quantised=stats.codebook_started)
         if session.writes:
             metadata = {"command": "train-tokenizer", "encoder_digest": inputs["encoder"], **metrics}
             with export_part(session.model, "tokenizer", carry_from=model, metadata=metadata) as folder:

@@ -1,7 +1,18 @@
-"""The held-out split of a training run."""
+"""The validation split of a training run, and the tokenizer's metrics on it."""
+
+from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from lavit_core.seeds import derive_seed
+from torch import Tensor
+
+from lavit_tokenizer.features import FeatureSource
+from lavit_tokenizer.objective import kept_metrics, mean_predictor
+from lavit_tokenizer.quantizer import usage
+from lavit_tokenizer.selector import select_threshold
+from lavit_tokenizer.tokenizer import VisualTokenizer
 
 
 def split_validation(num_items: int, num_validation: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -14,3 +25,30 @@ def split_validation(num_items: int, num_validation: int, seed: int) -> tuple[np
     if held == 0:
         return np.sort(order), np.sort(order[: max(1, min(num_items, num_validation))])
     return np.sort(order[held:]), np.sort(order[:held])
+
+
+@torch.no_grad()
+def evaluate(
+    tokenizer: VisualTokenizer, source: FeatureSource, held: np.ndarray, *, quantised: bool, batch_size: int = 64
+) -> dict[str, Any]:
+    """Return the metrics of held-out images: 1 - cos with and without codes, code usage, tokens an image."""
+    tokenizer.eval()
+    counts, codes, targets = [], [], []
+    cosines: dict[str, list[Tensor]] = {"cos_loss_before_codes": [], "cos_loss": []}
+    for start in range(0, len(held), batch_size):
+        x_BPD = source.batch(held[start : start + batch_size])
+        keep = select_threshold(tokenizer.selector(x_BPD), tokenizer.config.keep_threshold)
+        z_TC = tokenizer.project(tokenizer.merger(x_BPD, keep))
+        kept = keep.sum(dim=1)
+        coded, image_codes = tokenizer.quantizer(z_TC)
+        for name, vectors in (("cos_loss_before_codes", z_TC), ("cos_loss", coded)):
+            cosines[name].append(F.cosine_similarity(tokenizer.decoder(vectors, kept), x_BPD, dim=-1).flatten())
+        counts.append(kept)
+        codes.append(image_codes)
+        targets.append(x_BPD)
+    share, perplexity = usage(torch.bincount(torch.cat(codes).cpu(), minlength=tokenizer.config.codebook_size))
+    metrics: dict[str, Any] = {name: 1 - float(torch.cat(values).mean()) for name, values in cosines.items()}
+    if not quantised:
+        del metrics["cos_loss"]
+    metrics |= {"mean_predictor": mean_predictor(torch.cat(targets)), "code_usage": share, "perplexity": perplexity}
+    return {**metrics, **kept_metrics(torch.cat(counts), tokenizer.config.num_patches), "validation_images": len(held)}
