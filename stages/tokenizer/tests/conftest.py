@@ -1,4 +1,4 @@
-"""Tiny pictures, encoders and tokenizers that the tests share."""
+"""Tiny images, encoders and tokenizers that the tests share."""
 
 import json
 from pathlib import Path
@@ -43,8 +43,8 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def write_pictures(folder: Path, count: int, *, px: int = 16, seed: int = 0) -> Path:
-    """Write `count` captioned pictures, a bright block on a dark field, in the data layout."""
+def write_images(folder: Path, count: int, *, px: int = 16, seed: int = 0) -> Path:
+    """Write `count` captioned images, a bright block on a dark field, in the data layout."""
     draw = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True)
     with open(folder / "captions.jsonl", "w") as handle:
@@ -60,8 +60,8 @@ def write_pictures(folder: Path, count: int, *, px: int = 16, seed: int = 0) -> 
 
 @pytest.fixture
 def data(tmp_path):
-    """A data folder of 40 pictures."""
-    return write_pictures(tmp_path / "data", 40)
+    """A data folder of 40 images."""
+    return write_images(tmp_path / "data", 40)
 
 
 def make_encoder(seed: int = 0) -> Encoder:

@@ -7,7 +7,7 @@ from lavit_core.images import Preprocessing
 from lavit_tokenizer.config import ModelSettings, Phase, SmallVitConfig, TrainEncoderConfig, TrainTokenizerConfig
 from lavit_tokenizer.contrastive import ContrastiveModel
 from lavit_tokenizer.cost import encoder_flops, planned_encoder, tokenizer_step
-from lavit_tokenizer.encoder import Encoder
+from lavit_tokenizer.encoder import Encoder, small_encoder
 from lavit_tokenizer.encoder_folder import encoder_on_meta_device, load_encoder, save_encoder
 from lavit_tokenizer.objective import forward_phase, losses
 from lavit_tokenizer.phase_step import trained_parts
@@ -23,10 +23,10 @@ IMAGES = 8
 
 def encoder() -> Encoder:
     """A small frozen encoder: 32 px, 8 x 8 patches, width 64."""
-    about = SmallVitConfig(
+    shape = SmallVitConfig(
         preprocessing=Preprocessing(image_px=32), patch_px=4, width=64, layers=2, heads=4, mlp_dim=128
     )
-    return Encoder(SmallVit(about), preprocessing=about.preprocessing, grid=about.grid, feature_dim=64, num_prefix=0)
+    return small_encoder(SmallVit(shape))
 
 
 def settings(phase: Phase) -> TrainTokenizerConfig:
@@ -134,7 +134,7 @@ def test_a_transformers_encoder_is_counted_from_its_configuration(tmp_path):
 def test_the_papers_encoder_has_its_size():
     # docs/released-weights.md, without CLIP's projection, with biases for keys.
     assert count(planned_encoder(None)) == 1_012_588_928 - (1024 * 1408 + 1024) + 40 * 1408
-    # 0.53e12 operations a picture of 257 rows: 2 N R and 40 attentions.
+    # 0.53e12 operations an image of 257 rows: 2 N R and 40 attentions.
     assert encoder_flops(planned_encoder(None)) == pytest.approx(0.53e12, rel=0.02)
 
 

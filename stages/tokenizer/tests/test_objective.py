@@ -87,7 +87,7 @@ def test_random_masks_have_their_rates_and_never_nothing():
     assert bool(random_mask(torch.Size((50, 16)), (0.0, 0.0), torch.Generator()).any(1).all())
 
 
-def test_small_figures():
+def test_small_metrics():
     phase = phases(5)[1].model_copy(update={"tau": (1.0, 0.25)})
     assert [temperature(phase, step) for step in (0, 2, 4)] == pytest.approx([1.0, 0.5, 0.25])
     same = torch.ones(2, 4, 8)
@@ -97,8 +97,8 @@ def test_small_figures():
         assert selector_explained_variance(keep_moments(torch.tensor([keep]).log().unsqueeze(-1))) == pytest.approx(
             explained, abs=1e-6
         )
-    figures = kept_metrics(torch.tensor([1, 64, 8]), 64)
-    assert (figures["kept_min"], figures["kept_max"], sum(figures["kept_histogram"])) == (1, 64, 3)
+    metrics = kept_metrics(torch.tensor([1, 64, 8]), 64)
+    assert (metrics["kept_min"], metrics["kept_max"], sum(metrics["kept_histogram"])) == (1, 64, 3)
 
 
 def test_energy_power_weighs_patches_by_their_energy():

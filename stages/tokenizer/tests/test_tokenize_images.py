@@ -1,4 +1,4 @@
-"""Token directories: equal bytes whatever the workers, kills and unreadable pictures."""
+"""Token directories: equal bytes whatever the workers, kills and unreadable images."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from lavit_core.tokens import check_tokenizer, open_tokens
 from lavit_tokenizer import tokenize_images as verb
 from lavit_tokenizer.config import TokenizeConfig
 
-from .conftest import write_pictures
+from .conftest import write_images
 
 
 def settings(**changes):
@@ -33,11 +33,11 @@ def content(folder):
 
 @pytest.fixture
 def damaged(tmp_path):
-    """40 pictures, of which two can't be read."""
-    folder = write_pictures(tmp_path / "damaged", 40)
+    """40 images, of which two can't be read."""
+    folder = write_images(tmp_path / "damaged", 40)
     (folder / "images" / "007.png").write_text("<html>not found</html>")
-    picture = folder / "images" / "021.png"
-    picture.write_bytes(picture.read_bytes()[:60])
+    image = folder / "images" / "021.png"
+    image.write_bytes(image.read_bytes()[:60])
     return folder
 
 
@@ -56,9 +56,9 @@ def test_workers_do_not_change_a_byte(damaged, model, tmp_path, selection):
 
 def test_an_unreadable_file_with_a_line_separator_in_its_name_does_not_stop_a_resumed_run(model, tmp_path):
     folder = tmp_path / "data"
-    write_pictures(folder, 20)
+    write_images(folder, 20)
     (folder / "captions.jsonl").unlink()
-    name = "no\u2028picture\x85.png"
+    name = "no\u2028image\x85.png"
     (folder / "images" / name).write_text("<html>not found</html>")
     out = tmp_path / "tokens"
     tokenize(folder, model, out, max_error_rate=0.1)
@@ -88,8 +88,8 @@ def test_what_a_reader_finds(data, model, tmp_path):
     assert reader.keys(everything) == [record.key for record in records]
     assert reader.texts(everything) == [record.captions for record in records]
     tokenizer = load_tokenizer(model, device="cpu")
-    picture = Pixels([records[17].path], 16).batch([0])
-    encoded = tokenizer.encode(picture)
+    image = Pixels([records[17].path], 16).batch([0])
+    encoded = tokenizer.encode(image)
     codes, counts = reader.codes(np.array([17]))
     assert codes.tolist() == encoded.codes.tolist()
     assert counts.tolist() == encoded.counts.tolist()
@@ -148,7 +148,7 @@ def test_finished_shards_are_kept_and_damaged_ones_made_again(data, model, tmp_p
 
 
 def test_too_many_errors_finish_and_exit_with_5(damaged, model, tmp_path):
-    with pytest.raises(ErrorBudgetExceeded, match=r"2 of 40 pictures could not be read .*errors.jsonl") as raised:
+    with pytest.raises(ErrorBudgetExceeded, match=r"2 of 40 images could not be read .*errors.jsonl") as raised:
         tokenize(damaged, model, tmp_path / "tokens", max_error_rate=0.01)
     assert raised.value.exit_code == 5
     assert len(open_tokens(tmp_path / "tokens")) == 38
@@ -178,5 +178,5 @@ def test_nothing_readable_is_no_crash(tmp_path, model):
     folder.mkdir()
     for index in range(3):
         (folder / f"{index}.png").write_text("text")
-    with pytest.raises(ErrorBudgetExceeded, match="3 of 3 pictures"):
+    with pytest.raises(ErrorBudgetExceeded, match="3 of 3 images"):
         tokenize(folder, model, tmp_path / "tokens")

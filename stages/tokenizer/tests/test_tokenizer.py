@@ -15,12 +15,12 @@ from lavit_tokenizer.tokenizer_folder import load_tokenizer
 from .conftest import make_tokenizer
 
 
-def pictures(count: int, seed: int = 0) -> torch.Tensor:
+def images(count: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, (count, 16, 16, 3), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
 
 
 def test_counts_vary_and_fit_together():
-    encoded = make_tokenizer().encode(pictures(32))
+    encoded = make_tokenizer().encode(images(32))
     assert encoded.counts.unique().numel() > 1
     assert torch.equal(encoded.counts, encoded.keep_mask.sum(1))
     assert encoded.codes.shape == (int(encoded.counts.sum()),)
@@ -59,7 +59,7 @@ def test_the_best_patch_is_kept_when_none_passes():
 
 
 def test_sampling_depends_on_key_and_seed_alone():
-    tokenizer, pixels = make_tokenizer(), pictures(4)
+    tokenizer, pixels = make_tokenizer(), images(4)
     keys = ["a", "b", "c", "d"]
     whole = tokenizer.encode(pixels, selection="sample", seed=1, keys=keys).keep_mask
     single = tokenizer.encode(pixels[2:3], selection="sample", seed=1, keys=["c"]).keep_mask
@@ -72,7 +72,7 @@ def test_sampling_depends_on_key_and_seed_alone():
 
 
 def test_topk_keeps_the_same_number():
-    encoded = make_tokenizer().encode(pictures(8), selection="topk")
+    encoded = make_tokenizer().encode(images(8), selection="topk")
     assert encoded.counts.unique().tolist() == [round(0.4 * 16)]
 
 
@@ -85,7 +85,7 @@ def test_decode_codes_refuses_foreign_codes():
 
 
 def test_store_and_load(model):
-    loaded, pixels = load_tokenizer(model, device="cpu"), pictures(4)
+    loaded, pixels = load_tokenizer(model, device="cpu"), images(4)
     assert loaded.loaded.digest == part_digest(model / "tokenizer")
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     original = make_tokenizer().encode(pixels)
@@ -95,7 +95,7 @@ def test_store_and_load(model):
 
 
 def test_a_part_of_it_does_what_the_whole_does(model):
-    whole, pixels = load_tokenizer(model, device="cpu"), pictures(4)
+    whole, pixels = load_tokenizer(model, device="cpu"), images(4)
     encoded = whole.encode(pixels)
     encoder = load_tokenizer(model, device="cpu", use="encode")
     assert torch.equal(encoder.encode(pixels).codes, encoded.codes)
@@ -111,9 +111,9 @@ def test_a_part_of_it_does_what_the_whole_does(model):
 
 def test_bf16_keeps_selection_in_fp32_and_copies_stay_separate(model):
     exact, half = load_tokenizer(model, device="cpu"), load_tokenizer(model, device="cpu", precision="bf16")
-    x_BPD, keep = exact.select(pictures(4))
+    x_BPD, keep = exact.select(images(4))
     assert torch.equal(select_threshold(half.selector(x_BPD), half.config.keep_threshold), keep)
-    assert half.encode(pictures(4)).merged.dtype == torch.float32
+    assert half.encode(images(4)).merged.dtype == torch.float32
     merger = copy.deepcopy(half.merger)
     with torch.no_grad():
         merger.norm.weight.zero_()
@@ -154,7 +154,7 @@ def test_whitening_flattens_the_spectrum():
 
 def test_released_softmax_is_the_masked_form_with_its_leak():
     exact, leaky = make_tokenizer(), make_tokenizer(released_softmax=True)
-    x_BPD, keep = exact.select(pictures(6))
+    x_BPD, keep = exact.select(images(6))
     masked = leaky.merger.forward_masked(x_BPD, keep.float(), released_eps=1e-6)
     assert torch.equal(leaky.merger(x_BPD, keep), masked[keep])
     assert not torch.equal(leaky.merger(x_BPD, keep), exact.merger(x_BPD, keep))
@@ -190,10 +190,10 @@ def test_published_structure_has_the_released_tensors():
 
 def test_intermediates_are_those_of_encoding():
     tokenizer = make_tokenizer()
-    encoded = tokenizer.encode(pictures(8), return_intermediates=True)
-    assert tokenizer.encode(pictures(8)).intermediates is None
+    encoded = tokenizer.encode(images(8), return_intermediates=True)
+    assert tokenizer.encode(images(8)).intermediates is None
     steps = encoded.intermediates
-    assert torch.equal(steps.features, tokenizer.features(pictures(8)))
+    assert torch.equal(steps.features, tokenizer.features(images(8)))
     assert torch.equal(encoded.merged, tokenizer.merger(steps.features, encoded.keep_mask))
     assert torch.equal(steps.vectors, tokenizer.project(encoded.merged))
     assert torch.equal(encoded.codes, nearest(steps.vectors, tokenizer.quantizer.codebook))
@@ -202,7 +202,7 @@ def test_intermediates_are_those_of_encoding():
 
 def test_decoding_codes_is_decoding_their_vectors():
     tokenizer = make_tokenizer()
-    encoded = tokenizer.encode(pictures(8), return_intermediates=True)
+    encoded = tokenizer.encode(images(8), return_intermediates=True)
     decoded = tokenizer.decode_codes(encoded.codes, encoded.counts)
     assert torch.equal(decoded, tokenizer.decode_vectors(tokenizer.quantizer.codebook[encoded.codes], encoded.counts))
     assert not torch.equal(decoded, tokenizer.decode_vectors(encoded.intermediates.vectors, encoded.counts))
@@ -210,7 +210,7 @@ def test_decoding_codes_is_decoding_their_vectors():
 
 def test_a_tokenizer_s_own_selection_is_what_callers_get_who_say_nothing(model):
     plain, fixed = (load_tokenizer(model, device="cpu", selection=policy) for policy in ("threshold", "topk"))
-    some = pictures(12)
+    some = images(12)
     assert torch.equal(plain.encode(some).keep_mask, plain.encode(some, selection="threshold").keep_mask)
     assert fixed.encode(some).counts.unique().tolist() == [6]  # 0.4 of 16
     assert torch.equal(fixed.encode(some, selection="threshold").codes, plain.encode(some).codes)
@@ -220,20 +220,20 @@ def test_a_tokenizer_s_own_selection_is_what_callers_get_who_say_nothing(model):
     assert load_tokenizer(model, device="cpu").encode(some).counts.unique().tolist() == [6]
     drawn = load_tokenizer(model, device="cpu", selection="sample")
     whole = drawn.encode(some).keep_mask
-    assert torch.equal(whole[3:5], drawn.encode(some[3:5]).keep_mask)  # seeded by the picture, not by its neighbours
+    assert torch.equal(whole[3:5], drawn.encode(some[3:5]).keep_mask)  # seeded by the image, not by its neighbours
     assert not torch.equal(whole, plain.encode(some).keep_mask)
 
 
 def test_no_merger_hands_kept_features_on():
     tokenizer = make_tokenizer(merger_layers=0)
-    encoded = tokenizer.encode(pictures(6), return_intermediates=True)
+    encoded = tokenizer.encode(images(6), return_intermediates=True)
     expected = tokenizer.merger.norm(tokenizer.merger.place(encoded.intermediates.features))[encoded.keep_mask]
     assert torch.equal(encoded.merged, expected)
 
 
 def test_a_tokenizer_without_feature_decoder_encodes_and_refuses_to_decode():
     tokenizer = make_tokenizer(decoder_layers=0)
-    encoded = tokenizer.encode(pictures(2), return_intermediates=True)
+    encoded = tokenizer.encode(images(2), return_intermediates=True)
     with pytest.raises(InputError, match="this tokenizer has no feature decoder"):
         tokenizer.decode_codes(encoded.codes, encoded.counts)
     with pytest.raises(InputError, match="this tokenizer has no feature decoder"):

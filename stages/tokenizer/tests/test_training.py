@@ -19,7 +19,7 @@ from lavit_tokenizer.tokenizer_folder import load_tokenizer
 from lavit_trainkit.pixels import Pixels
 from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, metrics_of, stop_at_step
 
-from .conftest import MODEL, VISION, encoder_settings, phases, tokenizer_settings, write_pictures
+from .conftest import MODEL, VISION, encoder_settings, phases, tokenizer_settings, write_images
 
 
 def train_tokens(data, folder, out, **changes):
@@ -116,7 +116,7 @@ def test_passes_that_lack_what_a_term_needs_are_refused():
 
 
 def test_the_codebook_starts_from_what_its_phase_quantises(data, model, tmp_path, monkeypatch):
-    """An untrained selector keeps one patch a picture; a phase of random masks quantises others."""
+    """An untrained selector keeps one patch an image; a phase of random masks quantises others."""
     started = []
     real = Quantizer.start_from
 
@@ -131,7 +131,7 @@ def test_the_codebook_starts_from_what_its_phase_quantises(data, model, tmp_path
     )  # fmt: skip
     train_tokens(data, model, tmp_path / "run", phases=(first,), num_validation=4)
     assert len(started) == 1
-    assert 0.4 < len(started[0]) / (36 * 16) < 0.6  # all training pictures at half of their patches
+    assert 0.4 < len(started[0]) / (36 * 16) < 0.6  # all training images at half of their patches
 
 
 def test_live_features_give_the_cached_ones(data, model, tmp_path):
@@ -148,8 +148,8 @@ def test_exported_tokenizer_loads_and_carries_the_encoder(data, model, tmp_path)
     loaded = load_tokenizer(tmp_path / "run" / "model", device="cpu")
     assert loaded.config.codebook_size == 32
     assert (tmp_path / "run" / "model" / "encoder" / "config.json").exists()
-    about = json.loads((tmp_path / "run" / "model" / "lavit.json").read_text())
-    assert about["parts"]["tokenizer"]["digest"] == loaded.loaded.digest
+    metadata = json.loads((tmp_path / "run" / "model" / "lavit.json").read_text())
+    assert metadata["parts"]["tokenizer"]["digest"] == loaded.loaded.digest
     assert 0 < summary["cos_loss"] < 2
     assert summary["kept_min"] >= 1
     for key in (
@@ -221,12 +221,12 @@ def test_unusable_input(data, model, tmp_path):
     (data / "images").rename(bare)
     with pytest.raises(InputError, match="none of 40 images has a caption"):
         encoder_verb.train_encoder(bare, tmp_path / "enc", encoder_settings(), quiet=True)
-    (bare / "000.png").write_text("not a picture")
+    (bare / "000.png").write_text("not an image")
     with pytest.raises(InputError, match=r"000.png: not a readable image"):
         train_tokens(bare, model, tmp_path / "run2")
 
 
-def test_one_picture_is_enough(model, tmp_path):
-    one = write_pictures(tmp_path / "one", 1)
+def test_one_image_is_enough(model, tmp_path):
+    one = write_images(tmp_path / "one", 1)
     train_tokens(one, model, tmp_path / "run", phases=phases(1))
     assert (tmp_path / "run" / "model" / "tokenizer" / "model.safetensors").exists()

@@ -31,7 +31,7 @@ class SmallVitConfig(Config):
     mlp_dim: Count = 512
     """Width of the MLP."""
     registers: Annotated[int, Field(ge=0)] = 0
-    """Extra rows that every patch sees and nobody reads as a feature: they hold what belongs to the whole picture,
+    """Extra rows that every patch sees and nobody reads as a feature: they hold what belongs to the whole image,
     which otherwise settles in background patches and makes them look worth keeping."""
 
     @property
@@ -48,7 +48,7 @@ class TrainEncoderConfig(Config):
     """The encoder."""
     head_layers: Annotated[int, Field(ge=0)] = 0
     """Further blocks between the features and the training's losses, left out of the exported encoder: the nearer
-    features are to pixels, the less each of them is about the whole picture, and the better codes of colours and forms
+    features are to pixels, the less each of them is about the whole image, and the better codes of colours and forms
     that were never seen together."""
     text_width: Count = 128
     """Width of the text tower, which is trained along and not exported."""
@@ -95,7 +95,7 @@ class TrainEncoderConfig(Config):
     precision: Literal["fp32", "bf16"] = "bf16"
     """Autocast precision of training."""
     num_validation: Count = 256
-    """Images held out of training for the retrieval figure (at most a tenth of the data)."""
+    """Images held out of training for the retrieval metric (at most a tenth of the data)."""
     log_every: Count = 20
     """Steps between rows of metrics.jsonl."""
     checkpoint_every: Count = 200
@@ -268,7 +268,7 @@ class TrainTokenizerConfig(Config):
     cache_bytes: int = 2 << 30
     """Encoder features are computed once and kept (bfloat16) when all fit in this many bytes; else in every step."""
     num_validation: Count = 512
-    """Images held out of training for the final figures (at most a tenth of the data)."""
+    """Images held out of training for the final metrics (at most a tenth of the data)."""
     collapse_below: Share = 0.2
     """Warn when less of the codebook was used in a window than this share of what equally likely codes would show."""
     window_steps: Count = 100
@@ -293,16 +293,16 @@ class TokenizeConfig(Config):
     """Settings of `tokenize-images`."""
 
     workers: Annotated[int, Field(ge=0)] = 2
-    """Processes that decode pictures; 0 decodes in the main one. The bytes written do not depend on it."""
+    """Processes that decode images; 0 decodes in the main one. The bytes written do not depend on it."""
     selection: Literal["threshold", "topk", "sample"] = "threshold"
     """threshold (deterministic), topk (a fixed number of patches), sample (as released: Gumbel; seeded per key)."""
     features: bool = False
     """Store the merger's features (bfloat16) beside the codes: the continuous image input of the language model."""
     shard_samples: Count = 4096
-    """Pictures per shard."""
+    """Images per shard."""
     batch_size: Count = 64
-    """Pictures per forward pass; batches never cross a shard."""
+    """Images per forward pass; batches never cross a shard."""
     max_error_rate: Share = 0.01
-    """Share of unreadable pictures above which the finished job exits with 5."""
+    """Share of unreadable images above which the finished job exits with 5."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of encoder and merger; selection and code distances are always fp32."""

@@ -23,7 +23,7 @@ KEEP_FACTOR = 1.5
 """A keep rate further than this factor from `keep_ratio` is far off."""
 
 CHANCE = 0.97
-"""A contrastive loss above this share of ln(batch) tells no picture from another."""
+"""A contrastive loss above this share of ln(batch) tells no image from another."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -117,7 +117,7 @@ def collapsed(share: float, perplexity: float, num_codes: int, window_steps: int
     return Diagnostic(
         "codebook collapse",
         f"codebook collapse: {share:.0%} of {num_codes} codes used in the last {window_steps} steps of phase "
-        f"{phase.name} (perplexity {perplexity:.0f}): pictures become words that all sound alike; put a longer phase "
+        f"{phase.name} (perplexity {perplexity:.0f}): images become words that all sound alike; put a longer phase "
         "without quantisation first, or lower the learning rate, and keep restart_below above 0",
     )
 
@@ -132,7 +132,7 @@ def diagnose_encoder(rows: Rows, config: TrainEncoderConfig) -> list[Diagnostic]
             Diagnostic(
                 "captions not used",
                 f"the contrastive loss is {contrast:.2f} after half of the steps, and guessing gives {chance:.2f}: the "
-                "encoder has learned nothing from the captions; check that they differ and belong to their pictures "
+                "encoder has learned nothing from the captions; check that they differ and belong to their images "
                 "(lavit data inspect), raise lr, or give it more steps",
             )
         )

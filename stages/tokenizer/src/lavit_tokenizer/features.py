@@ -1,4 +1,4 @@
-"""Encoder features of the training pictures: computed once and kept in memory when they fit, live otherwise."""
+"""Encoder features of the training images: computed once and kept in memory when they fit, live otherwise."""
 
 import numpy as np
 import torch
@@ -10,11 +10,11 @@ from torch import Tensor
 from lavit_tokenizer.tokenizer import VisualTokenizer
 
 BATCH = 128
-"""Pictures per forward pass of the frozen encoder."""
+"""Images per forward pass of the frozen encoder."""
 
 
 class FeatureSource:
-    """Whitened features by picture index. The tokenizer's whitening must be fitted before the cache is filled."""
+    """Whitened features by image index. The tokenizer's whitening must be fitted before the cache is filled."""
 
     def __init__(
         self, tokenizer: VisualTokenizer, pixels: Pixels, *, cache_bytes: int, precision: str, quiet: bool
@@ -25,7 +25,7 @@ class FeatureSource:
         if 2 * len(pixels) * config.num_patches * config.feature_dim > cache_bytes:
             return
         cache = torch.zeros(len(pixels), config.num_patches, config.feature_dim, dtype=torch.bfloat16)
-        with Progress("features", len(pixels), unit="picture", quiet=quiet) as progress:
+        with Progress("features", len(pixels), unit="image", quiet=quiet) as progress:
             for place, start in enumerate(range(0, len(pixels), BATCH)):
                 rows = np.arange(start, min(start + BATCH, len(pixels)))
                 if is_own_place(place):
@@ -53,7 +53,7 @@ def raw_features(tokenizer: VisualTokenizer, pixels: Pixels, indices: np.ndarray
 
 
 def fit_statistics(tokenizer: VisualTokenizer, pixels: Pixels, indices: np.ndarray, precision: str) -> None:
-    """Fit the tokenizer's whitening on the given pictures; nothing to do for raw features."""
+    """Fit the tokenizer's whitening on the given images; nothing to do for raw features."""
     if tokenizer.config.whiten_power:
         parts = [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
         tokenizer.fit_whitening(

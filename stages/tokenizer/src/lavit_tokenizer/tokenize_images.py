@@ -1,4 +1,4 @@
-"""`lavit tokenize-images`: pictures to a token directory, the same bytes whatever the workers and interruptions."""
+"""`lavit tokenize-images`: images to a token directory, the same bytes whatever the workers and interruptions."""
 
 import contextlib
 import ctypes
@@ -37,8 +37,8 @@ Decoded = tuple[list[int], torch.Tensor, list[dict[str, str]]]
 """Record numbers that could be read, their pixels uint8 [b, px, px, 3], and rows for errors.jsonl."""
 
 
-class PictureBatches(Dataset):
-    """Decoded pictures, a batch an item: where batches begin and end never depends on who decodes them."""
+class ImageBatches(Dataset):
+    """Decoded images, a batch an item: where batches begin and end never depends on who decodes them."""
 
     def __init__(self, records: Sequence[Record], batches: Sequence[slice], image_px: int) -> None:
         self.records, self.batches, self.image_px = records, batches, image_px
@@ -69,10 +69,10 @@ def tokenize_images(
     device: str = "auto",
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Write the pictures of `data` as codes to the token directory `out`, return the summary; finished shards are kept,
+    """Write the images of `data` as codes to the token directory `out`, return the summary; finished shards are kept,
     and missing ones of a finished directory made again.
 
-    Raises InputError for unusable input, ErrorBudgetExceeded after finishing when too many pictures were unreadable,
+    Raises InputError for unusable input, ErrorBudgetExceeded after finishing when too many images were unreadable,
     Interrupted when stopped by a signal.
     """
     check_out_outside(out, data)
@@ -96,7 +96,7 @@ def tokenize_images(
         finished = {entry.file: entry for entry in manifest.shards if _whole(out, entry)}
         todo = [number for number in range(len(shards)) if shard_name(number) not in finished]
         kept_errors = _errors_of(errors, opened.records, [shards[n] for n in range(len(shards)) if n not in set(todo)])
-        loader = picture_loader(opened.records, [shards[n] for n in todo], tokenizer, config)
+        loader = image_loader(opened.records, [shards[n] for n in todo], tokenizer, config)
         batches, meter = iter(loader), Meter()
         total = sum(shards[n].stop - shards[n].start for n in todo)
         with Progress("tokenize-images", total, unit="image", quiet=quiet) as progress:
@@ -141,7 +141,7 @@ def shard_name(number: int) -> str:
     return f"shard-{number:06d}.safetensors"
 
 
-def picture_loader(
+def image_loader(
     records: Sequence[Record], shards: Sequence[slice], tokenizer: VisualTokenizer, config: TokenizeConfig
 ) -> DataLoader:
     """Return a loader over the batches of the given shards, in order, whatever the number of workers."""
@@ -150,9 +150,9 @@ def picture_loader(
         for shard in shards
         for part in epoch_batches(shard.stop - shard.start, config.batch_size)
     ]
-    dataset = PictureBatches(records, batches, tokenizer.config.preprocessing.image_px)
+    dataset = ImageBatches(records, batches, tokenizer.config.preprocessing.image_px)
     workers = min(config.workers, len(batches))
-    # Spawned workers would import torch again for seconds; forked ones only decode pictures with PIL.
+    # Spawned workers would import torch again for seconds; forked ones only decode images with PIL.
     context = "fork" if workers else None
     return DataLoader(
         dataset,
@@ -234,7 +234,7 @@ def _within_budget(summary: dict[str, Any], out: Path, config: TokenizeConfig) -
     seen = summary["images"] + summary["errors"]
     if summary["errors"] > config.max_error_rate * seen:
         raise ErrorBudgetExceeded(
-            f"{out}: finished, but {summary['errors']} of {seen} pictures could not be read "
+            f"{out}: finished, but {summary['errors']} of {seen} images could not be read "
             f"(--max-error-rate {config.max_error_rate}); {out / ERRORS_FILE} names each with its reason"
         )
     return summary

@@ -57,9 +57,9 @@ PIECES = Path("text/tokenizer.json")
 def train_encoder(
     data: Path, out: Path, config: TrainEncoderConfig, *, seed: int = 0, device: str = "auto", quiet: bool = False
 ) -> dict[str, Any]:
-    """Train on the captioned pictures of `data`, export `out/model/encoder`, return the run's summary.
+    """Train on the captioned images of `data`, export `out/model/encoder`, return the run's summary.
 
-    Raises InputError when no picture has a caption or one can't be read, Interrupted when stopped by a signal.
+    Raises InputError when no image has a caption or one can't be read, Interrupted when stopped by a signal.
     """
     refuse_sharded_muon(config.parallel, config.optimizer)
     [rows] = shares_of(config.batch_size, setting="batch_size")

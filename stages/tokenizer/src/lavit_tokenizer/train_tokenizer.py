@@ -189,7 +189,7 @@ def _encoder_state(tokenizer: VisualTokenizer) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def calibrate_threshold(tokenizer: VisualTokenizer, source: FeatureSource, indices: np.ndarray) -> None:
-    """Set the keep threshold so that `keep_ratio` of the given pictures' patches are kept (a frozen selector's again).
+    """Set the keep threshold so that `keep_ratio` of the given images' patches are kept (a frozen selector's again).
 
     The loss holds the mean of sampled masks at the ratio; a selector that is still undecided about many patches keeps
     another share once it only takes the likelier class.
@@ -211,7 +211,7 @@ def start_codebook(
     *,
     seed: int,
 ) -> None:
-    """Start the codebook by k-means over vectors of random training pictures: those the phase is about to quantise."""
+    """Start the codebook by k-means over vectors of random training images: those the phase is about to quantise."""
     order = np.random.default_rng(derive_seed(seed, "kmeans")).permutation(train)
     found, parts = 0, []
     for step, start in enumerate(range(0, len(order), START_BATCH)):
