@@ -1,4 +1,4 @@
-"""What other stages and the host import from the tokenizer stage."""
+"""Public names of the tokenizer stage, for other stages and the host."""
 
 from lavit_tokenizer.config import TokenizeConfig, TokenizerConfig, TrainEncoderConfig, TrainTokenizerConfig
 from lavit_tokenizer.cost import decoder_flops, encoder_flops, merger_counts, planned_encoder

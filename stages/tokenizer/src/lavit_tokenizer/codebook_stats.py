@@ -35,7 +35,7 @@ class CodebookStats:
         share, perplexity = usage(self._counts)
         self.metrics = {"code_usage": share, "perplexity": perplexity, "restarted": self._restarted}
         num_tokens, num_codes = int(self._counts.sum()), self._counts.numel()
-        # What so many tokens would show of equally likely codes; fewer than there are codes say nothing of a collapse.
+        # Share of the codebook that so many tokens reach if codes are equally likely; too few tokens show no collapse.
         reachable = 1 - math.exp(-num_tokens / num_codes)
         found = []
         if num_tokens >= num_codes and share < self._config.collapse_below * reachable:

@@ -31,8 +31,8 @@ class SmallVitConfig(Config):
     mlp_dim: Count = 512
     """Width of the MLP."""
     registers: Annotated[int, Field(ge=0)] = 0
-    """Extra rows that every patch sees and nobody reads as a feature: they hold what belongs to the whole image,
-    which otherwise settles in background patches and makes them look worth keeping."""
+    """Register tokens, which every patch sees and no one reads as a feature: they hold global content, which
+    otherwise settles in background patches and makes them look worth keeping."""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -47,9 +47,8 @@ class TrainEncoderConfig(Config):
     vision: SmallVitConfig = SmallVitConfig()
     """The encoder."""
     head_layers: Annotated[int, Field(ge=0)] = 0
-    """Further blocks between the features and the training's losses, left out of the exported encoder: the nearer
-    features are to pixels, the less each of them is about the whole image, and the better codes of colours and forms
-    that were never seen together."""
+    """Further blocks between the features and the training's losses, not exported. Features nearer to pixels hold less
+    global content, so codes compose better for colours and shapes that were never seen together."""
     text_width: Count = 128
     """Width of the text tower, which is trained along and not exported."""
     text_layers: Count = 2
@@ -75,7 +74,7 @@ class TrainEncoderConfig(Config):
     batch_size: Count = 64
     """Image-text pairs a step."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """What processes that torchrun started hold: ddp, each the whole model; fsdp (FSDP2), each a part of weights,
+    """Layout over torchrun's processes: ddp, each holds the whole model; fsdp (FSDP2), each a part of weights,
     gradients and optimiser state, gathered for a step. They share each step's pairs either way."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """adamw, or muon for the matrices inside the layers and adamw for the rest (a small new model needs far fewer
@@ -116,8 +115,8 @@ class ModelSettings(Config):
     mlp_dim: Count = 6144
     """MLP width of merger and decoder."""
     merger_positions: bool = False
-    """Add a learned patch position table to the merger's input. Differs when on: content-based selection leaves
-    no other trace of place when the encoder itself is weak in it."""
+    """Add a learned patch position table to the merger's input. Differs when on: selection by content
+    leaves no other trace of position if the encoder's features hold little of it."""
     codebook_size: Count = 16384
     """K."""
     code_dim: Count = 32
@@ -175,7 +174,7 @@ class Phase(Config):
     merger: Literal["on", "off", "mixed"] = "on"
     """`off` hands kept features to the codes unmerged (a selector learns faster so); `mixed` alternates by step."""
     quantise: bool = False
-    """Put the codebook in the path; it is initialised by k-means when the phase begins and has none yet."""
+    """Quantise in the forward pass; the first such phase initialises the codebook by k-means."""
     train: tuple[Literal["selector", "merger", "decoder"], ...]
     """Which modules learn (the code projection belongs to the decoder's group)."""
     lr: float = 2e-4
@@ -186,7 +185,7 @@ class Phase(Config):
     """Peak learning rate of the selector."""
     cos_weight: float = 1.0
     """Weight of 1 - cos in this phase. Differs when not 1: 1 - cos counts an empty patch like an object's, so a
-    selector that learns by it keeps background; with 0 it learns by the squared error alone (`nmse_weight`)."""
+    selector that learns from it keeps background; with 0 it learns from the squared error alone (`nmse_weight`)."""
     tau: tuple[float, float] = (1.0, 1.0)
     """Gumbel temperature at the phase's beginning and end (geometric in between)."""
     mask_rates: tuple[float, float] = (0.12, 0.55)
@@ -231,8 +230,8 @@ class TrainTokenizerConfig(Config):
     nmse_weight: float = 0.0
     """Weight of the normalised squared error beside 1 - cos. Differs when not 0: it weights patches by their energy."""
     energy_power: Annotated[float, Field(ge=0)] = 0.0
-    """Weigh a patch's squared error by its own energy to this power. Differs when not 0: empty patches have noise of
-    their own to reconstruct, and many of them outweigh one patch of an object."""
+    """Weigh a patch's squared error by its own energy to this power. Differs when not 0: empty patches are mostly
+    noise, and many of them outweigh one patch of an object."""
     calibrate_threshold: bool = False
     """Set `model.keep_threshold` before phases of `fixed` selection so that `model.keep_ratio` of the training patches
     are kept. Differs when on: at 0.5 a selector of few steps, undecided about many patches, keeps another share."""
@@ -243,7 +242,7 @@ class TrainTokenizerConfig(Config):
     gradient_checkpointing: bool = False
     """Recompute the blocks of merger and decoder in the backward pass: less memory, a third more work."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """What processes that torchrun started hold: ddp, each the whole tokenizer; fsdp (FSDP2), each a part of weights,
+    """Layout over torchrun's processes: ddp, each holds the whole tokenizer; fsdp (FSDP2), each a part of weights,
     gradients and optimiser state, gathered for a step. They share each step's images either way."""
     commitment_weight: float = 0.0
     """Weight of ||z - sg(c)||^2; absent from eq. 4."""

@@ -1,4 +1,4 @@
-"""What `train-encoder` trains around the small ViT: contrastive loss (CLIP), captioning, pixel regression.
+"""Model and losses of `train-encoder`, around the small ViT: contrastive (CLIP), captioning, pixel regression.
 
 Letters: B pairs, P patches, L text positions, D width, E shared embedding width.
 """

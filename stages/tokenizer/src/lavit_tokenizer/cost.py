@@ -1,4 +1,4 @@
-"""What the tokenizer's modules cost, as torch counts it for one image on the meta device.
+"""Cost of the tokenizer's modules and of training steps, as torch counts it for one image on the meta device.
 
 Masks and counts stay on the CPU: which rows a packed module computes must be known.
 """

@@ -1,6 +1,6 @@
-"""What a tokenizer's or encoder's figures say is going wrong while it trains, and what to change.
+"""Findings about a tokenizer or encoder in training, from its logged metrics: the symptom, and what to change.
 
-Every function looks at logged rows alone, so a resumed run warns at the same step as an uninterrupted one.
+The functions read only logged rows, so a resumed run warns at the same step as an uninterrupted one.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from lavit_trainkit.curves import LAST, diagnose_loss, last_mean
 from lavit_tokenizer.config import Phase, TrainEncoderConfig, TrainTokenizerConfig
 
 LATE = 0.75
-"""Share of a phase after which its selector should have decided."""
+"""Share of a phase after which its selector should be decided."""
 
 DECIDED = 0.2
 """A selector is undecided while features explain less than this of the variance of what is kept (1: no chance left)."""
@@ -23,13 +23,13 @@ KEEP_FACTOR = 1.5
 """A keep rate further than this factor from `keep_ratio` is far off."""
 
 CHANCE = 0.97
-"""A contrastive loss above this share of ln(batch) tells no image from another."""
+"""A contrastive loss above this share of ln(batch) is at chance."""
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 def diagnose_tokenizer(rows: Rows, config: TrainTokenizerConfig, num_patches: int) -> list[Diagnostic]:
-    """Return what the rows so far say about the phase that the last one is of."""
+    """Return the findings about the current phase, that of the last row."""
     ends = list(itertools.accumulate(phase.num_steps for phase in config.phases))
     place = next(index for index, end in enumerate(ends) if rows[-1]["step"] <= end)
     phase, first = config.phases[place], ends[place] - config.phases[place].num_steps
@@ -58,7 +58,7 @@ def _no_better_than_the_mean(rows: Rows, phase: Phase, first: int, config: Train
                 Diagnostic(
                     "no better than the mean",
                     f"1 - cos is {error:.3f} in phase {phase.name}, and {mean:.3f} for one constant feature: the "
-                    f"decoder tells no patch from another, and such features' codes say nothing; {advice}",
+                    f"decoder does not distinguish patches, so the codes carry no information; {advice}",
                 )
             ]
     # Whitened features have mean zero, so the mean predictor's normalised squared error is 1.
@@ -66,8 +66,8 @@ def _no_better_than_the_mean(rows: Rows, phase: Phase, first: int, config: Train
         return [
             Diagnostic(
                 "no better than the mean",
-                f"nmse is {error:.3f} in phase {phase.name}, and 1 for one constant feature: the decoder tells no "
-                f"patch from another, and such features' codes say nothing; {advice}",
+                f"nmse is {error:.3f} in phase {phase.name}, and 1 for one constant feature: the decoder does not "
+                f"distinguish patches, so the codes carry no information; {advice}",
             )
         ]
     return []
@@ -86,9 +86,8 @@ def _selector(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig
                 Diagnostic(
                     "undecided selector",
                     f"the selector is undecided: late in phase {phase.name} features explain {share:.0%} of whether a "
-                    "patch is kept, and chance the rest: the decoder learns from patches that say little; give the "
-                    "phase more steps"
-                    f"{merger}; a higher selector_lr decides sooner, but more by place than by what is there",
+                    "patch is kept, and chance the rest: the decoder learns from uninformative patches; give the phase "
+                    f"more steps{merger}; a higher selector_lr decides sooner, but more by position than by content",
                 )
             )
     # While Gumbel noise decides, the rate is held by the loss; what counts is where it ends, and what follows from it.
@@ -97,10 +96,10 @@ def _selector(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig
         rate, target = sum(row["kept_mean"] for row in counted) / len(counted) / num_patches, config.model.keep_ratio
         if not target / KEEP_FACTOR <= rate <= target * KEEP_FACTOR:
             many = rate > target
-            # The threshold counts where nothing is drawn at random, and no calibration sets it.
+            # The threshold matters only in `fixed` phases without calibration.
             by_hand = phase.selection == "fixed" and not config.calibrate_threshold
             threshold = f", {'raise' if many else 'lower'} model.keep_threshold" if by_hand else ""
-            cost = "token files and language model cost that much more" if many else "what is not kept is lost"
+            cost = "token files and language model cost that much more" if many else "dropped content is lost"
             found.append(
                 Diagnostic(
                     "keep rate",
@@ -113,17 +112,17 @@ def _selector(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig
 
 
 def collapsed(share: float, perplexity: float, num_codes: int, window_steps: int, phase: Phase) -> Diagnostic:
-    """Return what is said of a codebook of which only a small share is used."""
+    """Return the finding about a codebook of which only a small share is used."""
     return Diagnostic(
         "codebook collapse",
         f"codebook collapse: {share:.0%} of {num_codes} codes used in the last {window_steps} steps of phase "
-        f"{phase.name} (perplexity {perplexity:.0f}): images become words that all sound alike; put a longer phase "
-        "without quantisation first, or lower the learning rate, and keep restart_below above 0",
+        f"{phase.name} (perplexity {perplexity:.0f}): codes are nearly uniform across images; put a longer "
+        "phase without quantisation first, or lower the learning rate, and keep restart_below above 0",
     )
 
 
 def diagnose_encoder(rows: Rows, config: TrainEncoderConfig) -> list[Diagnostic]:
-    """Return what the rows so far say about an encoder in training."""
+    """Return the findings about an encoder in training."""
     found = diagnose_loss(rows, "loss", num_steps=config.num_steps, warmup_steps=config.warmup_steps, lower="lr")
     contrast, chance = last_mean(rows, "clip_loss"), math.log(config.batch_size)
     settled = rows[-1]["step"] >= max(2 * config.warmup_steps, config.num_steps / 2)
@@ -132,7 +131,7 @@ def diagnose_encoder(rows: Rows, config: TrainEncoderConfig) -> list[Diagnostic]
             Diagnostic(
                 "captions not used",
                 f"the contrastive loss is {contrast:.2f} after half of the steps, and guessing gives {chance:.2f}: the "
-                "encoder has learned nothing from the captions; check that they differ and belong to their images "
+                "encoder has learned nothing from the captions; check that they differ and match their images "
                 "(lavit data inspect), raise lr, or give it more steps",
             )
         )

@@ -53,7 +53,7 @@ def raw_features(tokenizer: VisualTokenizer, pixels: Pixels, indices: np.ndarray
 
 
 def fit_statistics(tokenizer: VisualTokenizer, pixels: Pixels, indices: np.ndarray, precision: str) -> None:
-    """Fit the tokenizer's whitening on the given images; nothing to do for raw features."""
+    """Fit the tokenizer's whitening on the given images; raw features need none."""
     if tokenizer.config.whiten_power:
         parts = [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
         tokenizer.fit_whitening(

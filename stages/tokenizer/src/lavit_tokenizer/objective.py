@@ -47,7 +47,7 @@ class ForwardOutput:
 def forward_phase(
     tokenizer: VisualTokenizer, x_BPD: Tensor, phase: Phase, *, step: int, seed: int, rows: slice = slice(None)
 ) -> ForwardOutput:
-    """Run features through selection, merger, codes and decoder as the phase says; `step` counts within the phase.
+    """Run features through selection, merger, codes and decoder as the phase sets; `step` counts within the phase.
 
     Where the features are only some `rows` of the phase's batch, they get those rows of its random draws.
     """
@@ -97,7 +97,7 @@ def _decode_masked(
     kept = mask.detach() > 0.5
     read_BPC, codes = z_BPC, None
     if quantise:
-        # Dropped patches as well: the mask's gradient asks what each would say if it were kept.
+        # Dropped patches as well: the mask's gradient depends on the code each would have if it were kept.
         read, all_codes = tokenizer.quantizer(z_BPC.flatten(0, 1))
         read_BPC, codes = read.view_as(z_BPC), all_codes.view_as(kept)[kept]
     decoded = tokenizer.decoder.forward_masked(read_BPC, mask)
@@ -188,9 +188,10 @@ def keep_moments(log_keep: Tensor) -> Tensor:
 
 
 def selector_explained_variance(moments: Tensor) -> float:
-    """Return how much of whether a patch is kept its features explain: 0 when all are alike, 1 when no chance is left.
+    """Return the share of the keep decisions' variance that the features explain, from `keep_moments`.
 
-    The variance of the keep probabilities over that of the keep decisions, m (1 - m) at a mean probability m.
+    The variance of the keep probabilities over that of the decisions, m (1 - m) at a mean probability m: 0 if all
+    probabilities are equal, 1 if all are 0 or 1.
     """
     mean, square = moments.tolist()
     return max(0.0, square - mean**2) / max(mean * (1 - mean), 1e-12)

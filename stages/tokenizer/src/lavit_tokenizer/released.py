@@ -1,7 +1,7 @@
 """The released `visual_tokenizer/` folder as a tokenizer part, and back: the same modules under two sets of names.
 
-What each file may hold is told by a tokenizer of the same geometry built without memory (torch's meta device), so
-names and shapes stand in one place: the modules themselves.
+Expected names and shapes come from a tokenizer of the same geometry on the meta device, so they are defined in one
+place: the modules themselves.
 """
 
 import dataclasses
@@ -48,20 +48,20 @@ TABLES = ("pos_embed", "query_embed")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReleasedTokenizer:
-    """What a released folder holds for this stage: checked, and not read yet."""
+    """Contents of a released folder for this stage, checked but not read yet."""
 
     src: Path
     encoder: EncoderShape
     config: TokenizerConfig | None
-    """None: the folder holds the image encoder alone."""
+    """None: the folder contains the image encoder alone."""
 
 
 def inspect_tokenizer(
     src: Path, *, encoder_heads: int | None = None, heads: int | None = None, released_softmax: bool = True
 ) -> ReleasedTokenizer:
-    """Return what `src/visual_tokenizer` holds, every name and shape of it checked.
+    """Return the contents of `src/visual_tokenizer`, every name and shape checked.
 
-    Raises InputError for a file that is missing, damaged or of another geometry than its neighbours.
+    Raises InputError if a file is missing, damaged or of another geometry than its neighbours.
     """
     file = src / ENCODER_FILE
     encoder = encoder_shape(file, shapes_of(read_tensors(file)), encoder_heads)
@@ -99,9 +99,9 @@ def _tokenizer_config(file: Path, encoder: EncoderShape, heads: int | None, rele
 
 
 def with_decoder(config: TokenizerConfig, file: Path, shapes: Shapes) -> TokenizerConfig:
-    """Return the configuration with the decoder that a released decoder file holds, its trunk checked.
+    """Return the configuration with the decoder of a released decoder file, its trunk checked.
 
-    Raises InputError.
+    Raises InputError if names or shapes differ from a decoder's.
     """
     trunk = {name: shape for name, shape in shapes.items() if not name.startswith(CONDITION_PREFIX)}
     out_dim = dimensions(file, trunk, "decode_task_layer.2.weight", 2)[0]

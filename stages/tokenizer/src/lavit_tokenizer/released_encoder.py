@@ -78,7 +78,7 @@ class EncoderShape:
 
 
 def dimensions(file: Path, shapes: Shapes, name: str, rank: int) -> tuple[int, ...]:
-    """Return the shape of the tensor a geometry is read from. Raises InputError when it isn't one."""
+    """Return the shape of a tensor that defines the geometry. Raises InputError if it has not `rank` dimensions."""
     found = shapes.get(name)
     if found is None or len(found) != rank or 0 in found:
         raise InputError(f"{file}: {name} is {found or 'missing'}, expected {rank} dimensions; this is another file")
@@ -86,15 +86,15 @@ def dimensions(file: Path, shapes: Shapes, name: str, rank: int) -> tuple[int, .
 
 
 def count_blocks(shapes: Shapes, prefix: str = "blocks.") -> int:
-    """Return how many different block numbers stand in the names."""
+    """Return the number of different block numbers in the names."""
     return len({name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)})
 
 
 def head_count(file: Path, option: str, given: int | None, width: int) -> int:
     """Return the head count: the one given, or the published one for the published width.
 
-    Raises InputError when it does not divide the width, or is needed and wasn't given: no tensor tells it, and a
-    wrong one gives numbers that look like features.
+    Raises InputError if it does not divide the width, or is needed and was not given: no tensor's shape depends on
+    it, and a wrong one gives numbers that look like features.
     """
     if given is None and width != PUBLISHED_WIDTH:
         raise InputError(

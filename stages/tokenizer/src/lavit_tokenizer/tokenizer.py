@@ -22,20 +22,20 @@ from lavit_tokenizer.quantizer import Quantizer, nearest
 from lavit_tokenizer.selector import Selector, select_patches
 
 Use = Literal["all", "encode", "decode"]
-"""What a tokenizer is built for: everything, pixels to codes (no feature decoder), or codes to features (no encoder,
+"""Purpose of a tokenizer: everything, pixels to codes (no feature decoder), or codes to features (no encoder,
 selector and merger). At the published size that is 7.3, 5.7 and 1.6 GB."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """What a tokenizer was loaded with; the defaults are those of an untrained one."""
+    """Digest and inference settings of a loaded tokenizer; the defaults are those of an untrained one."""
 
     digest: str = ""
     """SHA-256 of the stored part."""
     precision: str = "fp32"
     """`bf16` puts encoder, merger and decoder under autocast, never selector and codes."""
     selection: str = "threshold"
-    """Which patches are kept where a caller does not say."""
+    """Selection policy where a caller gives none."""
 
 
 UNTRAINED = Loaded()
@@ -43,7 +43,7 @@ UNTRAINED = Loaded()
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Intermediates:
-    """What encoding computes on the way to codes."""
+    """Tensors that encoding computes before the codes."""
 
     features: Tensor
     """Input of selector and merger, float32 [B, P, D] (whitened where the configuration says so)."""

@@ -44,8 +44,8 @@ def load_tokenizer(
 ) -> VisualTokenizer:
     """Load `model/tokenizer`, frozen; `bf16` puts encoder, merger and decoder under autocast, never selector and codes.
 
-    `selection` decides which patches are kept wherever a caller does not say (default: as in the tokens that the
-    model's language model learned from); `use` leaves out what is not needed.
+    `selection` is the policy where a caller gives none (default: that of the tokens that the model's language model
+    learned from); `use` leaves out modules that are not needed.
     Raises InputError if the part is missing or damaged.
     """
     folder = find_part(model, "tokenizer")

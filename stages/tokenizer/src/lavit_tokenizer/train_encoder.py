@@ -59,7 +59,7 @@ def train_encoder(
 ) -> dict[str, Any]:
     """Train on the captioned images of `data`, export `out/model/encoder`, return the run's summary.
 
-    Raises InputError when no image has a caption or one can't be read, Interrupted when stopped by a signal.
+    Raises InputError if no image has a caption or one can't be read, Interrupted if a signal stops the run.
     """
     refuse_sharded_muon(config.parallel, config.optimizer)
     [rows] = shares_of(config.batch_size, setting="batch_size")
@@ -133,7 +133,7 @@ def pair_losses(
 ) -> dict[str, Tensor]:
     """Return the loss and its terms for this process's pairs: parts that add up to those of the whole step.
 
-    Each pair is told from all others of the step, whichever process holds them; so a step can't be cut into passes.
+    Each pair is contrasted with all others of the step, on every process; so a step can't be cut into passes.
     """
     share, words = pixels_u8.shape[0] / config.batch_size, (ids_BL != 0).sum()
     with autocast():

@@ -63,7 +63,7 @@ def train_tokenizer(
     """Train on the images of `data` (captions unused), export `out/model/tokenizer`, return the run's summary.
 
     `model` holds encoder/, or `encoder` is a folder of a transformers vision model.
-    Raises UsageError when neither or both are given, InputError for unusable input, Interrupted when stopped.
+    Raises UsageError if neither or both are given, InputError for unusable input, Interrupted if a signal stops it.
     """
     if (model is None) == (encoder is None):
         raise UsageError(
@@ -169,7 +169,7 @@ def phases_from(phases: Sequence[Phase], start: int) -> Iterator[tuple[Phase, in
 def new_tokenizer(config: TrainTokenizerConfig, encoder: Encoder) -> VisualTokenizer:
     """Return an untrained tokenizer shaped for an encoder; the global generator must be seeded.
 
-    Raises UsageError when the heads do not divide the encoder's width.
+    Raises UsageError if the heads do not divide the encoder's width.
     """
     shape = shape_for(config.model, encoder)
     tokenizer = VisualTokenizer(shape, encoder)
@@ -189,10 +189,10 @@ def _encoder_state(tokenizer: VisualTokenizer) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def calibrate_threshold(tokenizer: VisualTokenizer, source: FeatureSource, indices: np.ndarray) -> None:
-    """Set the keep threshold so that `keep_ratio` of the given images' patches are kept (a frozen selector's again).
+    """Set the keep threshold so that `keep_ratio` of the given images' patches are kept (of a frozen selector).
 
     The loss holds the mean of sampled masks at the ratio; a selector that is still undecided about many patches keeps
-    another share once it only takes the likelier class.
+    another share once it takes the likelier class.
     """
     parts = [indices[start : start + 128] for start in range(0, len(indices), 128)]
     scores = torch.cat([tokenizer.selector(source.batch(part))[..., 0].exp().flatten() for part in parts])
