@@ -18,6 +18,7 @@ from lavit_tokenizer.config import (
 )
 from lavit_tokenizer.encoder import Encoder
 from lavit_tokenizer.encoder_folder import save_encoder
+from lavit_tokenizer.objective import random_mask
 from lavit_tokenizer.small_vit import SmallVit
 from lavit_tokenizer.tokenizer import VisualTokenizer
 from lavit_tokenizer.tokenizer_folder import write_tokenizer
@@ -125,3 +126,17 @@ def tokenizer_settings(**changes: object) -> TrainTokenizerConfig:
     recipe = {"keep_term": "batch", "nmse_weight": 1.0, "position_init": "sincos", "commitment_weight": 0.25}
     values = {"model": MODEL, "phases": phases(4), **pace, **recipe, **changes}
     return TrainTokenizerConfig.model_validate(values)
+
+
+def images(count: int, seed: int = 0) -> torch.Tensor:
+    """Return random images uint8 [B, 16, 16, 3]."""
+    return torch.randint(0, 256, (count, 16, 16, 3), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+
+
+def keep_masks(*, extremes: bool = False) -> torch.Tensor:
+    """Return keep masks bool [6, 16] of random rates; with `extremes` one keeps all patches and one a single patch."""
+    keep = random_mask((6, 16), (0.1, 0.9), torch.Generator().manual_seed(1))
+    if extremes:
+        keep[0], keep[1] = True, False
+        keep[1, 5] = True
+    return keep

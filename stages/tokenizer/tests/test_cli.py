@@ -19,7 +19,7 @@ PRESETS = sorted(file.name for file in (resources.files("lavit_tokenizer") / "pr
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_valid_and_say_what_to_expect(name):
+def test_presets_are_valid_and_have_a_header(name):
     command, preset, _ = name.split(".")
     resolve(MODELS[command], preset=load_preset("lavit_tokenizer", command, preset))
     text = (resources.files("lavit_tokenizer") / "presets" / name).read_text()

@@ -79,7 +79,7 @@ def test_a_selector_without_gradient_is_refused():
         Phase.model_validate(values)
 
 
-def test_random_masks_have_their_rates_and_never_nothing():
+def test_random_masks_have_their_rates_and_keep_a_patch():
     keep = random_mask(torch.Size((400, 64)), (0.2, 0.5), torch.Generator().manual_seed(0))
     rates = keep.float().mean(1)
     assert 0.33 < float(rates.mean()) < 0.37

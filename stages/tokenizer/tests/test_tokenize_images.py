@@ -76,7 +76,7 @@ def test_out_inside_the_data_folder_is_refused(data, model):
     assert not (data / "tokens").exists()
 
 
-def test_what_a_reader_finds(data, model, tmp_path):
+def test_a_reader_finds_codes_masks_texts_and_features(data, model, tmp_path):
     from lavit_core.data import open_data
     from lavit_tokenizer.tokenizer_folder import load_tokenizer
     from lavit_trainkit.pixels import Pixels
@@ -173,7 +173,7 @@ def test_unusable_input(data, model, tmp_path):
         tokenize(data, model, tmp_path / "tokens", selection="topk")
 
 
-def test_nothing_readable_is_no_crash(tmp_path, model):
+def test_a_run_without_readable_images_ends_with_an_error(tmp_path, model):
     folder = tmp_path / "bad"
     folder.mkdir()
     for index in range(3):

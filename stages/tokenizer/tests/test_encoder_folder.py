@@ -2,17 +2,14 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 import transformers
 from lavit_core.errors import InputError
 from lavit_core.images import CLIP_MEAN
-from lavit_tokenizer.contrastive import caption_loss, clip_loss, fit_text_tokenizer, patch_pixels, text_ids
 from lavit_tokenizer.encoder_folder import load_encoder, save_encoder
 from lavit_tokenizer.tokenizer_folder import read_tokenizer, write_tokenizer
 from lavit_tokenizer.train_tokenizer import new_tokenizer
-from lavit_tokenizer.validation import split_validation
 
 from .conftest import make_encoder, tokenizer_settings
 
@@ -103,37 +100,3 @@ def test_small_vit_stores_and_loads(tmp_path):
     encoder, pixels = make_encoder(), torch.randn(2, 3, 16, 16)
     save_encoder(encoder, tmp_path)
     assert torch.equal(encoder(pixels), load_encoder(tmp_path)(pixels))
-
-
-def test_clip_loss_against_plain_loops():
-    image, text = (torch.nn.functional.normalize(torch.randn(4, 8), dim=1) for _ in range(2))
-    scale = torch.tensor(2.0)
-    logits = scale.exp() * image @ text.T
-    rows = [-(logits[i, i] - logits[i].logsumexp(0)) for i in range(4)]
-    columns = [-(logits[i, i] - logits[:, i].logsumexp(0)) for i in range(4)]
-    torch.testing.assert_close(clip_loss(image, text, scale), (sum(rows) + sum(columns)) / 8)
-
-
-def test_text_ids_cut_pad_and_survive_empty_captions():
-    words = fit_text_tokenizer(iter(["a red circle", "A blue square, large"]), 64)
-    ids = text_ids(words, ["a red circle", "", "a a a a a a"], 4)
-    assert ids.shape == (3, 4)
-    assert ids[1].tolist() == [1, 0, 0, 0]
-    assert words.decode(ids[0].tolist()).split() == ["a", "red", "circle"]
-    logits = torch.full((3, 4, words.get_vocab_size()), -20.0).scatter(2, ids.unsqueeze(-1), 20.0)
-    assert float(caption_loss(logits, ids)) < 1e-6
-
-
-def test_patch_pixels_are_in_the_features_order():
-    pixels = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
-    pixels[0, 4:8, 8:12] = 255  # row 1, column 2 of a 4 x 4 grid
-    assert patch_pixels(pixels, 4).mean(-1)[0].nonzero().flatten().tolist() == [1 * 4 + 2]
-
-
-@pytest.mark.parametrize(("items", "asked", "held"), [(100, 256, 10), (100, 5, 5), (3, 5, 3), (1, 5, 1)])
-def test_validation_split(items, asked, held):
-    train, validation = split_validation(items, asked, seed=0)
-    assert len(validation) == held
-    assert len(train) == (items if items < 10 else items - held)
-    if items >= 10:
-        assert not np.intersect1d(train, validation).size

@@ -1,60 +1,27 @@
-"""Both trainers: exact resume, refusals, warnings. (Sizes: tests/conftest.py.)"""
+"""train-tokenizer: exact resume, refusals, warnings. (Sizes: tests/conftest.py.)"""
 
 import json
 import re
 
 import numpy as np
 import pytest
-import torch
 from lavit_core.data import open_data
 from lavit_core.errors import InputError, Interrupted, LavitError, UsageError
 from lavit_core.rundir import read_metrics, read_warnings
 from lavit_tokenizer import phase_step
-from lavit_tokenizer import train_encoder as encoder_verb
 from lavit_tokenizer import train_tokenizer as tokenizer_verb
 from lavit_tokenizer.config import Phase
-from lavit_tokenizer.encoder_folder import load_encoder
 from lavit_tokenizer.quantizer import Quantizer
 from lavit_tokenizer.tokenizer_folder import load_tokenizer
 from lavit_trainkit.pixels import Pixels
 from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, metrics_of, stop_at_step
 
-from .conftest import MODEL, VISION, encoder_settings, phases, tokenizer_settings, write_images
+from .conftest import MODEL, phases, tokenizer_settings, write_images
 
 
 def train_tokens(data, folder, out, **changes):
     settings = tokenizer_settings(**changes)
     return tokenizer_verb.train_tokenizer(data, out, settings, model=folder, seed=3, device="cpu", quiet=True)
-
-
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_encoder_resumes_to_the_same_bits(data, tmp_path, monkeypatch, optimizer):
-    settings = encoder_settings(optimizer=optimizer)
-    whole = encoder_verb.train_encoder(data, tmp_path / "whole", settings, seed=3, device="cpu", quiet=True)
-    for steps in (6, 3):  # dies in step 6 (checkpoint at 3), then in step 6 again
-        with monkeypatch.context() as patch:
-            kill_at_step(patch, steps)
-            with pytest.raises(Killed):
-                encoder_verb.train_encoder(data, tmp_path / "cut", settings, seed=3, device="cpu", quiet=True)
-    again = encoder_verb.train_encoder(data, tmp_path / "cut", settings, seed=3, device="cpu", quiet=True)
-    assert whole["steps"] == again["steps"] == 8
-    assert whole["retrieval_top1"] == again["retrieval_top1"]
-    assert have_equal_weights(tmp_path / "whole" / "model" / "encoder", tmp_path / "cut" / "model" / "encoder")
-    assert metrics_of(tmp_path / "whole") == metrics_of(tmp_path / "cut")
-    assert load_encoder(tmp_path / "cut" / "model" / "encoder").feature_dim == 16
-
-
-def test_an_encoder_s_features_may_be_an_earlier_block_s(data, tmp_path):
-    for layers, head in ((3, 0), (2, 1)):
-        vision = VISION.model_copy(update={"layers": layers, "registers": 2})
-        settings = encoder_settings(vision=vision, head_layers=head)
-        encoder_verb.train_encoder(data, tmp_path / f"{layers}", settings, seed=3, device="cpu", quiet=True)
-    whole, cut = (load_encoder(tmp_path / name / "model" / "encoder") for name in ("3", "2"))
-    assert [len(one.network.blocks) for one in (whole, cut)] == [3, 2]
-    # Trained alike: every pair of rows after the second block is the same.
-    pixels = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    whole.network.blocks = whole.network.blocks[:2]
-    assert torch.equal(whole(pixels), cut(pixels))
 
 
 @pytest.mark.parametrize(("steps", "optimizer"), [(5, "adamw"), (7, "muon"), (11, "adamw"), (11, "muon")])
@@ -108,14 +75,14 @@ def test_a_step_cut_into_passes_is_the_same_step(data, model, tmp_path):
         assert [row[name] for row in cut] == pytest.approx([row[name] for row in whole], rel=1e-5, abs=1e-5)
 
 
-def test_passes_that_lack_what_a_term_needs_are_refused():
+def test_terms_over_a_whole_step_refuse_several_passes():
     with pytest.raises(ValueError, match="accumulate_steps 2: keep_term batch needs a step's images in one pass"):
         tokenizer_settings(accumulate_steps=2, keep_term="batch", commitment_weight=0.0)
     with pytest.raises(ValueError, match="accumulate_steps 2: commitment_weight needs"):
         tokenizer_settings(accumulate_steps=2, keep_term="image", commitment_weight=0.1)
 
 
-def test_the_codebook_starts_from_what_its_phase_quantises(data, model, tmp_path, monkeypatch):
+def test_the_codebook_starts_from_vectors_its_phase_quantises(data, model, tmp_path, monkeypatch):
     """An untrained selector keeps one patch an image; a phase of random masks quantises others."""
     started = []
     real = Quantizer.start_from
@@ -164,7 +131,7 @@ def test_exported_tokenizer_loads_and_carries_the_encoder(data, model, tmp_path)
         assert key in summary
 
 
-def test_a_signal_saves_and_says_how_to_go_on(data, model, tmp_path, monkeypatch):
+def test_a_signal_saves_and_names_the_next_command(data, model, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at_step(patch, 8)
         with pytest.raises(Interrupted, match=r"stopped at step 8 of 16, state saved; run the same command"):
@@ -175,7 +142,7 @@ def test_a_signal_saves_and_says_how_to_go_on(data, model, tmp_path, monkeypatch
     assert have_equal_weights(tmp_path / "whole" / "model" / "tokenizer", tmp_path / "cut" / "model" / "tokenizer")
 
 
-def test_collapse_and_indecision_are_said_aloud(data, model, tmp_path, monkeypatch, capsys):
+def test_collapse_and_an_undecided_selector_are_reported(data, model, tmp_path, monkeypatch, capsys):
     def collapse(self, vectors, *, iterations, stream):
         self.codebook.zero_()
         self.codebook[0] = vectors.mean(0)
@@ -219,8 +186,6 @@ def test_unusable_input(data, model, tmp_path):
         tokenizer_verb.train_tokenizer(data, tmp_path / "odd", odd, model=model, quiet=True)
     bare = tmp_path / "bare"
     (data / "images").rename(bare)
-    with pytest.raises(InputError, match="none of 40 images has a caption"):
-        encoder_verb.train_encoder(bare, tmp_path / "enc", encoder_settings(), quiet=True)
     (bare / "000.png").write_text("not an image")
     with pytest.raises(InputError, match=r"000.png: not a readable image"):
         train_tokens(bare, model, tmp_path / "run2")

@@ -1,0 +1,93 @@
+"""Storing and loading a tokenizer, whole or half of it."""
+
+import copy
+import json
+
+import pytest
+import torch
+from lavit_core.errors import InputError
+from lavit_core.modeldir import export_part, part_digest
+from lavit_tokenizer.config import TokenizerConfig
+from lavit_tokenizer.selector import select_threshold
+from lavit_tokenizer.tokenizer_folder import STORED_KEYS, load_tokenizer
+
+from .conftest import images, make_tokenizer
+
+
+def test_a_stored_tokenizer_loads_to_the_same_codes(model):
+    loaded, pixels = load_tokenizer(model, device="cpu"), images(4)
+    assert loaded.loaded.digest == part_digest(model / "tokenizer")
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    original = make_tokenizer().encode(pixels)
+    again = loaded.encode(pixels)
+    assert torch.equal(original.codes, again.codes)
+    assert torch.equal(original.merged, again.merged)
+
+
+def test_each_half_equals_the_whole(model):
+    whole, pixels = load_tokenizer(model, device="cpu"), images(4)
+    encoded = whole.encode(pixels)
+    encoder = load_tokenizer(model, device="cpu", use="encode")
+    assert torch.equal(encoder.encode(pixels).codes, encoded.codes)
+    decoder = load_tokenizer(model, device="cpu", use="decode")
+    features = whole.decode_codes(encoded.codes, encoded.counts)
+    assert torch.equal(decoder.decode_codes(encoded.codes, encoded.counts), features)
+    assert decoder.loaded.digest == encoder.loaded.digest == whole.loaded.digest
+    present = {use: {name.partition(".")[0] for name in part.state_dict()} for use, part in
+               (("all", whole), ("encode", encoder), ("decode", decoder))}  # fmt: skip
+    assert present["all"] - present["encode"] == {"decoder"}
+    assert present["all"] - present["decode"] == {"encoder", "selector", "merger", "encode_task_layer"}
+
+
+def test_bf16_keeps_selection_in_fp32_and_copies_stay_separate(model):
+    exact, half = load_tokenizer(model, device="cpu"), load_tokenizer(model, device="cpu", precision="bf16")
+    x_BPD, keep = exact.select(images(4))
+    assert torch.equal(select_threshold(half.selector(x_BPD), half.config.keep_threshold), keep)
+    assert half.encode(images(4)).merged.dtype == torch.float32
+    merger = copy.deepcopy(half.merger)
+    with torch.no_grad():
+        merger.norm.weight.zero_()
+    assert float(half.merger(x_BPD, keep).abs().sum()) > 0
+
+
+def test_damaged_folders_are_refused(model):
+    weights = model / "tokenizer" / "model.safetensors"
+    config = model / "tokenizer" / "config.json"
+    text = config.read_text()
+    config.write_text(text.replace('"codebook_size": 32', '"codebook_size": 64'))
+    with pytest.raises(InputError, match=r"quantizer.codebook has shape \(32, 8\), expected \(64, 8\)"):
+        load_tokenizer(model, device="cpu")
+    config.write_text(text.replace('"feature_dim": 16', '"feature_dim": 24'))
+    with pytest.raises(InputError, match=r"width and grid are \(16, \(4, 4\)\), expected \(24"):
+        load_tokenizer(model, device="cpu")
+    config.write_text(text)
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(InputError, match="not a safetensors file"):
+        load_tokenizer(model, device="cpu")
+    weights.unlink()
+    with pytest.raises(InputError, match=r"model.safetensors: file not found"):
+        load_tokenizer(model, device="cpu")
+
+
+def test_selection_defaults_to_that_of_the_model_directory(model):
+    plain, fixed = (load_tokenizer(model, device="cpu", selection=policy) for policy in ("threshold", "topk"))
+    some = images(12)
+    assert torch.equal(plain.encode(some).keep_mask, plain.encode(some, selection="threshold").keep_mask)
+    assert fixed.encode(some).counts.unique().tolist() == [6]  # 0.4 of 16
+    assert torch.equal(fixed.encode(some, selection="threshold").codes, plain.encode(some).codes)
+    # A model directory whose language model learned from files of `topk` tokens reads such.
+    with export_part(model, "llm", about={"selection": "topk"}) as folder:
+        (folder / "config.json").write_text("{}")
+    assert load_tokenizer(model, device="cpu").encode(some).counts.unique().tolist() == [6]
+    drawn = load_tokenizer(model, device="cpu", selection="sample")
+    whole = drawn.encode(some).keep_mask
+    assert torch.equal(whole[3:5], drawn.encode(some[3:5]).keep_mask)  # seeded by the image, not by its neighbours
+    assert not torch.equal(whole, plain.encode(some).keep_mask)
+
+
+def test_config_json_keeps_its_keys_in_order(model):
+    """The digest covers the file's bytes."""
+    stored = json.loads((model / "tokenizer" / "config.json").read_text())
+    assert tuple(stored) == STORED_KEYS
+    assert set(STORED_KEYS) == set(TokenizerConfig.model_fields)
+    assert list(stored)[:4] == ["format", "preprocessing", "grid", "feature_dim"]
