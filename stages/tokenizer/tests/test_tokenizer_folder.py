@@ -76,7 +76,7 @@ def test_selection_defaults_to_that_of_the_model_directory(model):
     assert fixed.encode(some).counts.unique().tolist() == [6]  # 0.4 of 16
     assert torch.equal(fixed.encode(some, selection="threshold").codes, plain.encode(some).codes)
     # A model directory whose language model learned from files of `topk` tokens reads such.
-    with export_part(model, "llm", about={"selection": "topk"}) as folder:
+    with export_part(model, "llm", metadata={"selection": "topk"}) as folder:
         (folder / "config.json").write_text("{}")
     assert load_tokenizer(model, device="cpu").encode(some).counts.unique().tolist() == [6]
     drawn = load_tokenizer(model, device="cpu", selection="sample")
