@@ -9,7 +9,7 @@ from lavit_core.errors import InputError
 from lavit_core.modeldir import export_part, part_digest
 from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.selector import select_threshold
-from lavit_tokenizer.tokenizer_folder import STORED_KEYS, load_tokenizer
+from lavit_tokenizer.tokenizer_folder import STORED_KEYS, load_tokenizer, read_tokenizer
 
 from .conftest import images, make_tokenizer
 
@@ -62,11 +62,13 @@ def test_damaged_folders_are_refused(model):
         load_tokenizer(model, device="cpu")
     config.write_text(text)
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(InputError, match="not a safetensors file"):
+    with pytest.raises(InputError, match=r"model.safetensors: 100 bytes, expected \d+ bytes"):
         load_tokenizer(model, device="cpu")
+    with pytest.raises(InputError, match="not a safetensors file"):
+        read_tokenizer(model / "tokenizer")
     weights.unlink()
     with pytest.raises(InputError, match=r"model.safetensors: file not found"):
-        load_tokenizer(model, device="cpu")
+        read_tokenizer(model / "tokenizer")
 
 
 def test_selection_defaults_to_that_of_the_model_directory(model):
