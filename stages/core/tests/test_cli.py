@@ -78,7 +78,7 @@ def test_tokens_inspect_verify_export(run, tmp_path, samples, tokens):
     result = run("tokens", "export", folder, "--out", tmp_path / "u.jsonl", "--json")
     assert json.loads(result.stdout)["format"] == "jsonl", "as the name ends"
     for wrong in (("--out", tmp_path / "t.csv"), ("--to", "parquet", "--out", tmp_path / "t.jsonl")):
-        with pytest.raises(UsageError, match=r"expected a name that ends in|ends in \.jsonl, and --to says parquet"):
+        with pytest.raises(UsageError, match=r"expected a name that ends in|ends in \.jsonl, but --to is parquet"):
             run("tokens", "export", folder, *wrong)
     with pytest.raises(InputError, match=r"holds t; give one of them"):
         run("tokens", "inspect", tmp_path)

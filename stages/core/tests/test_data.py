@@ -60,7 +60,7 @@ def test_an_out_folder_inside_the_data_folder_is_refused(folder, tmp_path_factor
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "link").symlink_to(folder)
     for out in (folder, folder / "tokens", folder / "a" / ".." / "tokens", elsewhere / "link" / "tokens"):
-        with pytest.raises(UsageError, match=r"--out .*: lies in the data folder .*, expected a folder outside it"):
+        with pytest.raises(UsageError, match=r"--out .*: inside the data folder .*, expected a folder outside it"):
             check_out_outside(out, folder)
     check_out_outside(folder.with_name(f"{folder.name}-tokens"), folder)
     check_out_outside(elsewhere, folder)
@@ -104,7 +104,7 @@ def test_blank_lines_and_byte_order_mark(folder):
         ("[" * 100_000, r"captions.jsonl:3: not valid JSON"),
         ('{"captions": []}', r"captions.jsonl:3: file_name is \"\", expected a string"),
         ('{"file_name": "images/c.png", "captions": "x"}', r":3: captions is \"x\", expected a list of strings"),
-        ('{"file_name": "images/a.png", "captions": []}', r":3: images/a.png stands already on line 2"),
+        ('{"file_name": "images/a.png", "captions": []}', r":3: images/a.png is already on line 2"),
         ('{"file_name": "../a.png", "captions": []}', r":3: file_name \"../a.png\" leads out of the data folder"),
         ('{"file_name": "/a.png", "captions": []}', r"leads out of the data folder"),
         ('{"file_name": "images/none.png", "captions": []}', r"images/none.png: no such image"),
@@ -130,7 +130,7 @@ def test_bytes_that_are_no_text(folder):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (question(7, "a"), r"questions.jsonl:3: question_id 7 stands already on line 1"),
+        (question(7, "a"), r"questions.jsonl:3: question_id 7 is already on line 1"),
         ({**question(8, "a"), "answer": 3}, r":3: answer is 3, expected a string"),
         (question(None, "a"), r":3: question_id is null"),
         (question(8, "a", kind=4), r"kind 4, expected"),

@@ -112,7 +112,7 @@ except InputError as error:
 """
     with opened(tmp_path):
         done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert "another process works in this run directory" in done.stdout
+    assert "another process is working here" in done.stdout
     with opened(tmp_path):
         pass
 

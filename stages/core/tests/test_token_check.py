@@ -39,7 +39,7 @@ def test_a_whole_directory_has_no_problems(tmp_path, samples, tokens):
         ("code_offsets", 8, b"\xff\x00", "code_offsets do not rise"),
         ("keep_mask", 0, b"\xff\xff\xff", "keep_mask of sample 0 does not fit its"),
         ("keys", 0, b"\xff", "keys are not UTF-8"),
-        ("keys", 18 + 13, b"0", "stands in shard-000001.safetensors too"),
+        ("keys", 18 + 13, b"0", "is in shard-000001.safetensors too"),
         ("texts", 0, b"\xff", "texts are not UTF-8"),
         ("text_sample", -8, b"\x63", "text_sample is not sorted within 0 .. 9"),
         ("features", 0, b"\x80\x7f", "features hold NaN or infinity"),
@@ -72,7 +72,7 @@ def test_damaged_files_are_named(tmp_path, samples, tokens):
     assert len(problems) == 4
     with pytest.raises(InputError, match="holds t; give one of them"):
         verify_tokens(tmp_path)
-    with pytest.raises(InputError, match="no token directory"):
+    with pytest.raises(InputError, match="not a token directory"):
         verify_tokens(tmp_path / "none")
 
 
@@ -102,4 +102,4 @@ def test_a_key_of_two_shards_is_named_with_both(tmp_path, samples, tokens):
     content = samples(25)
     content[17] = dataclasses.replace(content[17], key=content[3].key)
     [problem] = verify_tokens(tokens(tmp_path / "t", content), quiet=True)
-    assert problem.endswith(f"shard-000001.safetensors: key {content[3].key!r} stands in shard-000000.safetensors too")
+    assert problem.endswith(f"shard-000001.safetensors: key {content[3].key!r} is in shard-000000.safetensors too")

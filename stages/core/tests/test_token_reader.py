@@ -72,7 +72,7 @@ def test_bad_indices_are_bugs(tmp_path, samples, tokens):
 
 
 def test_refusals_name_both_values(tmp_path, samples, tokens):
-    with pytest.raises(InputError, match="no token directory"):
+    with pytest.raises(InputError, match="not a token directory"):
         open_tokens(tmp_path)
     folder = tokens(tmp_path / "a", samples(5))
     with pytest.raises(InputError, match=r"holds no features; `lavit tokenize-images --features`"):
@@ -98,7 +98,7 @@ def test_refusals_name_both_values(tmp_path, samples, tokens):
 def test_shard_of_another_manifest(tmp_path, samples, tokens):
     folder = tokens(tmp_path / "a", samples(5))
     write_manifest(folder, read_manifest(folder).model_copy(update={"codebook_size": 300}))
-    with pytest.raises(InputError, match="codebook_size is 512, the manifest says 300"):
+    with pytest.raises(InputError, match="codebook_size is 512, the manifest records 300"):
         open_tokens(folder).codes(np.array([0]))
 
 

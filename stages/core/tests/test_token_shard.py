@@ -144,7 +144,7 @@ def edited(name: str, **changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.replace('"keys"', '"texts"', 1), "'texts' stands twice"),
+        (lambda t: t.replace('"keys"', '"texts"', 1), "'texts' occurs twice"),
         (lambda t: t.replace('"dtype":"U16"', '"dtype":"F16"'), "codes is F16, expected U16"),
         (lambda t: t.replace('"keys"', '"kex"'), "no tensor keys"),
         (lambda t: t.replace('"lavit"', '"other"'), "KeyError: 'lavit'"),

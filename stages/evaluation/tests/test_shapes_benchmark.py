@@ -164,5 +164,5 @@ def test_a_broken_scene_is_named(oracle, shapes_data: Path, tmp_path: Path) -> N
     (broken / "images").symlink_to(shapes_data / "heldout" / "images")
     (broken / "captions.jsonl").write_text((shapes_data / "heldout" / "captions.jsonl").read_text())
     (broken / "scenes.jsonl").write_text('{"file_name": "images/000000.png"}\n')
-    with pytest.raises(InputError, match=r"scenes.jsonl, line 1: not a scene"):
+    with pytest.raises(InputError, match=r"scenes.jsonl:1: not a scene"):
         run(oracle.subject(), broken, tmp_path)

@@ -71,7 +71,7 @@ def test_an_unreadable_file_with_a_line_separator_in_its_name_does_not_stop_a_re
 
 
 def test_out_inside_the_data_folder_is_refused(data, model):
-    with pytest.raises(UsageError, match="lies in the data folder"):
+    with pytest.raises(UsageError, match="inside the data folder"):
         tokenize(data, model, data / "tokens")
     assert not (data / "tokens").exists()
 

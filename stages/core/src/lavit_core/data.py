@@ -1,4 +1,4 @@
-"""Data sets people bring: a folder with captions.jsonl and questions.jsonl, or nothing but a folder of images.
+"""Data sets of the user: a folder with captions.jsonl and questions.jsonl, or nothing but a folder of images.
 
 captions.jsonl     {"file_name": "images/1.png", "captions": ["a dog", ...]}, one line per image
 questions.jsonl    {"question_id": 0, "file_name": "images/1.png", "question": "...", "answer": "...", "kind": "colour"}
@@ -56,7 +56,7 @@ class Data:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong in a data set: its kind, and one line that names the place."""
+    """One problem of a data set: its kind, and a line that names file and line number."""
 
     kind: Literal["line", "duplicate", "missing", "name"]
     message: str
@@ -72,7 +72,7 @@ def open_data(path: Path) -> Data:
 
 
 def scan_data(path: Path) -> tuple[Data, list[Problem]]:
-    """Open a data set and collect what is wrong in it instead of stopping. Raises InputError when it is none at all."""
+    """Open a data set and collect every problem instead of stopping. Raises InputError if `path` is not a data set."""
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"
         raise InputError(f"{path}: found {found}, expected a folder of images or one with {CAPTIONS_FILE}")
@@ -123,13 +123,13 @@ def scan_data(path: Path) -> tuple[Data, list[Problem]]:
 
 
 def check_out_outside(out: Path, data: Path) -> None:
-    """Raise UsageError if `out` lies in the data folder, whose images and digest would change while they are read."""
+    """Raise UsageError if `out` is inside the data folder, whose images and digest would change while they are read."""
     if out.resolve().is_relative_to(data.resolve()):
-        raise UsageError(f"--out {out}: lies in the data folder {data}, expected a folder outside it")
+        raise UsageError(f"--out {out}: inside the data folder {data}, expected a folder outside it")
 
 
 def _why_expected(root: Path, key: str, listed: list[Path]) -> str:
-    """Return what led to an image that is not there, and where it may lie."""
+    """Return why a missing image was expected, and where it may be instead."""
     if not listed:
         return "only a link that leads nowhere"
     nearby = f"images/{key}"
@@ -176,7 +176,7 @@ def _read_captions(file: Path, problems: list[Problem]) -> tuple[dict[str, tuple
                 Problem("line", f"{file}:{number}: captions is {_short(texts)}, expected a list of strings")
             )
         elif key in lines:
-            message = f"{file}:{number}: {key} stands already on line {lines[key]}, expected one line per image"
+            message = f"{file}:{number}: {key} is already on line {lines[key]}, expected one line per image"
             problems.append(Problem("duplicate", message))
         else:
             lines[key], captions[key] = number, tuple(text for text in texts if text.strip())
@@ -199,7 +199,7 @@ def _read_questions(file: Path, problems: list[Problem]) -> list[Question]:
             message = f"question_id is {_short(name)}, kind {_short(kind)}, expected a number or string, and a string"
             problems.append(Problem("line", f"{file}:{number}: {message}"))
         elif name in lines:
-            message = f"{file}:{number}: question_id {name!r} stands already on line {lines[name]}"
+            message = f"{file}:{number}: question_id {name!r} is already on line {lines[name]}"
             problems.append(Problem("duplicate", message))
         else:
             lines[name] = number

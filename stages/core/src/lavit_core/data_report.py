@@ -1,4 +1,4 @@
-"""What is in a data set, and what is wrong with it, for `lavit data inspect`."""
+"""Counts, sizes and problems of a data set, for `lavit data inspect`."""
 
 import collections
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +16,13 @@ REFUSED = ("missing", "duplicate_keys", "bad_lines", "bad_names")
 """Lists of an inspection that keep a data set from being opened."""
 
 NOT_READ = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg")
-"""Image formats that are not read: files of theirs are counted, so that nobody misses them later."""
+"""Image formats that are not read: such files are counted, so that nobody misses them later."""
 
 
 def inspect_data(path: Path, *, quiet: bool = False) -> dict[str, Any]:
-    """Read a data set whole, every image decoded; return counts, sizes and lists of everything wrong.
+    """Read a data set whole, every image decoded; return counts, sizes and every problem.
 
-    Raises InputError when `path` is no data set at all.
+    Raises InputError if `path` is not a data set.
     """
     data, problems = scan_data(path)
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
@@ -62,12 +62,12 @@ def inspect_data(path: Path, *, quiet: bool = False) -> dict[str, Any]:
 
 
 def count_problems(report: dict[str, Any]) -> int:
-    """Return how many things in an inspection keep the data set from being opened (unreadable images do not)."""
+    """Return the number of problems that keep a data set from being opened (unreadable images do not)."""
     return sum(len(report[name]) for name in REFUSED)
 
 
 def _not_read(path: Path) -> dict[str, int]:
-    """Return how many files of image formats that are not read lie below a folder, by suffix."""
+    """Return the number of files below a folder in image formats that are not read, by suffix."""
     found = collections.Counter(file.suffix.lower() for file in path.rglob("*") if file.suffix.lower() in NOT_READ)
     return dict(sorted(found.items()))
 

@@ -1,4 +1,4 @@
-"""The words that `--device` takes; what they mean is for those who import torch."""
+"""The values of `--device`; trainkit turns them into torch devices."""
 
 from lavit_core.errors import UsageError
 

@@ -36,6 +36,6 @@ def check_digest(file: Path, value: Mapping[str, Any]) -> tuple[dict[str, Any], 
 def _digest(value: Mapping[str, Any]) -> str:
     try:
         return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-    # NaN and halves of characters, which a damaged file may hold, have no canonical form.
+    # A damaged file may hold NaN or unpaired surrogates, which have no canonical form.
     except ValueError:
         return "none: not canonical JSON"

@@ -1,4 +1,4 @@
-"""Errors that reach a person: one line, both values, the next command, and the exit code that goes with it."""
+"""Errors for the user: one line with the value found, the value expected and the next command, and an exit code."""
 
 
 class LavitError(Exception):

@@ -30,7 +30,7 @@ def sync_folder(folder: Path) -> None:
 
 
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
-"""What the system says of a disk that is full or can't be written to, whatever was being done."""
+"""Error numbers of a full or read-only disk, whatever the operation was."""
 
 
 @contextlib.contextmanager
@@ -129,7 +129,7 @@ def check_out_file(out: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises InputError when it is missing or not JSON."""
+    """Read a JSON file. Raises InputError if it is missing or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

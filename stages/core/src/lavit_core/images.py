@@ -11,7 +11,7 @@ from lavit_core.config import Config
 from lavit_core.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-"""Formats that are opened at all: PIL's others run parsers nobody asked for."""
+"""Formats that are opened; PIL's other parsers are never run."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
@@ -33,7 +33,7 @@ class Preprocessing(Config):
 def open_rgb(source: Path | bytes, *, max_pixels: int = 89_000_000) -> Image.Image:
     """Open an image as RGB: EXIF rotation applied, transparency on white, 16-bit scaled, first frame of animations.
 
-    Raises InputError naming the file and the reason when it can't be read, or is larger than `max_pixels`.
+    Raises InputError, naming the file and the reason, if it can't be read or is larger than `max_pixels`.
     """
     name = str(source) if isinstance(source, Path) else "image"
     try:

@@ -68,7 +68,7 @@ def read_json_lines(file: Path) -> list[Any]:
 
 
 def append_json_line(file: Path, row: Mapping[str, Any]) -> None:
-    """Append one line, and drop what a kill left of the line before it. Raises InputError if that fails."""
+    """Append one line, after removing an incomplete last line. Raises InputError if that fails."""
     with explain_write_errors(file), open(file, "ab+") as handle:
         if handle.tell():
             handle.seek(-1, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""A model directory: `encoder/`, `tokenizer/`, `llm/`, `detokenizer/` and `lavit.json` on how each was made."""
+"""A model directory: `encoder/`, `tokenizer/`, `llm/`, `detokenizer/`, and `lavit.json` with the metadata of each."""
 
 import contextlib
 import hashlib
@@ -76,7 +76,7 @@ def digest_of(files: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def read_metadata(model: Path) -> dict[str, Any]:
-    """Return lavit.json: for each part its digest, and what it was made with."""
+    """Return the content of lavit.json: each part's digests, and what it was made with."""
     file = model / METADATA_FILE
     metadata = read_json(file)
     if not isinstance(metadata, dict) or not isinstance(metadata.get("parts"), dict):
@@ -85,11 +85,11 @@ def read_metadata(model: Path) -> dict[str, Any]:
 
 
 IMPORTED = {"source": "released weights"}
-"""What lavit.json says of a part that `lavit import-checkpoint` made."""
+"""Metadata of a part that `lavit import-checkpoint` made."""
 
 
 def is_imported(model: Path, name: str) -> bool:
-    """Return whether a part came from `lavit import-checkpoint`; False where there is no such model."""
+    """Return whether a part came from `lavit import-checkpoint`; False if there is no such model."""
     if not (model / METADATA_FILE).is_file():
         return False
     return bool(read_metadata(model)["parts"].get(name, {}).get("source") == IMPORTED["source"])
@@ -100,14 +100,14 @@ SELECTIONS = ("threshold", "topk", "sample")
 
 
 def selection_of(model: Path) -> str:
-    """Return which patches of an image this model reads: those the token files kept that trained it.
+    """Return the patch selection of the token files that trained this model, which it follows when it reads an image.
 
-    A model that learned from so many tokens an image reads other numbers badly. Where nothing was trained on tokens
-    yet, or nothing says, it is the tokenizer's own threshold.
+    A model trained on a number of tokens per image reads other numbers badly. Without a record of the selection, or
+    before anything was trained on tokens, it is the tokenizer's own threshold.
     """
     parts = read_metadata(model)["parts"] if (model / METADATA_FILE).is_file() else {}
-    said = (parts.get(name, {}).get("selection") for name in ("llm", "detokenizer"))
-    return next((selection for selection in said if selection in SELECTIONS), SELECTIONS[0])
+    recorded = (parts.get(name, {}).get("selection") for name in ("llm", "detokenizer"))
+    return next((selection for selection in recorded if selection in SELECTIONS), SELECTIONS[0])
 
 
 @contextlib.contextmanager
@@ -135,7 +135,7 @@ def export_part(
 
 
 def check_made_with(model: Path, name: str) -> None:
-    """Refuse a part that was trained on another tokenizer's codes than the model's. Raises InputError."""
+    """Raise InputError if a part was trained on the codes of another tokenizer than the model's."""
     made_with = read_metadata(model)["parts"].get(name, {}).get("tokenizer_digest")
     present = part_digest(find_part(model, "tokenizer"))
     if made_with is not None and made_with != present:

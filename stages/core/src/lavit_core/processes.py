@@ -1,18 +1,18 @@
-"""Which of torchrun's processes this one is, read from the environment. A process started alone is the first of one."""
+"""The rank of this process under torchrun, read from the environment; without torchrun, rank 0 of one process."""
 
 import os
 
 
 def num_processes() -> int:
-    """Return how many processes work on this job together."""
+    """Return the number of processes of this job."""
     return int(os.environ.get("WORLD_SIZE") or 1)
 
 
 def process_rank() -> int:
-    """Return this process's number, from 0; number 0 alone writes files and speaks."""
+    """Return this process's rank; only rank 0 writes files and prints."""
     return int(os.environ.get("RANK") or 0) if num_processes() > 1 else 0
 
 
 def is_main() -> bool:
-    """Return whether this process is the one that writes and speaks."""
+    """Return whether this process is the one that writes files and prints."""
     return process_rank() == 0

@@ -1,6 +1,6 @@
 """Progress of a long job on stderr: a live bar on a terminal, a plain line every few seconds elsewhere.
 
-Of the processes that torchrun started the first alone speaks.
+Under torchrun only the first process writes.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ from lavit_core.processes import is_main
 
 
 class Progress:
-    """Counts units of work and shows rate, time left and the latest figures. Use as a context manager."""
+    """Counts units of work and shows rate, time left and the latest metrics. Use as a context manager."""
 
     def __init__(self, title: str, total: int, *, unit: str = "step", start: int = 0, quiet: bool = False) -> None:
         self.title, self.total, self.unit, self.quiet = title, total, unit, quiet or not is_main()
         self.done = self.start = start
-        self._figures: dict[str, Any] = {}
+        self._metrics: dict[str, Any] = {}
         self._began = self._printed = time.monotonic()
         self._bar: Any = None
 
@@ -45,13 +45,13 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Units a second since the start of this process's share of the job."""
+        """Units per second since this process started."""
         return (self.done - self.start) / max(time.monotonic() - self._began, 1e-9)
 
-    def advance(self, count: int = 1, **figures: float | int | str) -> None:
-        """Count `count` more units and remember the figures to show beside them."""
+    def advance(self, count: int = 1, **metrics: float | int | str) -> None:
+        """Count `count` more units and remember the metrics to show beside them."""
         self.done += count
-        self._figures.update(figures)
+        self._metrics.update(metrics)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, text=self._text())
         elif not self.quiet and time.monotonic() - self._printed > 5:
@@ -59,7 +59,7 @@ class Progress:
 
     def _text(self) -> str:
         shown = [f"{self.done}/{self.total} {self.unit}s", f"{self.rate:.1f} {self.unit}s/s"]
-        for name, value in self._figures.items():
+        for name, value in self._metrics.items():
             shown.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
         return "  ".join(shown)
 
@@ -73,7 +73,7 @@ class Progress:
 
 
 def warn(message: str) -> None:
-    """Say one line on stderr that a person should not miss."""
+    """Print a warning line on stderr."""
     if not is_main():
         return
     sys.stderr.write(f"warning: {message}\n")

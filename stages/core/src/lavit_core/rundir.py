@@ -48,17 +48,17 @@ class Run:
 
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path, self.writes = path, writes
-        """`writes` is False in processes that only work along: torchrun's others than the first."""
+        """`writes` is False in all processes of torchrun but the first."""
         self.checkpoints = path / "checkpoints"
         self._metrics = path / METRICS_FILE
         self._warnings = path / WARNINGS_FILE
         self.rows = read_metrics(path)
-        """The rows of metrics.jsonl so far. What watches a run looks at these alone: so a resumed run says the same."""
+        """The rows of metrics.jsonl so far. Monitors read only these, so a resumed run reports the same."""
         self._warned = {row["kind"] for row in read_warnings(path)}
 
     @property
     def done(self) -> dict[str, Any] | None:
-        """What the finished run reported, or None while it is unfinished."""
+        """Summary of the finished run, or None while it is unfinished."""
         file = self.path / "DONE"
         return read_json(file) if file.exists() else None
 
@@ -78,7 +78,7 @@ class Run:
             append_json_line(self._warnings, {"step": step, "phase": phase, **dataclasses.asdict(diagnostic)})
 
     def rewind(self, step: int) -> None:
-        """Drop rows and warnings past `step`: the steps after the checkpoint will be run, and logged, again."""
+        """Drop rows and warnings after `step`: the steps after the checkpoint are run, and logged, again."""
         self.rows = [row for row in read_metrics(self.path) if row["step"] <= step]
         if not self.writes:
             return
@@ -89,11 +89,11 @@ class Run:
             _write_rows(self._warnings, warned)
 
     def reopen(self) -> None:
-        """Take the mark of completion away: something that the run made is gone."""
+        """Remove the mark of completion, because something that the run made is gone."""
         (self.path / "DONE").unlink()
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Mark the run as complete with the figures worth repeating."""
+        """Mark the run as complete, with its summary."""
         if self.writes:
             write_json(self.path / "DONE", dict(summary))
 
@@ -118,8 +118,8 @@ def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapp
     """Create or reopen a run directory, alone.
 
     `config` holds the resolved settings, `inputs` the digests of what the run reads.
-    Raises UsageError when the directory belongs to a run with other settings or inputs (the differing keys are
-    listed) that has left more than its record, InputError when another process works in it.
+    Raises UsageError, listing the differing keys, if the directory holds the results of a run with other settings or
+    inputs; InputError if another process is working in it.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -130,14 +130,14 @@ def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapp
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{out}: another process works in this run directory; wait for it or stop it") from None
+            raise InputError(f"{out}: another process is working here; wait for it or stop it") from None
         record = {"command": command, "config": dict(config), "inputs": dict(inputs)}
         file = out / "config.yaml"
         old = _read_record(file) if file.exists() else None
         if old is not None and not _left_only_a_record(out, old):
             _refuse_difference(out, old, record)
         else:
-            # config.yaml comes last: it says that the directory is a run's.
+            # config.yaml comes last: it marks the directory as a run's.
             write_json(out / "run.json", {"argv": sys.argv, "versions": versions(), "git": _git_revision()})
             write_text(file, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
         run = Run(out)
@@ -173,9 +173,9 @@ def _read_record(file: Path) -> dict[str, Any]:
 
 
 def _left_only_a_record(out: Path, record: Mapping[str, Any]) -> bool:
-    """Return whether a run ended before it made anything, as where its input was unusable: other settings cost nothing.
+    """Return whether a run ended before it made anything, say because its input was unusable: it may be replaced.
 
-    Somebody else's config.yaml is no record.
+    A config.yaml that `open_run` did not write is not a record.
     """
     found = {entry.name for entry in out.iterdir()}
     is_record = record.keys() == {"command", "config", "inputs"} and "run.json" in found

@@ -1,4 +1,4 @@
-"""Counter-based randomness: a stream is named by what it is for, so resuming never replays or skips a draw."""
+"""Counter-based randomness: a stream is named by its purpose, so resuming never repeats or skips a draw."""
 
 import hashlib
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def candidate_seeds(seed: int, best_of: int) -> list[int]:
 def shuffled_batch(num_items: int, batch_size: int, step: int, seed: int) -> np.ndarray:
     """Return the item indices [batch_size] of one training step, from an endless chain of per-epoch permutations.
 
-    The answer depends on the arguments alone, so a resumed run reads exactly what an uninterrupted one reads.
+    The result depends on the arguments alone, so a resumed run reads the same batches as an uninterrupted one.
     """
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
     batch = np.empty(batch_size, dtype=np.int64)

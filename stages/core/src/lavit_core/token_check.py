@@ -1,4 +1,4 @@
-"""Holding token directories against their specification, and summing them up: `lavit tokens verify` and `inspect`."""
+"""Token directories checked against their specification, and summarised: `lavit tokens verify` and `inspect`."""
 
 import array
 import itertools
@@ -15,20 +15,20 @@ from lavit_core.token_reader import open_shard, open_tokens
 from lavit_core.token_shard import from_bfloat16
 
 _BLOCK = 1 << 22
-"""Values looked at together: memory stays small whatever a shard's size."""
+"""Values checked at a time, so that memory does not grow with a shard."""
 
 
 def verify_tokens(folder: Path, *, quiet: bool = False) -> list[str]:
     """Check every byte and every rule of the format; return one line for each damaged shard, naming it.
 
-    Raises InputError when there is no readable manifest.
+    Raises InputError if there is no readable manifest.
     """
     manifest = read_manifest(folder)
     problems = []
     hashes = array.array("q")
     names = [shard.file for shard in manifest.shards]
     problems += [
-        f"{folder / name}: stands twice in the manifest" for name in sorted({n for n in names if names.count(n) > 1})
+        f"{folder / name}: listed twice in the manifest" for name in sorted({n for n in names if names.count(n) > 1})
     ]
     with Progress("verify", len(manifest.shards), unit="shard", quiet=quiet) as progress:
         for shard in manifest.shards:
@@ -66,7 +66,7 @@ def _repeated_keys(folder: Path, manifest: Manifest, hashes: np.ndarray) -> list
             if hash(key) not in suspects:
                 continue
             if key in owner:
-                problems.append(f"{file}: key {key!r} stands in {owner[key]} too")
+                problems.append(f"{file}: key {key!r} is in {owner[key]} too")
                 break
             owner[key] = shard.file
     return problems
@@ -124,7 +124,7 @@ def _decode(file: Path, name: str, content: np.ndarray, offsets: np.ndarray) -> 
 
 
 def inspect_tokens(folder: Path) -> dict[str, Any]:
-    """Return what a token directory holds: counts, lengths, code usage and perplexity, bytes an image."""
+    """Return counts, lengths, code usage, perplexity and size of a token directory."""
     reader = open_tokens(folder)
     manifest = reader.manifest
     histogram = np.zeros(manifest.codebook_size, dtype=np.int64)

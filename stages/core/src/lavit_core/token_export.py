@@ -17,10 +17,10 @@ _BATCH = 4096
 
 
 def format_of(out: Path, to: str | None) -> str:
-    """Return the format that is asked for, or else the one that the file's name ends with. Raises UsageError."""
+    """Return `to`, or else the format that the file's suffix names. Raises UsageError if they differ or name none."""
     by_name = out.suffix.removeprefix(".").lower()
     if to is not None and by_name in FORMATS and by_name != to:
-        raise UsageError(f"--out {out}: ends in .{by_name}, and --to says {to}; leave one out")
+        raise UsageError(f"--out {out}: ends in .{by_name}, but --to is {to}; leave one out")
     if to is None and by_name not in FORMATS:
         raise UsageError(f"--out {out}: expected a name that ends in .parquet or .jsonl, or --to")
     return to or by_name
@@ -30,7 +30,7 @@ def export_tokens(folder: Path, to: str, out: Path) -> int:
     """Write one row an image (key, codes, patches, captions) and return how many; `out` appears whole or not at all.
 
     `patches` are the kept patches' raster indices, in the order of `codes`. Raises UsageError for another format or
-    when pyarrow is missing, InputError when `out` can't be written.
+    if pyarrow is missing, InputError if `out` can't be written.
     """
     if to not in FORMATS:
         raise UsageError(f"--to {to}: expected parquet or jsonl")

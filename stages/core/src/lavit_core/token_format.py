@@ -72,7 +72,7 @@ class ShardEntry(Config):
 
 
 class Manifest(Config):
-    """What a token directory holds and what it was made with."""
+    """Contents of manifest.json: the shards of a token directory, and how they were made."""
 
     version: int = FORMAT_VERSION
     """Version of the format."""
@@ -91,7 +91,7 @@ class Manifest(Config):
     shards: tuple[ShardEntry, ...] = ()
     """One row a shard, in order."""
     has_digest: bool = Field(default=True, exclude=True)
-    """Whether manifest.json carries a digest of itself; directories of before lavit-core 0.2 do not."""
+    """Whether manifest.json carries a digest of itself; older directories do not."""
 
     @property
     def num_patches(self) -> int:
@@ -130,7 +130,7 @@ def read_manifest(folder: Path) -> Manifest:
         if inner := sorted(found.parent.name for found in folder.glob(f"*/{MANIFEST_FILE}")):
             raise InputError(f"{folder}: holds {', '.join(inner)}; give one of them, say {folder / inner[0]}")
         raise InputError(
-            f"{folder}: no token directory ({MANIFEST_FILE} is missing); `lavit tokenize-images` makes one"
+            f"{folder}: not a token directory ({MANIFEST_FILE} is missing); `lavit tokenize-images` makes one"
         )
     values = read_json(file)
     version = values.get("version") if isinstance(values, dict) else None

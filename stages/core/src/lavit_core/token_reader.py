@@ -58,7 +58,7 @@ class TokenReader:
         return self._gather(indices, "codes", np.dtype(np.int64))
 
     def features(self, indices: np.ndarray) -> np.ndarray:
-        """Return the stored features float32 [T, D], a row a code. Raises InputError when none are stored."""
+        """Return the stored features float32 [T, D], one row per code. Raises InputError if none are stored."""
         if self.manifests[0].feature_dim is None:
             raise InputError(f"{self.folders[0]}: holds no features; `lavit tokenize-images --features` stores them")
         return from_bfloat16(self._gather(indices, "features", np.dtype(np.uint16))[0])
@@ -153,7 +153,7 @@ def open_shard(file: Path, entry: ShardEntry, manifest: Manifest) -> dict[str, n
     ):
         if here != there:
             raise InputError(
-                f"{file}: {name} is {here}, the manifest says {there}; `lavit tokens verify` checks them all"
+                f"{file}: {name} is {here}, the manifest records {there}; `lavit tokens verify` checks them all"
             )
     return tensors
 
@@ -162,7 +162,7 @@ def open_tokens(*folders: Path, check_digests: bool = False) -> TokenReader:
     """Open token directories made with one tokenizer as one sequence of samples.
 
     Sizes and headers are always held against the manifest, every byte with `check_digests` (reads all the files).
-    Raises InputError when a directory or shard is missing or damaged, or when tokenizers differ.
+    Raises InputError if a directory or shard is missing or damaged, or if tokenizers differ.
     """
     manifests = tuple(read_manifest(folder) for folder in folders)
     for folder, manifest in zip(folders, manifests, strict=True):
@@ -189,7 +189,7 @@ def open_tokens(*folders: Path, check_digests: bool = False) -> TokenReader:
 
 
 def check_tokenizer(reader: TokenReader, model: Path) -> None:
-    """Refuse tokens of another tokenizer than the model's. Raises InputError with both digests."""
+    """Raise InputError, with both digests, if tokens were made by another tokenizer than the model's."""
     made_with, present = reader.manifest.tokenizer_digest, part_digest(find_part(model, "tokenizer"))
     if made_with != present:
         raise InputError(

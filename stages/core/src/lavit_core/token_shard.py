@@ -19,15 +19,15 @@ from lavit_core.safetensors_stream import safetensors_chunks
 from lavit_core.token_format import DTYPES, FORMAT_VERSION, METADATA_KEY, RANKS, REQUIRED, ShardEntry, code_dtype
 
 MAX_HEADER_BYTES = 1 << 20
-"""A shard has a dozen tensors: a longer header is no shard."""
+"""A shard has a dozen tensors, so a file with a longer header is not a shard."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenSample:
     """One image as tokens.
 
-    `codes` integers [T]; `keep_mask` bool [P], with as many True as codes, or none at all where places are unknown
-    (codes a language model wrote); `texts` its captions; `features` float32 [T, D], stored as bfloat16, or None.
+    `codes` integers [T]; `keep_mask` bool [P], with as many True as codes, or no True at all if the patches are unknown
+    (codes that a language model sampled); `texts` its captions; `features` float32 [T, D], stored as bfloat16, or None.
     """
 
     key: str
@@ -184,7 +184,7 @@ def map_shard(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     if len(set(names)) != len(names):
-        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} stands twice")
+        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} occurs twice")
     return dict(pairs)
 
 

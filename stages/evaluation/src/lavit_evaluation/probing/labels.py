@@ -14,6 +14,7 @@ from typing import Any
 
 from lavit_core.data import Data
 from lavit_core.errors import InputError
+from lavit_core.json_lines import iterate_json_lines
 
 from lavit_evaluation.shapes.heldout import Scene, read_scenes
 
@@ -70,19 +71,7 @@ def read_labels(data: Data, file: Path | None = None) -> Labels:
 
 def _from_file(file: Path, keys: set[str]) -> dict[str, list[Label]]:
     by_kind: dict[str, list[Label]] = defaultdict(list)
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise InputError(f"{file}: file not found, expected a file for --labels") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: can't be read ({error})") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{file}:{number}: not valid JSON ({error})") from None
+    for number, row in iterate_json_lines(file):
         label = _label(row, f"{file}:{number}")
         # --labels may be about more pictures than this data set has.
         if label.key in keys:

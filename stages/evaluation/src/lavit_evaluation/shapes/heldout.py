@@ -1,6 +1,5 @@
 """Held-out data as the scorers see it: pictures with their questions and, for drawn ones, their scenes."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from lavit_core.data import Data, Question
 from lavit_core.errors import InputError
 from lavit_core.files import file_sha256
 from lavit_core.images import open_rgb, square_pixels
+from lavit_core.json_lines import iterate_json_lines
 from lavit_core.seeds import derive_seed
 
 
@@ -31,17 +31,16 @@ def read_scenes(data: Data) -> dict[str, Scene]:
     """Return the scenes by key; empty when the data has none (it was not drawn). Raises InputError on a broken row."""
     file = data.root / "scenes.jsonl"
     scenes: dict[str, Scene] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines() if file.exists() else (), start=1):
+    for number, row in iterate_json_lines(file) if file.exists() else ():
         try:
-            row = json.loads(line)
             scenes[row["file_name"]] = Scene(
                 key=row["file_name"],
                 combination=row["combination"],
                 objects=tuple(row["objects"]),
                 prompt=row["prompt"],
             )
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"{file}, line {number}: not a scene ({error}); expected file_name, combination, objects, "
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{file}:{number}: not a scene ({error}); expected file_name, combination, objects, "
                              "prompt as `lavit data make-shapes` writes them") from None  # fmt: skip
     return scenes
 
