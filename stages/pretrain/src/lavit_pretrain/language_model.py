@@ -14,10 +14,10 @@ import torch
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import check_made_with, find_part
-from lavit_core.pretrained import load_pretrained
 from lavit_trainkit.device import pick_device
 from lavit_trainkit.external_weights import load_strictly
 from lavit_trainkit.precision import choose_precision, dtype_of
+from lavit_trainkit.pretrained import load_pretrained
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase

@@ -7,7 +7,7 @@ import torch
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from lavit_core.images import CLIP_MEAN, CLIP_STD, Preprocessing
-from lavit_core.pretrained import load_pretrained
+from lavit_trainkit.pretrained import load_pretrained
 
 from lavit_tokenizer.encoder import Encoder
 

@@ -18,11 +18,11 @@ from lavit_core.errors import InputError, Interrupted
 from lavit_core.files import read_json, write_json, write_text
 from lavit_core.images import CLIP_MEAN, CLIP_STD, middle_square, open_rgb
 from lavit_core.interrupt import stop_signals
-from lavit_core.pretrained import load_pretrained
 from lavit_core.progress import Progress
 from lavit_scoring.bootstrap import bootstrap_mean
 from lavit_scoring.references import read_references
 from lavit_scoring.score import Score
+from lavit_trainkit.pretrained import load_pretrained
 
 from lavit_evaluation.drawn.features import open_folder
 from lavit_evaluation.drawn.weight_digests import weight_digests
@@ -109,10 +109,9 @@ def load_clip(folder: Path, device: str) -> Clip:
         raise InputError(f"--clip {folder}: no config.json here, expected a transformers directory of a CLIP")
     try:
         import torch
+        from lavit_trainkit.device import pick_device
         from transformers import AutoTokenizer, CLIPModel
         from transformers.utils import logging
-
-        from lavit_evaluation.drawn.inception import pick_device
     except ModuleNotFoundError as error:
         raise InputError(f"CLIPScore needs {error.name}; run `pip install {error.name}`") from None
     where = pick_device(device)

@@ -214,8 +214,9 @@ def _features(
 
 def _network(inception: Path, config: FidConfig, device: str) -> Featurize:
     import torch
+    from lavit_trainkit.device import pick_device
 
-    from lavit_evaluation.drawn.inception import load_inception, pick_device
+    from lavit_evaluation.drawn.inception import load_inception
     from lavit_evaluation.drawn.preprocess import PREPROCESS
 
     where = pick_device(device)

@@ -8,9 +8,9 @@ average pools do not count their padding, the last block pools by maximum, other
 from pathlib import Path
 
 import torch
-from lavit_core.device_name import check_device_name
-from lavit_core.errors import InputError, UsageError, VerificationError
+from lavit_core.errors import InputError, VerificationError
 from lavit_core.files import file_sha256
+from lavit_trainkit.external_weights import load_strictly
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d, relu
 
@@ -194,27 +194,6 @@ def load_inception(file: Path, device: torch.device) -> Inception:
     network = Inception()
     # The classifier is not part of the features; counters are not part of the graph.
     given = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    wanted = network.state_dict()
-    counters = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
-    given = {name: value for name, value in given.items() if name not in counters} | counters
-    if wrong := sorted(given.keys() ^ wanted.keys()):
-        raise InputError(f"--inception {file}: {wrong[0]} is {'missing' if wrong[0] in wanted else 'unknown'}")
-    for name, value in given.items():
-        if value.shape != wanted[name].shape:
-            found, expected = list(value.shape), list(wanted[name].shape)
-            raise InputError(f"--inception {file}: {name} has shape {found}, expected {expected}")
-    network.load_state_dict(given)
+    given |= {name: value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")}
+    load_strictly(network, file, given, option="--inception")
     return network.requires_grad_(False).eval().to(device)
-
-
-def pick_device(device: str) -> torch.device:
-    """Return the torch device of "auto", "cpu" or "cuda[:N]".
-
-    Raises UsageError for another word, and when CUDA is asked for and absent.
-    """
-    check_device_name(device)
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: no CUDA device here; use --device cpu")
-    return torch.device(device)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from lavit_core.errors import InputError
 from lavit_core.files import read_json
-from lavit_core.pretrained import load_pretrained
+from lavit_trainkit.pretrained import load_pretrained
 
 from lavit_evaluation.drawn.weight_digests import weight_digests
 
@@ -41,10 +41,9 @@ def load_dino(folder: Path, device: str) -> Dino:
         )
     try:
         import torch
+        from lavit_trainkit.device import pick_device
         from transformers import ViTModel
         from transformers.utils import logging
-
-        from lavit_evaluation.drawn.inception import pick_device
     except ModuleNotFoundError as error:
         raise InputError(f"DINO needs {error.name}; run `pip install {error.name}`") from None
     where = pick_device(device)

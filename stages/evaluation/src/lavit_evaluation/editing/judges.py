@@ -80,7 +80,8 @@ def _lpips(
     trunk: Path, heads: Path, config: EditScoreConfig, device: str
 ) -> tuple[Callable[[np.ndarray, np.ndarray], float], str]:
     try:
-        from lavit_evaluation.drawn.inception import pick_device
+        from lavit_trainkit.device import pick_device
+
         from lavit_evaluation.editing.lpips import ALEXNET, load_lpips, lpips_distance
     except ModuleNotFoundError as error:
         raise InputError(f"LPIPS needs {error.name}; run `pip install {error.name}`") from None

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from lavit_core.errors import InputError, VerificationError
 from lavit_core.files import file_sha256
-from lavit_trainkit.external_weights import read_tensors, require_shapes, shapes_of
+from lavit_trainkit.external_weights import load_strictly, read_tensors
 from torch import Tensor, nn
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
@@ -111,14 +111,12 @@ def load_lpips(trunk_file: Path, heads_file: Path, *, any_weights: bool, device:
     network = Lpips(trunk)
     stored = read_tensors(heads_file)
     heads = {f"heads.{n}": _head(stored, n, heads_file) for n in range(len(trunk.taps))}
-    expected = shapes_of(network.state_dict())
     for file, prefix, tensors in ((trunk_file, "features.", features), (heads_file, "heads.", heads)):
-        of_file = {name: shape for name, shape in expected.items() if name.startswith(prefix)}
-        require_shapes(file, shapes_of(tensors), of_file)
+        of_file = {name: value for name, value in network.state_dict().items() if name.startswith(prefix)}
+        load_strictly(of_file, file, tensors)
     if not any_weights:
         _check(trunk_file, "--lpips-trunk", trunk.digest)
         _check(heads_file, "--lpips-heads", trunk.heads_digest)
-    network.load_state_dict(features | heads | {"shift": network.shift, "scale": network.scale})
     return network.requires_grad_(False).eval().to(device)
 
 

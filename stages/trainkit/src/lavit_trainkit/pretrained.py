@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from lavit_core.errors import InputError
+from safetensors import SafetensorError
 
 
 def load_pretrained(kind: Any, folder: Path, *, what: str, option: str | None = None, **arguments: Any) -> Any:
