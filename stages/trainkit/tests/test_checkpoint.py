@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from lavit_trainkit.checkpoint import TYPE_NAMES, load_newest, save_checkpoint
-from lavit_trainkit.optimizers import restore_optimizers, stored_optimizers
-from lavit_trainkit.schedule import adamw
+from lavit_trainkit.optimizers import adamw, restore_optimizers, stored_optimizers
 from safetensors.torch import save_file
 from torch import nn
 

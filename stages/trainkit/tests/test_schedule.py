@@ -7,10 +7,11 @@ import pytest
 import torch
 from lavit_core.errors import InputError, LavitError, UsageError
 from lavit_core.images import Preprocessing
+from lavit_trainkit.clipping import clip_gradients
 from lavit_trainkit.device import generator, pick_device
-from lavit_trainkit.optimizers import Part, build_optimizers, step_all
+from lavit_trainkit.optimizers import Part, adamw, build_optimizers, step_all
 from lavit_trainkit.pixels import Pixels, normalise
-from lavit_trainkit.schedule import adamw, clip_gradients, set_rate, warmup_cosine
+from lavit_trainkit.schedule import set_rate, warmup_cosine
 from lavit_trainkit.stopping import require_finite, stopped
 from PIL import Image
 from torch import nn

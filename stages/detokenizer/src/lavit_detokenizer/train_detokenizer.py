@@ -16,6 +16,7 @@ from lavit_core.progress import Progress
 from lavit_core.seeds import shuffled_batch
 from lavit_core.tokens import check_tokenizer, open_tokens, training_metadata
 from lavit_tokenizer.api import load_tokenizer
+from lavit_trainkit.clipping import clip_gradients
 from lavit_trainkit.curves import diagnose_loss
 from lavit_trainkit.device import generator, make_accelerator, seed_init
 from lavit_trainkit.distributed import across_processes, all_reduce_sum, shares_of
@@ -31,7 +32,7 @@ from lavit_trainkit.parallel import (
     take_weights,
 )
 from lavit_trainkit.pixels import Pixels
-from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
+from lavit_trainkit.schedule import set_rate, warmup_cosine
 from lavit_trainkit.session import training_session
 from lavit_trainkit.stopping import require_finite
 from lavit_trainkit.throughput import Meter

@@ -9,6 +9,7 @@ from lavit_core.errors import InputError, UsageError
 from lavit_core.modeldir import export_part
 from lavit_core.progress import Progress, timed
 from lavit_core.tokens import check_tokenizer, open_tokens, training_metadata
+from lavit_trainkit.clipping import clip_gradients
 from lavit_trainkit.device import make_accelerator
 from lavit_trainkit.distributed import across_processes
 from lavit_trainkit.master_weights import copy_weights, drop_gradients, move_gradients, working_copy
@@ -24,7 +25,7 @@ from lavit_trainkit.parallel import (
     take_weights,
 )
 from lavit_trainkit.precision import dtype_of
-from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
+from lavit_trainkit.schedule import set_rate, warmup_cosine
 from lavit_trainkit.session import training_session
 from lavit_trainkit.stopping import require_finite
 from lavit_trainkit.throughput import Meter

@@ -15,6 +15,7 @@ from lavit_core.modeldir import export_part
 from lavit_core.processes import num_processes
 from lavit_core.progress import Progress
 from lavit_core.seeds import derive_seed, shuffled_batch
+from lavit_trainkit.clipping import clip_gradients
 from lavit_trainkit.device import make_accelerator, seed_init
 from lavit_trainkit.distributed import (
     across_processes,
@@ -27,7 +28,7 @@ from lavit_trainkit.distributed import (
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import gather_back, load_whole, parallelize, refuse_sharded_muon
 from lavit_trainkit.pixels import Pixels, normalise
-from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
+from lavit_trainkit.schedule import set_rate, warmup_cosine
 from lavit_trainkit.session import training_session
 from lavit_trainkit.stopping import require_finite
 from lavit_trainkit.throughput import Meter

@@ -11,12 +11,13 @@ from lavit_core.errors import UsageError
 from lavit_core.modeldir import export_part, find_part, part_digest
 from lavit_core.progress import Progress
 from lavit_core.seeds import derive_seed, shuffled_batch
+from lavit_trainkit.clipping import clip_gradients
 from lavit_trainkit.device import generator, make_accelerator, seed_init
 from lavit_trainkit.distributed import across_processes, all_reduce_sum, broadcast_from_main, from_main, sum_terms
 from lavit_trainkit.optimizers import build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import gather_back, no_sync_until_last, refuse_sharded_muon
 from lavit_trainkit.pixels import Pixels
-from lavit_trainkit.schedule import clip_gradients, set_rate, warmup_cosine
+from lavit_trainkit.schedule import set_rate, warmup_cosine
 from lavit_trainkit.session import training_session
 from lavit_trainkit.stopping import require_finite
 from lavit_trainkit.throughput import Meter

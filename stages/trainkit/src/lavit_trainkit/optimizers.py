@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from lavit_trainkit.muon import StackedMuon
 from lavit_trainkit.parallel import sharded_like
-from lavit_trainkit.schedule import adamw
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +42,30 @@ def build_optimizers(
     if muon_groups:
         optimizers["muon"] = StackedMuon(muon_groups, weight_decay=weight_decay)
     return optimizers
+
+
+def adamw(
+    modules: Mapping[str, tuple[nn.Module | nn.Parameter, float]],
+    *,
+    betas: tuple[float, float],
+    weight_decay: float,
+    eps: float = 1e-8,
+) -> torch.optim.AdamW:
+    """Return a fused AdamW with one group of decayed and one of plain parameters per named module and its rate.
+
+    Vectors (biases, norms) and embedding tables of rank one are not decayed. Frozen parameters are left out.
+    """
+    groups = []
+    for name, (module, lr) in modules.items():
+        parameters = [module] if isinstance(module, nn.Parameter) else list(module.parameters())
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        for decay, chosen in (
+            (weight_decay, [p for p in trained if p.ndim >= 2]),
+            (0.0, [p for p in trained if p.ndim < 2]),
+        ):
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "base_lr": lr, "lr": lr, "name": name})
+    return torch.optim.AdamW(groups, betas=betas, eps=eps, fused=True)
 
 
 def layer_matrices(module: nn.Module) -> list[nn.Parameter]:
