@@ -12,9 +12,10 @@ from lavit_pretrain.config import Mix
 from lavit_pretrain.corpus import open_corpus
 from lavit_pretrain.diagnose import diagnose_pretrain
 from lavit_pretrain.documents import DocumentSource
-from lavit_pretrain.image_ablation import LOSS_INCREASES, is_check, measure_loss_increases, swap
+from lavit_pretrain.image_ablation import is_check, measure_loss_increases
 from lavit_pretrain.packed_loss import packed_loss
 from lavit_pretrain.packing import collate
+from lavit_pretrain.swapped_context import LOSS_INCREASES, can_swap, context_end, score_target, swap
 from lavit_pretrain.train_language_model import train_language_model
 from safetensors.torch import load_file
 
@@ -37,13 +38,13 @@ def documents(world, reader, tiny_config):
 def test_a_swap_takes_the_next_picture_and_keeps_what_is_scored(documents, image_input):
     network, some = documents(image_input=image_input)
     layout = network.layout
-    own = [image_ablation._scored(one, layout) for one in some if image_ablation._can_swap(one, layout)]
+    own = [score_target(one, layout) for one in some if can_swap(one, layout)]
     assert {one.kind for one in own} == set(LOSS_INCREASES)
     for kind in LOSS_INCREASES:
         mine = [place for place, one in enumerate(own) if one.kind == kind]
         for place, other in zip(mine, mine[1:] + mine[:1], strict=True):
             kept, taken, made = own[place], own[other], swap(own, layout)[place]
-            cut, begin = image_ablation._boundary(taken, layout), image_ablation._boundary(kept, layout)
+            cut, begin = context_end(taken, layout), context_end(kept, layout)
             assert made.ids.tolist() == [*taken.ids[:cut], *kept.ids[begin:]]
             assert made.ids[made.weights > 0].tolist() == kept.ids[kept.weights > 0].tolist()
             if kind == "text_to_image":
