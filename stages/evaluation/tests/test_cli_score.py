@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from lavit_evaluation.cli import evaluate
+from lavit_scoring.errors import UsageError
 from typer.testing import CliRunner
 
 VQA = {
@@ -58,6 +59,20 @@ def test_scores_are_compared(line: list[str], tmp_path: Path) -> None:
     runs = [str(tmp_path / "one"), str(tmp_path / "two")]
     assert json.loads(CliRunner().invoke(evaluate, ["compare", *runs, "--json"]).stdout)["not_comparable"] == []
     assert "[2] - [1], item by item" in CliRunner().invoke(evaluate, ["compare", *runs]).stdout
+
+
+def test_a_dry_run_checks_and_scores_nothing(line: list[str], tmp_path: Path) -> None:
+    done = CliRunner().invoke(evaluate, [*line, "--dry-run", "--out", str(tmp_path / "o"), "--json"])
+    assert json.loads(done.stdout)["benchmark"] == "vqav2"
+    assert not (tmp_path / "o").exists()
+    with pytest.raises(UsageError, match="METEOR and SPICE belong to captions"):
+        CliRunner().invoke(evaluate, [*line, "--dry-run", "--java"], catch_exceptions=False)
+
+
+def test_options_of_edited_images_are_refused_for_result_files(line: list[str]) -> None:
+    for option in (["--set", "size=64"], ["--clip", "nowhere"], ["--print-config"]):
+        done = CliRunner().invoke(evaluate, [*line, *option])
+        assert str(done.exception) == f"{option[0]}: vqav2 has no edited images; magicbrush and ma5k have"
 
 
 def test_scoring_imports_no_torch(line: list[str]) -> None:

@@ -1,15 +1,51 @@
-"""`lavit eval score` and `lavit eval list`: what needs no model."""
+"""`lavit eval score`, `list` and `compare`: what needs no model."""
 
-import json
+import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from lavit_core.options import AsJson, Device, Seed, Sets
+from lavit_core.command import NO_PRESET, CommonOptions, OutputOptions, command, settings_of, show
+from lavit_core.options import Seed
 
 from lavit_evaluation.cli_options import ClipDir, DinoDir, Images, LpipsHeads, LpipsTrunk, Protocol, Split
 
+if TYPE_CHECKING:
+    from lavit_scoring.catalogue import Benchmark
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RuleOptions:
+    """By whose rules a result file is scored, and the official files beside the answers."""
+
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="Question file, checked against both.", show_default=False)
+    ] = None
+    choices: Annotated[
+        Path | None, typer.Option("--choices", help="GQA's choices file: validity, plausibility.", show_default=False)
+    ] = None
+    protocol: Protocol = "official"
+    lemmatizer: Annotated[
+        str | None,
+        typer.Option("--lemmatizer", help="With lavit: given, rules or a spaCy model directory.", show_default=False),
+    ] = None
+    split: Split = None
+    partial: Annotated[bool, typer.Option("--partial", help="Score what is there; marked, never complete.")] = False
+    java: Annotated[bool, typer.Option("--java", help="METEOR and SPICE too (Java, pycocoevalcap).")] = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EditOptions:
+    """What edited images are scored by."""
+
+    images: Images = None
+    clip: ClipDir = None
+    dino: DinoDir = None
+    lpips_trunk: LpipsTrunk = None
+    lpips_heads: LpipsHeads = None
+
+
+@command(omit=["preset", "precision"])
 def score(
     benchmark: Annotated[str, typer.Argument(help="vqav2, okvqa, gqa, ...; `lavit eval list` shows all.")],
     results: Annotated[
@@ -18,94 +54,74 @@ def score(
     annotations: Annotated[
         Path, typer.Option("--annotations", help="Official answers or references.", show_default=False)
     ],
-    questions: Annotated[
-        Path | None, typer.Option("--questions", help="Question file, checked against both.", show_default=False)
-    ] = None,
-    choices: Annotated[
-        Path | None, typer.Option("--choices", help="GQA's choices file: validity, plausibility.", show_default=False)
-    ] = None,
-    protocol: Protocol = "official",
-    lemmatizer: Annotated[
-        str | None,
-        typer.Option("--lemmatizer", help="With lavit: given, rules or a spaCy model directory.", show_default=False),
-    ] = None,
-    split: Split = None,
-    partial: Annotated[bool, typer.Option("--partial", help="Score what is there; marked, never complete.")] = False,
-    java: Annotated[bool, typer.Option("--java", help="METEOR and SPICE too (Java, pycocoevalcap).")] = False,
-    images: Images = None,
-    clip: ClipDir = None,
-    dino: DinoDir = None,
-    lpips_trunk: LpipsTrunk = None,
-    lpips_heads: LpipsHeads = None,
-    sets: Sets = None,
+    rules: RuleOptions,
+    edits: EditOptions,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for score.json and items.jsonl.", show_default=False)
     ] = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: AsJson = False,
+    common: CommonOptions = NO_PRESET,
 ) -> None:
     """Score a result file, or edited pictures, of any model as the benchmark's own rules have it; no model is run."""
     from lavit_scoring.catalogue import find_benchmark
-    from lavit_scoring.score_file import score_file
+    from lavit_scoring.score_file import check, score_file
+    from lavit_scoring.show import show_result
     from lavit_scoring.task import ScoringTask
 
-    from lavit_evaluation.editing.score_edits import EditTask, as_edits, score_edits
+    from lavit_evaluation.editing.config import EditScoreConfig, Weights
+    from lavit_evaluation.editing.score_edits import edit_task, score_edits
 
     chosen = find_benchmark(benchmark)
-    task = ScoringTask(
-        results=results,
-        annotations=annotations,
-        questions=questions,
-        choices=choices,
-        protocol=protocol,
-        lemmatizer=lemmatizer,
-        split=split,
-        partial=partial,
-        java=java,
-        seed=seed,
-    )
-    weights = {"clip": clip, "dino": dino, "lpips_trunk": lpips_trunk, "lpips_heads": lpips_heads}
-    task = as_edits(chosen, task, weights, images=images, sets=sets, device=device, quiet=as_json)
-    result = score_file(chosen, task, out, score_edits if isinstance(task, EditTask) else None)
-    if as_json:
-        typer.echo(json.dumps(result))
-        return
-    from lavit_scoring.show import show_result
-
-    typer.echo(show_result(result))
-    if out is not None:
-        typer.echo(f"{out / 'score.json'}: {len(result['figures'])} figures, the score of every item beside it")
+    if chosen.kind != "edit":
+        _refuse_edit_options(chosen, edits, common)
+    config = settings_of(common, EditScoreConfig)
+    task = ScoringTask(results=results, annotations=annotations, seed=common.seed, **dataclasses.asdict(rules))
+    scorer = None
+    if chosen.kind == "edit":
+        options = dataclasses.asdict(edits)
+        images, weights = options.pop("images"), Weights(**options)
+        task, scorer = edit_task(chosen, task, config, weights, images, common.device, quiet=common.silent), score_edits
+    if common.dry_run:
+        check(chosen, task, scorer)
+        return show({"benchmark": chosen.name, "results": str(results), "annotations": str(annotations)}, common)
+    result = score_file(chosen, task, out, scorer)
+    written = f"{out}/score.json: {len(result['figures'])} metrics, the score of every item beside it"
+    show(result, common, *([written] if out else []), lines=show_result(result))
 
 
+def _refuse_edit_options(benchmark: "Benchmark", edits: EditOptions, common: CommonOptions) -> None:
+    """Raise UsageError for options that a result file has no use for."""
+    from lavit_core.errors import UsageError
+
+    given = {f"--{name.replace('_', '-')}": value for name, value in dataclasses.asdict(edits).items()}
+    given |= {"--set": common.sets, "--config": common.config, "--print-config": common.print_config}
+    for option, value in given.items():
+        if value:
+            raise UsageError(f"{option}: {benchmark.name} has no edited images; magicbrush and ma5k have")
+
+
+@command()
 def list_benchmarks(
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder with downloads: say what is there.", show_default=False)
     ] = None,
-    as_json: AsJson = False,
+    output: OutputOptions = OutputOptions(),
 ) -> None:
     """List the benchmarks, the files each needs, where they come from, and which of them lie under --data."""
     from lavit_scoring.show import list_rows, show_list
 
     rows = list_rows(data)
-    if as_json:
-        typer.echo(json.dumps({"benchmarks": rows}))
-        return
-    typer.echo(show_list(rows))
+    show({"benchmarks": rows}, output, lines=show_list(rows))
 
 
+@command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders with score.json, or such files.", show_default=False)],
     seed: Seed = 0,
-    as_json: AsJson = False,
+    output: OutputOptions = OutputOptions(),
 ) -> None:
     """Put scores side by side; what keeps them from being compared is said first."""
     from lavit_scoring.compare import compare as compare_scores
-
-    result = compare_scores(runs, seed=seed)
-    if as_json:
-        typer.echo(json.dumps(result))
-        return
     from lavit_scoring.show import show_comparison
 
-    typer.echo(show_comparison(result))
+    result = compare_scores(runs, seed=seed)
+    show(result, output, lines=show_comparison(result))

@@ -1,13 +1,12 @@
 """Scores edited images of any model, in folders: MagicBrush's metrics, and the same for MA5k-Req."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lavit_core.config import resolve
 from lavit_core.errors import Interrupted, UsageError
 from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress
@@ -56,26 +55,16 @@ class EditTask(ScoringTask):
     quiet: bool = False
 
 
-def as_edits(
-    benchmark: Benchmark, task: ScoringTask, weights: Mapping[str, Path | None], *, images: Path | None,
-    sets: Sequence[str] | None, device: str, quiet: bool,
-) -> ScoringTask:  # fmt: skip
-    """Return a task of an editing benchmark with what it is scored by; another benchmark's is returned as it is.
-
-    Raises UsageError for options that the other has no use for.
-    """
-    if benchmark.kind == "edit":
-        if task.protocol != "official" or task.questions is not None:
-            raise UsageError(f"{benchmark.name}: found --protocol {task.protocol} or --questions, expected neither")
-        config = resolve(EditScoreConfig, sets=sets)
-        plain = {one.name: getattr(task, one.name) for one in fields(ScoringTask)}
-        return EditTask(**plain, kind=benchmark.name, images=images, weights=Weights(**weights), config=config,
-                        device=device, quiet=quiet)  # fmt: skip
-    given = {"--images": images, "--set": sets} | {f"--{name.replace('_', '-')}": one for name, one in weights.items()}
-    for option, value in given.items():
-        if value:
-            raise UsageError(f"{option}: {benchmark.name} has no edited images; magicbrush and ma5k have")
-    return task
+def edit_task(
+    benchmark: Benchmark, task: ScoringTask, config: EditScoreConfig, weights: Weights, images: Path | None,
+    device: str, *, quiet: bool,
+) -> EditTask:  # fmt: skip
+    """Return a task of an editing benchmark with what it is scored by. Raises UsageError for rules it does not have."""
+    if task.protocol != "official" or task.questions is not None:
+        raise UsageError(f"{benchmark.name}: found --protocol {task.protocol} or --questions, expected neither")
+    plain = {one.name: getattr(task, one.name) for one in fields(ScoringTask)}
+    return EditTask(**plain, kind=benchmark.name, images=images, weights=weights, config=config, device=device,
+                    quiet=quiet)  # fmt: skip
 
 
 def score_edits(task: ScoringTask) -> ScoringResult:
