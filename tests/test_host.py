@@ -90,9 +90,18 @@ def test_usage_errors_are_one_line_and_exit_2(capsys) -> None:
         assert "--help`" in err
 
 
-def test_a_typo_is_answered_with_the_nearest_command(capsys) -> None:
-    run("pretrin")
-    assert "Did you mean 'pretrain'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        (["pretrin"], "No such command 'pretrin'. Did you mean pretrain? See `lavit --help`"),
+        (["train"], "Did you mean train-encoder or train-tokenizer or pretrain or train-detokenizer? See"),
+        (["data", "shapes"], "No such command 'shapes'. Did you mean make-shapes? See `lavit data --help`"),
+        (["qqqqqq"], "No such command 'qqqqqq'; see `lavit --help`"),
+    ],
+)
+def test_an_unknown_command_is_answered_with_the_nearest(capsys, typed, answer) -> None:
+    assert run(*typed) == 2
+    assert answer in capsys.readouterr().err
 
 
 def test_a_missing_stage_keeps_its_place_and_says_how_to_install_it(register, capsys) -> None:

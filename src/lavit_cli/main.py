@@ -1,9 +1,12 @@
 """Entry of the `lavit` command: environment, arguments, one line for every failure, the exit code that goes with it."""
 
+import difflib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from lavit_core.processes import is_main, num_processes, process_rank
 
@@ -75,8 +78,12 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
         return run([*arguments, "--help"])
     if hasattr(error, "format_message"):
         context = getattr(error, "ctx", None)
-        hint = f"; see `{context.command_path if context is not None else 'lavit'} --help`"
-        return _fail(error.format_message().rstrip(".") + hint, getattr(error, "exit_code", USAGE))
+        hint = f"see `{context.command_path if context is not None else 'lavit'} --help`"
+        message = error.format_message().rstrip(".")
+        if near := _near_commands(message, context):
+            message = message.partition(". Did you mean")[0]
+            return _fail(f"{message}. Did you mean {' or '.join(near)}? {hint.capitalize()}", USAGE)
+        return _fail(f"{message}; {hint}", getattr(error, "exit_code", USAGE))
     if type(error).__name__ == "Abort":
         return _fail("interrupted", INTERRUPTED)
     # A distribution that stands without lavit-core has errors of its own, which carry their exit code.
@@ -84,6 +91,16 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
         return _fail(str(error), code)
     text = " ".join(str(error).split()) or "no message"
     return _fail(f"{type(error).__name__}: {text} (a bug in lavit; run again with --debug for the trace)", INTERNAL)
+
+
+def _near_commands(message: str, context: Any) -> list[str]:
+    """Return the commands that an unknown one may stand for: those that contain the word, else those spelt like it."""
+    unknown = re.fullmatch(r"No such command '(.+?)'(\. Did you mean .*)?", message)
+    if unknown is None:
+        return []
+    names, word = list(context.command.commands), unknown[1]
+    near = [name for name in names if word in name] or difflib.get_close_matches(word, names)
+    return near or difflib.get_close_matches(word, names, n=1, cutoff=0.4)
 
 
 def _fail(message: str, code: int) -> int:
