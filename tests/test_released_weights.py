@@ -173,7 +173,7 @@ def test_export_gives_back_what_came(whole, tmp_path):
 def test_the_text_tokenizer_gives_the_ids_of_sentencepiece(whole):
     pieces = SentencePieceProcessor(model_file=str(whole / "released" / "language_model" / "tokenizer.model"))
     llm = load_llm(whole / "model", device="cpu")
-    assert llm.layout.text_vocab == pieces.get_piece_size()
+    assert llm.vocabulary.text_vocab == pieces.get_piece_size()
     for text in ("a red circle", "Question: what shape is zébra-striped? Answer:", "[IMG] is text here"):
         assert llm.codec.encode(text).tolist() == pieces.encode(text)
         assert llm.codec.decode(pieces.encode(text)) == text
@@ -186,8 +186,8 @@ def test_every_part_of_a_whole_checkpoint_works(whole):
     assert list(summary["left_out"]) == ["pixel_decoding/safety_checker"]
     tokenizer, llm = load_tokenizer(model, device="cpu"), load_llm(model, device="cpu")
     assert llm.image_input == "live"
-    assert llm.layout.total == llm.head_VD.shape[0]
-    assert llm.text.convert_tokens_to_ids(["[IMG]", "[/IMG]"]) == [llm.layout.img, llm.layout.end_img]
+    assert llm.vocabulary.total == llm.head_VD.shape[0]
+    assert llm.text.convert_tokens_to_ids(["[IMG]", "[/IMG]"]) == [llm.vocabulary.img, llm.vocabulary.end_img]
     pixels = torch.from_numpy(np.stack([square_pixels(file, 24) for file in sorted((whole / "images").iterdir())]))
     shown = encode_images(llm, tokenizer, pixels)
     own = load_visual_input(model, tokenizer)
@@ -317,7 +317,7 @@ def test_an_empty_folder_is_filled(whole, tmp_path):
 def test_training_goes_on_from_the_rows_that_were_learned(whole):
     before = load_llm(whole / "model", device="cpu")
     llm, _, layout = build_llm(LlmShape(), whole / "model" / "llm", [], Geometry().codes)
-    assert layout == before.layout
+    assert layout == before.vocabulary
     assert torch.equal(llm.get_input_embeddings().weight, before.llm.get_input_embeddings().weight)
     more, _, wider = build_llm(LlmShape(), whole / "model" / "llm", [], Geometry().codes + 5)
     assert more.get_input_embeddings().weight.shape[0] == wider.total == layout.total + 5

@@ -137,7 +137,7 @@ def describe(found: Found) -> dict[str, Any]:
             parts["tokenizer"] = {"encoder": encoder, **config.model_dump(mode="json")}
     llm = found.language_model
     if llm is not None:
-        ids = None if llm.layout is None else dataclasses.asdict(llm.layout)
+        ids = None if llm.vocabulary is None else dataclasses.asdict(llm.vocabulary)
         parts["llm"] = {"image_input": llm.image_input, "shards": len(llm.weights), "ids": ids}
     for one in found.detokenizers:
         parts[one.layout.part] = {"drawable": one.drawable, **one.config.model_dump(mode="json")}

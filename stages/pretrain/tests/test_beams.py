@@ -39,7 +39,7 @@ def best_of_all_pairs(llm, prompt) -> str:
 
     Visual ids may not be written, so their probability is set aside before both steps, as the search does.
     """
-    vocab = llm.layout.text_vocab
+    vocab = llm.vocabulary.text_vocab
     tokens = [token for token in range(vocab) if token != llm.codec.eos]
 
     def log_p(rows):
@@ -56,7 +56,7 @@ def best_of_all_pairs(llm, prompt) -> str:
 
 def test_as_many_beams_as_words_search_everything(llm, prompts):
     # With every first token kept, two steps of beam search see every pair.
-    beams = Beams(num_beams=llm.layout.text_vocab, min_tokens=2, length_penalty=0.0)
+    beams = Beams(num_beams=llm.vocabulary.text_vocab, min_tokens=2, length_penalty=0.0)
     for prompt in prompts[:2]:
         assert write_with_beams(llm, [prompt], 2, beams) == [best_of_all_pairs(llm, prompt)]
 

@@ -24,7 +24,7 @@ def drawn_and_started(reader, tiny_config):
 
 
 def rows_of(network) -> torch.Tensor:
-    return network.llm.get_input_embeddings().weight.detach()[network.layout.first_code :]
+    return network.llm.get_input_embeddings().weight.detach()[network.vocabulary.first_code :]
 
 
 def test_means_against_a_loop(reader):
@@ -56,7 +56,7 @@ def test_codes_that_look_alike_start_alike(drawn_and_started, reader):
     tables = {"llm.model.embed_tokens.weight", "llm.lm_head.weight"} & own.keys()
     assert len(tables) == 2, "the tables of an untied model"
     for name, value in own.items():
-        first = drawn.layout.first_code if name in tables else len(value)
+        first = drawn.vocabulary.first_code if name in tables else len(value)
         assert torch.equal(value[:first], other[name][:first]), name
         if name in tables:
             assert not torch.equal(value[first:], other[name][first:]), name

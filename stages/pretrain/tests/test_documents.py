@@ -6,15 +6,15 @@ from lavit_core.errors import InputError
 from lavit_pretrain.config import Mix
 from lavit_pretrain.corpus import all_texts, leave_out_long, open_corpus
 from lavit_pretrain.documents import BLOCK_DOCUMENTS, DocumentSource, document_quotas
-from lavit_pretrain.ids import IdLayout, register
 from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer, question_prompt, train_text_tokenizer
+from lavit_pretrain.vocabulary import Vocabulary, register
 
 
 @pytest.fixture(scope="module")
 def parts(world, reader):
     corpus = open_corpus(reader, questions=[world.questions], text=[world.text])
     text = train_text_tokenizer(all_texts(corpus), 400)
-    return corpus, IdLayout(text_vocab=register(text), codebook_size=24), TextCodec(text)
+    return corpus, Vocabulary(text_vocab=register(text), codebook_size=24), TextCodec(text)
 
 
 @pytest.fixture(scope="module")
@@ -31,32 +31,32 @@ def source(parts, config):
 
 
 def test_text_to_image_scores_codes_and_the_closing_bracket(parts, only):
-    _, layout, codec = parts
+    _, vocabulary, codec = parts
     document = source(parts, only("text_to_image", caption_drop=0.0)).document(0)
-    img = int(np.flatnonzero(document.ids == layout.img)[0])
+    img = int(np.flatnonzero(document.ids == vocabulary.img)[0])
     assert codec.decode(document.ids[:img].tolist()).split()[0] in ("a", "there")
-    assert document.ids[-1] == layout.end_img
-    assert (document.ids[img + 1 : -1] >= layout.first_code).all()
+    assert document.ids[-1] == vocabulary.end_img
+    assert (document.ids[img + 1 : -1] >= vocabulary.first_code).all()
     assert (document.weights[: img + 1] == 0).all()
     assert (document.weights[img + 1 :] == 1).all()
 
 
 def test_caption_scored_when_asked_and_dropped_at_the_rate_set(parts, only):
-    _, layout, _ = parts
+    _, vocabulary, _ = parts
     scored = source(parts, only("text_to_image", caption_drop=0.0, t2i_text_loss=True)).document(0)
     assert scored.weights[0] == 0
     assert (scored.weights[1:] == 1).all()
     stream = source(parts, only("text_to_image", caption_drop=0.3))
-    bare = np.mean([stream.document(n).ids[0] == layout.img for n in range(1024)])
+    bare = np.mean([stream.document(n).ids[0] == vocabulary.img for n in range(1024)])
     assert bare == pytest.approx(0.3, abs=0.05)
 
 
 def test_image_to_text_shows_features_and_scores_the_text(parts, only):
-    _, layout, codec = parts
+    _, vocabulary, codec = parts
     document = source(parts, only("image_to_text")).document(3)
     first, last = document.image
-    assert document.ids[0] == layout.img
-    assert document.ids[last] == layout.end_img
+    assert document.ids[0] == vocabulary.img
+    assert document.ids[last] == vocabulary.end_img
     assert first == 1
     assert document.features.shape == (last - first, 8)
     assert (document.weights[: last + 1] == 0).all()
@@ -80,11 +80,11 @@ def test_questions_score_answers_only_and_fit_several_in_a_document(parts, only)
 
 
 def test_blind_documents_hold_no_image(parts, tiny_config):
-    _, layout, _ = parts
+    _, vocabulary, _ = parts
     config = tiny_config(image_input="none")
     assert document_quotas(config, num_images=4, num_asked=4, num_texts=0)["text_to_image"] == 0
     stream = source(parts, config)
-    assert all(stream.document(n).ids.max() < layout.img for n in range(64))
+    assert all(stream.document(n).ids.max() < vocabulary.img for n in range(64))
 
 
 def test_the_mix_is_exact_in_every_block_and_absent_kinds_are_left_out(tiny_config):
@@ -103,10 +103,10 @@ def test_documents_are_a_function_of_their_number(parts, tiny_config):
 
 
 def test_every_text_survives_and_brackets_in_text_stay_text(parts):
-    _, layout, codec = parts
+    _, vocabulary, codec = parts
     for text in ("un chien fâché 犬 🐕", "[IMG] is not an image [/IMG]", "tab\tand  blanks"):
         ids = codec.encode(text)
-        assert ids.max() < layout.img
+        assert ids.max() < vocabulary.img
         assert codec.decode(ids.tolist()) == text
 
 
@@ -123,14 +123,14 @@ def test_a_prompt_alone_is_what_training_put_before_the_answer(parts):
 
 
 def test_training_a_text_tokenizer_is_deterministic_and_survives_disk(parts, tmp_path):
-    corpus, layout, codec = parts
+    corpus, vocabulary, codec = parts
     again = train_text_tokenizer(all_texts(corpus), 400)
-    assert register(again) == layout.text_vocab
+    assert register(again) == vocabulary.text_vocab
     assert again.get_vocab() == codec.tokenizer.get_vocab()
     again.save_pretrained(tmp_path)
     loaded = load_text_tokenizer(tmp_path)
-    assert loaded.convert_tokens_to_ids(["[IMG]", "[/IMG]"]) == [layout.img, layout.end_img]
-    assert register(loaded) == layout.text_vocab
+    assert loaded.convert_tokens_to_ids(["[IMG]", "[/IMG]"]) == [vocabulary.img, vocabulary.end_img]
+    assert register(loaded) == vocabulary.text_vocab
 
 
 def test_questions_about_absent_images_are_counted_or_refused(world, reader, tmp_path, capsys):

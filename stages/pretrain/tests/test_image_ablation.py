@@ -28,7 +28,7 @@ def documents(world, reader, tiny_config):
         config = tiny_config(**changes)
         corpus = open_corpus(reader, questions=[world.questions], text=[])
         network = build_network(config, reader, corpus, None, None, 0)
-        source = DocumentSource(corpus, network.layout, network.codec, config, 0)
+        source = DocumentSource(corpus, network.vocabulary, network.codec, config, 0)
         return network, [source.document(number) for number in range(24)]
 
     return make
@@ -37,25 +37,25 @@ def documents(world, reader, tiny_config):
 @pytest.mark.parametrize("image_input", ["codes", "features"])
 def test_a_swap_takes_the_next_picture_and_keeps_what_is_scored(documents, image_input):
     network, some = documents(image_input=image_input)
-    layout = network.layout
-    own = [score_target(one, layout) for one in some if can_swap(one, layout)]
+    vocabulary = network.vocabulary
+    own = [score_target(one, vocabulary) for one in some if can_swap(one, vocabulary)]
     assert {one.kind for one in own} == set(LOSS_INCREASES)
     for kind in LOSS_INCREASES:
         mine = [place for place, one in enumerate(own) if one.kind == kind]
         for place, other in zip(mine, mine[1:] + mine[:1], strict=True):
-            kept, taken, made = own[place], own[other], swap(own, layout)[place]
-            cut, begin = context_end(taken, layout), context_end(kept, layout)
+            kept, taken, made = own[place], own[other], swap(own, vocabulary)[place]
+            cut, begin = context_end(taken, vocabulary), context_end(kept, vocabulary)
             assert made.ids.tolist() == [*taken.ids[:cut], *kept.ids[begin:]]
             assert made.ids[made.weights > 0].tolist() == kept.ids[kept.weights > 0].tolist()
             if kind == "text_to_image":
                 codes = kept.ids[begin:]
-                assert codes[0] == layout.img
+                assert codes[0] == vocabulary.img
                 assert (made.weights[cut:] > 0).tolist() == [False] + [True] * (len(codes) - 1)
             elif image_input == "features":
                 assert made.features is taken.features
                 assert made.image == taken.image
                 first, last = made.image
-                assert (made.ids[first - 1], made.ids[last]) == (layout.img, layout.end_img)
+                assert (made.ids[first - 1], made.ids[last]) == (vocabulary.img, vocabulary.end_img)
             assert not made.weights[:cut].any()
 
 

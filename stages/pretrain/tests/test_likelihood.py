@@ -59,8 +59,8 @@ def test_against_a_plain_pass_of_every_pair(trained, reader, image_input, rows):
 @torch.inference_mode()
 def plain_codes(llm, text: str, codes: np.ndarray) -> float:
     """`text [IMG] codes [/IMG]` in one pass: what stands after [IMG] is scored."""
-    layout, before = llm.layout, np.append(llm.codec.encode(text), llm.layout.img)
-    ids = np.concatenate([before, layout.to_ids(codes), [layout.end_img]])
+    vocabulary, before = llm.vocabulary, np.append(llm.codec.encode(text), llm.vocabulary.img)
+    ids = np.concatenate([before, vocabulary.to_ids(codes), [vocabulary.end_img]])
     hidden = llm.decoder(inputs_embeds=llm.embed(torch.from_numpy(ids))[None]).last_hidden_state[0]
     log_p = (hidden @ llm.head_VD.T).log_softmax(-1)
     return float(sum(log_p[place - 1, ids[place]] for place in range(len(before), len(ids))))

@@ -85,10 +85,10 @@ def test_a_document_longer_than_a_step_is_refused():
 def network(tiny_config) -> LanguageModel:
     torch.manual_seed(0)
     shape = tiny_config().llm
-    llm, text, layout = build_llm(shape, None, ["a red circle"] * 3, 24)
+    llm, text, vocabulary = build_llm(shape, None, ["a red circle"] * 3, 24)
     about = VisualAbout(
         image_input="features",
-        text_vocab=layout.text_vocab,
+        text_vocab=vocabulary.text_vocab,
         codebook_size=24,
         feature_dim=8,
         grid=(4, 4),

@@ -8,7 +8,7 @@ from lavit_core.images import Preprocessing
 from lavit_pretrain.attention import use_padded
 from lavit_pretrain.config import SampleSettings
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
-from lavit_pretrain.prompts import lay_out, read_prompts
+from lavit_pretrain.prompts import read_prompts, tokenize_prompt
 from lavit_pretrain.reading import encode_images
 from lavit_pretrain.sampler import sample_codes
 from lavit_tokenizer.api import VisualTokenizer, new_merger
@@ -42,10 +42,10 @@ def build(tiny_config, tokenizer):
 
     def make(image_input: str) -> LanguageModel:
         torch.manual_seed(1)
-        network, text, layout = build_llm(tiny_config().llm, None, ["a red circle"] * 3, 24)
+        network, text, vocabulary = build_llm(tiny_config().llm, None, ["a red circle"] * 3, 24)
         about = VisualAbout(
             image_input=image_input,
-            text_vocab=layout.text_vocab,
+            text_vocab=vocabulary.text_vocab,
             codebook_size=24,
             feature_dim=16,
             grid=(4, 4),
@@ -70,30 +70,36 @@ def pictures() -> np.ndarray:
 
 def test_parts_stand_in_their_order(build):
     llm = build("codes")
-    layout, word = llm.layout, llm.codec.encode("red").tolist()
+    vocabulary, word = llm.vocabulary, llm.codec.encode("red").tolist()
     codes, more = np.array([0, 5]), np.array([7])
-    first = [layout.img, layout.first_code, layout.first_code + 5, layout.end_img]
-    second = [layout.img, layout.first_code + 7, layout.end_img]
-    assert lay_out(llm, [codes, "red", more]).ids.tolist() == [*first, *word, *second, layout.img]
-    assert lay_out(llm, ["red", codes]).ids.tolist() == [*word, *first, layout.img]
-    assert lay_out(llm, "red").ids.tolist() == [*word, layout.img]
+    first = [vocabulary.img, vocabulary.first_code, vocabulary.first_code + 5, vocabulary.end_img]
+    second = [vocabulary.img, vocabulary.first_code + 7, vocabulary.end_img]
+    assert tokenize_prompt(llm, [codes, "red", more]).ids.tolist() == [*first, *word, *second, vocabulary.img]
+    assert tokenize_prompt(llm, ["red", codes]).ids.tolist() == [*word, *first, vocabulary.img]
+    assert tokenize_prompt(llm, "red").ids.tolist() == [*word, vocabulary.img]
     # Released: visual_tokenizer.tokenize_image(..., add_special=False).
-    bare = lay_out(llm, [codes, "red", more], brackets=False).ids.tolist()
-    assert bare == [*first[1:3], *word, second[1], layout.img]
+    bare = tokenize_prompt(llm, [codes, "red", more], brackets=False).ids.tolist()
+    assert bare == [*first[1:3], *word, second[1], vocabulary.img]
 
 
 def test_continuous_rows_stand_where_codes_would(build):
     llm = build("features")
     rows = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
-    laid = lay_out(llm, ["red", rows, "red", rows[:1]])
+    laid = tokenize_prompt(llm, ["red", rows, "red", rows[:1]])
     embedded = laid.embed(llm)
     projected = llm.projector(torch.from_numpy(rows))
     length = len(llm.codec.encode("red"))
     torch.testing.assert_close(embedded[length + 1 : length + 4], projected)
     torch.testing.assert_close(embedded[-3], projected[0])
     brackets = [length, length + 4, len(laid) - 4, len(laid) - 2, len(laid) - 1]
-    layout = llm.layout
-    assert laid.ids[brackets].tolist() == [layout.img, layout.end_img, layout.img, layout.end_img, layout.img]
+    vocabulary = llm.vocabulary
+    assert laid.ids[brackets].tolist() == [
+        vocabulary.img,
+        vocabulary.end_img,
+        vocabulary.img,
+        vocabulary.end_img,
+        vocabulary.img,
+    ]
 
 
 def test_pictures_are_read_as_the_tokenizer_reads_them(build, tokenizer, pictures, tmp_path):
@@ -118,21 +124,21 @@ def test_continuous_pictures_go_through_the_models_own_merger(build, tokenizer, 
 
 def reference(llm: LanguageModel, embeddings: torch.Tensor, seed: int, scale: float, num_codes: int) -> list[int]:
     """One prompt at a time, whole sequences without cache or padding, the likeliest nine codes."""
-    layout = llm.layout
+    vocabulary = llm.vocabulary
     ids: list[int] = []
     uniform = torch.rand(num_codes, generator=generator(seed, "codes"), dtype=torch.float64)
-    start = llm.embed(torch.tensor([layout.img]))
+    start = llm.embed(torch.tensor([vocabulary.img]))
     for step in range(num_codes):
         after = llm.embed(torch.tensor(ids, dtype=torch.int64))
         both = [
             llm.llm(inputs_embeds=torch.cat([rows, after])[None]).logits[0, -1].log_softmax(-1)
             for rows in (embeddings, start)
         ]
-        scores = (scale * (both[0] - both[1]) + both[1])[layout.first_code :]
+        scores = (scale * (both[0] - both[1]) + both[1])[vocabulary.first_code :]
         kept = scores.topk(9)
         probs = torch.zeros_like(scores).double().scatter(0, kept.indices, kept.values.double().softmax(-1))
-        ids.append(layout.first_code + int(torch.searchsorted(probs.cumsum(0), uniform[step], right=True)))
-    return [one - layout.first_code for one in ids]
+        ids.append(vocabulary.first_code + int(torch.searchsorted(probs.cumsum(0), uniform[step], right=True)))
+    return [one - vocabulary.first_code for one in ids]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +163,7 @@ def test_against_a_plain_loop_and_alone(build, tokenizer, pictures, image_input,
         read = read_prompts(llm, tokenizer, [prompt], how)
         alone = sample_codes(llm, read, seeds=[seed], settings=settings, batch_size=2)[0]
         assert alone.tolist() == codes.tolist()
-        embeddings = lay_out(llm, read[0], brackets=how != "bare").embed(llm)
+        embeddings = tokenize_prompt(llm, read[0], brackets=how != "bare").embed(llm)
         scale = 2.0 if isinstance(prompt, str) else 3.0
         assert reference(llm, embeddings, seed, scale, 6) == codes.tolist()
     assert len({tuple(codes.tolist()) for codes in together}) == 6
@@ -181,7 +187,7 @@ def test_what_cannot_be_is_refused(build, tokenizer, pictures, tmp_path):
     with pytest.raises(InputError, match=r"gone\.png: file not found"):
         read_prompts(llm, tokenizer, [[tmp_path / "gone.png"]], "codes")
     with pytest.raises(InputError, match=r"codes lie in \[3, 24\], expected \[0, 24\)"):
-        lay_out(llm, [np.array([3, 24])])
+        tokenize_prompt(llm, [np.array([3, 24])])
     long = [np.zeros(60, np.int64), np.zeros(60, np.int64)]
     with pytest.raises(UsageError, match=r"prompt: 125 tokens and up to 9 codes after it, more than .* 128 positions"):
         sample_codes(llm, [long], seeds=[0], settings=SampleSettings())

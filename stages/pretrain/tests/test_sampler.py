@@ -6,7 +6,7 @@ from lavit_core.tokens import open_tokens
 from lavit_pretrain.attention import use_padded
 from lavit_pretrain.config import SampleSettings
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
-from lavit_pretrain.prompts import lay_out
+from lavit_pretrain.prompts import tokenize_prompt
 from lavit_pretrain.sample import write_sampled
 from lavit_pretrain.sampler import guided_scores, pick, sample_codes
 from lavit_trainkit.device import generator
@@ -17,10 +17,10 @@ PROMPTS = ["a red circle", "", "a very long prompt about a blue square and a gre
 @pytest.fixture(scope="module")
 def llm(tiny_config) -> LanguageModel:
     torch.manual_seed(1)
-    network, text, layout = build_llm(tiny_config().llm, None, PROMPTS * 3, 24)
+    network, text, vocabulary = build_llm(tiny_config().llm, None, PROMPTS * 3, 24)
     about = VisualAbout(
         image_input="codes",
-        text_vocab=layout.text_vocab,
+        text_vocab=vocabulary.text_vocab,
         codebook_size=24,
         feature_dim=0,
         grid=(4, 4),
@@ -36,17 +36,17 @@ def llm(tiny_config) -> LanguageModel:
 
 def reference(llm: LanguageModel, prompt: str, seed: int, settings: SampleSettings) -> list[int]:
     """One sample at a time, whole sequences without cache or padding, full vocabulary."""
-    layout, codes = llm.layout, []
+    vocabulary, codes = llm.vocabulary, []
     uniform = torch.rand(9, generator=generator(seed, "codes"), dtype=torch.float64)
     for step in range(9):
-        tail = [layout.img, *(code + layout.first_code for code in codes)]
+        tail = [vocabulary.img, *(code + vocabulary.first_code for code in codes)]
         text = llm.codec.encode(prompt).tolist()
         rows = [text + tail, tail]
         both = [llm.llm(torch.tensor([ids])).logits[0, -1].float().log_softmax(-1) for ids in rows]
         scores = settings.guidance_scale * (both[0] - both[1]) + both[1]
-        scores[: layout.end_img] = -torch.inf
+        scores[: vocabulary.end_img] = -torch.inf
         if step < 3:
-            scores[layout.end_img] = -torch.inf
+            scores[vocabulary.end_img] = -torch.inf
         scores /= settings.temperature
         kept = scores.topk(settings.top_k).indices
         probs = (
@@ -56,9 +56,9 @@ def reference(llm: LanguageModel, prompt: str, seed: int, settings: SampleSettin
         )
         probs = probs.double().softmax(-1)
         choice = int(torch.searchsorted(probs.cumsum(0), uniform[step] * probs.sum(), right=True))
-        if choice == layout.end_img:
+        if choice == vocabulary.end_img:
             break
-        codes.append(choice - layout.first_code)
+        codes.append(choice - vocabulary.first_code)
     return codes
 
 
@@ -126,9 +126,15 @@ def test_drawn_frequencies_follow_the_filtered_distribution():
 
 
 def test_images_in_prompts_are_wrapped(llm):
-    layout = llm.layout
-    ids = lay_out(llm, ["red", np.array([0, 5])]).ids
-    assert ids.tolist()[-5:] == [layout.img, layout.first_code, layout.first_code + 5, layout.end_img, layout.img]
+    vocabulary = llm.vocabulary
+    ids = tokenize_prompt(llm, ["red", np.array([0, 5])]).ids
+    assert ids.tolist()[-5:] == [
+        vocabulary.img,
+        vocabulary.first_code,
+        vocabulary.first_code + 5,
+        vocabulary.end_img,
+        vocabulary.img,
+    ]
 
 
 def test_sampled_tokens_are_a_token_directory(llm, tmp_path):

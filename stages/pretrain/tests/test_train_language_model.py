@@ -57,8 +57,8 @@ def test_the_model_reads_what_it_was_shown_and_is_a_plain_transformers_directory
 
     folder = tmp_path / "model" / "llm"
     plain, text = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    assert plain.config.vocab_size == llm.layout.total
-    assert text.convert_tokens_to_ids(["[IMG]", "[/IMG]"]) == [llm.layout.img, llm.layout.end_img]
+    assert plain.config.vocab_size == llm.vocabulary.total
+    assert text.convert_tokens_to_ids(["[IMG]", "[/IMG]"]) == [llm.vocabulary.img, llm.vocabulary.end_img]
     assert "tokenizer" in json.loads((tmp_path / "model" / "lavit.json").read_text())["parts"]
     assert selection_of(tmp_path / "model") == "topk"  # as the token files say
 
@@ -125,7 +125,7 @@ def test_gradients_do_not_depend_on_how_a_step_is_cut(world, tiny_config, tmp_pa
     reader = open_tokens(world.tokens)
     corpus = open_corpus(reader, questions=[world.questions], text=[])
     network = build_network(config, reader, corpus, None, None, 0)
-    source = DocumentSource(corpus, network.layout, network.codec, config, 0)
+    source = DocumentSource(corpus, network.vocabulary, network.codec, config, 0)
     documents = [source.document(n) for n in range(12)]
     weight = sum(float(document.weights.sum()) for document in documents)
 
@@ -212,7 +212,7 @@ def test_an_existing_language_model_gets_its_rows(world, tiny_config, tmp_path):
         [world.tokens], world.model, tmp_path / "second", tiny_config(num_steps=2), llm=source, quiet=True
     )
     llm = load_llm(tmp_path / "second" / "model")
-    assert llm.layout.text_vocab == len(plain)
+    assert llm.vocabulary.text_vocab == len(plain)
     assert llm.head_VD.shape[0] == len(plain) + 2 + 24
 
 

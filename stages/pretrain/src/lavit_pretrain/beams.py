@@ -38,7 +38,7 @@ def write_with_beams(llm: LanguageModel, prompts: Sequence[Tensor], max_tokens: 
     inputs = torch.stack([torch.nn.functional.pad(prompt, (0, 0, longest - len(prompt), 0)) for prompt in prompts])
     places = torch.arange(longest, device=llm.device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=llm.device)
-    layout = llm.layout
+    vocabulary = llm.vocabulary
     # transformers gives `generate` a type that mypy takes for a tensor.
     written = cast(Any, llm.llm).generate(
         inputs_embeds=inputs,
@@ -49,7 +49,7 @@ def write_with_beams(llm: LanguageModel, prompts: Sequence[Tensor], max_tokens: 
         max_new_tokens=max_tokens,
         length_penalty=beams.length_penalty,
         early_stopping=beams.early_stopping,
-        suppress_tokens=list(range(layout.text_vocab, layout.total)),
+        suppress_tokens=list(range(vocabulary.text_vocab, vocabulary.total)),
         eos_token_id=llm.codec.eos,
         pad_token_id=llm.codec.eos,
     )

@@ -25,10 +25,10 @@ def build_network(
     manifest = reader.manifest
     seed_init(seed, "pretrain")
     texts = all_texts(corpus) if source is None else []
-    llm, text, layout = build_llm(config.llm, source, texts, manifest.codebook_size)
+    llm, text, vocabulary = build_llm(config.llm, source, texts, manifest.codebook_size)
     about = VisualAbout(
         image_input=config.image_input,
-        text_vocab=layout.text_vocab,
+        text_vocab=vocabulary.text_vocab,
         codebook_size=manifest.codebook_size,
         feature_dim=live.feature_dim if live is not None else manifest.feature_dim or 0,
         grid=manifest.grid,
@@ -45,7 +45,7 @@ def build_network(
     if source is not None:
         continue_visual(network, source)
     starts = config.code_rows == "features" and config.image_input != "none"
-    if starts and (source is None or not has_codes(source, layout)):
+    if starts and (source is None or not has_codes(source, vocabulary)):
         start_at_features(network, reader)
     return network
 

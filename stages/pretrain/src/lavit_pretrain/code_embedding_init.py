@@ -38,7 +38,7 @@ def start_at_features(network: LanguageModel, reader: TokenReader) -> None:
             "more steps (`lavit tokenize-images --features` stores them)"
         )
         return
-    mean_KD, seen_K = mean_features(reader, network.layout.codebook_size)
+    mean_KD, seen_K = mean_features(reader, network.vocabulary.codebook_size)
     if int(seen_K.sum()) < 2:
         # One row has no spread to scale by: this tokenizer has collapsed.
         warn(f"{reader.folders[0]}: all pictures looked at have one and the same code; rows of codes start as drawn")
@@ -50,7 +50,7 @@ def start_at_features(network: LanguageModel, reader: TokenReader) -> None:
     inputs_VH = cast(Tensor, network.llm.get_input_embeddings().weight)
     tied = inputs_VH is network.head_VD
     for table in (inputs_VH,) if tied else (inputs_VH, network.head_VD):
-        own_KH = table[network.layout.first_code :]
+        own_KH = table[network.vocabulary.first_code :]
         moved_KH = SHARE**0.5 * own_KH.std() * rows_KH + (1 - SHARE) ** 0.5 * own_KH
         own_KH.copy_(torch.where(seen_K[:, None].to(own_KH.device), moved_KH, own_KH))
 

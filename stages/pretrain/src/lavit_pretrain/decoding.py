@@ -13,7 +13,7 @@ from transformers import DynamicCache, StaticCache
 from lavit_pretrain.language_model import LanguageModel
 
 
-class Rows:
+class DecodingBatch:
     """R prompts being continued token by token."""
 
     def __init__(self, llm: LanguageModel, prompts: Sequence[Tensor], max_new: int) -> None:

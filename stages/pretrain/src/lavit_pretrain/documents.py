@@ -13,8 +13,8 @@ from lavit_core.seeds import derive_seed, shuffled_batch
 from lavit_core.tokens import TokenReader
 
 from lavit_pretrain.config import PretrainConfig
-from lavit_pretrain.ids import IdLayout
 from lavit_pretrain.text_tokenizer import TextCodec
+from lavit_pretrain.vocabulary import Vocabulary
 
 KINDS = ("text_to_image", "image_to_text", "questions", "text")
 BLOCK_DOCUMENTS = 256
@@ -55,8 +55,10 @@ class Corpus:
 class DocumentSource:
     """The endless stream of documents of one run."""
 
-    def __init__(self, corpus: Corpus, layout: IdLayout, codec: TextCodec, config: PretrainConfig, seed: int) -> None:
-        self.corpus, self.layout, self.codec, self.config, self.seed = corpus, layout, codec, config, seed
+    def __init__(
+        self, corpus: Corpus, vocabulary: Vocabulary, codec: TextCodec, config: PretrainConfig, seed: int
+    ) -> None:
+        self.corpus, self.vocabulary, self.codec, self.config, self.seed = corpus, vocabulary, codec, config, seed
         self.asked = np.array(sorted(corpus.questions), dtype=np.int64)
         self.quotas = document_quotas(
             config, num_images=len(corpus.reader), num_asked=len(self.asked), num_texts=len(corpus.text)
@@ -97,7 +99,9 @@ class DocumentSource:
         documents = []
         for image_codes, caption, drop in zip(codes, self._captions(images, rng), dropped, strict=True):
             text = np.empty(0, np.int64) if drop or caption is None else self.codec.encode(caption)
-            ids = np.concatenate([text, [self.layout.img], self.layout.to_ids(image_codes), [self.layout.end_img]])
+            ids = np.concatenate(
+                [text, [self.vocabulary.img], self.vocabulary.to_ids(image_codes), [self.vocabulary.end_img]]
+            )
             weights = np.full(len(ids), self.config.image_loss_weight, np.float32)
             # [IMG] after a caption is scored with the caption: it says that the text is over.
             weights[: len(text) + 1] = self.config.text_loss_weight if self.config.t2i_text_loss else 0.0
@@ -142,7 +146,9 @@ class DocumentSource:
         image_weight = self.config.image_loss_weight if self.config.i2t_image_loss else 0.0
         documents = []
         for place, (image_codes, (tail, tail_weights)) in enumerate(zip(codes, tails, strict=True)):
-            head = np.concatenate([[self.layout.img], self.layout.to_ids(image_codes), [self.layout.end_img]])
+            head = np.concatenate(
+                [[self.vocabulary.img], self.vocabulary.to_ids(image_codes), [self.vocabulary.end_img]]
+            )
             weights = np.concatenate([np.full(len(head), image_weight, np.float32), tail_weights])
             documents.append(
                 Document(

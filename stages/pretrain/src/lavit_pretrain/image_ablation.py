@@ -39,15 +39,15 @@ def measure_loss_increases(network: "LanguageModel", batch: PackedBatch, each_lo
 
     One metric for each kind of document that is at least twice in the batch, in nats a token; 0 if context is unused.
     """
-    layout = network.layout
-    fit = [document for document in batch.documents if can_swap(document, layout)]
+    vocabulary = network.vocabulary
+    fit = [document for document in batch.documents if can_swap(document, vocabulary)]
     kinds = [kind for kind in LOSS_INCREASES if sum(document.kind == kind for document in fit) > 1]
-    own = [score_target(document, layout) for document in fit if document.kind in kinds]
+    own = [score_target(document, vocabulary) for document in fit if document.kind in kinds]
     if not own:
         return {}
     was_training = network.training
     network.eval()  # dropout would draw from the stream that training draws from
-    losses = [_each(network, some, each_loss).cpu().numpy() for some in (own, swap(own, layout))]
+    losses = [_each(network, some, each_loss).cpu().numpy() for some in (own, swap(own, vocabulary))]
     network.train(was_training)
     kind_S = np.repeat([document.kind for document in own], [np.count_nonzero(document.weights) for document in own])
     return {

@@ -1,7 +1,7 @@
 """The language model with visual rows, the projector of continuous image rows, and (live) its own copy of the merger.
 
 On disk it is a plain transformers directory: `AutoModelForCausalLM` and `AutoTokenizer` load it. Beside it lie
-`visual.json` (layout, how images are shown) and `visual.safetensors` (projector and merger).
+`visual.json` (vocabulary, how images are shown) and `visual.safetensors` (projector and merger).
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 from lavit_pretrain.attention import use_padded
 from lavit_pretrain.config import LlmShape
-from lavit_pretrain.ids import IMG, IdLayout, register
 from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer
+from lavit_pretrain.vocabulary import IMG, Vocabulary, register
 
 WEIGHT_STEMS = ("model", "pytorch_model")
 """Beginnings of weight files' names in a transformers directory."""
@@ -57,7 +57,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.llm, self.text, self.about = llm, text, about
         self.codec = TextCodec(text)
-        self.layout = IdLayout(text_vocab=about.text_vocab, codebook_size=about.codebook_size)
+        self.vocabulary = Vocabulary(text_vocab=about.text_vocab, codebook_size=about.codebook_size)
         continuous = about.image_input in ("features", "live")
         width = int(self.head_VD.shape[1])
         self.projector = nn.Linear(about.feature_dim, width) if continuous else None
@@ -120,7 +120,7 @@ class LanguageModel(nn.Module):
 
 def build_llm(
     shape: LlmShape, source: Path | None, texts: Sequence[str], codebook_size: int
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, IdLayout]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Vocabulary]:
     """Return a language model with rows for the visual ids: a new LLaMA of `shape`, or the one in `source`.
 
     A `source` that has them (imported weights, an earlier run) keeps what it learned. New rows are drawn by the model's
@@ -130,31 +130,33 @@ def build_llm(
 
     if source is None:
         text = train_text_tokenizer(texts, shape.text_vocab_size)
-        layout = IdLayout(text_vocab=register(text), codebook_size=codebook_size)
-        return LlamaForCausalLM(llama_config(shape, layout.total, text)), text, layout
+        vocabulary = Vocabulary(text_vocab=register(text), codebook_size=codebook_size)
+        return LlamaForCausalLM(llama_config(shape, vocabulary.total, text)), text, vocabulary
     text = load_text_tokenizer(source)
     has_brackets = IMG in text.get_added_vocab()
-    layout = IdLayout(text_vocab=register(text), codebook_size=codebook_size)
+    vocabulary = Vocabulary(text_vocab=register(text), codebook_size=codebook_size)
     with _quiet_transformers():
         llm = load_causal_lm(source, torch.float32)
     rows = int(cast(Tensor, llm.get_input_embeddings().weight).shape[0])
-    if rows < layout.text_vocab:
-        raise InputError(f"{source}: the tokenizer has {layout.text_vocab} ids, the model only {rows} embedding rows")
-    if has_brackets and rows == layout.total:
-        return llm, text, layout
+    if rows < vocabulary.text_vocab:
+        raise InputError(
+            f"{source}: the tokenizer has {vocabulary.text_vocab} ids, the model only {rows} embedding rows"
+        )
+    if has_brackets and rows == vocabulary.total:
+        return llm, text, vocabulary
     # Some models pad their table past the tokenizer; those rows go, so that visual ids start right after the text.
-    llm.resize_token_embeddings(layout.text_vocab, mean_resizing=False)
-    llm.resize_token_embeddings(layout.total, mean_resizing=False)
-    return llm, text, layout
+    llm.resize_token_embeddings(vocabulary.text_vocab, mean_resizing=False)
+    llm.resize_token_embeddings(vocabulary.total, mean_resizing=False)
+    return llm, text, vocabulary
 
 
-def has_codes(source: Path, layout: IdLayout) -> bool:
+def has_codes(source: Path, vocabulary: Vocabulary) -> bool:
     """Return whether a language model folder brings rows for just these codes (imported weights, an earlier run)."""
     file = source / ABOUT_FILE
     if not file.exists():
         return False
     about = read_json(file)
-    return (about.get("text_vocab"), about.get("codebook_size")) == (layout.text_vocab, layout.codebook_size)
+    return (about.get("text_vocab"), about.get("codebook_size")) == (vocabulary.text_vocab, vocabulary.codebook_size)
 
 
 def llama_config(shape: LlmShape, vocab_size: int, text: PreTrainedTokenizerBase | None = None) -> LlamaConfig:

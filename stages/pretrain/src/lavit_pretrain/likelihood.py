@@ -44,10 +44,10 @@ def code_log_likelihoods(
     Source: TIGeR (arXiv 2406.05814), log p(Y | X).
     """
     _require_sight(llm)
-    layout = llm.layout
-    ids = [np.append(layout.to_ids(codes), layout.end_img) for codes in images]
+    vocabulary = llm.vocabulary
+    ids = [np.append(vocabulary.to_ids(codes), vocabulary.end_img) for codes in images]
     for text in texts:
-        prefix = np.append(llm.codec.encode(text), layout.img)
+        prefix = np.append(llm.codec.encode(text), vocabulary.img)
         yield log_likelihoods_after(llm, llm.embed(torch.from_numpy(prefix).to(llm.device)), ids, rows)
 
 

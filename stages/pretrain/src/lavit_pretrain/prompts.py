@@ -38,7 +38,7 @@ BATCH_PICTURES = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LaidOut:
+class TokenizedPrompt:
     """A prompt as ids, with a closing [IMG]."""
 
     ids: np.ndarray
@@ -119,12 +119,12 @@ def image_rows(
     return np.split(encoded.codes.cpu().numpy(), np.cumsum(encoded.counts.cpu().numpy())[:-1])
 
 
-def lay_out(llm: LanguageModel, prompt: Prompt, *, brackets: bool = True) -> LaidOut:
+def tokenize_prompt(llm: LanguageModel, prompt: Prompt, *, brackets: bool = True) -> TokenizedPrompt:
     """Return the ids of a prompt's parts in their order and the [IMG] that opens the image to be drawn.
 
     Raises InputError for codes that are not the model's.
     """
-    layout = llm.layout
+    vocabulary = llm.vocabulary
     ids: list[np.ndarray] = []
     places: list[np.ndarray] = []
     features: list[np.ndarray] = []
@@ -135,18 +135,18 @@ def lay_out(llm: LanguageModel, prompt: Prompt, *, brackets: bool = True) -> Lai
             continue
         num_images += 1
         if part.ndim == 1:
-            if part.size and not 0 <= int(part.min()) <= int(part.max()) < layout.codebook_size:
+            if part.size and not 0 <= int(part.min()) <= int(part.max()) < vocabulary.codebook_size:
                 found = f"[{int(part.min())}, {int(part.max())}]"
-                raise InputError(f"prompt: codes lie in {found}, expected [0, {layout.codebook_size})")
-            inner = layout.to_ids(part)
+                raise InputError(f"prompt: codes lie in {found}, expected [0, {vocabulary.codebook_size})")
+            inner = vocabulary.to_ids(part)
         else:
             inner = np.zeros(len(part), np.int64)
             start = sum(map(len, ids)) + int(brackets)
             places.append(np.arange(start, start + len(part)))
             features.append(part.astype(np.float32, copy=False))
-        ids.append(np.concatenate([[layout.img], inner, [layout.end_img]]) if brackets else inner)
-    return LaidOut(
-        ids=np.concatenate([*ids, [layout.img]]).astype(np.int64),
+        ids.append(np.concatenate([[vocabulary.img], inner, [vocabulary.end_img]]) if brackets else inner)
+    return TokenizedPrompt(
+        ids=np.concatenate([*ids, [vocabulary.img]]).astype(np.int64),
         places=np.concatenate([np.empty(0, np.int64), *places]),
         features=np.concatenate(features) if features else None,
         num_images=num_images,

@@ -11,14 +11,14 @@ from lavit_core.tokens import TokenReader
 from torch import Tensor
 
 from lavit_pretrain.beams import Beams, write_with_beams
-from lavit_pretrain.decoding import Rows
+from lavit_pretrain.decoding import DecodingBatch
 from lavit_pretrain.language_model import LanguageModel
 
 if TYPE_CHECKING:
     from lavit_tokenizer.api import VisualTokenizer
 
 BATCH_ROWS = 128
-"""Rows written at the same time."""
+"""Texts written at the same time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,7 @@ def _complete(
 @torch.inference_mode()
 def prompt_rows(llm: LanguageModel, images: ImageInput | None, prompts: Sequence[np.ndarray]) -> list[Tensor]:
     """Return input embeddings [n, H] of `[IMG] image [/IMG] prompt` for each prompt; blind: of the prompt alone."""
-    layout = llm.layout
+    vocabulary = llm.vocabulary
     if images is None or llm.image_input == "none":
         # A blind model was trained with the end token in the image's place.
         blind = llm.image_input == "none"
@@ -177,8 +177,8 @@ def prompt_rows(llm: LanguageModel, images: ImageInput | None, prompts: Sequence
     rows = []
     for place, prompt in enumerate(prompts):
         count = int(images.counts[place])
-        inner = np.zeros(count, np.int64) if codes is None else layout.to_ids(codes[place])
-        ids = torch.from_numpy(np.concatenate([[layout.img], inner, [layout.end_img], prompt])).to(llm.device)
+        inner = np.zeros(count, np.int64) if codes is None else vocabulary.to_ids(codes[place])
+        ids = torch.from_numpy(np.concatenate([[vocabulary.img], inner, [vocabulary.end_img], prompt])).to(llm.device)
         if features is None:
             rows.append(llm.embed(ids))
         else:
@@ -190,8 +190,8 @@ def prompt_rows(llm: LanguageModel, images: ImageInput | None, prompts: Sequence
 @torch.inference_mode()
 def write_greedily(llm: LanguageModel, prompts: Sequence[Tensor], max_tokens: int) -> list[str]:
     """Return the likeliest continuation in text of each prompt [n, H]; visual ids are never written."""
-    rows = Rows(llm, prompts, max_tokens)
-    text_head = llm.head_VD[: llm.layout.text_vocab]
+    rows = DecodingBatch(llm, prompts, max_tokens)
+    text_head = llm.head_VD[: llm.vocabulary.text_vocab]
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=llm.device)
     written = []
     hidden = rows.start()

@@ -25,9 +25,9 @@ from lavit_trainkit.external_weights import (
     weight_files,
 )
 
-from lavit_pretrain.ids import IdLayout, register
 from lavit_pretrain.language_model import ABOUT_FILE, VISUAL_FILE, WEIGHT_STEMS, VisualAbout
 from lavit_pretrain.text_tokenizer import load_text_tokenizer
+from lavit_pretrain.vocabulary import Vocabulary, register
 
 FOLDER = "language_model"
 RELEASED_VISUAL = "visual_weight.bin"
@@ -56,7 +56,7 @@ class ReleasedLanguageModel:
 
     src: Path
     tokenizer: TokenizerConfig | None
-    layout: IdLayout | None
+    vocabulary: Vocabulary | None
     """Ids of text, brackets and codes; None: no language model, or no tokenizer to tell the number of codes."""
     weights: tuple[Path, ...]
     """Shards of the language model; none: only merger and projector are there."""
@@ -85,8 +85,10 @@ def inspect_language_model(src: Path, tokenizer: TokenizerConfig | None) -> Rele
             raise InputError(f"{visual}: needs visual_tokenizer/tokenizer_encoder.bin, whose features it reads")
         shapes = shapes_of(read_tensors(visual))
         width, image_input = _check_visual(visual, shapes, tokenizer)
-    weights, layout = (_check_llm(folder, tokenizer, width)) if has_llm else ((), None)
-    return ReleasedLanguageModel(src=src, tokenizer=tokenizer, layout=layout, weights=weights, image_input=image_input)
+    weights, vocabulary = (_check_llm(folder, tokenizer, width)) if has_llm else ((), None)
+    return ReleasedLanguageModel(
+        src=src, tokenizer=tokenizer, vocabulary=vocabulary, weights=weights, image_input=image_input
+    )
 
 
 def _check_visual(file: Path, shapes: Shapes, tokenizer: TokenizerConfig) -> tuple[int, str]:
@@ -105,7 +107,7 @@ def _check_visual(file: Path, shapes: Shapes, tokenizer: TokenizerConfig) -> tup
 
 def _check_llm(
     folder: Path, tokenizer: TokenizerConfig | None, width: int | None
-) -> tuple[tuple[Path, ...], IdLayout | None]:
+) -> tuple[tuple[Path, ...], Vocabulary | None]:
     for name in ("config.json", "tokenizer_config.json"):
         about = read_json(folder / name) if (folder / name).exists() else {}
         if not isinstance(about, dict) or "auto_map" in about:
@@ -126,13 +128,13 @@ def _check_llm(
     text_vocab = _text_vocab(folder)
     if tokenizer is None:
         return files, None
-    layout = IdLayout(text_vocab=text_vocab, codebook_size=tokenizer.codebook_size)
-    if about.get("vocab_size") != layout.total:
+    vocabulary = Vocabulary(text_vocab=text_vocab, codebook_size=tokenizer.codebook_size)
+    if about.get("vocab_size") != vocabulary.total:
         raise InputError(
-            f"{folder / 'config.json'}: vocab_size is {about.get('vocab_size')}, expected {layout.total} "
+            f"{folder / 'config.json'}: vocab_size is {about.get('vocab_size')}, expected {vocabulary.total} "
             f"({text_vocab} text ids, 2 brackets, {tokenizer.codebook_size} codes)"
         )
-    return files, layout
+    return files, vocabulary
 
 
 def _text_vocab(folder: Path) -> int:
@@ -181,14 +183,14 @@ def import_language_model(found: ReleasedLanguageModel, folder: Path, *, tokeniz
     register(text)
     text.save_pretrained(folder)
     _copy_text(found.folder, folder / ORIGINAL_TEXT)
-    if found.layout is None or found.tokenizer is None:
+    if found.vocabulary is None or found.tokenizer is None:
         return
     fewest, most = CODE_RANGE
     patches = found.tokenizer.num_patches
     about = VisualAbout(
         image_input=found.image_input,
-        text_vocab=found.layout.text_vocab,
-        codebook_size=found.layout.codebook_size,
+        text_vocab=found.vocabulary.text_vocab,
+        codebook_size=found.vocabulary.codebook_size,
         feature_dim=found.tokenizer.feature_dim,
         grid=found.tokenizer.grid,
         preprocessing=found.tokenizer.preprocessing.model_dump(mode="json"),

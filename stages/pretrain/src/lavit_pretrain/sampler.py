@@ -16,9 +16,9 @@ from lavit_trainkit.device import generator
 from torch import Tensor
 
 from lavit_pretrain.config import SampleSettings
-from lavit_pretrain.decoding import Rows
+from lavit_pretrain.decoding import DecodingBatch
 from lavit_pretrain.language_model import LanguageModel
-from lavit_pretrain.prompts import LaidOut, Prompt, lay_out
+from lavit_pretrain.prompts import Prompt, TokenizedPrompt, tokenize_prompt
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def sample_steps(
         raise UsageError(f"setting min_codes: {limits[0]} is more than max_codes {limits[1]}")
     if len(prompts) != len(seeds):
         raise UsageError(f"{len(prompts)} prompts but {len(seeds)} seeds, expected one seed a prompt")
-    laid = [lay_out(llm, prompt, brackets=settings.prompt_images != "bare") for prompt in prompts]
+    laid = [tokenize_prompt(llm, prompt, brackets=settings.prompt_images != "bare") for prompt in prompts]
     check_room(llm, laid, limits[1])
     scales = [settings.scale_of(images=one.num_images > 0) for one in laid]
     for scale in sorted(set(scales)):
@@ -90,7 +90,7 @@ def sample_steps(
                 yield SamplingStep(prompts=places, step=len(picks), max_codes=limits[1], last=last, picks=picks)
 
 
-def check_room(llm: LanguageModel, laid: Sequence[LaidOut], max_codes: int) -> None:
+def check_room(llm: LanguageModel, laid: Sequence[TokenizedPrompt], max_codes: int) -> None:
     """Refuse prompts that leave no room for the codes. Raises UsageError."""
     room = getattr(llm.llm.config, "max_position_embeddings", None)
     longest = max(map(len, laid), default=0)
@@ -104,20 +104,20 @@ def check_room(llm: LanguageModel, laid: Sequence[LaidOut], max_codes: int) -> N
 @torch.inference_mode()
 def _sample_batch(
     llm: LanguageModel,
-    heads: Sequence[LaidOut],
+    heads: Sequence[TokenizedPrompt],
     seeds: Sequence[int],
     settings: SampleSettings,
     scale: float,
     limits: tuple[int, int],
 ) -> Iterator[tuple[list[Tensor], bool]]:
     """Yield the picks int64 [B] so far after every step, and whether they are all."""
-    layout, size, (min_codes, max_codes) = llm.layout, len(heads), limits
+    vocabulary, size, (min_codes, max_codes) = llm.vocabulary, len(heads), limits
     guided = scale != 1
-    nothing = [lay_out(llm, "").embed(llm)] * size if guided else []
-    rows = Rows(llm, [*(head.embed(llm) for head in heads), *nothing], max_codes)
+    nothing = [tokenize_prompt(llm, "").embed(llm)] * size if guided else []
+    rows = DecodingBatch(llm, [*(head.embed(llm) for head in heads), *nothing], max_codes)
     draws = [torch.rand(max_codes, generator=generator(seed, "codes"), dtype=torch.float64) for seed in seeds]
     uniform_BM = torch.stack(draws).to(llm.device)
-    visual_head = llm.head_VD[layout.end_img :]  # row 0 is [/IMG], row 1 + c is code c
+    visual_head = llm.head_VD[vocabulary.end_img :]  # row 0 is [/IMG], row 1 + c is code c
 
     ended_B = torch.zeros(size, dtype=torch.bool, device=llm.device)
     chosen_MB: list[Tensor] = []
@@ -134,7 +134,7 @@ def _sample_batch(
         yield chosen_MB, last
         if last:
             return
-        next_B = chosen_MB[-1] + layout.end_img
+        next_B = chosen_MB[-1] + vocabulary.end_img
         hidden = rows.extend(torch.cat([next_B, next_B]) if guided else next_B)
 
 

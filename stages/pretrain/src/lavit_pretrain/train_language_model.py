@@ -95,7 +95,7 @@ def train_language_model(
                 dtype=None if dtype == torch.float32 else dtype,
             )
         codec = TextCodec(network.text, config.max_text_tokens)
-        source = DocumentSource(leave_out_long(corpus, codec), network.layout, codec, config, seed)
+        source = DocumentSource(leave_out_long(corpus, codec), network.vocabulary, codec, config, seed)
         if sum(source.quotas.values()) == 0:
             raise UsageError(
                 "setting mix: no kind of document has both a share above 0 and input; raise a share or give --questions"
@@ -128,7 +128,7 @@ def train_language_model(
                 if not any(len(batch.image_rows_F) for batch in batches):
                     for part in working.visual_parts().values():  # the zeros of `shared_loss`
                         drop_gradients(part)
-                metrics = step_losses(all_of_step(each, len(batches)), batches, network.layout.img)
+                metrics = step_losses(all_of_step(each, len(batches)), batches, network.vocabulary.img)
                 require_finite(metrics["loss"], name="loss", step=step, run=session.path)
                 move_gradients(working, network)
                 norm = clip_gradients(network.parameters(), config.max_grad_norm)
