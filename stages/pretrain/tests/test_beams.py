@@ -6,7 +6,8 @@ import torch
 from lavit_pretrain.beams import Beams, write_with_beams
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig
 from lavit_pretrain.language_model import load_llm
-from lavit_pretrain.reading import caption, prompt_rows, stored_images, write_greedily
+from lavit_pretrain.reading import caption, stored_images, write_greedily
+from lavit_pretrain.sequence import reading_prompts
 from lavit_pretrain.train_language_model import train_language_model
 
 
@@ -26,7 +27,7 @@ def llm(world, tmp_path_factory):
 def prompts(llm, reader):
     images = stored_images(llm, reader, np.arange(4))
     assert len(set(images.counts.tolist())) > 1, "the prompts must differ in length, so that padding is tested"
-    return prompt_rows(llm, images, [np.empty(0, np.int64)] * 4)
+    return [prompt.embed(llm) for prompt in reading_prompts(llm, images, [np.empty(0, np.int64)] * 4)]
 
 
 def test_one_beam_is_greedy(llm, prompts):

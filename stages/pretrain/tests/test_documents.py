@@ -6,7 +6,8 @@ from lavit_core.errors import InputError
 from lavit_pretrain.config import Mix
 from lavit_pretrain.corpus import all_texts, leave_out_long, open_corpus
 from lavit_pretrain.documents import BLOCK_DOCUMENTS, DocumentSource, document_quotas
-from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer, question_prompt, train_text_tokenizer
+from lavit_pretrain.sequence import question_prompt
+from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer, train_text_tokenizer
 from lavit_pretrain.vocabulary import Vocabulary, register
 
 

@@ -6,9 +6,14 @@ import torch
 from lavit_core.errors import UsageError
 from lavit_pretrain import likelihood
 from lavit_pretrain.language_model import load_llm
-from lavit_pretrain.likelihood import code_log_likelihoods, text_log_likelihoods
-from lavit_pretrain.reading import ImageInput, prompt_rows, stored_images
-from lavit_pretrain.reading_back import pairwise_log_likelihoods
+from lavit_pretrain.likelihood import (
+    caption_log_likelihoods,
+    code_log_likelihoods,
+    paired_code_log_likelihoods,
+    text_log_likelihoods,
+)
+from lavit_pretrain.reading import ImageInput, stored_images
+from lavit_pretrain.sequence import reading_prompts
 from lavit_pretrain.train_language_model import train_language_model
 
 TEXTS = ["a red circle", "a blue square stands there", "circle", "", "there is a yellow triangle"]
@@ -36,7 +41,7 @@ def trained(world, tmp_path_factory):
 def plain(llm, images: ImageInput, text: str) -> float:
     """The whole document in one pass, no cache, no padding."""
     ids = np.append(llm.codec.encode(text), llm.codec.eos)
-    row = prompt_rows(llm, images, [ids])[0]
+    row = reading_prompts(llm, images, [ids])[0].embed(llm)
     hidden = llm.decoder(inputs_embeds=row[None]).last_hidden_state[0]
     log_p = (hidden @ llm.head_VD.T).log_softmax(-1)
     places = range(len(row) - len(ids) - 1, len(row) - 1)
@@ -94,22 +99,37 @@ def test_a_prefix_is_read_once(trained, reader, monkeypatch):
 
 
 def test_a_blind_model_is_refused(trained):
+    llm, nothing = trained("none"), ImageInput(counts=np.zeros(1, np.int64))
     with pytest.raises(UsageError, match="trained without pictures"):
-        next(text_log_likelihoods(trained("none"), ImageInput(counts=np.zeros(1, np.int64)), TEXTS))
+        next(text_log_likelihoods(llm, nothing, TEXTS))
     with pytest.raises(UsageError, match="trained without pictures"):
-        next(code_log_likelihoods(trained("none"), TEXTS, [np.arange(3)]))
+        next(code_log_likelihoods(llm, TEXTS, [np.arange(3)]))
+    with pytest.raises(UsageError, match="trained without pictures"):
+        caption_log_likelihoods(llm, nothing, ["a"])
+    with pytest.raises(UsageError, match="trained without pictures"):
+        paired_code_log_likelihoods(llm, ["a"], [np.arange(3)])
 
 
 @pytest.mark.parametrize("image_input", ["codes", "features"])
-def test_each_text_after_its_own_image(trained, reader, image_input):
+@pytest.mark.parametrize("rows", [1, 2, 64])
+def test_pairs_against_a_plain_pass_and_the_whole_matrix(trained, reader, image_input, rows):
     llm = trained(image_input)
     images = stored_images(llm, reader, np.arange(len(TEXTS)))
-    found = pairwise_log_likelihoods(llm, images, TEXTS)
+    assert len({int(count) for count in images.counts}) > 1, "the padding is not tested"
+    found = caption_log_likelihoods(llm, images, TEXTS, rows=rows)
     expected = [plain(llm, images.take([place]), text) for place, text in enumerate(TEXTS)]
+    # Sums of at most 30 float32 log-probabilities near -6: 1e-4 is their rounding.
     np.testing.assert_allclose(found, expected, atol=1e-4)
+    matrix = np.stack(list(text_log_likelihoods(llm, images, TEXTS)))
+    np.testing.assert_allclose(found, matrix.diagonal(), atol=1e-4)
 
 
-def test_a_blind_model_reads_nothing_back(trained, reader):
-    llm = trained("none")
-    with pytest.raises(UsageError, match="reading one back needs a model that sees"):
-        pairwise_log_likelihoods(llm, stored_images(llm, reader, np.arange(1)), ["a"])
+@pytest.mark.parametrize("rows", [1, 2, 64])
+def test_pairs_of_codes_against_a_plain_pass_and_the_whole_matrix(trained, reader, rows):
+    llm = trained("codes")
+    gallery = [reader.codes(np.array([place]))[0] for place in range(4)] + [np.array([5])]
+    found = paired_code_log_likelihoods(llm, TEXTS, gallery, rows=rows)
+    np.testing.assert_allclose(
+        found, [plain_codes(llm, text, codes) for text, codes in zip(TEXTS, gallery, strict=True)], atol=1e-3
+    )
+    np.testing.assert_allclose(found, np.stack(list(code_log_likelihoods(llm, TEXTS, gallery))).diagonal(), atol=1e-3)

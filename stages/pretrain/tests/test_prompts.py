@@ -8,9 +8,10 @@ from lavit_core.images import Preprocessing
 from lavit_pretrain.attention import use_padded
 from lavit_pretrain.config import SampleSettings
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
-from lavit_pretrain.prompts import read_prompts, tokenize_prompt
+from lavit_pretrain.prompts import read_prompts
 from lavit_pretrain.reading import encode_images
 from lavit_pretrain.sampler import sample_codes
+from lavit_pretrain.sequence import tokenize_prompt
 from lavit_tokenizer.api import VisualTokenizer, new_merger
 from lavit_tokenizer.config import SmallVitConfig, TokenizerConfig
 from lavit_tokenizer.encoder import Encoder

@@ -6,9 +6,9 @@ from lavit_core.tokens import open_tokens
 from lavit_pretrain.attention import use_padded
 from lavit_pretrain.config import SampleSettings
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
-from lavit_pretrain.prompts import tokenize_prompt
 from lavit_pretrain.sample import write_sampled
 from lavit_pretrain.sampler import guided_scores, pick, sample_codes
+from lavit_pretrain.sequence import tokenize_prompt
 from lavit_trainkit.device import generator
 
 PROMPTS = ["a red circle", "", "a very long prompt about a blue square and a green triangle", "blue"]

@@ -14,7 +14,6 @@ import numpy as np
 from lavit_core.device_name import check_device_name
 from lavit_core.errors import UsageError
 from lavit_core.modeldir import part_digest
-from lavit_core.seeds import epoch_batches
 from PIL import Image
 
 from lavit.encoding import check_codes, decode_steps, encode_images
@@ -310,11 +309,8 @@ class LaVIT:
         api = self._parts.pretrain_api()
         if all_pairs:
             return np.stack(list(api.text_log_likelihoods(llm, read, asked, rows=batch_size)))
-        scores = [
-            api.pairwise_log_likelihoods(llm, read.take(range(rows.start, rows.stop)), asked[rows])
-            for rows in epoch_batches(len(listed), batch_size)
-        ]
-        return np.concatenate(scores)
+        scores: np.ndarray = api.caption_log_likelihoods(llm, read, asked, rows=batch_size)
+        return scores
 
     def score_codes(
         self,
@@ -334,10 +330,11 @@ class LaVIT:
             raise UsageError(
                 f"{len(asked)} texts but codes of {len(listed)} images, expected as many, or all_pairs=True"
             )
-        score, llm = self._parts.pretrain_api().code_log_likelihoods, self._parts.llm()
+        api, llm = self._parts.pretrain_api(), self._parts.llm()
         if all_pairs:
-            return np.stack(list(score(llm, asked, listed, rows=batch_size)))
-        return np.concatenate([next(score(llm, [text], [own])) for text, own in zip(asked, listed, strict=True)])
+            return np.stack(list(api.code_log_likelihoods(llm, asked, listed, rows=batch_size)))
+        scores: np.ndarray = api.paired_code_log_likelihoods(llm, asked, listed, rows=batch_size)
+        return scores
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Return the number of text tokens of each text with its end token, int64 [M]: what `score` sums over."""

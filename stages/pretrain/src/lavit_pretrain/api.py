@@ -3,9 +3,14 @@
 from lavit_pretrain.beams import ANSWERS, CAPTIONS, Beams
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig, SampleSettings
 from lavit_pretrain.language_model import LanguageModel, load_llm, read_visual_about
-from lavit_pretrain.likelihood import code_log_likelihoods, text_log_likelihoods
+from lavit_pretrain.likelihood import (
+    caption_log_likelihoods,
+    code_log_likelihoods,
+    paired_code_log_likelihoods,
+    text_log_likelihoods,
+)
 from lavit_pretrain.plan import plan
-from lavit_pretrain.prompts import PicturePrompt, Prompt, read_prompts
+from lavit_pretrain.prompts import PicturePrompt, read_prompts
 from lavit_pretrain.reading import (
     ImageInput,
     answer,
@@ -16,7 +21,7 @@ from lavit_pretrain.reading import (
     select_patches,
     stored_images,
 )
-from lavit_pretrain.reading_back import pairwise_log_likelihoods, read_back
+from lavit_pretrain.reading_back import read_back
 from lavit_pretrain.released import (
     ReleasedLanguageModel,
     export_language_model,
@@ -25,6 +30,7 @@ from lavit_pretrain.released import (
 )
 from lavit_pretrain.sample import sample, write_sampled
 from lavit_pretrain.sampler import SamplingStep, sample_codes, sample_steps
+from lavit_pretrain.sequence import Prompt
 from lavit_pretrain.text_tokenizer import load_text_tokenizer, unknown_words
 from lavit_pretrain.train_language_model import train_language_model
 from lavit_pretrain.visual_input import VisualInput, load_visual_input
@@ -46,6 +52,7 @@ __all__ = [
     "VisualInput",
     "answer",
     "caption",
+    "caption_log_likelihoods",
     "code_log_likelihoods",
     "encode_images",
     "export_language_model",
@@ -56,7 +63,7 @@ __all__ = [
     "load_text_tokenizer",
     "load_visual_input",
     "merge_patches",
-    "pairwise_log_likelihoods",
+    "paired_code_log_likelihoods",
     "plan",
     "read_back",
     "read_prompts",

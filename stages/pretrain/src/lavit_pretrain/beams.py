@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from lavit_pretrain.decoding import pad_left
 from lavit_pretrain.language_model import LanguageModel
 
 
@@ -34,15 +35,12 @@ CAPTIONS = Beams(num_beams=2, min_tokens=8, length_penalty=1.0)
 @torch.inference_mode()
 def write_with_beams(llm: LanguageModel, prompts: Sequence[Tensor], max_tokens: int, beams: Beams) -> list[str]:
     """Return the continuation in text of each prompt's embeddings [n, H]; visual ids are never written."""
-    longest = max(map(len, prompts))
-    inputs = torch.stack([torch.nn.functional.pad(prompt, (0, 0, longest - len(prompt), 0)) for prompt in prompts])
-    places = torch.arange(longest, device=llm.device)
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=llm.device)
+    inputs, mask_RL = pad_left(prompts)
     vocabulary = llm.vocabulary
     # transformers gives `generate` a type that mypy takes for a tensor.
     written = cast(Any, llm.llm).generate(
         inputs_embeds=inputs,
-        attention_mask=(places >= longest - lengths[:, None]).long(),
+        attention_mask=mask_RL.long(),
         do_sample=False,
         num_beams=beams.num_beams,
         min_new_tokens=beams.min_tokens,

@@ -1,9 +1,10 @@
-"""Left-padded rows and their cache: what sampling codes and writing text share.
+"""One padded batch of sequences and its cache: sampling codes, writing text and scoring continuations share it.
 
-Padding is masked and positions start at each row's own first token: a row's result does not depend on its neighbours.
-Letters: R rows, L longest prompt, H hidden width.
+Padding is on the left, masked, and positions start at each row's own first token: a row's result does not depend on its
+neighbours. Letters: R rows, L longest prompt, N tokens appended at once, H hidden width.
 """
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -13,42 +14,59 @@ from transformers import DynamicCache, StaticCache
 from lavit_pretrain.language_model import LanguageModel
 
 
-class DecodingBatch:
-    """R prompts being continued token by token."""
+def pad_left(prompts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return input embeddings [R, L, H] of prompts [n, H], padded on the left, and a mask bool [R, L] of the tokens."""
+    longest = max(map(len, prompts))
+    inputs = torch.stack([torch.nn.functional.pad(prompt, (0, 0, longest - len(prompt), 0)) for prompt in prompts])
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=inputs.device)
+    return inputs, torch.arange(longest, device=inputs.device) >= longest - lengths[:, None]
 
-    def __init__(self, llm: LanguageModel, prompts: Sequence[Tensor], max_new: int) -> None:
-        """Take the prompts' input embeddings, each [n, H]; room for `max_new` tokens after each."""
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=llm.device)
-        longest = int(lengths.max())
-        self.llm, self.max_new, self.used = llm, max_new, longest
-        self.mask_RL = torch.ones(len(prompts), longest + max_new, dtype=torch.bool, device=llm.device)
-        self.mask_RL[:, :longest] = torch.arange(longest, device=llm.device) >= longest - lengths[:, None]
-        self._inputs = torch.stack(
-            [torch.nn.functional.pad(prompt, (0, 0, longest - len(prompt), 0)) for prompt in prompts]
-        )
-        self._positions = (torch.arange(longest, device=llm.device) - (longest - lengths[:, None])).clamp_min(0)
-        self._lengths = lengths
+
+class DecodingBatch:
+    """R sequences being continued."""
+
+    def __init__(self, llm: LanguageModel, prompts: Sequence[Tensor], max_new: int = 0) -> None:
+        """Take the prompts' input embeddings, each [n, H]; room for `max_new` single tokens after each."""
+        self.llm = llm
+        self._inputs, self._mask_RL = pad_left(prompts)
+        self._lengths = self._mask_RL.sum(1)
         # A cache of fixed size keeps shapes constant on a GPU; on a CPU it would only be attended to in vain.
-        on_gpu = llm.device.type == "cuda"
-        self._cache = StaticCache(config=llm.llm.config, max_cache_len=longest + max_new) if on_gpu else DynamicCache()
+        fixed = max_new > 0 and llm.device.type == "cuda"
+        longest = self._mask_RL.shape[1] + max_new
+        self._cache = StaticCache(config=llm.llm.config, max_cache_len=longest) if fixed else DynamicCache()
 
     def start(self) -> Tensor:
         """Return the hidden states [R, H] that follow the prompts."""
-        return self._forward(self._inputs, self._positions)
+        return self._forward(self._inputs, self._mask_RL.cumsum(1).sub(1).clamp_min(0))[:, -1]
 
     def extend(self, ids_R: Tensor) -> Tensor:
         """Append one token to each row and return the hidden states [R, H] that follow."""
-        inputs = self.llm.embed(ids_R)[:, None]
-        positions = (self._lengths + (self.used - self._positions.shape[1]))[:, None]
-        self.used += 1
-        return self._forward(inputs, positions)
+        return self.append(ids_R[:, None], self._mask_RL.new_ones(len(ids_R), 1))[:, -1]
 
-    def _forward(self, inputs_RLH: Tensor, positions_RL: Tensor) -> Tensor:
+    def append(self, ids_RN: Tensor, mask_RN: Tensor) -> Tensor:
+        """Append tokens, padded on the right where the mask is False, and return the hidden states [R, N, H] at them.
+
+        A padded batch takes no more tokens.
+        """
+        positions = self._lengths[:, None] + torch.arange(ids_RN.shape[1], device=ids_RN.device)
+        self._mask_RL = torch.cat([self._mask_RL, mask_RN], 1)
+        self._lengths = self._lengths + mask_RN.sum(1)
+        return self._forward(self.llm.embed(ids_RN.flatten()).unflatten(0, ids_RN.shape), positions)
+
+    def repeated(self, count: int) -> "DecodingBatch":
+        """Return a batch of `count` copies of one started row; this one stays as it is."""
+        batch = copy.copy(self)
+        batch._cache = copy.deepcopy(self._cache)
+        batch._cache.batch_repeat_interleave(count)
+        batch._mask_RL, batch._lengths = self._mask_RL.expand(count, -1), self._lengths.expand(count)
+        return batch
+
+    def _forward(self, inputs_RNH: Tensor, positions_RN: Tensor) -> Tensor:
         hidden: Tensor = self.llm.decoder(
-            inputs_embeds=inputs_RLH,
-            attention_mask=self.mask_RL[:, : self.used],
-            position_ids=positions_RL,
+            inputs_embeds=inputs_RNH,
+            attention_mask=self._mask_RL,
+            position_ids=positions_RN,
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
-        return hidden[:, -1]
+        return hidden

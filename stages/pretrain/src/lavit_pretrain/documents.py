@@ -1,7 +1,6 @@
 """Training documents from token files, questions and plain text. Document d is a function of (seed, d) alone.
 
-Orders (paper, section 3.2): `[caption] [IMG] codes [/IMG]` and `[IMG] image [/IMG] caption eos`, and
-`[IMG] image [/IMG] Question: ... Answer: ... eos`. There is no BOS anywhere: an unconditional document is a bare [IMG].
+`sequence.py` has the order of text, image and questions in them.
 Letters: n tokens of a document, F continuous image rows, D merger width.
 """
 
@@ -13,6 +12,7 @@ from lavit_core.seeds import derive_seed, shuffled_batch
 from lavit_core.tokens import TokenReader
 
 from lavit_pretrain.config import PretrainConfig
+from lavit_pretrain.sequence import blind_span, text_continuation, text_to_image
 from lavit_pretrain.text_tokenizer import TextCodec
 from lavit_pretrain.vocabulary import Vocabulary
 
@@ -99,9 +99,7 @@ class DocumentSource:
         documents = []
         for image_codes, caption, drop in zip(codes, self._captions(images, rng), dropped, strict=True):
             text = np.empty(0, np.int64) if drop or caption is None else self.codec.encode(caption)
-            ids = np.concatenate(
-                [text, [self.vocabulary.img], self.vocabulary.to_ids(image_codes), [self.vocabulary.end_img]]
-            )
+            ids = text_to_image(self.vocabulary, text, image_codes)
             weights = np.full(len(ids), self.config.image_loss_weight, np.float32)
             # [IMG] after a caption is scored with the caption: it says that the text is over.
             weights[: len(text) + 1] = self.config.text_loss_weight if self.config.t2i_text_loss else 0.0
@@ -114,7 +112,7 @@ class DocumentSource:
         tails = []
         for caption in captions:
             text = np.empty(0, np.int64) if caption is None else self.codec.encode(caption)
-            ids = np.append(text, self.codec.eos)
+            ids = text_continuation(text, self.codec.eos)
             tails.append((ids, np.full(len(ids), self.config.text_loss_weight, np.float32)))
         return self._after_images(images, tails, "image_to_text")
 
@@ -140,8 +138,11 @@ class DocumentSource:
         image_input = self.config.image_input
         if image_input == "none":
             # Blind: the end token stands in for the image, so that a caption has something to follow.
-            blind = [(np.append(self.codec.eos, ids), np.append(np.float32(0), weights)) for ids, weights in tails]
-            return [Document(ids=ids, weights=weights, kind=kind) for ids, weights in blind]
+            blind = blind_span(self.codec.eos)
+            return [
+                Document(ids=np.append(blind, ids), weights=np.append(np.float32(0), weights), kind=kind)
+                for ids, weights in tails
+            ]
         codes, features = self._codes_and_features(images, features=image_input == "features")
         image_weight = self.config.image_loss_weight if self.config.i2t_image_loss else 0.0
         documents = []
@@ -163,7 +164,7 @@ class DocumentSource:
         return documents
 
     def _text(self, line: str) -> Document:
-        ids = np.append(self.codec.encode(line), self.codec.eos)
+        ids = text_continuation(self.codec.encode(line), self.codec.eos)
         weights = _first_unscored(np.full(len(ids), self.config.text_loss_weight, np.float32))
         return Document(ids=ids, weights=weights, kind="text")
 

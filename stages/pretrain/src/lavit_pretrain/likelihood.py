@@ -1,20 +1,19 @@
 """How likely a model finds texts after images, log p(text | image), and codes after texts, log p(codes | text).
 
-One scorer serves both: a prefix is computed once and kept, what may follow it comes after it in batches.
 Letters: I images, M texts, N continuations, R of them at once, P tokens of a prefix, L longest continuation, V ids.
 """
 
-import copy
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from lavit_core.errors import UsageError
 from torch import Tensor
-from transformers import DynamicCache
 
+from lavit_pretrain.decoding import DecodingBatch
 from lavit_pretrain.language_model import LanguageModel
-from lavit_pretrain.reading import ImageInput, prompt_rows
+from lavit_pretrain.reading import ImageInput
+from lavit_pretrain.sequence import code_continuation, drawing_prefix, reading_prompts, text_continuation
 
 HEAD_ROWS = 4096
 """Positions that the head sees at once: at 48,386 ids they are 0.8 GB of logits."""
@@ -25,13 +24,23 @@ def text_log_likelihoods(
 ) -> Iterator[np.ndarray]:
     """Yield for each image the sum of log p(token | image, tokens before) of each text and its end token, float64 [M].
 
-    An image is read once; `rows` texts follow it at a time. Raises UsageError for a model without pictures.
+    An image is read once; `rows` texts follow it at a time. Raises UsageError for a model trained without images.
     """
-    _require_sight(llm)
-    ids = [np.append(llm.codec.encode(text), llm.codec.eos) for text in texts]
+    _require_images(llm)
+    continuations = _texts(llm, texts)
     for image in range(len(images)):
-        prefix = prompt_rows(llm, images.take([image]), [np.empty(0, np.int64)])[0]
-        yield log_likelihoods_after(llm, prefix, ids, rows)
+        yield score_continuations(llm, _image_prefixes(llm, images.take([image])), continuations, rows=rows)
+
+
+def caption_log_likelihoods(
+    llm: LanguageModel, images: ImageInput, texts: Sequence[str], *, rows: int = 64
+) -> np.ndarray:
+    """Return the same for text i after image i, float64 [N]; `rows` pairs at a time.
+
+    It tells how well an image drawn from a text fits it, by the model that drew it. Raises UsageError as above.
+    """
+    _require_images(llm)
+    return score_continuations(llm, _image_prefixes(llm, images), _texts(llm, texts), rows=rows)
 
 
 def code_log_likelihoods(
@@ -40,71 +49,61 @@ def code_log_likelihoods(
     """Yield for each text the sum of log p(code | text [IMG], codes before) of each image and its [/IMG], float64 [I].
 
     `images` are codes int64 [n]. A text is read once; `rows` images follow it at a time. The empty text gives
-    log p(codes), what a bare [IMG] makes of them, as in guidance. Raises UsageError for a model without pictures.
+    log p(codes), what a bare [IMG] makes of them, as in guidance. Raises UsageError for a model trained without images.
     Source: TIGeR (arXiv 2406.05814), log p(Y | X).
     """
-    _require_sight(llm)
-    vocabulary = llm.vocabulary
-    ids = [np.append(vocabulary.to_ids(codes), vocabulary.end_img) for codes in images]
+    _require_images(llm)
+    continuations = [code_continuation(llm.vocabulary, codes) for codes in images]
     for text in texts:
-        prefix = np.append(llm.codec.encode(text), vocabulary.img)
-        yield log_likelihoods_after(llm, llm.embed(torch.from_numpy(prefix).to(llm.device)), ids, rows)
+        yield score_continuations(llm, _drawing_prefixes(llm, [text]), continuations, rows=rows)
 
 
-def _require_sight(llm: LanguageModel) -> None:
-    if llm.image_input == "none":
-        raise UsageError("this model was trained without pictures; likelihoods of texts and images need one that sees")
-
-
-def log_likelihoods_after(
-    llm: LanguageModel, prefix_PH: Tensor, continuations: Sequence[np.ndarray], rows: int
+def paired_code_log_likelihoods(
+    llm: LanguageModel, texts: Sequence[str], images: Sequence[np.ndarray], *, rows: int = 64
 ) -> np.ndarray:
-    """Return the summed log-probability float64 [N] of each continuation (ids int64 [n]) after one prefix."""
-    with torch.inference_mode():
-        cache = DynamicCache(config=llm.llm.config)
-        seen: Tensor = llm.decoder(
-            inputs_embeds=prefix_PH[None], past_key_values=cache, use_cache=True
-        ).last_hidden_state
-    # Continuations of about equal length share a batch; each result goes back to its place.
-    order = sorted(range(len(continuations)), key=lambda place: len(continuations[place]))
-    found = np.empty(len(continuations))
-    for start in range(0, len(order), rows):
-        places = order[start : start + rows]
-        # What follows is appended to a cache: each batch gets a copy.
-        kept = copy.deepcopy(cache)
-        found[places] = _after(llm, kept, seen[:, -1:], len(prefix_PH), [continuations[place] for place in places])
-    return found
+    """Return the same for the codes of image i after text i, float64 [N]; `rows` pairs at a time."""
+    _require_images(llm)
+    continuations = [code_continuation(llm.vocabulary, codes) for codes in images]
+    return score_continuations(llm, _drawing_prefixes(llm, texts), continuations, rows=rows)
 
 
 @torch.inference_mode()
-def _after(
-    llm: LanguageModel, cache: DynamicCache, last_11H: Tensor, start: int, continuations: Sequence[np.ndarray]
+def score_continuations(
+    llm: LanguageModel, prefixes: Sequence[Tensor], continuations: Sequence[np.ndarray], *, rows: int
 ) -> np.ndarray:
-    """Return the log-likelihood of each continuation after a cached prefix; they are padded on the right."""
-    count, longest = len(continuations), max(map(len, continuations))
-    lengths = torch.tensor([len(ids) for ids in continuations], device=llm.device)
-    ids_RL = torch.full((count, longest), llm.codec.eos, device=llm.device)
-    for row, ids in enumerate(continuations):
-        ids_RL[row, : len(ids)] = torch.from_numpy(ids)
-    cache.batch_repeat_interleave(count)
-    inside_RL = torch.arange(longest, device=llm.device) < lengths[:, None]
-    mask = torch.cat([inside_RL.new_ones(count, start), inside_RL], 1)
-    embedded = torch.stack([llm.embed(row) for row in ids_RL])
-    positions = torch.arange(start, start + longest, device=llm.device)[None].expand(count, -1)
-    followed: Tensor = llm.decoder(
-        inputs_embeds=embedded, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-    ).last_hidden_state
-    # The hidden state before a token gives its probability; before the first one stands the prefix's end.
-    before_RLH = torch.cat([last_11H.expand(count, -1, -1), followed[:, :-1]], 1)
-    log_p_RL = torch.zeros(count, longest, dtype=torch.float64, device=llm.device)
-    log_p_RL[inside_RL] = torch.cat(
-        [
-            _log_p(llm, before_TH, ids_T)
-            for before_TH, ids_T in zip(
-                before_RLH[inside_RL].split(HEAD_ROWS), ids_RL[inside_RL].split(HEAD_ROWS), strict=True
-            )
-        ]
-    )
+    """Return the summed log-probability float64 [N] of continuations (ids int64 [n]), each after its own prefix.
+
+    `prefixes` are input embeddings [P, H]. One prefix alone goes with all continuations and is read once.
+    """
+    # Continuations of about equal length share a batch; each result goes back to its place.
+    order = sorted(range(len(continuations)), key=lambda place: len(continuations[place]))
+    shared = DecodingBatch(llm, prefixes) if len(prefixes) == 1 else None
+    last_1H = None if shared is None else shared.start()
+    scores = np.empty(len(continuations))
+    for start in range(0, len(order), rows):
+        places = order[start : start + rows]
+        if shared is None or last_1H is None:
+            batch = DecodingBatch(llm, [prefixes[place] for place in places])
+            last_RH = batch.start()
+        else:
+            batch, last_RH = shared.repeated(len(places)), last_1H.expand(len(places), -1)
+        scores[places] = _score_batch(batch, last_RH, [continuations[place] for place in places])
+    return scores
+
+
+def _score_batch(batch: DecodingBatch, last_RH: Tensor, continuations: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the log-likelihood of each continuation; they are padded on the right."""
+    llm, device = batch.llm, last_RH.device
+    lengths = torch.tensor([len(ids) for ids in continuations], device=device)
+    ids_RL = torch.nn.utils.rnn.pad_sequence(
+        [torch.from_numpy(ids) for ids in continuations], batch_first=True, padding_value=llm.codec.eos
+    ).to(device)
+    inside_RL = torch.arange(ids_RL.shape[1], device=device) < lengths[:, None]
+    # The hidden state before a token gives its probability; before the first one is the prefix's end.
+    before_RLH = torch.cat([last_RH[:, None], batch.append(ids_RL, inside_RL)[:, :-1]], 1)
+    pieces = zip(before_RLH[inside_RL].split(HEAD_ROWS), ids_RL[inside_RL].split(HEAD_ROWS), strict=True)
+    log_p_RL = torch.zeros(ids_RL.shape, dtype=torch.float64, device=device)
+    log_p_RL[inside_RL] = torch.cat([_log_p(llm, before_TH, ids_T) for before_TH, ids_T in pieces])
     return log_p_RL.sum(1).cpu().numpy()
 
 
@@ -112,3 +111,24 @@ def _log_p(llm: LanguageModel, before_TH: Tensor, ids_T: Tensor) -> Tensor:
     """Return log p(id) [T] under the hidden states before them."""
     logits_TV = (before_TH @ llm.head_VD.T).float()
     return (logits_TV.gather(1, ids_T[:, None])[:, 0] - logits_TV.logsumexp(-1)).double()
+
+
+def _texts(llm: LanguageModel, texts: Sequence[str]) -> list[np.ndarray]:
+    return [text_continuation(llm.codec.encode(text), llm.codec.eos) for text in texts]
+
+
+@torch.inference_mode()
+def _image_prefixes(llm: LanguageModel, images: ImageInput) -> list[Tensor]:
+    empty = np.empty(0, np.int64)
+    return [prompt.embed(llm) for prompt in reading_prompts(llm, images, [empty] * len(images))]
+
+
+@torch.inference_mode()
+def _drawing_prefixes(llm: LanguageModel, texts: Sequence[str]) -> list[Tensor]:
+    prefixes = [drawing_prefix(llm.vocabulary, llm.codec.encode(text)) for text in texts]
+    return [llm.embed(torch.from_numpy(ids).to(llm.device)) for ids in prefixes]
+
+
+def _require_images(llm: LanguageModel) -> None:
+    if llm.image_input == "none":
+        raise UsageError("this model was trained without pictures; likelihoods of texts and images need one that sees")

@@ -6,60 +6,30 @@ document of the training (`prompt_images: bare` leaves them out, as released), a
 Letters: n tokens of a prompt, F continuous image rows, D merger width, H hidden width.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from lavit_core.errors import InputError, UsageError
+from lavit_core.errors import UsageError
 from lavit_core.images import resize_to_square, square_pixels
 from lavit_core.seeds import epoch_batches
 from PIL import Image
-from torch import Tensor
 
 from lavit_pretrain.config import PromptImages
 from lavit_pretrain.language_model import LanguageModel
 from lavit_pretrain.reading import encode_images
+from lavit_pretrain.sequence import Prompt
 
 if TYPE_CHECKING:
     from lavit_tokenizer.api import VisualTokenizer
-
-Prompt = str | Sequence[str | np.ndarray]
-"""Text, or texts and images in the order they are read: an image is its codes (integers [n]) or its continuous rows
-(float32 [n, D], see `read_prompts`)."""
 
 PicturePrompt = str | Sequence[str | Path | np.ndarray]
 """The same with pictures still to be read: files, or pixels uint8 [h, w, 3]."""
 
 BATCH_PICTURES = 64
 """Pictures tokenised at the same time."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TokenizedPrompt:
-    """A prompt as ids, with a closing [IMG]."""
-
-    ids: np.ndarray
-    """int64 [n]; 0 under continuous rows."""
-    places: np.ndarray
-    """int64 [F]: where continuous rows stand."""
-    features: np.ndarray | None
-    """float32 [F, D]"""
-    num_images: int
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def embed(self, llm: LanguageModel) -> Tensor:
-        """Return the input embeddings [n, H]."""
-        ids = torch.from_numpy(self.ids).to(llm.device)
-        if self.features is None:
-            return llm.embed(ids)
-        return llm.embed(
-            ids, torch.from_numpy(self.places).to(llm.device), torch.from_numpy(self.features).to(llm.device)
-        )
 
 
 def read_prompts(
@@ -117,37 +87,3 @@ def image_rows(
         return np.split(seen.features, np.cumsum(seen.counts)[:-1])
     encoded = tokenizer.encode(torch.from_numpy(pixels))
     return np.split(encoded.codes.cpu().numpy(), np.cumsum(encoded.counts.cpu().numpy())[:-1])
-
-
-def tokenize_prompt(llm: LanguageModel, prompt: Prompt, *, brackets: bool = True) -> TokenizedPrompt:
-    """Return the ids of a prompt's parts in their order and the [IMG] that opens the image to be drawn.
-
-    Raises InputError for codes that are not the model's.
-    """
-    vocabulary = llm.vocabulary
-    ids: list[np.ndarray] = []
-    places: list[np.ndarray] = []
-    features: list[np.ndarray] = []
-    num_images = 0
-    for part in (prompt,) if isinstance(prompt, str) else prompt:
-        if isinstance(part, str):
-            ids.append(llm.codec.encode(part))
-            continue
-        num_images += 1
-        if part.ndim == 1:
-            if part.size and not 0 <= int(part.min()) <= int(part.max()) < vocabulary.codebook_size:
-                found = f"[{int(part.min())}, {int(part.max())}]"
-                raise InputError(f"prompt: codes lie in {found}, expected [0, {vocabulary.codebook_size})")
-            inner = vocabulary.to_ids(part)
-        else:
-            inner = np.zeros(len(part), np.int64)
-            start = sum(map(len, ids)) + int(brackets)
-            places.append(np.arange(start, start + len(part)))
-            features.append(part.astype(np.float32, copy=False))
-        ids.append(np.concatenate([[vocabulary.img], inner, [vocabulary.end_img]]) if brackets else inner)
-    return TokenizedPrompt(
-        ids=np.concatenate([*ids, [vocabulary.img]]).astype(np.int64),
-        places=np.concatenate([np.empty(0, np.int64), *places]),
-        features=np.concatenate(features) if features else None,
-        num_images=num_images,
-    )

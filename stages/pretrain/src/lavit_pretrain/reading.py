@@ -13,6 +13,7 @@ from torch import Tensor
 from lavit_pretrain.beams import Beams, write_with_beams
 from lavit_pretrain.decoding import DecodingBatch
 from lavit_pretrain.language_model import LanguageModel
+from lavit_pretrain.sequence import reading_prompts
 
 if TYPE_CHECKING:
     from lavit_tokenizer.api import VisualTokenizer
@@ -34,6 +35,12 @@ class ImageInput:
 
     def __len__(self) -> int:
         return len(self.counts)
+
+    def each(self) -> list[np.ndarray]:
+        """Return each image's codes int64 [n], or its continuous rows float32 [n, D]."""
+        flat = self.codes if self.codes is not None else self.features
+        assert flat is not None, "images of a model that reads none"
+        return np.split(flat, np.cumsum(self.counts)[:-1])
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "ImageInput":
         """Return images in another order, or some of them several times (one a question, say)."""
@@ -154,37 +161,13 @@ def _complete(
     for start in range(0, len(order), BATCH_ROWS):
         places = order[start : start + BATCH_ROWS]
         shown = images.take(places) if images is not None else None
-        rows = prompt_rows(llm, shown, [prompts[place] for place in places])
+        with torch.inference_mode():
+            rows = [prompt.embed(llm) for prompt in reading_prompts(llm, shown, [prompts[place] for place in places])]
         texts = (
             write_greedily(llm, rows, max_tokens) if beams is None else write_with_beams(llm, rows, max_tokens, beams)
         )
         written.update(zip(places.tolist(), texts, strict=True))
     return [written[place] for place in range(len(prompts))]
-
-
-@torch.inference_mode()
-def prompt_rows(llm: LanguageModel, images: ImageInput | None, prompts: Sequence[np.ndarray]) -> list[Tensor]:
-    """Return input embeddings [n, H] of `[IMG] image [/IMG] prompt` for each prompt; blind: of the prompt alone."""
-    vocabulary = llm.vocabulary
-    if images is None or llm.image_input == "none":
-        # A blind model was trained with the end token in the image's place.
-        blind = llm.image_input == "none"
-        bare = [np.append(llm.codec.eos, prompt) if blind else prompt for prompt in prompts]
-        return [llm.embed(torch.from_numpy(ids).to(llm.device)) for ids in bare]
-    bounds = np.cumsum(images.counts)[:-1]
-    codes = None if images.codes is None else np.split(images.codes, bounds)
-    features = None if images.features is None else np.split(images.features, bounds)
-    rows = []
-    for place, prompt in enumerate(prompts):
-        count = int(images.counts[place])
-        inner = np.zeros(count, np.int64) if codes is None else vocabulary.to_ids(codes[place])
-        ids = torch.from_numpy(np.concatenate([[vocabulary.img], inner, [vocabulary.end_img], prompt])).to(llm.device)
-        if features is None:
-            rows.append(llm.embed(ids))
-        else:
-            continuous = torch.from_numpy(features[place]).to(llm.device)
-            rows.append(llm.embed(ids, torch.arange(1, 1 + count, device=llm.device), continuous))
-    return rows
 
 
 @torch.inference_mode()

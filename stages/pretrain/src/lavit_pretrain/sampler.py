@@ -18,7 +18,7 @@ from torch import Tensor
 from lavit_pretrain.config import SampleSettings
 from lavit_pretrain.decoding import DecodingBatch
 from lavit_pretrain.language_model import LanguageModel
-from lavit_pretrain.prompts import Prompt, TokenizedPrompt, tokenize_prompt
+from lavit_pretrain.sequence import Prompt, TokenizedPrompt, tokenize_prompt
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,8 @@ from lavit_core.errors import InputError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from lavit_pretrain.sequence import question_prompt, question_text, text_continuation
+
 EOS, PAD = "<eos>", "<pad>"
 MIN_VOCAB = 258
 """256 bytes, so that no text is ever unknown, and the two special tokens."""
@@ -88,14 +90,14 @@ class TextCodec:
         prompt_ids = self.encode(prompt)
         if answer is None:
             return prompt_ids, np.empty(0, dtype=np.int64)
-        whole = self.encode(f"{prompt} {answer}")
+        whole = self.encode(question_text(question, answer))
         joined = len(prompt_ids) <= len(whole) and bool((whole[: len(prompt_ids)] == prompt_ids).all())
         answer_ids = whole[len(prompt_ids) :] if joined else self.encode(answer)
-        return prompt_ids, np.append(answer_ids, self.eos)
+        return prompt_ids, text_continuation(answer_ids, self.eos)
 
     def questions_fit(self, questions: Sequence[tuple[str, str]]) -> list[bool]:
         """Return whether each (question, answer) has at most `max_tokens` ids, prompt included, end token not."""
-        whole = [f"{question_prompt(question)} {answer}" for question, answer in questions]
+        whole = [question_text(question, answer) for question, answer in questions]
         unsure = [text for text in whole if not text.isascii() or len(text) + ADDED_IDS > self.max_tokens]
         lengths = [len(ids) for ids in self._ids(unsure)] if unsure else []
         too_long = {text for text, length in zip(unsure, lengths, strict=True) if length > self.max_tokens}
@@ -110,9 +112,3 @@ class TextCodec:
         if self.eos in ids:
             ids = ids[: ids.index(self.eos)]
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
-
-
-def question_prompt(question: str) -> str:
-    """Return the paper's question-answering prompt: lower case, without .!"()*#:;~ , at most 50 words."""
-    kept = question.lower().translate(str.maketrans("", "", '.!"()*#:;~'))
-    return f"Question: {' '.join(kept.split()[:50])} Answer:"

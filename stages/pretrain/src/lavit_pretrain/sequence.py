@@ -1,0 +1,153 @@
+"""The one place where text, images and questions become token sequences: training, generation, reading and scoring
+all call it.
+
+Source: arXiv 2309.04669, section 3.2. There is no BOS anywhere.
+text to image    `text [IMG] codes [/IMG]`; unconditional: a bare `[IMG]` in front
+image to text    `[IMG] image [/IMG] text <eos>`
+questions        `[IMG] image [/IMG] Question: ... Answer: ... <eos>`
+prompts          texts and images in any order, then `[IMG]`
+A model trained without images (blind) reads `<eos>` where the image would be.
+Letters: n tokens of a sequence, F continuous image rows, D merger width, H hidden width.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from lavit_core.errors import InputError
+from torch import Tensor
+
+from lavit_pretrain.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from lavit_pretrain.language_model import LanguageModel
+    from lavit_pretrain.reading import ImageInput
+
+Prompt = str | Sequence[str | np.ndarray]
+"""Text, or texts and images in the order they are read: an image is its codes (integers [n]) or its continuous rows
+(float32 [n, D])."""
+
+
+def question_prompt(question: str) -> str:
+    """Return the paper's question-answering prompt: lower case, without .!"()*#:;~ , at most 50 words."""
+    kept = question.lower().translate(str.maketrans("", "", '.!"()*#:;~'))
+    return f"Question: {' '.join(kept.split()[:50])} Answer:"
+
+
+def question_text(question: str, answer: str) -> str:
+    """Return a question with its answer, as one text."""
+    return f"{question_prompt(question)} {answer}"
+
+
+def text_continuation(text: np.ndarray, eos: int) -> np.ndarray:
+    """Return `text <eos>`: what follows an image, or stands alone."""
+    return np.append(text, eos)
+
+
+def drawing_prefix(vocabulary: Vocabulary, text: np.ndarray) -> np.ndarray:
+    """Return `text [IMG]`, after which codes are drawn or scored."""
+    return np.append(text, vocabulary.img)
+
+
+def code_continuation(vocabulary: Vocabulary, codes: np.ndarray) -> np.ndarray:
+    """Return `codes [/IMG]`, which follows `drawing_prefix`."""
+    return np.append(vocabulary.to_ids(codes), vocabulary.end_img)
+
+
+def text_to_image(vocabulary: Vocabulary, text: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return `text [IMG] codes [/IMG]`."""
+    return np.concatenate([drawing_prefix(vocabulary, text), code_continuation(vocabulary, codes)])
+
+
+def image_span(vocabulary: Vocabulary, codes: np.ndarray) -> np.ndarray:
+    """Return `[IMG] codes [/IMG]`."""
+    return text_to_image(vocabulary, np.empty(0, np.int64), codes)
+
+
+def blind_span(eos: int) -> np.ndarray:
+    """Return `<eos>`, which stands for the image in a model trained without images."""
+    return np.array([eos])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenizedPrompt:
+    """A sequence that the language model continues, or a part of one."""
+
+    ids: np.ndarray
+    """int64 [n]; anything under continuous rows."""
+    places: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    """int64 [F]: positions of the continuous rows."""
+    features: np.ndarray | None = None
+    """float32 [F, D]"""
+    num_images: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def embed(self, llm: "LanguageModel") -> Tensor:
+        """Return the input embeddings [n, H]."""
+        ids = torch.from_numpy(self.ids).to(llm.device)
+        if self.features is None:
+            return llm.embed(ids)
+        places, features = torch.from_numpy(self.places), torch.from_numpy(self.features)
+        return llm.embed(ids, places.to(llm.device), features.to(llm.device))
+
+
+def join_prompts(parts: Sequence[TokenizedPrompt]) -> TokenizedPrompt:
+    """Return parts of a sequence one after another."""
+    starts = np.cumsum([0, *map(len, parts)])
+    features = [part.features for part in parts if part.features is not None]
+    return TokenizedPrompt(
+        ids=np.concatenate([part.ids for part in parts]).astype(np.int64),
+        places=np.concatenate([start + part.places for start, part in zip(starts, parts, strict=False)]),
+        features=np.concatenate(features) if features else None,
+        num_images=sum(part.num_images for part in parts),
+    )
+
+
+def tokenize_prompt(llm: "LanguageModel", prompt: Prompt, *, brackets: bool = True) -> TokenizedPrompt:
+    """Return a prompt's parts in their order and the [IMG] that opens the image to be drawn.
+
+    Source: the released code's `multimodal_synthesis`. Differs: an image stands in brackets, `[IMG] codes [/IMG]`, as
+    in every document of the training; without `brackets`, as released.
+    Raises InputError for codes outside the codebook.
+    """
+    parts = [
+        TokenizedPrompt(ids=llm.codec.encode(part))
+        if isinstance(part, str)
+        else tokenize_image(llm.vocabulary, part, brackets=brackets)
+        for part in ((prompt,) if isinstance(prompt, str) else prompt)
+    ]
+    return join_prompts([*parts, TokenizedPrompt(ids=drawing_prefix(llm.vocabulary, np.empty(0, np.int64)))])
+
+
+def tokenize_image(vocabulary: Vocabulary, image: np.ndarray, *, brackets: bool = True) -> TokenizedPrompt:
+    """Return an image in a prompt: codes int [n], or continuous rows float [n, D]. Raises InputError for bad codes."""
+    if image.ndim == 1:
+        if image.size and not 0 <= int(image.min()) <= int(image.max()) < vocabulary.codebook_size:
+            found = f"[{int(image.min())}, {int(image.max())}]"
+            raise InputError(f"prompt: codes lie in {found}, expected [0, {vocabulary.codebook_size})")
+        ids = image_span(vocabulary, image) if brackets else vocabulary.to_ids(image)
+        return TokenizedPrompt(ids=ids, num_images=1)
+    under = np.zeros(len(image), np.int64)
+    return TokenizedPrompt(
+        ids=image_span(vocabulary, under) if brackets else vocabulary.to_ids(under),
+        places=np.arange(len(image)) + int(brackets),
+        features=image.astype(np.float32, copy=False),
+        num_images=1,
+    )
+
+
+def reading_prompts(
+    llm: "LanguageModel", images: "ImageInput | None", texts: Sequence[np.ndarray]
+) -> list[TokenizedPrompt]:
+    """Return `[IMG] image [/IMG] text` for each image and text (ids int64 [n]); without images the texts alone."""
+    tails = [TokenizedPrompt(ids=text) for text in texts]
+    if llm.image_input == "none":
+        return [join_prompts([TokenizedPrompt(ids=blind_span(llm.codec.eos)), tail]) for tail in tails]
+    if images is None:
+        return tails
+    heads = [tokenize_image(llm.vocabulary, image) for image in images.each()]
+    return [join_prompts(pair) for pair in zip(heads, tails, strict=True)]
