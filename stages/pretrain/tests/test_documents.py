@@ -5,7 +5,7 @@ import pytest
 from lavit_core.errors import InputError
 from lavit_pretrain.config import Mix
 from lavit_pretrain.corpus import all_texts, leave_out_long, open_corpus
-from lavit_pretrain.documents import BLOCK_DOCUMENTS, DocumentSource, document_quotas
+from lavit_pretrain.documents import BLOCK_DOCUMENTS, Corpus, DocumentSource, document_quotas
 from lavit_pretrain.sequence import question_prompt
 from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer, train_text_tokenizer
 from lavit_pretrain.vocabulary import Vocabulary, register
@@ -109,6 +109,13 @@ def test_every_text_survives_and_brackets_in_text_stay_text(parts):
         ids = codec.encode(text)
         assert ids.max() < vocabulary.img
         assert codec.decode(ids.tolist()) == text
+
+
+def test_a_new_text_tokenizer_learns_from_the_text_of_documents(reader):
+    corpus = Corpus(reader=reader, questions={0: [('What "Colour" is it?! (Really)', "Red")]}, text=["The sky"])
+    texts = all_texts(corpus)
+    assert texts[-2:] == ["Question: what colour is it? really Answer: Red", "The sky"]
+    assert set(texts[:-2]) == {caption for own in reader.texts(np.arange(len(reader))) for caption in own}
 
 
 def test_the_question_prompt_is_the_paper_s():

@@ -11,6 +11,7 @@ from lavit_core.progress import warn
 from lavit_core.tokens import TokenReader
 
 from lavit_pretrain.documents import Corpus
+from lavit_pretrain.sequence import question_text
 from lavit_pretrain.text_tokenizer import TextCodec
 
 MAX_TEXT_TOKENIZER_IMAGES = 100_000
@@ -102,13 +103,9 @@ def _read(file: Path) -> str:
 
 
 def all_texts(corpus: Corpus) -> list[str]:
-    """Return the texts that a new text tokenizer learns its words from, as they stand in documents."""
+    """Return the texts that a new text tokenizer learns its words from, as training documents contain them."""
     reader = corpus.reader
     images = np.arange(min(len(reader), MAX_TEXT_TOKENIZER_IMAGES))
     captions = [caption for own in reader.texts(images) for caption in own]
-    asked = [
-        f"Question: {question.lower()} Answer: {answer}"
-        for own in corpus.questions.values()
-        for question, answer in own
-    ]
+    asked = [question_text(*pair) for own in corpus.questions.values() for pair in own]
     return [*captions, *asked, *corpus.text]
