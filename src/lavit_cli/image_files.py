@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from lavit_core.errors import InputError
 from lavit_core.files import check_out_file, write_bytes
+from lavit_core.images import png_bytes
 from PIL import ExifTags, Image
 
 from lavit_cli import __version__
-from lavit_cli.images import png_bytes
 
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -43,7 +43,7 @@ def save_image(path: Path, pixels: np.ndarray, metadata: Mapping[str, Any]) -> N
     """
     if path.suffix.lower() == ".png":
         text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
-        write_bytes(path, png_bytes(pixels, {**text, "Software": f"lavit {__version__}"}))
+        write_bytes(path, png_bytes(pixels, {**text, "Software": f"lavit {__version__}"}, optimize=True))
         return
     exif = Image.Exif()
     exif[ExifTags.Base.ImageDescription] = json.dumps(dict(metadata))

@@ -1,13 +1,11 @@
 """Arranging images for people: enlarging, grids, dimmed patches, PNGs with metadata."""
 
 import base64
-import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from lavit_core.images import png_bytes
 
 GAP_PX = 8
 DIMMED = 0.3
@@ -15,19 +13,9 @@ DIMMED = 0.3
 SHADE = (44, 48, 56)
 
 
-def png_bytes(pixels: np.ndarray, text: Mapping[str, str] | None = None) -> bytes:
-    """Return uint8 [h, w, 3] as PNG, with `text` in its text chunks (UTF-8 where Latin-1 does not do)."""
-    info = PngInfo()
-    for key, value in (text or {}).items():
-        info.add_text(key, value) if value.isascii() else info.add_itxt(key, value)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", pnginfo=info, optimize=True)
-    return buffer.getvalue()
-
-
 def data_url(pixels: np.ndarray) -> str:
     """Return an image as a data: URL for a page that loads nothing."""
-    return "data:image/png;base64," + base64.b64encode(png_bytes(pixels)).decode()
+    return "data:image/png;base64," + base64.b64encode(png_bytes(pixels, optimize=True)).decode()
 
 
 def enlarge(pixels: np.ndarray, least_px: int = 256) -> np.ndarray:

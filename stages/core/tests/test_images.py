@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 from lavit_core.errors import InputError
-from lavit_core.images import open_rgb, square_pixels
+from lavit_core.images import open_rgb, png_bytes, square_pixels
 from PIL import Image
 
 
@@ -139,3 +139,12 @@ def test_square_pixels():
     assert (pixels.dtype, pixels.shape) == (np.uint8, (16, 16, 3))
     np.testing.assert_array_equal(pixels, np.asarray(halves().resize((16, 16), Image.Resampling.BICUBIC)))
     assert square_pixels(saved(Image.new("RGB", (5, 5), "red"), "PNG"), 5)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_png_carries_pixels_and_text():
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    for optimize in (False, True):
+        with Image.open(io.BytesIO(png_bytes(pixels, {"prompt": "a dog", "ort": "Köln"}, optimize=optimize))) as image:
+            assert image.info == {"prompt": "a dog", "ort": "Köln"}
+            np.testing.assert_array_equal(np.asarray(image), pixels)
+    assert png_bytes(pixels) == png_bytes(pixels, {})

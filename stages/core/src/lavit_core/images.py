@@ -2,10 +2,12 @@
 
 import io
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from lavit_core.config import Config
 from lavit_core.errors import InputError
@@ -97,8 +99,14 @@ def middle_square(image: Image.Image, shorter_px: int, side_px: int) -> np.ndarr
     return np.asarray(image.crop((left, top, left + side_px, top + side_px)))
 
 
-def png_bytes(pixels: np.ndarray) -> bytes:
-    """Return uint8 pixels [h, w, 3] as PNG."""
+def png_bytes(pixels: np.ndarray, text: Mapping[str, str] | None = None, *, optimize: bool = False) -> bytes:
+    """Return uint8 pixels [h, w, 3] as PNG, with `text` in its text chunks (UTF-8 where it is not ASCII).
+
+    `optimize` takes longer for a smaller file.
+    """
+    info = PngInfo()
+    for key, value in (text or {}).items():
+        info.add_text(key, value) if value.isascii() else info.add_itxt(key, value)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, "PNG", pnginfo=info, optimize=optimize)
     return buffer.getvalue()
