@@ -11,8 +11,8 @@ from lavit_core.tokens import open_tokens
 from lavit_pretrain.language_model import load_llm
 from lavit_pretrain.reading import answer, caption, encode_images, stored_images
 from lavit_pretrain.train_language_model import train_language_model
-from lavit_tokenizer.api import TokenizeConfig, VisualTokenizer, load_tokenizer, tokenize_images
-from lavit_tokenizer.config import SmallVitConfig, TokenizerConfig
+from lavit_tokenizer.api import VisualTokenizer, load_tokenizer, tokenize_images
+from lavit_tokenizer.config import SmallVitConfig, TokenizeConfig, TokenizerConfig
 from lavit_tokenizer.encoder import Encoder
 from lavit_tokenizer.small_vit import SmallVit
 from lavit_tokenizer.tokenizer_folder import write_tokenizer

@@ -1,6 +1,6 @@
 """Public names of the tokenizer stage, for other stages and the host."""
 
-from lavit_tokenizer.config import TokenizeConfig, TokenizerConfig, TrainEncoderConfig, TrainTokenizerConfig
+from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.cost import decoder_flops, encoder_flops, merger_counts, planned_encoder
 from lavit_tokenizer.decoder import FeatureDecoder, new_decoder
 from lavit_tokenizer.encoder import Encoder
@@ -17,21 +17,17 @@ from lavit_tokenizer.released import (
     with_decoder,
 )
 from lavit_tokenizer.tokenize_images import tokenize_images
-from lavit_tokenizer.tokenizer import Encoded, VisualTokenizer
+from lavit_tokenizer.tokenizer import VisualTokenizer
 from lavit_tokenizer.tokenizer_folder import empty_merger, load_tokenizer
 from lavit_tokenizer.tokenizer_folder import read_config as read_tokenizer_config
 from lavit_tokenizer.train_encoder import train_encoder
 from lavit_tokenizer.train_tokenizer import train_tokenizer
 
 __all__ = [
-    "Encoded",
     "Encoder",
     "FeatureDecoder",
     "ReleasedTokenizer",
-    "TokenizeConfig",
     "TokenizerConfig",
-    "TrainEncoderConfig",
-    "TrainTokenizerConfig",
     "VisualTokenizer",
     "decoder_flops",
     "decoder_tensors",
