@@ -20,7 +20,7 @@ from lavit_detokenizer.api import (
     train_detokenizer,
 )
 from lavit_tokenizer.api import load_tokenizer
-from lavit_trainkit.testing import Killed, kill_at_step, metrics_of, stop_at_step
+from lavit_trainkit.testing import Killed, forget_sizes, kill_at_step, metrics_of, stop_at_step
 from safetensors.torch import load_file, save_file
 
 from .conftest import NUM_PICTURES, TWO_LEVELS, settings, write_model
@@ -266,6 +266,9 @@ def test_wrong_features_and_damaged_folders_are_refused(world, tmp_path):
     tensors = load_file(weights)
     del tensors["conv_in.bias"]
     save_file(tensors, weights)
+    with pytest.raises(InputError, match=r"model.safetensors: \d+ bytes, expected \d+ bytes; copy the model again"):
+        load_detokenizer(model, device="cpu")
+    forget_sizes(model)
     with pytest.raises(InputError, match=r"weights do not fit the configuration \(conv_in.bias"):
         load_detokenizer(model, device="cpu")
     (model / "detokenizer" / "condition.safetensors").write_bytes(b"nonsense")

@@ -9,6 +9,7 @@ from lavit_pretrain.language_model import load_causal_lm, load_llm, read_visual_
 from lavit_pretrain.plan import llm_on_meta_device
 from lavit_pretrain.text_tokenizer import load_text_tokenizer
 from lavit_pretrain.train_language_model import train_language_model
+from lavit_trainkit.testing import forget_sizes
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -59,6 +60,9 @@ def test_damaged_visual_files_are_named(world, tiny_config, tmp_path):
     file = model / "llm" / "visual.safetensors"
     tensors = load_file(file)
     file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(InputError, match=r"visual\.safetensors: \d+ bytes, expected \d+ bytes; copy the model again"):
+        load_llm(model, device="cpu")
+    forget_sizes(model)
     with pytest.raises(InputError, match=r"visual\.safetensors: not a whole safetensors file"):
         load_llm(model, device="cpu")
     save_file({"projector.weight": tensors["projector.weight"]}, file)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from lavit_core.files import read_json, write_json
+from lavit_core.modeldir import METADATA_FILE
 from lavit_core.rundir import TIMING_KEYS, read_metrics
 from safetensors.torch import load_file
 
@@ -68,3 +70,13 @@ def have_equal_weights(one: Path, other: Path) -> bool:
         if left.keys() != right.keys() or not all(torch.equal(left[key], right[key]) for key in left):
             return False
     return True
+
+
+def forget_sizes(model: Path) -> None:
+    """Drop the sizes of files from a model's lavit.json, as in models of older versions: only readers check then."""
+    file = model / METADATA_FILE
+    metadata = read_json(file)
+    metadata.pop("sha256", None)  # of its own content
+    for part in metadata["parts"].values():
+        part.pop("files", None)
+    write_json(file, metadata)
