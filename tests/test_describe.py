@@ -26,4 +26,4 @@ def test_a_model_trained_without_images_is_warned_of(mini, here, tmp_path: Path)
     blind = mini.run / "blind" / "model"
     done = here("ask", mini.heldout / "images/000000.png", "what shape is green?", "--model", blind)
     assert done.code == 0, done.err
-    assert "this model was trained without pictures: it answers blind" in done.err
+    assert "this model was trained without images: it answers blind" in done.err

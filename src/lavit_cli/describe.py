@@ -41,5 +41,5 @@ def open_reader(model: Path, *, device: str, precision: str) -> LaVIT:
         model, parts=("tokenizer", "llm"), device=device, precision=precision, low_memory=True
     )
     if reader.image_input == "none":
-        warn(f"{model}: this model was trained without pictures: it answers blind")
+        warn(f"{model}: this model was trained without images: it answers blind")
     return reader

@@ -209,9 +209,9 @@ def test_what_cannot_be_is_refused(folders, images, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="1 texts but 2 images, expected as many, or all_pairs=True"):
         model.score(images[:2], ["red"])
     blind = LaVIT.from_pretrained(folders["none"])
-    with pytest.raises(UsageError, match="trained without pictures"):
+    with pytest.raises(UsageError, match="trained without images"):
         blind.score(images[0], "red")
-    with pytest.raises(UsageError, match="trained without pictures"):
+    with pytest.raises(UsageError, match="trained without images"):
         blind.sample([["red", images[0]]])
     continuous = SAMPLING.model_copy(update={"prompt_images": "continuous"})
     with pytest.raises(UsageError, match="prompt_images: continuous, but this model reads images as codes"):

@@ -100,13 +100,13 @@ def test_a_prefix_is_read_once(trained, reader, monkeypatch):
 
 def test_a_blind_model_is_refused(trained):
     llm, nothing = trained("none"), ImageInput(counts=np.zeros(1, np.int64))
-    with pytest.raises(UsageError, match="trained without pictures"):
+    with pytest.raises(UsageError, match="trained without images"):
         next(text_log_likelihoods(llm, nothing, TEXTS))
-    with pytest.raises(UsageError, match="trained without pictures"):
+    with pytest.raises(UsageError, match="trained without images"):
         next(code_log_likelihoods(llm, TEXTS, [np.arange(3)]))
-    with pytest.raises(UsageError, match="trained without pictures"):
+    with pytest.raises(UsageError, match="trained without images"):
         caption_log_likelihoods(llm, nothing, ["a"])
-    with pytest.raises(UsageError, match="trained without pictures"):
+    with pytest.raises(UsageError, match="trained without images"):
         paired_code_log_likelihoods(llm, ["a"], [np.arange(3)])
 
 

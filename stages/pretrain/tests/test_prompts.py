@@ -180,7 +180,7 @@ def test_every_part_of_a_prompt_counts(build, tokenizer, pictures):
 
 
 def test_what_cannot_be_is_refused(build, tokenizer, pictures, tmp_path):
-    with pytest.raises(UsageError, match="trained without pictures"):
+    with pytest.raises(UsageError, match="trained without images"):
         read_prompts(build("none"), tokenizer, [[pictures[0]]], "codes")
     llm = build("codes")
     with pytest.raises(UsageError, match="prompt_images: continuous, but this model reads images as codes"):

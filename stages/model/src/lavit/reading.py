@@ -43,7 +43,7 @@ def read_prompts(parts: Parts, prompts: Sequence[Sequence[Any]], prompt_images: 
         return [list(prompt) for prompt in prompts]
     image_input = parts.image_input()
     if image_input == "none":
-        raise UsageError("this model was trained without pictures; a prompt with images needs one that sees")
+        raise UsageError("this model was trained without images; a prompt with images needs one that sees")
     if prompt_images == "continuous" and image_input == "codes":
         raise UsageError(
             "setting prompt_images: continuous, but this model reads images as codes and has no projector; take codes"

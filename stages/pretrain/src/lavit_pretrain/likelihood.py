@@ -131,4 +131,4 @@ def _drawing_prefixes(llm: LanguageModel, texts: Sequence[str]) -> list[Tensor]:
 
 def _require_images(llm: LanguageModel) -> None:
     if llm.image_input == "none":
-        raise UsageError("this model was trained without pictures; likelihoods of texts and images need one that sees")
+        raise UsageError("this model was trained without images; likelihoods of texts and images need one that sees")

@@ -47,7 +47,7 @@ def read_prompts(
     # A picture that stands in several prompts is read once.
     pictures = {_name(part): part for own in parts for part in own if is_picture(part)}
     if pictures and llm.image_input == "none":
-        raise UsageError("this model was trained without pictures; a prompt with images needs one that sees")
+        raise UsageError("this model was trained without images; a prompt with images needs one that sees")
     if pictures and prompt_images == "continuous" and llm.image_input == "codes":
         raise UsageError(
             "setting prompt_images: continuous, but this model reads images as codes and has no projector; take codes"

@@ -75,7 +75,7 @@ class Selected:
 
 
 def encode_images(llm: LanguageModel, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray | Tensor) -> ImageInput:
-    """Return pictures uint8 [B, px, px, 3], squashed to the tokenizer's size already, as the model reads them."""
+    """Return images uint8 [B, px, px, 3], resized to the tokenizer's size already, as the model reads them."""
     return merge_patches(llm, select_patches(llm.image_input, tokenizer, pixels_u8))
 
 
@@ -116,7 +116,7 @@ def stored_images(llm: LanguageModel, reader: TokenReader, indices: np.ndarray) 
     """Return images from token files. Raises UsageError for a live model, whose own merger must encode them."""
     if llm.image_input == "live":
         raise UsageError(
-            "this model reads images live, through its own merger; give it pictures instead of token files"
+            "this model reads images live, through its own merger; give it images instead of token files"
         )
     if llm.image_input == "none":
         return ImageInput(counts=np.zeros(len(indices), np.int64))

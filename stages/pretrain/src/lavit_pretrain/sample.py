@@ -1,4 +1,4 @@
-"""`lavit sample`: a prompt becomes a token directory that `lavit detokenize` turns into pictures."""
+"""`lavit sample`: a prompt becomes a token directory that `lavit detokenize` turns into images."""
 
 import time
 from collections.abc import Sequence
