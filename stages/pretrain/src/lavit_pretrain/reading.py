@@ -115,9 +115,7 @@ def merge_patches(llm: LanguageModel, seen: ImageInput | Selected) -> ImageInput
 def stored_images(llm: LanguageModel, reader: TokenReader, indices: np.ndarray) -> ImageInput:
     """Return images from token files. Raises UsageError for a live model, whose own merger must encode them."""
     if llm.image_input == "live":
-        raise UsageError(
-            "this model reads images live, through its own merger; give it images instead of token files"
-        )
+        raise UsageError("this model reads images live, through its own merger; give it images instead of token files")
     if llm.image_input == "none":
         return ImageInput(counts=np.zeros(len(indices), np.int64))
     codes, counts = reader.codes(indices)
