@@ -40,7 +40,7 @@ class PackedBatch:
     samples: tuple[int, ...]
     """Reader indices of the images to encode live, in the order of `image_rows_F`."""
     documents: tuple[Document, ...] = ()
-    """What was packed, for a look at what each part tells the other."""
+    """The packed documents, kept for the image ablation."""
 
     def to(self, device: torch.device) -> "PackedBatch":
         """Return the batch on a device."""

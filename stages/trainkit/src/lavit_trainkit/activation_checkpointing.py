@@ -1,4 +1,4 @@
-"""Gradient checkpointing: what a block computed is thrown away, and computed again when its gradient is wanted."""
+"""Activation checkpointing: a block's inner activations are dropped and computed again for the backward pass."""
 
 from collections.abc import Callable
 

@@ -38,7 +38,7 @@ TYPE_NAMES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What was saved after `step` finished steps: named groups of tensors, and plain JSON state."""
+    """The state after `step` finished steps: named groups of tensors, and plain JSON state."""
 
     step: int
     tensors: dict[str, dict[str, Tensor]]
@@ -94,9 +94,9 @@ def _safetensors(content: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """Return the newest checkpoint whose digests hold, or None; a damaged one is named and passed over.
+    """Return the newest checkpoint whose digests hold, or None; a damaged one is reported and skipped.
 
-    The first process of a job looks, all of them map the files of its choice.
+    The first process chooses, and all of them map its files.
     """
     chosen = from_main(_newest_whole(folder) if is_main() else None)
     if chosen is None:

@@ -1,6 +1,6 @@
-"""What a loss curve says while it is drawn: it rises, or it does not fall. Looks at logged rows alone.
+"""Diagnostics of a loss curve during training: it rises, or it does not fall. They read only logged rows.
 
-So a resumed run, whose rows are cut at its checkpoint, says exactly what an uninterrupted one says.
+So a resumed run, whose rows are cut at its checkpoint, reports exactly what an uninterrupted one does.
 """
 
 from collections.abc import Mapping, Sequence

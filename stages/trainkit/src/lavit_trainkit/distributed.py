@@ -1,4 +1,4 @@
-"""The processes that torchrun started, at work on one run. In a process alone each function gives back what it got.
+"""The processes that torchrun started, at work on one run. With one process each function returns its input.
 
 What a step computes is a function of settings and seed: every process knows the whole batch, takes its share of it, and
 weighs its losses by the whole. So a run may go on with another number of processes (docs/adr/0005).
@@ -24,7 +24,7 @@ TIMEOUT_VARIABLE, TIMEOUT_SECONDS = "LAVIT_PROCESS_TIMEOUT", 1800
 """Seconds that a process waits for the others before it gives up, and the job ends."""
 
 SAME_ERROR_SECONDS = 5
-"""How long a process that fails waits to hear that the first one has said the same."""
+"""How long a failing process waits for the first one to report the same error."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,7 +33,7 @@ T = TypeVar("T")
 def across_processes(trainer: Callable[P, T]) -> Callable[P, T]:
     """Let a trainer (keyword `device`) run in every process that torchrun started.
 
-    A failure that all of them have in common is told by the first alone.
+    If all processes fail with the same error, only the first one reports it.
     """
 
     @functools.wraps(trainer)
@@ -73,7 +73,7 @@ def _join(device: str) -> None:
 
 
 def _main_says(message: str) -> bool:
-    """Return whether the first process fails with the same message; it leaves it where the others find it."""
+    """Return whether the first process fails with the same message, which it puts into the store for the others."""
     store = dist.distributed_c10d._get_default_store()
     if is_main():
         store.set("lavit/error", message)
@@ -94,7 +94,7 @@ def open_shared_run(out: Path, *, command: str, config: Mapping[str, Any], input
 
 
 def on_main(make: Callable[[], T]) -> T | None:
-    """Let the first process alone do something while the others wait; it gets the result, the others None.
+    """Call `make` in the first process while the others wait; return its result there, and None in the others.
 
     Raises, in all of them, the LavitError that it raised.
     """
@@ -120,7 +120,7 @@ def from_main(value: T) -> T:
 
 
 def any_process(asked: Callable[[], bool]) -> Callable[[], bool]:
-    """Return a question that is answered yes, in all processes, when one of them says yes. They must ask together."""
+    """Return a function that is True in all processes if `asked` is True in one; all of them must call it together."""
     if num_processes() == 1:
         return asked
 
@@ -133,7 +133,7 @@ def any_process(asked: Callable[[], bool]) -> Callable[[], bool]:
 
 
 def shares_of(count: int, *, setting: str, passes: int = 1) -> list[slice]:
-    """Return what this process takes of `count` neighbours in each pass over them: parts that differ by one at most.
+    """Return the slice of `count` items that this process takes in each pass; sizes differ by one at most.
 
     Raises UsageError, naming the setting that `count` comes from, when a part would be empty.
     """
@@ -162,7 +162,7 @@ def sum_terms(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
 
 
 def all_reduce_(cache: Tensor) -> None:
-    """Complete, in place, a table of which each process filled its own places and left zeros elsewhere."""
+    """Sum a tensor over all processes in place, as for a table in which each process filled its own rows."""
     if num_processes() > 1:
         dist.all_reduce(cache)
 
@@ -178,7 +178,7 @@ def all_gather(rows: Tensor) -> Tensor:
 
 
 def all_gather_with_gradient(rows: Tensor) -> Tensor:
-    """Return the rows [N, ...] of all processes; in the backward pass each gets the sum of what all want of its own."""
+    """Return the rows [N, ...] of all processes; the gradient of each is summed over all processes."""
     return rows if num_processes() == 1 else _AllGather.apply(rows)  # type: ignore[no-untyped-call, no-any-return]
 
 

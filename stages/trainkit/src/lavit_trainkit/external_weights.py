@@ -1,4 +1,4 @@
-"""Other people's checkpoints: read as plain tensors and nothing else, held against the names and shapes expected.
+"""External checkpoints: read as plain tensors only, and compared with the expected names and shapes.
 
 Files are mapped, not read: their pages come in as they are used, and a checkpoint of many files needs memory for one.
 """

@@ -1,6 +1,6 @@
-"""One network in several processes: copied (DDP) or sharded (FSDP2), with its gradients summed over all of them.
+"""One network in several processes: replicated (DDP) or sharded (FSDP2), with gradients summed over all processes.
 
-A loop gives its network and its loss function; both libraries hook into calls of a module, so the two become one.
+Both libraries hook into calls of a module, so a loop's network and loss function become one module (`Computed`).
 Sums, not means: a loop weighs its share of the loss by what the whole step holds (`lavit_trainkit.distributed`).
 """
 
@@ -25,7 +25,7 @@ Parallel = Literal["ddp", "fsdp"]
 
 
 class Computed(nn.Module):
-    """A network whose call is a loop's own function of it: `compute(network, ...)`, tensors or a dict of them."""
+    """A module whose call is `compute(network, ...)`, the loop's own function; it returns tensors or a dict of them."""
 
     def __init__(self, network: nn.Module, compute: Callable[..., Any]) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Computed(nn.Module):
 
 
 def is_sharded(parallel: Parallel) -> bool:
-    """Return whether a setting shards the network here: a process alone has nobody to share with."""
+    """Return whether a setting shards the network here; always False with one process."""
     return parallel == "fsdp" and num_processes() > 1
 
 
@@ -56,7 +56,7 @@ def parallelize(
     `ddp` keeps a copy in each; `fsdp` shards parameters, gradients and optimiser states, gathers `blocks` (modules that
     are called in the forward pass) one at a time and all else together, in `dtype` where one is given. It replaces the
     network's parameters: build optimisers afterwards. What lies in `ignored` modules is never trained here.
-    `some_unused` says that the loss may leave trained parameters out, the same ones in every process.
+    `some_unused` is True if the loss may leave trained parameters out, the same ones in every process.
     """
     computed = Computed(network, compute)
     if num_processes() == 1:
@@ -78,7 +78,7 @@ def parallelize(
 
 
 def no_sync_until_last(computed: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
-    """Return the context of one forward and backward pass of a step; copies exchange gradients in the last one alone.
+    """Return the context of one forward and backward pass of a step; replicas exchange gradients in the last one only.
 
     Sharded gradients are summed in every pass: kept whole until the last, they would fill the memory that was saved.
     """
@@ -88,7 +88,7 @@ def no_sync_until_last(computed: nn.Module, *, last: bool) -> contextlib.Abstrac
 
 
 def full_tensor(value: Tensor) -> Tensor:
-    """Return a sharded tensor in full (all processes must ask), another one as it is."""
+    """Return a sharded tensor in full (all processes must call this), any other tensor unchanged."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
@@ -109,9 +109,9 @@ def copy_on_meta_device(network: Module) -> Module:
 
 
 def take_weights(empty: Module, network: nn.Module, *, keep: bool) -> Module:
-    """Give a network made by `copy_on_meta_device` another one's weights, in full and on the CPU, where `keep` says so.
+    """Give a network made by `copy_on_meta_device` another one's weights, in full and on the CPU, if `keep` is True.
 
-    All processes must ask: each tensor is gathered in all of them, one at a time.
+    All processes must call this: each tensor is gathered in all of them, one at a time.
     """
     sharded, made = dict(network.named_parameters()), {}
     for name, parameter in empty.named_parameters():

@@ -1,4 +1,4 @@
-"""Training pictures by index: decoded once into memory when they fit, read again from disk when they do not."""
+"""Training images by index: decoded once into memory if they fit, else read from disk each time."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ DECODE_THREADS = 2
 
 
 class Pixels:
-    """uint8 pictures [N, px, px, 3] of one preprocessing, from `paths`. PIL releases the GIL while it decodes."""
+    """uint8 images [N, px, px, 3] of one preprocessing, from `paths`. PIL releases the GIL while it decodes."""
 
     def __init__(self, paths: Sequence[Path], image_px: int, *, cache_bytes: int = 1 << 30) -> None:
         self.paths, self.image_px = list(paths), image_px
@@ -26,7 +26,7 @@ class Pixels:
         return len(self.paths)
 
     def batch(self, indices: np.ndarray | Sequence[int]) -> Tensor:
-        """Return pictures uint8 [B, px, px, 3]. Raises InputError naming a file that can't be read."""
+        """Return images uint8 [B, px, px, 3]. Raises InputError naming a file that can't be read."""
         if self._cache is not None:
             return torch.from_numpy(self._cache[np.asarray(indices)])
         return torch.from_numpy(self._read([int(index) for index in indices]))

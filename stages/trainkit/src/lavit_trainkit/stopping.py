@@ -1,4 +1,4 @@
-"""Stops that a training loop makes by itself: a loss that is no number, and a request to end."""
+"""Errors that end a training loop: a non-finite loss, and a stop request."""
 
 import math
 from pathlib import Path
