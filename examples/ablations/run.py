@@ -174,9 +174,9 @@ def link(place: Path, target: Path) -> None:
 
 def score(job: Job, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recipe's figures of an arm: `lavit eval shapes`, and probes where they are asked for."""
-    from lavit_evaluation.api import ProbeConfig, eval_probe, eval_shapes
+    from lavit_evaluation.api import Compute, ProbeConfig, eval_probe, eval_shapes
 
-    model, options = job.model(recipe["until"]), {"seed": job.seed, "device": job.device}
+    model, options = job.model(recipe["until"]), {"seed": job.seed, "compute": Compute(device=job.device)}
     config = job.settings.evaluation
     figures = eval_shapes(model, job.heldout, job.out / "evaluation", config, train_data=job.train, **options)[
         "figures"

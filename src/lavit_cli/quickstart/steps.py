@@ -173,7 +173,7 @@ def _publish(job: Job) -> None:
 
 
 def _evaluate(job: Job) -> dict[str, Any]:
-    from lavit_evaluation.api import eval_shapes
+    from lavit_evaluation.api import Compute, eval_shapes
 
     blind = job.model("blind") if _has_questions(job) else None
     eval_shapes(
@@ -184,7 +184,8 @@ def _evaluate(job: Job) -> dict[str, Any]:
         blind=blind,
         tokens=job.tokens("heldout"),
         train_data=job.train,
-        **job.options,
+        seed=job.seed,
+        compute=Compute(device=job.device, quiet=job.quiet),
     )
     return {}
 

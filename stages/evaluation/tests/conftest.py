@@ -1,13 +1,14 @@
 """A small drawn data set, and models whose figures are known: one that knows the scenes, one that guesses."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from lavit.tokens import ImageTokens
 from lavit_evaluation.shapes.claims import parse
-from lavit_evaluation.shapes.subject import Encoded, Subject
 from lavit_shapes.make_shapes import make_shapes
 from PIL import Image
 
@@ -33,8 +34,30 @@ def pictures(shapes_data: Path, scene_rows: list[dict]) -> np.ndarray:
     return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
 
 
+class OracleTokenizer:
+    """Decodes the features of every image without an error; the features of each patch are a unit vector."""
+
+    def __init__(self, number: dict[bytes, int]) -> None:
+        self.number = number
+
+    def features(self, pixels: Any) -> Any:
+        return self._of(self.number[image.numpy().tobytes()] for image in pixels)
+
+    def decode_codes(self, codes: Any, counts: Any) -> Any:
+        firsts = np.cumsum([0, *counts[:-1]])
+        return self._of(int(codes[first]) for first in firsts)
+
+    def _of(self, numbers: Iterable[int]) -> Any:
+        import torch
+
+        return torch.stack([torch.eye(64)[np.random.default_rng(number).integers(0, 64, 64)] for number in numbers])
+
+
 class Oracle:
-    """Knows every held-out picture by its bytes; the first code of a picture is its number."""
+    """Has the methods of `LaVIT`, and knows every held-out image by its bytes; the first code of an image is its
+    number."""
+
+    image_px, grid, codebook_size = 64, GRID, CODEBOOK
 
     def __init__(self, data: Path, rows: Sequence[dict], pictures: np.ndarray) -> None:
         self.rows, self.pictures = rows, pictures
@@ -42,39 +65,34 @@ class Oracle:
         self.by_prompt = {row["prompt"]: index for index, row in enumerate(rows)}
         questions = [json.loads(line) for line in (data / "questions.jsonl").read_text().splitlines()]
         self.answers = {(row["file_name"], row["question"]): row["answer"] for row in questions}
+        self.tokenizer = OracleTokenizer(self.number)
+        self.metadata = {"model": dict.fromkeys(("tokenizer", "llm", "detokenizer"), "")}
 
-    def encode(self, pixels: np.ndarray) -> Encoded:
-        numbers = [self.number[picture.tobytes()] for picture in pixels]
-        keep = np.zeros((len(pixels), 64), dtype=bool)
+    def row_of(self, picture: np.ndarray) -> dict:
+        return self.rows[self.number[picture.tobytes()]]
+
+    def encode(self, images: np.ndarray) -> ImageTokens:
+        numbers = [self.number[image.tobytes()] for image in images]
+        keep = np.zeros((len(images), 64), dtype=bool)
         for mask, number in zip(keep, numbers, strict=True):
             for thing in self.rows[number]["objects"]:
                 mask[int(thing["y"]) // 8 * 8 + int(thing["x"]) // 8] = True
-        target = np.random.default_rng(0).normal(size=(len(pixels), 64, 4))
-        return Encoded(
-            codes=[
-                np.array([number, *[299] * (int(mask.sum()) - 1)]) for number, mask in zip(numbers, keep, strict=True)
-            ],
-            keep_masks=keep,
-            errors=np.zeros((len(pixels), 64)),
-            unit_target_sums=(target / np.linalg.norm(target, axis=-1, keepdims=True)).sum(1),
-        )
+        counts = keep.sum(1)
+        codes = [np.array([number, *[299] * (count - 1)]) for number, count in zip(numbers, counts, strict=True)]
+        return ImageTokens(codes=codes, counts=counts, keep_mask=keep, features=np.zeros((counts.sum(), 4)))
 
-    def answer(self, pixels: np.ndarray, questions: Sequence[str]) -> list[str]:
-        keys = [self.rows[self.number[picture.tobytes()]]["file_name"] for picture in pixels]
+    def answer(self, images: Sequence[np.ndarray], questions: Sequence[str], max_tokens: int) -> list[str]:
+        keys = [self.row_of(image)["file_name"] for image in images]
         return [f" {self.answers[key, question].upper()}." for key, question in zip(keys, questions, strict=True)]
 
-    def subject(self) -> Subject:
-        return Subject(
-            image_px=64,
-            grid=GRID,
-            codebook_size=CODEBOOK,
-            encode=self.encode,
-            answer=self.answer,
-            answer_blind=lambda questions: ["yes"] * len(questions),
-            caption=lambda pixels: [self.rows[self.number[picture.tobytes()]]["prompt"] for picture in pixels],
-            sample=lambda prompts, seeds: [np.array([self.by_prompt[prompt]]) for prompt in prompts],
-            draw=lambda codes, seeds: np.stack([self.pictures[int(some[0]) % len(self.pictures)] for some in codes]),
-        )
+    def caption(self, images: Sequence[np.ndarray], max_tokens: int) -> list[str]:
+        return [self.row_of(image)["prompt"] for image in images]
+
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], settings: Any, batch_size: int) -> list[np.ndarray]:
+        return [np.array([self.by_prompt[prompt]]) for prompt in prompts]
+
+    def decode(self, codes: Sequence[np.ndarray], seeds: Sequence[int], settings: Any) -> list[Image.Image]:
+        return [Image.fromarray(self.pictures[int(some[0]) % len(self.pictures)]) for some in codes]
 
 
 @pytest.fixture(scope="session")
@@ -82,24 +100,27 @@ def oracle(shapes_data: Path, scene_rows: list[dict], pictures: np.ndarray) -> O
     return Oracle(shapes_data / "heldout", scene_rows, pictures)
 
 
+class Guesser(Oracle):
+    """Answers, describes and draws what would be right for another image, drawn at random."""
+
+    def __init__(self, *known: Any) -> None:
+        super().__init__(*known)
+        self.rng = np.random.default_rng(0)
+        self.two = [index for index, row in enumerate(self.rows) if len(parse(row["prompt"]).objects) == 2]
+
+    def answer(self, images: Sequence[np.ndarray], questions: Sequence[str], max_tokens: int) -> list[str]:
+        return list(self.rng.choice(sorted(set(self.answers.values())), len(questions)))
+
+    def caption(self, images: Sequence[np.ndarray], max_tokens: int) -> list[str]:
+        return list(self.rng.choice([row["prompt"] for row in self.rows], len(images)))
+
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], settings: Any, batch_size: int) -> list[np.ndarray]:
+        return [np.array([self.rng.choice(self.two)]) for _ in prompts]
+
+
 @pytest.fixture
-def guesser(oracle: Oracle) -> Subject:
-    """Answers, says and draws something drawn at random from what other pictures would deserve."""
-    rng = np.random.default_rng(0)
-    known = oracle.subject()
-    answers = sorted(set(oracle.answers.values()))
-    prompts = [row["prompt"] for row in oracle.rows]
-    two = [index for index, row in enumerate(oracle.rows) if len(parse(row["prompt"]).objects) == 2]
-    return Subject(
-        image_px=64,
-        grid=GRID,
-        codebook_size=CODEBOOK,
-        encode=known.encode,
-        answer=lambda pixels, questions: list(rng.choice(answers, len(questions))),
-        caption=lambda pixels: list(rng.choice(prompts, len(pixels))),
-        sample=lambda prompts, seeds: [np.array([rng.choice(two)]) for _ in prompts],
-        draw=known.draw,
-    )
+def guesser(shapes_data: Path, scene_rows: list[dict], pictures: np.ndarray) -> Guesser:
+    return Guesser(shapes_data / "heldout", scene_rows, pictures)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,14 +20,16 @@ from lavit_evaluation.drawn.coco_fid import run_coco_fid
 from lavit_evaluation.drawn.coco_plan import PUBLISHED, PUBLISHED_CLIP, CocoFidConfig, is_published, plan_coco_fid
 from lavit_evaluation.drawn.coco_prompts import choose_prompts, find_captions, real_pictures
 from lavit_evaluation.drawn.fid import FidConfig, evaluate_fid, statistics
-from lavit_evaluation.running.drawing import picture_seed
-from lavit_evaluation.running.painter import Painter
+from lavit_evaluation.files import Files, MetricFiles
+from lavit_evaluation.runner import Compute
+from lavit_evaluation.running.text_to_image import image_seed
 from lavit_scoring.references import read_references
 from PIL import Image
 from typer.testing import CliRunner
 
 pytest.importorskip("torch")
 NUM = 12
+QUIET = Compute(quiet=True)
 
 
 @pytest.fixture
@@ -81,10 +85,10 @@ class Fake:
         self.drawn: list[str] = []
         self.deadline = deadline
 
-    def load(self) -> Painter:
-        return Painter(draw=self.draw, about={"sample": "fake"})
+    language_model = SimpleNamespace(precision="made up")
+    detokenizer = SimpleNamespace(precision="made up", config=SimpleNamespace(image_px=16))
 
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[np.ndarray]:
+    def generate(self, prompts: Sequence[str], *, seeds: Sequence[int], **settings: Any) -> list[np.ndarray]:
         if len(self.drawn) >= self.deadline:
             raise KeyboardInterrupt
         self.drawn += prompts
@@ -95,7 +99,7 @@ class Fake:
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """Files in the place of weights; what reads them is given as functions."""
-    monkeypatch.setattr(coco_plan, "check_painter", lambda model, highres: {"model.llm": "0"})
+    monkeypatch.setattr(coco_plan, "find_drawing_parts", lambda model, highres: {"model.llm": "0"})
     monkeypatch.setattr(coco_plan, "load_clip", lambda folder, device: clip())
     (tmp_path / "clip").mkdir()
     (tmp_path / "clip" / "model.safetensors").write_bytes(b"clip")
@@ -117,12 +121,10 @@ def clip() -> Clip:
 
 def run(data: Path, out: Path, fake: Fake, *, given: dict[str, Path] | None = None, quiet: bool = True, **more) -> dict:
     config = CocoFidConfig(any_inception=True, few=True, **more)
-    given = given or {}
-    plan = plan_coco_fid(out, data, config, **given)
-    scored = {key: value for key, value in given.items() if key != "real"}
+    plan = plan_coco_fid(out, Files(data=data), config, MetricFiles(**(given or {})))
     return run_coco_fid(
-        plan, out, out, config, **scored, batch_size=5, device="cpu", quiet=quiet, load=fake.load, featurize=simple,
-        give_clip=clip,
+        plan, out, out, config, compute=Compute(batch_size=5, device="cpu", quiet=quiet), load=lambda: fake,
+        featurize=simple, give_clip=clip,
     )  # fmt: skip
 
 
@@ -135,7 +137,8 @@ def test_drawn_and_scored(data: Path, weights: dict[str, Path], tmp_path: Path) 
     assert result["pictures"] == {"generated": 14, "real": NUM}
     assert (result["complete"], result["skipped"]) == (True, {})
     assert result["notes"]["prompts"] == "14 captions; papers draw 30,000"
-    assert result["generation"] == {"sample": "fake", "best_of": 1, "best_of_clip": None}
+    assert result["generation"].items() >= {"image_px": 16, "best_of": 1, "best_of_clip": None}.items()
+    assert result["generation"]["sample"]["guidance_scale"] == 1.5
     assert result["protocol"]["name"] == "custom"
     assert result["settings"]["llm_guidance"] == 1.5
     assert result["settings"]["preprocess"] == "torch-fidelity"
@@ -146,7 +149,7 @@ def test_drawn_and_scored(data: Path, weights: dict[str, Path], tmp_path: Path) 
     # The folder alone gives the same distance.
     again = evaluate_fid(
         tmp_path / "out" / "generated", tmp_path / "again", weights["inception"],
-        FidConfig(any_inception=True, few=True), real=data / "val2014", quiet=True, featurize=simple,
+        FidConfig(any_inception=True, few=True), real=data / "val2014", compute=QUIET, featurize=simple,
     )  # fmt: skip
     assert again["figures"]["fd"] == result["figures"]["fd"]
 
@@ -158,11 +161,11 @@ def test_what_is_skipped_is_said_before_anything_is_drawn(
         run(data, tmp_path / "out", Fake(deadline=0), quiet=False)
     said = capsys.readouterr().err
     assert "fd: skipped: no Inception weights given (--inception FILE)" in said
-    assert "clip_score: skipped: no CLIP given (--clip DIR)" in said
+    assert "clip_score: skipped: no CLIP given (--clip-model DIR)" in said
     config = CocoFidConfig(any_inception=True)
-    few = plan_coco_fid(tmp_path, data, config, **weights)
+    few = plan_coco_fid(tmp_path, Files(data=data), config, MetricFiles(**weights))
     assert few.skipped == {"fd": "12 pictures, fewer than 2,048 features: the covariance has no full rank; "
-                           "look at KID, or give --few"}  # fmt: skip
+                           "look at KID, or give --allow-small-sample"}  # fmt: skip
     drawn = Fake()
     result = run(data, tmp_path / "out", drawn)
     assert (len(drawn.drawn), result["figures"]) == (28, {})
@@ -206,7 +209,7 @@ def test_fewer_are_partial(data: Path, weights: dict[str, Path], tmp_path: Path)
 
 def test_statistics_instead_of_pictures(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
     config = FidConfig(any_inception=True, few=True)
-    made = statistics(data / "val2014", weights["inception"], tmp_path / "s", config, quiet=True, featurize=simple)
+    made = statistics(data / "val2014", weights["inception"], tmp_path / "s", config, compute=QUIET, featurize=simple)
     given = {"inception": weights["inception"], "reference": Path(made["statistics"])}
     result = run(data, tmp_path / "out", Fake(), given=given)
     assert list(result["figures"]) == ["fd"]
@@ -228,32 +231,34 @@ class Likes:
 
 def test_the_best_of_four_is_kept(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
     fake, config = Fake(), CocoFidConfig(prompts=6, best_of=4)
-    plan = plan_coco_fid(tmp_path, data, config, best_of_clip=weights["clip"])
+    plan = plan_coco_fid(tmp_path, Files(data=data), config, MetricFiles(rerank_clip=weights["clip"]))
+    compute = Compute(batch_size=8, quiet=True)
     result = run_coco_fid(
-        plan, tmp_path, tmp_path / "out", config, best_of_clip=weights["clip"], batch_size=8, quiet=True,
-        load=fake.load, give_clip=Likes().clip,
-    )  # fmt: skip
+        plan, tmp_path, tmp_path / "out", config, compute=compute, load=lambda: fake, give_clip=Likes().clip
+    )
     assert len(fake.drawn) == 4 * 6
     assert result["generation"]["best_of_clip"]["clip_shape"] == "small"
     assert result["inputs"]["best_of_clip.model.safetensors"] == "0"
     # Plainly: each candidate alone, the brightest stays; the first is the picture that is drawn without candidates.
     for prompt in plan.prompts:
-        seeds = candidate_seeds(picture_seed(0, prompt.name), 4)
-        candidates = [Fake().draw([prompt.text], [seed])[0] for seed in seeds]
+        seeds = candidate_seeds(image_seed(0, prompt.name), 4)
+        candidates = [Fake().generate([prompt.text], seeds=[seed])[0] for seed in seeds]
         kept = np.asarray(Image.open(tmp_path / "out" / "generated" / prompt.name))
         assert np.array_equal(kept, max(candidates, key=np.mean))
     for wrong in ({"best_of": 4}, {}):
-        given = {} if wrong else {"best_of_clip": weights["clip"]}
-        with pytest.raises(UsageError, match=r"--best-of N .* and --best-of-clip DIR go together"):
-            plan_coco_fid(tmp_path, data, CocoFidConfig(**wrong), **given)
+        given = MetricFiles(rerank_clip=None if wrong else weights["clip"])
+        with pytest.raises(UsageError, match=r"--best-of N .* and --rerank-clip-model DIR go together"):
+            plan_coco_fid(tmp_path, Files(data=data), CocoFidConfig(**wrong), given)
 
 
 def test_the_protocol_is_lavit_s_only_when_all_of_it_is(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
-    plan = plan_coco_fid(tmp_path, data, PUBLISHED, best_of_clip=weights["clip"])
+    metrics = MetricFiles(rerank_clip=weights["clip"])
+    plan = plan_coco_fid(tmp_path, Files(data=data), PUBLISHED, metrics)
     assert not is_published(plan, PUBLISHED)
     whole = dataclasses.replace(plan, expected=30_000, chooser={"clip_shape": PUBLISHED_CLIP})
     assert is_published(whole, PUBLISHED)
-    assert not is_published(whole, PUBLISHED, highres=True)  # the script draws with the smaller detokenizer
+    larger = dataclasses.replace(whole, settings={**whole.settings, "highres": True})
+    assert not is_published(larger, PUBLISHED)  # the script draws with the smaller detokenizer
     assert not is_published(dataclasses.replace(whole, chooser={"clip_shape": "patch 32"}), PUBLISHED)
     for change in ({"top_k": 50}, {"best_of": 1}, {"preprocess": "clean-fid"}, {"prompts": 10_000}):
         assert not is_published(whole, PUBLISHED.model_copy(update=change))
@@ -262,7 +267,7 @@ def test_the_protocol_is_lavit_s_only_when_all_of_it_is(data: Path, weights: dic
 def test_a_real_model_on_a_command_line(models: dict[str, Path], data: Path, tmp_path: Path) -> None:
     line = ["coco-fid", "--data", str(data), "--device", "cpu", "--limit", "3", "--set", "decoder_steps=2"]
     line += ["--model", str(models["whole"]), "--out", str(tmp_path / "out"), "--precision", "bf16"]
-    plan = CliRunner().invoke(evaluate, [*line, "--dry-run"], catch_exceptions=False)
+    plan = CliRunner().invoke(evaluate, [*line, "--dry-run", "--json"], catch_exceptions=False)
     assert json.loads(plan.stdout)["skipped"]["fid"] == "no Inception weights given (--inception FILE)"
     assert not (tmp_path / "out").exists()
     lacking = CliRunner().invoke(evaluate, [*line, "--highres", "--dry-run"]).exception
@@ -283,17 +288,27 @@ def test_a_real_model_on_a_command_line(models: dict[str, Path], data: Path, tmp
     assert np.abs(again - np.asarray(Image.open(io.BytesIO(pictures["000001.png"])))).max() <= 1
 
 
+def test_a_folder_under_the_old_name_of_its_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["--generated", str(tmp_path / "none"), "--out", str(tmp_path / "o")]
+    done = CliRunner().invoke(evaluate, ["coco-fid", *line])
+    assert "`coco-fid --generated` is now `fid --generated`" in done.stderr
+    assert str(done.exception) == str(CliRunner().invoke(evaluate, ["fid", *line]).exception)
+    assert "--inception is missing" in str(done.exception)
+
+
 def test_options_that_do_not_go_together(data: Path, tmp_path: Path) -> None:
     def fails(*words: str) -> str:
-        return str(CliRunner().invoke(evaluate, ["coco-fid", "--out", str(tmp_path / "o"), *words]).exception)
+        done = CliRunner().invoke(evaluate, [*words, "--out", str(tmp_path / "o")])
+        assert done.exit_code == 2
+        return " ".join(done.stderr.split())
 
-    assert "either --model MODEL with --data DOWNLOADS, or --generated" in fails()
-    assert "either --model" in fails("--model", "m", "--generated", "g")
-    assert "--model needs --data" in fails("--model", "m")
-    assert "--generated needs --inception" in fails("--generated", "g")
-    assert "--clip goes with --model" in fails("--generated", "g", "--clip", "c", "--inception", "i")
-    assert "--highres goes with --model" in fails("--generated", "g", "--highres", "--inception", "i")
-    assert "--precision goes with --model" in fails("--generated", "g", "--precision", "bf16", "--inception", "i")
+    assert "--model" in fails("coco-fid")
+    assert "--data" in fails("coco-fid", "--model", "m")
+    assert "--generated" in fails("fid", "--inception", "i")
+    for option in ("--clip-model", "--data", "--best-of"):
+        assert f"No such option: {option}" in fails("fid", "--generated", "g", "--inception", "i", option, "1")
+    assert "No such option: --highres" in fails("fid", "--generated", "g", "--highres", "--inception", "i")
+    assert "No such option: --precision" in fails("fid", "--generated", "g", "--precision", "bf16", "--inception", "i")
     (data / "annotations" / "captions_val2014.json").unlink()
     with pytest.raises(InputError, match=r"no captions_val2014\.json or .*; download from"):
         find_captions(data, None)

@@ -3,12 +3,15 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from lavit_core.errors import InputError, Interrupted, UsageError
-from lavit_evaluation.running import drawing
-from lavit_evaluation.running.drawing import draw_missing, picture_seed, write_captions
+from lavit_evaluation import stores
+from lavit_evaluation.model import drawer, find_drawing_parts, open_model
+from lavit_evaluation.runner import Compute, Session
+from lavit_evaluation.running.text_to_image import draw_images, image_seed, write_captions
 from PIL import Image
 
 PROMPTS = {f"{n:02d}.png": f"picture {n}" for n in range(10)}
@@ -19,13 +22,10 @@ class Painter:
 
     def __init__(self, deadline: int = 10**9) -> None:
         self.drawn: list[str] = []
-        self.loaded, self.deadline = 0, deadline
-
-    def load(self):
-        self.loaded += 1
-        return self.draw
+        self.calls, self.deadline = 0, deadline
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[np.ndarray]:
+        self.calls += 1
         pictures = []
         for prompt, seed in zip(prompts, seeds, strict=True):
             if len(self.drawn) >= self.deadline:
@@ -36,6 +36,14 @@ class Painter:
         return pictures
 
 
+def fill(folder: Path, painter: Painter, *, seed: int = 0, batch_size: int = 16, stop: Any = lambda: False) -> int:
+    """Draw what is missing and return how many that were."""
+    before = len(painter.drawn)
+    draw_images(Session(command="t", stop=stop, quiet=True), folder, PROMPTS, painter.draw, seed=seed,
+                batch_size=batch_size)  # fmt: skip
+    return len(painter.drawn) - before
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
@@ -43,7 +51,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
     painter = Painter()
-    assert draw_missing(tmp_path / "whole", PROMPTS, painter.load, title="t", batch_size=10, quiet=True) == 10
+    assert fill(tmp_path / "whole", painter, batch_size=10) == 10
     assert painter.drawn == list(PROMPTS.values())
     return tmp_path / "whole"
 
@@ -51,7 +59,7 @@ def whole(tmp_path: Path) -> Path:
 def test_every_picture_is_its_own_draw(whole: Path) -> None:
     assert sorted(contents(whole)) == sorted(PROMPTS)
     assert len(set(contents(whole).values())) == 10
-    expected = Painter().draw(["picture 7"], [picture_seed(0, "07.png")])[0]
+    expected = Painter().draw(["picture 7"], [image_seed(0, "07.png")])[0]
     assert np.array_equal(np.asarray(Image.open(whole / "07.png")), expected)
 
 
@@ -59,16 +67,16 @@ def test_every_picture_is_its_own_draw(whole: Path) -> None:
 def test_a_killed_job_goes_on_with_the_next_picture(whole: Path, tmp_path: Path, deadline: int, batch_size: int):
     out, killed, rest = tmp_path / "out", Painter(deadline), Painter()
     with pytest.raises(KeyboardInterrupt):
-        draw_missing(out, PROMPTS, killed.load, title="t", batch_size=batch_size, quiet=True)
-    kept = len(contents(out))
+        fill(out, killed, batch_size=batch_size)
+    kept = len(contents(out)) if out.exists() else 0
     assert kept == deadline // batch_size * batch_size
-    assert draw_missing(out, PROMPTS, rest.load, title="t", batch_size=4, quiet=True) == 10 - kept == len(rest.drawn)
+    assert fill(out, rest, batch_size=4) == 10 - kept == len(rest.drawn)
     assert contents(out) == contents(whole)
 
 
 def test_killed_between_two_files_of_a_batch(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Path] = []
-    write = drawing.write_bytes
+    write = stores.write_bytes
 
     def dying(path: Path, content: bytes) -> None:
         if len(written) == 5:
@@ -76,34 +84,31 @@ def test_killed_between_two_files_of_a_batch(whole: Path, tmp_path: Path, monkey
         written.append(path)
         write(path, content)
 
-    monkeypatch.setattr(drawing, "write_bytes", dying)
+    monkeypatch.setattr(stores, "write_bytes", dying)
     with pytest.raises(KeyboardInterrupt):
-        draw_missing(tmp_path / "out", PROMPTS, Painter().load, title="t", batch_size=4, quiet=True)
+        fill(tmp_path / "out", Painter(), batch_size=4)
     monkeypatch.undo()
     rest = Painter()
-    draw_missing(tmp_path / "out", PROMPTS, rest.load, title="t", batch_size=4, quiet=True)
+    fill(tmp_path / "out", rest, batch_size=4)
     assert rest.drawn == list(PROMPTS.values())[5:]
     assert contents(tmp_path / "out") == contents(whole)
 
 
-def test_a_stop_is_told_where_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import contextlib
-
+def test_a_stop_reports_how_far_the_job_is(tmp_path: Path) -> None:
     painter = Painter()
-    monkeypatch.setattr(drawing, "stop_signals", lambda: contextlib.nullcontext(lambda: len(painter.drawn) >= 4))
-    with pytest.raises(Interrupted, match=r"t: stopped after 4 of 10 pictures; run the same command"):
-        draw_missing(tmp_path / "out", PROMPTS, painter.load, title="t", batch_size=4, quiet=True)
+    with pytest.raises(Interrupted, match=r"t: stopped after 4 of 10 images; run the same command to go on"):
+        fill(tmp_path / "out", painter, batch_size=4, stop=lambda: len(painter.drawn) >= 4)
     assert len(contents(tmp_path / "out")) == 4
 
 
-def test_a_full_folder_loads_no_model(whole: Path) -> None:
+def test_a_full_folder_asks_no_model(whole: Path) -> None:
     painter = Painter()
-    assert draw_missing(whole, PROMPTS, painter.load, title="t", quiet=True) == 0
-    assert painter.loaded == 0
+    assert fill(whole, painter) == 0
+    assert painter.calls == 0
 
 
 def test_another_seed_is_another_picture(whole: Path, tmp_path: Path) -> None:
-    draw_missing(tmp_path / "other", PROMPTS, Painter().load, title="t", seed=1, quiet=True)
+    fill(tmp_path / "other", Painter(), seed=1)
     assert not set(contents(tmp_path / "other").values()) & set(contents(whole).values())
 
 
@@ -118,25 +123,21 @@ def test_captions_are_what_the_scorers_read(whole: Path) -> None:
 
 
 def test_a_real_model_draws_a_prompt_alone_as_among_others(models: dict[str, Path], shapes_data: Path) -> None:
-    from lavit_evaluation.running.painter import check_painter, load_painter
-
-    assert sorted(check_painter(models["whole"])) == ["model.detokenizer", "model.llm", "model.tokenizer"]
+    assert sorted(find_drawing_parts(models["whole"])) == ["model.detokenizer", "model.llm", "model.tokenizer"]
     with pytest.raises(InputError, match="no detokenizer/ here"):
-        check_painter(models["seeing"])
-    painter = load_painter(
-        models["whole"], sampling={"top_k": 300, "guidance_scale": 1.5, "max_codes": 9}, drawing={"num_steps": 2},
-        device="cpu",
-    )  # fmt: skip
+        find_drawing_parts(models["seeing"])
+    lavit = open_model(models["whole"], None, Compute(device="cpu"))
+    draw, record = drawer(lavit, {"top_k": 300, "guidance_scale": 1.5, "max_codes": 9}, {"num_steps": 2})
     picture = next((shapes_data / "train" / "images").glob("*.png"))
     prompts = ["a red circle", [picture, "make it green and much larger"], "a blue square above it"]
-    together = list(painter.draw(prompts, [5, 6, 7]))
+    together = list(map(np.asarray, draw(prompts, [5, 6, 7])))
     for place, prompt in enumerate(prompts):
-        alone = next(iter(painter.draw([prompt], [5 + place])))
+        alone = np.asarray(draw([prompt], [5 + place])[0])
         assert (alone.shape, alone.dtype) == ((64, 64, 3), np.uint8)
         # The order of floating-point additions may turn a last bit.
         assert np.abs(alone.astype(int) - together[place].astype(int)).max() <= 1
-    assert not np.array_equal(together[0], next(iter(painter.draw(prompts[:1], [8]))))
-    assert painter.about["sample"]["top_k"] == 300
-    assert painter.about["precision"] == {"llm": "fp32", "detokenizer": "fp32"}
+    assert not np.array_equal(together[0], np.asarray(draw(prompts[:1], [8])[0]))
+    assert record["sample"]["top_k"] == 300
+    assert record["precision"] == {"llm": "fp32", "detokenizer": "fp32"}
     with pytest.raises(UsageError, match="unknown setting guidance"):
-        load_painter(models["whole"], sampling={"guidance": 1}, drawing={}, device="cpu")
+        drawer(lavit, {"guidance": 1}, {})

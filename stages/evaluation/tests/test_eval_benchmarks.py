@@ -5,16 +5,18 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from lavit_core.errors import InputError, Interrupted, UsageError
 from lavit_evaluation.cli import evaluate
-from lavit_evaluation.running.answer_log import AnswerLog
-from lavit_evaluation.running.benchmark import RunConfig, run_benchmark
-from lavit_evaluation.running.reader import Reader
+from lavit_evaluation.files import QuestionFiles
+from lavit_evaluation.runner import Compute
+from lavit_evaluation.running.answers import AnswerConfig, run_answers
 from lavit_evaluation.running.wording import cleaner
+from lavit_evaluation.stores import AnswerLog
 from lavit_scoring.catalogue import find_benchmark
 from lavit_scoring.errors import UsageError as ScoringUsageError
 from PIL import Image
@@ -35,18 +37,18 @@ class Fake:
         self.asked: list[str] = []
         self.calls, self.deadline = 0, deadline
 
-    def reader(self) -> Reader:
-        return Reader(image_px=16, answer=self.answer, caption=self.caption, about={"decoding": "made up"})
+    image_px, image_input = 16, "made up"
+    language_model = SimpleNamespace(precision="made up")
 
-    def answer(self, pixels: np.ndarray, pictures: Sequence[int], questions: Sequence[str]) -> list[str]:
+    def answer(self, images: Sequence[np.ndarray], questions: Sequence[str], **decoding: Any) -> list[str]:
         self.calls += 1
         if self.calls > self.deadline:
             raise KeyboardInterrupt
         self.asked += questions
-        return [f"{shade_of(pixels[p])} {q.split()[-1]}." for p, q in zip(pictures, questions, strict=True)]
+        return [f"{shade_of(image)} {q.split()[-1]}." for image, q in zip(images, questions, strict=True)]
 
-    def caption(self, pixels: np.ndarray) -> list[str]:
-        return [f"Shade {shade_of(one)} . And more" for one in pixels]
+    def caption(self, images: Sequence[np.ndarray], **decoding: Any) -> list[str]:
+        return [f"Shade {shade_of(one)} . And more" for one in images]
 
 
 @pytest.fixture
@@ -93,10 +95,23 @@ Runs = Callable[..., dict[str, Any]]
 @pytest.fixture
 def runs(model: Path) -> Runs:
     def run(
-        name: str, data: Path, out: Path, fake: Fake, config: RunConfig | None = None, **more: Any
-    ) -> dict[str, Any]:
-        benchmark = find_benchmark(name)
-        return run_benchmark(benchmark, model, data, out, config or RunConfig(), load=fake.reader, quiet=True, **more)
+        name: str, data: Path, out: Path, fake: Fake, config: AnswerConfig | None = None, *, batch_size: int = 32,
+        images: Path | None = None, split: str | None = None, **more: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        files, compute = (
+            QuestionFiles(data=data, images=images, split=split),
+            Compute(batch_size=batch_size, quiet=True),
+        )
+        return run_answers(
+            find_benchmark(name),
+            model,
+            files,
+            out,
+            config or AnswerConfig(),
+            compute=compute,
+            load=lambda: fake,
+            **more,
+        )
 
     return run
 
@@ -106,7 +121,8 @@ def test_vqav2_from_official_files(runs: Runs, vqa: Path, tmp_path: Path) -> Non
     assert result["figures"]["accuracy"]["value"] == 100.0
     rows = json.loads((tmp_path / "out" / "results.json").read_text())
     assert rows[4] == {"question_id": 101, "answer": "1 b"}  # the full stop of the reply is gone
-    assert result["generation"]["decoding"] == "made up"
+    assert result["generation"]["decoding"] == "greedy, at most 10 tokens"
+    assert result["generation"]["image_input"] == "made up"
     assert set(result["generation"]["model"]) == {"llm"}
     assert json.loads((tmp_path / "out" / "score.json").read_text()) == result
     # The same file scored later knows how it was made; changed by a byte it does not.
@@ -124,7 +140,7 @@ def test_a_finished_run_answers_at_once(runs: Runs, vqa: Path, tmp_path: Path) -
     again = Fake(deadline=0)
     assert runs("vqav2", vqa, tmp_path / "out", again, batch_size=1) == first
     with pytest.raises(UsageError, match=r"started with config.max_answer_tokens = 10, now it is 3"):
-        runs("vqav2", vqa, tmp_path / "out", Fake(), RunConfig(max_answer_tokens=3))
+        runs("vqav2", vqa, tmp_path / "out", Fake(), AnswerConfig(max_answer_tokens=3))
 
 
 @pytest.mark.parametrize("torn", ["", '{"id": 2', '{"id": 201, "answer": "x"}'])
@@ -147,8 +163,8 @@ def test_killed_and_resumed_is_the_same_and_asks_nothing_twice(
 def test_a_broken_line_inside_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "answers.jsonl"
     file.write_text('{"id": 1, "answer": "a"}\nnonsense\n')
-    with pytest.raises(InputError, match=r"answers.jsonl:2: not an answer .* delete the file"), AnswerLog(file):
-        pass
+    with pytest.raises(InputError, match=r"answers.jsonl:2: not an answer .* delete the file"):
+        AnswerLog(file)
 
 
 def test_stop_signal_keeps_what_is_there(runs: Runs, vqa: Path, tmp_path: Path) -> None:
@@ -157,19 +173,19 @@ def test_stop_signal_keeps_what_is_there(runs: Runs, vqa: Path, tmp_path: Path) 
     fake = Fake()
     plain = fake.answer
 
-    def interrupting(pixels: np.ndarray, pictures: Sequence[int], questions: Sequence[str]) -> list[str]:
+    def interrupting(images: Sequence[np.ndarray], questions: Sequence[str], **decoding: Any) -> list[str]:
         os.kill(os.getpid(), signal.SIGINT)
-        return plain(pixels, pictures, questions)
+        return plain(images, questions)
 
     fake.answer = interrupting  # type: ignore[method-assign]
-    with pytest.raises(Interrupted, match="stopped after 4 answers; run the same command"):
+    with pytest.raises(Interrupted, match="stopped after 4 of 15 questions; run the same command to go on"):
         runs("vqav2", vqa, tmp_path / "out", fake, batch_size=4)
     assert len((tmp_path / "out" / "answers.jsonl").read_text().splitlines()) == 4
 
 
 def test_limit_is_partial(runs: Runs, vqa: Path, tmp_path: Path) -> None:
     fake = Fake()
-    result = runs("vqav2", vqa, tmp_path / "out", fake, RunConfig(limit=4))
+    result = runs("vqav2", vqa, tmp_path / "out", fake, AnswerConfig(limit=4))
     assert len(fake.asked) == 4
     assert (result["complete"], result["figures"]) == (False, {})
     assert result["partial"]["figures"]["accuracy"]["value"] == 100.0
@@ -209,9 +225,9 @@ def test_vizwiz_in_two_passes(runs: Runs, pictures: Path, tmp_path: Path) -> Non
     ]  # fmt: skip
     (data / "val.json").write_text(json.dumps(rows))
     fake = Fake()
-    fake.answer = lambda pixels, where, questions: [  # type: ignore[method-assign]
-        ("no" if "is it no" in text else "sure") if "answerable" in text else f"{shade_of(pixels[p])} yes, maybe"
-        for p, text in zip(where, questions, strict=True)
+    fake.answer = lambda images, questions, **decoding: [  # type: ignore[method-assign]
+        ("no" if "is it no" in text else "sure") if "answerable" in text else f"{shade_of(image)} yes, maybe"
+        for image, text in zip(images, questions, strict=True)
     ]
     more = {"images": pictures, "protocol": "lavit", "lemmatizer": "rules"}
     result = runs("vizwiz", data, tmp_path / "out", fake, **more)

@@ -7,9 +7,9 @@ import pytest
 from lavit_core.data import open_data
 from lavit_evaluation.shapes.align import CRITERIA, align
 from lavit_evaluation.shapes.claims import parse
-from lavit_evaluation.shapes.heldout import read_pixels, read_scenes
+from lavit_evaluation.shapes.heldout import read_pixels, scenes_of
+from lavit_evaluation.shapes.images import known_shapes, score_images
 from lavit_evaluation.shapes.judge import connected, judge
-from lavit_evaluation.shapes.pictures import known_shapes, score_pictures
 from lavit_shapes.make_shapes import make_shapes
 from lavit_shapes.names import COLOURS, MORE_SHAPES, SHAPES
 from lavit_shapes.style import Style
@@ -88,13 +88,13 @@ def test_six_shapes_and_their_patterns_are_judged_right(tmp_path: Path) -> None:
     style = Style(image_px=128, more_shapes=True, textures=True)
     make_shapes(tmp_path / "data", 1, 7, 120, style=style, workers=1, quiet=True)
     data = open_data(tmp_path / "data" / "heldout")
-    scenes = read_scenes(data)
+    scenes = scenes_of(data)
     drawn = [scenes[record.key] for record in data.records]
     pixels = read_pixels(data, [record.key for record in data.records], 128)
-    figures, _ = score_pictures("real", pixels, drawn)
+    figures, _ = score_images("real", pixels, drawn)
     assert min(figure.value for figure in figures.values()) >= 0.99
     # Where the data shows three shapes, the judge knows three: its figures do not hang on what others may draw.
     assert known_shapes(drawn) == MORE_SHAPES
-    plain = [scene for scene in drawn if {thing["shape"] for thing in scene.objects} <= set(SHAPES)]
+    plain = [scene for scene in drawn if {thing.shape for thing in scene.objects} <= set(SHAPES)]
     assert known_shapes(plain) == SHAPES
     assert {one.shape for picture in pixels for one in judge(picture)} <= {*SHAPES, None}

@@ -15,8 +15,11 @@ from lavit_evaluation.probing.labels import read_labels
 from lavit_evaluation.probing.linear_probe import fit_probe
 from lavit_evaluation.probing.probe import eval_probe
 from lavit_evaluation.probing.table import show_probe
+from lavit_evaluation.runner import Compute
 from rich.console import Console
 from typer.testing import CliRunner
+
+QUIET = Compute(quiet=True)
 
 
 def names(count: int) -> list[str]:
@@ -175,7 +178,7 @@ def test_a_whole_run_reads_colour_before_the_codebook_and_writes_its_score(
     model: Path, shapes_data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "score"
-    result = eval_probe(model, shapes_data / "heldout", out, CONFIG, quiet=True)
+    result = eval_probe(model, shapes_data / "heldout", out, CONFIG, compute=QUIET)
     figures = result["figures"]
     for kind in ("colour", "shape", "place"):
         for station in STATIONS:
@@ -187,8 +190,8 @@ def test_a_whole_run_reads_colour_before_the_codebook_and_writes_its_score(
     assert figures["probe.shape.encoder.unseen"]["count"] > 0
     assert result["notes"]["labels"] == "scenes.jsonl"
     assert json.loads((out / "score.json").read_text()) == result
-    assert eval_probe(model, shapes_data / "heldout", out, CONFIG, quiet=True) == result
-    again = eval_probe(model, shapes_data / "heldout", None, CONFIG, quiet=True)
+    assert eval_probe(model, shapes_data / "heldout", out, CONFIG, compute=QUIET) == result
+    again = eval_probe(model, shapes_data / "heldout", None, CONFIG, compute=QUIET)
     assert again["figures"] == figures
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     show_probe(result, console)
@@ -205,13 +208,13 @@ def test_fitted_pictures_are_never_scored(model: Path, own_data: Path, monkeypat
     seen: list[set[str]] = []
     real = probe.read_places
 
-    def spy(tokenizer: object, data: object, places: list, **options: object) -> object:
+    def spy(session: object, model: object, data: object, places: list, **options: object) -> object:
         seen.append({key for key, _ in places})
-        return real(tokenizer, data, places, **options)
+        return real(session, model, data, places, **options)
 
     monkeypatch.setattr(probe, "read_places", spy)
     write_labels(own_data, [{"file_name": f"images/{n:06d}.png", "label": n // 2 % 2} for n in range(100)])
-    result = eval_probe(model, own_data, None, CONFIG.model_copy(update={"test_share": 0.3}), quiet=True)
+    result = eval_probe(model, own_data, None, CONFIG.model_copy(update={"test_share": 0.3}), compute=QUIET)
     fit, test = seen
     assert (len(fit), len(test)) == (60, 30)
     assert not fit & test
@@ -221,7 +224,7 @@ def test_fitted_pictures_are_never_scored(model: Path, own_data: Path, monkeypat
 
 def test_a_kind_with_one_value_is_left_out_with_its_reason(model: Path, own_data: Path) -> None:
     write_labels(own_data, [{"file_name": f"images/{n:06d}.png", "label": "same"} for n in range(40)])
-    result = eval_probe(model, own_data, None, CONFIG, quiet=True)
+    result = eval_probe(model, own_data, None, CONFIG, compute=QUIET)
     assert result["figures"] == {}
     assert "1 values with at least 5 labels" in result["skipped"]["probe.label"]
 

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from lavit_evaluation.cli import evaluate
+from lavit_evaluation.files import Files
+from lavit_evaluation.runner import Compute
 from lavit_evaluation.running import retrieval as module
 from lavit_evaluation.running.ranking import ranks_by_codes, ranks_by_text, recalls
-from lavit_evaluation.running.retrieval import Matcher, RetrievalConfig, run_retrieval
+from lavit_evaluation.running.retrieval import RetrievalConfig, run_retrieval
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -36,15 +39,24 @@ class Planted:
     def __init__(self, deadline: int = 10**9) -> None:
         self.seen, self.deadline = 0, deadline
 
-    def matcher(self) -> Matcher:
-        return Matcher(
-            image_px=16,
-            likelihoods=self.likelihoods,
-            num_tokens=lambda text: 3,
-            codes=lambda pixels: [np.full(int(one.mean()) // 10 + 1, 7) for one in pixels],
-            code_likelihoods=self.code_likelihoods,
-            about={},
-        )
+    image_px, image_input = 16, "made up"
+    language_model = SimpleNamespace(precision="made up")
+
+    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        return np.full(len(texts), 3)
+
+    def encode(self, images: Sequence[np.ndarray]) -> SimpleNamespace:
+        return SimpleNamespace(codes=[np.full(int(one.mean()) // 10 + 1, 7) for one in images])
+
+    def score_codes(
+        self, texts: Sequence[str], codes: Sequence[np.ndarray], *, all_pairs: bool, batch_size: int
+    ) -> np.ndarray:
+        return np.stack(list(self.code_likelihoods(texts, codes)))
+
+    def score(
+        self, images: Sequence[np.ndarray], texts: Sequence[str], *, all_pairs: bool, batch_size: int
+    ) -> np.ndarray:
+        return np.stack(list(self.likelihoods(images, texts)))
 
     def code_likelihoods(self, texts: Sequence[str], images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         prior = np.array([-5.0 * len(codes) for codes in images])
@@ -55,7 +67,7 @@ class Planted:
             right = np.array([text.endswith(f" {len(codes) - 1}") for codes in images])
             yield prior + (np.where(right, 1.0, -1.0) if text else 0.0)
 
-    def likelihoods(self, pixels: np.ndarray, texts: Sequence[str]) -> Iterator[np.ndarray]:
+    def likelihoods(self, pixels: Sequence[np.ndarray], texts: Sequence[str]) -> Iterator[np.ndarray]:
         for picture in pixels:
             self.seen += 1
             if self.seen > self.deadline:
@@ -67,17 +79,9 @@ class Planted:
 
 def run(data: Path, out: Path, planted: Planted, **more: int | float | str) -> dict:
     config = RetrievalConfig(captions_per_image=2, **more)
-    annotations = data / "captions.jsonl"
-    return run_retrieval(
-        "flickr30k-retrieval",
-        out / "none",
-        data,
-        out,
-        config,
-        annotations=annotations,
-        quiet=True,
-        load=planted.matcher,
-    )
+    files, compute = Files(data=data, annotations=data / "captions.jsonl"), Compute(batch_size=64, quiet=True)
+    name = "flickr30k-retrieval"
+    return run_retrieval(name, out / "none", files, out, config, compute=compute, load=lambda: planted)
 
 
 def test_planted_likelihoods(data: Path, tmp_path: Path) -> None:

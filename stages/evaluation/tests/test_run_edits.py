@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ import pytest
 from lavit_core.config import load_preset
 from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.cli import evaluate
-from lavit_evaluation.editing.config import EditRunConfig, Weights
+from lavit_evaluation.editing.config import EditRunConfig
 from lavit_evaluation.editing.run_edits import run_edits
-from lavit_evaluation.running import painter
-from lavit_evaluation.running.painter import Painter
+from lavit_evaluation.files import Files, Weights
+from lavit_evaluation.runner import Compute
 from lavit_scoring.catalogue import find_benchmark
 from lavit_scoring.errors import UsageError as ScoringUsageError
 from PIL import Image
@@ -54,11 +55,14 @@ class Brush:
         self.asked: list[str] = []
         self.loaded, self.deadline = 0, deadline
 
-    def load(self) -> Painter:
-        self.loaded += 1
-        return Painter(draw=self.draw, about={"brush": "made up"})
+    language_model = SimpleNamespace(precision="made up")
+    detokenizer = SimpleNamespace(precision="made up", config=SimpleNamespace(image_px=16))
 
-    def draw(self, prompts: Sequence[Any], seeds: Sequence[int]) -> list[np.ndarray]:
+    def load(self) -> "Brush":
+        self.loaded += 1
+        return self
+
+    def generate(self, prompts: Sequence[Any], *, seeds: Sequence[int], **settings: Any) -> list[np.ndarray]:
         pictures = []
         for (source, instruction), seed in zip(prompts, seeds, strict=True):
             if len(self.asked) >= self.deadline:
@@ -73,8 +77,11 @@ class Brush:
 
 def run(data: Path, out: Path, brush: Brush, *, weights: Weights | None = None, name: str = "magicbrush", **more: Any):
     config = EditRunConfig(**more.pop("config", {}))
-    return run_edits(find_benchmark(name), Path("no model"), data, out, config, weights=weights or Weights(),
-                     load=brush.load, quiet=True, **more)  # fmt: skip
+    files = Files(data=data, **{key: more.pop(key) for key in ("annotations", "images", "split") if key in more})
+    compute = Compute(**{"batch_size": 16, **{key: more.pop(key) for key in ("batch_size", "device") if key in more}},
+                      quiet=True)  # fmt: skip
+    return run_edits(find_benchmark(name), Path("no model"), files, out, config, weights=weights or Weights(),
+                     load=brush.load, compute=compute, **more)  # fmt: skip
 
 
 def shade(out: Path, name: str) -> int:
@@ -100,7 +107,7 @@ def test_turns_follow_each_other(magicbrush: Path, tmp_path: Path) -> None:
     assert brush.asked[0] == "lighter by 1 in 30"
     assert len(brush.asked) == len(EDITS)
     assert brush.loaded == 1
-    assert result["generation"]["decoding"] == {"brush": "made up"}
+    assert result["generation"]["decoding"]["image_px"] == 16
     assert result["skipped"]["clip_i"] == "no CLIP weights given (--clip DIR)"
     assert json.loads((out / "score.json").read_text()) == result
 
@@ -267,10 +274,10 @@ def test_settings_on_the_command_line(magicbrush: Path, tmp_path: Path, monkeypa
     with pytest.raises(InputError, match="tokenizer"):
         CliRunner().invoke(evaluate, [*line, "--dry-run"], catch_exceptions=False)
     with monkeypatch.context() as patched:
-        patched.setattr(painter, "check_painter", lambda model, highres: {})
+        patched.setattr("lavit_evaluation.model.find_drawing_parts", lambda model, highres: {})
         with pytest.raises(InputError, match="no-clip"):
             CliRunner().invoke(evaluate, [*line, "--dry-run", "--clip", "no-clip"], catch_exceptions=False)
-        shown = CliRunner().invoke(evaluate, [*line, "--set", "sample.top_k=3", "--dry-run"], catch_exceptions=False)
+        shown = CliRunner().invoke(evaluate, [*line, "--set", "sample.top_k=3", "--dry-run", "--json"])
     plan = json.loads(shown.stdout)
     assert (plan["edits"], plan["expected"], set(plan["skipped"])) == (9, 9, {"clip_i", "clip_t", "dino", "lpips"})
     config = plan["config"]

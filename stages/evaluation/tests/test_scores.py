@@ -7,9 +7,8 @@ import pytest
 from lavit_evaluation.shapes.align import align
 from lavit_evaluation.shapes.captions import judge_caption
 from lavit_evaluation.shapes.claims import Claim, parse
-from lavit_evaluation.shapes.heldout import Scene
+from lavit_evaluation.shapes.images import psnr, random_codes
 from lavit_evaluation.shapes.judge import Found
-from lavit_evaluation.shapes.pictures import psnr, random_codes
 from lavit_evaluation.shapes.tokens_report import code_figures, kept_by_place, patch_cover
 from lavit_evaluation.shapes.vqa import (
     Asked,
@@ -21,16 +20,15 @@ from lavit_evaluation.shapes.vqa import (
 )
 from lavit_shapes.names import OPPOSITE
 from lavit_shapes.phrases import captions as all_captions
-from lavit_shapes.scenes import Scene as DrawnScene
-from lavit_shapes.scenes import SceneObject
+from lavit_shapes.scenes import Scene, SceneObject
 
 TWO = Scene(
     key="a",
     combination="seen",
     prompt="a red circle to the left of a blue square",
     objects=(
-        {"shape": "circle", "colour": "red", "size": "small", "x": 16.0, "y": 32.0, "radius": 10.0},
-        {"shape": "square", "colour": "blue", "size": "large", "x": 48.0, "y": 30.0, "radius": 15.0},
+        SceneObject(shape="circle", colour="red", size="small", x=16.0, y=32.0, radius=10.0),
+        SceneObject(shape="square", colour="blue", size="large", x=48.0, y=30.0, radius=15.0),
     ),
 )
 
@@ -55,8 +53,7 @@ def test_parsing_reads_objects_sizes_and_places() -> None:
 
 def test_parsing_reads_every_caption_that_is_written() -> None:
     for side in OPPOSITE:
-        things = [SceneObject(**thing) for thing in TWO.objects]
-        drawn = DrawnScene(combination="seen", objects=tuple(things), relation=side, place=None, background=(0, 0, 0))
+        drawn = Scene(combination="seen", objects=TWO.objects, relation=side)
         prompt, *others = all_captions(drawn)
         scene = Scene(key="a", combination="seen", prompt=prompt, objects=TWO.objects)
         for caption in (prompt, *others):

@@ -7,14 +7,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.cli import evaluate
-from lavit_evaluation.running.benchmark import RunConfig, run_benchmark
+from lavit_evaluation.files import QuestionFiles
+from lavit_evaluation.runner import Compute
+from lavit_evaluation.running.answers import AnswerConfig, run_answers
 from lavit_evaluation.running.items import load_material
-from lavit_evaluation.running.reader import Reader
 from lavit_evaluation.tables import hub
 from lavit_evaluation.tables.read import find_tables
 from lavit_evaluation.tables.unpack import official_files
@@ -172,15 +175,16 @@ def test_captions(name: str, rows: list[dict], expected: dict, tmp_path: Path) -
 class Sees:
     """Answers with the shade of the picture's first pixel."""
 
-    def reader(self) -> Reader:
-        return Reader(image_px=8, answer=self.answer, caption=lambda pixels: [], about={})
+    image_px, image_input = 8, "made up"
+    language_model = SimpleNamespace(precision="made up")
 
-    def answer(self, pixels: np.ndarray, pictures: Sequence[int], questions: Sequence[str]) -> list[str]:
-        return ["red" if pixels[place].mean() > 40.5 else "blue" for place in pictures]
+    def answer(self, images: Sequence[np.ndarray], questions: Sequence[str], **decoding: Any) -> list[str]:
+        return ["red" if image.mean() > 40.5 else "blue" for image in images]
 
 
 def scored(data: Path, out: Path) -> dict:
-    return run_benchmark(find_benchmark("vqav2"), out, data, out, RunConfig(), quiet=True, load=lambda: Sees().reader())
+    files, compute = QuestionFiles(data=data), Compute(quiet=True)
+    return run_answers(find_benchmark("vqav2"), out, files, out, AnswerConfig(), compute=compute, load=Sees)
 
 
 def test_the_score_is_that_of_the_official_files(vqa: Path, tmp_path: Path) -> None:

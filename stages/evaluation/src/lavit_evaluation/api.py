@@ -6,18 +6,17 @@ from lavit_evaluation.config import ProbeConfig, ShapesConfig
 from lavit_evaluation.drawn.best_of import similarities
 from lavit_evaluation.drawn.clip_score import Clip, load_clip
 from lavit_evaluation.probing.probe import eval_probe
+from lavit_evaluation.runner import Compute
 from lavit_evaluation.shapes.benchmark import eval_shapes
 from lavit_evaluation.shapes.judge import Found, judge
-from lavit_evaluation.shapes.subject import Encoded, Subject
 
 __all__ = [
     "Clip",
-    "Encoded",
+    "Compute",
     "Estimate",
     "Found",
     "ProbeConfig",
     "ShapesConfig",
-    "Subject",
     "eval_probe",
     "eval_shapes",
     "judge",

@@ -1,91 +1,64 @@
 """`lavit eval magicbrush` and `lavit eval ma5k`: editing benchmarks run with a model."""
 
-import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-from lavit_core import options as shared
-from lavit_scoring.catalogue import Benchmark
+from lavit_core.command import CommonOptions, Renamed, command, print_config, show
+from lavit_core.options import Highres, Model, Out
 
-from lavit_evaluation import cli_options as options
+from lavit_evaluation.cli_benchmarks import show_result
+from lavit_evaluation.cli_options import BatchSize, Limit, compute_of
+from lavit_evaluation.files import Files, Weights
+
+if TYPE_CHECKING:
+    from lavit_scoring.catalogue import Benchmark
 
 
-def editing(benchmark: Benchmark) -> Callable[..., None]:
+def editing(benchmark: "Benchmark") -> Callable[..., None]:
     """Return the command of one editing benchmark."""
 
+    @command(renamed=[Renamed("--clip", "--clip-model")])
     def run(
-        model: shared.Model,
-        data: options.DownloadsOrDataset,
-        out: shared.Out,
-        annotations: options.Annotations = None,
-        images: options.Images = None,
-        split: options.AnySplit = None,
-        clip: options.ClipDir = None,
-        dino: options.DinoDir = None,
-        lpips_trunk: options.LpipsTrunk = None,
-        lpips_heads: options.LpipsHeads = None,
-        limit: options.Limit = None,
-        batch_size: options.BatchSize = 16,
-        highres: shared.Highres = False,
-        preset: shared.Preset = "tiny",
-        config: shared.ConfigFile = None,
-        sets: shared.Sets = None,
-        seed: shared.Seed = 0,
-        device: shared.Device = "auto",
-        precision: shared.Precision = "auto",
-        as_json: shared.AsJson = False,
-        quiet: shared.Quiet = False,
-        dry_run: shared.DryRun = False,
-        allow_network: options.AllowNetwork = False,
+        model: Model,
+        out: Out,
+        files: Files,
+        weights: Weights = Weights(),
+        limit: Limit = None,
+        batch_size: BatchSize = 16,
+        highres: Highres = False,
+        *,
+        common: CommonOptions,
     ) -> None:
-        from lavit_evaluation.editing.config import Weights, resolve_run
-        from lavit_evaluation.editing.judges import load_judges
-        from lavit_evaluation.editing.run_edits import ask, run_edits
-        from lavit_evaluation.running.painter import check_painter
-        from lavit_evaluation.tables.unpack import is_data_set
+        from lavit_evaluation.editing.config import resolve_run
+        from lavit_evaluation.editing.run_edits import run_edits
 
-        settings = resolve_run(model, preset, file=config, sets=sets, limit=limit)
-        weights = Weights(clip=clip, dino=dino, lpips_trunk=lpips_trunk, lpips_heads=lpips_heads)
-        if dry_run:
-            check_painter(model, highres=highres)
-            judges = load_judges(weights, settings, device="cpu")
-            shown: dict[str, Any] = {"benchmark": benchmark.name, "skipped": judges.skipped}
-            if is_data_set(benchmark, data):
-                shown |= {"data": f"a data set, unpacked into {out / 'data'} first"}
+        assert common.preset is not None
+        settings = resolve_run(model, common.preset, file=common.config, sets=common.sets, limit=limit)
+        config = settings.model_dump(mode="json")
+        if common.print_config:
+            print_config(config, common)
+        if common.dry_run:
+            from lavit_evaluation.editing.judges import load_judges
+            from lavit_evaluation.editing.run_edits import ask
+            from lavit_evaluation.model import find_drawing_parts
+            from lavit_evaluation.tables.unpack import is_data_set
+
+            find_drawing_parts(model, highres=highres)
+            planned: dict[str, Any] = {"benchmark": benchmark.name}
+            planned["skipped"] = load_judges(weights, settings, device="cpu").skipped
+            if is_data_set(benchmark, files.data):
+                planned["data"] = f"a data set, unpacked into {out / 'data'} first"
             else:
-                asked = ask(benchmark, data, settings, annotations=annotations, images=images, split=split, seed=seed)
-                shown |= {"annotations": str(asked.annotations), "edits": len(asked.edits), "expected": asked.expected}
-            shown |= {"config": settings.model_dump(mode="json"), "seed": seed}
-            typer.echo(json.dumps(shown, indent=None if as_json else 2))
-            return
-
+                asked = ask(benchmark, files, settings, seed=common.seed)
+                planned |= {"annotations": str(asked.annotations), "edits": len(asked.edits)}
+                planned |= {"expected": asked.expected}
+            return show(planned | {"config": config, "seed": common.seed}, common)
         result = run_edits(
-            benchmark,
-            model,
-            data,
-            out,
-            settings,
-            weights=weights,
-            annotations=annotations,
-            images=images,
-            split=split,
-            highres=highres,
-            batch_size=batch_size,
-            seed=seed,
-            device=device,
-            precision=precision,
-            quiet=quiet or as_json,
-            allow_network=allow_network,
-        )
-        if as_json:
-            typer.echo(json.dumps(result))
-            return
-        if not quiet:
-            from lavit_scoring.show import show_result
+            benchmark, model, files, out, settings, weights=weights, highres=highres, seed=common.seed,
+            compute=compute_of(common, batch_size),
+        )  # fmt: skip
+        last = f"{out / 'edited'}: the edited images; {out / 'score.json'}: the score"
+        show_result(result, common, last)
 
-            typer.echo(show_result(result))
-        typer.echo(f"{out / 'edited'}: the edited pictures; {out / 'score.json'}: the score")
-
-    run.__doc__ = f"{benchmark.title} ({benchmark.size}): have a model edit every picture, compare with the targets."
+    run.__doc__ = f"{benchmark.title} ({benchmark.size}): have a model edit every image, compare with the targets."
     return run

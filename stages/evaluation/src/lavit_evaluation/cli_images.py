@@ -1,113 +1,177 @@
-"""`lavit eval fid-stats` and `clip-score`: pictures in folders; what `coco-fid` shares with them."""
+"""`lavit eval coco-fid`, `fid`, `fid-stats` and `clip-score`: drawn images, by a model or in a folder."""
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
-from lavit_core.options import AsJson, ConfigFile, Device, Out, Quiet, Seed, Sets
+from lavit_core.command import NO_PRESET, CommonOptions, OutputOptions, Renamed, command, required, settings_of, show
+from lavit_core.options import Highres, Model, Out
 
-from lavit_evaluation.cli_options import BatchSize, Generated
+from lavit_evaluation.cli_options import BatchSize, ClipDir, Generated, Limit, compute_of
+from lavit_evaluation.files import Files, MetricFiles
 
-if TYPE_CHECKING:
-    from lavit_core.config import Config
-
-F = TypeVar("F", bound="Config")
-
-Inception = Annotated[
-    Path, typer.Option("--inception", help="pt_inception-2015-12-05-6726825d.pth.", show_default=False)
+Reference = Annotated[
+    Path | None, typer.Option("--reference", help="Statistics of `lavit eval fid-stats`.", show_default=False)
 ]
-Size = Annotated[
-    int | None, typer.Option("--size", help="Side pictures are brought to first (512).", show_default=False)
-]
-Crop = Annotated[str | None, typer.Option("--crop", help="squash, center or none (squash).", show_default=False)]
-Preprocess = Annotated[
-    str | None,
-    typer.Option(
-        "--preprocess", help="torch-fidelity, torchmetrics, pytorch-fid or clean-fid (the first).", show_default=False
-    ),
-]
-AnyInception = Annotated[bool, typer.Option("--any-inception", help="Other weights; figures are named fd, kd.")]
+INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
+Inception = Annotated[Path | None, typer.Option("--inception", help=f"{INCEPTION}.", show_default=False)]
+
+RENAMED = [Renamed("--any-inception", "--skip-inception-check")]
+RENAMED_FEW = [*RENAMED, Renamed("--few", "--allow-small-sample")]
+RENAMED_CLIP = Renamed("--clip", "--clip-model")
 
 
-def fid_stats(
-    pictures: Annotated[Path, typer.Argument(help="Folder of real pictures.", show_default=False)],
-    inception: Inception,
+@dataclass(frozen=True, kw_only=True)
+class InceptionOptions:
+    """How images reach Inception; None: as the settings say."""
+
+    size: Annotated[
+        int | None, typer.Option("--size", help="Side images are brought to first (512).", show_default=False)
+    ] = None
+    crop: Annotated[str | None, typer.Option("--crop", help="squash, center or none (squash).", show_default=False)] = (
+        None
+    )
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            "--preprocess",
+            help="torch-fidelity, torchmetrics, pytorch-fid or clean-fid (the first).",
+            show_default=False,
+        ),
+    ] = None
+    any_inception: Annotated[
+        bool, typer.Option("--skip-inception-check", help="Other weights; metrics are named fd, kd.")
+    ] = False
+
+    def flags(self) -> dict[str, Any]:
+        """Return the settings that were given."""
+        return {**vars(self), "any_inception": self.any_inception or None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidOptions(InceptionOptions):
+    """How two sides are compared."""
+
+    few: Annotated[bool, typer.Option("--allow-small-sample", help="FID of fewer than 2,048 images too; marked.")] = (
+        False
+    )
+
+    def flags(self) -> dict[str, Any]:
+        """Return the settings that were given."""
+        return {**super().flags(), "few": self.few or None}
+
+
+@command(omit=["allow_network"], renamed=[*RENAMED_FEW, RENAMED_CLIP, Renamed("--best-of-clip", "--rerank-clip-model")])
+def coco_fid(
+    model: Model,
     out: Out,
-    size: Size = None,
-    crop: Crop = None,
-    preprocess: Preprocess = None,
-    any_inception: AnyInception = False,
+    files: Files,
+    metrics: MetricFiles = MetricFiles(),
+    options: FidOptions = FidOptions(),
+    best_of: Annotated[
+        int | None,
+        typer.Option("--best-of", min=1, help="Candidates a caption, one is kept (published: 4).", show_default=False),
+    ] = None,
+    limit: Limit = None,
+    highres: Highres = False,
     batch_size: BatchSize = 32,
-    config: ConfigFile = None,
-    sets: Sets = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    *,
+    common: CommonOptions = NO_PRESET,
 ) -> None:
-    """Save the Inception statistics of real pictures, for `lavit eval coco-fid --reference`."""
+    """FID, KID and CLIPScore of images that a model draws from COCO's captions."""
+    from lavit_evaluation.drawn.coco_fid import run_coco_fid
+    from lavit_evaluation.drawn.coco_plan import CocoFidConfig, plan_coco_fid
+
+    settings = settings_of(common, CocoFidConfig, flags={**options.flags(), "best_of": best_of, "limit": limit})
+    plan = plan_coco_fid(model, files, settings, metrics, highres=highres, precision=common.precision, seed=common.seed)
+    if common.dry_run:
+        planned = {"captions": str(plan.captions), "prompts": len(plan.prompts), "skipped": plan.skipped}
+        planned |= {"first": plan.prompts[0].text, "config": settings.model_dump(mode="json"), "seed": common.seed}
+        return show(planned, common)
+    show_metrics(run_coco_fid(plan, model, out, settings, compute=compute_of(common, batch_size)), out, common)
+
+
+@command(omit=["precision"], renamed=RENAMED_FEW)
+def fid(
+    generated: Generated,
+    out: Out,
+    inception: Inception = None,
+    real: Annotated[Path | None, typer.Option("--real", help="Folder of real images.", show_default=False)] = None,
+    reference: Reference = None,
+    options: FidOptions = FidOptions(),
+    batch_size: BatchSize = 32,
+    *,
+    common: CommonOptions = NO_PRESET,
+) -> None:
+    """FID and KID of a folder of drawn images, against real ones or saved statistics."""
+    from lavit_evaluation.drawn.fid import FidConfig, evaluate_fid
+
+    settings = settings_of(common, FidConfig, flags=options.flags())
+    if common.dry_run:
+        return show({"config": settings.model_dump(mode="json"), "seed": common.seed}, common)
+    result = evaluate_fid(
+        generated, out, required("--inception", inception), settings, real=real, reference=reference,
+        seed=common.seed, compute=compute_of(common, batch_size),
+    )  # fmt: skip
+    show_metrics(result, out, common)
+
+
+@command(omit=["precision", "seed"], renamed=RENAMED)
+def fid_stats(
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of real images.", show_default=False)],
+    out: Out,
+    inception: Inception = None,
+    options: InceptionOptions = InceptionOptions(),
+    batch_size: BatchSize = 32,
+    *,
+    common: CommonOptions = NO_PRESET,
+) -> None:
+    """Save the Inception statistics of real images, for `lavit eval fid --reference`."""
     from lavit_evaluation.drawn.fid import FidConfig, statistics
 
-    settings = settings_of(FidConfig, config, sets, size, crop, preprocess, any_inception)
-    result = statistics(
-        pictures, inception, out, settings, batch_size=batch_size, device=device, quiet=quiet or as_json
-    )
-    typer.echo(json.dumps(result) if as_json else f"{result['statistics']}: {result['pictures']:,} pictures")
+    settings = settings_of(common, FidConfig, flags=options.flags())
+    if common.dry_run:
+        return show({"config": settings.model_dump(mode="json")}, common)
+    weights, compute = required("--inception", inception), compute_of(common, batch_size)
+    result = statistics(images, weights, out, settings, compute=compute)
+    show(result, common, lines=[f"{result['statistics']}: {result['pictures']:,} pictures"])
 
 
+@command(omit=["preset", "config", "sets", "precision", "print_config"], renamed=[RENAMED_CLIP])
 def clip_score(
     generated: Generated,
-    clip: Annotated[Path, typer.Option("--clip", help="Transformers directory of a CLIP.", show_default=False)],
     out: Out,
+    clip: ClipDir = None,
     prompts: Annotated[
         Path | None, typer.Option("--prompts", help="captions.jsonl (in --generated).", show_default=False)
     ] = None,
     batch_size: BatchSize = 32,
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    *,
+    common: CommonOptions = NO_PRESET,
 ) -> None:
-    """CLIPScore of drawn pictures and their prompts, each variant under its own name."""
+    """CLIPScore of drawn images and their prompts, each variant under its own name."""
     from lavit_evaluation.drawn.clip_score import evaluate_clip_score
 
+    if common.dry_run:
+        return show({"prompts": str(prompts or generated / "captions.jsonl"), "seed": common.seed}, common)
     result = evaluate_clip_score(
-        generated,
-        out,
-        clip,
-        prompts=prompts,
-        batch_size=batch_size,
-        seed=seed,
-        device=device,
-        quiet=quiet or as_json,
-    )
-    show_figures(result, out, as_json)
+        generated, out, required("--clip-model", clip), prompts=prompts, seed=common.seed,
+        compute=compute_of(common, batch_size),
+    )  # fmt: skip
+    show_metrics(result, out, common)
 
 
-def settings_of(
-    kind: type[F], config: Path | None, sets: list[str] | None, size: int | None, crop: str | None,
-    preprocess: str | None, any_inception: bool, **more: Any,
-) -> F:  # fmt: skip
-    """Return settings of `kind` from file, --set and options. Raises UsageError."""
-    from lavit_core.config import resolve
-
-    flags = {"size": size, "crop": crop, "preprocess": preprocess, "any_inception": any_inception or None}
-    return resolve(kind, file=config, sets=sets, flags=flags | more)
-
-
-def show_figures(result: dict[str, Any], out: Path, as_json: bool) -> None:
-    """Print every figure with its interval and count, and what was left out."""
-    if as_json:
-        typer.echo(json.dumps(result))
-        return
+def show_metrics(result: dict[str, Any], out: Path, options: OutputOptions) -> None:
+    """Print every metric with its interval and count, and what was left out."""
     from lavit_scoring.show import interval, number
 
-    figures = result["figures"]
+    figures, lines = result["figures"], []
     if "partial" in result:
         figures, part = result["partial"]["figures"], result["partial"]
-        typer.echo(f"PARTIAL: {part['scored']:,} of {part['expected']:,}. Not a score of {result['benchmark']}.")
+        lines.append(f"PARTIAL: {part['scored']:,} of {part['expected']:,}. Not a score of {result['benchmark']}.")
     for name, figure in figures.items():
-        typer.echo(f"{name}: {number(figure['value'])}  {interval(figure)}  over {figure['count']:,} pictures")
+        lines.append(f"{name}: {number(figure['value'])}  {interval(figure)}  over {figure['count']:,} pictures")
     for name, reason in {**result["skipped"], **result["notes"]}.items():
-        typer.echo(f"{name}: {'skipped: ' if name in result['skipped'] else ''}{reason}")
-    typer.echo(f"{out / 'score.json'}: the score, with everything that went into it")
+        lines.append(f"{name}: {'skipped: ' if name in result['skipped'] else ''}{reason}")
+    show(result, options, f"{out / 'score.json'}: the score, with everything that went into it", lines=lines)

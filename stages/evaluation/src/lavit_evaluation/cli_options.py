@@ -1,34 +1,24 @@
-"""Options that several benchmarks share, each written once."""
+"""Options that several commands share, each written once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from lavit_core.command import CommonOptions
 
-Downloads = Annotated[Path, typer.Option("--data", help="Folder of the official downloads.", show_default=False)]
-DownloadsOrDataset = Annotated[
-    Path,
-    typer.Option(
-        "--data", help="Official downloads, or a data set: parquet, save_to_disk, OWNER/NAME.", show_default=False
-    ),
-]
-Annotations = Annotated[
-    Path | None, typer.Option("--annotations", help="Instead of the one under --data.", show_default=False)
-]
-Images = Annotated[Path | None, typer.Option("--images", help="Folder of the pictures.", show_default=False)]
+if TYPE_CHECKING:
+    from lavit_evaluation.runner import Compute
+
+Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images.", show_default=False)]
 Split = Annotated[str | None, typer.Option("--split", help="Split of a Karpathy file (test).", show_default=False)]
-AnySplit = Annotated[
-    str | None,
-    typer.Option("--split", help="Split of a data set, or of a Karpathy file (test).", show_default=False),
-]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many; marked partial.", show_default=False)]
 Protocol = Annotated[str, typer.Option("--protocol", help="official (the server's rules) or lavit.")]
-AllowNetwork = Annotated[
-    bool, typer.Option("--allow-network", help="Download --data OWNER/NAME from the Hugging Face hub.")
+Lemmatizer = Annotated[
+    str | None, typer.Option("--lemmatizer", help="With lavit: rules or a spaCy model.", show_default=False)
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="How many at once.")]
 ClipDir = Annotated[
-    Path | None, typer.Option("--clip", help="Edits: transformers directory of a CLIP.", show_default=False)
+    Path | None, typer.Option("--clip-model", help="Transformers directory of a CLIP.", show_default=False)
 ]
 DinoDir = Annotated[
     Path | None, typer.Option("--dino", help="Edits: transformers directory of DINO's ViT.", show_default=False)
@@ -39,4 +29,11 @@ LpipsTrunk = Annotated[
 LpipsHeads = Annotated[
     Path | None, typer.Option("--lpips-heads", help="Edits: lpips' weights/v0.1/alex.pth.", show_default=False)
 ]
-Generated = Annotated[Path, typer.Option("--generated", help="Folder of drawn pictures.", show_default=False)]
+Generated = Annotated[Path, typer.Option("--generated", help="Folder of drawn images.", show_default=False)]
+
+
+def compute_of(common: CommonOptions, batch_size: int = 32) -> "Compute":
+    """Return where and how many at once a command computes."""
+    from lavit_evaluation.runner import Compute
+
+    return Compute(batch_size=batch_size, device=common.device, precision=common.precision, quiet=common.silent)

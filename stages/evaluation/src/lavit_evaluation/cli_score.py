@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from lavit_core.command import NO_PRESET, CommonOptions, OutputOptions, command, settings_of, show
+from lavit_core.command import NO_PRESET, CommonOptions, OutputOptions, Renamed, command, settings_of, show
 from lavit_core.options import Seed
 
 from lavit_evaluation.cli_options import ClipDir, DinoDir, Images, LpipsHeads, LpipsTrunk, Protocol, Split
@@ -45,7 +45,7 @@ class EditOptions:
     lpips_heads: LpipsHeads = None
 
 
-@command(omit=["preset", "precision"])
+@command(omit=["preset", "precision"], renamed=[Renamed("--clip", "--clip-model")])
 def score(
     benchmark: Annotated[str, typer.Argument(help="vqav2, okvqa, gqa, ...; `lavit eval list` shows all.")],
     results: Annotated[
@@ -67,8 +67,9 @@ def score(
     from lavit_scoring.show import show_result
     from lavit_scoring.task import ScoringTask
 
-    from lavit_evaluation.editing.config import EditScoreConfig, Weights
+    from lavit_evaluation.editing.config import EditScoreConfig
     from lavit_evaluation.editing.score_edits import edit_task, score_edits
+    from lavit_evaluation.files import Weights
 
     chosen = find_benchmark(benchmark)
     if chosen.kind != "edit":

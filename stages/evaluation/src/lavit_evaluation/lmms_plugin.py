@@ -4,10 +4,8 @@ Loaded by lmms-eval alone, through the entry point `lmms_eval.models`; nothing e
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lavit_core.errors import InputError, UsageError
 from lmms_eval.api.model import lmms
 from lmms_eval.models.registry_v2 import ModelManifest
@@ -20,23 +18,19 @@ DEFAULT_TOKENS = 16
 
 
 class LavitForLmmsEval(lmms):
-    """Answers greedily, or with beams where a task asks for them; one picture a question, no sampling."""
+    """Answers greedily, or with beams where a task asks for them; one image a question, no sampling."""
 
     is_simple = True
 
     def __init__(self, model: str = "", batch_size: int | str = 16, device: str = "auto", **unknown: Any) -> None:
         super().__init__()
-        from lavit_tokenizer.api import load_tokenizer
-
-        from lavit_evaluation.running.reader import pretrain_api
+        from lavit import LaVIT
 
         if unknown:
             raise UsageError(f"--model_args: unknown {', '.join(unknown)}, expected model, batch_size, device")
         if not model:
             raise UsageError("--model_args model=RUN/model: expected a model directory")
-        self.api = pretrain_api(Path(model))
-        self.visual = load_tokenizer(Path(model), device=device)
-        self.llm = self.api.load_llm(Path(model), device=device)
+        self.model = LaVIT.from_pretrained(model, parts=("tokenizer", "llm"), device=device)
         self.rows = int(batch_size)
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
@@ -47,7 +41,7 @@ class LavitForLmmsEval(lmms):
             settings = requests[order[0]].args[1]
             batch = [place for place in order[: self.rows] if requests[place].args[1] == settings]
             order = order[len(batch) :]
-            shown = np.stack([self._pixels(requests[place]) for place in batch])
+            shown = [self._image(requests[place]) for place in batch]
             texts = [requests[place].args[0].replace("<image>", " ").strip() for place in batch]
             replies.update(zip(batch, self._reply(shown, texts, settings), strict=True))
         return [replies[place] for place in range(len(requests))]
@@ -60,25 +54,25 @@ class LavitForLmmsEval(lmms):
         """Refuse: the model is trained on single questions."""
         raise UsageError("lavit answers single questions only; this task has several rounds")
 
-    def _reply(self, pixels: np.ndarray, texts: Sequence[str], settings: dict[str, Any]) -> list[str]:
+    def _reply(self, images: Sequence[Image.Image], texts: Sequence[str], settings: dict[str, Any]) -> list[str]:
+        from lavit import Beams
+
         if settings.get("do_sample") or settings.get("temperature"):
             raise UsageError(f"lavit does not sample text; the task sets {settings}, expected temperature 0")
         longest, num_beams = int(settings.get("max_new_tokens", DEFAULT_TOKENS)), int(settings.get("num_beams") or 1)
-        beams = self.api.Beams(num_beams=num_beams) if num_beams > 1 else None
-        images = self.api.encode_images(self.llm, self.visual, pixels)
+        beams = Beams(num_beams=num_beams) if num_beams > 1 else None
         if any(texts):
-            replies = self.api.answer(self.llm, images, texts, max_tokens=longest, beams=beams)
+            replies = self.model.answer(images, texts, max_tokens=longest, beams=beams)
         else:
-            replies = self.api.caption(self.llm, images, max_tokens=longest, beams=beams)
+            replies = self.model.caption(images, max_tokens=longest, beams=beams)
         until = settings.get("until") or []
         for stop in [until] if isinstance(until, str) else until:
             replies = [reply.split(stop)[0] if stop else reply for reply in replies]
         return [reply.strip() for reply in replies]
 
-    def _pixels(self, request: Any) -> np.ndarray:
+    def _image(self, request: Any) -> Image.Image:
         _, _, doc_to_visual, doc_id, task, split = request.args
-        pictures = doc_to_visual(self.task_dict[task][split][doc_id])
-        if len(pictures) != 1 or not isinstance(pictures[0], Image.Image):
-            raise InputError(f"{task}: document {doc_id} has {len(pictures)} visuals, expected one picture")
-        side = self.visual.config.preprocessing.image_px
-        return np.asarray(pictures[0].convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+        images = doc_to_visual(self.task_dict[task][split][doc_id])
+        if len(images) != 1 or not isinstance(images[0], Image.Image):
+            raise InputError(f"{task}: document {doc_id} has {len(images)} visuals, expected one picture")
+        return images[0].convert("RGB")

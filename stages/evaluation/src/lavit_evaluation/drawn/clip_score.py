@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lavit_core.errors import InputError, Interrupted
-from lavit_core.files import read_json, write_json, write_text
+from lavit_core.errors import InputError
+from lavit_core.files import file_sha256, read_json, write_text
 from lavit_core.images import CLIP_MEAN, CLIP_STD, middle_square, open_rgb
-from lavit_core.interrupt import stop_signals
-from lavit_core.progress import Progress
 from lavit_scoring.bootstrap import bootstrap_mean
 from lavit_scoring.references import read_references
 from lavit_scoring.score import Score
@@ -26,6 +24,7 @@ from lavit_trainkit.pretrained import load_pretrained
 
 from lavit_evaluation.drawn.features import open_folder
 from lavit_evaluation.drawn.weight_digests import weight_digests
+from lavit_evaluation.runner import Compute, Evaluation, Session, run
 
 VERSION = 2
 """2: the longer side is rounded down before the middle square is cut, as CLIP's preprocessing does."""
@@ -56,39 +55,54 @@ def clip_scores(images_ND: np.ndarray, prefixed_ND: np.ndarray, plain_ND: np.nda
 
 
 def evaluate_clip_score(
-    generated: Path, out: Path, clip: Path, *, prompts: Path | None = None, batch_size: int = 32, seed: int = 0,
-    device: str = "auto", quiet: bool = False, load: Callable[[], Clip] | None = None,
+    generated: Path, out: Path, clip: Path, *, prompts: Path | None = None, seed: int = 0,
+    compute: Compute = Compute(), load: Callable[[], Clip] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Score every picture of a folder against its prompt and return score.json's content.
+    """Score every image of a folder against its prompt and return score.json's content.
 
-    `prompts` is a folder with captions.jsonl (`generated` itself when not given); the first caption is the prompt.
-    `load` gives CLIP in another way than from `clip` (tests do). Raises InputError naming what has no partner.
+    `prompts` is a captions.jsonl (that of `generated` by default); the first caption is the prompt. `load` opens the
+    CLIP in another way than from the directory `clip`. Raises InputError naming what has no partner.
     """
     folder = open_folder(generated, "--generated")
-    texts = read_prompts(prompts or generated / "captions.jsonl")
+    file = prompts or generated / "captions.jsonl"
+    texts = read_prompts(file)
     if lacking := [key for key in folder.keys if key not in texts]:
         raise InputError(f"{prompts or generated}: {len(lacking)} pictures have no prompt, say {lacking[0]}")
     if absent := sorted(texts.keys() - set(folder.keys)):
         raise InputError(f"--generated {generated}: {len(absent)} prompts have no picture, say {absent[0]}")
-    model = load() if load is not None else load_clip(clip, device)
-    parts: list[dict[str, np.ndarray]] = []
-    total = len(folder.keys)
-    progress = Progress("CLIPScore", total, unit="picture", quiet=quiet)
-    with stop_signals() as stop, ThreadPoolExecutor(8) as pool, progress:
-        for start in range(0, total, batch_size):
-            if stop():
-                raise Interrupted("eval clip-score: stopped; run the same command to start over")
-            keys = folder.keys[start : start + batch_size]
-            pixels = list(pool.map(lambda key: center_square(generated / key, model.image_px), keys))
-            said = [texts[key] for key in keys]
-            prefixed = model.texts([PREFIX + text for text in said])
-            parts.append(clip_scores(model.images(pixels), prefixed, model.texts(said)))
-            progress.advance(len(keys))
-    scores = {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in parts[0]}
-    score = Score(protocol="clip-score", version=VERSION)
-    for name, values in scores.items():
-        score.metrics[name] = bootstrap_mean(values, range(len(values)), seed, name)
-    return _write(score, scores, folder.keys, folder.digest, out, model.about | {"seed": seed})
+
+    def score(session: Session) -> dict[str, Any]:
+        model = load() if load is not None else load_clip(clip, compute.device)
+        with ThreadPoolExecutor(8) as pool:
+
+            def rows(keys: list[str]) -> list[dict[str, float]]:
+                pixels = list(pool.map(lambda key: center_square(generated / key, model.image_px), keys))
+                said = [texts[key] for key in keys]
+                prefixed = model.texts([PREFIX + text for text in said])
+                scores = clip_scores(model.images(pixels), prefixed, model.texts(said))
+                return [{name: values[row] for name, values in scores.items()} for row in range(len(keys))]
+
+            items = list(
+                session.ask(dict(zip(folder.keys, folder.keys, strict=True)), rows, batch_size=compute.batch_size,
+                            unit="image")
+            )  # fmt: skip
+        found = Score(protocol="clip-score", version=VERSION)
+        for name in items[0]:
+            values = np.array([item[name] for item in items], dtype=np.float64)
+            found.metrics[name] = bootstrap_mean(values, range(len(values)), seed, name)
+        lines = [{"id": key, **{name: float(value) for name, value in item.items()}}
+                 for key, item in zip(folder.keys, items, strict=True)]  # fmt: skip
+        write_text(out / "items.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        return found.as_json({
+            "benchmark": "clip-score",
+            "inputs": {"generated": folder.digest},
+            "settings": model.about | {"seed": seed},
+            "unit": "see the names",
+        })  # fmt: skip
+
+    inputs = weight_digests(clip) | {"generated": folder.digest, "prompts": file_sha256(file)}
+    evaluation = Evaluation(command="eval clip-score", settings={"seed": seed}, inputs=inputs, score=score)
+    return run(evaluation, out, quiet=compute.quiet)
 
 
 def read_prompts(file: Path) -> dict[str, str]:
@@ -104,7 +118,7 @@ def center_square(file: Path, image_px: int) -> np.ndarray:
 
 
 def load_clip(folder: Path, device: str) -> Clip:
-    """Load a CLIP from a transformers directory. Raises InputError when it is none."""
+    """Load a CLIP from a transformers directory. Raises InputError if `folder` is not one."""
     if not (folder / "config.json").is_file():
         raise InputError(f"--clip {folder}: no config.json here, expected a transformers directory of a CLIP")
     try:
@@ -156,16 +170,3 @@ def load_clip(folder: Path, device: str) -> Clip:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def _write(
-    score: Score, scores: dict[str, np.ndarray], keys: Sequence[str], digest: str, out: Path, settings: dict[str, Any]
-) -> dict[str, Any]:
-    out.mkdir(parents=True, exist_ok=True)
-    rows = zip(keys, *(values.tolist() for values in scores.values()), strict=True)
-    lines = (json.dumps({"id": row[0], **dict(zip(scores, row[1:], strict=True))}, ensure_ascii=False) for row in rows)
-    write_text(out / "items.jsonl", "".join(f"{line}\n" for line in lines))
-    about = {"benchmark": "clip-score", "inputs": {"generated": digest}, "settings": settings, "unit": "see the names"}
-    result = score.as_json(about)
-    write_json(out / "score.json", result)
-    return result

@@ -19,7 +19,8 @@ from lavit_evaluation.drawn.coco_prompts import (
 )
 from lavit_evaluation.drawn.features import Folder, open_folder
 from lavit_evaluation.drawn.fid import NO_FEATURES, FidConfig, check_inception, is_counted, read_reference, too_few
-from lavit_evaluation.running.painter import check_painter
+from lavit_evaluation.files import Files, MetricFiles
+from lavit_evaluation.model import find_drawing_parts
 
 PROMPTS = 30_000
 
@@ -53,10 +54,25 @@ class CocoFidConfig(FidConfig):
 
     @property
     def drawing(self) -> dict[str, Any]:
-        """What the pictures depend on beside model and captions."""
+        """What the images depend on beside model and captions."""
         return {
             name: value for name, value in self.model_dump(mode="json").items() if name not in FidConfig.model_fields
         }
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Settings of `lavit sample`."""
+        return {
+            "guidance_scale": self.llm_guidance,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "temperature": self.temperature,
+        }
+
+    @property
+    def pixels(self) -> dict[str, Any]:
+        """Settings of `lavit detokenize`."""
+        return {"guidance_scale": self.decoder_guidance, "num_steps": self.decoder_steps}
 
 
 PUBLISHED = CocoFidConfig.model_validate({"best_of": 4})
@@ -66,14 +82,17 @@ PUBLISHED_CLIP = "patch 14, width 1024, 24 layers"
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What will be drawn and computed, known and checked before a picture is drawn."""
+    """What will be drawn and computed, known and checked before an image is drawn."""
 
     captions: Path
     prompts: list[CocoPrompt]
     expected: int
     """Captions of a whole run."""
+    settings: dict[str, Any]
+    """What the images depend on beside model and captions."""
     inputs: dict[str, str]
-    """Digests of what the pictures depend on."""
+    """Digests of what the images depend on."""
+    metrics: MetricFiles
     real: Folder | None = None
     skipped: dict[str, str] = field(default_factory=dict)
     """Metric -> why it can't be computed."""
@@ -82,54 +101,55 @@ class Plan:
 
 
 def plan_coco_fid(
-    model: Path, data: Path, config: CocoFidConfig, *, inception: Path | None = None, clip: Path | None = None,
-    real: Path | None = None, reference: Path | None = None, annotations: Path | None = None,
-    images: Path | None = None, split: str | None = None, best_of_clip: Path | None = None, highres: bool = False,
-    seed: int = 0,
+    model: Path, files: Files, config: CocoFidConfig, metrics: MetricFiles = MetricFiles(), *, highres: bool = False,
+    precision: str = "auto", seed: int = 0,
 ) -> Plan:  # fmt: skip
-    """Look for everything and say what can be computed.
+    """Look for everything and return what can be computed.
 
     Raises InputError, UsageError, VerificationError for what is given and can't be used.
     """
-    if real is not None and reference is not None:
+    if metrics.real is not None and metrics.reference is not None:
         raise UsageError("give either --real FOLDER or --reference STATISTICS")
-    if (config.best_of > 1) != (best_of_clip is not None):
-        raise UsageError(f"best of {config.best_of}: --best-of N (more than 1) and --best-of-clip DIR go together")
-    inputs = check_painter(model, highres=highres)
-    chooser = None if best_of_clip is None else load_clip(best_of_clip, "cpu").about
+    if (config.best_of > 1) != (metrics.rerank_clip is not None):
+        raise UsageError(f"best of {config.best_of}: --best-of N (more than 1) and --rerank-clip-model DIR go together")
+    inputs = find_drawing_parts(model, highres=highres)
+    chooser = None if metrics.rerank_clip is None else load_clip(metrics.rerank_clip, "cpu").about
     if chooser is not None:
         inputs |= {f"best_of_clip.{name}": digest for name, digest in chooser["clip_digests"].items()}
-    captions = find_captions(data, annotations)
-    every = choose_prompts(read_references(captions, split), config.prompts, seed)
+    captions = find_captions(files.data, files.annotations)
+    every = choose_prompts(read_references(captions, files.split), config.prompts, seed)
     prompts = every[: config.limit]
     inputs |= {"annotations": file_sha256(captions), "prompts": prompts_digest(prompts)}
     skipped: dict[str, str] = {}
     fid, kid = config.names
     side: Folder | None = None
-    if inception is None:
+    if metrics.inception is None:
         skipped |= dict.fromkeys((fid, kid), "no Inception weights given (--inception FILE)")
     else:
-        digest, smallest = check_inception(inception, config), len(prompts)
-        if reference is not None:
-            moments, about = read_reference(reference, config, digest)
-            smallest = min(smallest, moments.count) if is_counted(about) else smallest
+        digest, smallest = check_inception(metrics.inception, config), len(prompts)
+        if metrics.reference is not None:
+            moments, metadata = read_reference(metrics.reference, config, digest)
+            smallest = min(smallest, moments.count) if is_counted(metadata) else smallest
             skipped[kid] = NO_FEATURES
         else:
-            side = open_folder(real, "--real") if real is not None else real_pictures(prompts, data, images)
+            given = metrics.real
+            side = real_pictures(prompts, files.data, files.images) if given is None else open_folder(given, "--real")
             smallest = min(smallest, len(side.keys))
         if reason := too_few(smallest, config):
             skipped[fid] = reason
-    if clip is None:
-        skipped["clip_score"] = "no CLIP given (--clip DIR)"
+    if metrics.clip is None:
+        skipped["clip_score"] = "no CLIP given (--clip-model DIR)"
     else:
-        load_clip(clip, "cpu")  # a folder that is none is found out now, not after the last picture
+        load_clip(metrics.clip, "cpu")  # a folder that is not one is found out now, not after the last image
+    settings = {**config.drawing, "split": files.split, "highres": highres, "precision": precision, "seed": seed}
     return Plan(
-        captions=captions, prompts=prompts, expected=len(every), inputs=inputs, real=side, skipped=skipped,
-        chooser=chooser,
+        captions=captions, prompts=prompts, expected=len(every), settings=settings, inputs=inputs, metrics=metrics,
+        real=side, skipped=skipped, chooser=chooser,
     )  # fmt: skip
 
 
-def is_published(plan: Plan, config: CocoFidConfig, *, highres: bool = False) -> bool:
+def is_published(plan: Plan, config: CocoFidConfig) -> bool:
     """Return whether all is as in LaVIT's script: settings, captions, detokenizer, the choice of the best of four."""
     same = config.model_copy(update={"few": False, "limit": None}) == PUBLISHED and plan.expected == PROMPTS
-    return same and not highres and plan.chooser is not None and plan.chooser.get("clip_shape") == PUBLISHED_CLIP
+    chosen_as_published = plan.chooser is not None and plan.chooser.get("clip_shape") == PUBLISHED_CLIP
+    return same and not plan.settings["highres"] and chosen_as_published

@@ -1,18 +1,18 @@
-"""Inception features of a folder of pictures, in shards on disk: a killed job goes on with the next shard."""
+"""Inception features of a folder of images, in shards on disk: a killed job goes on with the next shard."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from lavit_core.data import find_images
-from lavit_core.errors import InputError, Interrupted
-from lavit_core.files import write_bytes
+from lavit_core.errors import InputError
 from lavit_core.images import open_rgb
-from lavit_core.progress import Progress
-from safetensors.numpy import load_file, save
+
+from lavit_evaluation.runner import Session
+from lavit_evaluation.stores import Shards
 
 SHARD = 256
 """Pictures a shard: what a kill can cost at most."""
@@ -50,40 +50,23 @@ def some_of(root: Path, keys: list[str]) -> Folder:
     return Folder(root=root, keys=keys, digest=digest.hexdigest())
 
 
-def shard_files(folder: Folder, shards: Path, side: str) -> list[Path]:
-    """Return the files that a folder's features go to."""
-    return [shards / f"{side}-{start // SHARD:05d}.safetensors" for start in range(0, len(folder.keys), SHARD)]
+def read_features(
+    session: Session, folder: Folder, out: Path, side: str, *, prepare: Callable[[Path], np.ndarray],
+    featurize: Featurize, batch_size: int,
+) -> Iterable[np.ndarray]:  # fmt: skip
+    """Yield the features of each shard, float32 [n, D], from `out` or from the network.
 
-
-def write_features(
-    folder: Folder, shards: Path, side: str, *, prepare: Callable[[Path], np.ndarray], featurize: Featurize,
-    batch_size: int, progress: Progress, stop: Callable[[], bool],
-) -> None:  # fmt: skip
-    """Write the features of every picture, shard by shard; shards that are there are kept.
-
-    Raises Interrupted at a stop signal, InputError for an unreadable picture.
+    Raises Interrupted at a stop signal, InputError for an unreadable image.
     """
-    shards.mkdir(exist_ok=True)
     with ThreadPoolExecutor(8) as pool:
-        for number, file in enumerate(shard_files(folder, shards, side)):
-            keys = folder.keys[number * SHARD : (number + 1) * SHARD]
-            if not file.exists():
-                rows = []
-                for start in range(0, len(keys), batch_size):
-                    if stop():
-                        raise Interrupted(f"stopped before {file.name}; run the same command to go on")
-                    batch = [folder.root / key for key in keys[start : start + batch_size]]
-                    rows.append(featurize(list(pool.map(prepare, batch))))
-                    progress.advance(len(batch))
-                write_bytes(file, save({"features": np.concatenate(rows).astype(np.float32)}))
-            else:
-                progress.advance(len(keys))
-
-
-def read_features(folder: Folder, shards: Path, side: str) -> Iterator[np.ndarray]:
-    """Yield the features of each shard, float32 [n, D]."""
-    for file in shard_files(folder, shards, side):
-        yield load_file(file)["features"]
+        return session.ask(
+            {key: folder.root / key for key in folder.keys},
+            lambda files: featurize(list(pool.map(prepare, files))),
+            Shards(out, size=SHARD, tensor="features", prefix=f"{side}-"),
+            batch_size=batch_size,
+            unit="image",
+            part=f"Inception features, {side}",
+        )
 
 
 def reader(size: int | None, crop: str) -> Callable[[Path], np.ndarray]:

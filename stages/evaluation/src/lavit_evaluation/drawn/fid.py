@@ -1,22 +1,20 @@
-"""`lavit eval coco-fid` and `lavit eval fid-stats`: drawn pictures against real ones, or against saved statistics."""
+"""`lavit eval fid` and `lavit eval fid-stats`: drawn images against real ones, or against saved statistics."""
 
 import time
-from functools import reduce
+from collections.abc import Iterable, Mapping
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from lavit_core.config import Config
 from lavit_core.errors import InputError, UsageError
-from lavit_core.files import file_sha256, write_json
-from lavit_core.interrupt import stop_signals
-from lavit_core.progress import Progress
-from lavit_core.rundir import open_run
+from lavit_core.files import file_sha256
 from lavit_scoring.estimate import exact
 from lavit_scoring.score import Score
 from pydantic import Field
 
-from lavit_evaluation.drawn.features import Featurize, Folder, open_folder, read_features, reader, write_features
+from lavit_evaluation.drawn.features import Featurize, Folder, open_folder, read_features, reader
 from lavit_evaluation.drawn.kid import SUBSET_SIZE, SUBSETS, kid
 from lavit_evaluation.drawn.moments import (
     Moments,
@@ -26,6 +24,7 @@ from lavit_evaluation.drawn.moments import (
     moments_of,
     save_moments,
 )
+from lavit_evaluation.runner import Compute, Evaluation, Session, run
 
 VERSION = 1
 STATISTICS_FILE = "statistics.safetensors"
@@ -65,33 +64,33 @@ class FidConfig(Config):
 
 
 def statistics(
-    pictures: Path, inception: Path, out: Path, config: FidConfig, *, batch_size: int = 32, device: str = "auto",
-    quiet: bool = False, featurize: Featurize | None = None,
+    images: Path, inception: Path, out: Path, config: FidConfig, *, compute: Compute = Compute(),
+    featurize: Featurize | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the feature statistics of a folder into a run directory, for use as a reference."""
     digest = check_inception(inception, config)
-    folder = open_folder(pictures, "PICTURES")
+    folder = open_folder(images, "PICTURES")
     inputs = {"inception": digest, "pictures_digest": folder.digest}
-    with open_run(out, command="eval fid-stats", config=config.model_dump(mode="json"), inputs=inputs) as run:
-        if run.done is not None:
-            return run.done
-        _features({"real": folder}, out, inception, config, batch_size, device, quiet, featurize)
-        about = {**config.pictures(), "inception": digest, "pictures_digest": folder.digest}
-        moments = _moments(folder, out, "real")
-        save_moments(out / STATISTICS_FILE, moments, about)
-        result = {"statistics": str(out / STATISTICS_FILE), "pictures": moments.count, **about}
-        run.finish(result)
-        return result
+
+    def score(session: Session) -> dict[str, Any]:
+        network = featurize or load_network(inception, config, compute.device)
+        metadata = {**config.pictures(), "inception": digest, "pictures_digest": folder.digest}
+        moments = moments_of_all(features_of(session, {"real": folder}, out, config, network, compute)["real"])
+        save_moments(out / STATISTICS_FILE, moments, metadata)
+        return {"statistics": str(out / STATISTICS_FILE), "pictures": moments.count, **metadata}
+
+    settings = config.model_dump(mode="json")
+    evaluation = Evaluation(command="eval fid-stats", settings=settings, inputs=inputs, score=score, file=None)
+    return run(evaluation, out, quiet=compute.quiet)
 
 
 def evaluate_fid(
     generated: Path, out: Path, inception: Path, config: FidConfig, *, real: Path | Folder | None = None,
-    reference: Path | None = None, seed: int = 0, batch_size: int = 32, device: str = "auto", quiet: bool = False,
-    featurize: Featurize | None = None,
+    reference: Path | None = None, seed: int = 0, compute: Compute = Compute(), featurize: Featurize | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Compare drawn pictures with real ones, or with saved statistics, and return score.json's content.
+    """Compare drawn images with real ones, or with saved statistics, and return score.json's content.
 
-    `featurize` gives features in another way than by the network (tests do). Raises UsageError, InputError,
+    `featurize` gives features in another way than by the network `inception`. Raises UsageError, InputError,
     VerificationError, Interrupted.
     """
     if (real is None) == (reference is None):
@@ -99,39 +98,59 @@ def evaluate_fid(
     digest = check_inception(inception, config)
     sides = {"generated": open_folder(generated, "--generated")}
     inputs = {"inception": digest, "generated": sides["generated"].digest}
-    about: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     known: Moments | None = None
     if real is not None:
         sides["real"] = real if isinstance(real, Folder) else open_folder(real, "--real")
         inputs["real"] = sides["real"].digest
     elif reference is not None:
-        known, about = read_reference(reference, config, digest)
+        known, metadata = read_reference(reference, config, digest)
         inputs["reference"] = file_sha256(reference)
     settings = {**config.model_dump(mode="json"), "seed": seed}
-    with open_run(out, command="eval coco-fid", config=settings, inputs=inputs) as run:
-        if run.done is not None:
-            return run.done
+
+    def score(session: Session) -> dict[str, Any]:
         began = time.monotonic()
-        _features(sides, out, inception, config, batch_size, device, quiet, featurize)
-        score = Score(protocol=config.protocol, version=VERSION)
-        mine = _moments(sides["generated"], out, "generated")
-        truth = known if known is not None else _moments(sides["real"], out, "real")
-        _fill(score, mine, truth, about, config)
-        _fill_kid(score, sides, out, config, seed)
-        score.seconds["score"] = time.monotonic() - began
-        counts = {"generated": mine.count, "real": truth.count if is_counted(about) else None}
-        result = score.as_json(
+        network = featurize or load_network(inception, config, compute.device)
+        features = features_of(session, sides, out, config, network, compute)
+        found = Score(protocol=config.protocol, version=VERSION)
+        mine = moments_of_all(features["generated"])
+        truth = known if known is not None else moments_of_all(features["real"])
+        _add_fid(found, mine, truth, metadata, config)
+        _add_kid(found, features, config, seed)
+        found.seconds["score"] = time.monotonic() - began
+        counts = {"generated": mine.count, "real": truth.count if is_counted(metadata) else None}
+        return found.as_json(
             {"benchmark": "coco-fid", "inputs": inputs, "pictures": counts, "settings": settings, "unit": "1",
-             "reference": about or None}
+             "reference": metadata or None}
         )  # fmt: skip
-        write_json(out / "score.json", result)
-        run.finish(result)
-        return result
+
+    evaluation = Evaluation(command="eval coco-fid", settings=settings, inputs=inputs, score=score)
+    return run(evaluation, out, quiet=compute.quiet)
 
 
-def _fill(score: Score, mine: Moments, truth: Moments, about: dict[str, Any], config: FidConfig) -> None:
+def features_of(
+    session: Session, sides: Mapping[str, Folder], out: Path, config: FidConfig, network: Featurize, compute: Compute
+) -> dict[str, list[np.ndarray]]:
+    """Return the features of each side, shard by shard, each float32 [n, D]."""
+    return {
+        side: list(
+            read_features(
+                session, folder, out / "features", side, prepare=reader(config.size, config.crop), featurize=network,
+                batch_size=compute.batch_size,
+            )
+        )
+        for side, folder in sides.items()
+    }  # fmt: skip
+
+
+def moments_of_all(shards: Iterable[np.ndarray]) -> Moments:
+    """Return the moments of all shards together."""
+    return reduce(merge, map(moments_of, shards))
+
+
+def _add_fid(score: Score, mine: Moments, truth: Moments, metadata: dict[str, Any], config: FidConfig) -> None:
     name, _ = config.names
-    smallest = min(mine.count, truth.count) if is_counted(about) else mine.count
+    smallest = min(mine.count, truth.count) if is_counted(metadata) else mine.count
     if reason := too_few(smallest, config):
         score.skipped[name] = reason
         return
@@ -142,13 +161,12 @@ def _fill(score: Score, mine: Moments, truth: Moments, about: dict[str, Any], co
         score.notes["biased"] = f"FID falls with the number of pictures; papers use 30,000, here are {smallest:,}"
 
 
-def _fill_kid(score: Score, sides: dict[str, Folder], out: Path, config: FidConfig, seed: int) -> None:
+def _add_kid(score: Score, features: Mapping[str, list[np.ndarray]], config: FidConfig, seed: int) -> None:
     _, name = config.names
-    if "real" not in sides:
+    if "real" not in features:
         score.skipped[name] = NO_FEATURES
         return
-    one, other = (np.concatenate(list(read_features(sides[side], out / "features", side)))
-                  for side in ("generated", "real"))  # fmt: skip
+    one, other = (np.concatenate(features[side]) for side in ("generated", "real"))
     if min(len(one), len(other)) < 2:
         score.skipped[name] = "needs two pictures a side"
         return
@@ -163,7 +181,7 @@ def too_few(smallest: int, config: FidConfig) -> str | None:
     if smallest >= FEW or config.few:
         return None
     without_rank = f"{smallest:,} pictures, fewer than {FEW:,} features: the covariance has no full rank"
-    return f"{without_rank}; look at KID, or give --few"
+    return f"{without_rank}; look at KID, or give --allow-small-sample"
 
 
 def is_counted(about: dict[str, Any]) -> bool:
@@ -194,37 +212,26 @@ def read_reference(file: Path, config: FidConfig, digest: str) -> tuple[Moments,
     return moments, about
 
 
-def _moments(folder: Folder, out: Path, side: str) -> Moments:
-    return reduce(merge, (moments_of(part) for part in read_features(folder, out / "features", side)))
+def load_network(inception: Path, config: FidConfig, device: str) -> Featurize:
+    """Return Inception as a function; it is loaded when features are first asked for."""
 
+    @cache
+    def loaded() -> tuple[Any, Any, Any]:
+        from lavit_trainkit.device import pick_device
 
-def _features(
-    sides: dict[str, Folder], out: Path, inception: Path, config: FidConfig, batch_size: int, device: str, quiet: bool,
-    featurize: Featurize | None,
-) -> None:  # fmt: skip
-    total = sum(len(folder.keys) for folder in sides.values())
-    run = featurize if featurize is not None else _network(inception, config, device)
-    with stop_signals() as stop, Progress("Inception features", total, unit="picture", quiet=quiet) as progress:
-        for side, folder in sides.items():
-            write_features(
-                folder, out / "features", side, prepare=reader(config.size, config.crop), featurize=run,
-                batch_size=batch_size, progress=progress, stop=stop,
-            )  # fmt: skip
+        from lavit_evaluation.drawn.inception import load_inception
+        from lavit_evaluation.drawn.preprocess import PREPROCESS
 
+        where = pick_device(device)
+        return load_inception(inception, where), PREPROCESS[config.preprocess], where
 
-def _network(inception: Path, config: FidConfig, device: str) -> Featurize:
-    import torch
-    from lavit_trainkit.device import pick_device
+    def featurize(images: list[np.ndarray]) -> np.ndarray:
+        import torch
 
-    from lavit_evaluation.drawn.inception import load_inception
-    from lavit_evaluation.drawn.preprocess import PREPROCESS
-
-    where = pick_device(device)
-    network, preprocess = load_inception(inception, where), PREPROCESS[config.preprocess]
-
-    @torch.inference_mode()
-    def featurize(pictures: list[np.ndarray]) -> np.ndarray:
-        inputs = [preprocess(torch.from_numpy(one.copy()).permute(2, 0, 1)[None].to(where)) for one in pictures]
-        return network(torch.cat(inputs)).float().cpu().numpy()
+        network, preprocess, where = loaded()
+        with torch.inference_mode():
+            inputs = [preprocess(torch.from_numpy(one.copy()).permute(2, 0, 1)[None].to(where)) for one in images]
+            features: np.ndarray = network(torch.cat(inputs)).float().cpu().numpy()
+        return features
 
     return featurize

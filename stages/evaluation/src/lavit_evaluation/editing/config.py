@@ -1,14 +1,12 @@
 """Settings of the editing benchmarks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from lavit_core.config import Config, load_preset, resolve
+from lavit_core.distributions import require_stages
 from pydantic import Field
-
-from lavit_evaluation.running.reader import stages_for
 
 
 class EditScoreConfig(Config):
@@ -46,13 +44,13 @@ class EditRunConfig(EditScoreConfig):
 
 
 def resolve_run(
-    model: Path, preset: str, *, file: Path | None, sets: Sequence[str] | None, limit: int | None
+    model: Path, preset: str, *, file: Sequence[Path] | Path | None, sets: Sequence[str] | None, limit: int | None
 ) -> EditRunConfig:
     """Return the settings of a run: the presets of `lavit sample` and `lavit detokenize`, then what is given.
 
     Raises UsageError, and InputError when a stage is not installed.
     """
-    with stages_for(model):
+    with require_stages(f"running {model}"):
         from lavit_detokenizer.api import DrawSettings
         from lavit_pretrain.api import SampleSettings
 
@@ -65,17 +63,3 @@ def resolve_run(
     resolve(SampleSettings, flags=config.sample)
     resolve(DrawSettings, flags=config.draw)
     return config
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weights:
-    """Local weights that metrics need; a metric without them is skipped."""
-
-    clip: Path | None = None
-    """Transformers directory of a CLIP (the official script: ViT-B/32)."""
-    dino: Path | None = None
-    """Transformers directory of DINO's ViT (the official script: ViT-S/16)."""
-    lpips_trunk: Path | None = None
-    """torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth."""
-    lpips_heads: Path | None = None
-    """lpips' weights/v0.1/alex.pth or vgg.pth."""

@@ -22,9 +22,10 @@ from lavit_scoring.metrics.pixels import WINDOW, l1_distance, l2_distance, ssim
 from PIL import Image
 
 from lavit_evaluation.drawn.clip_score import Clip, load_clip
-from lavit_evaluation.editing.config import EditScoreConfig, Weights
+from lavit_evaluation.editing.config import EditScoreConfig
 from lavit_evaluation.editing.dino import INPUT_PX, SHORTER_PX, Dino, load_dino
 from lavit_evaluation.editing.turns import Edit
+from lavit_evaluation.files import Weights
 
 TARGETS_KEPT = 64
 """Targets whose vectors are remembered: a target is compared with a single-turn and a multi-turn image."""

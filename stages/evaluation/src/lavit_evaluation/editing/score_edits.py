@@ -2,26 +2,26 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lavit_core.errors import Interrupted, UsageError
+from lavit_core.errors import UsageError
 from lavit_core.interrupt import stop_signals
-from lavit_core.progress import Progress
 from lavit_scoring.bootstrap import interval_of_mean
 from lavit_scoring.catalogue import Benchmark
 from lavit_scoring.estimate import Estimate
 from lavit_scoring.task import ScoringResult, ScoringTask
 
-from lavit_evaluation.editing.config import EditScoreConfig, Weights
+from lavit_evaluation.editing.config import EditScoreConfig
 from lavit_evaluation.editing.dino import OFFICIAL_SHAPE as OFFICIAL_DINO
 from lavit_evaluation.editing.edited import edited_digest, find_edited
 from lavit_evaluation.editing.edits import pictures_digest, read_edits
 from lavit_evaluation.editing.judges import Judges, Measure, load_judges
 from lavit_evaluation.editing.turns import SETS, Edit
-from lavit_evaluation.running.answer_log import AnswerLog
+from lavit_evaluation.files import Weights
+from lavit_evaluation.runner import Session
+from lavit_evaluation.stores import AnswerLog
 
 OFFICIAL_CLIP = "patch 32, width 768, 12 layers"
 """ViT-B/32, which MagicBrush's script loads."""
@@ -112,31 +112,17 @@ def measure(
     Raises Interrupted at a stop signal.
     """
     one = Measure(judges, config)
-    rows: dict[str, dict[str, Any]] = {}
-    with (
-        AnswerLog(file) if file is not None else nullcontext() as log,
-        stop_signals() as stop,
-        ThreadPoolExecutor(THREADS) as pool,
-        Progress("comparing", len(edits), unit="image", quiet=quiet) as progress,
-    ):
-        rows |= {} if log is None else log.rows
-        progress.advance(sum(edit.id in rows for edit in edits))
-        left = [edit for edit in edits if edit.id not in rows]
-        for start in range(0, len(left), CHUNK):
-            if stop():
-                again = "run the same command to go on" if log is not None else "run the same command to start over"
-                raise Interrupted(f"stopped after {len(rows)} images were compared; {again}")
-            some = left[start : start + CHUNK]
+    with stop_signals() as stop, ThreadPoolExecutor(THREADS) as pool:
+
+        def measure(some: list[Edit]) -> list[dict[str, Any]]:
             pixels = pool.map(lambda edit: one.pixels(edit, found[edit.id]), some)
-            fresh = [
-                {"id": edit.id, **plain, **one.networks(edit, found[edit.id])}
-                for edit, plain in zip(some, pixels, strict=True)
-            ]
-            if log is not None:
-                log.append(fresh)
-            rows |= {str(row["id"]): row for row in fresh}
-            progress.advance(len(some))
-    return [{name: value for name, value in rows[edit.id].items() if name != "id"} for edit in edits]
+            return [{**plain, **one.networks(edit, found[edit.id])} for edit, plain in zip(some, pixels, strict=True)]
+
+        rows = Session(command="comparing", stop=stop, quiet=quiet).ask(
+            {edit.id: edit for edit in edits}, measure, None if file is None else AnswerLog(file), batch_size=CHUNK,
+            unit="image",
+        )  # fmt: skip
+    return [{name: value for name, value in row.items() if name != "id"} for row in rows]
 
 
 def metrics_of(

@@ -1,22 +1,21 @@
 """Features of labelled places at every station of a tokenizer: the only file of the probe that runs a model.
 
-Letters: B pictures, P patches, W the width of a station, M places.
+Letters: B images, P patches, W the width of a station, M places.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from lavit_core.data import Data
-from lavit_core.errors import Interrupted
 from lavit_core.images import open_rgb, resize_to_square
-from lavit_core.progress import Progress
 
 from lavit_evaluation.probing.labels import Box
+from lavit_evaluation.runner import Session
 
 if TYPE_CHECKING:
+    from lavit import LaVIT
     from lavit_tokenizer.api import VisualTokenizer
 
 Place = tuple[str, Box | None]
@@ -48,37 +47,41 @@ class PlaceFeatures:
 
 
 def read_places(
-    tokenizer: "VisualTokenizer", data: Data, places: Sequence[Place], *, batch_size: int, progress: Progress,
-    stop: Callable[[], bool],
-) -> PlaceFeatures:  # fmt: skip
+    session: Session, model: "LaVIT", data: Data, places: Sequence[Place], *, batch_size: int, part: str
+) -> PlaceFeatures:
     """Return the features of places; a station on kept patches reads the kept ones inside the box, or the nearest."""
     paths = {record.key: record.path for record in data.records}
     wanted: dict[str, list[int]] = {}
     for index, (key, _) in enumerate(places):
         wanted.setdefault(key, []).append(index)
-    keys = list(wanted)
-    found: dict[str, list[np.ndarray]] = {}
-    kept_inside = np.zeros(len(places), dtype=bool)
-    for start in range(0, len(keys), batch_size):
-        if stop():
-            raise Interrupted("eval probe: stopped; run the same command to start over")
-        some = keys[start : start + batch_size]
-        pictures = [open_rgb(paths[key]) for key in some]
-        image_px = tokenizer.config.preprocessing.image_px
-        pixels = np.stack([resize_to_square(picture, image_px) for picture in pictures])
-        stations, keep_BP = dense_stations(tokenizer, pixels)
-        for row, (key, picture) in enumerate(zip(some, pictures, strict=True)):
-            for index in wanted[key]:
-                inside = patches_inside(places[index][1], picture.size, tokenizer.config.grid)
-                kept_inside[index] = bool((inside & keep_BP[row]).any())
-                everywhere = np.ones_like(inside)
-                for station, x_BPW in stations.items():
-                    there = keep_BP[row] if station in ON_TOKENS else everywhere
-                    weights = reading_weights(places[index][1], picture.size, tokenizer.config.grid, there)
-                    found.setdefault(station, [np.empty(0)] * len(places))[index] = weights @ x_BPW[row]
-        progress.advance(len(some))
-    by_station = {station: np.stack(rows).astype(np.float32) for station, rows in found.items()}
-    return PlaceFeatures(by_station=by_station, kept_inside=kept_inside)
+    grid = model.grid
+
+    def read(keys: list[str]) -> list[tuple[dict[str, np.ndarray], np.ndarray]]:
+        images = [open_rgb(paths[key]) for key in keys]
+        pixels = np.stack([resize_to_square(image, model.image_px) for image in images])
+        stations, keep_BP = dense_stations(model.tokenizer, pixels)
+        rows = []
+        for row, (key, image) in enumerate(zip(keys, images, strict=True)):
+            boxes = [places[index][1] for index in wanted[key]]
+            inside = np.stack([patches_inside(box, image.size, grid) for box in boxes])
+            everywhere = np.ones_like(keep_BP[row])
+            vectors = {
+                station: np.stack([
+                    reading_weights(box, image.size, grid, keep_BP[row] if station in ON_TOKENS else everywhere)
+                    @ x_BPW[row] for box in boxes
+                ])
+                for station, x_BPW in stations.items()
+            }  # fmt: skip
+            rows.append((vectors, (inside & keep_BP[row]).any(1)))
+        return rows
+
+    rows = list(session.ask({key: key for key in wanted}, read, batch_size=batch_size, unit="image", part=part))
+    order = np.argsort([index for indices in wanted.values() for index in indices])
+    by_station = {
+        station: np.concatenate([vectors[station] for vectors, _ in rows])[order].astype(np.float32)
+        for station in rows[0][0]
+    }
+    return PlaceFeatures(by_station=by_station, kept_inside=np.concatenate([kept for _, kept in rows])[order])
 
 
 def dense_stations(tokenizer: "VisualTokenizer", pixels: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -136,19 +139,3 @@ def patch_centres(size: tuple[int, int], grid: tuple[int, int]) -> tuple[np.ndar
     rows, columns = grid
     y, x = np.mgrid[0:rows, 0:columns] + 0.5
     return (x * size[0] / columns).ravel(), (y * size[1] / rows).ravel()
-
-
-def load_probed(model: Path, device: str) -> "VisualTokenizer":
-    """Load the tokenizer of a model directory. Raises InputError when it, or the stage that runs it, is missing."""
-    from lavit_core.errors import InputError
-
-    try:
-        from lavit_tokenizer.api import load_tokenizer
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "lavit_tokenizer":
-            raise
-        raise InputError(
-            f"eval probe needs lavit-tokenizer to run {model}, which is not installed; "
-            "run `pip install -r stages/workspace.txt`"
-        ) from None
-    return load_tokenizer(model, device=device)

@@ -14,9 +14,11 @@ from typing import Any
 
 from lavit_core.data import Data
 from lavit_core.errors import InputError
+from lavit_core.images import open_rgb
 from lavit_core.json_lines import iterate_json_lines
+from lavit_shapes.scenes import Scene, SceneObject
 
-from lavit_evaluation.shapes.heldout import Scene, read_scenes
+from lavit_evaluation.shapes.heldout import scenes_of
 
 LABELS_FILE = "labels.jsonl"
 
@@ -58,8 +60,8 @@ def read_labels(data: Data, file: Path | None = None) -> Labels:
         file = data.root / LABELS_FILE
     if file is not None:
         return Labels(source=LABELS_FILE, by_kind=_from_file(file, {record.key for record in data.records}))
-    if scenes := read_scenes(data):
-        width = _width(data)
+    if scenes := scenes_of(data):
+        width = open_rgb(data.records[0].path).width
         return Labels(source="scenes.jsonl", by_kind=_from_scenes(list(scenes.values()), width))
     if by_kind := _from_questions(data):
         return Labels(source="questions.jsonl", by_kind=by_kind)
@@ -114,19 +116,19 @@ def _from_scenes(scenes: list[Scene], width: int) -> dict[str, list[Label]]:
     by_kind: dict[str, list[Label]] = {"colour": [], "shape": [], "place": []}
     for scene in scenes:
         for thing in scene.objects:
-            x, y, radius = float(thing["x"]), float(thing["y"]), float(thing["radius"])
+            x, y, radius = float(thing.x), float(thing.y), float(thing.radius)
             box = (x - radius, y - radius, x + radius, y + radius)
             combination = "seen" if scene.combination == "seen" or _pair(thing) in shown else "unseen"
-            for kind in ("colour", "shape"):
-                by_kind[kind].append(Label(scene.key, thing[kind], box, combination))
+            by_kind["colour"].append(Label(scene.key, thing.colour, box, combination))
+            by_kind["shape"].append(Label(scene.key, thing.shape, box, combination))
             if min(abs(x - width / 2), abs(y - width / 2)) > CLEAR_SHARE * width:
                 value = f"{'top' if y < width / 2 else 'bottom'} {'left' if x < width / 2 else 'right'}"
                 by_kind["place"].append(Label(scene.key, value, box, combination))
     return by_kind
 
 
-def _pair(thing: dict[str, Any]) -> tuple[str, str]:
-    return thing["colour"], thing["shape"]
+def _pair(thing: SceneObject) -> tuple[str, str]:
+    return thing.colour, thing.shape
 
 
 def _from_questions(data: Data) -> dict[str, list[Label]]:
@@ -135,9 +137,3 @@ def _from_questions(data: Data) -> dict[str, list[Label]]:
     return {
         text: [Label(one.key, one.answer, None) for one in data.questions if one.question == text] for text in chosen
     }
-
-
-def _width(data: Data) -> int:
-    from lavit_core.images import open_rgb
-
-    return open_rgb(data.records[0].path).width

@@ -1,9 +1,8 @@
 """`lavit eval probe`: what a linear reader finds at every station of a tokenizer, beside chance and majority."""
 
-import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,17 @@ from typing import Any
 import numpy as np
 from lavit_core.data import Data, open_data
 from lavit_core.errors import InputError
-from lavit_core.files import file_sha256, write_json
-from lavit_core.interrupt import stop_signals
-from lavit_core.modeldir import find_part, part_digest
-from lavit_core.progress import Progress
-from lavit_core.rundir import Run, open_run
+from lavit_core.files import file_sha256
 from lavit_core.seeds import derive_seed
 from lavit_scoring.estimate import Estimate, clustered_proportion, exact
 from lavit_scoring.score import Score
 
 from lavit_evaluation.config import ProbeConfig
-from lavit_evaluation.probing.features import STATIONS, PlaceFeatures, load_probed, read_places
+from lavit_evaluation.model import find_parts, open_model
+from lavit_evaluation.probing.features import STATIONS, Place, PlaceFeatures, read_places
 from lavit_evaluation.probing.labels import LABELS_FILE, Label, read_labels
 from lavit_evaluation.probing.linear_probe import fit_probe
+from lavit_evaluation.runner import Compute, Evaluation, Session, run
 from lavit_evaluation.shapes.heldout import scenes_digest
 
 PROTOCOL, VERSION = "lavit-probe", 1
@@ -31,62 +28,58 @@ PROTOCOL, VERSION = "lavit-probe", 1
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """The labels one side of the split has, by kind, and the data set that holds their pictures."""
+    """The labels one side of the split has, by kind, and the data set that contains their images."""
 
     data: Data
     by_kind: dict[str, list[Label]]
 
     @property
-    def pictures(self) -> list[str]:
-        """Keys of the labelled pictures."""
+    def images(self) -> list[str]:
+        """Keys of the labelled images."""
         return sorted({label.key for labels in self.by_kind.values() for label in labels})
+
+    @property
+    def places(self) -> list[Place]:
+        """The labelled places, each once: an object's colour and shape are read at the same one."""
+        return list(dict.fromkeys((label.key, label.box) for labels in self.by_kind.values() for label in labels))
 
 
 def eval_probe(
-    model: Path,
-    data: Path,
-    out: Path | None,
-    config: ProbeConfig,
-    *,
-    train_data: Path | None = None,
-    labels: Path | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    quiet: bool = False,
-) -> dict[str, Any]:
+    model: Path, data: Path, out: Path | None, config: ProbeConfig, *, train_data: Path | None = None,
+    labels: Path | None = None, seed: int = 0, compute: Compute = Compute(),
+) -> dict[str, Any]:  # fmt: skip
     """Fit and score the probes of a model directory's tokenizer; return score.json's content, and write it into `out`.
 
-    With `train_data` the probes are fitted there and scored on `data`; otherwise the pictures of `data` are split.
+    With `train_data` the probes are fitted there and scored on `data`; otherwise the images of `data` are split.
     Raises InputError, UsageError, Interrupted.
     """
     source, training = open_data(data), None if train_data is None else open_data(train_data)
-    inputs = {"model.tokenizer": part_digest(find_part(model, "tokenizer")), "data": source.digest}
+    inputs = {**find_parts(model, ("tokenizer",)), "data": source.digest}
     inputs |= {"scenes": scenes_digest(source), "labels": _labels_digest(source, labels)}
     if training is not None:
         inputs["train_data"] = training.digest
     settings = {**config.model_dump(mode="json"), "seed": seed}
     # Before the run directory exists: what is wrong with the inputs must not bind it to them.
     fit, test, label_source = _split(source, training, labels, config, seed)
-    with contextlib.ExitStack() as stack:
-        run: Run | None = None
-        if out is not None:
-            run = stack.enter_context(open_run(out, command="eval probe", config=settings, inputs=inputs))
-            if run.done:
-                return run.done
-        stop = stack.enter_context(stop_signals())
-        score = Score(protocol=PROTOCOL, version=VERSION)
-        score.notes = {"labels": label_source}
-        _run(model, fit, test, config, seed, device, quiet, stop, score)
-        about = {
-            "inputs": inputs,
-            "data": {"path": str(data), "fit_pictures": len(fit.pictures), "test_pictures": len(test.pictures)},
-            "settings": settings,
-        }
-        result = score.as_json(about)
-        if run is not None:
-            write_json(run.path / "score.json", result)
-            run.finish(result)
-        return result
+
+    def score(session: Session) -> dict[str, Any]:
+        found = Score(protocol=PROTOCOL, version=VERSION, notes={"labels": label_source})
+        began = time.monotonic()
+        lavit = open_model(model, ("tokenizer",), compute)
+        fit_features, test_features = (
+            read_places(session, lavit, part.data, part.places, batch_size=config.batch_size, part=name)
+            for name, part in (("fitted images", fit), ("scored images", test))
+        )
+        found.seconds["features"] = time.monotonic() - began
+        began = time.monotonic()
+        _score_kept(found, test, test_features)
+        _score_probes(found, session, (fit, fit_features), (test, test_features), config, seed)
+        found.seconds["probes"] = time.monotonic() - began
+        counts = {"fit_pictures": len(fit.images), "test_pictures": len(test.images)}
+        return found.as_json({"inputs": inputs, "data": {"path": str(data), **counts}, "settings": settings})
+
+    evaluation = Evaluation(command="eval probe", settings=settings, inputs=inputs, score=score)
+    return run(evaluation, out, quiet=compute.quiet)
 
 
 def _labels_digest(source: Data, labels: Path | None) -> str:
@@ -106,7 +99,7 @@ def _split(
         if training.root.resolve() == source.root.resolve():
             raise InputError(f"--train-data {training.root}: is the data itself; leave it out to split the pictures")
         return fit, test, found.source
-    everything = Part(data=source, by_kind=found.by_kind).pictures
+    everything = Part(data=source, by_kind=found.by_kind).images
     # Pictures with a combination that training never shows are for scoring alone.
     new = {label.key for labels in found.by_kind.values() for label in labels if label.combination == "unseen"}
     old = [key for key in everything if key not in new]
@@ -129,66 +122,62 @@ def _choose(data: Data, by_kind: dict[str, list[Label]], allowed: set[str] | Non
     return Part(data=data, by_kind={kind: [one for one in some if one.key in chosen] for kind, some in by_kind.items()})
 
 
-def _run(
-    model: Path, fit: Part, test: Part, config: ProbeConfig, seed: int, device: str, quiet: bool,
-    stop: Callable[[], bool], score: Score,
-) -> None:  # fmt: skip
-    """Read the features, then fit and score one probe a kind and station."""
-    tokenizer = load_probed(model, device)
-    began = time.monotonic()
-    with Progress("eval probe", len(fit.pictures) + len(test.pictures), unit="picture", quiet=quiet) as progress:
-        read = {
-            name: read_places(
-                tokenizer, part.data, _places(part), batch_size=config.batch_size, progress=progress, stop=stop
-            )
-            for name, part in (("fit", fit), ("test", test))
-        }
-    score.seconds["features"] = time.monotonic() - began
-    began = time.monotonic()
-    fit_index, test_index = ({place: index for index, place in enumerate(_places(part))} for part in (fit, test))
-    boxed = [(key, index) for (key, box), index in test_index.items() if box is not None]
+def _score_kept(score: Score, test: Part, features: PlaceFeatures) -> None:
+    boxed = [(key, bool(kept)) for (key, box), kept in zip(test.places, features.kept_inside, strict=True) if box]
     if boxed:
-        inside = read["test"].kept_inside
-        score.metrics["probe.kept_inside"] = clustered_proportion(
-            [bool(inside[index]) for _, index in boxed], [key for key, _ in boxed]
-        )
-    classes: dict[str, list[str]] = {}
-    with Progress("probes", len(fit.by_kind) * len(STATIONS), unit="probe", quiet=quiet) as progress:
-        for kind, labels in fit.by_kind.items():
-            values = _classes(labels, config.min_labels)
-            known = {value: number for number, value in enumerate(values)}
-            learned = [label for label in labels if label.value in known]
-            asked = [label for label in test.by_kind.get(kind, []) if label.value in known]
-            if len(values) < 2 or not asked:
-                score.skipped[f"probe.{kind}"] = (
-                    f"{len(values)} values with at least {config.min_labels} labels to fit and {len(asked)} labels to "
-                    "score, expected 2 and 1"
-                )
-                progress.advance(len(STATIONS))
-                continue
-            classes[kind] = values
-            rows = [fit_index[label.key, label.box] for label in learned]
-            asked_rows = [test_index[label.key, label.box] for label in asked]
-            score.metrics |= _yardsticks(kind, learned, asked)
-            for station in read["fit"].by_station:
-                x, y = read["fit"].by_station[station][rows], np.array([known[label.value] for label in learned])
-                probe = fit_probe(x, y, [label.key for label in learned], num_classes=len(values), seed=seed)
-                said = probe.predict(_rows(read["test"], station, asked_rows))
-                hits = [values[number] == label.value for number, label in zip(said, asked, strict=True)]
-                score.metrics |= _figures(f"probe.{kind}.{station}", hits, asked)
-                progress.advance(1)
-    score.seconds["probes"] = time.monotonic() - began
-    score.notes["stations"] = {station: STATIONS[station] for station in read["fit"].by_station}
-    score.notes |= {"classes": classes, "fit_labels": {kind: len(fit.by_kind[kind]) for kind in classes}}
+        kept = clustered_proportion([kept for _, kept in boxed], [key for key, _ in boxed])
+        score.metrics["probe.kept_inside"] = kept
 
 
-def _rows(features: PlaceFeatures, station: str, rows: Sequence[int]) -> np.ndarray:
-    return features.by_station[station][rows]
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """One kind of label to fit at each station."""
+
+    values: list[str]
+    learned: list[Label]
+    asked: list[Label]
 
 
-def _places(part: Part) -> list[tuple[str, Any]]:
-    """Return the labelled places, each once: an object's colour and shape are read at the same one."""
-    return list(dict.fromkeys((label.key, label.box) for labels in part.by_kind.values() for label in labels))
+def _score_probes(
+    score: Score, session: Session, fit: tuple[Part, PlaceFeatures], test: tuple[Part, PlaceFeatures],
+    config: ProbeConfig, seed: int,
+) -> None:  # fmt: skip
+    """Fit and score one probe a kind and station."""
+    (fit_part, fit_features), (test_part, test_features) = fit, test
+    fit_row, test_row = ({place: row for row, place in enumerate(part.places)} for part in (fit_part, test_part))
+    probes: dict[str, Probe] = {}
+    for kind, labels in fit_part.by_kind.items():
+        values = _classes(labels, config.min_labels)
+        learned = [label for label in labels if label.value in values]
+        asked = [label for label in test_part.by_kind.get(kind, []) if label.value in values]
+        if len(values) < 2 or not asked:
+            score.skipped[f"probe.{kind}"] = (
+                f"{len(values)} values with at least {config.min_labels} labels to fit and {len(asked)} labels to "
+                "score, expected 2 and 1"
+            )
+            continue
+        probes[kind] = Probe(values=values, learned=learned, asked=asked)
+
+    def predict(batch: list[tuple[Probe, str]]) -> list[list[str]]:
+        ((probe, station),) = batch
+        x = fit_features.by_station[station][[fit_row[label.key, label.box] for label in probe.learned]]
+        y = np.array([probe.values.index(label.value) for label in probe.learned])
+        images = [label.key for label in probe.learned]
+        fitted = fit_probe(x, y, images, num_classes=len(probe.values), seed=seed)
+        asked = test_features.by_station[station][[test_row[label.key, label.box] for label in probe.asked]]
+        return [[probe.values[number] for number in fitted.predict(asked)]]
+
+    items = {(kind, name): (probe, name) for kind, probe in probes.items() for name in fit_features.by_station}
+    predictions = dict(zip(items, session.ask(items, predict, batch_size=1, unit="probe", part="fitting"), strict=True))
+    for kind, probe in probes.items():
+        score.metrics |= _yardsticks(kind, probe.learned, probe.asked)
+        for station in fit_features.by_station:
+            pairs = zip(predictions[kind, station], probe.asked, strict=True)
+            hits = [value == label.value for value, label in pairs]
+            score.metrics |= _metrics(f"probe.{kind}.{station}", hits, probe.asked)
+    score.notes["stations"] = {station: STATIONS[station] for station in fit_features.by_station}
+    score.notes |= {"classes": {kind: probe.values for kind, probe in probes.items()}}
+    score.notes["fit_labels"] = {kind: len(fit_part.by_kind[kind]) for kind in probes}
 
 
 def _classes(labels: Sequence[Label], at_least: int) -> list[str]:
@@ -202,11 +191,11 @@ def _yardsticks(kind: str, learned: Sequence[Label], asked: Sequence[Label]) -> 
     chance = 1 / len({label.value for label in learned})
     return {
         f"probe.{kind}.chance": exact(chance, len(asked)),
-        **_figures(f"probe.{kind}.majority", [label.value == most for label in asked], asked),
+        **_metrics(f"probe.{kind}.majority", [label.value == most for label in asked], asked),
     }
 
 
-def _figures(name: str, hits: Sequence[bool], asked: Sequence[Label]) -> dict[str, Estimate]:
+def _metrics(name: str, hits: Sequence[bool], asked: Sequence[Label]) -> dict[str, Estimate]:
     """Return the figure over everything, and apart for seen and unseen combinations where the data tells."""
     figures = {name: clustered_proportion(hits, [label.key for label in asked])}
     for group in ("seen", "unseen"):

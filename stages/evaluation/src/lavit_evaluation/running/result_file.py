@@ -1,6 +1,6 @@
 """The server's result file, and beside it how its answers were made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,11 @@ from lavit_scoring.catalogue import Benchmark
 from lavit_scoring.score_file import GENERATION_FILE
 
 from lavit_evaluation.model_digests import model_digests
-from lavit_evaluation.running.items import Item
 from lavit_evaluation.running.wording import CLEANED
 
 RESULTS_FILE = "results.json"
-READER_FILE = "reader.json"
-"""How the model decodes: known while it is loaded, needed once every answer is there."""
+DECODING_FILE = "reader.json"
+"""How the model decodes: known while it is loaded, needed when every answer is made."""
 
 COLUMNS = {
     "vqa": ("question_id", "answer"),
@@ -27,18 +26,17 @@ COLUMNS = {
 
 
 def write_results(
-    benchmark: Benchmark, items: Sequence[Item], rows: Mapping[Any, Mapping[str, Any]], out: Path, model: Path,
-    protocol: str,
-) -> None:  # fmt: skip
-    """Write results.json in the order of the items, and generation.json."""
+    benchmark: Benchmark, rows: Iterable[Mapping[str, Any]], out: Path, model: Path, protocol: str
+) -> None:
+    """Write results.json from rows {id, answer} in their order, and generation.json."""
     name, value = COLUMNS[benchmark.kind]
-    write_json(out / RESULTS_FILE, [{name: item.id, value: rows[item.id]["answer"]} for item in items])
+    write_json(out / RESULTS_FILE, [{name: row["id"], value: row["answer"]} for row in rows])
     kind = "caption" if benchmark.kind == "caption" else "vqa"
     about = {
         "results": file_sha256(out / RESULTS_FILE),
         "model": model_digests(model),
         "prompt": "the picture alone" if kind == "caption" else "the picture, then `Question: ... Answer:`",
-        **read_json(out / READER_FILE),
+        **read_json(out / DECODING_FILE),
         "reply": CLEANED[kind, protocol],
         "two_passes": benchmark.kind == "vizwiz" and protocol == "lavit",
         "versions": versions(),

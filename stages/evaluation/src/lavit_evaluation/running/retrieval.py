@@ -10,36 +10,35 @@ Source: TIGeR (arXiv 2406.05814), which ranks LaVIT's gallery by these three.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from lavit_core.config import Config
-from lavit_core.errors import Interrupted
-from lavit_core.files import file_sha256, write_bytes, write_json
+from lavit_core.files import file_sha256, write_bytes
 from lavit_core.images import square_pixels
-from lavit_core.interrupt import stop_signals
-from lavit_core.modeldir import find_part
-from lavit_core.progress import Progress
-from lavit_core.rundir import open_run
 from lavit_core.seeds import epoch_batches
 from lavit_scoring.catalogue import find_benchmark
 from lavit_scoring.references import read_references
 from lavit_scoring.score import Score
 from lavit_scoring.score_file import examples_digest
 from pydantic import Field
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
+from lavit_evaluation.files import Files
+from lavit_evaluation.model import find_parts, open_model, reading_record
 from lavit_evaluation.model_digests import model_digests
-from lavit_evaluation.running.benchmark import draw
+from lavit_evaluation.runner import Compute, Evaluation, Session, run
+from lavit_evaluation.running.answers import PARTS, draw
 from lavit_evaluation.running.items import Item, load_material, pictures_digest
 from lavit_evaluation.running.ranking import ranks_by_codes, ranks_by_text, recalls
-from lavit_evaluation.running.reader import pretrain_api
+from lavit_evaluation.stores import Shards
 from lavit_evaluation.tables.unpack import official_files
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from lavit import LaVIT
 
 VERSION = 1
 SHARD = 16
@@ -62,106 +61,63 @@ class RetrievalConfig(Config):
     """Only so many pictures, drawn by the seed; a smaller gallery is easier, so the score is marked partial."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Matcher:
-    """A model as functions on numpy arrays."""
-
-    image_px: int
-    likelihoods: Callable[[np.ndarray, Sequence[str]], Iterator[np.ndarray]]
-    """Pictures uint8 [B, px, px, 3] and M texts -> log p(text | picture) [M] of each picture."""
-    num_tokens: Callable[[str], int]
-    """Tokens of a text with its end."""
-    codes: Callable[[np.ndarray], list[np.ndarray]]
-    """Pictures -> the codes int64 [n] of each."""
-    code_likelihoods: Callable[[Sequence[str], Sequence[np.ndarray]], Iterator[np.ndarray]]
-    """Texts and the codes of I pictures -> log p(codes | text) [I] of each text; the empty text gives log p(codes)."""
-    about: dict[str, Any]
-
-
-def load_matcher(model: Path, *, rows: int, device: str) -> Matcher:
-    """Load tokenizer and language model. Raises InputError when a part or a distribution is missing."""
-    api = pretrain_api(model)
-    from lavit_tokenizer.api import load_tokenizer
-
-    tokenizer, llm = load_tokenizer(model, device=device), api.load_llm(model, device=device)
-
-    def codes(pixels: np.ndarray) -> list[np.ndarray]:
-        import torch
-
-        with torch.inference_mode():
-            encoded = tokenizer.encode(torch.from_numpy(pixels))
-        return np.split(encoded.codes.cpu().numpy(), np.cumsum(encoded.counts.cpu().numpy())[:-1])
-
-    return Matcher(
-        image_px=tokenizer.config.preprocessing.image_px,
-        likelihoods=lambda pixels, texts: api.text_log_likelihoods(
-            llm, api.encode_images(llm, tokenizer, pixels), texts, rows=rows
-        ),
-        num_tokens=lambda text: len(llm.codec.encode(text)) + 1,
-        codes=codes,
-        code_likelihoods=lambda texts, images: api.code_log_likelihoods(llm, texts, images, rows=rows),
-        about={"image_input": llm.image_input, "precision": llm.precision},
-    )
-
-
 def run_retrieval(
-    name: str, model: Path, data: Path, out: Path, config: RetrievalConfig, *, annotations: Path | None = None,
-    images: Path | None = None, split: str | None = None, batch_size: int = 64, seed: int = 0, device: str = "auto",
-    quiet: bool = False, allow_network: bool = False, load: Callable[[], Matcher] | None = None,
+    name: str, model: Path, files: Files, out: Path, config: RetrievalConfig, *, seed: int = 0,
+    compute: Compute = Compute(batch_size=64), load: Callable[[], "LaVIT"] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Rank every caption against every picture and return score.json's content; goes on after a kill.
+    """Rank every caption against every image and return score.json's content; the same call goes on after a kill.
 
-    `load` gives the model in another way than from `model` (tests do). Raises InputError, UsageError, Interrupted.
+    `load` opens the model in another way than from the directory `model`. Raises InputError, UsageError, Interrupted.
     """
-    if load is None:
-        find_part(model, "tokenizer")
-        find_part(model, "llm")
+    inputs = find_parts(model, PARTS, must_exist=load is None)
     base = find_benchmark(BASES[name])
-    data, split = official_files(base, data, out, split=split, allow_network=allow_network, quiet=quiet)
-    material = load_material(base, data, annotations=annotations, images=images, split=split)
+    data, split = official_files(base, files.data, out, split=files.split, allow_network=files.allow_network,
+                                 quiet=compute.quiet)  # fmt: skip
+    material = load_material(base, data, annotations=files.annotations, images=files.images, split=split)
     items = draw(material.items, config.limit, seed)
     references = next(iter(read_references(material.files["annotations"], split).by_kind.values()))
     texts, owners = gallery(items, references, config.captions_per_image)
-    inputs = {f"model.{part}": digest for part, digest in model_digests(model).items() if part in ("tokenizer", "llm")}
     inputs |= {"annotations": file_sha256(material.files["annotations"]), "pictures": pictures_digest(items)}
     settings = {**config.model_dump(mode="json"), "split": split, "seed": seed}
-    with open_run(out, command=f"eval {name}", config=settings, inputs=inputs) as run:
-        if run.done is not None:
-            return run.done
+
+    def score(session: Session) -> dict[str, Any]:
         began = time.monotonic()
-        matcher = load() if load is not None else load_matcher(model, rows=batch_size, device=device)
+        lavit = load() if load is not None else open_model(model, PARTS, compute)
         names = [item.id for item in items]
         ranks: dict[str, np.ndarray] = {}
         if config.likelihood != "codes":
-            lengths = np.array([matcher.num_tokens(text) for text in texts])
-            ranks |= ranks_by_text(text_matrix(items, texts, matcher, out, name, quiet), owners, lengths)
+            log_p_IM = text_matrix(session, items, texts, lavit, out, compute.batch_size)
+            ranks |= ranks_by_text(log_p_IM, owners, lavit.count_tokens(texts))
         if config.likelihood != "text":
-            ranks |= ranks_by_codes(*code_matrix(items, texts, matcher, out, name, quiet), owners, config.eta)
-        score = Score(protocol="likelihood", version=VERSION)
-        figures = recalls(ranks, owners, names, seed)
+            log_p_MI = code_matrix(session, items, texts, lavit, out, compute.batch_size)
+            ranks |= ranks_by_codes(log_p_MI[:-1], log_p_MI[-1], owners, config.eta)
+        found = Score(protocol="likelihood", version=VERSION)
+        metrics = recalls(ranks, owners, names, seed)
         partial = len(items) < len(material.items)
-        score.metrics |= {} if partial else figures
-        score.seconds["likelihoods"] = time.monotonic() - began
-        about = {
+        found.metrics |= {} if partial else metrics
+        found.seconds["likelihoods"] = time.monotonic() - began
+        write_bytes(out / "ranks.safetensors", save(ranks))
+        counts = {"scored": len(items), "expected": len(material.items)}
+        result = found.as_json({
             "benchmark": name,
             "complete": not partial,
-            "items": {"scored": len(items), "expected": len(material.items), "digest": examples_digest(names)},
+            "items": {**counts, "digest": examples_digest(names)},
             "unit": "per cent",
             "lemmatizer": None,
             "gallery": {"pictures": len(items), "captions": len(texts)},
-            "generation": {"model": model_digests(model), "prompt": PROMPTS[config.likelihood], **matcher.about},
+            "generation": {
+                "model": model_digests(model), "prompt": PROMPTS[config.likelihood], **reading_record(lavit)
+            },
             "inputs": inputs,
             "settings": settings,
             "published": PUBLISHED.get(name),
-        }  # fmt: skip
-        result = score.as_json(about)
+        })  # fmt: skip
         if partial:
-            as_rows = {key: metric.as_json() for key, metric in figures.items()}
-            result["partial"] = {"scored": len(items), "expected": len(material.items), "figures": as_rows}
-        write_bytes(out / "ranks.safetensors", save(ranks))
-        write_json(out / "score.json", result)
-        run.finish(result)
+            result["partial"] = {**counts, "figures": {key: metric.as_json() for key, metric in metrics.items()}}
         return result
+
+    evaluation = Evaluation(command=f"eval {name}", settings=settings, inputs=inputs, score=score)
+    return run(evaluation, out, quiet=compute.quiet)
 
 
 PROMPTS = {
@@ -191,54 +147,43 @@ def gallery(
 
 
 def text_matrix(
-    items: Sequence[Item], texts: Sequence[str], matcher: Matcher, out: Path, name: str, quiet: bool
+    session: Session, items: Sequence[Item], texts: Sequence[str], model: "LaVIT", out: Path, batch_size: int
 ) -> np.ndarray:
-    """Return log p(text | picture) [I, M], from disk or from the model. Raises Interrupted."""
+    """Return log p(text | image) [I, M], from disk or from the model. Raises Interrupted."""
 
-    def rows(batch: Sequence[Item]) -> Iterator[np.ndarray]:
-        return matcher.likelihoods(np.stack([square_pixels(item.image, matcher.image_px) for item in batch]), texts)
+    def rows(batch: Sequence[Item]) -> np.ndarray:
+        images = [square_pixels(item.image, model.image_px) for item in batch]
+        return model.score(images, texts, all_pairs=True, batch_size=batch_size)
 
-    return in_shards(items, rows, out / "likelihoods", title=f"eval {name}", unit="picture", quiet=quiet)
+    return in_shards(session, items, rows, out / "likelihoods", unit="image")
 
 
 def code_matrix(
-    items: Sequence[Item], texts: Sequence[str], matcher: Matcher, out: Path, name: str, quiet: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return log p(codes | text) [M, I] and log p(codes) [I], from disk or from the model. Raises Interrupted."""
-    codes: list[np.ndarray] = []
+    session: Session, items: Sequence[Item], texts: Sequence[str], model: "LaVIT", out: Path, batch_size: int
+) -> np.ndarray:
+    """Return log p(codes | text) [M, I] and, as the last row, log p(codes); from disk or from the model.
 
-    def rows(batch: Sequence[str]) -> Iterator[np.ndarray]:
-        if not codes:  # once, and only when something is left to compute
-            for places in epoch_batches(len(items), SHARD):
-                pictures = [square_pixels(item.image, matcher.image_px) for item in items[places]]
-                codes.extend(matcher.codes(np.stack(pictures)))
-        return matcher.code_likelihoods(batch, codes)
+    Raises Interrupted.
+    """
 
-    # The empty text is one more prefix: what a bare [IMG] makes of each picture.
-    found = in_shards([*texts, ""], rows, out / "code_likelihoods", title=f"eval {name}, codes", unit="caption",
-                      quiet=quiet)  # fmt: skip
-    return found[:-1], found[-1]
+    @cache
+    def codes() -> list[np.ndarray]:
+        images = [[square_pixels(item.image, model.image_px) for item in items[batch]]
+                  for batch in epoch_batches(len(items), SHARD)]  # fmt: skip
+        return [own for batch in images for own in model.encode(batch).codes]
+
+    def rows(batch: Sequence[str]) -> np.ndarray:
+        return model.score_codes(batch, codes(), all_pairs=True, batch_size=batch_size)
+
+    # The empty text is one more prefix: what a bare [IMG] makes of each image.
+    return in_shards(session, [*texts, ""], rows, out / "code_likelihoods", unit="caption", part="codes")
 
 
 def in_shards(
-    things: Sequence[T], rows: Callable[[Sequence[T]], Iterator[np.ndarray]], folder: Path, *, title: str, unit: str,
-    quiet: bool,
+    session: Session, things: Sequence[Any], rows: Callable[[Sequence[Any]], Iterable[np.ndarray]], folder: Path, *,
+    unit: str, part: str = "",
 ) -> np.ndarray:  # fmt: skip
     """Return one row of log-likelihoods a thing, shard by shard from disk or from `rows`. Raises Interrupted."""
-    folder.mkdir(exist_ok=True)
-    parts = []
-    with stop_signals() as stop, Progress(title, len(things), unit=unit, quiet=quiet) as progress:
-        for number, places in enumerate(epoch_batches(len(things), SHARD)):
-            file, batch = folder / f"{number:05d}.safetensors", things[places]
-            if not file.exists():
-                found = []
-                for row in rows(batch):
-                    if stop():
-                        raise Interrupted(f"{title}: stopped before {file.name}; run the same command to go on")
-                    found.append(row)
-                    progress.advance(1)
-                write_bytes(file, save({"log_p": np.stack(found).astype(np.float32)}))
-            else:
-                progress.advance(len(batch))
-            parts.append(load_file(file)["log_p"])
-    return np.concatenate(parts).astype(np.float64)
+    store = Shards(folder, size=SHARD, tensor="log_p")
+    shards = session.ask(dict(enumerate(things)), rows, store, batch_size=1, unit=unit, part=part)
+    return np.concatenate(list(shards)).astype(np.float64)

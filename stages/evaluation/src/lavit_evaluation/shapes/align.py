@@ -1,18 +1,20 @@
-"""Compares what the judge found in a picture with what a prompt or a scene claims."""
+"""Compares what the judge found in an image with what a prompt or a scene claims."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lavit_evaluation.shapes.claims import OPPOSITE, Claim
+from lavit_shapes.names import OPPOSITE
+
+from lavit_evaluation.shapes.claims import Claim
 from lavit_evaluation.shapes.judge import Found
 
 CRITERIA = ("count", "colours", "shapes", "place", "everything")
-"""What a picture is judged by; each holds only where the ones before it make it meaningful."""
+"""What an image is judged by; each holds only where the ones before it make it meaningful."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Which claims a picture meets."""
+    """Which claims an image meets."""
 
     count: bool
     """As many objects as claimed."""
@@ -30,7 +32,7 @@ class Verdict:
 
 
 def align(found: Sequence[Found], claim: Claim, *, image_px: int) -> Verdict:
-    """Judge one picture against its claim."""
+    """Judge one image against its claim."""
     colours = sorted(one.colour for one in found) == sorted(colour for colour, _ in claim.objects)
     bound = sorted((one.colour, one.shape or "") for one in found) == sorted(claim.objects)
     place: bool | None = None
@@ -51,7 +53,7 @@ def relation(first: Found, second: Found) -> str | None:
 
 
 def quarter(one: Found, image_px: int) -> str:
-    """Return the quarter of the picture in which an object's centre lies."""
+    """Return the quarter of the image in which an object's centre lies."""
     half = image_px / 2
     return f"{'top' if one.y < half else 'bottom'} {'left' if one.x < half else 'right'}"
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lavit_scoring.estimate import Estimate, by_combination, proportion
+from lavit_shapes.scenes import Scene
 
 from lavit_evaluation.shapes.claims import Claim, parse
-from lavit_evaluation.shapes.heldout import Scene
 
 CRITERIA = ("objects", "colours", "shapes", "binding", "where", "nothing_false", "everything")
 """`where` must be said and right; `nothing_false` forgives a caption that leaves it out, `everything` does not."""
@@ -31,7 +31,7 @@ def judge_caption(caption: str, scene: Scene) -> dict[str, bool]:
 
 def sizes_right(said: Claim, scene: Scene) -> bool | None:
     """Return whether every size a caption gives is the drawn one; None when it gives none, or names other objects."""
-    drawn = {(thing["colour"], thing["shape"]): thing["size"] for thing in scene.objects}
+    drawn = {(thing.colour, thing.shape): thing.size for thing in scene.objects}
     given = [(pair, size) for pair, size in zip(said.objects, said.sizes, strict=True) if size is not None]
     if not given or any(pair not in drawn for pair, _ in given):
         return None

@@ -3,9 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from lavit_shapes.names import COLOURS, MORE_SHAPES
-
-OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
+from lavit_shapes.names import COLOURS, MORE_SHAPES, OPPOSITE
 
 _OBJECT = re.compile(rf"\b(?:(small|large) )?({'|'.join(COLOURS)}) ({'|'.join(MORE_SHAPES)})\b")
 _SHAPE_FIRST = re.compile(rf"\bthe ({'|'.join(MORE_SHAPES)}) is ({'|'.join(COLOURS)})\b")
@@ -30,7 +28,7 @@ class Claim:
     relation: str | None = None
     """Where the first object stands seen from the second: left, right, above or below."""
     place: str | None = None
-    """Quarter of the picture where a single object stands, say "top left"."""
+    """Quarter of the image where a single object stands, say "top left"."""
 
     @property
     def where(self) -> str | None:

@@ -1,48 +1,21 @@
-"""Held-out data as the scorers see it: pictures with their questions and, for drawn ones, their scenes."""
+"""Held-out data as the scorers see it: images with their questions and, for rendered ones, their scenes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from lavit_core.data import Data, Question
 from lavit_core.errors import InputError
 from lavit_core.files import file_sha256
 from lavit_core.images import open_rgb, square_pixels
-from lavit_core.json_lines import iterate_json_lines
 from lavit_core.seeds import derive_seed
+from lavit_shapes.scenes import Scene, read_scenes
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scene:
-    """One row of scenes.jsonl: what was drawn, and the canonical prompt that says it."""
-
-    key: str
-    """The picture's file name, as in captions.jsonl and in token files."""
-    combination: str
-    """"seen" when training shows every (colour, shape) pair of the picture, else "unseen"."""
-    objects: tuple[dict[str, Any], ...]
-    """shape, colour, size, x, y, radius of each object; lengths in pixels of the picture."""
-    prompt: str
-    """The canonical caption."""
-
-
-def read_scenes(data: Data) -> dict[str, Scene]:
-    """Return the scenes by key; empty when the data has none (it was not drawn). Raises InputError on a broken row."""
+def scenes_of(data: Data) -> dict[str, Scene]:
+    """Return the scenes of a data set by key; empty when it has none. Raises InputError on a broken row."""
     file = data.root / "scenes.jsonl"
-    scenes: dict[str, Scene] = {}
-    for number, row in iterate_json_lines(file) if file.exists() else ():
-        try:
-            scenes[row["file_name"]] = Scene(
-                key=row["file_name"],
-                combination=row["combination"],
-                objects=tuple(row["objects"]),
-                prompt=row["prompt"],
-            )
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{file}:{number}: not a scene ({error}); expected file_name, combination, objects, "
-                             "prompt as `lavit data make-shapes` writes them") from None  # fmt: skip
-    return scenes
+    return read_scenes(file) if file.exists() else {}
 
 
 def scenes_digest(data: Data) -> str:
@@ -51,7 +24,7 @@ def scenes_digest(data: Data) -> str:
     return file_sha256(file) if file.exists() else ""
 
 
-def choose_pictures(data: Data, scenes: dict[str, Scene], count: int, seed: int) -> list[str]:
+def choose_images(data: Data, scenes: dict[str, Scene], count: int, seed: int) -> list[str]:
     """Return at most `count` keys in order, drawn by `seed`: half of them unseen combinations as far as they go."""
     keys = [record.key for record in data.records]
     order = np.random.default_rng(derive_seed(seed, "eval pictures")).permutation(len(keys))
@@ -70,11 +43,11 @@ def choose_questions(questions: Sequence[Question], count: int, seed: int) -> li
 
 
 def read_pixels(data: Data, keys: Sequence[str], image_px: int) -> np.ndarray:
-    """Return pictures uint8 [N, px, px, 3]. Raises InputError naming one that can't be read."""
+    """Return images uint8 [N, px, px, 3]. Raises InputError naming one that can't be read."""
     wanted = set(keys)
     paths = {record.key: record.path for record in data.records if record.key in wanted}
-    pictures = {key: square_pixels(paths[key], image_px) for key in dict.fromkeys(keys)}
-    return np.stack([pictures[key] for key in keys])
+    images = {key: square_pixels(paths[key], image_px) for key in dict.fromkeys(keys)}
+    return np.stack([images[key] for key in keys])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,41 +56,41 @@ class Heldout:
 
     data: Data
     scenes: dict[str, Scene]
-    """By key; empty when the pictures were not drawn by a generator that tells."""
+    """By key; empty when the images were not rendered from scenes."""
     keys: list[str]
-    """Pictures that are captioned, reconstructed and drawn from their prompt."""
+    """Images that are captioned, reconstructed and drawn from their prompt."""
     pixels: np.ndarray
-    """Those pictures, uint8 [N, px, px, 3]."""
+    """Those images, uint8 [N, px, px, 3]."""
     token_keys: list[str]
-    """Pictures over which codes and kept patches are counted."""
+    """Images over which codes and kept patches are counted."""
     questions: list[Question]
     """Questions that are asked."""
     scene_px: int
-    """Side of the stored pictures, in whose pixels scenes are measured."""
+    """Side of the stored images, in whose pixels scenes are measured."""
 
     @property
     def drawn(self) -> list[Scene]:
-        """The scene of each chosen picture."""
+        """The scene of each chosen image."""
         return [self.scenes[key] for key in self.keys]
 
 
 def open_heldout(
-    data: Data, *, image_px: int, num_pictures: int, num_token_pictures: int, num_questions: int, seed: int
+    data: Data, *, image_px: int, num_images: int, num_token_images: int, num_questions: int, seed: int
 ) -> Heldout:
-    """Choose and read what is evaluated. Raises InputError when some pictures have a scene and others have none."""
-    scenes = read_scenes(data)
+    """Choose and read what is evaluated. Raises InputError if some images have a scene and others have not."""
+    scenes = scenes_of(data)
     without = [record.key for record in data.records if record.key not in scenes]
     if scenes and without:
         raise InputError(
             f"{data.root / 'scenes.jsonl'}: no scene for {without[0]} (and {len(without) - 1} more pictures)"
         )
-    keys = choose_pictures(data, scenes, num_pictures, seed)
+    keys = choose_images(data, scenes, num_images, seed)
     return Heldout(
         data=data,
         scenes=scenes,
         keys=keys,
         pixels=read_pixels(data, keys, image_px),
-        token_keys=choose_pictures(data, scenes, num_token_pictures, seed),
+        token_keys=choose_images(data, scenes, num_token_images, seed),
         questions=choose_questions(data.questions, num_questions, seed),
         scene_px=open_rgb(data.records[0].path).width,
     )

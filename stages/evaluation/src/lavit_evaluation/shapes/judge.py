@@ -1,6 +1,6 @@
-"""Says from pixels alone what a drawn picture shows: it knows the palette and the outlines, and no model.
+"""Finds the objects of an image from its pixels alone: it knows the palette and the outlines, and no model.
 
-Letters: H, W = picture size; C = palette colours; M = candidate outlines. Lengths are in pixels of the judged picture.
+Letters: H, W = image size; C = palette colours; M = candidate outlines. Lengths are in pixels of the judged image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from lavit_shapes.names import COLOURS, SHAPES
 from lavit_shapes.outlines import CROSS_HALF_WIDTH, RING_INNER
 
 MIN_AREA = 40
-"""Connected areas below this many pixels (of a 64 x 64 picture) are specks, not objects."""
+"""Connected areas below this many pixels (of a 64 x 64 image) are specks, not objects."""
 
 MIN_IOU = 0.7
 """A blob that no ideal outline matches this well has no shape: a guess would be right one time in three."""
@@ -49,7 +49,7 @@ def judge(
     palette: Mapping[str, tuple[int, int, int]] = COLOURS,
     shapes: Sequence[str] = SHAPES,
 ) -> list[Found]:
-    """Return the objects of a uint8 picture [H, W, 3], from left to right; `shapes` are the outlines it knows."""
+    """Return the objects of a uint8 image [H, W, 3], from left to right; `shapes` are the outlines it knows."""
     labels = colour_labels(pixels, palette)
     min_area = MIN_AREA * pixels.shape[0] * pixels.shape[1] / 64**2
     names = list(palette)
@@ -85,7 +85,7 @@ def colour_labels(pixels: np.ndarray, palette: Mapping[str, tuple[int, int, int]
 def connected(mask: np.ndarray) -> list[np.ndarray]:
     """Return the 4-connected areas of a bool mask [H, W] as bool masks, in raster order of their first pixel."""
     height, width = mask.shape
-    # A frame of False around the picture, flattened: every pixel has four neighbours, and no index needs a check.
+    # A frame of False around the image, flattened: every pixel has four neighbours, and no index needs a check.
     left = np.pad(mask, 1).ravel().tolist()
     steps = (-1, 1, -(width + 2), width + 2)
     areas = []

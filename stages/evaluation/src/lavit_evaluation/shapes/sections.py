@@ -1,9 +1,9 @@
-"""The sections of `lavit eval shapes`: what is asked of the model, and its score."""
+"""The sections of `lavit eval shapes`: what each asks of the model, and its score."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lavit_core.data import Data
@@ -11,11 +11,11 @@ from lavit_core.seeds import candidate_seeds, derive_seed
 from lavit_scoring.estimate import Estimate, mean
 
 from lavit_evaluation.config import ShapesConfig
+from lavit_evaluation.runner import Session
 from lavit_evaluation.shapes.captions import score_captions
 from lavit_evaluation.shapes.heldout import Heldout, read_pixels
-from lavit_evaluation.shapes.pictures import centre_errors, psnr, random_codes, score_pictures
-from lavit_evaluation.shapes.subject import Encoded, Subject, join
-from lavit_evaluation.shapes.tokens_report import score_tokens
+from lavit_evaluation.shapes.images import centre_errors, psnr, random_codes, score_images
+from lavit_evaluation.shapes.tokens_report import EncodedImage, encode, score_tokens
 from lavit_evaluation.shapes.vqa import (
     Asked,
     above,
@@ -25,49 +25,97 @@ from lavit_evaluation.shapes.vqa import (
     score_answers,
 )
 
-Batches = Callable[..., list[Any]]
-"""`batches(function, *inputs)`: call it on slices of the inputs, and return everything it returned in one list."""
+if TYPE_CHECKING:
+    from lavit import LaVIT
 
 
 @dataclass(kw_only=True)
 class Section:
-    """What one section found."""
+    """The result of one section."""
 
     figures: dict[str, Estimate] = field(default_factory=dict)
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """Rows for the report by kind; numpy arrays are pictures."""
+    """Rows for the report by kind; numpy arrays are images."""
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def encode_pictures(subject: Subject, heldout: Heldout, keys: Sequence[str], batches: Batches) -> Encoded:
-    """Return codes and masks of the named pictures."""
-    assert subject.encode is not None
-    encode = subject.encode
-    return join(batches(lambda some: [encode(read_pixels(heldout.data, some, subject.image_px))], keys))
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Whom and what the sections ask."""
+
+    model: "LaVIT"
+    blind: "LaVIT | None"
+    """A model that was trained, and is asked, without images."""
+    heldout: Heldout
+    training: Data | None
+    config: ShapesConfig
+    seed: int
+    session: Session
+
+    def ask(
+        self, part: str, unit: str, items: Sequence[Any], answer: Callable[[list[Any]], Iterable[Any]]
+    ) -> list[Any]:
+        """Return the answer to each item."""
+        batch_size = self.config.batch_size
+        return list(self.session.ask(dict(enumerate(items)), answer, batch_size=batch_size, unit=unit, part=part))
+
+    def pixels(self, keys: Sequence[str]) -> np.ndarray:
+        """Return images as the model reads them, uint8 [N, px, px, 3]."""
+        return read_pixels(self.heldout.data, keys, self.model.image_px)
+
+    def caption(self, pixels: Sequence[np.ndarray]) -> list[str]:
+        """Return the model's captions of images."""
+        most = self.config.max_caption_tokens
+        return self.ask("captions", "image", pixels, lambda some: self.model.caption(some, max_tokens=most))
+
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[np.ndarray]:
+        """Return the codes that the model draws for prompts."""
+        from lavit import SampleSettings
+
+        config = self.config
+        settings = SampleSettings(
+            guidance_scale=config.llm_guidance, top_k=config.top_k, top_p=config.top_p, temperature=config.temperature
+        )
+
+        def answer(some: list[tuple[str, int]]) -> list[np.ndarray]:
+            texts, own = [text for text, _ in some], [seed for _, seed in some]
+            return self.model.sample(texts, own, settings, batch_size=len(some))
+
+        return self.ask("codes of prompts", "prompt", list(zip(prompts, seeds, strict=True)), answer)
+
+    def draw(self, codes: Sequence[np.ndarray], seeds: Sequence[int], part: str) -> np.ndarray:
+        """Return images drawn from codes, uint8 [N, px, px, 3]."""
+        from lavit import DrawSettings
+
+        settings = DrawSettings(num_steps=self.config.decoder_steps, guidance_scale=self.config.decoder_guidance)
+
+        def answer(some: list[tuple[np.ndarray, int]]) -> Iterable[np.ndarray]:
+            return map(np.asarray, self.model.decode([own for own, _ in some], [seed for _, seed in some], settings))
+
+        return np.stack(self.ask(f"{part}, pixels", "image", list(zip(codes, seeds, strict=True)), answer))
 
 
-def tokens_section(subject: Subject, heldout: Heldout, encoded: Encoded) -> Section:
-    """Score what the tokenizer keeps and says; `encoded` is of `heldout.token_keys`."""
-    assert subject.grid is not None
-    assert subject.codebook_size is not None
+def encode_images(material: Material, keys: Sequence[str]) -> dict[str, EncodedImage]:
+    """Return codes and masks of the named images."""
+    encoded = material.ask("tokens", "image", keys, lambda some: encode(material.model, material.pixels(some)))
+    return dict(zip(keys, encoded, strict=True))
+
+
+def tokens_section(material: Material, encoded: dict[str, EncodedImage]) -> Section:
+    """Score which patches the tokenizer keeps and which codes it uses."""
+    model, heldout = material.model, material.heldout
+    images = [encoded[key] for key in heldout.token_keys]
     scenes = [heldout.scenes.get(key) for key in heldout.token_keys]
     figures = score_tokens(
-        encoded, scenes, grid=subject.grid, codebook_size=subject.codebook_size, scene_px=heldout.scene_px
+        images, scenes, grid=model.grid, codebook_size=model.codebook_size, scene_px=heldout.scene_px
     )
-    counts = np.bincount([len(codes) for codes in encoded.codes]).tolist()
-    return Section(figures=figures, notes={"kept_histogram": counts, "grid": list(subject.grid)})
+    counts = np.bincount([len(image.codes) for image in images]).tolist()
+    return Section(figures=figures, notes={"kept_histogram": counts, "grid": list(model.grid)})
 
 
-def vqa_section(
-    subject: Subject,
-    heldout: Heldout,
-    training: Data | None,
-    config: ShapesConfig,
-    batches: Batches,
-) -> Section:
+def vqa_section(material: Material) -> Section:
     """Ask the questions of the model, of the blind model and of the majority."""
-    assert subject.answer is not None
-    answer, blind = subject.answer, subject.answer_blind
+    heldout, training, most = material.heldout, material.training, material.config.max_answer_tokens
     asked = [
         Asked(
             question_id=question.question_id,
@@ -79,18 +127,19 @@ def vqa_section(
         )
         for question in heldout.questions
     ]
-    asked.sort(key=lambda one: one.key)  # pictures asked about twice are then read and encoded once
-    answers = batches(
-        lambda some: answer(
-            read_pixels(heldout.data, [one.key for one in some], subject.image_px), [one.question for one in some]
-        ),
-        asked,
-    )
+    asked.sort(key=lambda one: one.key)  # the file of an image with several questions is then read once
+
+    def answer(some: list[Asked]) -> list[str]:
+        images = list(material.pixels([one.key for one in some]))
+        return material.model.answer(images, [one.question for one in some], max_tokens=most)
+
+    answers = material.ask("questions", "question", asked, answer)
     given = {"questions": answers}
-    if blind is not None:
-        # Without a picture, equal questions have equal answers.
+    if (blind := material.blind) is not None:
+        # Without an image, equal questions have equal answers.
         texts = sorted({one.question for one in asked})
-        by_text = dict(zip(texts, batches(blind, texts), strict=True))
+        replies = material.ask("blind", "question", texts, lambda some: blind.answer(None, some, max_tokens=most))
+        by_text = dict(zip(texts, replies, strict=True))
         given["blind"] = [by_text[one.question] for one in asked]
     if training is None:
         given["majority"] = majority_leave_one_out(asked)
@@ -98,140 +147,136 @@ def vqa_section(
         learned = [(question.kind or "any", question.answer) for question in training.questions]
         given["majority"] = majority_of_training(asked, learned)
     figures: dict[str, Estimate] = {}
-    for name, said in given.items():
-        figures |= score_answers(name, asked, said)
+    for name, replies in given.items():
+        figures |= score_answers(name, asked, replies)
         if name != "questions":
-            figures[f"questions.above_{name}"] = above(asked, answers, said)
+            figures[f"questions.above_{name}"] = above(asked, answers, replies)
     rows = [
         {"key": one.key, "combination": one.combination, "question": one.question, "kind": one.kind,
          "expected": one.expected, "answer": answers[index], "right": is_right(answers[index], one.expected),
-         **{name: said[index] for name, said in given.items() if name != "questions"}}
+         **{name: replies[index] for name, replies in given.items() if name != "questions"}}
         for index, one in enumerate(asked)
     ]  # fmt: skip
-    shown = pick(rows, config.samples, "kind")
+    shown = pick(rows, material.config.samples, "kind")
     for row in shown:
-        row["picture"] = read_pixels(heldout.data, [row["key"]], subject.image_px)[0]
+        row["picture"] = material.pixels([row["key"]])[0]
     source = "leave-one-out on the evaluated questions" if training is None else "training questions"
     return Section(figures=figures, samples={"questions": shown}, notes={"majority": source})
 
 
-def shown_section(subject: Subject, heldout: Heldout, config: ShapesConfig, seed: int, batches: Batches) -> Section:
-    """Caption and draw a few pictures nobody has scenes of (photos): to be looked at, no figure comes of it."""
+def photo_samples(material: Material, *, can_read: bool, can_draw: bool) -> dict[str, list[dict[str, Any]]]:
+    """Caption and draw a few images without scenes (photos): to be looked at, no figure comes of it."""
+    heldout, seed = material.heldout, material.seed
     captions = {record.key: record.captions for record in heldout.data.records}
-    chosen = [index for index, key in enumerate(heldout.keys) if captions[key]][: config.samples]
+    chosen = [index for index, key in enumerate(heldout.keys) if captions[key]][: material.config.samples]
     keys = [heldout.keys[index] for index in chosen]
     prompts = [captions[key][0] for key in keys]
-    section = Section()
-    if subject.caption is not None and keys:
+    samples: dict[str, list[dict[str, Any]]] = {}
+    if can_read and keys:
         pixels = heldout.pixels[chosen]
-        said = batches(subject.caption, pixels)
-        section.samples["captions"] = [
-            {"key": key, "caption": text, "expected": prompt, "picture": picture}
-            for key, text, prompt, picture in zip(keys, said, prompts, pixels, strict=True)
+        samples["captions"] = [
+            {"key": key, "caption": text, "expected": prompt, "picture": image}
+            for key, text, prompt, image in zip(keys, material.caption(list(pixels)), prompts, pixels, strict=True)
         ]
-    if subject.sample is not None and subject.draw is not None and keys:
-        codes = batches(subject.sample, prompts, picture_seeds(keys, "sample", seed))
-        drawn = batches(subject.draw, codes, picture_seeds(keys, "draw", seed))
-        section.samples["generation"] = [
-            {"key": key, "prompt": prompt, "num_codes": len(some), "picture": picture}
-            for key, prompt, some, picture in zip(keys, prompts, codes, drawn, strict=True)
+    if can_read and can_draw and keys:
+        codes = material.sample(prompts, image_seeds(keys, "sample", seed))
+        drawn = material.draw(codes, image_seeds(keys, "draw", seed), "generation")
+        samples["generation"] = [
+            {"key": key, "prompt": prompt, "num_codes": len(some), "picture": image}
+            for key, prompt, some, image in zip(keys, prompts, codes, drawn, strict=True)
         ]
-    return section
+    return samples
 
 
-def captions_section(subject: Subject, heldout: Heldout, config: ShapesConfig, batches: Batches) -> Section:
-    """Caption the chosen pictures and score what the captions claim."""
-    assert subject.caption is not None
-    figures, rows = score_captions(batches(subject.caption, heldout.pixels), heldout.drawn)
+def captions_section(material: Material) -> Section:
+    """Caption the chosen images and score the claims of the captions."""
+    heldout = material.heldout
+    figures, rows = score_captions(material.caption(list(heldout.pixels)), heldout.drawn)
     rows = [{**row, "picture": pixels} for row, pixels in zip(rows, heldout.pixels, strict=True)]
-    return Section(figures=figures, samples={"captions": pick(rows, config.samples, "combination")})
+    return Section(figures=figures, samples={"captions": pick(rows, material.config.samples, "combination")})
 
 
-def real_section(heldout: Heldout) -> Section:
-    """Judge the real pictures: what a perfect drawing would get, and what the judge itself gets wrong."""
-    return Section(figures=score_pictures("real", heldout.pixels, heldout.drawn)[0])
+def real_section(material: Material) -> Section:
+    """Judge the real images: what a perfect drawing would get, and what the judge itself gets wrong."""
+    return Section(figures=score_images("real", material.heldout.pixels, material.heldout.drawn)[0])
 
 
-def reconstruction_section(
-    subject: Subject, heldout: Heldout, encoded: Encoded, config: ShapesConfig, seed: int, batches: Batches
-) -> Section:
-    """Draw the chosen pictures from their own codes; `encoded` is of `heldout.keys`."""
-    assert subject.draw is not None
-    drawn = np.stack(batches(subject.draw, encoded.codes, picture_seeds(heldout.keys, "reconstruct", seed)))
-    real = heldout.pixels
-    if real.shape != drawn.shape:
-        real = read_pixels(heldout.data, heldout.keys, drawn.shape[1])
+def reconstruction_section(material: Material, encoded: dict[str, EncodedImage]) -> Section:
+    """Draw the chosen images from their own codes."""
+    heldout = material.heldout
+    images = [encoded[key] for key in heldout.keys]
+    seeds = image_seeds(heldout.keys, "reconstruct", material.seed)
+    drawn = material.draw([image.codes for image in images], seeds, "reconstruction")
+    real = heldout.pixels if heldout.pixels.shape == drawn.shape else read_pixels(
+        heldout.data, heldout.keys, drawn.shape[1]
+    )  # fmt: skip
     ratios = psnr(drawn, real)
     figures = {"reconstruction.psnr_db": mean(ratios)}
     rows: list[dict[str, Any]] = [{"key": key} for key in heldout.keys]
     if heldout.scenes:
-        judged, rows = score_pictures("reconstruction", drawn, heldout.drawn)
+        judged, rows = score_images("reconstruction", drawn, heldout.drawn)
         figures |= judged
-        figures["reconstruction.centre_error_px"] = centre_errors(
-            rows, heldout.drawn, heldout.scene_px / drawn.shape[1]
-        )
+        scale = heldout.scene_px / drawn.shape[1]
+        figures["reconstruction.centre_error_px"] = centre_errors(rows, heldout.drawn, scale)
+    grid = list(material.model.grid)
     rows = [
         {**row, "psnr_db": round(float(ratios[index]), 2), "original": real[index], "picture": drawn[index],
-         "kept": encoded.keep_masks[index].astype(int).tolist(), "grid": list(subject.grid or ())}
+         "kept": images[index].keep_mask.astype(int).tolist(), "grid": grid}
         for index, row in enumerate(rows)
     ]  # fmt: skip
-    return Section(figures=figures, samples={"reconstruction": pick(rows, config.samples, "combination")})
+    return Section(figures=figures, samples={"reconstruction": pick(rows, material.config.samples, "combination")})
 
 
-def generation_section(
-    subject: Subject, heldout: Heldout, config: ShapesConfig, seed: int, batches: Batches
-) -> Section:
+def generation_section(material: Material) -> Section:
     """Draw the scenes' prompts: text to codes by the language model, codes to pixels by the detokenizer.
 
-    Of `best_of` pictures a prompt the one is kept that the model itself reads as the prompt.
+    Of `best_of` images a prompt the one is kept that the model itself reads as the prompt.
     """
-    assert subject.sample is not None
-    assert subject.draw is not None
-    prompts = [scene.prompt for scene in heldout.drawn for _ in range(config.best_of)]
-    codes = batches(subject.sample, prompts, _candidates(heldout.keys, "sample", seed, config.best_of))
-    drawn = np.stack(batches(subject.draw, codes, _candidates(heldout.keys, "draw", seed, config.best_of)))
+    heldout, best_of, seed = material.heldout, material.config.best_of, material.seed
+    prompts = [scene.prompt for scene in heldout.drawn for _ in range(best_of)]
+    codes = material.sample(prompts, _candidates(heldout.keys, "sample", seed, best_of))
+    drawn = material.draw(codes, _candidates(heldout.keys, "draw", seed, best_of), "generation")
     figures: dict[str, Estimate] = {}
-    if config.best_of > 1:
-        assert subject.read_back is not None
-        figures |= score_pictures("generation_first", drawn[:: config.best_of], heldout.drawn)[0]
-        fits = np.array(batches(subject.read_back, drawn, prompts)).reshape(-1, config.best_of)
-        kept = np.arange(len(fits)) * config.best_of + fits.argmax(1)
+    if best_of > 1:
+        figures |= score_images("generation_first", drawn[::best_of], heldout.drawn)[0]
+        pairs = list(zip(drawn, prompts, strict=True))
+        scores = material.ask(
+            "rereading", "image", pairs,
+            lambda some: material.model.score([image for image, _ in some], [text for _, text in some]),
+        )  # fmt: skip
+        fits = np.array(scores).reshape(-1, best_of)
+        kept = np.arange(len(fits)) * best_of + fits.argmax(1)
         drawn, codes = drawn[kept], [codes[place] for place in kept]
-        prompts = prompts[:: config.best_of]
-    judged, rows = score_pictures("generation", drawn, heldout.drawn)
+    judged, rows = score_images("generation", drawn, heldout.drawn)
     figures |= judged
     figures["generation.codes"] = mean(len(some) for some in codes)
-    rows = [
-        {**row, "num_codes": len(some), "picture": picture}
-        for row, some, picture in zip(rows, codes, drawn, strict=True)
-    ]
-    return Section(figures=figures, samples={"generation": pick(rows, config.samples, "combination")})
+    rows = [{**row, "num_codes": len(some), "picture": image}
+            for row, some, image in zip(rows, codes, drawn, strict=True)]  # fmt: skip
+    return Section(figures=figures, samples={"generation": pick(rows, material.config.samples, "combination")})
 
 
-def random_section(
-    subject: Subject, heldout: Heldout, counts: Sequence[int], config: ShapesConfig, seed: int, batches: Batches
-) -> Section:
-    """Draw random codes, as many a picture as real ones have, and hold them against the same prompts."""
-    assert subject.draw is not None
-    assert subject.codebook_size is not None
+def random_section(material: Material, encoded: dict[str, EncodedImage]) -> Section:
+    """Draw random codes, as many an image as real ones have, and hold them against the same prompts."""
+    heldout, config, seed = material.heldout, material.config, material.seed
     order = np.random.default_rng(derive_seed(seed, "random pictures")).permutation(len(heldout.keys))
     chosen = sorted(order[: config.random_pictures].tolist())
-    codes = random_codes([counts[index] for index in chosen], subject.codebook_size, derive_seed(seed, "random codes"))
-    seeds = picture_seeds([heldout.keys[index] for index in chosen], "draw", seed)
-    drawn = np.stack(batches(subject.draw, codes, seeds))
-    figures, rows = score_pictures("random", drawn, [heldout.drawn[index] for index in chosen])
-    rows = [{**row, "picture": picture} for row, picture in zip(rows, drawn, strict=True)]
+    keys = [heldout.keys[index] for index in chosen]
+    counts = [len(encoded[key].codes) for key in keys]
+    codes = random_codes(counts, material.model.codebook_size, derive_seed(seed, "random codes"))
+    drawn = material.draw(codes, image_seeds(keys, "draw", seed), "random codes")
+    figures, rows = score_images("random", drawn, [heldout.drawn[index] for index in chosen])
+    rows = [{**row, "picture": image} for row, image in zip(rows, drawn, strict=True)]
     return Section(figures=figures, samples={"random": pick(rows, min(config.samples, 8), "combination")})
 
 
-def picture_seeds(keys: Sequence[str], purpose: str, seed: int) -> list[int]:
-    """Return one seed a picture, named by its key: a draw does not depend on which other pictures are drawn."""
+def image_seeds(keys: Sequence[str], purpose: str, seed: int) -> list[int]:
+    """Return one seed an image, named by its key: a draw does not depend on which other images are drawn."""
     return [derive_seed(seed, purpose, key) for key in keys]
 
 
 def _candidates(keys: Sequence[str], purpose: str, seed: int, best_of: int) -> list[int]:
-    """Return the seeds of all candidates, those of a picture after one another; the first is the picture's own."""
-    return [one for own in picture_seeds(keys, purpose, seed) for one in candidate_seeds(own, best_of)]
+    """Return the seeds of all candidates, those of an image after one another; the first is the image's own."""
+    return [one for own in image_seeds(keys, purpose, seed) for one in candidate_seeds(own, best_of)]
 
 
 def pick(rows: Sequence[dict[str, Any]], count: int, group: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Pictures scored from their pixels: real ones, reconstructions, drawings from prompts and from random codes."""
+"""Images scored from their pixels: real ones, reconstructions, drawings from prompts and from random codes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from lavit_scoring.estimate import Estimate, by_combination, mean
 from lavit_shapes.names import MORE_SHAPES, SHAPES
+from lavit_shapes.scenes import Scene
 
 from lavit_evaluation.shapes.align import CRITERIA, Verdict, align
 from lavit_evaluation.shapes.claims import parse
-from lavit_evaluation.shapes.heldout import Scene
 from lavit_evaluation.shapes.judge import Found, judge
 
 
-def score_pictures(
+def score_images(
     name: str, pixels: np.ndarray, scenes: Sequence[Scene]
 ) -> tuple[dict[str, Estimate], list[dict[str, Any]]]:
-    """Return `name.<criterion>` for uint8 pictures [N, H, W, 3] held against their scenes, and one row a picture."""
-    found = [judge(picture, shapes=known_shapes(scenes)) for picture in pixels]
+    """Return `name.<criterion>` for uint8 images [N, H, W, 3] held against their scenes, and one row an image."""
+    found = [judge(image, shapes=known_shapes(scenes)) for image in pixels]
     verdicts = [
         align(seen, parse(scene.prompt), image_px=pixels.shape[2]) for seen, scene in zip(found, scenes, strict=True)
     ]
@@ -34,34 +34,34 @@ def score_pictures(
 
 def known_shapes(scenes: Sequence[Scene]) -> Sequence[str]:
     """Return the outlines a judge of these scenes must know: the embedded data's, or all of the larger data's."""
-    drawn = {thing["shape"] for scene in scenes for thing in scene.objects}
+    drawn = {thing.shape for scene in scenes for thing in scene.objects}
     return SHAPES if drawn <= set(SHAPES) else MORE_SHAPES
 
 
 def centre_errors(rows: Sequence[dict[str, Any]], scenes: Sequence[Scene], scale: float) -> Estimate:
     """Return how far objects stand from their true centre in pixels of the scene, where the colours are right.
 
-    `scale` is pixels of the scene per pixel of the judged pictures.
+    `scale` is pixels of the scene per pixel of the judged images.
     """
     distances = []
     for row, scene in zip(rows, scenes, strict=True):
         if row["right"]["colours"]:
             seen = {one["colour"]: one for one in row["judged"]}
             distances += [
-                float(np.hypot(*(seen[thing["colour"]][axis] * scale - thing[axis] for axis in ("x", "y"))))
+                float(np.hypot(*(seen[thing.colour][axis] * scale - getattr(thing, axis) for axis in ("x", "y"))))
                 for thing in scene.objects
             ]
     return mean(distances)
 
 
 def psnr(drawn: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """Return the peak signal-to-noise ratio in dB of each uint8 picture [N, H, W, 3]; equal pictures count as 99."""
+    """Return the peak signal-to-noise ratio in dB of each uint8 image [N, H, W, 3]; equal images count as 99."""
     error = ((drawn.astype(np.float64) - real.astype(np.float64)) ** 2).mean((1, 2, 3))
     return np.where(error > 0, 10 * np.log10(255.0**2 / np.maximum(error, 1e-12)), 99.0)
 
 
 def random_codes(counts: Sequence[int], codebook_size: int, seed: int) -> list[np.ndarray]:
-    """Return uniformly random codes, as many a picture as `counts` says."""
+    """Return uniformly random codes, as many an image as `counts` says."""
     rng = np.random.default_rng(seed)
     return [rng.integers(0, codebook_size, size=count, dtype=np.int64) for count in counts]
 

@@ -7,14 +7,25 @@ import numpy as np
 import pytest
 from lavit_core.errors import InputError
 from lavit_evaluation.cli import evaluate
-from lavit_evaluation.config import ShapesConfig
+from lavit_evaluation.model import open_model
+from lavit_evaluation.runner import Compute
+from lavit_evaluation.shapes.benchmark import open_blind
+from lavit_evaluation.shapes.tokens_report import encode
 from typer.testing import CliRunner
 
 
 def test_the_command_scores_a_real_model(models: dict[str, Path], shapes_data: Path, tmp_path: Path) -> None:
-    line = ["shapes", "--model", str(models["whole"]), "--blind", str(models["blind"]), "--out", str(tmp_path / "o")]
+    line = [
+        "shapes",
+        "--model",
+        str(models["whole"]),
+        "--no-images-model",
+        str(models["blind"]),
+        "--out",
+        str(tmp_path / "o"),
+    ]
     line += ["--data", str(shapes_data / "heldout"), "--tokens", str(models["tokens"]), "--json"]
-    line += ["--pictures", "8", "--questions", "20", "--device", "cpu", "--set", "token_pictures=12"]
+    line += ["--images", "8", "--questions", "20", "--device", "cpu", "--set", "token_pictures=12"]
     line += ["--set", "random_pictures=4", "--set", "decoder_steps=2"]
     done = CliRunner().invoke(evaluate, line, catch_exceptions=False)
     result = json.loads(done.stdout)
@@ -33,25 +44,16 @@ def test_the_command_scores_a_real_model(models: dict[str, Path], shapes_data: P
     assert set(result["inputs"]) >= expected
 
 
-def test_codes_and_samples_have_the_shapes_the_scorers_expect(models: dict[str, Path], pictures: np.ndarray) -> None:
-    from lavit_evaluation.shapes.load_subject import load_subject
-
-    subject = load_subject(models["seeing"], models["blind"], ShapesConfig(), device="cpu")
-    assert (subject.image_px, subject.grid, subject.codebook_size) == (64, (8, 8), 32)
-    assert subject.encode is not None
-    assert subject.sample is not None
-    assert subject.answer_blind is not None
-    encoded = subject.encode(pictures[:5])
-    assert encoded.keep_masks.shape == encoded.errors.shape == (5, 64)
-    assert [len(codes) for codes in encoded.codes] == encoded.keep_masks.sum(1).tolist()
-    drawn = subject.sample(["a red circle in the top left", "a blue square"], [1, 2])
-    assert all(len(codes) and codes.max() < 32 for codes in drawn)
-    assert np.array_equal(drawn[1], subject.sample(["a blue square"], [2])[0])
-    assert len(subject.answer_blind(["how many shapes are there?"])) == 1
+def test_the_tokenizer_s_errors_are_those_of_every_patch(models: dict[str, Path], pictures: np.ndarray) -> None:
+    lavit = open_model(models["seeing"], None, Compute(device="cpu"))
+    images = encode(lavit, pictures[:5])
+    assert [image.keep_mask.shape for image in images] == [image.errors.shape for image in images] == [(64,)] * 5
+    assert [len(image.codes) for image in images] == [image.keep_mask.sum() for image in images]
+    alone = encode(lavit, pictures[3:4])[0]
+    assert np.array_equal(alone.codes, images[3].codes)
+    assert np.allclose(alone.errors, images[3].errors, atol=1e-5)
 
 
-def test_a_seeing_model_is_refused_as_the_blind_one(models: dict[str, Path]) -> None:
-    from lavit_evaluation.shapes.load_subject import load_subject
-
+def test_a_seeing_model_is_refused_as_the_one_without_images(models: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="image input 'features', expected 'none'"):
-        load_subject(models["seeing"], models["seeing"], ShapesConfig(), device="cpu")
+        open_blind(models["seeing"], Compute(device="cpu"))

@@ -1,0 +1,158 @@
+"""`lavit eval vqav2` and its kin: ask a model everything, write the server's result file, score it."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+from lavit_core.config import Config
+from lavit_core.errors import UsageError
+from lavit_core.files import file_sha256, write_json
+from lavit_core.images import square_pixels
+from lavit_core.seeds import derive_seed
+from lavit_scoring.catalogue import Benchmark
+from lavit_scoring.score_file import PROTOCOLS, score_file
+from lavit_scoring.task import ScoringTask
+from pydantic import Field
+
+from lavit_evaluation.files import QuestionFiles
+from lavit_evaluation.model import TextDecoding, find_parts, open_model, reading_record, text_decoding
+from lavit_evaluation.runner import Compute, Evaluation, Session, run
+from lavit_evaluation.running.items import Item, load_material, pictures_digest
+from lavit_evaluation.running.result_file import DECODING_FILE, RESULTS_FILE, not_scored, write_results
+from lavit_evaluation.running.wording import ANSWERABLE, cleaner, is_refused
+from lavit_evaluation.stores import AnswerLog
+from lavit_evaluation.tables.unpack import official_files
+
+if TYPE_CHECKING:
+    from lavit import LaVIT
+
+T = TypeVar("T")
+
+ANSWERS_FILE = "answers.jsonl"
+PARTS = ("tokenizer", "llm")
+
+
+class AnswerConfig(Config):
+    """Settings of a benchmark of questions or captions."""
+
+    decoding: Literal["auto", "greedy", "beams"] = "auto"
+    """How text is chosen: greedy, beams as in the release (5 for answers, 2 for captions); auto: beams under lavit."""
+    max_answer_tokens: int = Field(10, ge=1)
+    """Longest answer in text tokens (the release: 10)."""
+    max_caption_tokens: int = Field(36, ge=1)
+    """Longest caption in text tokens (the release: 36)."""
+    limit: int | None = Field(None, ge=1)
+    """Only so many items, drawn by the seed; the score is then marked partial."""
+
+
+def run_answers(
+    benchmark: Benchmark, model: Path, files: QuestionFiles, out: Path, config: AnswerConfig, *,
+    protocol: str = "official", lemmatizer: str | None = None, seed: int = 0, compute: Compute = Compute(),
+    load: Callable[[], "LaVIT"] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Run a benchmark into a run directory and return score.json's content; the same call goes on after a kill.
+
+    `files.data` holds the official files, or is a data set (parquet, save_to_disk; with `allow_network` a name on the
+    hub). `load` opens the model in another way than from the directory `model`. Without official answers (a test
+    split) only the result file is written. Raises InputError, UsageError, Interrupted.
+    """
+    check(benchmark, protocol, lemmatizer)
+    inputs = find_parts(model, PARTS, must_exist=load is None)
+    data, split = official_files(benchmark, files.data, out, split=files.split, allow_network=files.allow_network,
+                                 quiet=compute.quiet)  # fmt: skip
+    material = load_material(
+        benchmark, data, annotations=files.annotations, questions=files.questions, images=files.images, split=split
+    )
+    items = draw(material.items, config.limit, seed)
+    inputs |= {role: file_sha256(file) for role, file in material.files.items()}
+    inputs["pictures"] = pictures_digest(items)
+    decoding = config.decoding
+    if decoding == "auto":
+        decoding = "beams" if protocol == "lavit" else "greedy"
+    settings = config.model_dump(mode="json") | {"decoding": decoding, "protocol": protocol}
+    settings |= {"lemmatizer": lemmatizer, "split": split, "seed": seed}
+
+    def score(session: Session) -> dict[str, Any]:
+        @cache
+        def loaded() -> tuple["LaVIT", TextDecoding]:
+            lavit = load() if load is not None else open_model(model, PARTS, compute)
+            longest = config.max_caption_tokens if benchmark.kind == "caption" else config.max_answer_tokens
+            text = text_decoding(benchmark.kind, decoding, longest)
+            write_json(out / DECODING_FILE, {"decoding": text.description, **reading_record(lavit)})
+            return lavit, text
+
+        log = AnswerLog(out / ANSWERS_FILE)
+        with ThreadPoolExecutor(8) as pool:
+            rows = session.ask(
+                {item.id: item for item in items},
+                lambda batch: answer_batch(benchmark, batch, *loaded(), protocol, pool),
+                log,
+                batch_size=compute.batch_size,
+                unit="caption" if benchmark.kind == "caption" else "question",
+            )
+        write_results(benchmark, rows, out, model, protocol)
+        if not material.has_truth:
+            return not_scored(benchmark, out)
+        task = ScoringTask(
+            results=out / RESULTS_FILE,
+            annotations=material.files["annotations"],
+            questions=None if config.limit else material.files.get("questions"),
+            protocol=protocol,
+            lemmatizer=lemmatizer,
+            split=split,
+            partial=config.limit is not None,
+            seed=seed,
+        )
+        return score_file(benchmark, task, out)
+
+    evaluation = Evaluation(command=f"eval {benchmark.name}", settings=settings, inputs=inputs, score=score)
+    return run(evaluation, out, quiet=compute.quiet)
+
+
+def check(benchmark: Benchmark, protocol: str, lemmatizer: str | None) -> None:
+    """Raise UsageError for a protocol that can't be followed, before anything is read."""
+    if protocol not in PROTOCOLS:
+        raise UsageError(f"--protocol {protocol}: expected one of {', '.join(PROTOCOLS)}")
+    compares_lemmas = protocol == "lavit" and benchmark.kind != "caption"
+    if compares_lemmas and lemmatizer in (None, "given"):
+        raise UsageError(
+            "--protocol lavit compares lemmas, and a model writes words: give --lemmatizer rules (built in, not the "
+            "published ones) or a spaCy model directory"
+        )
+    if lemmatizer is not None and not compares_lemmas:
+        raise UsageError(f"--lemmatizer {lemmatizer}: {benchmark.name} under --protocol {protocol} has no lemmas")
+
+
+def draw(items: list[T], limit: int | None, seed: int) -> list[T]:
+    """Return all items, or `limit` of them drawn by the seed, in their own order."""
+    if limit is None or limit >= len(items):
+        return items
+    chosen = np.random.default_rng(derive_seed(seed, "eval limit")).permutation(len(items))[:limit]
+    return [items[index] for index in sorted(chosen)]
+
+
+def answer_batch(
+    benchmark: Benchmark, batch: Sequence[Item], model: "LaVIT", text: TextDecoding, protocol: str,
+    pool: ThreadPoolExecutor,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return {answer} of each item; an image with several questions is read once."""
+    files = list(dict.fromkeys(item.image for item in batch))
+    by_file = dict(zip(files, pool.map(lambda file: square_pixels(file, model.image_px), files), strict=True))
+    images = [by_file[item.image] for item in batch]
+    if benchmark.kind == "caption":
+        captions = model.caption(images, max_tokens=text.max_tokens, beams=text.beams)
+        return [{"answer": cleaner("caption", protocol)(caption)} for caption in captions]
+
+    def answers(questions: Sequence[str]) -> list[str]:
+        return model.answer(images, questions, max_tokens=text.max_tokens, beams=text.beams)
+
+    questions = [item.question or "" for item in batch]
+    rows = [{"answer": cleaner("vqa", protocol)(reply)} for reply in answers(questions)]
+    if benchmark.kind == "vizwiz" and protocol == "lavit":
+        replies = answers([ANSWERABLE.format(question) for question in questions])
+        for row, reply in zip(rows, replies, strict=True):
+            row |= {"answerable": reply} | ({"answer": "unanswerable"} if is_refused(reply) else {})
+    return rows
