@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from lavit_core.command import required
-
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.", show_default=False)]
 Sets = Annotated[
     list[str] | None,
@@ -40,7 +38,3 @@ ModelUnlessDry = Annotated[
 OutUnlessDry = Annotated[
     Path | None, typer.Option("--out", help="Where the result goes (not needed with --dry-run).", show_default=False)
 ]
-
-
-needed = required
-"""Until every stage calls `lavit_core.command.required`."""
