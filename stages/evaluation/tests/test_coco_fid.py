@@ -13,16 +13,22 @@ import numpy as np
 import pytest
 from lavit_core.errors import InputError, UsageError
 from lavit_core.seeds import candidate_seeds
+from lavit_evaluation.benchmarks.text_to_image import image_seed
 from lavit_evaluation.cli import evaluate
-from lavit_evaluation.drawn import coco_plan
-from lavit_evaluation.drawn.clip_score import Clip
-from lavit_evaluation.drawn.coco_fid import run_coco_fid
-from lavit_evaluation.drawn.coco_plan import PUBLISHED, PUBLISHED_CLIP, CocoFidConfig, is_published, plan_coco_fid
-from lavit_evaluation.drawn.coco_prompts import choose_prompts, find_captions, real_pictures
-from lavit_evaluation.drawn.fid import FidConfig, evaluate_fid, statistics
 from lavit_evaluation.files import Files, MetricFiles
+from lavit_evaluation.image_metrics import coco_plan
+from lavit_evaluation.image_metrics.clip_score import Clip
+from lavit_evaluation.image_metrics.coco_fid import run_coco_fid
+from lavit_evaluation.image_metrics.coco_plan import (
+    PUBLISHED,
+    PUBLISHED_CLIP,
+    CocoFidConfig,
+    is_published,
+    plan_coco_fid,
+)
+from lavit_evaluation.image_metrics.coco_prompts import choose_prompts, find_captions, real_pictures
+from lavit_evaluation.image_metrics.fid import FidConfig, evaluate_fid, statistics
 from lavit_evaluation.runner import Compute
-from lavit_evaluation.running.text_to_image import image_seed
 from lavit_scoring.references import read_references
 from PIL import Image
 from typer.testing import CliRunner

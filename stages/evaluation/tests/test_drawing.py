@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from lavit_core.errors import InputError, Interrupted, UsageError
 from lavit_evaluation import stores
+from lavit_evaluation.benchmarks.text_to_image import draw_images, image_seed, write_captions
 from lavit_evaluation.model import drawer, find_drawing_parts, open_model
 from lavit_evaluation.runner import Compute, Session
-from lavit_evaluation.running.text_to_image import draw_images, image_seed, write_captions
 from PIL import Image
 
 PROMPTS = {f"{n:02d}.png": f"picture {n}" for n in range(10)}
@@ -114,7 +114,7 @@ def test_another_seed_is_another_picture(whole: Path, tmp_path: Path) -> None:
 
 def test_captions_are_what_the_scorers_read(whole: Path) -> None:
     from lavit_core.data import open_data
-    from lavit_evaluation.drawn.clip_score import read_prompts
+    from lavit_evaluation.image_metrics.clip_score import read_prompts
 
     write_captions(whole, PROMPTS, {"03.png": {"image": "COCO_val2014_000000000042.jpg"}})
     assert read_prompts(whole / "captions.jsonl") == PROMPTS

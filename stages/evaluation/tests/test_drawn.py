@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from lavit_core.errors import InputError, UsageError, VerificationError
 from lavit_evaluation.cli import evaluate
-from lavit_evaluation.drawn.clip_score import Clip, center_square, clip_scores, evaluate_clip_score
-from lavit_evaluation.drawn.features import Featurize
-from lavit_evaluation.drawn.fid import FidConfig, evaluate_fid, statistics
-from lavit_evaluation.drawn.kid import kid, polynomial_mmd
-from lavit_evaluation.drawn.moments import frechet_distance, load_moments, merge, moments_of, save_moments
+from lavit_evaluation.image_metrics.clip_score import Clip, center_square, clip_scores, evaluate_clip_score
+from lavit_evaluation.image_metrics.features import Featurize
+from lavit_evaluation.image_metrics.fid import FidConfig, evaluate_fid, statistics
+from lavit_evaluation.image_metrics.kid import kid, polynomial_mmd
+from lavit_evaluation.image_metrics.moments import frechet_distance, load_moments, merge, moments_of, save_moments
 from lavit_evaluation.runner import Compute
 from PIL import Image
 from typer.testing import CliRunner
@@ -95,7 +95,7 @@ def test_kid_is_unbiased_and_finds_a_shift() -> None:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with the names and shapes of the published one, and random weights."""
-    from lavit_evaluation.drawn.inception import Inception
+    from lavit_evaluation.image_metrics.inception import Inception
 
     torch.manual_seed(0)
     network = Inception()
@@ -112,8 +112,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_network_has_the_published_shape(weights: Path) -> None:
-    from lavit_evaluation.drawn.inception import Inception, load_inception
-    from lavit_evaluation.drawn.preprocess import PREPROCESS
+    from lavit_evaluation.image_metrics.inception import Inception, load_inception
+    from lavit_evaluation.image_metrics.preprocess import PREPROCESS
 
     assert (
         sum(value.numel() for value in Inception().parameters()) == 21_785_568
@@ -129,7 +129,7 @@ def test_the_network_has_the_published_shape(weights: Path) -> None:
 
 
 def test_tensorflow_resize_by_hand() -> None:
-    from lavit_evaluation.drawn.preprocess import tensorflow_bilinear
+    from lavit_evaluation.image_metrics.preprocess import tensorflow_bilinear
 
     row = torch.tensor([0.0, 10.0]).view(1, 1, 1, 2)
     # Output i lies at i * 2 / 4: 0, 0.5, 1, 1.5; past the last pixel its value repeats.
@@ -137,7 +137,7 @@ def test_tensorflow_resize_by_hand() -> None:
 
 
 def test_weights_that_are_not_the_published_are_refused(weights: Path, tmp_path: Path) -> None:
-    from lavit_evaluation.drawn.inception import check_weights, load_inception
+    from lavit_evaluation.image_metrics.inception import check_weights, load_inception
 
     with pytest.raises(VerificationError, match=r"expected 6726825d\.\.\. .* features of other weights give no FID"):
         check_weights(weights, any_weights=False)
@@ -209,7 +209,7 @@ def test_few_pictures_give_kid_and_a_reason(sides: tuple[Path, Path], weights: P
 def test_a_killed_job_goes_on_with_the_next_shard(
     sides: tuple[Path, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lavit_evaluation.drawn import features as module
+    from lavit_evaluation.image_metrics import features as module
 
     monkeypatch.setattr(module, "SHARD", 8)
     drawn, real = sides
@@ -295,7 +295,7 @@ def test_clip_score_of_a_folder(tmp_path: Path) -> None:
 def test_clip_from_a_local_directory_is_the_library_s(tiny_clip: Path, tmp_path: Path) -> None:
     """A tiny random CLIP: our cosine is that of the library's own forward pass."""
     transformers = pytest.importorskip("transformers")
-    from lavit_evaluation.drawn.clip_score import load_clip
+    from lavit_evaluation.image_metrics.clip_score import load_clip
 
     model, fast = (
         transformers.CLIPModel.from_pretrained(tiny_clip),
@@ -330,7 +330,7 @@ def test_clip_from_a_local_directory_is_the_library_s(tiny_clip: Path, tmp_path:
 
 def test_a_clip_without_some_weights_is_refused(tiny_clip: Path, tmp_path: Path) -> None:
     """transformers draws missing weights at random and goes on: a score by them would be noise."""
-    from lavit_evaluation.drawn.clip_score import load_clip
+    from lavit_evaluation.image_metrics.clip_score import load_clip
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(tiny_clip, tmp_path / "clip")

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.cli import evaluate
-from lavit_evaluation.drawn.clip_score import Clip
 from lavit_evaluation.editing.config import EditScoreConfig
 from lavit_evaluation.editing.dino import Dino
 from lavit_evaluation.editing.edits import read_edits
 from lavit_evaluation.editing.judges import Judges
 from lavit_evaluation.editing.score_edits import EditTask, score_edits
+from lavit_evaluation.image_metrics.clip_score import Clip
 from lavit_scoring.catalogue import find_benchmark
 from lavit_scoring.score_file import score_file
 from PIL import Image

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from lavit_core.errors import InputError, Interrupted, UsageError
+from lavit_evaluation.benchmarks.answers import AnswerConfig, run_answers
+from lavit_evaluation.benchmarks.wording import cleaner
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.files import QuestionFiles
 from lavit_evaluation.runner import Compute
-from lavit_evaluation.running.answers import AnswerConfig, run_answers
-from lavit_evaluation.running.wording import cleaner
 from lavit_evaluation.stores import AnswerLog
 from lavit_scoring.catalogue import find_benchmark
 from lavit_scoring.errors import UsageError as ScoringUsageError

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from lavit_evaluation.benchmarks import retrieval as module
+from lavit_evaluation.benchmarks.ranking import ranks_by_codes, ranks_by_text, recalls
+from lavit_evaluation.benchmarks.retrieval import RetrievalConfig, run_retrieval
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.files import Files
 from lavit_evaluation.runner import Compute
-from lavit_evaluation.running import retrieval as module
-from lavit_evaluation.running.ranking import ranks_by_codes, ranks_by_text, recalls
-from lavit_evaluation.running.retrieval import RetrievalConfig, run_retrieval
 from PIL import Image
 from typer.testing import CliRunner
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from lavit_core.errors import InputError, UsageError
+from lavit_evaluation.benchmarks.answers import AnswerConfig, run_answers
+from lavit_evaluation.benchmarks.items import load_material
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.files import QuestionFiles
 from lavit_evaluation.runner import Compute
-from lavit_evaluation.running.answers import AnswerConfig, run_answers
-from lavit_evaluation.running.items import load_material
 from lavit_evaluation.tables import hub
 from lavit_evaluation.tables.read import find_tables
 from lavit_evaluation.tables.unpack import official_files

@@ -29,7 +29,7 @@ def answers(benchmark: "Benchmark") -> Callable[..., None]:
         *,
         common: CommonOptions = NO_PRESET,
     ) -> None:
-        from lavit_evaluation.running.answers import AnswerConfig, check, run_answers
+        from lavit_evaluation.benchmarks.answers import AnswerConfig, check, run_answers
 
         settings = settings_of(common, AnswerConfig, flags={"limit": limit})
         check(benchmark, protocol, lemmatizer)
@@ -70,7 +70,7 @@ def retrieval(name: str) -> Callable[..., None]:
         *,
         common: CommonOptions = NO_PRESET,
     ) -> None:
-        from lavit_evaluation.running.retrieval import RetrievalConfig, run_retrieval
+        from lavit_evaluation.benchmarks.retrieval import RetrievalConfig, run_retrieval
 
         settings = settings_of(common, RetrievalConfig, flags={"limit": limit, "likelihood": likelihood})
         if common.dry_run:

@@ -80,8 +80,8 @@ def coco_fid(
     common: CommonOptions = NO_PRESET,
 ) -> None:
     """FID, KID and CLIPScore of images that a model draws from COCO's captions."""
-    from lavit_evaluation.drawn.coco_fid import run_coco_fid
-    from lavit_evaluation.drawn.coco_plan import CocoFidConfig, plan_coco_fid
+    from lavit_evaluation.image_metrics.coco_fid import run_coco_fid
+    from lavit_evaluation.image_metrics.coco_plan import CocoFidConfig, plan_coco_fid
 
     settings = settings_of(common, CocoFidConfig, flags={**options.flags(), "best_of": best_of, "limit": limit})
     plan = plan_coco_fid(model, files, settings, metrics, highres=highres, precision=common.precision, seed=common.seed)
@@ -105,7 +105,7 @@ def fid(
     common: CommonOptions = NO_PRESET,
 ) -> None:
     """FID and KID of a folder of drawn images, against real ones or saved statistics."""
-    from lavit_evaluation.drawn.fid import FidConfig, evaluate_fid
+    from lavit_evaluation.image_metrics.fid import FidConfig, evaluate_fid
 
     settings = settings_of(common, FidConfig, flags=options.flags())
     if common.dry_run:
@@ -128,7 +128,7 @@ def fid_stats(
     common: CommonOptions = NO_PRESET,
 ) -> None:
     """Save the Inception statistics of real images, for `lavit eval fid --reference`."""
-    from lavit_evaluation.drawn.fid import FidConfig, statistics
+    from lavit_evaluation.image_metrics.fid import FidConfig, statistics
 
     settings = settings_of(common, FidConfig, flags=options.flags())
     if common.dry_run:
@@ -151,7 +151,7 @@ def clip_score(
     common: CommonOptions = NO_PRESET,
 ) -> None:
     """CLIPScore of drawn images and their prompts, each variant under its own name."""
-    from lavit_evaluation.drawn.clip_score import evaluate_clip_score
+    from lavit_evaluation.image_metrics.clip_score import evaluate_clip_score
 
     if common.dry_run:
         return show({"prompts": str(prompts or generated / "captions.jsonl"), "seed": common.seed}, common)

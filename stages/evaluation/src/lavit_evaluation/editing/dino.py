@@ -10,7 +10,7 @@ from lavit_core.errors import InputError
 from lavit_core.files import read_json
 from lavit_trainkit.pretrained import load_pretrained
 
-from lavit_evaluation.drawn.weight_digests import weight_digests
+from lavit_evaluation.image_metrics.weight_digests import weight_digests
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORTER_PX, INPUT_PX = 256, 224

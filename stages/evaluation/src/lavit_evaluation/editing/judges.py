@@ -21,11 +21,11 @@ from lavit_core.images import middle_square, open_rgb, resize_to_square
 from lavit_scoring.metrics.pixels import WINDOW, l1_distance, l2_distance, ssim
 from PIL import Image
 
-from lavit_evaluation.drawn.clip_score import Clip, load_clip
 from lavit_evaluation.editing.config import EditScoreConfig
 from lavit_evaluation.editing.dino import INPUT_PX, SHORTER_PX, Dino, load_dino
 from lavit_evaluation.editing.turns import Edit
 from lavit_evaluation.files import Weights
+from lavit_evaluation.image_metrics.clip_score import Clip, load_clip
 
 TARGETS_KEPT = 64
 """Targets whose vectors are remembered: a target is compared with a single-turn and a multi-turn image."""

@@ -24,6 +24,9 @@ from lavit_core.rundir import versions
 from lavit_scoring.catalogue import Benchmark, find_file, refuse_split
 from lavit_scoring.score_file import GENERATION_FILE, score_file
 
+from lavit_evaluation.benchmarks.answers import draw
+from lavit_evaluation.benchmarks.items import check_downloads, must_find
+from lavit_evaluation.benchmarks.text_to_image import Draw, draw_images
 from lavit_evaluation.editing.config import EditRunConfig
 from lavit_evaluation.editing.edited import edited_digest
 from lavit_evaluation.editing.edits import pictures_digest, read_edits
@@ -33,9 +36,6 @@ from lavit_evaluation.editing.turns import Edit
 from lavit_evaluation.files import Files, Weights
 from lavit_evaluation.model import DRAWING_FILE, drawer, find_drawing_parts, open_model
 from lavit_evaluation.runner import Compute, Evaluation, Session, run
-from lavit_evaluation.running.answers import draw
-from lavit_evaluation.running.items import check_downloads, must_find
-from lavit_evaluation.running.text_to_image import Draw, draw_images
 from lavit_evaluation.tables.unpack import official_files
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from lavit_scoring.references import read_references
 from lavit_scoring.score import Score
 from lavit_trainkit.pretrained import load_pretrained
 
-from lavit_evaluation.drawn.features import open_folder
-from lavit_evaluation.drawn.weight_digests import weight_digests
+from lavit_evaluation.image_metrics.features import open_folder
+from lavit_evaluation.image_metrics.weight_digests import weight_digests
 from lavit_evaluation.runner import Compute, Evaluation, Session, run
 
 VERSION = 2

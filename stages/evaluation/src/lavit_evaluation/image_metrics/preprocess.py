@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lavit_evaluation.drawn.inception import INPUT_PX
+from lavit_evaluation.image_metrics.inception import INPUT_PX
 
 
 def torch_fidelity(pixels_u8: Tensor) -> Tensor:

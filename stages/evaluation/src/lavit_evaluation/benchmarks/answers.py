@@ -17,12 +17,12 @@ from lavit_scoring.score_file import PROTOCOLS, score_file
 from lavit_scoring.task import ScoringTask
 from pydantic import Field
 
+from lavit_evaluation.benchmarks.items import Item, load_material, pictures_digest
+from lavit_evaluation.benchmarks.result_file import DECODING_FILE, RESULTS_FILE, not_scored, write_results
+from lavit_evaluation.benchmarks.wording import ANSWERABLE, cleaner, is_refused
 from lavit_evaluation.files import QuestionFiles
 from lavit_evaluation.model import TextDecoding, find_parts, open_model, reading_record, text_decoding
 from lavit_evaluation.runner import Compute, Evaluation, Session, run
-from lavit_evaluation.running.items import Item, load_material, pictures_digest
-from lavit_evaluation.running.result_file import DECODING_FILE, RESULTS_FILE, not_scored, write_results
-from lavit_evaluation.running.wording import ANSWERABLE, cleaner, is_refused
 from lavit_evaluation.stores import AnswerLog
 from lavit_evaluation.tables.unpack import official_files
 

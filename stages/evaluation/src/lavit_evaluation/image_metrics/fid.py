@@ -14,9 +14,9 @@ from lavit_scoring.estimate import exact
 from lavit_scoring.score import Score
 from pydantic import Field
 
-from lavit_evaluation.drawn.features import Featurize, Folder, open_folder, read_features, reader
-from lavit_evaluation.drawn.kid import SUBSET_SIZE, SUBSETS, kid
-from lavit_evaluation.drawn.moments import (
+from lavit_evaluation.image_metrics.features import Featurize, Folder, open_folder, read_features, reader
+from lavit_evaluation.image_metrics.kid import SUBSET_SIZE, SUBSETS, kid
+from lavit_evaluation.image_metrics.moments import (
     Moments,
     frechet_distance,
     load_moments,
@@ -192,7 +192,7 @@ def is_counted(about: dict[str, Any]) -> bool:
 def check_inception(inception: Path, config: FidConfig) -> str:
     """Return the SHA-256 of the weights. Raises InputError without them or torch, VerificationError for others."""
     try:
-        from lavit_evaluation.drawn.inception import check_weights
+        from lavit_evaluation.image_metrics.inception import check_weights
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -219,8 +219,8 @@ def load_network(inception: Path, config: FidConfig, device: str) -> Featurize:
     def loaded() -> tuple[Any, Any, Any]:
         from lavit_trainkit.device import pick_device
 
-        from lavit_evaluation.drawn.inception import load_inception
-        from lavit_evaluation.drawn.preprocess import PREPROCESS
+        from lavit_evaluation.image_metrics.inception import load_inception
+        from lavit_evaluation.image_metrics.preprocess import PREPROCESS
 
         where = pick_device(device)
         return load_inception(inception, where), PREPROCESS[config.preprocess], where

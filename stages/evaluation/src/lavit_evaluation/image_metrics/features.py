@@ -71,6 +71,6 @@ def read_features(
 
 def reader(size: int | None, crop: str) -> Callable[[Path], np.ndarray]:
     """Return what reads a picture file as uint8 [H, W, 3], cropped and resized."""
-    from lavit_evaluation.drawn.preprocess import resized
+    from lavit_evaluation.image_metrics.preprocess import resized
 
     return lambda file: resized(open_rgb(file), size, crop)

@@ -11,7 +11,7 @@ from lavit_core.images import resize_to_square
 from lavit_core.seeds import candidate_seeds
 from PIL import Image
 
-from lavit_evaluation.drawn.clip_score import Clip
+from lavit_evaluation.image_metrics.clip_score import Clip
 
 BATCH = 32
 

@@ -12,8 +12,8 @@ from lavit_core.seeds import derive_seed
 from lavit_scoring.catalogue import find_file, find_folder
 from lavit_scoring.references import References
 
-from lavit_evaluation.drawn.features import Folder, some_of
-from lavit_evaluation.running.items import find_named
+from lavit_evaluation.benchmarks.items import find_named
+from lavit_evaluation.image_metrics.features import Folder, some_of
 
 CAPTION_FILES = ("captions_val2014.json", "dataset_coco.json", "coco_karpathy_test_gt.json", "coco_karpathy_test.json")
 """The whole of val2014 first, as published; Karpathy's test part holds 5,000 of its pictures."""

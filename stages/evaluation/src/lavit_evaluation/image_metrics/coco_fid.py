@@ -16,14 +16,14 @@ from lavit_core.files import read_json, write_json
 from lavit_core.progress import warn
 from lavit_core.rundir import versions
 
-from lavit_evaluation.drawn.best_of import keep_best
-from lavit_evaluation.drawn.clip_score import Clip, evaluate_clip_score, load_clip
-from lavit_evaluation.drawn.coco_plan import PROMPTS, CocoFidConfig, Plan, is_published
-from lavit_evaluation.drawn.features import Featurize
-from lavit_evaluation.drawn.fid import evaluate_fid
+from lavit_evaluation.benchmarks.text_to_image import Draw, draw_images, write_captions
+from lavit_evaluation.image_metrics.best_of import keep_best
+from lavit_evaluation.image_metrics.clip_score import Clip, evaluate_clip_score, load_clip
+from lavit_evaluation.image_metrics.coco_plan import PROMPTS, CocoFidConfig, Plan, is_published
+from lavit_evaluation.image_metrics.features import Featurize
+from lavit_evaluation.image_metrics.fid import evaluate_fid
 from lavit_evaluation.model import DRAWING_FILE, drawer, open_model
 from lavit_evaluation.runner import Compute, Evaluation, Session, run
-from lavit_evaluation.running.text_to_image import Draw, draw_images, write_captions
 
 if TYPE_CHECKING:
     from lavit import LaVIT

@@ -9,8 +9,8 @@ from lavit_core.rundir import versions
 from lavit_scoring.catalogue import Benchmark
 from lavit_scoring.score_file import GENERATION_FILE
 
+from lavit_evaluation.benchmarks.wording import CLEANED
 from lavit_evaluation.model_digests import model_digests
-from lavit_evaluation.running.wording import CLEANED
 
 RESULTS_FILE = "results.json"
 DECODING_FILE = "reader.json"

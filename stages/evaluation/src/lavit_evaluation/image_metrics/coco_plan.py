@@ -9,17 +9,24 @@ from lavit_core.files import file_sha256
 from lavit_scoring.references import read_references
 from pydantic import Field
 
-from lavit_evaluation.drawn.clip_score import load_clip
-from lavit_evaluation.drawn.coco_prompts import (
+from lavit_evaluation.files import Files, MetricFiles
+from lavit_evaluation.image_metrics.clip_score import load_clip
+from lavit_evaluation.image_metrics.coco_prompts import (
     CocoPrompt,
     choose_prompts,
     find_captions,
     prompts_digest,
     real_pictures,
 )
-from lavit_evaluation.drawn.features import Folder, open_folder
-from lavit_evaluation.drawn.fid import NO_FEATURES, FidConfig, check_inception, is_counted, read_reference, too_few
-from lavit_evaluation.files import Files, MetricFiles
+from lavit_evaluation.image_metrics.features import Folder, open_folder
+from lavit_evaluation.image_metrics.fid import (
+    NO_FEATURES,
+    FidConfig,
+    check_inception,
+    is_counted,
+    read_reference,
+    too_few,
+)
 from lavit_evaluation.model import find_drawing_parts
 
 PROMPTS = 30_000

@@ -27,13 +27,13 @@ from lavit_scoring.score_file import examples_digest
 from pydantic import Field
 from safetensors.numpy import save
 
+from lavit_evaluation.benchmarks.answers import PARTS, draw
+from lavit_evaluation.benchmarks.items import Item, load_material, pictures_digest
+from lavit_evaluation.benchmarks.ranking import ranks_by_codes, ranks_by_text, recalls
 from lavit_evaluation.files import Files
 from lavit_evaluation.model import find_parts, open_model, reading_record
 from lavit_evaluation.model_digests import model_digests
 from lavit_evaluation.runner import Compute, Evaluation, Session, run
-from lavit_evaluation.running.answers import PARTS, draw
-from lavit_evaluation.running.items import Item, load_material, pictures_digest
-from lavit_evaluation.running.ranking import ranks_by_codes, ranks_by_text, recalls
 from lavit_evaluation.stores import Shards
 from lavit_evaluation.tables.unpack import official_files
 
