@@ -160,7 +160,7 @@ def test_evaluation_alone(install, mini: Mini, tmp_path: Path) -> None:
     assert json.loads(ok(here.lavit(*command, "--dry-run", "--json")))["config"]["pictures"] > 0
     done = here.lavit(*command)
     assert done.returncode == 3, done.stderr
-    assert "lavit-tokenizer" in done.stderr
+    assert "lavit-model" in done.stderr
     assert os.linesep not in done.stderr.strip()
 
 
