@@ -1,4 +1,4 @@
-"""Tiny tokenizers, pictures, tokens and detokenizer settings that the tests share."""
+"""Tiny tokenizers, images, tokens and detokenizer settings that the tests share."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from lavit_tokenizer.tokenizer import VisualTokenizer
 from lavit_tokenizer.tokenizer_folder import write_tokenizer
 from PIL import Image
 
-NUM_PICTURES = 12
+NUM_IMAGES = 12
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +27,8 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def write_pictures(folder: Path, count: int) -> Path:
-    """Write `count` captioned pictures of 16 px, a bright block on a dark field."""
+def write_images(folder: Path, count: int) -> Path:
+    """Write `count` captioned images of 16 px, a bright block on a dark field."""
     draw = np.random.default_rng(0)
     (folder / "images").mkdir(parents=True)
     with open(folder / "captions.jsonl", "w") as handle:
@@ -66,9 +66,9 @@ def write_model(folder: Path, seed: int = 0) -> Path:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """A folder with data/ (pictures), model/ (a tokenizer) and tokens/."""
+    """A folder with data/ (images), model/ (a tokenizer) and tokens/."""
     root = tmp_path_factory.mktemp("world")
-    write_pictures(root / "data", NUM_PICTURES)
+    write_images(root / "data", NUM_IMAGES)
     write_model(root / "model")
     config = TokenizeConfig(workers=0, shard_samples=5)
     tokenize_images(root / "data", root / "model", root / "tokens", config, device="cpu", quiet=True)

@@ -10,7 +10,7 @@ from lavit_detokenizer.config import AspectRatio, ConditionShape, DetokenizerCon
 from lavit_detokenizer.draw import denoise, draw, guided
 from lavit_detokenizer.folder import load_vae
 from lavit_detokenizer.network import build_scheduler, noisy_and_target, to_sample, training_scheduler
-from lavit_detokenizer.sizes import picture_size
+from lavit_detokenizer.sizes import image_size
 from lavit_detokenizer.train_detokenizer import build, draw_dropped
 
 from .conftest import ONE_LEVEL, TWO_LEVELS, settings
@@ -41,7 +41,7 @@ def test_targets_are_the_schedulers(kind):
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
-def test_a_perfect_prediction_leads_back_to_the_picture(kind):
+def test_a_perfect_prediction_leads_back_to_the_image(kind):
     noise_shape = NoiseShape(prediction_type=kind, timestep_spacing="trailing")
     ddim = build_scheduler(noise_shape)
     scheduler = training_scheduler(ddim)
@@ -103,7 +103,7 @@ def test_conditions_are_dropped_as_often_as_asked():
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-def test_a_picture_depends_on_its_own_seed_only(sampler):
+def test_an_image_depends_on_its_own_seed_only(sampler):
     made = random_detokenizer(unet={**ONE_LEVEL, "block_out_channels": (8,)})
     features = torch.randn(5, 16, 16)
     how = DrawSettings(num_steps=4, guidance_scale=2.0, sampler=sampler)
@@ -125,11 +125,11 @@ SDXL = {
 
 def test_the_published_sizes():
     published = DetokenizerConfig(image_px=1024, condition=ConditionShape(pooled_dim=1280))
-    sizes = {ratio: picture_size(published, ratio) for ratio in get_args(AspectRatio)}
+    sizes = {ratio: image_size(published, ratio) for ratio in get_args(AspectRatio)}
     # ratio_dict of the released README, (height, width).
     assert sizes == {"1:1": (1024, 1024), "4:3": (896, 1152), "3:2": (832, 1216), "16:9": (768, 1344),
                      "2:3": (1216, 832), "3:4": (1152, 896)}  # fmt: skip
-    assert picture_size(DetokenizerConfig(), "1:1") == (512, 512)
+    assert image_size(DetokenizerConfig(), "1:1") == (512, 512)
     assert DrawSettings().aspect_ratio == "1:1"
 
 
@@ -138,19 +138,19 @@ def test_sdxl_draws_every_shape_and_is_told_of_it(vae_folder, ratio):
     torch.manual_seed(0)
     made = build(settings(**SDXL), FEATURES, vae=load_vae(vae_folder))
     made.denoiser.eval().requires_grad_(False)
-    height, width = picture_size(made.config, ratio)
+    height, width = image_size(made.config, ratio)
     told: list[torch.Tensor] = []
     made.denoiser.unet.register_forward_pre_hook(
         lambda module, inputs, named: told.append(named["added_cond_kwargs"]["time_ids"]), with_kwargs=True
     )
     how = DrawSettings(num_steps=2, aspect_ratio=ratio)
-    pictures = draw(made, torch.randn(2, 16, 16), seeds=[1, 2], settings=how)
-    assert pictures.shape == (2, height, width, 3)
-    # Original size, crop, target size, for both branches of both pictures alike.
+    images = draw(made, torch.randn(2, 16, 16), seeds=[1, 2], settings=how)
+    assert images.shape == (2, height, width, 3)
+    # Original size, crop, target size, for both branches of both images alike.
     assert [ids.tolist() for ids in told] == 2 * [4 * [[height, width, 0, 0, height, width]]]
 
 
-def test_a_size_id_changes_the_picture(vae_folder):
+def test_a_size_id_changes_the_image(vae_folder):
     torch.manual_seed(0)
     made = build(settings(**SDXL), FEATURES, vae=load_vae(vae_folder))
     sample, features, level = torch.randn(1, 2, 16, 16), torch.randn(1, 16, 16), torch.tensor(500)
@@ -182,7 +182,7 @@ def test_more_steps_than_levels_of_noise_are_refused():
 
 def test_sizes_that_do_not_divide_are_refused(vae_folder):
     made = build(settings(**{**SDXL, "image_px": 48}), FEATURES, vae=load_vae(vae_folder))
-    with pytest.raises(UsageError, match="pictures of 39 x 57 px: no multiples of the factor 2"):
+    with pytest.raises(UsageError, match="images of 39 x 57 px: no multiples of the factor 2"):
         draw(made, torch.randn(1, 16, 16), seeds=[0], settings=DrawSettings(num_steps=1, aspect_ratio="3:2"))
 
 

@@ -26,10 +26,10 @@ def test_a_plan_on_tokens_counts_without_building(world):
 def test_the_unet_is_counted_as_it_runs(world):
     config = settings()
     step = plan(config, world / "tokens", world / "model")["cost"]["steps"]["train-detokenizer"]
-    about = DetokenizerConfig(
+    shape = DetokenizerConfig(
         **config.model_dump(include={"space", "image_px", "unshuffle", "condition"}), feature_dim=16, grid=(4, 4)
     )
-    denoiser = Denoiser(UNet2DConditionModel(**unet_arguments(about, config.unet, (48, 4, 4))), Condition(about))
+    denoiser = Denoiser(UNet2DConditionModel(**unet_arguments(shape, config.unet, (48, 4, 4))), Condition(shape))
     inputs = (torch.zeros(4, 48, 4, 4), torch.zeros(4).long(), torch.zeros(4, 16, 16), torch.zeros(4).bool())
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():

@@ -23,7 +23,7 @@ from lavit_tokenizer.api import load_tokenizer
 from lavit_trainkit.testing import Killed, forget_sizes, kill_at_step, metrics_of, stop_at_step
 from safetensors.torch import load_file, save_file
 
-from .conftest import NUM_PICTURES, TWO_LEVELS, settings, write_model
+from .conftest import NUM_IMAGES, TWO_LEVELS, settings, write_model
 
 
 def train(world, out, **arguments):
@@ -36,7 +36,7 @@ def train(world, out, **arguments):
 def test_killed_and_run_again_equals_uninterrupted(world, tmp_path, monkeypatch):
     summary = train(world, tmp_path / "whole")
     assert summary["steps"] == 8
-    assert summary["images"] == NUM_PICTURES
+    assert summary["images"] == NUM_IMAGES
     with monkeypatch.context() as patch:
         kill_at_step(patch, 5)  # after the checkpoint of step 3
         with pytest.raises(Killed):
@@ -155,17 +155,17 @@ def test_detokenize_writes_a_data_set_once(world, tmp_path):
     train(world, tmp_path / "run")
     model, how = tmp_path / "run" / "model", DrawSettings(num_steps=2, guidance_scale=1.5, batch_size=5)
     first = detokenize(world / "tokens", model, tmp_path / "out", how, device="cpu", quiet=True)
-    assert (first["images"], first["drawn"]) == (NUM_PICTURES, NUM_PICTURES)
+    assert (first["images"], first["drawn"]) == (NUM_IMAGES, NUM_IMAGES)
     rows = [json.loads(line) for line in (tmp_path / "out" / "captions.jsonl").read_text().splitlines()]
     assert rows[3] == {"file_name": "images/000003.png", "captions": ["block 3", "a block"], "key": "images/003.png"}
     before = {file.name: file.read_bytes() for file in (tmp_path / "out" / "images").iterdir()}
-    assert sorted(before) == [f"{index:06d}.png" for index in range(NUM_PICTURES)]
-    # As after a kill: some pictures are there, the run is not done. The others come out the same.
+    assert sorted(before) == [f"{index:06d}.png" for index in range(NUM_IMAGES)]
+    # As after a kill: some images are there, the run is not done. The others come out the same.
     (tmp_path / "out" / "DONE").unlink()
     for index in (0, 7):
         (tmp_path / "out" / "images" / f"{index:06d}.png").unlink()
     again = detokenize(world / "tokens", model, tmp_path / "out", how, device="cpu", quiet=True)
-    assert (again["images"], again["drawn"]) == (NUM_PICTURES, 2)
+    assert (again["images"], again["drawn"]) == (NUM_IMAGES, 2)
     assert {file.name: file.read_bytes() for file in (tmp_path / "out" / "images").iterdir()} == before
     assert detokenize(world / "tokens", model, tmp_path / "out", how, device="cpu", quiet=True) == again
     with pytest.raises(UsageError, match=r"started with config\.precision = 'auto', now it is 'bf16'"):
@@ -182,11 +182,11 @@ def test_tokens_of_another_tokenizer_are_refused(world, tmp_path):
         detokenize(world / "tokens", other, tmp_path / "out", DrawSettings(), device="cpu", quiet=True)
 
 
-def test_missing_pictures_are_named(world, tmp_path):
+def test_missing_images_are_named(world, tmp_path):
     shutil.copytree(world / "data", tmp_path / "data")
     lines = (tmp_path / "data" / "captions.jsonl").read_text().splitlines()
     (tmp_path / "data" / "captions.jsonl").write_text("\n".join(lines[2:]) + "\n")
-    with pytest.raises(InputError, match=r"no picture images/000\.png \(and 1 more\).*give --images the folder"):
+    with pytest.raises(InputError, match=r"no image images/000\.png \(and 1 more\).*give --images the folder"):
         train(world, tmp_path / "run", images=tmp_path / "data")
 
 

@@ -13,7 +13,7 @@ from lavit_detokenizer.released import (
     inspect_detokenizers,
 )
 from lavit_detokenizer.safety import load_safety_checker
-from lavit_detokenizer.sizes import model_picture_size
+from lavit_detokenizer.sizes import model_image_size
 from lavit_detokenizer.train_detokenizer import train_detokenizer
 
 __all__ = [
@@ -34,6 +34,6 @@ __all__ = [
     "load_conditioner",
     "load_detokenizer",
     "load_safety_checker",
-    "model_picture_size",
+    "model_image_size",
     "train_detokenizer",
 ]

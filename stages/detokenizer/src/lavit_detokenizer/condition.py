@@ -1,6 +1,6 @@
 """Decoded features to what a UNet understands: a sequence to attend to, a pooled vector, a map on its grid.
 
-Letters: B pictures, P patches, D feature width, L sequence length, W attended width, C channels.
+Letters: B images, P patches, D feature width, L sequence length, W attended width, C channels.
 Source: LaVIT 2309.04669 section 3.2; module names are the released decoder's.
 """
 

@@ -42,7 +42,7 @@ class ConditionShape(Config):
 
     kind: Literal["cross", "concat", "both"] = "cross"
     """cross: attended to, as published. Differs when concat or both: the feature map, projected and resized to the
-    UNet's grid, is concatenated to its input channels, for codes whose places are aligned with the picture's."""
+    UNet's grid, is concatenated to its input channels, for codes whose places are aligned with the image's."""
     cross_dims: tuple[int, ...] = (768,)
     """Widths of the linear projections whose outputs, side by side, are attended to: 768 for SD 1.5, 768 and 1280
     for SDXL (2048 in all)."""
@@ -82,7 +82,7 @@ class NoiseShape(Config):
     beta_end: float = 0.012
     """Last beta."""
     prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
-    """What the UNet predicts: the noise (eq. 5). Differs when `sample` (the picture itself) or `v_prediction`."""
+    """What the UNet predicts: the noise (eq. 5). Differs when `sample` (the image itself) or `v_prediction`."""
     rescale_betas_zero_snr: bool = False
     """Let the last level be noise alone."""
     timestep_spacing: Literal["leading", "trailing", "linspace"] = "leading"
@@ -90,7 +90,7 @@ class NoiseShape(Config):
     steps_offset: int = 1
     """Offset of `leading` levels (Stable Diffusion: 1)."""
     clip_sample: bool = False
-    """Clip the estimate of the picture to [-1, 1] while drawing: for pixels, never for latents."""
+    """Clip the estimate of the image to [-1, 1] while drawing: for pixels, never for latents."""
 
     @model_validator(mode="after")
     def _epsilon_needs_signal(self) -> Self:
@@ -122,7 +122,7 @@ class DetokenizerConfig(Config):
     space: Literal["latent", "pixel"] = "latent"
     """Where diffusion runs: a VAE's latents (published), or pixels. Differs when pixel."""
     image_px: int = 512
-    """Side of the pictures that are drawn."""
+    """Side of the images that are drawn."""
     unshuffle: int = 8
     """Pixel space: squares of this side become channels, so that the UNet works at image_px / unshuffle."""
     condition: ConditionShape = ConditionShape()
@@ -151,13 +151,13 @@ class TrainDetokenizerConfig(Config):
     noise: NoiseShape = NoiseShape()
     """The diffusion process."""
     condition_drop: float = Field(default=0.1, ge=0, le=1)
-    """Share of pictures trained without their condition, for guidance (published nowhere; the usual value)."""
+    """Share of images trained without their condition, for guidance (published nowhere; the usual value)."""
     num_steps: int = Field(default=20_000, ge=1)
     """Training steps (paper; unconfirmed)."""
     batch_size: int = Field(default=128, ge=1)
-    """Pictures a step (published nowhere; Video-LaVIT's)."""
+    """Images a step (published nowhere; Video-LaVIT's)."""
     accumulate_steps: int = Field(default=1, ge=1)
-    """Forward and backward passes that a step's pictures are cut into; the step is the same."""
+    """Forward and backward passes that a step's images are cut into; the step is the same."""
     lr: float = 5e-5
     """Peak learning rate (published nowhere; Video-LaVIT's)."""
     warmup_steps: int = Field(default=1000, ge=0)
@@ -178,9 +178,9 @@ class TrainDetokenizerConfig(Config):
     """Recompute the UNet's blocks in the backward pass: less memory, a third more work."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """What processes that torchrun started hold: ddp, each the whole model; fsdp (FSDP2), each a part of weights,
-    gradients, averages and optimiser state. They share each step's pictures either way."""
+    gradients, averages and optimiser state. They share each step's images either way."""
     cache_bytes: int = 4 << 30
-    """Pictures, features and latents are each computed once and kept when they fit in this many bytes."""
+    """Images, features and latents are each computed once and kept when they fit in this many bytes."""
     log_every: int = Field(default=50, ge=1)
     """Steps between rows of metrics.jsonl; the loss logged is their mean."""
     checkpoint_every: int = Field(default=1000, ge=1)
@@ -194,18 +194,18 @@ class TrainDetokenizerConfig(Config):
 
 
 class DrawSettings(Config):
-    """How pictures are drawn."""
+    """How images are drawn."""
 
     num_steps: int = Field(default=25, ge=1)
     """Denoising steps."""
     guidance_scale: float = Field(default=7.0, ge=0)
-    """Guidance on the codes: 1 switches it off (published: 7.0; 1.5 for the FID figures)."""
+    """Guidance on the codes: 1 switches it off (published: 7.0; 1.5 for the FID metrics)."""
     sampler: Literal["ddim", "ddpm"] = "ddim"
     """ddim (published, deterministic after the first noise) or ddpm (fresh noise in every step)."""
     aspect_ratio: AspectRatio = "1:1"
     """Width to height. Others than 1:1 need a detokenizer of SDXL's shape."""
     batch_size: int = Field(default=32, ge=1)
-    """Pictures drawn together; a picture does not depend on its neighbours."""
+    """Images drawn together; an image does not depend on its neighbours."""
 
     @field_validator("aspect_ratio", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""`lavit detokenize`: a token directory becomes a folder of pictures, which is itself a data set (captions.jsonl)."""
+"""`lavit detokenize`: a token directory becomes a folder of images, which is itself a data set (captions.jsonl)."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from lavit_trainkit.throughput import Meter
 from lavit_detokenizer.config import DrawSettings
 from lavit_detokenizer.draw import draw
 from lavit_detokenizer.folder import load_detokenizer
-from lavit_detokenizer.sizes import model_picture_size
+from lavit_detokenizer.sizes import model_image_size
 
 
 def detokenize(
@@ -39,7 +39,7 @@ def detokenize(
     """Draw every sample of `tokens` into `out/images`, named by a counter, and say in captions.jsonl what is what.
 
     `highres` takes the SDXL detokenizer of imported weights.
-    A picture's noise depends on `seed` and its key alone. Pictures that are there already are kept.
+    An image's noise depends on `seed` and its key alone. Images that are there already are kept.
     Raises InputError for unusable input or parts that do not belong together, UsageError for an aspect ratio that the
     detokenizer does not draw, Interrupted when stopped.
     """
@@ -47,13 +47,13 @@ def detokenize(
     check_tokenizer(reader, model)
     part = detokenizer_part(highres=highres)
     check_made_with(model, part)
-    model_picture_size(model, part, settings.aspect_ratio)  # refused before a run is begun
+    model_image_size(model, part, settings.aspect_ratio)  # refused before a run is begun
     inputs = {
         "tokens": file_sha256(tokens / "manifest.json"),
         "tokenizer": reader.manifest.tokenizer_digest,
         "detokenizer": part_digest(find_part(model, part)),
     }
-    # Of another precision the pictures that a killed run lacks would be other pictures.
+    # Of another precision the images that a killed run lacks would be other images.
     config = {**settings.model_dump(mode="json", exclude={"batch_size"}), "precision": precision, "seed": seed}
     with open_run(out, command="detokenize", config=config, inputs=inputs) as run, stop_signals() as stop:
         if run.done:
@@ -63,7 +63,7 @@ def detokenize(
         tokenizer = load_tokenizer(model, device=device, use="decode")
         detokenizer = load_detokenizer(model, part=part, device=device, precision=precision)
         meter, start = Meter(), len(reader) - len(missing)
-        with Progress("detokenize", len(reader), unit="picture", start=start, quiet=quiet) as progress:
+        with Progress("detokenize", len(reader), unit="image", start=start, quiet=quiet) as progress:
             for first in range(0, len(missing), settings.batch_size):
                 if stop():
                     raise stopped(out, start + first, len(reader))
@@ -74,8 +74,8 @@ def detokenize(
                 )
                 seeds = [derive_seed(seed, "detokenize", key) for key in reader.keys(indices)]
                 pixels = draw(detokenizer, condition, seeds=seeds, settings=settings)
-                for index, picture in zip(indices.tolist(), pixels, strict=True):
-                    write_bytes(out / file_name(index), png_bytes(picture))
+                for index, image in zip(indices.tolist(), pixels, strict=True):
+                    write_bytes(out / file_name(index), png_bytes(image))
                 meter.count(len(indices))
                 progress.advance(len(indices))
         write_text(out / "captions.jsonl", caption_lines(reader))
@@ -85,12 +85,12 @@ def detokenize(
 
 
 def file_name(index: int) -> str:
-    """Return a picture's name: from the counter, never from a key, which may hold anything."""
+    """Return an image's name: from the counter, never from a key, which may hold anything."""
     return f"images/{index:06d}.png"
 
 
 def caption_lines(reader: TokenReader) -> str:
-    """Return captions.jsonl: of each picture its file, its captions, and the key it has in the token directory."""
+    """Return captions.jsonl: of each image its file, its captions, and the key it has in the token directory."""
     everything = np.arange(len(reader))
     rows = zip(reader.keys(everything), reader.texts(everything), strict=True)
     return "".join(

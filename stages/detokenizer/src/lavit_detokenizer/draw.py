@@ -1,6 +1,6 @@
-"""Drawing pictures from decoded features: denoising with guidance, both branches in one batch.
+"""Drawing images from decoded features: denoising with guidance, both branches in one batch.
 
-Letters: B pictures, P patches, D feature width, C channels, H, W = sides of the UNet's grid.
+Letters: B images, P patches, D feature width, C channels, H, W = sides of the UNet's grid.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lavit_detokenizer.config import DrawSettings
 from lavit_detokenizer.network import Detokenizer
-from lavit_detokenizer.sizes import picture_size
+from lavit_detokenizer.sizes import image_size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ def _draw_steps(
 
 def _pixels(detokenizer: Detokenizer, settings: DrawSettings, steps: Iterator[DrawingStep]) -> np.ndarray:
     """Return what every batch's last step holds, as one array."""
-    size_px = picture_size(detokenizer.config, settings.aspect_ratio)  # refused before anything is drawn
+    size_px = image_size(detokenizer.config, settings.aspect_ratio)  # refused before anything is drawn
     none = np.empty((0, *size_px, 3), dtype=np.uint8)
     return np.concatenate([none, *(step.pixels for step in steps if step.pixels is not None)])
 
@@ -128,7 +128,7 @@ def denoise_steps(
     """Yield the samples float32 [B, C, H, W] after every denoising step, and the number of steps left."""
     device = detokenizer.device
     streams = [generator(seed, "draw") for seed in seeds]
-    size_px = picture_size(detokenizer.config, settings.aspect_ratio)
+    size_px = image_size(detokenizer.config, settings.aspect_ratio)
     noise = [torch.randn(detokenizer.shape_of(size_px), generator=stream) for stream in streams]
     kind: Any = DDIMScheduler if settings.sampler == "ddim" else DDPMScheduler
     scheduler = kind.from_config(detokenizer.scheduler.config)

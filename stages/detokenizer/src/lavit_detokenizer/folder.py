@@ -112,8 +112,8 @@ def read_decoder(folder: Path, config: DetokenizerConfig) -> FeatureDecoder | No
 def build_decoder(config: DetokenizerConfig, shape: DecoderShape) -> FeatureDecoder:
     """Return an untrained feature decoder of a shape, for the detokenizer's grid and feature width."""
     patches = config.grid[0] * config.grid[1]
-    about = shape.model_dump(exclude={"width"})
-    return FeatureDecoder(shape.width, num_patches=patches, out_dim=config.feature_dim, **about)
+    sizes = shape.model_dump(exclude={"width"})
+    return FeatureDecoder(shape.width, num_patches=patches, out_dim=config.feature_dim, **sizes)
 
 
 def load_unet(folder: Path, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:

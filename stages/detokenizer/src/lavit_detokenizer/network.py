@@ -1,6 +1,6 @@
-"""The denoiser (UNet and condition) and the detokenizer around it: pictures to the space of diffusion and back.
+"""The denoiser (UNet and condition) and the detokenizer around it: images to the space of diffusion and back.
 
-Letters: B pictures, C channels, H = W = side of the UNet's grid, P patches, D feature width.
+Letters: B images, C channels, H = W = side of the UNet's grid, P patches, D feature width.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class Denoiser(nn.Module):
         dropped_B: Tensor,
         size_px: tuple[int, int] | None = None,
     ) -> Tensor:
-        """Return the prediction float32 [B, C, H, W] for noisy pictures; dropped rows see the null condition.
+        """Return the prediction float32 [B, C, H, W] for noisy images; dropped rows see the null condition.
 
         `size_px` is the height and width that SDXL's size ids tell of; None: the detokenizer's square.
         """
@@ -84,7 +84,7 @@ class Detokenizer:
         return sample_shape(self.config, self.vae)
 
     def shape_of(self, size_px: tuple[int, int]) -> tuple[int, int, int]:
-        """Return channels and sides [C, H, W] of what is denoised for pictures of a height and width.
+        """Return channels and sides [C, H, W] of what is denoised for images of a height and width.
 
         Raises UsageError when the sides do not divide.
         """
@@ -93,7 +93,7 @@ class Detokenizer:
         if any(one % factor for one in size_px):
             height, width = size_px
             raise UsageError(
-                f"pictures of {height} x {width} px: no multiples of the factor {factor} of what is denoised"
+                f"images of {height} x {width} px: no multiples of the factor {factor} of what is denoised"
             )
         return channels, size_px[0] // factor, size_px[1] // factor
 
@@ -107,9 +107,9 @@ class Detokenizer:
         return self
 
     def to_pixels(self, sample_BCHW: Tensor) -> Tensor:
-        """Return uint8 pictures [B, px, px, 3] of denoised samples; the VAE decodes in fp32, one after another.
+        """Return uint8 images [B, px, px, 3] of denoised samples; the VAE decodes in fp32, one after another.
 
-        A picture of 1024 px takes the VAE some gigabytes, and a batch is no faster.
+        An image of 1024 px takes the VAE some gigabytes, and a batch is no faster.
         """
         if self.vae is None:
             pixels = F.pixel_shuffle(sample_BCHW.float(), self.config.unshuffle)
@@ -120,13 +120,13 @@ class Detokenizer:
 
 
 def to_sample(pixels_u8: Tensor, unshuffle: int) -> Tensor:
-    """Return float32 [B, 3 unshuffle^2, px / unshuffle, px / unshuffle] in [-1, 1] of uint8 pictures [B, px, px, 3]."""
+    """Return float32 [B, 3 unshuffle^2, px / unshuffle, px / unshuffle] in [-1, 1] of uint8 images [B, px, px, 3]."""
     return F.pixel_unshuffle(pixels_u8.permute(0, 3, 1, 2).float() / 127.5 - 1, unshuffle)
 
 
 @torch.no_grad()
 def latent_moments(vae: AutoencoderKL, pixels_u8: Tensor) -> Tensor:
-    """Return mean and log-variance [B, 2C, H, W] of the VAE's posterior, in fp32, of uint8 pictures [B, px, px, 3]."""
+    """Return mean and log-variance [B, 2C, H, W] of the VAE's posterior, in fp32, of uint8 images [B, px, px, 3]."""
     return vae.encode(pixels_u8.permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.parameters
 
 

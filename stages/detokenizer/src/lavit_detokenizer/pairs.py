@@ -1,4 +1,4 @@
-"""Training pairs: the decoded features of stored codes, and the pictures they came from, joined by key."""
+"""Training pairs: the decoded features of stored codes, and the images they came from, joined by key."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,15 +22,15 @@ BATCH = 128
 """Samples that are decoded or encoded together when a cache is filled."""
 
 
-def picture_paths(reader: TokenReader, images: Data, tokens: Path) -> list[Path]:
-    """Return the picture of every sample. Raises InputError naming the first key without one."""
+def image_paths(reader: TokenReader, images: Data, tokens: Path) -> list[Path]:
+    """Return the image of every sample. Raises InputError naming the first key without one."""
     by_key = {record.key: record.path for record in images.records}
     keys = reader.keys(np.arange(len(reader)))
     missing = [key for key in keys if key not in by_key]
     if missing:
         more = f" (and {len(missing) - 1} more)" if missing[1:] else ""
         raise InputError(
-            f"{images.root}: no picture {missing[0]}{more}, which {tokens} holds codes of; "
+            f"{images.root}: no image {missing[0]}{more}, which {tokens} holds codes of; "
             "give --images the folder that was tokenized"
         )
     return [by_key[key] for key in keys]
@@ -69,7 +69,7 @@ def decoded_features(reader: TokenReader, tokenizer: VisualTokenizer, *, cache_b
 
 
 def latents(vae: AutoencoderKL, pixels: Pixels, *, cache_bytes: int, quiet: bool) -> CachedRows:
-    """Return the posterior moments of every picture's latents, float32 [B, 2C, H, W]."""
+    """Return the posterior moments of every image's latents, float32 [B, 2C, H, W]."""
 
     def encode(indices: np.ndarray) -> Tensor:
         return latent_moments(vae, pixels.batch(indices).to(vae.device)).cpu()
@@ -80,7 +80,7 @@ def latents(vae: AutoencoderKL, pixels: Pixels, *, cache_bytes: int, quiet: bool
 
 def _fill(compute: Callable[[np.ndarray], Tensor], count: int, title: str, quiet: bool) -> Tensor:
     cache: Tensor | None = None
-    with Progress(title, count, unit="picture", quiet=quiet) as progress:
+    with Progress(title, count, unit="image", quiet=quiet) as progress:
         for place, rows in enumerate(epoch_batches(count, BATCH)):
             if place == 0 or is_own_place(place):
                 part = compute(np.arange(rows.start, rows.stop))

@@ -44,15 +44,15 @@ def plan(
     shape = TokenizerConfig()
     if model is not None:
         shape = read_tokenizer_config(find_part(model, "tokenizer"))
-    about = DetokenizerConfig(
+    detokenizer = DetokenizerConfig(
         **config.model_dump(include={"space", "image_px", "unshuffle", "condition"}),
         feature_dim=shape.decoder_width,
         grid=shape.grid,
     )
     encoder = _network(AutoencoderKL, vae, STABLE_DIFFUSION_VAE) if config.space == "latent" else None
-    sample = sample_shape(about, encoder)
-    network = _network(UNet2DConditionModel, unet, unet_arguments(about, config.unet, sample))
-    denoiser = _denoiser(network, about, config)
+    sample = sample_shape(detokenizer, encoder)
+    network = _network(UNet2DConditionModel, unet, unet_arguments(detokenizer, config.unet, sample))
+    denoiser = _denoiser(network, detokenizer, config)
     images = None if reader is None else len(reader)
     step = _step(config, denoiser, encoder, shape, sample, images=images)
     return {
@@ -69,20 +69,20 @@ def plan(
 
 
 def _network(kind: Any, folder: Path | None, otherwise: dict[str, Any]) -> Any:
-    about = otherwise if folder is None else read_json(folder / "config.json")
+    values = otherwise if folder is None else read_json(folder / "config.json")
     try:
         with torch.device("meta"):
-            return kind.from_config(about)
+            return kind.from_config(values)
     except (TypeError, ValueError, AttributeError) as error:
         told = " ".join(str(error).split())[:200]
         raise InputError(f"{folder or 'setting unet'}: not a {kind.__name__} ({told})") from None
 
 
-def _denoiser(network: Any, about: DetokenizerConfig, config: TrainDetokenizerConfig) -> Denoiser:
+def _denoiser(network: Any, detokenizer: DetokenizerConfig, config: TrainDetokenizerConfig) -> Denoiser:
     width = sum(config.condition.cross_dims)
     null_shape = (77, width) if config.condition.null_condition == "stored" else None
     with torch.device("meta"):
-        return Denoiser(network, Condition(about, null_shape=null_shape))
+        return Denoiser(network, Condition(detokenizer, null_shape=null_shape))
 
 
 def _step(

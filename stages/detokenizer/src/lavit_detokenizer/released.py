@@ -186,10 +186,10 @@ def _check_pixels(pixels: Path, config: DetokenizerConfig) -> None:
 
 def _network(kind: Any, folder: Path) -> Any:
     """Return a network of a folder's configuration, without memory. Raises InputError."""
-    about = read_json(folder / "config.json")
+    values = read_json(folder / "config.json")
     try:
         with torch.device("meta"):
-            return kind.from_config(about)
+            return kind.from_config(values)
     # A configuration of another library version fails in any way that its constructor does.
     except Exception as error:  # noqa: BLE001
         raise InputError(

@@ -1,4 +1,4 @@
-"""Stable Diffusion's safety checker, from a local directory: pictures that it flags come out black.
+"""Stable Diffusion's safety checker, from a local directory: images that it flags come out black.
 
 Source: the released code with check_safety; what is flagged is decided by diffusers' StableDiffusionSafetyChecker.
 """
@@ -17,7 +17,7 @@ from lavit_trainkit.pixels import normalise
 from PIL import Image
 
 SafetyChecker = Callable[[np.ndarray], np.ndarray]
-"""Pictures uint8 [B, h, w, 3] -> bool [B], true where a picture is flagged."""
+"""Images uint8 [B, h, w, 3] -> bool [B], true where an image is flagged."""
 
 
 def load_safety_checker(folder: Path, *, device: str = "auto") -> SafetyChecker:
@@ -33,8 +33,8 @@ def load_safety_checker(folder: Path, *, device: str = "auto") -> SafetyChecker:
     def flagged(pixels_BHW3: np.ndarray) -> np.ndarray:
         found = np.zeros(len(pixels_BHW3), dtype=bool)
         side = preprocessing.image_px
-        for place, picture in enumerate(pixels_BHW3):  # one by one: its own loop over concepts is the slow part
-            square = middle_square(Image.fromarray(picture), side, side)
+        for place, image in enumerate(pixels_BHW3):  # one by one: its own loop over concepts is the slow part
+            square = middle_square(Image.fromarray(image), side, side)
             seen = normalise(torch.from_numpy(square.copy())[None].to(checker.device), preprocessing)
             found[place] = checker(clip_input=seen, images=[np.zeros(1)])[1][0]
         return found

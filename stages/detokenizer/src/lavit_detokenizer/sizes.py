@@ -1,4 +1,4 @@
-"""Sizes of the pictures that are drawn: a detokenizer's square, and the other shapes that an SDXL one was made for."""
+"""Sizes of the images that are drawn: a detokenizer's square, and the other shapes that an SDXL one was made for."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ Source: `ratio_dict` in the released code's README; about as many pixels in each
 """
 
 
-def picture_size(config: DetokenizerConfig, aspect_ratio: AspectRatio) -> tuple[int, int]:
+def image_size(config: DetokenizerConfig, aspect_ratio: AspectRatio) -> tuple[int, int]:
     """Return height and width in pixels of what a detokenizer draws.
 
     Raises UsageError for another shape than its square from a detokenizer that is told no size.
@@ -41,9 +41,9 @@ def picture_size(config: DetokenizerConfig, aspect_ratio: AspectRatio) -> tuple[
     return height * side // 16, width * side // 16
 
 
-def model_picture_size(model: Path, part: str, aspect_ratio: AspectRatio) -> tuple[int, int]:
-    """Return `picture_size` of a model's detokenizer part without loading its weights.
+def model_image_size(model: Path, part: str, aspect_ratio: AspectRatio) -> tuple[int, int]:
+    """Return `image_size` of a model's detokenizer part without loading its weights.
 
     Raises UsageError as there, InputError when the part is missing.
     """
-    return picture_size(read_config(find_part(model, part)), aspect_ratio)
+    return image_size(read_config(find_part(model, part)), aspect_ratio)

@@ -53,7 +53,7 @@ from lavit_detokenizer.network import (
     to_sample,
     training_scheduler,
 )
-from lavit_detokenizer.pairs import CachedRows, decoded_features, latents, picture_paths
+from lavit_detokenizer.pairs import CachedRows, decoded_features, image_paths, latents
 
 SCALE_SAMPLES = 2048
 """Samples behind the standardisation of the condition."""
@@ -90,7 +90,7 @@ def train_detokenizer(
         inputs["null_embedding"] = file_sha256(null_embedding)
     opened = open_data(images)
     inputs["images"] = opened.digest
-    paths = picture_paths(reader, opened, tokens)
+    paths = image_paths(reader, opened, tokens)
     settings = {**config.model_dump(mode="json"), "seed": seed}
     shares = shares_of(config.batch_size, setting="batch_size", passes=config.accumulate_steps)
     num_steps = config.num_steps
@@ -216,7 +216,7 @@ def build(
     Raises InputError for a UNet or a null embedding that does not fit, UsageError for a shape that is none.
     """
     feature_dim, grid = features
-    about = DetokenizerConfig(
+    shape = DetokenizerConfig(
         space=config.space,
         image_px=config.image_px,
         unshuffle=config.unshuffle,
@@ -225,10 +225,10 @@ def build(
         grid=grid,
     )
     if unet is None:
-        network = build_unet(about, config.unet, sample_shape(about, vae))
+        network = build_unet(shape, config.unet, sample_shape(shape, vae))
     else:
         network = load_unet(unet)
-        check_unet(network, unet, about, vae)
+        check_unet(network, unet, shape, vae)
     null = None
     if null_embedding is not None:
         null = read_tensors(null_embedding).get(NULL_KEY)
@@ -236,11 +236,11 @@ def build(
         if null is None or null.ndim != 2 or null.shape[1] != width:
             found = "absent" if null is None else tuple(null.shape)
             raise UsageError(f"--null-embedding {null_embedding}: {NULL_KEY} is {found}, expected [rows, {width}]")
-    condition = Condition(about, null_shape=None if null is None else (null.shape[0], null.shape[1]))
+    condition = Condition(shape, null_shape=None if null is None else (null.shape[0], null.shape[1]))
     if null is not None:
         condition.null_embedding.copy_(null)
     denoiser = Denoiser(network, condition)
-    return Detokenizer(config=about, denoiser=denoiser, scheduler=build_scheduler(config.noise), vae=vae)
+    return Detokenizer(config=shape, denoiser=denoiser, scheduler=build_scheduler(config.noise), vae=vae)
 
 
 def draw_dropped(count: int, probability: float, *, seed: int, step: int) -> Tensor:

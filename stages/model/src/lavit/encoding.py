@@ -52,7 +52,7 @@ def decode_steps(
 ) -> Iterator[GenerationStep]:
     """Draw the images of codes int64 [n], and yield after each denoising step; the last step has the images."""
     api = parts.detokenizer_api()
-    api.model_picture_size(parts.path, parts.folder("detokenizer").name, settings.aspect_ratio)
+    api.model_image_size(parts.path, parts.folder("detokenizer").name, settings.aspect_ratio)
     images: list[Image.Image] = []
     tokenizer, detokenizer = parts.decoder(), parts.detokenizer()
     for step in api.draw_codes_steps(detokenizer, tokenizer, codes, seeds=seeds, settings=settings):

@@ -230,7 +230,7 @@ class LaVIT:
             sampling = type(sampling).model_validate({**sampling.model_dump(), **scales})
         drawing = drawing or self._draw_settings()
         # Refused before anything is loaded.
-        self._parts.detokenizer_api().model_picture_size(
+        self._parts.detokenizer_api().model_image_size(
             self._parts.path, self._parts.folder("detokenizer").name, drawing.aspect_ratio
         )
 
