@@ -93,9 +93,9 @@ def test_usage_errors_are_one_line_and_exit_2(capsys) -> None:
 @pytest.mark.parametrize(
     ("typed", "answer"),
     [
-        (["pretrin"], "No such command 'pretrin'. Did you mean pretrain? See `lavit --help`"),
-        (["train"], "Did you mean train-encoder or train-tokenizer or pretrain or train-detokenizer? See"),
-        (["data", "shapes"], "No such command 'shapes'. Did you mean make-shapes? See `lavit data --help`"),
+        (["pretrin"], "No such command 'pretrin' (did you mean pretrain?); see `lavit --help`"),
+        (["train"], "(did you mean train-encoder or train-tokenizer or pretrain or train-detokenizer?); see"),
+        (["data", "shapes"], "No such command 'shapes' (did you mean make-shapes?); see `lavit data --help`"),
         (["qqqqqq"], "No such command 'qqqqqq'; see `lavit --help`"),
     ],
 )

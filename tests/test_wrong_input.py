@@ -197,9 +197,9 @@ def test_a_usage_error_points_to_the_help_of_its_command(refused) -> None:
     assert refused(2, "trian-encoder").endswith("; see `lavit --help`")
 
 
-def test_pictures_are_drawn_or_given(refused, mini, tmp_path: Path) -> None:
+def test_images_are_rendered_or_given(refused, mini, tmp_path: Path) -> None:
     line = refused(2, "quickstart", "--data", mini.train, "--images", "9", "--out", tmp_path / "q")
-    assert "--images 9 says how many pictures are drawn, and with --data none is" in line
+    assert "--images 9 is how many images are rendered, and --data has its own" in line
 
 
 def test_an_unknown_setting_of_a_step_stops_the_quickstart_before_any_work(refused, tmp_path: Path) -> None:

@@ -81,8 +81,7 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
         hint = f"see `{context.command_path if context is not None else 'lavit'} --help`"
         message = error.format_message().rstrip(".")
         if near := _near_commands(message, context):
-            message = message.partition(". Did you mean")[0]
-            return _fail(f"{message}. Did you mean {' or '.join(near)}? {hint.capitalize()}", USAGE)
+            message = f"{message.partition('. Did you mean')[0]} (did you mean {' or '.join(near)}?)"
         return _fail(f"{message}; {hint}", getattr(error, "exit_code", USAGE))
     if type(error).__name__ == "Abort":
         return _fail("interrupted", INTERRUPTED)
