@@ -157,11 +157,12 @@ def models(tmp_path_factory: pytest.TempPathFactory, shapes_data: Path) -> dict[
     pretrain_api = pytest.importorskip("lavit_pretrain.api")
     detokenizer_api = pytest.importorskip("lavit_detokenizer.api")
     from lavit_core.config import load_preset, resolve
+    from lavit_tokenizer import config as tokenizer_config
     from lavit_tokenizer.config import ModelSettings, Phase, SmallVitConfig
 
     root, train = tmp_path_factory.mktemp("models"), shapes_data / "train"
     vision = SmallVitConfig(width=32, layers=1, heads=2, mlp_dim=64)
-    config = tokenizer_api.TrainEncoderConfig(
+    config = tokenizer_config.TrainEncoderConfig(
         vision=vision, text_width=32, text_layers=1, text_heads=2, num_steps=3, batch_size=8, num_validation=4
     )
     tokenizer_api.train_encoder(train, root / "encoder", config, quiet=True)
@@ -169,10 +170,10 @@ def models(tmp_path_factory: pytest.TempPathFactory, shapes_data: Path) -> dict[
     phase = Phase(
         name="codes", num_steps=3, batch_size=8, selection="fixed", quantise=True, train=("merger", "decoder")
     )
-    config = tokenizer_api.TrainTokenizerConfig(model=shape, phases=(phase,))
+    config = tokenizer_config.TrainTokenizerConfig(model=shape, phases=(phase,))
     tokenizer_api.train_tokenizer(train, root / "tokenizer", config, model=root / "encoder" / "model", quiet=True)
     base, tokens = root / "tokenizer" / "model", root / "tokens"
-    config = tokenizer_api.TokenizeConfig(features=True, workers=1)
+    config = tokenizer_config.TokenizeConfig(features=True, workers=1)
     tokenizer_api.tokenize_images(train, base, tokens, config, quiet=True)
     llm = pretrain_api.LlmShape(
         hidden_size=32, num_layers=1, num_heads=2, intermediate_size=64, max_positions=256, text_vocab_size=300
