@@ -99,7 +99,10 @@ def write_model(folder: Path, image_input: str) -> Path:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One model directory for each way of reading images."""
     root = tmp_path_factory.mktemp("models")
-    return {image_input: write_model(root / image_input, image_input) for image_input in ("codes", "live", "none")}
+    return {
+        image_input: write_model(root / image_input, image_input)
+        for image_input in ("codes", "features", "live", "none")
+    }
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """A token directory whose codes and features encode the answer, and the model directory it belongs to."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from lavit_core.modeldir import export_part, part_digest
 from lavit_core.tokens import Manifest, TokenSample, open_tokens, write_manifest, write_shard
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig
+from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
 
 COLOURS, SHAPES = ("red", "green", "blue", "yellow"), ("circle", "square", "triangle")
 CODEBOOK, FEATURE_DIM, GRID = 24, 8, (4, 4)
@@ -111,3 +113,25 @@ def tiny_config():
 def make_world():
     """A function that makes another world in a folder."""
     return build_world
+
+
+def _random_llm(image_input: str, texts: Sequence[str] = ("a red circle",) * 3) -> LanguageModel:
+    torch.manual_seed(1)
+    network, text, vocabulary = build_llm(_tiny_config().llm, None, texts, CODEBOOK)
+    metadata = VisualAbout(
+        image_input=image_input,
+        text_vocab=vocabulary.text_vocab,
+        codebook_size=CODEBOOK,
+        feature_dim=FEATURE_DIM,
+        grid=GRID,
+        preprocessing={},
+        tokenizer_digest="0" * 64,
+        code_range=(3, 9),
+    )
+    return LanguageModel(network, text, metadata)
+
+
+@pytest.fixture(scope="session")
+def random_llm() -> Callable[..., LanguageModel]:
+    """A function that makes an untrained language model of an `image_input`, its text vocabulary from some texts."""
+    return _random_llm

@@ -1,10 +1,14 @@
+"""Packing documents into steps, and attention that stays inside a document."""
+
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from lavit_core.errors import UsageError
 from lavit_pretrain.attention import use_packed, use_padded
 from lavit_pretrain.documents import Document
-from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
+from lavit_pretrain.language_model import LanguageModel
 from lavit_pretrain.packed_loss import packed_loss
 from lavit_pretrain.packing import Packer, collate, share_documents, share_step
 
@@ -82,21 +86,8 @@ def test_a_document_longer_than_a_step_is_refused():
 
 
 @pytest.fixture
-def network(tiny_config) -> LanguageModel:
-    torch.manual_seed(0)
-    shape = tiny_config().llm
-    llm, text, vocabulary = build_llm(shape, None, ["a red circle"] * 3, 24)
-    about = VisualAbout(
-        image_input="features",
-        text_vocab=vocabulary.text_vocab,
-        codebook_size=24,
-        feature_dim=8,
-        grid=(4, 4),
-        preprocessing={},
-        tokenizer_digest="",
-        code_range=(3, 6),
-    )
-    return LanguageModel(llm, text, about).train()
+def network(random_llm: Callable[..., LanguageModel]) -> LanguageModel:
+    return random_llm("features").train()
 
 
 def with_features(document: Document, seed: int) -> Document:

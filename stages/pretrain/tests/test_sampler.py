@@ -1,3 +1,7 @@
+"""Drawing codes against a plain loop, alone and in batches, and their frequencies."""
+
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -5,33 +9,21 @@ from lavit_core.errors import UsageError
 from lavit_core.tokens import open_tokens
 from lavit_pretrain.attention import use_padded
 from lavit_pretrain.config import SampleSettings
-from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
+from lavit_pretrain.language_model import LanguageModel
 from lavit_pretrain.sample import write_sampled
 from lavit_pretrain.sampler import guided_scores, pick, sample_codes
-from lavit_pretrain.sequence import tokenize_prompt
 from lavit_trainkit.device import generator
 
 PROMPTS = ["a red circle", "", "a very long prompt about a blue square and a green triangle", "blue"]
 
 
 @pytest.fixture(scope="module")
-def llm(tiny_config) -> LanguageModel:
-    torch.manual_seed(1)
-    network, text, vocabulary = build_llm(tiny_config().llm, None, PROMPTS * 3, 24)
-    about = VisualAbout(
-        image_input="codes",
-        text_vocab=vocabulary.text_vocab,
-        codebook_size=24,
-        feature_dim=0,
-        grid=(4, 4),
-        preprocessing={},
-        tokenizer_digest="0" * 64,
-        code_range=(3, 9),
-    )
+def llm(random_llm: Callable[..., LanguageModel]) -> LanguageModel:
+    llm = random_llm("codes", PROMPTS * 3)
     # A spread-out head, so that untrained codes differ from each other.
-    network.lm_head.weight.data.normal_(0, 0.5)
-    use_padded(network)
-    return LanguageModel(network, text, about).eval().requires_grad_(False)
+    llm.llm.lm_head.weight.data.normal_(0, 0.5)
+    use_padded(llm.llm)
+    return llm.eval().requires_grad_(False)
 
 
 def reference(llm: LanguageModel, prompt: str, seed: int, settings: SampleSettings) -> list[int]:
@@ -97,6 +89,12 @@ def test_contradictory_settings_are_refused(llm):
         sample_codes(llm, ["x"], seeds=[0, 1], settings=SampleSettings())
 
 
+def test_a_prompt_that_leaves_no_room_for_codes_is_refused(llm: LanguageModel) -> None:
+    long = [np.zeros(60, np.int64), np.zeros(60, np.int64)]
+    with pytest.raises(UsageError, match=r"prompt: 125 tokens and up to 9 codes after it, more than .* 128 positions"):
+        sample_codes(llm, [long], seeds=[0], settings=SampleSettings())
+
+
 def test_temperature_zero_and_top_k_one_take_the_likeliest(llm):
     settings = SampleSettings(temperature=0, guidance_scale=1)
     greedy = sample_codes(llm, ["red"], seeds=[0], settings=settings)[0]
@@ -123,18 +121,6 @@ def test_drawn_frequencies_follow_the_filtered_distribution():
     ):
         found = torch.bincount(pick(scores, uniform, settings), minlength=4) / 20_000
         torch.testing.assert_close(found, torch.tensor(expected), atol=0.012, rtol=0)  # three standard errors
-
-
-def test_images_in_prompts_are_wrapped(llm):
-    vocabulary = llm.vocabulary
-    ids = tokenize_prompt(llm, ["red", np.array([0, 5])]).ids
-    assert ids.tolist()[-5:] == [
-        vocabulary.img,
-        vocabulary.first_code,
-        vocabulary.first_code + 5,
-        vocabulary.end_img,
-        vocabulary.img,
-    ]
 
 
 def test_sampled_tokens_are_a_token_directory(llm, tmp_path):

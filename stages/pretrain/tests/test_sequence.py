@@ -1,9 +1,14 @@
 """Sequences: what training sees is what generation, reading and scoring continue."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import torch
+from lavit_core.errors import InputError
 from lavit_pretrain.config import Mix
 from lavit_pretrain.documents import Corpus, DocumentSource
+from lavit_pretrain.language_model import LanguageModel
 from lavit_pretrain.sequence import (
     TokenizedPrompt,
     code_continuation,
@@ -14,6 +19,7 @@ from lavit_pretrain.sequence import (
     text_continuation,
     text_to_image,
     tokenize_image,
+    tokenize_prompt,
 )
 from lavit_pretrain.text_tokenizer import TextCodec, train_text_tokenizer
 from lavit_pretrain.vocabulary import Vocabulary, register
@@ -67,3 +73,34 @@ def test_joined_parts_keep_their_continuous_rows_in_place(parts):
     assert joined.num_images == 2
     bare = tokenize_image(vocabulary, rows, brackets=False)
     assert (len(bare), bare.places.tolist()) == (3, [0, 1, 2])
+
+
+def test_a_prompt_has_its_parts_in_order_and_ends_with_img(random_llm: Callable[..., LanguageModel]) -> None:
+    llm = random_llm("codes")
+    vocabulary, word = llm.vocabulary, llm.codec.encode("red").tolist()
+    codes, more = np.array([0, 5]), np.array([7])
+    first = [vocabulary.img, vocabulary.first_code, vocabulary.first_code + 5, vocabulary.end_img]
+    second = [vocabulary.img, vocabulary.first_code + 7, vocabulary.end_img]
+    assert tokenize_prompt(llm, [codes, "red", more]).ids.tolist() == [*first, *word, *second, vocabulary.img]
+    assert tokenize_prompt(llm, ["red", codes]).ids.tolist() == [*word, *first, vocabulary.img]
+    assert tokenize_prompt(llm, "red").ids.tolist() == [*word, vocabulary.img]
+    # Released: visual_tokenizer.tokenize_image(..., add_special=False).
+    bare = tokenize_prompt(llm, [codes, "red", more], brackets=False).ids.tolist()
+    assert bare == [*first[1:3], *word, second[1], vocabulary.img]
+    with pytest.raises(InputError, match=r"codes lie in \[3, 24\], expected \[0, 24\)"):
+        tokenize_prompt(llm, [np.array([3, 24])])
+
+
+def test_continuous_rows_of_a_prompt_lie_between_brackets(random_llm: Callable[..., LanguageModel]) -> None:
+    llm = random_llm("features")
+    vocabulary, length = llm.vocabulary, len(llm.codec.encode("red"))
+    rows = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
+    prompt = tokenize_prompt(llm, ["red", rows, "red", rows[:1]])
+    embedded = prompt.embed(llm)
+    assert llm.projector is not None
+    projected = llm.projector(torch.from_numpy(rows))
+    torch.testing.assert_close(embedded[length + 1 : length + 4], projected)
+    torch.testing.assert_close(embedded[-3], projected[0])
+    brackets = [length, length + 4, len(prompt) - 4, len(prompt) - 2, len(prompt) - 1]
+    img, end_img = vocabulary.img, vocabulary.end_img
+    assert prompt.ids[brackets].tolist() == [img, end_img, img, end_img, img]

@@ -9,8 +9,6 @@ from lavit_pretrain.likelihood import (
     paired_code_log_likelihoods,
     text_log_likelihoods,
 )
-from lavit_pretrain.plan import plan
-from lavit_pretrain.prompts import PicturePrompt, read_prompts
 from lavit_pretrain.reading import (
     ImageInput,
     answer,
@@ -19,21 +17,17 @@ from lavit_pretrain.reading import (
     join_images,
     merge_patches,
     select_patches,
-    stored_images,
 )
-from lavit_pretrain.reading_back import read_back
 from lavit_pretrain.released import (
     ReleasedLanguageModel,
     export_language_model,
     import_language_model,
     inspect_language_model,
 )
-from lavit_pretrain.sample import sample, write_sampled
 from lavit_pretrain.sampler import SamplingStep, sample_codes, sample_steps
-from lavit_pretrain.sequence import Prompt
 from lavit_pretrain.text_tokenizer import load_text_tokenizer, unknown_words
 from lavit_pretrain.train_language_model import train_language_model
-from lavit_pretrain.visual_input import VisualInput, load_visual_input
+from lavit_pretrain.visual_input import load_visual_input
 
 __all__ = [
     "ANSWERS",
@@ -43,13 +37,10 @@ __all__ = [
     "LanguageModel",
     "LlmShape",
     "Mix",
-    "PicturePrompt",
     "PretrainConfig",
-    "Prompt",
     "ReleasedLanguageModel",
     "SampleSettings",
     "SamplingStep",
-    "VisualInput",
     "answer",
     "caption",
     "caption_log_likelihoods",
@@ -64,17 +55,11 @@ __all__ = [
     "load_visual_input",
     "merge_patches",
     "paired_code_log_likelihoods",
-    "plan",
-    "read_back",
-    "read_prompts",
     "read_visual_about",
-    "sample",
     "sample_codes",
     "sample_steps",
     "select_patches",
-    "stored_images",
     "text_log_likelihoods",
     "train_language_model",
     "unknown_words",
-    "write_sampled",
 ]
