@@ -167,7 +167,7 @@ def test_doctor_reports_every_stage_as_json(capsys) -> None:
 
 
 def test_doctor_names_a_broken_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lavit_cli.doctor import _torchvision
+    from lavit_cli.doctor import check_torchvision
 
     package = tmp_path / "torchvision"
     package.mkdir()
@@ -177,10 +177,10 @@ def test_doctor_names_a_broken_torchvision(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
-    (check,) = _torchvision()
+    (check,) = check_torchvision()
     assert check.state == "broken"
     assert "operator torchvision::nms does not exist" in check.value
     assert check.fix.startswith("pip uninstall torchvision")
     (package / "__init__.py").write_text("")
-    (check,) = _torchvision()
+    (check,) = check_torchvision()
     assert check.state == "warning"

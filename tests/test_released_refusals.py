@@ -176,5 +176,6 @@ def test_a_write_that_fails_leaves_nothing(good, tmp_path, here, monkeypatch):
     monkeypatch.setattr(released, "save_tensors", full)
     done = here("import-checkpoint", good, "--out", tmp_path / "model", *FLAGS, "--quiet")
     assert done.code == 3
-    assert "can't be written (No space left on device); nothing was kept" in done.last_error
+    assert "can't be written (No space left on device); nothing was kept; free some space" in done.last_error
+    assert done.last_error.endswith("then run the same command again")
     assert not list(tmp_path.iterdir())

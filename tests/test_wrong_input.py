@@ -193,8 +193,8 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name(mini: Mini, refused
 
 def test_a_usage_error_points_to_the_help_of_its_command(refused) -> None:
     assert refused(2, "tokens", "verify", "A", "B").endswith("; see `lavit tokens verify --help`")
-    assert refused(2, "eval", "vqav3").endswith("; see `lavit eval --help`")
-    assert refused(2, "trian-encoder").endswith("; see `lavit --help`")
+    assert refused(2, "eval", "vqav3").endswith("Did you mean vqav2 or okvqa? See `lavit eval --help`")
+    assert refused(2, "trian-encoder").endswith("? See `lavit --help`")
 
 
 def test_images_are_rendered_or_given(refused, mini, tmp_path: Path) -> None:

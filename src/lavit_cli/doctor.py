@@ -45,7 +45,7 @@ class Check:
 
 def examine() -> list[Check]:
     """Run every check; none of them writes, and none uses the network."""
-    return [*_machine(), *_libraries(), *_torchvision(), *_devices(), *_stages()]
+    return [*_machine(), *_libraries(), *check_torchvision(), *_devices(), *_stages()]
 
 
 def show(checks: list[Check], *, as_json: bool) -> None:
@@ -111,8 +111,11 @@ def _libraries() -> Iterator[Check]:
             yield Check("libraries", name, "ok", version)
 
 
-def _torchvision() -> Iterator[Check]:
-    """Nothing here uses torchvision; a build for another torch breaks the import of transformers' image classes."""
+def check_torchvision() -> Iterator[Check]:
+    """Yield a warning if torchvision is installed, and an error if it does not import.
+
+    Nothing here uses it; a build for another torch breaks the import of transformers' image classes.
+    """
     version = _version("torchvision")
     if version is None:
         return

@@ -44,4 +44,5 @@ def writing(out: Path) -> Iterator[Path]:
         if not isinstance(cause, OSError | SafetensorError):
             raise
         reason = getattr(cause, "strerror", None) or " ".join(str(cause).split())
-        raise InputError(f"--out {out}: can't be written ({reason}); nothing was kept") from None
+        remedy = "nothing was kept; free some space there or choose another --out, then run the same command again"
+        raise InputError(f"--out {out}: can't be written ({reason}); {remedy}") from None
