@@ -1,5 +1,8 @@
 """Shared by the tests that cross distributions: one miniature quickstart, run once, with the network shut."""
 
+import dataclasses
+import fcntl
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -11,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from commandline import MINI, Done, Mini, environment, lavit
+from lavit_core.files import write_json, write_text
 
 from lavit_cli.main import main
 
@@ -35,19 +39,33 @@ socket.gethostbyname = refuse("gethostbyname")
 
 
 @pytest.fixture(scope="session")
-def shut_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all of pytest-xdist's workers see: each has a base of its own inside it."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def shut_env(shared: Path) -> dict[str, str]:
     """Environment of a child process that can't reach the network; LAVIT_SOCKET_LOG names the file of its attempts."""
-    folder = tmp_path_factory.mktemp("shut")
-    (folder / "sitecustomize.py").write_text(SHUT, encoding="utf-8")
+    folder = shared / "shut"
+    folder.mkdir(exist_ok=True)
+    write_text(folder / "sitecustomize.py", SHUT)
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     return environment(PYTHONPATH=path, LAVIT_SOCKET_LOG=str(folder / "sockets.jsonl"))
 
 
 @pytest.fixture(scope="session")
-def mini(tmp_path_factory: pytest.TempPathFactory, shut_env: dict[str, str]) -> Mini:
-    """Run every stage in miniature, once for all tests."""
-    run = tmp_path_factory.mktemp("mini") / "demo"
-    done = lavit("quickstart", "--out", run, "--config", MINI, env=shut_env)
+def mini(shared: Path, shut_env: dict[str, str]) -> Mini:
+    """Run every stage in miniature, once for all tests: the first worker that needs it does, others wait."""
+    run, told = shared / "mini" / "demo", shared / "mini.json"
+    with open(shared / "mini.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if told.exists():
+            done = Done(**json.loads(told.read_text(encoding="utf-8")))
+        else:
+            done = lavit("quickstart", "--out", run, "--config", MINI, env=shut_env)
+            write_json(told, dataclasses.asdict(done))
     assert done.code == 0, done.err
     return Mini(run=run, done=done, sockets=Path(shut_env["LAVIT_SOCKET_LOG"]), env=shut_env)
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import yaml
@@ -236,15 +237,15 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(
 
 def test_a_run_directory_of_other_settings_is_refused(mini: Mini, refused, tmp_path: Path) -> None:
     config = config_of(tmp_path, "encoder", num_steps=13)
-    before = (mini.run / "encoder" / "DONE").read_bytes()
-    line = refused(2, "train-encoder", mini.train, "--out", mini.run / "encoder", "--config", config)
+    run = tmp_path / "run"
+    copytree(mini.run / "encoder", run)
+    before = (run / "DONE").read_bytes()
+    line = refused(2, "train-encoder", mini.train, "--out", run, "--config", config)
     assert "num_steps = 12, now it is 13" in line
-    assert (mini.run / "encoder" / "DONE").read_bytes() == before
+    assert (run / "DONE").read_bytes() == before
 
 
 def test_damaged_tokens_are_found(mini: Mini, refused, tmp_path: Path) -> None:
-    from shutil import copytree
-
     tokens = tmp_path / "tokens"
     copytree(mini.tokens, tokens)
     shard = next(tokens.glob("shard-*.safetensors"))
