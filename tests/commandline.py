@@ -73,17 +73,17 @@ class Mini:
 
     @property
     def train(self) -> Path:
-        """The pictures it was trained on."""
+        """The images it was trained on."""
         return self.run / "data" / "train"
 
     @property
     def heldout(self) -> Path:
-        """The pictures it was not trained on."""
+        """The images it was not trained on."""
         return self.run / "data" / "heldout"
 
     @property
     def tokens(self) -> Path:
-        """Token files of the training pictures."""
+        """Token files of the training images."""
         return self.run / "tokens" / "train"
 
     @property

@@ -22,15 +22,15 @@ CURVES = {
 }
 
 
-def figure(value: float, count: int) -> dict[str, Any]:
-    """Return a score figure with a plausible interval."""
+def metric(value: float, count: int) -> dict[str, Any]:
+    """Return a score metric with a plausible interval."""
     half = 1.96 * math.sqrt(max(value * (1 - value), 0) / count) if 0 <= value <= 1 else None
     low, high = (None, None) if half is None else (max(0.0, value - half), min(1.0, value + half))
     return {"value": value, "count": count, "low": low, "high": high}
 
 
 def fake_run(run: Path, *, samples: int = 12) -> Path:
-    """Write a finished run with `samples` pictures of each kind."""
+    """Write a finished run with `samples` images of each kind."""
     run.mkdir(parents=True)
     make_shapes(run / "data", 16, 0, max(16, samples), quiet=True)
     record = {"command": "quickstart", "config": {"preset": "tiny", "seed": 0}, "inputs": {"data": "drawn shapes"}}
@@ -63,17 +63,17 @@ def _write_curves(folder: Path, names: tuple[str, ...], rng: np.random.Generator
 
 
 def _write_evaluation(folder: Path, heldout: Path, samples: int, rng: np.random.Generator) -> None:
-    figures = {}
+    metrics = {}
     for source, level in (("questions", 0.86), ("blind", 0.41), ("majority", 0.33)):
         for name in ("all", "kind.colour", "kind.shape", "kind.count", "kind.position"):
             for part, shift in (("", 0.0), (".seen", 0.01), (".unseen", -0.02)):
-                figures[f"{source}.{name}{part}"] = figure(level + shift, 2000)
+                metrics[f"{source}.{name}{part}"] = metric(level + shift, 2000)
     for source, level in (("real", 0.99), ("reconstruction", 0.8), ("generation", 0.6), ("random", 0.02)):
         for name in ("count", "colours", "shapes", "place", "everything"):
-            figures[f"{source}.{name}"] = figure(level, 256)
-    figures |= {"tokens.code_usage": {"value": 0.93, "count": 20000, "low": None, "high": None}}
-    figures |= {"tokens.kept": figure(22.4, 1024), "tokens.kept_on_shapes": figure(0.88, 9000)}
-    write_json_in(folder, "score.json", {"figures": figures, "skipped": {"fid": "no weights here"}})
+            metrics[f"{source}.{name}"] = metric(level, 256)
+    metrics |= {"tokens.code_usage": {"value": 0.93, "count": 20000, "low": None, "high": None}}
+    metrics |= {"tokens.kept": metric(22.4, 1024), "tokens.kept_on_shapes": metric(0.88, 9000)}
+    write_json_in(folder, "score.json", {"figures": metrics, "skipped": {"fid": "no weights here"}})
     scenes = [json.loads(line) for line in (heldout / "scenes.jsonl").read_text().splitlines()][:samples]
     asked = [json.loads(line) for line in (heldout / "questions.jsonl").read_text().splitlines()]
     rows: dict[str, list[dict[str, Any]]] = {"questions": [], "captions": [], "reconstruction": [], "generation": []}

@@ -82,10 +82,10 @@ def test_arms_share_the_steps_before_the_first_change() -> None:
 
 
 def test_a_cell_is_a_mean_with_the_interval_of_its_seeds() -> None:
-    figures = [{"value": value, "count": 1000, "low": 0.1, "high": 0.9} for value in (0.4, 0.5, 0.6)]
+    metrics = [{"value": value, "count": 1000, "low": 0.1, "high": 0.9} for value in (0.4, 0.5, 0.6)]
     # 0.1 * 4.303 / sqrt(3) = 0.248
-    assert runner.cell(figures) == "0.500 0.252 to 0.748 (n=1,000)"
-    assert runner.cell(figures[:1]) == "0.400 0.100 to 0.900 (n=1,000)"
+    assert runner.cell(metrics) == "0.500 0.252 to 0.748 (n=1,000)"
+    assert runner.cell(metrics[:1]) == "0.400 0.100 to 0.900 (n=1,000)"
     assert runner.cell([None, {"value": None, "count": 0, "low": None, "high": None}]) == "-"
 
 
@@ -116,7 +116,7 @@ def test_a_rehearsal_ends_in_a_table_and_trains_nothing_twice(name: str, tmp_pat
     rows = [row for row in (tmp_path / "table.md").read_text().splitlines() if row.startswith("| ")]
     assert len(rows) == 2 * (1 + len(recipe["arms"]))
     assert len(rows[1].split("|")) == len(recipe["figures"]) + 3
-    # A miniature may have too few labels for a probe; every other figure is there.
-    wanted = [place for place, figure in enumerate(recipe["figures"], start=2) if not figure.startswith("probe.")]
+    # A miniature may have too few labels for a probe; every other metric is there.
+    wanted = [place for place, metric in enumerate(recipe["figures"], start=2) if not metric.startswith("probe.")]
     for row in rows[1 : 1 + len(recipe["arms"])]:
         assert all("(n=" in row.split("|")[place] for place in wanted), row

@@ -40,7 +40,7 @@ def test_sizes_fit_together() -> None:
     side = settings.encoder.vision.preprocessing.image_px
     assert side == style.image_px == settings.detokenizer.image_px == 128
     assert settings.encoder.vision.width % settings.tokenizer.model.heads == 0
-    # What the trainers keep in memory: pictures in 1 GiB, bfloat16 features in two caches.
+    # What the trainers keep in memory: images in 1 GiB, bfloat16 features in two caches.
     patches = settings.encoder.vision.grid[0] ** 2
     assert config.images * side * side * 3 <= 1 << 30
     assert 2 * config.images * patches * settings.encoder.vision.width <= settings.tokenizer.cache_bytes

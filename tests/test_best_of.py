@@ -90,8 +90,8 @@ def test_the_nearest_candidate_is_kept(mini, here, clip: Path, tmp_path: Path) -
     # Each candidate drawn alone, by its seed, and compared by hand.
     judge, sheet = load_clip(clip, "cpu"), np.asarray(Image.open(tmp_path / "a.png"))
     assert sheet.shape == (128, 2 * 128 + 8, 3)
-    for picture in range(2):
-        own = candidates[3 * picture : 3 * picture + 3]
+    for image in range(2):
+        own = candidates[3 * image : 3 * image + 3]
         assert [one["kept"] for one in own].count(True) == 1
         best = max(own, key=lambda one: one["clip_similarity"])
         assert best["kept"]
@@ -103,7 +103,7 @@ def test_the_nearest_candidate_is_kept(mini, here, clip: Path, tmp_path: Path) -
         np.testing.assert_allclose(
             similarities(judge, alone, [PROMPT] * 3), [one["clip_similarity"] for one in own], atol=2e-3
         )
-        shown = sheet[:: 128 // 32, picture * 136 : picture * 136 + 128 : 4]
+        shown = sheet[:: 128 // 32, image * 136 : image * 136 + 128 : 4]
         assert (np.abs(shown.astype(int) - alone[own.index(best)].astype(int)) <= 2).all()
     again = here(*line(mini, tmp_path / "b.png", *more))
     assert json.loads(again.out)["candidates"] == candidates
@@ -112,7 +112,7 @@ def test_the_nearest_candidate_is_kept(mini, here, clip: Path, tmp_path: Path) -
     assert list(json.loads(info["clip"])["clip_digests"]) == ["model.safetensors"]
 
 
-def test_similarity_is_the_cosine_of_the_squashed_picture_and_the_text_alone(clip: Path) -> None:
+def test_similarity_is_the_cosine_of_the_squashed_image_and_the_text_alone(clip: Path) -> None:
     model = CLIPModel.from_pretrained(clip).eval()
     wide = np.random.default_rng(0).integers(0, 256, (20, 40, 3), dtype=np.uint8)
     square = np.asarray(Image.fromarray(wide).resize((16, 16), Image.Resampling.BICUBIC)).astype(np.float32) / 255
@@ -133,8 +133,8 @@ def test_the_model_reads_its_candidates_back(mini, here, tmp_path: Path) -> None
     assert [one["seed"] for one in candidates] == [*candidate_seeds(5, 3), *candidate_seeds(6, 3)]
     llm, eyes = load_llm(mini.model, device="cpu"), load_tokenizer(mini.model, device="cpu", use="encode")
     short = generate_settings(CommonOptions(), {"draw": {"num_steps": 2}})
-    for picture in range(2):
-        own = candidates[3 * picture : 3 * picture + 3]
+    for image in range(2):
+        own = candidates[3 * image : 3 * image + 3]
         assert max(own, key=lambda one: one["log_likelihood"])["kept"]
         assert [one["kept"] for one in own].count(True) == 1
         # Each candidate drawn alone, by its seed, and read by the plain scorer.
@@ -205,10 +205,10 @@ def test_what_the_safety_checker_flags_is_black(mini, here, make_checker, tmp_pa
     done = here(*line(mini, tmp_path / "a.png", "--num-images", "2", "--safety-checker", checker))
     assert done.code == 0, done.err
     assert "2 of 2 image(s) flagged by the safety checker: black" in done.out
-    picture = Image.open(tmp_path / "a.png")
-    assert json.loads(picture.info["flagged"]) == [True, True]
-    assert picture.info["safety_checker"] == str(checker)
-    assert set(np.unique(np.asarray(picture))) == {0, 255}  # black pictures, white gap
+    image = Image.open(tmp_path / "a.png")
+    assert json.loads(image.info["flagged"]) == [True, True]
+    assert image.info["safety_checker"] == str(checker)
+    assert set(np.unique(np.asarray(image))) == {0, 255}  # black images, white gap
 
 
 def test_what_it_does_not_flag_stays(mini, here, make_checker, tmp_path: Path) -> None:
@@ -223,21 +223,21 @@ def test_what_it_does_not_flag_stays(mini, here, make_checker, tmp_path: Path) -
 def test_the_checker_decides_as_diffusers_does(make_checker) -> None:
     from lavit_detokenizer.api import load_safety_checker
 
-    pictures = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
-    pictures[6:] //= 8
+    images = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
+    images[6:] //= 8
     mean, deviation = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-    pixels = (pictures.astype(np.float32) / 255 - np.float32(mean)) / np.float32(deviation)
+    pixels = (images.astype(np.float32) / 255 - np.float32(mean)) / np.float32(deviation)
     folder = make_checker(0.0)
     checker = StableDiffusionSafetyChecker.from_pretrained(folder).eval()
     with torch.no_grad():
         near = checker.visual_projection(checker.vision_model(torch.from_numpy(pixels).permute(0, 3, 1, 2))[1])
     cosines = torch.nn.functional.normalize(near) @ torch.nn.functional.normalize(checker.concept_embeds.detach()).T
-    # A threshold between the pictures, so that some are flagged and some are not.
+    # A threshold between the images, so that some are flagged and some are not.
     middle = make_checker(round(float(cosines.max(1).values.median()), 3))
     checker = StableDiffusionSafetyChecker.from_pretrained(middle).eval()
-    _, expected = checker(clip_input=torch.from_numpy(pixels).permute(0, 3, 1, 2), images=pictures.copy())
+    _, expected = checker(clip_input=torch.from_numpy(pixels).permute(0, 3, 1, 2), images=images.copy())
     assert 0 < sum(expected) < 12
-    assert load_safety_checker(middle, device="cpu")(pictures).tolist() == expected
+    assert load_safety_checker(middle, device="cpu")(images).tolist() == expected
 
 
 def test_the_released_presets() -> None:

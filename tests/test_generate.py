@@ -92,15 +92,15 @@ def test_a_prompt_of_images_and_text(mini, here, tmp_path: Path) -> None:
         {"image": str(second), "sha256": file_sha256(second)},
     ]
     assert json.loads(done.out)["prompt"] == expected
-    picture = Image.open(tmp_path / "a.png")
-    assert json.loads(picture.info["prompt"]) == expected
-    # The same among others: a picture depends on its own prompt and seed.
+    image = Image.open(tmp_path / "a.png")
+    assert json.loads(image.info["prompt"]) == expected
+    # The same among others: an image depends on its own prompt and seed.
     chosen = generate_settings(CommonOptions(), {"draw": {"num_steps": 2}})
     settings = {"sampling": chosen.sample, "drawing": chosen.draw}
     prompts = [[np.asarray(Image.open(second)), "blue"], "blue", [first, "a red circle", second]]
     *_, last = LaVIT.from_pretrained(mini.model, device="cpu").generate_steps(prompts, [7, 8, 3], **settings)
     assert len(last.read_codes()[2]) == json.loads(done.out)["num_codes"][0]
-    assert (np.abs(np.asarray(last.images[2]).astype(int) - np.asarray(picture).astype(int)) <= 2).all()
+    assert (np.abs(np.asarray(last.images[2]).astype(int) - np.asarray(image).astype(int)) <= 2).all()
 
 
 def test_guidance_of_prompts_with_images(mini, here, tmp_path: Path) -> None:

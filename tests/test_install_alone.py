@@ -138,8 +138,8 @@ def test_pretrain_alone(install, mini: Mini, tmp_path: Path) -> None:
     ok(here.lavit("pretrain", "--help"))
     config = config_of(tmp_path, "pretrain")
     ok(here.lavit("pretrain", mini.tokens, "--model", mini.model, "--out", tmp_path / "run", "--config", config))
-    picture = mini.heldout / "images/000000.png"
-    assert json.loads(ok(here.lavit("caption", picture, "--model", mini.model, "--json")))["captions"]
+    image = mini.heldout / "images/000000.png"
+    assert json.loads(ok(here.lavit("caption", image, "--model", mini.model, "--json")))["captions"]
 
 
 def test_detokenizer_alone(install, mini: Mini, tmp_path: Path) -> None:

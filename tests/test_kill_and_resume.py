@@ -42,7 +42,7 @@ def kill_and_resume(arguments: list[str | Path], out: Path, ready: Ready, done: 
     assert again.code == 0, again.err
 
 
-def figures(run: Path) -> list[dict]:
+def metrics(run: Path) -> list[dict]:
     """Return a run's metrics without what measures the machine."""
     rows = read_metrics(run)
     assert rows
@@ -89,13 +89,13 @@ def a_checkpoint(out: Path) -> bool:
 
 
 def compare(common: list[str | Path], tmp_path: Path, part: str) -> None:
-    """Run a training command whole, and killed once and resumed, and compare weights and figures."""
+    """Run a training command whole, and killed once and resumed, and compare weights and metrics."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = lavit(*common, "--out", whole)
     assert done.code == 0, done.err
     kill_and_resume([*common, "--out", killed], killed, a_checkpoint, is_done)
     assert part_digest(killed / "model" / part) == part_digest(whole / "model" / part)
-    assert figures(killed) == figures(whole)
+    assert metrics(killed) == metrics(whole)
     first, second = (json.loads((run / "DONE").read_text()) for run in (killed, whole))
     assert first["steps"] == second["steps"]
 

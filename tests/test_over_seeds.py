@@ -15,8 +15,8 @@ def finished(run: Path, *, seed: int, value: float, steps: int = 5) -> str:
     config = {"command": "quickstart", "config": {"preset": "tiny", "seed": seed, "steps": steps}}
     (run / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
     names = ("questions.all", "questions.all.seen", "questions.kind.count", "blind.kind.count")
-    figures = {name: {"value": value, "count": 10} for name in names} | {"tokens.kept": {"value": 12 + value}}
-    (run / "evaluation" / "score.json").write_text(json.dumps({"figures": figures}), encoding="utf-8")
+    metrics = {name: {"value": value, "count": 10} for name in names} | {"tokens.kept": {"value": 12 + value}}
+    (run / "evaluation" / "score.json").write_text(json.dumps({"figures": metrics}), encoding="utf-8")
     return str(run)
 
 

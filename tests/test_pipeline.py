@@ -1,4 +1,4 @@
-"""The whole path in miniature: every stage after the other, from drawn pictures to a report, and from one's own."""
+"""The whole path in miniature: every stage after the other, from drawn images to a report, and from one's own."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def test_model_parts_are_links_not_copies(mini) -> None:
     assert first.stat().st_nlink > 1
 
 
-def test_token_files_hold_every_picture(mini) -> None:
+def test_token_files_hold_every_image(mini) -> None:
     reader = open_tokens(mini.tokens)
     assert len(reader) == 96
     assert (reader.counts >= 1).all()
@@ -92,10 +92,10 @@ def test_generate_writes_a_png_that_says_how(mini, here, tmp_path: Path) -> None
         "generate", prompt, "--model", mini.model, "--out", tmp_path / "a.png", "--seed", "3", "--num-steps", "2"
     )
     assert done.code == 0, done.err
-    picture = Image.open(tmp_path / "a.png")
-    assert picture.info["prompt"] == prompt
-    assert picture.info["seed"] == "3"
-    assert json.loads(picture.info["model"])["llm"] == part_digest(mini.model / "llm")
+    image = Image.open(tmp_path / "a.png")
+    assert image.info["prompt"] == prompt
+    assert image.info["seed"] == "3"
+    assert json.loads(image.info["model"])["llm"] == part_digest(mini.model / "llm")
     several = tmp_path / "b.png"
     options = ["--num-images", "4", "--seed", "1", "--num-steps", "2", "--json"]
     done = here("generate", prompt, "--model", mini.model, "--out", several, *options)
@@ -103,12 +103,12 @@ def test_generate_writes_a_png_that_says_how(mini, here, tmp_path: Path) -> None
     made = json.loads(done.out)
     assert len(made["num_codes"]) == 4
     grid = np.asarray(Image.open(several))
-    # Picture 2 of seed 1 is the picture of seed 3, bottom left of the 2 x 2 grid.
+    # Image 2 of seed 1 is the image of seed 3, bottom left of the 2 x 2 grid.
     side = (grid.shape[0] - 8) // 2
     height, width = made["size_px"]
     factor = side // width
     corner = grid[side + 8 :: factor, :side:factor][:height]
-    assert (np.abs(corner.astype(int) - np.asarray(picture).astype(int)) <= 2).all()
+    assert (np.abs(corner.astype(int) - np.asarray(image).astype(int)) <= 2).all()
 
 
 def test_reconstruct_draws_three_panels(mini, here, tmp_path: Path) -> None:
@@ -117,8 +117,8 @@ def test_reconstruct_draws_three_panels(mini, here, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     made = json.loads(done.out)
     assert made["kept"] == len(made["codes"]) >= 1
-    picture = Image.open(out)
-    assert picture.width == 3 * picture.height + 16
+    image = Image.open(out)
+    assert image.width == 3 * image.height + 16
 
 
 def test_caption_ask_and_report_work_on_the_model(mini, here) -> None:
@@ -129,7 +129,7 @@ def test_caption_ask_and_report_work_on_the_model(mini, here) -> None:
     assert here("report", mini.run, "--out", mini.run.parent / "r.html").code == 0
 
 
-def test_own_pictures_are_split_and_looked_at(mini, here, tmp_path: Path) -> None:
+def test_own_images_are_split_and_looked_at(mini, here, tmp_path: Path) -> None:
     data = tmp_path / "own"
     (data / "photos").mkdir(parents=True)
     with open(data / "captions.jsonl", "w", encoding="utf-8") as handle:
@@ -138,7 +138,7 @@ def test_own_pictures_are_split_and_looked_at(mini, here, tmp_path: Path) -> Non
             tint = np.random.default_rng(number).integers(0, 255, 3)
             pixels = np.full((50, 70, 3), tint, dtype=np.uint8)
             Image.fromarray(pixels).save(data / name)
-            handle.write(json.dumps({"file_name": name, "captions": [f"a picture of colour {number}"]}) + "\n")
+            handle.write(json.dumps({"file_name": name, "captions": [f"an image of colour {number}"]}) + "\n")
     run = tmp_path / "run"
     done = here("quickstart", "--data", data, "--out", run, "--config", MINI, "--set", "heldout_share=0.2")
     assert done.code == 0, done.err

@@ -86,14 +86,14 @@ def cut(run: Path, to: Path) -> None:
         shutil.rmtree(checkpoint)
 
 
-def figures(run: Path) -> list[dict[str, Any]]:
+def metrics(run: Path) -> list[dict[str, Any]]:
     """Return a run's metrics without what measures the machine."""
     return [{key: value for key, value in row.items() if key not in TIMING_KEYS} for row in read_metrics(run)]
 
 
-def assert_same_figures(run: Path, reference: Path) -> None:
-    """Assert that every step's figures are equal within 1e-5, which float32 sums in another order stay below."""
-    expected, found = figures(reference), figures(run)
+def assert_same_metrics(run: Path, reference: Path) -> None:
+    """Assert that every step's metrics are equal within 1e-5, which float32 sums in another order stay below."""
+    expected, found = metrics(reference), metrics(run)
     assert len(found) == len(expected) > CHECKPOINT_EVERY
     for row, wanted in zip(found, expected, strict=True):
         assert row.keys() == wanted.keys()
@@ -171,7 +171,7 @@ def runs(mini: Mini, tmp_path_factory: pytest.TempPathFactory) -> Runs:
 @pytest.mark.parametrize("kind", ["ddp", "fsdp", "grown"])
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_two_processes_train_what_one_trains(runs: Runs, trainer: str, kind: str) -> None:
-    assert_same_figures(runs.of(trainer, kind), runs.of(trainer, "alone"))
+    assert_same_metrics(runs.of(trainer, kind), runs.of(trainer, "alone"))
     assert_same_weights(runs.of(trainer, kind), runs.of(trainer, "alone"))
 
 
@@ -182,7 +182,7 @@ def test_one_process_goes_on_where_two_stopped(mini: Mini, runs: Runs, here: Cal
     config = sharded.with_suffix(".yaml")
     done = here(command(trainer), *inputs(mini, trainer), "--out", shrunk, "--config", config, "--quiet")
     assert done.code == 0, done.err
-    assert_same_figures(shrunk, runs.of(trainer, "alone"))
+    assert_same_metrics(shrunk, runs.of(trainer, "alone"))
     assert_same_weights(shrunk, runs.of(trainer, "alone"))
 
 

@@ -1,4 +1,4 @@
-"""The parts of a quickstart that need no model: holding out, costs, settings, arranging pictures."""
+"""The parts of a quickstart that need no model: holding out, costs, settings, arranging images."""
 
 import json
 from pathlib import Path
@@ -18,13 +18,13 @@ from lavit_cli.quickstart.split import split_data
 from lavit_cli.step_costs import costs, measured, read_steps
 
 
-def own_pictures(folder: Path, count: int) -> Path:
+def own_images(folder: Path, count: int) -> Path:
     (folder / "a" / "b").mkdir(parents=True)
     rows, asked = [], []
     for number in range(count):
         name = f"a/b/{number:03d}.png" if number % 2 else f"{number:03d}.png"
         Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / name)
-        rows.append({"file_name": name, "captions": [f"picture {number}"]})
+        rows.append({"file_name": name, "captions": [f"image {number}"]})
         row = {"question_id": f"q{number}", "file_name": name, "question": "which?", "answer": str(number)}
         asked.append(row | ({"kind": "number"} if number % 3 else {}))
     (folder / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -32,8 +32,8 @@ def own_pictures(folder: Path, count: int) -> Path:
     return folder
 
 
-def test_split_is_a_partition_with_everything_that_belongs_to_a_picture(tmp_path: Path) -> None:
-    source = open_data(own_pictures(tmp_path / "own", 60))
+def test_split_is_a_partition_with_everything_that_belongs_to_an_image(tmp_path: Path) -> None:
+    source = open_data(own_images(tmp_path / "own", 60))
     split_data(source.root, tmp_path / "out", share=0.2, seed=1)
     train, heldout = open_data(tmp_path / "out/train"), open_data(tmp_path / "out/heldout")
     keys = [{record.key for record in part.records} for part in (train, heldout)]
@@ -47,18 +47,18 @@ def test_split_is_a_partition_with_everything_that_belongs_to_a_picture(tmp_path
     assert sorted(map(str, train.questions + heldout.questions)) == sorted(map(str, source.questions))
 
 
-def test_split_holds_out_the_same_pictures_when_others_are_added(tmp_path: Path) -> None:
+def test_split_holds_out_the_same_images_when_others_are_added(tmp_path: Path) -> None:
     for name, count in (("few", 40), ("more", 60)):
-        split_data(own_pictures(tmp_path / name, count), tmp_path / f"{name}-out", share=0.2, seed=1)
+        split_data(own_images(tmp_path / name, count), tmp_path / f"{name}-out", share=0.2, seed=1)
     few, more = (
         {record.key for record in open_data(tmp_path / f"{name}-out" / "heldout").records} for name in ("few", "more")
     )
     assert few <= more
 
 
-def test_split_refuses_too_few_pictures(tmp_path: Path) -> None:
+def test_split_refuses_too_few_images(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 images are too few to hold out 1%"):
-        split_data(own_pictures(tmp_path / "own", 2), tmp_path / "out", share=0.01, seed=0)
+        split_data(own_images(tmp_path / "own", 2), tmp_path / "out", share=0.01, seed=0)
     assert not (tmp_path / "out").exists()
 
 
@@ -73,7 +73,7 @@ def test_drawn_data_keeps_its_scenes(shapes: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def shapes(tmp_path: Path) -> Path:
-    """Twenty-four drawn pictures."""
+    """Twenty-four drawn images."""
     from lavit_shapes.make_shapes import make_shapes
 
     make_shapes(tmp_path / "shapes", 24, 0, 2, quiet=True)
@@ -123,8 +123,8 @@ def test_dropped_patches_are_darkened_in_raster_order() -> None:
 
 
 def test_grid_enlarging_and_text_chunks(tmp_path: Path) -> None:
-    pictures = [np.full((4, 4, 3), value, dtype=np.uint8) for value in (10, 20, 30)]
-    large = [enlarge(picture, 8) for picture in pictures]
+    images = [np.full((4, 4, 3), value, dtype=np.uint8) for value in (10, 20, 30)]
+    large = [enlarge(image, 8) for image in images]
     assert large[0].shape == (8, 8, 3)
     sheet = in_grid(large)
     assert sheet.shape == (24, 24, 3)
@@ -135,11 +135,11 @@ def test_grid_enlarging_and_text_chunks(tmp_path: Path) -> None:
     assert info == {"prompt": "größer", "seed": "7", "Software": f"lavit {__version__}"}
 
 
-def test_headline_puts_seen_and_unseen_combinations_beside_a_figure():
+def test_headline_puts_seen_and_unseen_combinations_beside_a_metric():
     from lavit_cli.headline import headline
 
-    figure = {"value": 0.5, "count": 4, "low": 0.2, "high": 0.8}
-    score = {"questions.all": figure, "questions.all.seen": {**figure, "value": 0.75}, "real.everything": figure}
+    metric = {"value": 0.5, "count": 4, "low": 0.2, "high": 0.8}
+    score = {"questions.all": metric, "questions.all.seen": {**metric, "value": 0.75}, "real.everything": metric}
     found = headline(score)
     assert list(found) == ["questions answered right"]
     assert found["questions answered right"]["value"] == 0.5

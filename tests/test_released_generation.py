@@ -1,4 +1,4 @@
-"""Generating with imported weights, in miniature: prompts with pictures, sizes, and what guidance subtracts."""
+"""Generating with imported weights, in miniature: prompts with images, sizes, and what guidance subtracts."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A released folder of the default miniature, the model imported from it, and pictures."""
+    """A released folder of the default miniature, the model imported from it, and images."""
     root, g = tmp_path_factory.mktemp("released"), Geometry()
     for write in (write_visual, write_language_model, write_pixels):
         write(root / "released", g)
@@ -34,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def drawn_with(model: Path, part: str) -> list[dict[str, torch.Tensor]]:
-    """Return what the UNet was given while two pictures were drawn with guidance."""
+    """Return what the UNet was given while two images were drawn with guidance."""
     tokenizer, detokenizer = load_tokenizer(model, device="cpu"), load_detokenizer(model, part=part, device="cpu")
     given: list[dict[str, torch.Tensor]] = []
     detokenizer.denoiser.unet.register_forward_pre_hook(
@@ -94,7 +94,7 @@ def test_shapes_on_the_command_line(place, here, tmp_path: Path):
 
 
 @pytest.mark.parametrize("how", ["codes", "bare", "continuous"])
-def test_pictures_in_the_prompt_of_an_imported_model(place, here, tmp_path: Path, how: str):
+def test_images_in_the_prompt_of_an_imported_model(place, here, tmp_path: Path, how: str):
     images = sorted((place / "images").iterdir())
     line = ["generate", "<image> a red circle <image>", "--image", images[0], "--image", images[1], "--highres"]
     line += ["--model", place / "model", "--out", tmp_path / "a.png", "--image-prompt-format", how, *SHORT]

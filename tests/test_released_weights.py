@@ -207,8 +207,8 @@ def test_every_part_of_a_whole_checkpoint_works(whole):
         detokenizer = load_detokenizer(model, part=part, device="cpu")
         encoded = tokenizer.encode(pixels[:2])
         condition = tokenizer.decode_codes(encoded.codes, encoded.counts, decoder=detokenizer.decoder)
-        pictures = draw(detokenizer, condition, seeds=[0, 1], settings=DrawSettings(num_steps=2))
-        assert pictures.shape == (2, px, px, 3)
+        images = draw(detokenizer, condition, seeds=[0, 1], settings=DrawSettings(num_steps=2))
+        assert images.shape == (2, px, px, 3)
     for file in model.rglob("*.safetensors"):
         with safe_open(file, framework="pt") as opened:
             assert opened.keys()
@@ -249,9 +249,9 @@ def test_commands_draw_with_either_detokenizer(highres, whole, tmp_path, here):
     done = here("tokenize-images", whole / "images", "--model", model, "--out", tmp_path / "tokens", "--quiet",
                 "--set", "workers=0", "--device", "cpu")  # fmt: skip
     assert done.code == 0, done.err
-    done = here("detokenize", tmp_path / "tokens", "--model", model, "--out", tmp_path / "pictures", *more)
+    done = here("detokenize", tmp_path / "tokens", "--model", model, "--out", tmp_path / "images", *more)
     assert done.code == 0, done.err
-    assert len(list((tmp_path / "pictures" / "images").iterdir())) == 6
+    assert len(list((tmp_path / "images" / "images").iterdir())) == 6
 
 
 PARTIAL = {

@@ -75,7 +75,7 @@ def test_report_of_a_single_training_run_and_of_no_run(tmp_path: Path) -> None:
     shutil.copy(run / "run.json", alone / "run.json")
     shutil.copy(run / "config.yaml", alone / "config.yaml")
     assert "retrieval top1" in write_report(alone).read_text(encoding="utf-8")
-    # What `lavit eval shapes` wrote by itself is a run as well: its figures and samples are in its own folder.
+    # What `lavit eval shapes` wrote by itself is a run as well: its metrics and samples are in its own folder.
     scored = run / "evaluation"
     shutil.copy(run / "run.json", scored / "run.json")
     (scored / "config.yaml").write_text("command: eval shapes\nconfig: {}\n", encoding="utf-8")

@@ -104,9 +104,9 @@ def test_an_empty_folder_is_named(mini: Mini, refused, tmp_path: Path, verb: str
 
 
 @pytest.mark.parametrize("verb", ["caption", "reconstruct"])
-def test_a_text_file_is_no_picture(mini: Mini, refused, tmp_path: Path, verb: str) -> None:
-    text = tmp_path / "picture.png"
-    text.write_text("not a picture", encoding="utf-8")
+def test_a_text_file_is_no_image(mini: Mini, refused, tmp_path: Path, verb: str) -> None:
+    text = tmp_path / "image.png"
+    text.write_text("not an image", encoding="utf-8")
     command = commands(mini, tmp_path / "out")[verb]
     command[1] = text
     line = refused(3, *command)
@@ -115,7 +115,7 @@ def test_a_text_file_is_no_picture(mini: Mini, refused, tmp_path: Path, verb: st
 
 
 def spoiled_data(mini: Mini, folder: Path) -> Path:
-    """Copy four pictures with captions; the third is a text file."""
+    """Copy four images with captions; the third is a text file."""
     (folder / "images").mkdir(parents=True)
     rows = []
     for number in range(4):
@@ -127,7 +127,7 @@ def spoiled_data(mini: Mini, folder: Path) -> Path:
     return folder
 
 
-def test_a_text_file_among_pictures_is_recorded_and_counts_against_the_budget(
+def test_a_text_file_among_images_is_recorded_and_counts_against_the_budget(
     mini: Mini, refused, tmp_path: Path
 ) -> None:
     data, out = spoiled_data(mini, tmp_path / "data"), tmp_path / "tokens"
@@ -139,7 +139,7 @@ def test_a_text_file_among_pictures_is_recorded_and_counts_against_the_budget(
     assert json.loads((out / "manifest.json").read_text())["shards"][0]["samples"] == 3
 
 
-def test_training_names_the_unreadable_picture(mini: Mini, refused, tmp_path: Path) -> None:
+def test_training_names_the_unreadable_image(mini: Mini, refused, tmp_path: Path) -> None:
     data = spoiled_data(mini, tmp_path / "data")
     config = config_of(tmp_path, "encoder", batch_size=2, num_validation=1)
     line = refused(3, "train-encoder", data, "--out", tmp_path / "run", "--config", config)
@@ -194,8 +194,8 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name(mini: Mini, refused
 
 def test_a_usage_error_points_to_the_help_of_its_command(refused) -> None:
     assert refused(2, "tokens", "verify", "A", "B").endswith("; see `lavit tokens verify --help`")
-    assert refused(2, "eval", "vqav3").endswith("Did you mean vqav2 or okvqa? See `lavit eval --help`")
-    assert refused(2, "trian-encoder").endswith("? See `lavit --help`")
+    assert refused(2, "eval", "vqav3").endswith("; see `lavit eval --help`")
+    assert refused(2, "trian-encoder").endswith("; see `lavit --help`")
 
 
 def test_images_are_rendered_or_given(refused, mini, tmp_path: Path) -> None:
