@@ -1,6 +1,6 @@
 # Everything a person needs, each target safe to run again. `make` alone lists them.
 PYTHON ?= python3
-# Test files that run at once, each in a process with one thread. A worker takes about 1 GB.
+# Tests that run at once, each in a process with one thread. A worker takes about 1 GB.
 WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ STAGES := $(shell sed -n 's/^-e \.\/\([^[]*\).*/\1/p' stages/workspace.txt)
 # Modules are compiled when they are first imported (half a minute less than all of them at once), so this must be allowed.
 unexport PYTHONDONTWRITEBYTECODE
 
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check test-slow test-gpu docs wheel clean
@@ -33,7 +33,7 @@ demo: $(STAMP)  ## draw pictures, train every stage on them, score, report: runs
 	$(BIN)/lavit quickstart --out runs/demo
 
 test: $(STAMP)  ## run the tests that need neither a GPU nor patience
-	$(PYTEST)
+	$(PYTEST) --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)  ## style, types, import rules, generated pages, words
 	$(BIN)/ruff check .
@@ -44,7 +44,7 @@ check: $(STAMP)  ## style, types, import rules, generated pages, words
 	$(BIN)/python docs/check_words.py
 
 test-slow: $(STAMP)  ## run the tests that take minutes
-	$(PYTEST) -m slow --timeout 3600
+	$(PYTEST) --dist worksteal -m slow --timeout 3600
 
 test-gpu: $(STAMP)  ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
