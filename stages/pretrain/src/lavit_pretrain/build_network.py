@@ -3,9 +3,14 @@
 import copy
 from pathlib import Path
 
+import torch
 from lavit_core.tokens import TokenReader
 from lavit_trainkit.device import seed_init
+from lavit_trainkit.master_weights import working_copy
 from lavit_trainkit.optimizers import Part
+from lavit_trainkit.parallel import is_sharded, layers_of, parallelize
+from lavit_trainkit.precision import dtype_of
+from torch import nn
 
 from lavit_pretrain.attention import disable_dropout, use_packed
 from lavit_pretrain.code_embedding_init import start_at_features
@@ -15,6 +20,7 @@ from lavit_pretrain.document_isolation import require_isolation
 from lavit_pretrain.documents import Corpus
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm, has_codes
 from lavit_pretrain.live import LiveImages
+from lavit_pretrain.packed_loss import shared_loss
 from lavit_pretrain.visual_input import continue_visual
 
 
@@ -48,6 +54,30 @@ def build_network(
     if starts and (source is None or not has_codes(source, vocabulary)):
         start_at_features(network, reader)
     return network
+
+
+def prepare(
+    network: LanguageModel, config: PretrainConfig, live: LiveImages | None, device: torch.device
+) -> tuple[LanguageModel, nn.Module]:
+    """Put a network on its device or, under fsdp, its shards on their devices; build optimisers afterwards.
+
+    Returns the copy that computes (in fp32, and under fsdp, the network itself), and the loss of a batch as a module
+    whose backward pass sums the gradients over all processes.
+    """
+    dtype = dtype_of(config.precision)
+    # Sharding moves block after block to the device: the whole may not fit there.
+    working = network if is_sharded(config.parallel) else working_copy(network.to(device), dtype)
+    if config.gradient_checkpointing:
+        working.llm.gradient_checkpointing_enable()
+    computed = parallelize(
+        working,
+        lambda net, batch: shared_loss(net, batch, live),
+        parallel=config.parallel,
+        device=device,
+        blocks=layers_of(working.decoder),
+        dtype=None if dtype == torch.float32 else dtype,
+    )
+    return working, computed
 
 
 def trained_parts(network: LanguageModel, config: PretrainConfig) -> dict[str, Part]:

@@ -5,14 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from lavit_core.errors import InputError
+from lavit_core.errors import InputError, UsageError
 from lavit_core.json_lines import iterate_json_objects
 from lavit_core.progress import warn
 from lavit_core.tokens import TokenReader
+from transformers import PreTrainedTokenizerBase
 
-from lavit_pretrain.documents import Corpus
+from lavit_pretrain.config import PretrainConfig
+from lavit_pretrain.documents import Corpus, DocumentSource
 from lavit_pretrain.sequence import question_text
 from lavit_pretrain.text_tokenizer import TextCodec
+from lavit_pretrain.vocabulary import Vocabulary
 
 MAX_TEXT_TOKENIZER_IMAGES = 100_000
 """Images whose captions train a new text tokenizer."""
@@ -25,6 +28,19 @@ def open_corpus(reader: TokenReader, *, questions: Sequence[Path], text: Sequenc
         questions=_join_questions(reader, questions),
         text=[line for file in text for line in _lines(file)],
     )
+
+
+def open_documents(
+    corpus: Corpus, vocabulary: Vocabulary, text: PreTrainedTokenizerBase, config: PretrainConfig, seed: int
+) -> DocumentSource:
+    """Return the stream of training documents. Raises UsageError if the mix leaves no kind of document."""
+    codec = TextCodec(text, config.max_text_tokens)
+    source = DocumentSource(leave_out_long(corpus, codec), vocabulary, codec, config, seed)
+    if sum(source.quotas.values()) == 0:
+        raise UsageError(
+            "setting mix: no kind of document has both a share above 0 and input; raise a share or give --questions"
+        )
+    return source
 
 
 def leave_out_long(corpus: Corpus, codec: TextCodec) -> Corpus:

@@ -1,9 +1,11 @@
-"""The loss of packed documents, and the parts of it that are logged."""
+"""The loss of packed documents, its weight in a step, and the parts of it that are logged."""
 
 from collections.abc import Sequence
 
 import torch
+from lavit_core.errors import UsageError
 from lavit_core.processes import num_processes
+from lavit_trainkit.master_weights import drop_gradients
 from torch import Tensor
 
 from lavit_pretrain.language_model import LanguageModel
@@ -37,6 +39,21 @@ def packed_loss(network: LanguageModel, batch: PackedBatch, live: LiveImages | N
         use_cache=False,
     ).last_hidden_state[0]
     return chunked_cross_entropy(hidden_TH[batch.rows_S], network.head_VD, batch.targets_S, batch.weights_S)
+
+
+def scored_weight(batches: Sequence[PackedBatch]) -> float:
+    """Return the summed weight of all scored positions of a step. Raises UsageError if it is 0."""
+    weight = sum(float(batch.weights_S.sum()) for batch in batches)
+    if weight == 0:
+        raise UsageError("the loss switches leave nothing to score in a whole step; turn one on (--set)")
+    return weight
+
+
+def drop_unused_gradients(network: LanguageModel, batches: Sequence[PackedBatch]) -> None:
+    """Drop the gradients of projector and merger, the zeros of `shared_loss`, after a step that shows no image."""
+    if not any(len(batch.image_rows_F) for batch in batches):
+        for part in network.visual_parts().values():
+            drop_gradients(part)
 
 
 def step_losses(each_S: Tensor, batches: Sequence[PackedBatch], img: int) -> dict[str, float]:

@@ -102,6 +102,13 @@ class Packer:
         self.next += 1
 
 
+def packing_metrics(batches: Sequence[PackedBatch], capacity: int) -> dict[str, float]:
+    """Return the tokens and documents of a step, and the share of its room (`capacity` tokens a batch) in use."""
+    tokens = sum(len(batch.ids_T) for batch in batches)
+    documents = sum(len(batch.documents) for batch in batches)
+    return {"tokens": tokens, "documents": documents, "fill": tokens / (capacity * len(batches))}
+
+
 def share_step(batches: Sequence[PackedBatch]) -> list[PackedBatch]:
     """Return what this process takes of a step: whole batches, or a part of one, or (where neither number divides the
     other) a part of each.

@@ -1,5 +1,6 @@
-"""What a pretraining run reads: checked before its directory records the settings, and digested."""
+"""The inputs of a pretraining run: checked before its directory records the settings, and digested."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,16 +8,43 @@ from lavit_core.data import Data, open_data
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
 from lavit_core.modeldir import find_part, part_digest
-from lavit_core.tokens import TokenReader
+from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
 
 from lavit_pretrain.config import PretrainConfig
 
 
-def live_data(config: PretrainConfig, reader: TokenReader, data: Path | None) -> Data | None:
-    """Return the images of live input, None for the other kinds.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingInputs:
+    """Token files and, for live input, images; with the digests of everything a run reads."""
 
-    Raises UsageError for an image input that is not there: before the run directory records the settings.
+    reader: TokenReader
+    images: Data | None
+    digests: dict[str, str]
+
+
+def open_inputs(
+    config: PretrainConfig,
+    tokens: Sequence[Path],
+    model: Path,
+    *,
+    questions: Sequence[Path],
+    text: Sequence[Path],
+    llm: Path | None,
+    data: Path | None,
+) -> TrainingInputs:
+    """Open token files and images.
+
+    Raises InputError for a missing file or tokens of another tokenizer, UsageError for an image input without its data.
     """
+    reader = open_tokens(*tokens)
+    check_tokenizer(reader, model)
+    images = _live_data(config, reader, data)
+    digests = _input_digests(tokens, model, questions, text, llm)
+    digests |= {} if images is None else {"data": images.digest}
+    return TrainingInputs(reader=reader, images=images, digests=digests)
+
+
+def _live_data(config: PretrainConfig, reader: TokenReader, data: Path | None) -> Data | None:
     if config.image_input == "features" and reader.manifest.feature_dim is None:
         raise UsageError(
             "setting image_input: features, but these tokens hold none; "
@@ -31,10 +59,9 @@ def live_data(config: PretrainConfig, reader: TokenReader, data: Path | None) ->
     return open_data(data)
 
 
-def input_digests(
+def _input_digests(
     tokens: Sequence[Path], model: Path, questions: Sequence[Path], text: Sequence[Path], llm: Path | None
 ) -> dict[str, str]:
-    """Return the SHA-256 digests of everything a run reads. Raises InputError for a file that is missing."""
     digests = {"tokenizer": part_digest(find_part(model, "tokenizer"))}
     digests |= {f"tokens {place}": file_sha256(folder / "manifest.json") for place, folder in enumerate(tokens)}
     for name, files in (("questions", questions), ("text", text)):

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from lavit_core.errors import UsageError
+from lavit_core.errors import InputError, UsageError
 from lavit_core.processes import num_processes
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -132,6 +132,15 @@ def load_whole(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Load a full state into a network, sharded or not."""
     own = network.state_dict()
     network.load_state_dict({name: sharded_like(value, own[name]) for name, value in tensors.items()})
+
+
+@torch.no_grad()
+def load_parameters(parameters: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Overwrite parameters, sharded or not, with full tensors of the same names. Raises InputError for other names."""
+    if parameters.keys() != saved.keys():
+        raise InputError("checkpoint: its weights have other names than this model's; give another --out")
+    for name, parameter in parameters.items():
+        parameter.copy_(sharded_like(saved[name], parameter))
 
 
 def gather_back(network: nn.Module) -> None:
