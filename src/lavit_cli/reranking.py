@@ -40,7 +40,7 @@ def load_reranker(model: LaVIT | None, clip: Path | None, safety_checker: Path |
     if clip is not None:
         from lavit_evaluation.api import load_clip, similarities
 
-        loaded = load_clip(clip, device)
+        loaded = load_clip(clip, device, option="--rerank-clip-model")
         reranker = dataclasses.replace(
             reranker,
             score=lambda images, texts: similarities(loaded, list(images), texts),

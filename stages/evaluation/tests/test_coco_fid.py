@@ -106,7 +106,7 @@ class Fake:
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """Files in the place of weights; what reads them is given as functions."""
     monkeypatch.setattr(coco_plan, "find_drawing_parts", lambda model, highres: {"model.llm": "0"})
-    monkeypatch.setattr(coco_plan, "load_clip", lambda folder, device: clip())
+    monkeypatch.setattr(coco_plan, "load_clip", lambda folder, device, **options: clip())
     (tmp_path / "clip").mkdir()
     (tmp_path / "clip" / "model.safetensors").write_bytes(b"clip")
     (tmp_path / "weights.pth").write_bytes(b"inception")

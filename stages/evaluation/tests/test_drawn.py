@@ -292,6 +292,35 @@ def test_clip_score_of_a_folder(tmp_path: Path) -> None:
         evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=QUIET, load=lambda: clip)
 
 
+def test_clip_score_killed_and_resumed_scores_nothing_twice(tmp_path: Path) -> None:
+    drawn = draw(tmp_path / "d", 10, 10)
+    rows = [{"file_name": f"{n:04d}.png", "captions": [f"prompt {n}"]} for n in range(10)]
+    (drawn / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen: list[int] = []
+
+    def clip(most: int) -> Clip:
+        def images(pixels: Sequence[np.ndarray]) -> np.ndarray:
+            if len(seen) + len(pixels) > most:
+                raise KeyboardInterrupt
+            seen.extend(int(one.sum()) for one in pixels)
+            angles = np.array([float(one.sum() % 7) for one in pixels])
+            return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+        return Clip(images=images, texts=lambda said: np.array([[0.6, 0.8]] * len(said)), image_px=8, about={})
+
+    compute = Compute(batch_size=3, quiet=True)
+    whole = evaluate_clip_score(drawn, tmp_path / "whole", Path("none"), compute=compute, load=lambda: clip(10))
+    seen.clear()
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=compute, load=lambda: clip(7))
+    assert len(seen) == 6
+    result = evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=compute, load=lambda: clip(10))
+    assert len(seen) == 10
+    assert result["figures"] == whole["figures"]
+    items = [(tmp_path / name / "items.jsonl").read_bytes() for name in ("o", "whole")]
+    assert items[0] == items[1]
+
+
 def test_clip_from_a_local_directory_is_the_library_s(tiny_clip: Path, tmp_path: Path) -> None:
     """A tiny random CLIP: our cosine is that of the library's own forward pass."""
     transformers = pytest.importorskip("transformers")
@@ -341,5 +370,5 @@ def test_a_clip_without_some_weights_is_refused(tiny_clip: Path, tmp_path: Path)
     with pytest.raises(InputError, match=r"1 weights of CLIP are missing \(first: text_projection\.weight\)"):
         load_clip(tmp_path / "clip", "cpu")
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"--clip .*: not a loadable CLIP"):
+    with pytest.raises(InputError, match=r"--clip-model .*: not a loadable CLIP"):
         load_clip(tmp_path / "clip", "cpu")

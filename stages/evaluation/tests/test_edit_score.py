@@ -123,8 +123,8 @@ def test_without_weights_each_metric_says_why(scores: Scores) -> None:
     result = scores()
     assert {name.rpartition(".")[2] for name in result["figures"]} == {"l1", "l2", "ssim"}
     assert result["skipped"] == {
-        "clip_i": "no CLIP weights given (--clip DIR)",
-        "clip_t": "no CLIP weights given (--clip DIR)",
+        "clip_i": "no CLIP weights given (--clip-model DIR)",
+        "clip_t": "no CLIP weights given (--clip-model DIR)",
         "dino": "no DINO weights given (--dino DIR)",
         "lpips": "no LPIPS weights given (--lpips-trunk FILE --lpips-heads FILE)",
     }
@@ -262,7 +262,7 @@ def test_on_the_command_line(magicbrush: Path, edited: Path, tmp_path: Path) -> 
     assert compared["paired"]["l1"][0]["value"] == pytest.approx(10 / 255 / 9)
     with pytest.raises(UsageError, match="found --protocol lavit"):
         CliRunner().invoke(evaluate, [*line, "--protocol", "lavit"], catch_exceptions=False)
-    with pytest.raises(UsageError, match=r"--clip: vqav2 has no edited images"):
+    with pytest.raises(UsageError, match=r"--clip-model: vqav2 has no edited images"):
         CliRunner().invoke(evaluate, ["score", "vqav2", "--results", "r", "--annotations", "a", "--clip", "c"],
                            catch_exceptions=False)  # fmt: skip
     with pytest.raises(UsageError, match="LPIPS needs two files"):

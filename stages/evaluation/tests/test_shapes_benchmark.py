@@ -96,7 +96,7 @@ def test_score_file_says_what_was_measured_and_samples_lie_beside_it(oracle, sha
     result = run(oracle, shapes_data / "heldout", tmp_path)
     assert json.loads((tmp_path / "score" / "score.json").read_text()) == result
     assert result["protocol"] == {"name": "lavit-shapes", "version": 1}
-    assert result["settings"] == {**CONFIG.model_dump(), "seed": 0}
+    assert result["settings"] == {**CONFIG.model_dump(), "precision": "auto", "seed": 0}
     assert len(result["inputs"]["data"]) == 64
     assert "numpy" in result["versions"]
     for figure in result["figures"].values():
@@ -117,6 +117,47 @@ def test_the_same_command_again_returns_the_finished_score(oracle, shapes_data: 
     assert again == first
     with pytest.raises(UsageError, match="seed"):
         run(oracle, shapes_data / "heldout", tmp_path, seed=1)
+    with pytest.raises(UsageError, match="precision"):
+        run(oracle, shapes_data / "heldout", tmp_path, compute=Compute(quiet=True, precision="bf16"))
+
+
+class Dying:
+    """Counts the images, texts or codes that a model is asked for, and is killed before it answers more than `most`."""
+
+    def __init__(self, model: Any, most: int = sys.maxsize) -> None:
+        self.model, self.left, self.most = model, most, most
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.model, name)
+        if name not in ("encode", "answer", "caption", "sample", "decode", "score"):
+            return value
+
+        def method(*arguments: Any, **options: Any) -> Any:
+            self.left -= len(arguments[-1] if name == "answer" else arguments[0])
+            if self.left < 0:
+                raise KeyboardInterrupt
+            return value(*arguments, **options)
+
+        return method
+
+
+@pytest.mark.parametrize("most", [40, 170, 330, 390, 450, 510, 560])
+def test_killed_in_any_section_and_resumed_is_the_same_and_asks_nothing_twice(
+    oracle, shapes_data: Path, tmp_path: Path, most: int
+) -> None:
+    small = CONFIG.model_copy(update={"questions": 200})
+    every = Dying(oracle)
+    whole = run(every, shapes_data / "heldout", tmp_path / "whole", small)
+    asked = every.most - every.left
+    assert asked > 560  # else the last kill would come too late
+    with pytest.raises(KeyboardInterrupt):
+        run(Dying(oracle, most), shapes_data / "heldout", tmp_path, small)
+    rest = Dying(oracle, asked - most + small.batch_size)
+    result = run(rest, shapes_data / "heldout", tmp_path, small)
+    assert result["figures"] == whole["figures"]
+    for name in ("samples.json", "samples/generation-000-picture.png"):
+        assert (tmp_path / "score" / name).read_bytes() == (tmp_path / "whole" / "score" / name).read_bytes()
+    assert not (tmp_path / "score" / "unfinished").exists()
 
 
 def test_wrong_inputs_do_not_claim_the_run_directory(oracle, shapes_data: Path, tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def _refuse_edit_options(benchmark: "Benchmark", edits: EditOptions, common: Com
     from lavit_core.errors import UsageError
 
     given = {f"--{name.replace('_', '-')}": value for name, value in dataclasses.asdict(edits).items()}
+    given["--clip-model"] = given.pop("--clip")
     given |= {"--set": common.sets, "--config": common.config, "--print-config": common.print_config}
     for option, value in given.items():
         if value:

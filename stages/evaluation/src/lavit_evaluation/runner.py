@@ -5,6 +5,7 @@ from top to bottom: it asks through the session (`session.ask(items, answer, sto
 """
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,22 +17,25 @@ from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress
 from lavit_core.rundir import open_run
 
-from lavit_evaluation.stores import Memory, Store
+from lavit_evaluation.stores import AnswerLog, Arrays, Memory, Store
 
 K = TypeVar("K")
 T = TypeVar("T")
 
 SCORE_FILE = "score.json"
+UNFINISHED = "unfinished"
+"""Folder of a run directory with what only a resumed run needs; it is deleted once the run is finished."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """How a benchmark is computed; no part of what it measures, so a resumed run may change it."""
+    """How a benchmark is computed. A resumed run may change all but the precision, which belongs to its settings."""
 
     batch_size: int = 32
     """Items handled at once."""
     device: str = "auto"
     precision: str = "auto"
+    """Of the model's weights; a benchmark that runs a model records it."""
     quiet: bool = False
 
 
@@ -42,6 +46,16 @@ class Session:
     command: str
     stop: Callable[[], bool]
     quiet: bool
+    unfinished: Path | None = None
+    """Folder of what only a resumed run needs; None keeps nothing."""
+
+    def row_store(self, name: str) -> Store | None:
+        """Return a store of JSON objects for the time of the run; None without a run directory."""
+        return None if self.unfinished is None else AnswerLog(self.unfinished / f"{name}.jsonl")
+
+    def array_store(self, name: str) -> Store | None:
+        """Return a store of dictionaries of arrays for the time of the run; None without a run directory."""
+        return None if self.unfinished is None else Arrays(self.unfinished / name)
 
     def ask(
         self, items: Mapping[K, T], answer: Callable[[list[T]], Iterable[Any]], store: Store | None = None, *,
@@ -102,11 +116,14 @@ def run(evaluation: Evaluation, out: Path | None, *, quiet: bool = False) -> dic
                     write_json(out / evaluation.file, opened.done)
                 return opened.done
         stop = stack.enter_context(stop_signals())
-        result = evaluation.score(Session(command=evaluation.command, stop=stop, quiet=quiet))
+        unfinished = None if out is None else out / UNFINISHED
+        session = Session(command=evaluation.command, stop=stop, quiet=quiet, unfinished=unfinished)
+        result = evaluation.score(session)
         if opened is not None:
             if evaluation.file is not None:
                 write_json(opened.path / evaluation.file, result)
             opened.finish(result)
+            shutil.rmtree(opened.path / UNFINISHED, ignore_errors=True)
         return result
 
 

@@ -74,10 +74,36 @@ class AnswerLog(Memory):
     def add(self, keys: Sequence[Any], answers: Iterable[Any]) -> None:
         """Append one row per key and wait until the rows are on disk."""
         rows = [{"id": key, **answer} for key, answer in zip(keys, answers, strict=True)]
+        self.file.parent.mkdir(exist_ok=True)
         with open(self.file, "ab") as handle:
             handle.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
             handle.flush()
             os.fsync(handle.fileno())
+        super().add(keys, rows)
+
+
+class Arrays(Memory):
+    """A folder with one safetensors file a batch; the answers are dictionaries of arrays of any type and shape."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.files = sorted(folder.glob("*.safetensors"))
+        for file in self.files:
+            for tensor, array in load_file(file).items():
+                key, name = json.loads(tensor)
+                self.answers.setdefault(key, {})[name] = array
+
+    def add(self, keys: Sequence[Any], answers: Iterable[Any]) -> None:
+        """Write one file with the arrays of all keys."""
+        rows = list(answers)
+        tensors = {
+            json.dumps([key, name]): np.ascontiguousarray(array)
+            for key, row in zip(keys, rows, strict=True)
+            for name, array in row.items()
+        }
+        self.files.append(self.folder / f"{len(self.files):05d}.safetensors")
+        write_bytes(self.files[-1], save(tensors))
         super().add(keys, rows)
 
 

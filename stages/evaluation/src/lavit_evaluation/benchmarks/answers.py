@@ -73,7 +73,7 @@ def run_answers(
     if decoding == "auto":
         decoding = "beams" if protocol == "lavit" else "greedy"
     settings = config.model_dump(mode="json") | {"decoding": decoding, "protocol": protocol}
-    settings |= {"lemmatizer": lemmatizer, "split": split, "seed": seed}
+    settings |= {"lemmatizer": lemmatizer, "split": split, "precision": compute.precision, "seed": seed}
 
     def score(session: Session) -> dict[str, Any]:
         @cache

@@ -78,7 +78,7 @@ def run_retrieval(
     references = next(iter(read_references(material.files["annotations"], split).by_kind.values()))
     texts, owners = gallery(items, references, config.captions_per_image)
     inputs |= {"annotations": file_sha256(material.files["annotations"]), "pictures": pictures_digest(items)}
-    settings = {**config.model_dump(mode="json"), "split": split, "seed": seed}
+    settings = config.model_dump(mode="json") | {"split": split, "precision": compute.precision, "seed": seed}
 
     def score(session: Session) -> dict[str, Any]:
         began = time.monotonic()

@@ -67,7 +67,7 @@ def why_skipped(weights: Weights) -> dict[str, str]:
     """Return why a metric can't be computed, by what was not given. Raises UsageError for half of what LPIPS needs."""
     skipped: dict[str, str] = {}
     if weights.clip is None:
-        skipped |= dict.fromkeys(("clip_i", "clip_t"), "no CLIP weights given (--clip DIR)")
+        skipped |= dict.fromkeys(("clip_i", "clip_t"), "no CLIP weights given (--clip-model DIR)")
     if weights.dino is None:
         skipped["dino"] = "no DINO weights given (--dino DIR)"
     if weights.lpips_trunk is None and weights.lpips_heads is None:

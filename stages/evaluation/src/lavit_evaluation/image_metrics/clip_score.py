@@ -6,7 +6,6 @@
   clip_score.cosine        cos, prompt alone
 """
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from lavit_core.errors import InputError
-from lavit_core.files import file_sha256, read_json, write_text
+from lavit_core.files import file_sha256, read_json
 from lavit_core.images import CLIP_MEAN, CLIP_STD, middle_square, open_rgb
 from lavit_scoring.bootstrap import bootstrap_mean
 from lavit_scoring.references import read_references
@@ -25,10 +24,12 @@ from lavit_trainkit.pretrained import load_pretrained
 from lavit_evaluation.image_metrics.features import open_folder
 from lavit_evaluation.image_metrics.weight_digests import weight_digests
 from lavit_evaluation.runner import Compute, Evaluation, Session, run
+from lavit_evaluation.stores import AnswerLog
 
 VERSION = 2
 """2: the longer side is rounded down before the middle square is cut, as CLIP's preprocessing does."""
 PREFIX, WEIGHT = "A photo depicts ", 2.5
+VARIANTS = ("clip_score", "clip_score.torchmetrics", "clip_score.cosine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +48,8 @@ class Clip:
 def clip_scores(images_ND: np.ndarray, prefixed_ND: np.ndarray, plain_ND: np.ndarray) -> dict[str, np.ndarray]:
     """Return each variant's score of each pair, from unit vectors of pictures, prefixed prompts and prompts alone."""
     prefixed, plain = (images_ND * prefixed_ND).sum(1), (images_ND * plain_ND).sum(1)
-    return {
-        "clip_score": WEIGHT * prefixed.clip(min=0),
-        "clip_score.torchmetrics": 100 * plain.clip(min=0),
-        "clip_score.cosine": plain,
-    }
+    scores = (WEIGHT * prefixed.clip(min=0), 100 * plain.clip(min=0), plain)
+    return dict(zip(VARIANTS, scores, strict=True))
 
 
 def evaluate_clip_score(
@@ -80,19 +78,16 @@ def evaluate_clip_score(
                 said = [texts[key] for key in keys]
                 prefixed = model.texts([PREFIX + text for text in said])
                 scores = clip_scores(model.images(pixels), prefixed, model.texts(said))
-                return [{name: values[row] for name, values in scores.items()} for row in range(len(keys))]
+                return [{name: float(values[row]) for name, values in scores.items()} for row in range(len(keys))]
 
             items = list(
-                session.ask(dict(zip(folder.keys, folder.keys, strict=True)), rows, batch_size=compute.batch_size,
-                            unit="image")
+                session.ask({key: key for key in folder.keys}, rows, AnswerLog(out / "items.jsonl"),
+                            batch_size=compute.batch_size, unit="image")
             )  # fmt: skip
         found = Score(protocol="clip-score", version=VERSION)
-        for name in items[0]:
+        for name in VARIANTS:
             values = np.array([item[name] for item in items], dtype=np.float64)
             found.metrics[name] = bootstrap_mean(values, range(len(values)), seed, name)
-        lines = [{"id": key, **{name: float(value) for name, value in item.items()}}
-                 for key, item in zip(folder.keys, items, strict=True)]  # fmt: skip
-        write_text(out / "items.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         return found.as_json({
             "benchmark": "clip-score",
             "inputs": {"generated": folder.digest},
@@ -117,10 +112,10 @@ def center_square(file: Path, image_px: int) -> np.ndarray:
     return middle_square(open_rgb(file), image_px, image_px)
 
 
-def load_clip(folder: Path, device: str) -> Clip:
-    """Load a CLIP from a transformers directory. Raises InputError if `folder` is not one."""
+def load_clip(folder: Path, device: str, *, option: str = "--clip-model") -> Clip:
+    """Load a CLIP from the transformers directory that `option` gave. Raises InputError if `folder` is not one."""
     if not (folder / "config.json").is_file():
-        raise InputError(f"--clip {folder}: no config.json here, expected a transformers directory of a CLIP")
+        raise InputError(f"{option} {folder}: no config.json here, expected a transformers directory of a CLIP")
     try:
         import torch
         from lavit_trainkit.device import pick_device
@@ -131,12 +126,12 @@ def load_clip(folder: Path, device: str) -> Clip:
     where = pick_device(device)
     logging.disable_progress_bar()  # a second bar beside the job's own
     # In fp32 also where half-precision weights are stored: a score must not hang on how a folder was saved.
-    model = load_pretrained(CLIPModel, folder, option="--clip", what="CLIP", dtype=torch.float32)
+    model = load_pretrained(CLIPModel, folder, option=option, what="CLIP", dtype=torch.float32)
     model = model.eval().requires_grad_(False).to(where)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"--clip {folder}: not a CLIP ({' '.join(str(error).split())[:200]})") from None
+        raise InputError(f"{option} {folder}: not a CLIP ({' '.join(str(error).split())[:200]})") from None
     about = read_json(folder / "preprocessor_config.json") if (folder / "preprocessor_config.json").is_file() else {}
     mean = torch.tensor(about.get("image_mean", CLIP_MEAN), device=where).view(1, 3, 1, 1)
     deviation = torch.tensor(about.get("image_std", CLIP_STD), device=where).view(1, 3, 1, 1)

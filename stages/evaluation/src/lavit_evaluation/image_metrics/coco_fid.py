@@ -47,6 +47,9 @@ def run_coco_fid(
             warn(f"{name}: skipped: {reason}")
     metrics, seed = plan.metrics, plan.settings["seed"]
 
+    def chooser(folder: Path) -> Clip:
+        return give_clip() if give_clip else load_clip(folder, compute.device, option="--rerank-clip-model")
+
     @cache
     def loaded() -> Draw[str]:
         own = load() if load is not None else open_model(model, None, compute, highres=plan.settings["highres"])
@@ -54,8 +57,7 @@ def run_coco_fid(
         write_json(out / DRAWING_FILE, record | {"best_of": config.best_of, "best_of_clip": plan.chooser})
         if metrics.rerank_clip is None:
             return draw
-        return keep_best(draw, give_clip() if give_clip else load_clip(metrics.rerank_clip, compute.device),
-                         config.best_of)  # fmt: skip
+        return keep_best(draw, chooser(metrics.rerank_clip), config.best_of)
 
     def score(session: Session) -> dict[str, Any]:
         began, generated = time.monotonic(), out / "generated"

@@ -120,8 +120,9 @@ def plan_coco_fid(
     if (config.best_of > 1) != (metrics.rerank_clip is not None):
         raise UsageError(f"best of {config.best_of}: --best-of N (more than 1) and --rerank-clip-model DIR go together")
     inputs = find_drawing_parts(model, highres=highres)
-    chooser = None if metrics.rerank_clip is None else load_clip(metrics.rerank_clip, "cpu").about
-    if chooser is not None:
+    chooser = None
+    if metrics.rerank_clip is not None:
+        chooser = load_clip(metrics.rerank_clip, "cpu", option="--rerank-clip-model").about
         inputs |= {f"best_of_clip.{name}": digest for name, digest in chooser["clip_digests"].items()}
     captions = find_captions(files.data, files.annotations)
     every = choose_prompts(read_references(captions, files.split), config.prompts, seed)

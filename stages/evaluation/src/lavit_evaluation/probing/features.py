@@ -36,6 +36,9 @@ ON_TOKENS = ("kept", "merged", "vectors", "codes")
 """Stations that exist at kept patches only."""
 
 
+KEPT_INSIDE = "kept_inside"
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlaceFeatures:
     """What each station holds at each place."""
@@ -56,7 +59,7 @@ def read_places(
         wanted.setdefault(key, []).append(index)
     grid = model.grid
 
-    def read(keys: list[str]) -> list[tuple[dict[str, np.ndarray], np.ndarray]]:
+    def read(keys: list[str]) -> list[dict[str, np.ndarray]]:
         images = [open_rgb(paths[key]) for key in keys]
         pixels = np.stack([resize_to_square(image, model.image_px) for image in images])
         stations, keep_BP = dense_stations(model.tokenizer, pixels)
@@ -69,19 +72,23 @@ def read_places(
                 station: np.stack([
                     reading_weights(box, image.size, grid, keep_BP[row] if station in ON_TOKENS else everywhere)
                     @ x_BPW[row] for box in boxes
-                ])
+                ]).astype(np.float32)
                 for station, x_BPW in stations.items()
             }  # fmt: skip
-            rows.append((vectors, (inside & keep_BP[row]).any(1)))
+            rows.append({**vectors, KEPT_INSIDE: (inside & keep_BP[row]).any(1)})
         return rows
 
-    rows = list(session.ask({key: key for key in wanted}, read, batch_size=batch_size, unit="image", part=part))
+    rows = list(
+        session.ask(
+            {key: key for key in wanted}, read, session.array_store(part), batch_size=batch_size, unit="image",
+            part=part,
+        )
+    )  # fmt: skip
     order = np.argsort([index for indices in wanted.values() for index in indices])
-    by_station = {
-        station: np.concatenate([vectors[station] for vectors, _ in rows])[order].astype(np.float32)
-        for station in rows[0][0]
+    joined = {
+        name: np.concatenate([row[name] for row in rows])[order] for name in (*STATIONS, KEPT_INSIDE) if name in rows[0]
     }
-    return PlaceFeatures(by_station=by_station, kept_inside=np.concatenate([kept for _, kept in rows])[order])
+    return PlaceFeatures(kept_inside=joined.pop(KEPT_INSIDE), by_station=joined)
 
 
 def dense_stations(tokenizer: "VisualTokenizer", pixels: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:

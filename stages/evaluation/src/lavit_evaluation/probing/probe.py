@@ -158,21 +158,22 @@ def _score_probes(
             continue
         probes[kind] = Probe(values=values, learned=learned, asked=asked)
 
-    def predict(batch: list[tuple[Probe, str]]) -> list[list[str]]:
+    def predict(batch: list[tuple[Probe, str]]) -> list[dict[str, list[str]]]:
         ((probe, station),) = batch
         x = fit_features.by_station[station][[fit_row[label.key, label.box] for label in probe.learned]]
         y = np.array([probe.values.index(label.value) for label in probe.learned])
         images = [label.key for label in probe.learned]
         fitted = fit_probe(x, y, images, num_classes=len(probe.values), seed=seed)
         asked = test_features.by_station[station][[test_row[label.key, label.box] for label in probe.asked]]
-        return [[probe.values[number] for number in fitted.predict(asked)]]
+        return [{"predicted": [probe.values[number] for number in fitted.predict(asked)]}]
 
-    items = {(kind, name): (probe, name) for kind, probe in probes.items() for name in fit_features.by_station}
-    predictions = dict(zip(items, session.ask(items, predict, batch_size=1, unit="probe", part="fitting"), strict=True))
+    items = {f"{kind}.{name}": (probe, name) for kind, probe in probes.items() for name in fit_features.by_station}
+    rows = session.ask(items, predict, session.row_store("fitting"), batch_size=1, unit="probe", part="fitting")
+    predictions = {key: row["predicted"] for key, row in zip(items, rows, strict=True)}
     for kind, probe in probes.items():
         score.metrics |= _yardsticks(kind, probe.learned, probe.asked)
         for station in fit_features.by_station:
-            pairs = zip(predictions[kind, station], probe.asked, strict=True)
+            pairs = zip(predictions[f"{kind}.{station}"], probe.asked, strict=True)
             hits = [value == label.value for value, label in pairs]
             score.metrics |= _metrics(f"probe.{kind}.{station}", hits, probe.asked)
     score.notes["stations"] = {station: STATIONS[station] for station in fit_features.by_station}

@@ -53,7 +53,7 @@ def eval_shapes(
     if reader is not None:
         check_tokenizer(reader, model)
     inputs = _digests(model, blind, source, training, tokens)
-    settings = {**config.model_dump(mode="json"), "seed": seed}
+    settings = {**config.model_dump(mode="json"), "precision": compute.precision, "seed": seed}
 
     def opened() -> dict[str, Any]:
         lavit = load() if load is not None else open_model(model, None, compute, selection=config.selection)

@@ -55,9 +55,23 @@ class Material:
     def ask(
         self, part: str, unit: str, items: Sequence[Any], answer: Callable[[list[Any]], Iterable[Any]]
     ) -> list[Any]:
-        """Return the answer to each item."""
-        batch_size = self.config.batch_size
-        return list(self.session.ask(dict(enumerate(items)), answer, batch_size=batch_size, unit=unit, part=part))
+        """Return the answer to each item, a text or a number."""
+        rows = self.session.ask(
+            dict(enumerate(items)), lambda some: [{"answer": one} for one in answer(some)],
+            self.session.row_store(part), batch_size=self.config.batch_size, unit=unit, part=part,
+        )  # fmt: skip
+        return [row["answer"] for row in rows]
+
+    def ask_arrays(
+        self, part: str, unit: str, items: Sequence[Any], answer: Callable[[list[Any]], Iterable[dict[str, np.ndarray]]]
+    ) -> list[dict[str, np.ndarray]]:
+        """Return the answer to each item, a dictionary of arrays."""
+        return list(
+            self.session.ask(
+                dict(enumerate(items)), answer, self.session.array_store(part), batch_size=self.config.batch_size,
+                unit=unit, part=part,
+            )
+        )  # fmt: skip
 
     def pixels(self, keys: Sequence[str]) -> np.ndarray:
         """Return images as the model reads them, uint8 [N, px, px, 3]."""
@@ -77,11 +91,12 @@ class Material:
             guidance_scale=config.llm_guidance, top_k=config.top_k, top_p=config.top_p, temperature=config.temperature
         )
 
-        def answer(some: list[tuple[str, int]]) -> list[np.ndarray]:
+        def answer(some: list[tuple[str, int]]) -> list[dict[str, np.ndarray]]:
             texts, own = [text for text, _ in some], [seed for _, seed in some]
-            return self.model.sample(texts, own, settings, batch_size=len(some))
+            return [{"codes": codes} for codes in self.model.sample(texts, own, settings, batch_size=len(some))]
 
-        return self.ask("codes of prompts", "prompt", list(zip(prompts, seeds, strict=True)), answer)
+        rows = self.ask_arrays("codes of prompts", "prompt", list(zip(prompts, seeds, strict=True)), answer)
+        return [row["codes"] for row in rows]
 
     def draw(self, codes: Sequence[np.ndarray], seeds: Sequence[int], part: str) -> np.ndarray:
         """Return images drawn from codes, uint8 [N, px, px, 3]."""
@@ -89,16 +104,20 @@ class Material:
 
         settings = DrawSettings(num_steps=self.config.decoder_steps, guidance_scale=self.config.decoder_guidance)
 
-        def answer(some: list[tuple[np.ndarray, int]]) -> Iterable[np.ndarray]:
-            return map(np.asarray, self.model.decode([own for own, _ in some], [seed for _, seed in some], settings))
+        def answer(some: list[tuple[np.ndarray, int]]) -> list[dict[str, np.ndarray]]:
+            images = self.model.decode([own for own, _ in some], [seed for _, seed in some], settings)
+            return [{"pixels": np.asarray(image)} for image in images]
 
-        return np.stack(self.ask(f"{part}, pixels", "image", list(zip(codes, seeds, strict=True)), answer))
+        rows = self.ask_arrays(f"{part}, pixels", "image", list(zip(codes, seeds, strict=True)), answer)
+        return np.stack([row["pixels"] for row in rows])
 
 
 def encode_images(material: Material, keys: Sequence[str]) -> dict[str, EncodedImage]:
     """Return codes and masks of the named images."""
-    encoded = material.ask("tokens", "image", keys, lambda some: encode(material.model, material.pixels(some)))
-    return dict(zip(keys, encoded, strict=True))
+    rows = material.ask_arrays(
+        "tokens", "image", keys, lambda some: map(vars, encode(material.model, material.pixels(some)))
+    )
+    return {key: EncodedImage(**row) for key, row in zip(keys, rows, strict=True)}
 
 
 def tokens_section(material: Material, encoded: dict[str, EncodedImage]) -> Section:
