@@ -43,7 +43,13 @@ def read_json_lines(path: Path) -> list[Any]:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write UTF-8 text atomically: on any failure the old file stays as it was."""
+    """Write UTF-8 text atomically: on any failure the old file stays as it was, and a link is written through.
+
+    Raises InputError if `path` is a folder, a device, a pipe or a socket: replacing those would take them away.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: can't be written, expected a file name")
+    path = path.resolve()
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as handle:
