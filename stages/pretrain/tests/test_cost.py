@@ -7,11 +7,11 @@ import pytest
 import torch
 from lavit_core.errors import InputError
 from lavit_pretrain.attention import use_packed
+from lavit_pretrain.chunked_cross_entropy import chunked_cross_entropy
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig
 from lavit_pretrain.cost import Documents, expected_documents, pretrain_step
 from lavit_pretrain.documents import Document
 from lavit_pretrain.language_model import llama_config
-from lavit_pretrain.loss import chunked_cross_entropy
 from lavit_pretrain.packing import collate
 from lavit_pretrain.plan import llm_on_meta_device, plan
 from lavit_tokenizer.api import TokenizerConfig

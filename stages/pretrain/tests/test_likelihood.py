@@ -5,6 +5,7 @@ import pytest
 import torch
 from lavit_core.errors import UsageError
 from lavit_pretrain import likelihood
+from lavit_pretrain.image_input import ImageInput, stored_images
 from lavit_pretrain.language_model import load_llm
 from lavit_pretrain.likelihood import (
     caption_log_likelihoods,
@@ -12,7 +13,6 @@ from lavit_pretrain.likelihood import (
     paired_code_log_likelihoods,
     text_log_likelihoods,
 )
-from lavit_pretrain.reading import ImageInput, stored_images
 from lavit_pretrain.sequence import reading_prompts
 from lavit_pretrain.train_language_model import train_language_model
 

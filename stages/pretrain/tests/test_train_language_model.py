@@ -10,10 +10,11 @@ from lavit_core.tokens import open_tokens
 from lavit_pretrain import packed_loss
 from lavit_pretrain import train_language_model as module
 from lavit_pretrain.build_network import build_network
+from lavit_pretrain.captioning import answer, caption
 from lavit_pretrain.config import Mix
+from lavit_pretrain.image_input import stored_images
 from lavit_pretrain.language_model import load_llm
 from lavit_pretrain.plan import plan
-from lavit_pretrain.reading import answer, caption, stored_images
 from lavit_pretrain.train_language_model import train_language_model
 from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, metrics_of, stop_at_step
 from safetensors.torch import load_file

@@ -30,7 +30,7 @@ __all__ = [
 
 
 SETTINGS = {
-    "Beams": "lavit_pretrain.beams",
+    "Beams": "lavit_pretrain.beam_search",
     "DrawSettings": "lavit_detokenizer.config",
     "SampleSettings": "lavit_pretrain.config",
 }

@@ -1,7 +1,9 @@
 """What other distributions may use of the pretrain stage."""
 
-from lavit_pretrain.beams import ANSWERS, CAPTIONS, Beams
+from lavit_pretrain.beam_search import ANSWERS, CAPTIONS, Beams
+from lavit_pretrain.captioning import answer, caption
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig, SampleSettings
+from lavit_pretrain.image_input import ImageInput, encode_images, join_images, merge_patches, select_patches
 from lavit_pretrain.language_model import LanguageModel, load_llm, read_visual_about
 from lavit_pretrain.likelihood import (
     caption_log_likelihoods,
@@ -9,25 +11,16 @@ from lavit_pretrain.likelihood import (
     paired_code_log_likelihoods,
     text_log_likelihoods,
 )
-from lavit_pretrain.reading import (
-    ImageInput,
-    answer,
-    caption,
-    encode_images,
-    join_images,
-    merge_patches,
-    select_patches,
-)
+from lavit_pretrain.merger_and_projector import load_visual_input
 from lavit_pretrain.released import (
     ReleasedLanguageModel,
     export_language_model,
     import_language_model,
     inspect_language_model,
 )
-from lavit_pretrain.sampler import SamplingStep, sample_codes, sample_steps
+from lavit_pretrain.sample_codes import SamplingStep, sample_codes, sample_steps
 from lavit_pretrain.text_tokenizer import load_text_tokenizer, unknown_words
 from lavit_pretrain.train_language_model import train_language_model
-from lavit_pretrain.visual_input import load_visual_input
 
 __all__ = [
     "ANSWERS",

@@ -19,9 +19,9 @@ from lavit_pretrain.corpus import all_texts
 from lavit_pretrain.document_isolation import require_isolation
 from lavit_pretrain.documents import Corpus
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm, has_codes
-from lavit_pretrain.live import LiveImages
+from lavit_pretrain.live_images import LiveImages
+from lavit_pretrain.merger_and_projector import continue_visual
 from lavit_pretrain.packed_loss import shared_loss
-from lavit_pretrain.visual_input import continue_visual
 
 
 def build_network(

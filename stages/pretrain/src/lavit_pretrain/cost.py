@@ -11,8 +11,8 @@ from lavit_trainkit.parallel import layers_of
 from torch import Tensor, nn
 
 from lavit_pretrain.attention import document_bounds, use_packed
+from lavit_pretrain.chunked_cross_entropy import CHUNK_ROWS
 from lavit_pretrain.config import PretrainConfig
-from lavit_pretrain.loss import CHUNK_ROWS
 
 QUESTION_TOKENS, ANSWER_TOKENS = 16, 3
 """Tokens of a question in its prompt, and of an answer with its end, about."""

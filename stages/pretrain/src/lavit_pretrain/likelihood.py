@@ -11,8 +11,8 @@ from lavit_core.errors import UsageError
 from torch import Tensor
 
 from lavit_pretrain.decoding import DecodingBatch
+from lavit_pretrain.image_input import ImageInput
 from lavit_pretrain.language_model import LanguageModel
-from lavit_pretrain.reading import ImageInput
 from lavit_pretrain.sequence import code_continuation, drawing_prefix, reading_prompts, text_continuation
 
 HEAD_ROWS = 4096

@@ -8,9 +8,9 @@ from lavit_core.processes import num_processes
 from lavit_trainkit.master_weights import drop_gradients
 from torch import Tensor
 
+from lavit_pretrain.chunked_cross_entropy import chunked_cross_entropy
 from lavit_pretrain.language_model import LanguageModel
-from lavit_pretrain.live import LiveImages
-from lavit_pretrain.loss import chunked_cross_entropy
+from lavit_pretrain.live_images import LiveImages
 from lavit_pretrain.packing import PackedBatch
 
 

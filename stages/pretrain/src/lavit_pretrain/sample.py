@@ -12,7 +12,7 @@ from lavit_core.tokens import Manifest, TokenSample, write_manifest, write_shard
 
 from lavit_pretrain.config import SampleSettings
 from lavit_pretrain.language_model import LanguageModel, load_llm
-from lavit_pretrain.sampler import sample_codes
+from lavit_pretrain.sample_codes import sample_codes
 
 SOURCE = "sampled"
 """`source` of a shard whose codes a language model wrote; such codes have no known patches, so keep masks are empty."""

@@ -22,8 +22,8 @@ from torch import Tensor
 from lavit_pretrain.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from lavit_pretrain.image_input import ImageInput
     from lavit_pretrain.language_model import LanguageModel
-    from lavit_pretrain.reading import ImageInput
 
 Prompt = str | Sequence[str | np.ndarray]
 """Text, or texts and images in the order they are read: an image is its codes (integers [n]) or its continuous rows

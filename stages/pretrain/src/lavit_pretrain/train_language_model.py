@@ -31,7 +31,7 @@ from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.corpus import open_corpus, open_documents
 from lavit_pretrain.diagnose import diagnose_pretrain
 from lavit_pretrain.image_ablation import is_check, measure_loss_increases
-from lavit_pretrain.live import LiveImages
+from lavit_pretrain.live_images import LiveImages
 from lavit_pretrain.packed_loss import drop_unused_gradients, scored_weight, step_losses
 from lavit_pretrain.packing import Packer, all_of_step, packing_metrics, share_step
 from lavit_pretrain.training_inputs import open_inputs

@@ -11,7 +11,7 @@ from lavit_pretrain.attention import use_padded
 from lavit_pretrain.config import SampleSettings
 from lavit_pretrain.language_model import LanguageModel
 from lavit_pretrain.sample import write_sampled
-from lavit_pretrain.sampler import guided_scores, pick, sample_codes
+from lavit_pretrain.sample_codes import guided_scores, pick, sample_codes
 from lavit_trainkit.device import generator
 
 PROMPTS = ["a red circle", "", "a very long prompt about a blue square and a green triangle", "blue"]

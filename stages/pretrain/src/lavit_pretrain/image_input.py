@@ -1,4 +1,4 @@
-"""Images the model looks at, and text it writes about them: greedily, or by beam search."""
+"""Images as a language model reads them: codes, continuous rows, or nothing."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,16 +10,10 @@ from lavit_core.errors import UsageError
 from lavit_core.tokens import TokenReader
 from torch import Tensor
 
-from lavit_pretrain.beams import Beams, write_with_beams
-from lavit_pretrain.decoding import DecodingBatch
 from lavit_pretrain.language_model import LanguageModel
-from lavit_pretrain.sequence import reading_prompts
 
 if TYPE_CHECKING:
     from lavit_tokenizer.api import VisualTokenizer
-
-BATCH_ROWS = 128
-"""Texts written at the same time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,65 +116,3 @@ def stored_images(llm: LanguageModel, reader: TokenReader, indices: np.ndarray) 
     if llm.image_input == "codes":
         return ImageInput(counts=counts, codes=codes)
     return ImageInput(counts=counts, features=reader.features(indices))
-
-
-def caption(llm: LanguageModel, images: ImageInput, *, max_tokens: int = 36, beams: Beams | None = None) -> list[str]:
-    """Return a caption of each image (paper: no prompt, the image alone; 36 tokens at most)."""
-    empty = np.empty(0, np.int64)
-    return _complete(llm, images, [empty] * len(images), max_tokens, beams)
-
-
-def answer(
-    llm: LanguageModel,
-    images: ImageInput | None,
-    questions: Sequence[str],
-    *,
-    max_tokens: int = 10,
-    beams: Beams | None = None,
-) -> list[str]:
-    """Return the answer to question i about image i; without images the model answers blind."""
-    if images is not None and len(images) != len(questions):
-        raise UsageError(f"{len(questions)} questions but {len(images)} images, expected one image a question")
-    prompts = [llm.codec.question(question, None)[0] for question in questions]
-    return _complete(llm, images, prompts, max_tokens, beams)
-
-
-def _complete(
-    llm: LanguageModel,
-    images: ImageInput | None,
-    prompts: Sequence[np.ndarray],
-    max_tokens: int,
-    beams: Beams | None,
-) -> list[str]:
-    counts = images.counts if images is not None else np.zeros(len(prompts), np.int64)
-    lengths = counts + np.array([len(prompt) for prompt in prompts], dtype=np.int64)
-    order = np.argsort(-lengths, kind="stable")
-    written: dict[int, str] = {}
-    for start in range(0, len(order), BATCH_ROWS):
-        places = order[start : start + BATCH_ROWS]
-        shown = images.take(places) if images is not None else None
-        with torch.inference_mode():
-            rows = [prompt.embed(llm) for prompt in reading_prompts(llm, shown, [prompts[place] for place in places])]
-        texts = (
-            write_greedily(llm, rows, max_tokens) if beams is None else write_with_beams(llm, rows, max_tokens, beams)
-        )
-        written.update(zip(places.tolist(), texts, strict=True))
-    return [written[place] for place in range(len(prompts))]
-
-
-@torch.inference_mode()
-def write_greedily(llm: LanguageModel, prompts: Sequence[Tensor], max_tokens: int) -> list[str]:
-    """Return the likeliest continuation in text of each prompt [n, H]; visual ids are never written."""
-    rows = DecodingBatch(llm, prompts, max_tokens)
-    text_head = llm.head_VD[: llm.vocabulary.text_vocab]
-    ended = torch.zeros(len(prompts), dtype=torch.bool, device=llm.device)
-    written = []
-    hidden = rows.start()
-    for step in range(max_tokens):
-        next_ids = (hidden @ text_head.T).argmax(-1)
-        written.append(next_ids)
-        ended |= next_ids == llm.codec.eos
-        if step + 1 == max_tokens or ((not ended.is_cuda or step % 16 == 15) and bool(ended.all())):
-            break
-        hidden = rows.extend(next_ids)
-    return [llm.codec.decode(row) for row in torch.stack(written, dim=1).tolist()]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from lavit_pretrain.loss import chunked_cross_entropy
+from lavit_pretrain.chunked_cross_entropy import chunked_cross_entropy
 
 
 @pytest.mark.parametrize("chunk", [3, 7, 64])

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from lavit_pretrain.beams import Beams, write_with_beams
+from lavit_pretrain.beam_search import Beams, write_with_beams
+from lavit_pretrain.captioning import caption, write_greedily
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig
+from lavit_pretrain.image_input import stored_images
 from lavit_pretrain.language_model import load_llm
-from lavit_pretrain.reading import caption, stored_images, write_greedily
 from lavit_pretrain.sequence import reading_prompts
 from lavit_pretrain.train_language_model import train_language_model
 

@@ -8,8 +8,9 @@ import torch
 from lavit_core.images import Preprocessing
 from lavit_core.modeldir import export_part
 from lavit_core.tokens import open_tokens
+from lavit_pretrain.captioning import answer, caption
+from lavit_pretrain.image_input import encode_images, stored_images
 from lavit_pretrain.language_model import load_llm
-from lavit_pretrain.reading import answer, caption, encode_images, stored_images
 from lavit_pretrain.train_language_model import train_language_model
 from lavit_tokenizer.api import VisualTokenizer, load_tokenizer, tokenize_images
 from lavit_tokenizer.config import SmallVitConfig, TokenizeConfig, TokenizerConfig
