@@ -1,14 +1,14 @@
 """`lavit detokenize`: a token directory becomes a folder of images, which is itself a data set (captions.jsonl)."""
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from lavit_core.files import file_sha256, write_bytes, write_text
+from lavit_core.files import file_sha256, write_bytes
 from lavit_core.images import png_bytes
 from lavit_core.interrupt import stop_signals
+from lavit_core.json_lines import write_json_lines
 from lavit_core.modeldir import check_made_with, detokenizer_part, find_part, part_digest
 from lavit_core.progress import Progress
 from lavit_core.rundir import open_run
@@ -19,7 +19,7 @@ from lavit_trainkit.stopping import stopped
 from lavit_trainkit.throughput import Meter
 
 from lavit_detokenizer.config import DrawSettings
-from lavit_detokenizer.draw import draw
+from lavit_detokenizer.draw import draw_codes
 from lavit_detokenizer.folder import load_detokenizer
 from lavit_detokenizer.sizes import model_image_size
 
@@ -36,24 +36,24 @@ def detokenize(
     precision: str = "auto",
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Draw every sample of `tokens` into `out/images`, named by a counter, and say in captions.jsonl what is what.
+    """Draw every sample of `tokens` into `out/images`, list the images in captions.jsonl, return the summary.
 
-    `highres` takes the SDXL detokenizer of imported weights.
-    An image's noise depends on `seed` and its key alone. Images that are there already are kept.
+    `highres` draws with the SDXL detokenizer of imported weights.
+    An image's noise depends on `seed` and its key alone; images that were drawn before a restart are kept.
     Raises InputError for unusable input or parts that do not belong together, UsageError for an aspect ratio that the
-    detokenizer does not draw, Interrupted when stopped.
+    detokenizer does not draw, Interrupted if a signal stops it.
     """
     reader = open_tokens(tokens)
     check_tokenizer(reader, model)
     part = detokenizer_part(highres=highres)
     check_made_with(model, part)
-    model_image_size(model, part, settings.aspect_ratio)  # refused before a run is begun
+    model_image_size(model, part, settings.aspect_ratio)  # refuses before a run directory is made
     inputs = {
         "tokens": file_sha256(tokens / "manifest.json"),
         "tokenizer": reader.manifest.tokenizer_digest,
         "detokenizer": part_digest(find_part(model, part)),
     }
-    # Of another precision the images that a killed run lacks would be other images.
+    # Precision is part of it: a resumed run must draw the missing images as the first run would have.
     config = {**settings.model_dump(mode="json", exclude={"batch_size"}), "precision": precision, "seed": seed}
     with open_run(out, command="detokenize", config=config, inputs=inputs) as run, stop_signals() as stop:
         if run.done:
@@ -69,31 +69,26 @@ def detokenize(
                     raise stopped(out, start + first, len(reader))
                 indices = np.array(missing[first : first + settings.batch_size])
                 codes, counts = reader.codes(indices)
-                condition = tokenizer.decode_codes(
-                    torch.from_numpy(codes), torch.from_numpy(counts), decoder=detokenizer.decoder
-                )
+                each = np.split(codes, np.cumsum(counts)[:-1])
                 seeds = [derive_seed(seed, "detokenize", key) for key in reader.keys(indices)]
-                pixels = draw(detokenizer, condition, seeds=seeds, settings=settings)
+                pixels = draw_codes(detokenizer, tokenizer, each, seeds=seeds, settings=settings)
                 for index, image in zip(indices.tolist(), pixels, strict=True):
                     write_bytes(out / file_name(index), png_bytes(image))
                 meter.count(len(indices))
                 progress.advance(len(indices))
-        write_text(out / "captions.jsonl", caption_lines(reader))
+        write_json_lines(out / "captions.jsonl", caption_rows(reader))
         summary = {"images": len(reader), "drawn": len(missing), **meter.summary()}
         run.finish(summary)
         return summary
 
 
 def file_name(index: int) -> str:
-    """Return an image's name: from the counter, never from a key, which may hold anything."""
+    """Return an image's file name: a counter, because a key may contain any character."""
     return f"images/{index:06d}.png"
 
 
-def caption_lines(reader: TokenReader) -> str:
-    """Return captions.jsonl: of each image its file, its captions, and the key it has in the token directory."""
+def caption_rows(reader: TokenReader) -> Iterator[dict[str, Any]]:
+    """Yield the rows of captions.jsonl: each image's file, its captions, and its key in the token directory."""
     everything = np.arange(len(reader))
-    rows = zip(reader.keys(everything), reader.texts(everything), strict=True)
-    return "".join(
-        json.dumps({"file_name": file_name(index), "captions": list(texts), "key": key}, ensure_ascii=False) + "\n"
-        for index, (key, texts) in enumerate(rows)
-    )
+    for index, (key, texts) in enumerate(zip(reader.keys(everything), reader.texts(everything), strict=True)):
+        yield {"file_name": file_name(index), "captions": list(texts), "key": key}
