@@ -152,7 +152,7 @@ def write_pixels(folder: Path, part: str, sizes: dict[str, int], dtype: torch.dt
     """Write UNet, VAE and scheduler of Stable Diffusion 1.5 or SDXL."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from lavit_detokenizer.config import NoiseShape
-    from lavit_detokenizer.network import build_scheduler
+    from lavit_detokenizer.noise import build_scheduler
 
     with torch.device("meta"):
         networks: dict[str, Any] = {

@@ -10,7 +10,8 @@ from lavit_core.modeldir import export_part, part_digest
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, NoiseShape, UNetShape
 from lavit_detokenizer.folder import save_detokenizer
-from lavit_detokenizer.network import Denoiser, Detokenizer, build_scheduler, build_unet, sample_shape
+from lavit_detokenizer.network import Denoiser, Detokenizer, build_unet, sample_shape
+from lavit_detokenizer.noise import build_scheduler
 from lavit_pretrain.config import LlmShape
 from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
 from lavit_tokenizer.api import VisualTokenizer, new_merger

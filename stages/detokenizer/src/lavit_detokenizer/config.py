@@ -71,7 +71,7 @@ class ConditionShape(Config):
 
 
 class NoiseShape(Config):
-    """The diffusion process, under diffusers' names; stored as scheduler/."""
+    """The diffusion process, in diffusers' terms; stored as scheduler/."""
 
     num_train_timesteps: int = 1000
     """Noise levels."""
@@ -95,7 +95,10 @@ class NoiseShape(Config):
     @model_validator(mode="after")
     def _epsilon_needs_signal(self) -> Self:
         if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
-            raise ValueError("rescale_betas_zero_snr with prediction_type epsilon: noise alone says nothing of noise")
+            raise ValueError(
+                "rescale_betas_zero_snr with prediction_type epsilon: the last level is noise alone, where predicting the "
+                "noise teaches nothing; set prediction_type to sample or v_prediction"
+            )
         return self
 
 
@@ -189,8 +192,19 @@ class TrainDetokenizerConfig(Config):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.space == "pixel" and self.image_px % self.unshuffle:
-            raise ValueError(f"image_px {self.image_px} is no multiple of unshuffle {self.unshuffle}")
+            raise ValueError(f"image_px {self.image_px} is not a multiple of unshuffle {self.unshuffle}")
         return self
+
+    def detokenizer(self, feature_dim: int, grid: tuple[int, int]) -> DetokenizerConfig:
+        """Return the configuration of a detokenizer for decoded features of a width and grid."""
+        return DetokenizerConfig(
+            space=self.space,
+            image_px=self.image_px,
+            unshuffle=self.unshuffle,
+            condition=self.condition,
+            feature_dim=feature_dim,
+            grid=grid,
+        )
 
 
 class DrawSettings(Config):

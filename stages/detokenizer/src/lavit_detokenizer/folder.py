@@ -16,6 +16,7 @@ from lavit_trainkit.external_weights import load_strictly, read_tensors
 from lavit_trainkit.precision import choose_precision, dtype_of
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import nn
 
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DecoderShape, DetokenizerConfig, UNetShape
@@ -23,26 +24,28 @@ from lavit_detokenizer.network import Denoiser, Detokenizer, sample_shape, unet_
 
 NULL_KEY = "null_embedding"
 WEIGHTS = "diffusion_pytorch_model"
-"""Beginning of weight files' names in a diffusers folder."""
+"""Stem of weight files in a diffusers folder."""
 
 
 def save_detokenizer(detokenizer: Detokenizer, folder: Path) -> None:
-    """Write all parts; weights as safetensors only."""
+    """Write all parts of a detokenizer, weights as safetensors."""
     detokenizer.denoiser.unet.save_pretrained(folder / "unet", safe_serialization=True)
     detokenizer.scheduler.save_pretrained(folder / "scheduler")
     if detokenizer.vae is not None:
         detokenizer.vae.save_pretrained(folder / "vae", safe_serialization=True)
-    state = {name: value.contiguous().cpu() for name, value in detokenizer.denoiser.condition.state_dict().items()}
-    save_file(state, folder / "condition.safetensors")
+    _save_state(detokenizer.denoiser.condition, folder / "condition.safetensors")
     if detokenizer.decoder is not None:
-        own = {name: value.contiguous().cpu() for name, value in detokenizer.decoder.state_dict().items()}
-        save_file(own, folder / "decoder.safetensors")
+        _save_state(detokenizer.decoder, folder / "decoder.safetensors")
     write_json(folder / "config.json", detokenizer.config.model_dump(mode="json"))
     write_json(folder / "model_index.json", model_index(with_vae=detokenizer.vae is not None))
 
 
+def _save_state(module: nn.Module, file: Path) -> None:
+    save_file({name: value.contiguous().cpu() for name, value in module.state_dict().items()}, file)
+
+
 def model_index(*, with_vae: bool) -> dict[str, Any]:
-    """Return what model_index.json says."""
+    """Return the content of model_index.json."""
     index: dict[str, Any] = {
         "_class_name": "LavitDetokenizer",
         "_diffusers_version": diffusers.__version__,
@@ -57,8 +60,8 @@ def load_detokenizer(
 ) -> Detokenizer:
     """Load `model/detokenizer` (or another part of that kind), frozen.
 
-    `precision` of the UNet: fp32, bf16, or auto, which is as stored; VAE and feature decoder stay in fp32.
-    Raises InputError when the part is missing or damaged, or was trained on another tokenizer's codes than the model's.
+    `precision` of the UNet is fp32, bf16, or auto (as stored); VAE and feature decoder stay in fp32.
+    Raises InputError if the part is missing or damaged, or was trained on the codes of another tokenizer.
     """
     folder = find_part(model, part)
     check_made_with(model, part)
@@ -100,7 +103,7 @@ def read_condition(folder: Path, config: DetokenizerConfig) -> Condition:
 
 
 def read_decoder(folder: Path, config: DetokenizerConfig) -> FeatureDecoder | None:
-    """Load the detokenizer's own feature decoder, frozen, or return None where it has none. Raises InputError."""
+    """Load the detokenizer's own feature decoder, frozen; return None if it has none. Raises InputError."""
     if config.decoder is None:
         return None
     decoder = build_decoder(config, config.decoder)
@@ -117,7 +120,7 @@ def build_decoder(config: DetokenizerConfig, shape: DecoderShape) -> FeatureDeco
 
 
 def load_unet(folder: Path, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
-    """Load a local diffusers UNet, strictly. Raises InputError."""
+    """Load a local diffusers UNet. Raises InputError if a tensor is missing, unexpected or of another shape."""
     return _load_weights(UNet2DConditionModel, folder, dtype)
 
 
@@ -137,6 +140,17 @@ def check_unet(unet: UNet2DConditionModel, folder: Path, config: DetokenizerConf
         found, expected = getattr(unet.config, name), wanted.get(name)
         if found != expected:
             raise InputError(f"{folder}: {name} is {found}, expected {expected} for this condition and space")
+
+
+def network_on_meta_device(kind: Any, config: Any, source: Path | str) -> Any:
+    """Return the diffusers network of a configuration, without memory. Raises InputError naming its `source`."""
+    try:
+        with torch.device("meta"):
+            return kind.from_config(config)
+    # A configuration of another library version fails in any way that its constructor does.
+    except Exception as error:  # noqa: BLE001
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{source}: not a {kind.__name__} ({reason})") from None
 
 
 def _from_folder(kind: Any, folder: Path, **arguments: Any) -> Any:

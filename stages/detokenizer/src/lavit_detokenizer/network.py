@@ -1,4 +1,4 @@
-"""The denoiser (UNet and condition) and the detokenizer around it: images to the space of diffusion and back.
+"""The denoiser (UNet and condition) and the detokenizer around it: images to samples, which are denoised, and back.
 
 Letters: B images, C channels, H = W = side of the UNet's grid, P patches, D feature width.
 """
@@ -8,25 +8,25 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from lavit_core.errors import UsageError
 from lavit_tokenizer.api import FeatureDecoder
 from torch import Tensor, nn
 
 from lavit_detokenizer.condition import Condition
-from lavit_detokenizer.config import DetokenizerConfig, NoiseShape, UNetShape
+from lavit_detokenizer.config import DetokenizerConfig, UNetShape
 
 SIZE_ID_DIM = 256
 """Width of the embedding of each of SDXL's six size ids."""
 
 
 def levels_of(unet: UNet2DConditionModel) -> list[nn.Module]:
-    """Return the parts that hold almost all of a UNet's weights: down, middle (where there is one), up."""
+    """Return the blocks that hold almost all of a UNet's weights: down, middle (if there is one), up."""
     return [level for level in (*unet.down_blocks, unet.mid_block, *unet.up_blocks) if level is not None]
 
 
 class Denoiser(nn.Module):
-    """What is trained: the UNet and the projections of its condition."""
+    """The trained network: the UNet and the projections of its condition."""
 
     def __init__(self, unet: UNet2DConditionModel, condition: Condition) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         """Return the prediction float32 [B, C, H, W] for noisy images; dropped rows see the null condition.
 
-        `size_px` is the height and width that SDXL's size ids tell of; None: the detokenizer's square.
+        `size_px` is the height and width in SDXL's size ids; None: the detokenizer's square.
         """
         prompt = self.condition(features_BPD, dropped_B, side=noisy_BCHW.shape[-1])
         if prompt.map_BCHW is not None:
@@ -80,20 +80,20 @@ class Detokenizer:
 
     @property
     def sample_shape(self) -> tuple[int, int, int]:
-        """Channels and sides [C, H, W] of what is denoised for the square."""
+        """Channels and sides [C, H, W] of the square's samples."""
         return sample_shape(self.config, self.vae)
 
     def shape_of(self, size_px: tuple[int, int]) -> tuple[int, int, int]:
-        """Return channels and sides [C, H, W] of what is denoised for images of a height and width.
+        """Return channels and sides [C, H, W] of samples for images of a height and width.
 
-        Raises UsageError when the sides do not divide.
+        Raises UsageError if a side is not a multiple of the downsampling factor.
         """
         channels, side, _ = self.sample_shape
         factor = self.config.image_px // side
         if any(one % factor for one in size_px):
             height, width = size_px
             raise UsageError(
-                f"images of {height} x {width} px: no multiples of the factor {factor} of what is denoised"
+                f"images of {height} x {width} px: expected multiples of the downsampling factor {factor}"
             )
         return channels, size_px[0] // factor, size_px[1] // factor
 
@@ -107,27 +107,27 @@ class Detokenizer:
         return self
 
     def to_pixels(self, sample_BCHW: Tensor) -> Tensor:
-        """Return uint8 images [B, px, px, 3] of denoised samples; the VAE decodes in fp32, one after another.
+        """Return uint8 images [B, px, px, 3] of denoised samples; the VAE decodes one after another, in fp32.
 
-        An image of 1024 px takes the VAE some gigabytes, and a batch is no faster.
+        The VAE needs some gigabytes for an image of 1024 px, and a batch is no faster.
         """
         if self.vae is None:
             pixels = F.pixel_shuffle(sample_BCHW.float(), self.config.unshuffle)
         else:
-            latents = _from_unit(sample_BCHW.float(), self.vae)
+            latents = _unscale(sample_BCHW.float(), self.vae)
             pixels = torch.cat([self.vae.decode(one).sample for one in latents.split(1)])
         return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def to_sample(pixels_u8: Tensor, unshuffle: int) -> Tensor:
     """Return float32 [B, 3 unshuffle^2, px / unshuffle, px / unshuffle] in [-1, 1] of uint8 images [B, px, px, 3]."""
-    return F.pixel_unshuffle(pixels_u8.permute(0, 3, 1, 2).float() / 127.5 - 1, unshuffle)
+    return F.pixel_unshuffle(_to_unit_range(pixels_u8), unshuffle)
 
 
 @torch.no_grad()
 def latent_moments(vae: AutoencoderKL, pixels_u8: Tensor) -> Tensor:
     """Return mean and log-variance [B, 2C, H, W] of the VAE's posterior, in fp32, of uint8 images [B, px, px, 3]."""
-    return vae.encode(pixels_u8.permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.parameters
+    return vae.encode(_to_unit_range(pixels_u8)).latent_dist.parameters
 
 
 def sample_latents(vae: AutoencoderKL, moments: Tensor, noise_BCHW: Tensor) -> Tensor:
@@ -137,18 +137,22 @@ def sample_latents(vae: AutoencoderKL, moments: Tensor, noise_BCHW: Tensor) -> T
     return (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
 
 
-def _from_unit(latents: Tensor, vae: AutoencoderKL) -> Tensor:
+def _unscale(latents: Tensor, vae: AutoencoderKL) -> Tensor:
     return latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
 
 
+def _to_unit_range(pixels_u8: Tensor) -> Tensor:
+    return pixels_u8.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def sample_shape(config: DetokenizerConfig, vae: AutoencoderKL | None) -> tuple[int, int, int]:
-    """Return channels and sides [C, H, W] of the space of diffusion. Raises UsageError when the sides do not divide."""
+    """Return channels and sides [C, H, W] of samples. Raises UsageError if image_px does not divide."""
     if vae is None:
         side = config.image_px // config.unshuffle
         return 3 * config.unshuffle**2, side, side
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     if config.image_px % factor:
-        raise UsageError(f"setting image_px: {config.image_px} is no multiple of the VAE's factor {factor}")
+        raise UsageError(f"setting image_px: {config.image_px} is not a multiple of the VAE's factor {factor}")
     return int(vae.config.latent_channels), config.image_px // factor, config.image_px // factor
 
 
@@ -172,30 +176,8 @@ def unet_arguments(config: DetokenizerConfig, shape: UNetShape, sample: tuple[in
 
 
 def build_unet(config: DetokenizerConfig, shape: UNetShape, sample: tuple[int, int, int]) -> UNet2DConditionModel:
-    """Return an untrained UNet; the global generator must be seeded. Raises UsageError for a shape that is none."""
+    """Return an untrained UNet; the global generator must be seeded. Raises UsageError if `shape` is impossible."""
     try:
         return UNet2DConditionModel(**unet_arguments(config, shape, sample))
     except ValueError as error:
         raise UsageError(f"setting unet: {' '.join(str(error).split())}") from None
-
-
-def build_scheduler(noise: NoiseShape) -> DDIMScheduler:
-    """Return the noise schedule, every value set: diffusers' defaults differ from Stable Diffusion's."""
-    return DDIMScheduler(**noise.model_dump(), set_alpha_to_one=noise.timestep_spacing == "trailing")
-
-
-def training_scheduler(scheduler: DDIMScheduler) -> DDPMScheduler:
-    """Return the DDPM form of a schedule: same levels, ancestral steps."""
-    return DDPMScheduler.from_config(scheduler.config)
-
-
-def noisy_and_target(
-    scheduler: DDPMScheduler, clean_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return z_t and what the network should say of it. Source: eq. 5 for epsilon; x0 and v are diffusers'."""
-    noisy = scheduler.add_noise(clean_BCHW, noise_BCHW, timesteps_B)
-    if scheduler.config.prediction_type == "epsilon":
-        return noisy, noise_BCHW
-    if scheduler.config.prediction_type == "sample":
-        return noisy, clean_BCHW
-    return noisy, scheduler.get_velocity(clean_BCHW, noise_BCHW, timesteps_B)

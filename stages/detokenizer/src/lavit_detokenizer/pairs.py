@@ -1,94 +1,83 @@
-"""Training pairs: the decoded features of stored codes, and the images they came from, joined by key."""
+"""Training pairs: the decoded features of stored codes, and the images that the codes were made from, joined by key."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from lavit_core.data import Data
 from lavit_core.errors import InputError
-from lavit_core.progress import Progress
-from lavit_core.seeds import epoch_batches
 from lavit_core.tokens import TokenReader
 from lavit_tokenizer.api import VisualTokenizer
-from lavit_trainkit.distributed import all_reduce_, is_own_place
+from lavit_trainkit.cached_rows import CachedRows
+from lavit_trainkit.device import generator
 from lavit_trainkit.pixels import Pixels
 from torch import Tensor
 
-from lavit_detokenizer.network import latent_moments
-
-BATCH = 128
-"""Samples that are decoded or encoded together when a cache is filled."""
+from lavit_detokenizer.network import Detokenizer, latent_moments, sample_latents, to_sample
 
 
 def image_paths(reader: TokenReader, images: Data, tokens: Path) -> list[Path]:
-    """Return the image of every sample. Raises InputError naming the first key without one."""
+    """Return the image file of every sample. Raises InputError naming the first key that has none."""
     by_key = {record.key: record.path for record in images.records}
     keys = reader.keys(np.arange(len(reader)))
     missing = [key for key in keys if key not in by_key]
     if missing:
         more = f" (and {len(missing) - 1} more)" if missing[1:] else ""
         raise InputError(
-            f"{images.root}: no image {missing[0]}{more}, which {tokens} holds codes of; "
+            f"{images.root}: no image {missing[0]}{more}, but {tokens} has its codes; "
             "give --images the folder that was tokenized"
         )
     return [by_key[key] for key in keys]
 
 
-class CachedRows:
-    """Rows of `compute(indices)` by index: computed once and kept when `row_bytes` of all fit, else every time."""
+class TrainingPairs:
+    """Condition and clean sample of each stored code sequence, by index.
+
+    Decoded features, images and posteriors of latents are each cached if they fit in `cache_bytes`.
+    """
 
     def __init__(
         self,
-        compute: Callable[[np.ndarray], Tensor],
-        count: int,
-        row_bytes: int,
+        reader: TokenReader,
+        paths: Sequence[Path],
+        tokenizer: VisualTokenizer,
+        detokenizer: Detokenizer,
         *,
-        title: str,
         cache_bytes: int,
         quiet: bool,
     ) -> None:
-        self._compute = compute
-        self._cache = _fill(compute, count, title, quiet) if count * row_bytes <= cache_bytes else None
+        self.detokenizer, self.device = detokenizer, detokenizer.device
+        self._pixels = Pixels(paths, detokenizer.config.image_px, cache_bytes=cache_bytes)
 
-    def batch(self, indices: np.ndarray) -> Tensor:
-        """Return the rows of `indices`."""
-        return self._compute(indices) if self._cache is None else self._cache[torch.from_numpy(indices)]
+        def decode(indices: np.ndarray) -> Tensor:
+            codes, counts = reader.codes(indices)
+            return tokenizer.decode_codes(torch.from_numpy(codes), torch.from_numpy(counts)).cpu().bfloat16()
 
+        row_bytes = tokenizer.config.num_patches * tokenizer.config.decoder_width * 2
+        self._features = CachedRows(
+            decode, len(reader), row_bytes, cache_bytes=cache_bytes, title="decode codes", quiet=quiet
+        )
+        self._posteriors: CachedRows | None = None
+        if detokenizer.vae is not None:
+            row_bytes = self._encode(np.arange(1)).nbytes
+            self._posteriors = CachedRows(
+                self._encode, len(reader), row_bytes, cache_bytes=cache_bytes, title="encode latents", quiet=quiet
+            )
 
-def decoded_features(reader: TokenReader, tokenizer: VisualTokenizer, *, cache_bytes: int, quiet: bool) -> CachedRows:
-    """Return the decoded features of every sample's codes, bfloat16 [B, P, D]."""
+    def features(self, indices: np.ndarray) -> Tensor:
+        """Return the decoded features of samples, float32 [B, P, D]."""
+        return self._features.batch(indices).float().to(self.device)
 
-    def decode(indices: np.ndarray) -> Tensor:
-        codes, counts = reader.codes(indices)
-        return tokenizer.decode_codes(torch.from_numpy(codes), torch.from_numpy(counts)).cpu().bfloat16()
+    def clean(self, indices: np.ndarray, rows: slice, *, seed: int, step: int) -> Tensor:
+        """Return `rows` of a step's images as diffusion sees them, float32 [B, C, H, W]: pixels, or latents that are
+        drawn from their posterior with noise for the whole step."""
+        detokenizer = self.detokenizer
+        if detokenizer.vae is None or self._posteriors is None:
+            return to_sample(self._pixels.batch(indices[rows]), detokenizer.config.unshuffle).to(self.device)
+        noise = torch.randn((len(indices), *detokenizer.sample_shape), generator=generator(seed, "latents", step))
+        return sample_latents(detokenizer.vae, self._posteriors.batch(indices[rows]), noise[rows]).to(self.device)
 
-    row_bytes = tokenizer.config.num_patches * tokenizer.config.decoder_width * 2
-    return CachedRows(decode, len(reader), row_bytes, title="decode codes", cache_bytes=cache_bytes, quiet=quiet)
-
-
-def latents(vae: AutoencoderKL, pixels: Pixels, *, cache_bytes: int, quiet: bool) -> CachedRows:
-    """Return the posterior moments of every image's latents, float32 [B, 2C, H, W]."""
-
-    def encode(indices: np.ndarray) -> Tensor:
-        return latent_moments(vae, pixels.batch(indices).to(vae.device)).cpu()
-
-    row_bytes = encode(np.arange(1)).nbytes
-    return CachedRows(encode, len(pixels), row_bytes, title="encode latents", cache_bytes=cache_bytes, quiet=quiet)
-
-
-def _fill(compute: Callable[[np.ndarray], Tensor], count: int, title: str, quiet: bool) -> Tensor:
-    cache: Tensor | None = None
-    with Progress(title, count, unit="image", quiet=quiet) as progress:
-        for place, rows in enumerate(epoch_batches(count, BATCH)):
-            if place == 0 or is_own_place(place):
-                part = compute(np.arange(rows.start, rows.stop))
-            if cache is None:
-                cache = torch.zeros((count, *part.shape[1:]), dtype=part.dtype)
-            if is_own_place(place):
-                cache[rows] = part
-            progress.advance(rows.stop - rows.start)
-    assert cache is not None
-    all_reduce_(cache)
-    return cache
+    def _encode(self, indices: np.ndarray) -> Tensor:
+        assert self.detokenizer.vae is not None
+        return latent_moments(self.detokenizer.vae, self._pixels.batch(indices).to(self.device)).cpu()

@@ -1,4 +1,4 @@
-"""Contents of `lavit train-detokenizer --dry-run`: sizes on torch's meta device and the cost of a step."""
+"""`lavit train-detokenizer --dry-run`: sizes on torch's meta device, and the cost of a step."""
 
 import dataclasses
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from lavit_core.errors import InputError
 from lavit_core.files import read_json
 from lavit_core.modeldir import find_part
 from lavit_core.tokens import open_tokens
@@ -17,6 +16,7 @@ from torch import nn
 
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
+from lavit_detokenizer.folder import network_on_meta_device
 from lavit_detokenizer.network import Denoiser, levels_of, sample_shape, unet_arguments
 
 STABLE_DIFFUSION_VAE = {
@@ -26,7 +26,7 @@ STABLE_DIFFUSION_VAE = {
     "layers_per_block": 2,
     "latent_channels": 4,
 }
-"""The autoencoder that is assumed where none is given: that of Stable Diffusion 1.5 and SDXL."""
+"""The autoencoder that is assumed if none is given: that of Stable Diffusion 1.5 and SDXL."""
 
 
 def plan(
@@ -36,19 +36,15 @@ def plan(
     vae: Path | None = None,
     unet: Path | None = None,
 ) -> dict[str, Any]:
-    """Return what a run would do and cost; without tokens and model, on the paper's. No weights are made.
+    """Return the sizes and costs of a run, without making weights; without `model`, for the paper's tokenizer.
 
-    Raises InputError if a folder is not a model of its kind.
+    Raises InputError if a folder does not hold a model of its kind.
     """
     reader = None if tokens is None else open_tokens(tokens)
     shape = TokenizerConfig()
     if model is not None:
         shape = read_tokenizer_config(find_part(model, "tokenizer"))
-    detokenizer = DetokenizerConfig(
-        **config.model_dump(include={"space", "image_px", "unshuffle", "condition"}),
-        feature_dim=shape.decoder_width,
-        grid=shape.grid,
-    )
+    detokenizer = config.detokenizer(shape.decoder_width, shape.grid)
     encoder = _network(AutoencoderKL, vae, STABLE_DIFFUSION_VAE) if config.space == "latent" else None
     sample = sample_shape(detokenizer, encoder)
     network = _network(UNet2DConditionModel, unet, unet_arguments(detokenizer, config.unet, sample))
@@ -68,14 +64,10 @@ def plan(
     }
 
 
-def _network(kind: Any, folder: Path | None, otherwise: dict[str, Any]) -> Any:
-    values = otherwise if folder is None else read_json(folder / "config.json")
-    try:
-        with torch.device("meta"):
-            return kind.from_config(values)
-    except (TypeError, ValueError, AttributeError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise InputError(f"{folder or 'setting unet'}: not a {kind.__name__} ({told})") from None
+def _network(kind: Any, folder: Path | None, assumed: dict[str, Any]) -> Any:
+    if folder is None:
+        return network_on_meta_device(kind, assumed, "setting unet")
+    return network_on_meta_device(kind, read_json(folder / "config.json"), folder)
 
 
 def _denoiser(network: Any, detokenizer: DetokenizerConfig, config: TrainDetokenizerConfig) -> Denoiser:
@@ -94,7 +86,7 @@ def _step(
     *,
     images: int | None,
 ) -> Step:
-    """Return a step, whose UNet is counted by running it for one image."""
+    """Return a step; its UNet is counted by a run for one image on the meta device."""
     batch, patches = config.batch_size, shape.num_patches
     counts, parts = _denoiser_counts(config, denoiser, shape, sample), [part("denoiser", denoiser, trained=True)]
     with torch.device("meta"):
@@ -135,7 +127,7 @@ def _denoiser_counts(
         denoiser.unet.enable_gradient_checkpointing()
         checkpointed = training_counts(denoiser, lambda: denoiser(*inputs).sum())
         counts = with_recomputed_block(checkpointed, counts, len(_blocks(denoiser.unet)))
-    # Counted in fp32; autocast keeps what is computed in bfloat16 in half of that.
+    # Counted in fp32; autocast keeps bfloat16 results in half of that.
     return dataclasses.replace(counts, kept_bytes=counts.kept_bytes * (0.5 if config.precision == "bf16" else 1.0))
 
 

@@ -7,7 +7,6 @@ Names of the condition are the released ones (see condition.py), so only tables 
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -29,7 +28,7 @@ from torch import Tensor
 
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import ConditionShape, DecoderShape, DetokenizerConfig
-from lavit_detokenizer.folder import NULL_KEY, WEIGHTS, check_unet, model_index, read_config
+from lavit_detokenizer.folder import NULL_KEY, WEIGHTS, check_unet, model_index, network_on_meta_device, read_config
 
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names of a VAE's attention before diffusers 0.17 -> today's."""
@@ -172,29 +171,18 @@ def _image_px(pixels: Path, published: int) -> int:
 
 
 def _check_pixels(pixels: Path, config: DetokenizerConfig) -> None:
-    unet = _network(UNet2DConditionModel, pixels / "unet")
-    vae = _network(AutoencoderKL, pixels / "vae")
-    for name, network in (("unet", unet), ("vae", vae)):
+    networks = {
+        name: network_on_meta_device(kind, read_json(pixels / name / "config.json"), pixels / name / "config.json")
+        for name, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL))
+    }
+    for name, network in networks.items():
         files = weight_files(pixels / name, [WEIGHTS])
         expected = shapes_of(network.state_dict())
         found = {modern_name(key): shape for key, shape in folder_shapes(files).items()}
         require_shapes(files[0], found, expected)
-    check_unet(unet, pixels / "unet", config, vae)
+    check_unet(networks["unet"], pixels / "unet", config, networks["vae"])
     if not (pixels / "scheduler" / "scheduler_config.json").is_file():
         raise InputError(f"{pixels / 'scheduler' / 'scheduler_config.json'}: file not found; the folder is incomplete")
-
-
-def _network(kind: Any, folder: Path) -> Any:
-    """Return a network of a folder's configuration, without memory. Raises InputError."""
-    values = read_json(folder / "config.json")
-    try:
-        with torch.device("meta"):
-            return kind.from_config(values)
-    # A configuration of another library version fails in any way that its constructor does.
-    except Exception as error:  # noqa: BLE001
-        raise InputError(
-            f"{folder / 'config.json'}: not a {kind.__name__} ({' '.join(str(error).split())[:200]})"
-        ) from None
 
 
 def modern_name(name: str) -> str:

@@ -2,15 +2,14 @@
 
 import numpy as np
 import torch
-from lavit_core.progress import Progress
-from lavit_trainkit.distributed import all_reduce_, is_own_place
+from lavit_trainkit.cached_rows import CachedRows
 from lavit_trainkit.pixels import Pixels, normalise
 from torch import Tensor
 
 from lavit_tokenizer.tokenizer import VisualTokenizer
 
 BATCH = 128
-"""Images per forward pass of the frozen encoder."""
+"""Images per forward pass of the frozen encoder when statistics are fitted."""
 
 
 class FeatureSource:
@@ -21,27 +20,19 @@ class FeatureSource:
     ) -> None:
         self.tokenizer, self.pixels, self.precision = tokenizer, pixels, precision
         config = tokenizer.config
-        self._cache: Tensor | None = None
-        if 2 * len(pixels) * config.num_patches * config.feature_dim > cache_bytes:
-            return
-        cache = torch.zeros(len(pixels), config.num_patches, config.feature_dim, dtype=torch.bfloat16)
-        with Progress("features", len(pixels), unit="image", quiet=quiet) as progress:
-            for place, start in enumerate(range(0, len(pixels), BATCH)):
-                rows = np.arange(start, min(start + BATCH, len(pixels)))
-                if is_own_place(place):
-                    cache[start : start + BATCH] = self._compute(rows)
-                progress.advance(len(rows))
-        all_reduce_(cache)
-        self._cache = cache
+        self._rows = CachedRows(
+            lambda indices: self.tokenizer.whiten(raw_features(self.tokenizer, self.pixels, indices, self.precision)),
+            len(pixels),
+            2 * config.num_patches * config.feature_dim,
+            cache_bytes=cache_bytes,
+            title="features",
+            dtype=torch.bfloat16,
+            quiet=quiet,
+        )
 
     def batch(self, indices: np.ndarray) -> Tensor:
         """Return float32 features [B, P, D] on the tokenizer's device."""
-        if self._cache is not None:
-            return self._cache[torch.from_numpy(indices)].to(self.tokenizer.feature_mean.device).float()
-        return self._compute(indices)
-
-    def _compute(self, indices: np.ndarray) -> Tensor:
-        return self.tokenizer.whiten(raw_features(self.tokenizer, self.pixels, indices, self.precision))
+        return self._rows.batch(indices).to(self.tokenizer.feature_mean.device).float()
 
 
 @torch.no_grad()

@@ -1,0 +1,66 @@
+"""A detokenizer before training: from settings, and from the files that are given with them."""
+
+from pathlib import Path
+
+from diffusers import AutoencoderKL
+from lavit_core.errors import InputError, UsageError
+from lavit_trainkit.external_weights import read_tensors
+from torch import Tensor
+
+from lavit_detokenizer.condition import Condition
+from lavit_detokenizer.config import TrainDetokenizerConfig
+from lavit_detokenizer.folder import NULL_KEY, check_unet, load_unet
+from lavit_detokenizer.network import Denoiser, Detokenizer, build_unet, sample_shape
+from lavit_detokenizer.noise import build_scheduler
+
+
+def check_files(config: TrainDetokenizerConfig, vae: Path | None, null_embedding: Path | None) -> None:
+    """Refuse settings whose files are not given, and files that the settings do not use.
+
+    Raises UsageError; InputError if the null embedding is not a file.
+    """
+    if (config.space == "latent") != (vae is not None):
+        found = "none" if vae is None else str(vae)
+        raise UsageError(f"--vae: found {found}, expected a diffusers AutoencoderKL folder with space latent only")
+    if (config.condition.null_condition == "stored") != (null_embedding is not None):
+        found = "none" if null_embedding is None else str(null_embedding)
+        raise UsageError(f"--null-embedding: found {found}, expected a safetensors file for null_condition stored")
+    if null_embedding is not None and not null_embedding.is_file():
+        raise InputError(f"--null-embedding {null_embedding}: file not found, expected a safetensors file")
+
+
+def build_detokenizer(
+    config: TrainDetokenizerConfig,
+    feature_dim: int,
+    grid: tuple[int, int],
+    *,
+    unet: Path | None = None,
+    vae: AutoencoderKL | None = None,
+    null_embedding: Path | None = None,
+) -> Detokenizer:
+    """Return the untrained detokenizer for decoded features of a width and grid; the global generator must be seeded.
+
+    Raises InputError if a given UNet does not fit the settings, UsageError if the null embedding does not fit or
+    diffusers cannot build the UNet.
+    """
+    shape = config.detokenizer(feature_dim, grid)
+    if unet is None:
+        network = build_unet(shape, config.unet, sample_shape(shape, vae))
+    else:
+        network = load_unet(unet)
+        check_unet(network, unet, shape, vae)
+    null = None if null_embedding is None else read_null_embedding(null_embedding, sum(config.condition.cross_dims))
+    condition = Condition(shape, null_shape=None if null is None else (null.shape[0], null.shape[1]))
+    if null is not None:
+        condition.null_embedding.copy_(null)
+    denoiser = Denoiser(network, condition)
+    return Detokenizer(config=shape, denoiser=denoiser, scheduler=build_scheduler(config.noise), vae=vae)
+
+
+def read_null_embedding(file: Path, width: int) -> Tensor:
+    """Return a stored null-text embedding [L, width]. Raises UsageError if the file has none of that width."""
+    null = read_tensors(file).get(NULL_KEY)
+    if null is None or null.ndim != 2 or null.shape[1] != width:
+        found = "absent" if null is None else tuple(null.shape)
+        raise UsageError(f"--null-embedding {file}: {NULL_KEY} is {found}, expected [rows, {width}]")
+    return null

@@ -1,0 +1,37 @@
+"""Cached rows against the function that computes them."""
+
+import numpy as np
+import torch
+from lavit_trainkit.cached_rows import BATCH, CachedRows
+
+
+def counted(count, *, cache_bytes, dtype=None):
+    calls = []
+
+    def compute(indices):
+        calls.append(len(indices))
+        return torch.from_numpy(indices)[:, None] / 3 + torch.arange(2)
+
+    return CachedRows(compute, count, 8, cache_bytes=cache_bytes, title="rows", dtype=dtype, quiet=True), calls
+
+
+def test_rows_that_fit_are_computed_once():
+    rows, calls = counted(BATCH + 2, cache_bytes=8 * (BATCH + 2))
+    assert calls == [BATCH, 2]
+    indices = np.array([BATCH + 1, 0, 5])
+    assert torch.equal(rows.batch(indices), torch.from_numpy(indices)[:, None] / 3 + torch.arange(2))
+    assert calls == [BATCH, 2]
+
+
+def test_rows_that_do_not_fit_are_computed_each_time():
+    rows, calls = counted(4, cache_bytes=31)
+    indices = np.array([3, 1])
+    for _ in range(2):
+        assert torch.equal(rows.batch(indices), torch.from_numpy(indices)[:, None] / 3 + torch.arange(2))
+    assert calls == [2, 2]
+
+
+def test_the_cache_has_the_given_precision():
+    exact, (rows, _) = counted(4, cache_bytes=0)[0], counted(4, cache_bytes=32, dtype=torch.bfloat16)
+    everything = np.arange(4)
+    assert torch.equal(rows.batch(everything), exact.batch(everything).bfloat16())
