@@ -1,7 +1,9 @@
 """Tiny tokenizers, images, tokens and detokenizer settings that the tests share."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,11 @@ import torch
 from diffusers import AutoencoderKL
 from lavit_core.images import Preprocessing
 from lavit_core.modeldir import export_part
+from lavit_detokenizer.build import build_detokenizer
 from lavit_detokenizer.config import TrainDetokenizerConfig
+from lavit_detokenizer.folder import load_vae
+from lavit_detokenizer.network import Detokenizer
+from lavit_detokenizer.train_detokenizer import train_detokenizer
 from lavit_tokenizer.config import SmallVitConfig, TokenizeConfig, TokenizerConfig
 from lavit_tokenizer.encoder import Encoder
 from lavit_tokenizer.small_vit import SmallVit
@@ -120,3 +126,38 @@ def settings(**changes: object) -> TrainDetokenizerConfig:
                   "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
     }  # fmt: skip
     return TrainDetokenizerConfig.model_validate({**values, **pace, **changes})
+
+
+SDXL = {
+    "space": "latent", "image_px": 32, "unet": TWO_LEVELS, "noise": {},
+    "condition": {"cross_dims": (8, 16), "pooled_dim": 16, "pooled_heads": 2},
+}  # fmt: skip
+"""The released SDXL detokenizer's condition and space, in small."""
+
+
+def random_detokenizer(vae: Path | None = None, **changes: object) -> Detokenizer:
+    """Build a frozen detokenizer for the test tokenizer's features, [16, 16] an image."""
+    torch.manual_seed(0)
+    made = build_detokenizer(settings(**changes), 16, (4, 4), vae=None if vae is None else load_vae(vae))
+    made.denoiser.eval().requires_grad_(False)
+    return made
+
+
+def train(world: Path, out: Path, **arguments: Any) -> dict[str, Any]:
+    """Train on `world`, with other arguments where they are given, and return the summary."""
+    given = {"images": world / "data", "model": world / "model", "config": settings(), "device": "cpu", "quiet": True}
+    return train_detokenizer(world / "tokens", out=out, **{**given, **arguments})
+
+
+@pytest.fixture(scope="session")
+def trained(world, tmp_path_factory):
+    """The model directory of a finished run; tests that change it take a copy."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    train(world, out)
+    return out / "model"
+
+
+@pytest.fixture
+def model(trained, tmp_path):
+    """A copy of the trained model directory."""
+    return Path(shutil.copytree(trained, tmp_path / "model"))

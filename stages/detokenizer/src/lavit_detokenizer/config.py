@@ -96,8 +96,8 @@ class NoiseShape(Config):
     def _epsilon_needs_signal(self) -> Self:
         if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
             raise ValueError(
-                "rescale_betas_zero_snr with prediction_type epsilon: the last level is noise alone, where predicting the "
-                "noise teaches nothing; set prediction_type to sample or v_prediction"
+                "rescale_betas_zero_snr with prediction_type epsilon: the last level is noise alone, where predicting "
+                "the noise teaches nothing; set prediction_type to sample or v_prediction"
             )
         return self
 

@@ -92,9 +92,7 @@ class Detokenizer:
         factor = self.config.image_px // side
         if any(one % factor for one in size_px):
             height, width = size_px
-            raise UsageError(
-                f"images of {height} x {width} px: expected multiples of the downsampling factor {factor}"
-            )
+            raise UsageError(f"images of {height} x {width} px: expected multiples of the downsampling factor {factor}")
         return channels, size_px[0] // factor, size_px[1] // factor
 
     def to(self, device: torch.device | str) -> "Detokenizer":

@@ -1,0 +1,45 @@
+"""Settings of the stage: shipped presets, and values that are refused."""
+
+from importlib import resources
+
+import pytest
+from lavit_core.config import load_preset, resolve
+from lavit_core.errors import UsageError
+from lavit_detokenizer.config import DrawSettings, NoiseShape, TrainDetokenizerConfig
+
+MODELS = {"train-detokenizer": TrainDetokenizerConfig, "detokenize": DrawSettings}
+PRESETS = sorted(file.name for file in (resources.files("lavit_detokenizer") / "presets").iterdir())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid_and_have_a_header(name):
+    command, preset, _ = name.split(".")
+    resolve(MODELS[command], preset=load_preset("lavit_detokenizer", command, preset))
+    text = (resources.files("lavit_detokenizer") / "presets" / name).read_text()
+    assert text.startswith(f"# lavit {command} ")
+
+
+@pytest.mark.parametrize(
+    "name", ["num_steps", "batch_size", "log_every", "checkpoint_every", "image_px", "unshuffle", "accumulate_steps"]
+)
+def test_zero_is_refused(name):
+    with pytest.raises(UsageError, match=f"setting {name}: .*greater than or equal to 1"):
+        resolve(TrainDetokenizerConfig, sets=[f"{name}=0"])
+
+
+def test_noise_alone_with_epsilon_is_refused():
+    with pytest.raises(ValueError, match="the last level is noise alone"):
+        NoiseShape(rescale_betas_zero_snr=True, prediction_type="epsilon")
+
+
+def test_yaml_reads_a_ratio_as_a_number():
+    with pytest.raises(UsageError, match="YAML reads 4:3 as a number; quote it"):
+        resolve(DrawSettings, sets=["aspect_ratio=4:3"])
+    assert resolve(DrawSettings, sets=['aspect_ratio="4:3"']).aspect_ratio == "4:3"
+    with pytest.raises(UsageError, match=r"setting aspect_ratio: Input should be '1:1', '4:3', .* found '5:4'"):
+        resolve(DrawSettings, flags={"aspect_ratio": "5:4"})
+
+
+def test_image_px_must_be_a_multiple_of_unshuffle():
+    with pytest.raises(UsageError, match="image_px 20 is not a multiple of unshuffle 8"):
+        resolve(TrainDetokenizerConfig, sets=["space=pixel", "image_px=20", "unshuffle=8"])
