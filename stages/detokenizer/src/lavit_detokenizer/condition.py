@@ -1,4 +1,4 @@
-"""Decoded features to what a UNet understands: a sequence to attend to, a pooled vector, a map on its grid.
+"""Decoded features to the inputs of a UNet: a sequence to attend to, a pooled vector, a map on its grid.
 
 Letters: B images, P patches, D feature width, L sequence length, W attended width, C channels.
 Source: LaVIT 2309.04669 section 3.2; module names are the released decoder's.
@@ -15,7 +15,7 @@ from lavit_detokenizer.config import DetokenizerConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """A condition as the UNet takes it; None where its shape has no use for a part."""
+    """The UNet's inputs made from decoded features; None for those that the UNet does not take."""
 
     sequence_BLW: Tensor
     mask_BL: Tensor | None
@@ -24,7 +24,7 @@ class Prompt:
 
 
 class AttentionPool(nn.Module):
-    """CLIP's attention pooling: the mean of all tokens asks all tokens (and itself) for one vector [B, E]."""
+    """CLIP's attention pooling: the mean of all tokens attends to all tokens and itself for one vector [B, E]."""
 
     def __init__(self, num_patches: int, width: int, out_dim: int, heads: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Condition(nn.Module):
     def fit_scale(self, features_NPD: Tensor) -> None:
         """Set the standardisation from sample features."""
         self.feature_mean.copy_(features_NPD.mean(dim=(0, 1)))
-        # A channel that never moves would be blown up to noise.
+        # A constant channel would be amplified to noise.
         deviation = features_NPD.std(dim=(0, 1))
         self.feature_deviation.copy_(deviation.clamp_min(1e-6 * float(deviation.max()) + 1e-12))
 
@@ -116,7 +116,7 @@ class Condition(nn.Module):
     def size_ids(self, count: int, device: torch.device, size_px: tuple[int, int] | None = None) -> Tensor:
         """Return SDXL's six size ids [B, 6]: original height and width, crop 0, 0, target height and width.
 
-        Without `size_px` (height, width) they are of the square. Both branches of guidance get the same, as released.
+        They are the square's unless `size_px` (height, width) is given, in both branches of guidance (as released).
         """
         height, width = size_px or (self.image_px, self.image_px)
         ids = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=device)

@@ -1,4 +1,4 @@
-"""Codes to what the UNet attends to, without the UNet: a detokenizer part's condition and feature decoder alone."""
+"""Codes to the UNet's conditioning without the UNet: a detokenizer part's condition and feature decoder alone."""
 
 import dataclasses
 from pathlib import Path
@@ -15,7 +15,7 @@ from lavit_detokenizer.folder import read_condition, read_config, read_decoder
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conditioner:
-    """The condition of a detokenizer, and its own feature decoder where it has one."""
+    """The condition of a detokenizer, and its own feature decoder if it has one."""
 
     condition: Condition
     decoder: FeatureDecoder | None
@@ -31,7 +31,7 @@ class Conditioner:
 
 
 def load_conditioner(model: Path, *, part: str = "detokenizer", device: str = "auto") -> Conditioner:
-    """Load condition and decoder of a model's detokenizer part; its UNet may be absent. Raises InputError."""
+    """Load condition and feature decoder of a detokenizer part, whose UNet may be absent. Raises InputError."""
     folder = find_part(model, part)
     check_made_with(model, part)
     config, place = read_config(folder), pick_device(device)

@@ -1,5 +1,5 @@
 """Settings of the detokenizer stage. Defaults are the paper's low-resolution decoder (arXiv 2309.04669, SD 1.5 shape)
-unless a field says "Differs:"; what is published nowhere is marked so."""
+unless a field says "Differs:"; values that are published nowhere are marked."""
 
 from typing import Any, Literal, Self
 
@@ -13,7 +13,7 @@ AspectRatio = Literal["1:1", "4:3", "3:2", "16:9", "2:3", "3:4"]
 
 
 class UNetShape(Config):
-    """Shape of diffusers' UNet2DConditionModel, under its own names; `--unet PATH` brings a shape of its own."""
+    """Shape of diffusers' UNet2DConditionModel, in its own terms; ignored if `--unet` is given."""
 
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     """Channels of each resolution level."""
@@ -28,7 +28,7 @@ class UNetShape(Config):
     transformer_layers_per_block: int | tuple[int, ...] = 1
     """Transformer layers of an attention block."""
     attention_head_dim: int | tuple[int, ...] = 8
-    """Number of attention heads, under the name that diffusers gives it."""
+    """Number of attention heads, which diffusers calls a dimension."""
     norm_num_groups: int = 32
     """Groups of the group norms."""
     conv_in_kernel: int = 3
@@ -42,7 +42,7 @@ class ConditionShape(Config):
 
     kind: Literal["cross", "concat", "both"] = "cross"
     """cross: attended to, as published. Differs when concat or both: the feature map, projected and resized to the
-    UNet's grid, is concatenated to its input channels, for codes whose places are aligned with the image's."""
+    UNet's grid, is concatenated to its input channels, for features that are aligned with the image."""
     cross_dims: tuple[int, ...] = (768,)
     """Widths of the linear projections whose outputs, side by side, are attended to: 768 for SD 1.5, 768 and 1280
     for SDXL (2048 in all)."""
@@ -53,8 +53,8 @@ class ConditionShape(Config):
     map_channels: int = 128
     """Channels of the concatenated map."""
     standardise: bool = False
-    """Bring every feature channel to mean 0 and deviation 1 first. Differs when on: features of one's own encoder have
-    any scale, those of EVA-CLIP suit a plain projection."""
+    """Bring every feature channel to mean 0 and deviation 1 first. Differs when on: features of
+    another encoder have any scale, those of EVA-CLIP suit a plain projection."""
     null_condition: Literal["zeros", "stored"] = "zeros"
     """The condition of dropped rows and of the unguided branch: zeros (published for SDXL), or a stored null-text
     embedding behind a key mask (published for SD 1.5; needs --null-embedding)."""
@@ -84,9 +84,9 @@ class NoiseShape(Config):
     prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
     """What the UNet predicts: the noise (eq. 5). Differs when `sample` (the image itself) or `v_prediction`."""
     rescale_betas_zero_snr: bool = False
-    """Let the last level be noise alone."""
+    """Make the last level pure noise."""
     timestep_spacing: Literal["leading", "trailing", "linspace"] = "leading"
-    """Which levels a draw visits."""
+    """Spacing of the levels that drawing visits."""
     steps_offset: int = 1
     """Offset of `leading` levels (Stable Diffusion: 1)."""
     clip_sample: bool = False
@@ -103,7 +103,7 @@ class NoiseShape(Config):
 
 
 class DecoderShape(Config):
-    """A feature decoder that belongs to the detokenizer alone; stored as decoder.safetensors."""
+    """Shape of the detokenizer's own feature decoder; its weights are decoder.safetensors."""
 
     width: int
     """Width of its blocks."""
@@ -118,14 +118,14 @@ class DecoderShape(Config):
 
 
 class DetokenizerConfig(Config):
-    """What the detokenizer is; stored as detokenizer/config.json."""
+    """Configuration of a detokenizer; stored as detokenizer/config.json."""
 
     format: Literal[1] = 1
     """Version of the folder's layout."""
     space: Literal["latent", "pixel"] = "latent"
     """Where diffusion runs: a VAE's latents (published), or pixels. Differs when pixel."""
     image_px: int = 512
-    """Side of the images that are drawn."""
+    """Side of the square images that are drawn, in pixels."""
     unshuffle: int = 8
     """Pixel space: squares of this side become channels, so that the UNet works at image_px / unshuffle."""
     condition: ConditionShape = ConditionShape()
@@ -148,7 +148,7 @@ class TrainDetokenizerConfig(Config):
     unshuffle: int = Field(default=8, ge=1)
     """See DetokenizerConfig."""
     unet: UNetShape = UNetShape()
-    """Shape of the UNet, where no `--unet` gives one."""
+    """Shape of the UNet, unless `--unet` gives one."""
     condition: ConditionShape = ConditionShape()
     """The condition."""
     noise: NoiseShape = NoiseShape()
@@ -180,10 +180,10 @@ class TrainDetokenizerConfig(Config):
     gradient_checkpointing: bool = False
     """Recompute the UNet's blocks in the backward pass: less memory, a third more work."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """What processes that torchrun started hold: ddp, each the whole model; fsdp (FSDP2), each a part of weights,
+    """How the processes of torchrun share the model: ddp, each has all of it; fsdp (FSDP2), each has a part of weights,
     gradients, averages and optimiser state. They share each step's images either way."""
     cache_bytes: int = 4 << 30
-    """Images, features and latents are each computed once and kept when they fit in this many bytes."""
+    """Images, features and latents are each computed once and kept if they fit in this many bytes."""
     log_every: int = Field(default=50, ge=1)
     """Steps between rows of metrics.jsonl; the loss logged is their mean."""
     checkpoint_every: int = Field(default=1000, ge=1)
@@ -208,7 +208,7 @@ class TrainDetokenizerConfig(Config):
 
 
 class DrawSettings(Config):
-    """How images are drawn."""
+    """Settings of drawing images."""
 
     num_steps: int = Field(default=25, ge=1)
     """Denoising steps."""
@@ -224,6 +224,6 @@ class DrawSettings(Config):
     @field_validator("aspect_ratio", mode="before")
     @classmethod
     def _is_text(cls, value: Any) -> Any:
-        if isinstance(value, int):  # YAML counts minutes and seconds so
+        if isinstance(value, int):  # YAML 1.1 reads 4:3 as minutes and seconds
             raise ValueError('YAML reads 4:3 as a number; quote it ("4:3"), or give --aspect-ratio')
         return value

@@ -1,4 +1,4 @@
-"""`lavit detokenize`: a token directory becomes a folder of images, which is itself a data set (captions.jsonl)."""
+"""`lavit detokenize`: a token directory to a folder of images, which is a data set itself (captions.jsonl)."""
 
 from collections.abc import Iterator
 from pathlib import Path

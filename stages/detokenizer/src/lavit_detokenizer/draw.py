@@ -1,6 +1,6 @@
 """Drawing images from decoded features: denoising with guidance, both branches in one batch.
 
-Letters: B images, P patches, D feature width, C channels, H, W = sides of the UNet's grid.
+Letters: B images, P patches, D feature width, C channels, H, W = sides of the sample.
 """
 
 import dataclasses
@@ -73,7 +73,7 @@ def draw(detokenizer: Detokenizer, condition: Tensor, *, seeds: Sequence[int], s
     """Return uint8 images [B, h, w, 3] of decoded features [B, P, D]; an image depends on its own seed only.
 
     Raises InputError for features of another shape than the detokenizer was trained on, UsageError for an aspect ratio
-    that it does not draw, and for more steps than it knows levels of noise.
+    that it does not draw, and for more steps than it has noise levels.
     """
     _check_features(detokenizer, condition, len(seeds))
     return _pixels(detokenizer, settings, _draw_steps(detokenizer, lambda rows: condition[rows], seeds, settings))
@@ -97,8 +97,8 @@ def _draw_steps(
 
 
 def _pixels(detokenizer: Detokenizer, settings: DrawSettings, steps: Iterator[DrawingStep]) -> np.ndarray:
-    """Return what every batch's last step holds, as one array."""
-    size_px = image_size(detokenizer.config, settings.aspect_ratio)  # refused before anything is drawn
+    """Return the pixels of every batch's last step as one array."""
+    size_px = image_size(detokenizer.config, settings.aspect_ratio)  # refuses before anything is drawn
     none = np.empty((0, *size_px, 3), dtype=np.uint8)
     return np.concatenate([none, *(step.pixels for step in steps if step.pixels is not None)])
 
@@ -111,13 +111,13 @@ def _check_features(detokenizer: Detokenizer, features_BPD: Tensor, count: int) 
 
 
 def feature_shape(detokenizer: Detokenizer) -> tuple[int, int]:
-    """Return patches and width [P, D] of the decoded features it takes."""
+    """Return patches and width [P, D] of the decoded features that a detokenizer takes."""
     config = detokenizer.config
     return config.grid[0] * config.grid[1], config.feature_dim
 
 
 def denoise(detokenizer: Detokenizer, features_BPD: Tensor, *, seeds: Sequence[int], settings: DrawSettings) -> Tensor:
-    """Return denoised samples float32 [B, C, H, W]; every random number of an image comes from its own stream."""
+    """Return denoised samples float32 [B, C, H, W]; each image has its own random stream."""
     *_, (sample, _) = denoise_steps(detokenizer, features_BPD, seeds=seeds, settings=settings)
     return sample
 
@@ -151,7 +151,7 @@ def guided(
     *,
     size_px: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Return null + scale * (conditional - null), from one forward pass of 2B rows; scale 1 needs only B of them."""
+    """Return null + scale * (conditional - null) from one forward pass of 2B rows; scale 1 needs only B rows."""
     count = len(sample_BCHW)
     copies = 1 if guidance_scale == 1 else 2
     dropped = torch.arange(copies * count, device=sample_BCHW.device) >= count

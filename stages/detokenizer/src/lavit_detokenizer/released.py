@@ -1,7 +1,7 @@
 """The released pixel decoders as detokenizer parts, and back: SD 1.5 (`detokenizer/`), SDXL (`detokenizer-highres/`).
 
-The SD 1.5 one reads what the tokenizer's own feature decoder makes; the SDXL one brings a feature decoder along.
-Names of the condition are the released ones (see condition.py), so only tables change their shape.
+SD 1.5 takes the features of the tokenizer's own feature decoder; SDXL has a feature decoder of its own. Tensors of the
+condition keep their released names (see condition.py); only the null embedding changes its shape.
 """
 
 import dataclasses
@@ -31,12 +31,12 @@ from lavit_detokenizer.config import ConditionShape, DecoderShape, DetokenizerCo
 from lavit_detokenizer.folder import NULL_KEY, WEIGHTS, check_unet, model_index, network_on_meta_device, read_config
 
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""Names of a VAE's attention before diffusers 0.17 -> today's."""
+"""Names of a VAE's attention before diffusers 0.17 -> present names."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where the release keeps one of its two decoders."""
+    """Paths and form of one of the two released decoders."""
 
     part: str
     decoder_file: str
@@ -44,7 +44,7 @@ class Layout:
     image_px: int
     own_decoder: bool
     null_file: str | None
-    """The stored null-text embedding; None: the unguided branch sees zeros."""
+    """File of the null-text embedding; None: the unguided branch gets zeros."""
 
 
 LAYOUTS = (
@@ -69,13 +69,13 @@ LAYOUTS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReleasedDetokenizer:
-    """One decoder of a released folder: checked, and not read yet."""
+    """One decoder of a released folder, whose names and shapes are checked and whose weights are not read yet."""
 
     src: Path
     layout: Layout
     config: DetokenizerConfig
     drawable: bool
-    """Whether its UNet, VAE and scheduler are there."""
+    """Whether the folder has its UNet, VAE and scheduler."""
     null_shape: tuple[int, int] | None
 
     @property
@@ -85,9 +85,9 @@ class ReleasedDetokenizer:
 
 
 def inspect_detokenizers(src: Path, tokenizer: TokenizerConfig) -> list[ReleasedDetokenizer]:
-    """Return the pixel decoders that `src` holds, every name and shape checked against the tokenizer of the codes.
+    """Return the pixel decoders of `src`, with every name and shape checked against the tokenizer of the codes.
 
-    Raises InputError for a file that is damaged, of another geometry, or without its neighbours.
+    Raises InputError if a file is damaged, has another geometry, or lacks the files that belong to it.
     """
     return [_inspect(src, layout, tokenizer) for layout in LAYOUTS if (src / layout.decoder_file).exists()]
 
@@ -186,7 +186,7 @@ def _check_pixels(pixels: Path, config: DetokenizerConfig) -> None:
 
 
 def modern_name(name: str) -> str:
-    """Return today's name of a tensor of a diffusers network."""
+    """Return the present name of a tensor of a diffusers network."""
     return re.sub(
         r"(\.attentions\.\d+\.)(query|key|value|proj_attn)\.",
         lambda found: f"{found.group(1)}{OLD_ATTENTION[found.group(2)]}.",
@@ -195,7 +195,7 @@ def modern_name(name: str) -> str:
 
 
 def import_detokenizer(found: ReleasedDetokenizer, folder: Path) -> None:
-    """Write a detokenizer folder: configuration, condition, own decoder, and the diffusers folders where present."""
+    """Write a detokenizer folder: configuration, condition, own decoder, and the diffusers folders if present."""
     folder.mkdir(parents=True, exist_ok=True)
     released = read_tensors(found.src / found.layout.decoder_file)
     condition = {name: value for name, value in released.items() if name.startswith("unet_")}
@@ -220,7 +220,7 @@ def import_detokenizer(found: ReleasedDetokenizer, folder: Path) -> None:
 def export_detokenizer(folder: Path, part: str, decoder: dict[str, Tensor], dst: Path) -> None:
     """Write a detokenizer part as the released files; `decoder` is the tokenizer's, under the released names.
 
-    Raises InputError for a detokenizer that the released code can't run.
+    Raises InputError if the released code can't run the detokenizer.
     """
     layout = next(layout for layout in LAYOUTS if layout.part == part)
     config = read_config(folder)

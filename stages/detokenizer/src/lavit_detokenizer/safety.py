@@ -1,6 +1,6 @@
-"""Stable Diffusion's safety checker, from a local directory: images that it flags come out black.
+"""Stable Diffusion's safety checker, from a local directory: images that it flags are made black.
 
-Source: the released code with check_safety; what is flagged is decided by diffusers' StableDiffusionSafetyChecker.
+Source: the released code with check_safety; diffusers' StableDiffusionSafetyChecker decides.
 """
 
 from collections.abc import Callable
@@ -21,9 +21,9 @@ SafetyChecker = Callable[[np.ndarray], np.ndarray]
 
 
 def load_safety_checker(folder: Path, *, device: str = "auto") -> SafetyChecker:
-    """Load a transformers directory of the checker, in fp32 (config.json; safetensors, or a plain torch checkpoint).
+    """Return the checker of a transformers directory (config.json; safetensors or a plain torch checkpoint), in fp32.
 
-    Raises InputError when it is none.
+    Raises InputError if `folder` is not a directory of StableDiffusionSafetyChecker.
     """
     checker = _load(folder).to(pick_device(device)).eval().requires_grad_(False)
     vision = checker.config.vision_config
@@ -33,7 +33,7 @@ def load_safety_checker(folder: Path, *, device: str = "auto") -> SafetyChecker:
     def flagged(pixels_BHW3: np.ndarray) -> np.ndarray:
         found = np.zeros(len(pixels_BHW3), dtype=bool)
         side = preprocessing.image_px
-        for place, image in enumerate(pixels_BHW3):  # one by one: its own loop over concepts is the slow part
+        for place, image in enumerate(pixels_BHW3):  # one by one: the checker's loop over concepts is the slow part
             square = middle_square(Image.fromarray(image), side, side)
             seen = normalise(torch.from_numpy(square.copy())[None].to(checker.device), preprocessing)
             found[place] = checker(clip_input=seen, images=[np.zeros(1)])[1][0]
@@ -58,7 +58,7 @@ def _load(folder: Path) -> Any:
     tensors: dict[str, torch.Tensor] = {}
     files = weight_files(folder, ("model", "pytorch_model"))
     for file in files:
-        # A table that older versions stored and every version computes.
+        # Older versions stored position_ids, which every version computes.
         tensors |= {name: value for name, value in read_tensors(file).items() if not name.endswith("position_ids")}
     own = {_plain(name): name for name in checker.state_dict()}
     tensors = {own.get(_plain(name), name): value for name, value in tensors.items()}

@@ -1,4 +1,4 @@
-"""Sizes of the images that are drawn: a detokenizer's square, and the other shapes that an SDXL one was made for."""
+"""Sizes of drawn images: a detokenizer's square, and the other aspect ratios of SDXL."""
 
 from pathlib import Path
 
@@ -23,9 +23,9 @@ Source: `ratio_dict` in the released code's README; about as many pixels in each
 
 
 def image_size(config: DetokenizerConfig, aspect_ratio: AspectRatio) -> tuple[int, int]:
-    """Return height and width in pixels of what a detokenizer draws.
+    """Return height and width of a detokenizer's images, in pixels.
 
-    Raises UsageError for another shape than its square from a detokenizer that is told no size.
+    Raises UsageError for another shape than the square if the detokenizer has no size ids.
     """
     side = config.image_px
     if aspect_ratio == "1:1":
@@ -36,7 +36,7 @@ def image_size(config: DetokenizerConfig, aspect_ratio: AspectRatio) -> tuple[in
             "with SDXL's size ids (imported weights: --highres)"
         )
     if side % 16:
-        raise UsageError(f"--aspect-ratio {aspect_ratio}: image_px {side} is no multiple of 16")
+        raise UsageError(f"--aspect-ratio {aspect_ratio}: image_px {side} is not a multiple of 16")
     height, width = SIXTEENTHS[aspect_ratio]
     return height * side // 16, width * side // 16
 
@@ -44,6 +44,6 @@ def image_size(config: DetokenizerConfig, aspect_ratio: AspectRatio) -> tuple[in
 def model_image_size(model: Path, part: str, aspect_ratio: AspectRatio) -> tuple[int, int]:
     """Return `image_size` of a model's detokenizer part without loading its weights.
 
-    Raises UsageError as there, InputError when the part is missing.
+    Raises UsageError as `image_size` does, InputError if the part is missing.
     """
     return image_size(read_config(find_part(model, part)), aspect_ratio)
