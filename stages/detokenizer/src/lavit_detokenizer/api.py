@@ -1,9 +1,8 @@
-"""What other stages and the host import from the detokenizer stage."""
+"""Names that other distributions import from the detokenizer stage."""
 
-from lavit_detokenizer.conditioner import Conditioner, load_conditioner
-from lavit_detokenizer.config import DetokenizerConfig, DrawSettings, TrainDetokenizerConfig
-from lavit_detokenizer.detokenize import detokenize
-from lavit_detokenizer.draw import DrawingStep, draw, draw_codes, draw_codes_steps
+from lavit_detokenizer.conditioner import load_conditioner
+from lavit_detokenizer.config import DrawSettings, TrainDetokenizerConfig
+from lavit_detokenizer.draw import draw, draw_codes, draw_codes_steps
 from lavit_detokenizer.folder import load_detokenizer
 from lavit_detokenizer.network import Detokenizer
 from lavit_detokenizer.released import (
@@ -17,14 +16,10 @@ from lavit_detokenizer.sizes import model_image_size
 from lavit_detokenizer.train_detokenizer import train_detokenizer
 
 __all__ = [
-    "Conditioner",
     "Detokenizer",
-    "DetokenizerConfig",
     "DrawSettings",
-    "DrawingStep",
     "ReleasedDetokenizer",
     "TrainDetokenizerConfig",
-    "detokenize",
     "draw",
     "draw_codes",
     "draw_codes_steps",
