@@ -13,7 +13,7 @@ from lavit_detokenizer.folder import save_detokenizer
 from lavit_detokenizer.network import Denoiser, Detokenizer, build_unet, sample_shape
 from lavit_detokenizer.noise import build_scheduler
 from lavit_pretrain.config import LlmShape
-from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
+from lavit_pretrain.language_model import LanguageModel, VisualConfig, build_llm
 from lavit_tokenizer.api import VisualTokenizer, new_merger
 from lavit_tokenizer.config import SmallVitConfig, TokenizerConfig
 from lavit_tokenizer.encoder import Encoder
@@ -57,7 +57,7 @@ def random_tokenizer() -> VisualTokenizer:
 def random_llm(tokenizer: VisualTokenizer, image_input: str, digest: str) -> LanguageModel:
     torch.manual_seed(1)
     network, text, layout = build_llm(LLM, None, ["a red circle", "what is blue?"] * 3, CODEBOOK)
-    metadata = VisualAbout(
+    metadata = VisualConfig(
         image_input=image_input, text_vocab=layout.text_vocab, codebook_size=CODEBOOK, feature_dim=16, grid=(4, 4),
         preprocessing={}, tokenizer_digest=digest, code_range=(3, 9),
     )  # fmt: skip

@@ -72,7 +72,7 @@ def test_sample_and_generate_against_the_stages(folders, low_memory: bool) -> No
     assert [own.tolist() for own in list(first)[-1].read_codes()] == [own.tolist() for own in other]
 
 
-def test_steps_tell_how_far_a_drawing_is(folders) -> None:
+def test_steps_report_progress(folders) -> None:
     model = LaVIT.from_pretrained(folders["codes"])
     steps = list(model.generate_steps(["red", "blue", "green"], sampling=SAMPLING, drawing=DRAWING, batch_size=2))
     codes = [step for step in steps if step.stage == "codes"]
@@ -182,13 +182,13 @@ def test_save_pretrained_keeps_the_digests(folders, images, tmp_path: Path) -> N
     saved = LaVIT.from_pretrained(tmp_path / "deep" / "copy")
     assert saved.metadata == model.metadata
     assert saved.caption(images, max_tokens=4) == model.caption(images, max_tokens=4)
-    about = json.loads((tmp_path / "deep" / "copy" / "lavit.json").read_text())
-    assert list(about["parts"]) == ["tokenizer", "llm", "detokenizer"]
+    stored = json.loads((tmp_path / "deep" / "copy" / "lavit.json").read_text())
+    assert list(stored["parts"]) == ["tokenizer", "llm", "detokenizer"]
     with pytest.raises(InputError, match="copy: a folder with files in it, expected no such folder"):
         model.save_pretrained(tmp_path / "deep" / "copy")
 
 
-def test_what_cannot_be_is_refused(folders, images, tmp_path: Path) -> None:
+def test_bad_arguments_are_refused(folders, images, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no tokenizer/ here"):
         LaVIT.from_pretrained(tmp_path)
     with pytest.raises(UsageError, match="parts: found eyes, expected some of tokenizer, llm, detokenizer"):

@@ -11,7 +11,7 @@ import torch
 from lavit_core.modeldir import export_part, part_digest
 from lavit_core.tokens import Manifest, TokenSample, open_tokens, write_manifest, write_shard
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig
-from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm
+from lavit_pretrain.language_model import LanguageModel, VisualConfig, build_llm
 
 COLOURS, SHAPES = ("red", "green", "blue", "yellow"), ("circle", "square", "triangle")
 CODEBOOK, FEATURE_DIM, GRID = 24, 8, (4, 4)
@@ -118,7 +118,7 @@ def make_world():
 def _random_llm(image_input: str, texts: Sequence[str] = ("a red circle",) * 3) -> LanguageModel:
     torch.manual_seed(1)
     network, text, vocabulary = build_llm(_tiny_config().llm, None, texts, CODEBOOK)
-    metadata = VisualAbout(
+    metadata = VisualConfig(
         image_input=image_input,
         text_vocab=vocabulary.text_vocab,
         codebook_size=CODEBOOK,

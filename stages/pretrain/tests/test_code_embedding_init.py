@@ -1,4 +1,4 @@
-"""Rows of codes that start at what the codes stand for."""
+"""Code embeddings that start at the mean features of their codes."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_codes_that_look_alike_start_alike(drawn_and_started, reader):
             assert not torch.equal(value[first:], other[name][first:]), name
 
 
-def test_one_table_moves_once(reader, tiny_config):
+def test_tied_tables_move_once(reader, tiny_config):
     shape = tiny_config().llm.model_copy(update={"tie_embeddings": True})
     drawn = built(reader, tiny_config(llm=shape))
     twice = built(reader, tiny_config(llm=shape, code_rows="features"))
@@ -70,13 +70,13 @@ def test_one_table_moves_once(reader, tiny_config):
 
 
 @pytest.mark.parametrize("image_input", ["features", "codes", "none"])
-def test_it_trains_whatever_images_are_read_as(world, tiny_config, tmp_path, image_input):
+def test_training_works_for_every_image_input(world, tiny_config, tmp_path, image_input):
     config = tiny_config(image_input=image_input, code_rows="features", num_steps=2)
     train_language_model([world.tokens], world.model, tmp_path / "run", config, questions=[world.questions], quiet=True)
     assert load_llm(tmp_path / "run" / "model", device="cpu").image_input == image_input
 
 
-def test_rows_that_a_model_brings_along_stay(world, tiny_config, tmp_path):
+def test_code_embeddings_of_a_given_model_stay(world, tiny_config, tmp_path):
     config = tiny_config(num_steps=1)
     train_language_model([world.tokens], world.model, tmp_path / "first", config, quiet=True)
     learned = load_llm(tmp_path / "first" / "model", device="cpu")
@@ -87,18 +87,18 @@ def test_rows_that_a_model_brings_along_stay(world, tiny_config, tmp_path):
     assert torch.equal(rows_of(load_llm(tmp_path / "more" / "model", device="cpu")), rows_of(learned))
 
 
-def test_without_features_rows_stay_as_drawn_and_a_line_says_so(make_world, tiny_config, tmp_path, capsys):
+def test_without_features_code_embeddings_stay_random_with_a_warning(make_world, tiny_config, tmp_path, capsys):
     bare = open_tokens(make_world(tmp_path / "bare", features=False).tokens)
     found = built(bare, tiny_config(image_input="codes", code_rows="features"))
-    assert "holds no features for rows of codes to start at; they start as drawn" in capsys.readouterr().err
+    assert "has no features for code embeddings to start at; they start at random" in capsys.readouterr().err
     assert torch.equal(rows_of(found), rows_of(built(bare, tiny_config(image_input="codes"))))
     assert not capsys.readouterr().err
 
 
-def test_a_collapsed_codebook_leaves_rows_as_drawn(reader, tiny_config, monkeypatch, capsys):
+def test_a_collapsed_codebook_leaves_code_embeddings_random(reader, tiny_config, monkeypatch, capsys):
     mean_KD, _ = mean_features(reader, CODES)
     alone = mean_KD, torch.arange(CODES) == 3
     monkeypatch.setattr(code_embedding_init, "mean_features", lambda *_: alone)
     drawn, started = built(reader, tiny_config()), built(reader, tiny_config(code_rows="features"))
     assert torch.equal(rows_of(drawn), rows_of(started))
-    assert "have one and the same code; rows of codes start as drawn" in capsys.readouterr().err
+    assert "have one and the same code; code embeddings start at random" in capsys.readouterr().err

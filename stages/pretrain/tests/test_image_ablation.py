@@ -1,4 +1,4 @@
-"""What a picture tells the text after it: the swap, the figures, the warning, and that training does not notice."""
+"""The image ablation: the swap, its metrics, its warnings, and that training is not changed by it."""
 
 import json
 
@@ -35,7 +35,7 @@ def documents(world, reader, tiny_config):
 
 
 @pytest.mark.parametrize("image_input", ["codes", "features"])
-def test_a_swap_takes_the_next_picture_and_keeps_what_is_scored(documents, image_input):
+def test_a_swap_takes_the_next_image_and_keeps_scored_tokens(documents, image_input):
     network, some = documents(image_input=image_input)
     vocabulary = network.vocabulary
     own = [score_target(one, vocabulary) for one in some if can_swap(one, vocabulary)]
@@ -99,7 +99,7 @@ def test_measuring_changes_no_weight(world, tiny_config, tmp_path, monkeypatch):
     assert "answer_gain" not in read_metrics(tmp_path / "without")[-1]
 
 
-def test_answers_that_need_no_picture_are_said_and_others_are_not(world, tiny_config, tmp_path, monkeypatch):
+def test_answers_that_need_no_image_are_warned_of_and_others_are_not(world, tiny_config, tmp_path, monkeypatch):
     monkeypatch.setattr(image_ablation, "CHECK_STEPS", 10)
     config = tiny_config(num_steps=120, log_every=5, mix=Mix(text_to_image=0, image_to_text=0, questions=1, text=0))
     train(world, config, tmp_path / "sees")
@@ -120,9 +120,9 @@ def test_checks_are_a_function_of_the_step():
 
 
 def test_each_gain_has_its_warning_and_only_late(tiny_config):
-    def said(steps, **figures):
+    def said(steps, **metrics):
         config = tiny_config(num_steps=1000, warmup_steps=10)
-        rows = [{"step": step, "loss": 5 * np.exp(-step / 300), **figures} for step in range(100, steps + 1, 100)]
+        rows = [{"step": step, "loss": 5 * np.exp(-step / 300), **metrics} for step in range(100, steps + 1, 100)]
         return [found.kind for found in diagnose_pretrain(rows, config)]
 
     low = {"answer_gain": 0.01, "caption_gain": -0.2, "prompt_gain": 0.01}

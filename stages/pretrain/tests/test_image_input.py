@@ -1,4 +1,4 @@
-"""From picture files: token files of a real (random) tokenizer, live input, captions and answers."""
+"""From image files: token files of a real (random) tokenizer, live input, captions and answers."""
 
 import json
 
@@ -26,8 +26,8 @@ SHAPE = {"merger_layers": 1, "heads": 2, "mlp_dim": 32, "codebook_size": 24, "co
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
-    """Pictures of one colour each, a random tokenizer and its token files."""
-    root = tmp_path_factory.mktemp("pictures")
+    """Images of one colour each, a random tokenizer and its token files."""
+    root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     (root / "data" / "images").mkdir(parents=True)
     rows, asked = [], []
@@ -61,7 +61,7 @@ def pixels_of(places, numbers):
 
 
 @pytest.mark.parametrize("image_input", ["live", "features"])
-def test_pictures_are_described_after_training(places, tiny_config, tmp_path, image_input):
+def test_images_are_described_after_training(places, tiny_config, tmp_path, image_input):
     config = tiny_config(image_input=image_input, num_steps=150, precision="bf16", questions_per_document=1)
     questions = [places / "data" / "questions.jsonl"]
     live = {"data": places / "data"} if image_input == "live" else {}
@@ -79,7 +79,7 @@ def test_pictures_are_described_after_training(places, tiny_config, tmp_path, im
         assert len(changed) > len(before) // 2
 
 
-def test_stored_images_are_what_look_sees(places, tiny_config, tmp_path):
+def test_stored_images_equal_encoded_ones(places, tiny_config, tmp_path):
     train_language_model([places / "tokens"], places / "model", tmp_path, tiny_config(num_steps=1), quiet=True)
     llm, tokenizer = load_llm(tmp_path / "model"), load_tokenizer(places / "model")
     seen = encode_images(llm, tokenizer, pixels_of(places, range(24)))

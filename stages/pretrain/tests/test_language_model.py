@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from lavit_core.errors import InputError
-from lavit_pretrain.language_model import load_causal_lm, load_llm, read_visual_about
+from lavit_pretrain.language_model import load_causal_lm, load_llm, read_visual_config
 from lavit_pretrain.plan import llm_on_meta_device
 from lavit_pretrain.text_tokenizer import load_text_tokenizer
 from lavit_pretrain.train_language_model import train_language_model
@@ -47,9 +47,9 @@ def test_code_in_a_folder_is_refused_and_nobody_is_asked(tmp_path, tiny_config, 
     monkeypatch.setattr("builtins.input", lambda *said: pytest.fail(f"asked: {said}"))
     (tmp_path / "evil.py").write_text("raise SystemExit('run')")
     names = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model", "AutoTokenizer": ["evil.Text", None]}
-    about = {"model_type": "evil", "auto_map": names, "architectures": ["EvilForCausalLM"]}
+    metadata = {"model_type": "evil", "auto_map": names, "architectures": ["EvilForCausalLM"]}
     for file in ("config.json", "tokenizer_config.json"):
-        (tmp_path / file).write_text(json.dumps({**about, "tokenizer_class": "EvilTokenizer"}))
+        (tmp_path / file).write_text(json.dumps({**metadata, "tokenizer_class": "EvilTokenizer"}))
     with pytest.raises(InputError):
         load(tmp_path, tiny_config)
 
@@ -71,8 +71,8 @@ def test_damaged_visual_files_are_named(world, tiny_config, tmp_path):
     file.unlink()
     with pytest.raises(InputError, match=r"visual\.safetensors: file not found"):
         load_llm(model, device="cpu")
-    about = model / "llm" / "visual.json"
+    metadata = model / "llm" / "visual.json"
     for wrong in ({}, [], {"grid": 3, "code_range": [1, 2]}):
-        about.write_text(json.dumps(wrong))
+        metadata.write_text(json.dumps(wrong))
         with pytest.raises(InputError, match=r"visual\.json: not what `lavit pretrain` writes"):
-            read_visual_about(model)
+            read_visual_config(model)

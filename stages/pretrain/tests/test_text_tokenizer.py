@@ -1,4 +1,4 @@
-"""What a learned vocabulary does not know."""
+"""Words that a learned vocabulary does not contain."""
 
 from lavit_pretrain.text_tokenizer import train_text_tokenizer, unknown_words
 from tokenizers import Tokenizer, models, pre_tokenizers

@@ -1,4 +1,4 @@
-"""What several processes do alike, as far as one process can see it; tests/test_processes.py starts several."""
+"""Sharing among processes, as far as one process can test it; tests/test_processes.py starts several."""
 
 import pytest
 import torch

@@ -25,7 +25,7 @@ def test_pixels_from_memory_equal_pixels_from_disk(tmp_path: Path) -> None:
     assert scaled.abs().max() <= 1
 
 
-def test_unreadable_picture_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<html>")
     with pytest.raises(InputError, match=r"page\.jpg.*lavit data inspect"):
         Pixels([tmp_path / "page.jpg"], 8)

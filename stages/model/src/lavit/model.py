@@ -84,7 +84,7 @@ class LaVIT:
             preset,
         )
 
-    # What the model is.
+    # Properties.
 
     @property
     def image_px(self) -> int:
@@ -108,7 +108,7 @@ class LaVIT:
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """What a record of a result needs: `model` (SHA-256 of each part), `precision` (of language model and
+        """Contents of a result's record: `model` (SHA-256 of each part), `precision` (of language model and
         detokenizer) and `image_input`; parts that are not there, or not allowed, are left out."""
         present = [name for name in PARTS if self._parts.has(name)]
         folders = {name: self._parts.folder(name) for name in present}

@@ -72,7 +72,7 @@ class Parts:
     def image_input(self) -> str:
         """Return how the language model reads images: codes, features, live or none."""
         self.folder("llm")
-        return str(self.pretrain_api().read_visual_about(self.path).image_input)
+        return str(self.pretrain_api().read_visual_config(self.path).image_input)
 
     def pretrain_api(self) -> Any:
         """Return the module of the language model's stage. Raises InputError if it is not installed."""

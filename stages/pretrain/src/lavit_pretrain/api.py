@@ -1,10 +1,10 @@
-"""What other distributions may use of the pretrain stage."""
+"""Names of the pretrain stage that other distributions import."""
 
 from lavit_pretrain.beam_search import ANSWERS, CAPTIONS, Beams
 from lavit_pretrain.captioning import answer, caption
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig, SampleSettings
 from lavit_pretrain.image_input import ImageInput, encode_images, join_images, merge_patches, select_patches
-from lavit_pretrain.language_model import LanguageModel, load_llm, read_visual_about
+from lavit_pretrain.language_model import LanguageModel, load_llm, read_visual_config
 from lavit_pretrain.likelihood import (
     caption_log_likelihoods,
     code_log_likelihoods,
@@ -48,7 +48,7 @@ __all__ = [
     "load_visual_input",
     "merge_patches",
     "paired_code_log_likelihoods",
-    "read_visual_about",
+    "read_visual_config",
     "sample_codes",
     "sample_steps",
     "select_patches",

@@ -18,7 +18,7 @@ from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.corpus import all_texts
 from lavit_pretrain.document_isolation import require_isolation
 from lavit_pretrain.documents import Corpus
-from lavit_pretrain.language_model import LanguageModel, VisualAbout, build_llm, has_codes
+from lavit_pretrain.language_model import LanguageModel, VisualConfig, build_llm, has_codes
 from lavit_pretrain.live_images import LiveImages
 from lavit_pretrain.merger_and_projector import continue_visual
 from lavit_pretrain.packed_loss import shared_loss
@@ -32,7 +32,7 @@ def build_network(
     seed_init(seed, "pretrain")
     texts = all_texts(corpus) if source is None else []
     llm, text, vocabulary = build_llm(config.llm, source, texts, manifest.codebook_size)
-    about = VisualAbout(
+    visual = VisualConfig(
         image_input=config.image_input,
         text_vocab=vocabulary.text_vocab,
         codebook_size=manifest.codebook_size,
@@ -47,7 +47,7 @@ def build_network(
         require_isolation(llm, source)
     use_packed(llm)
     disable_dropout(llm)
-    network = LanguageModel(llm, text, about, merger)
+    network = LanguageModel(llm, text, visual, merger)
     if source is not None:
         continue_visual(network, source)
     starts = config.code_rows == "features" and config.image_input != "none"

@@ -31,7 +31,7 @@ def answer(
     max_tokens: int = 10,
     beams: Beams | None = None,
 ) -> list[str]:
-    """Return the answer to question i about image i; without images the model answers blind."""
+    """Return the answer to question i about image i; without images the model reads the question alone."""
     if images is not None and len(images) != len(questions):
         raise UsageError(f"{len(questions)} questions but {len(images)} images, expected one image a question")
     prompts = [llm.codec.question(question, None)[0] for question in questions]

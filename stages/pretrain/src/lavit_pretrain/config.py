@@ -48,14 +48,14 @@ class PretrainConfig(Config):
     """Settings of `lavit pretrain`."""
 
     image_input: ImageInput = "live"
-    """How the model sees an image it reads: codes (from the token files), features (merger features stored there,
+    """How the model reads an image: codes (from the token files), features (merger features stored there,
     through a trained projector), live (images encoded again, with a copy of the merger trained along, as published),
-    none (blind: the image is left out)."""
+    none (no-image baseline: the image is left out)."""
     llm: LlmShape = LlmShape()
     """Shape of a new language model."""
     code_rows: CodeRows = "drawn"
-    """Where embedding rows of codes start: drawn at random, or at the projected mean of the features they stand for
-    (Differs; as drawn where the token files hold no features). Rows that `--llm` brings along stay as they are."""
+    """Initial code embeddings: drawn at random, or features, the projected mean features of their patches (Differs;
+    random if the token files have no features). Those that `--llm` brings along stay as they are."""
     mix: Mix = Mix()
     """Shares of the kinds of documents."""
 
@@ -91,7 +91,7 @@ class PretrainConfig(Config):
     gradient_checkpointing: bool = False
     """Recompute layers in the backward pass: less memory, a third more work."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """What processes that torchrun started hold: ddp, each the whole model; fsdp (FSDP2), each a part of weights,
+    """Contents of each process that torchrun started: ddp, the whole model; fsdp (FSDP2), a part of weights,
     gradients and optimiser state, for models that do not fit one GPU. They share each step's tokens either way."""
 
     caption_drop: float = Field(default=0.1, ge=0, le=1)
@@ -99,7 +99,7 @@ class PretrainConfig(Config):
     t2i_text_loss: bool = True
     """Score the caption of text-to-image documents (paper: cross-entropy on both modalities)."""
     i2t_image_loss: bool = False
-    """Score the image of image-to-text documents (Differs: the paper says both; the follow-up's code masks it, and
+    """Score the image of image-to-text documents (Differs: the paper scores both; the follow-up's code masks it, and
     continuous inputs come from bidirectional features that already hold the answer)."""
     question_text_loss: bool = False
     """Score the words of a question too, not only its answer."""

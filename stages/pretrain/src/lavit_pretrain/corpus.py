@@ -1,4 +1,4 @@
-"""Reading what documents are made from, and refusing what does not fit together."""
+"""Reads the sources of training documents and refuses those that do not fit together."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def open_documents(
 def leave_out_long(corpus: Corpus, codec: TextCodec) -> Corpus:
     """Return the corpus without questions that do not fit `max_text_tokens` with their answers; a line counts them.
 
-    Cut at that length they would teach to answer nothing. Raises InputError when none is left.
+    Cut at that length they would teach empty answers. Raises InputError if no question is left.
     """
     asked = [(image, pair) for image, pairs in corpus.questions.items() for pair in pairs]
     fits = codec.questions_fit([pair for _, pair in asked])

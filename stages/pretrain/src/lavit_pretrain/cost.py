@@ -1,4 +1,4 @@
-"""What a step of `lavit pretrain` costs, as torch counts it for one document of mean length on the meta device."""
+"""Cost of a step of `lavit pretrain`, as torch counts it for one document of mean length on the meta device."""
 
 import dataclasses
 from typing import Any
@@ -15,7 +15,7 @@ from lavit_pretrain.chunked_cross_entropy import CHUNK_ROWS
 from lavit_pretrain.config import PretrainConfig
 
 QUESTION_TOKENS, ANSWER_TOKENS = 16, 3
-"""Tokens of a question in its prompt, and of an answer with its end, about."""
+"""Approximate tokens of a question in its prompt, and of an answer with its end."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a language model's figures say is going wrong in training, and what to change. Looks at logged rows alone."""
+"""Findings on a language model's training, with advice, from logged rows alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,36 +12,36 @@ CHECKS = 3
 """Measured gains behind a mean."""
 
 LITTLE = {"answer_gain": 0.05, "caption_gain": 0.05, "prompt_gain": 0.02}
-"""Nats a token below which a gain is as good as none: what other pictures give by chance in a hundred answers."""
+"""Nats a token below which a gain counts as none: other images give as much by chance in a hundred answers."""
 
 HALFWAY = 0.5
 """Share of the steps after which a gain should have appeared."""
 
 ADVICE = {
     "answer_gain": (
-        "blind answers", "answers cost as little with another document's picture as with their own",
+        "blind answers", "answers cost as little with another document's image as with their own",
         "the model answers from the question alone",
-        "raise mix.questions or visual_lr, train longer, or look whether questions and pictures belong together "
+        "raise mix.questions or visual_lr, train longer, or check whether questions and images belong together "
         "(lavit data inspect); a tokenizer that lost the answer shows in `lavit eval probe`",
     ),
     "caption_gain": (
-        "blind captions", "captions cost as little with another document's picture as with their own",
-        "the model describes what pictures mostly show instead of looking",
-        "raise mix.image_to_text or visual_lr, train longer, or look whether captions and pictures belong together "
+        "blind captions", "captions cost as little with another document's image as with their own",
+        "the model describes what images mostly show instead of looking",
+        "raise mix.image_to_text or visual_lr, train longer, or check whether captions and images belong together "
         "(lavit data inspect)",
     ),
     "prompt_gain": (
         "prompts not used", "codes cost as little after another document's caption as after their own",
         "the model draws without reading the prompt, and guidance has nothing to strengthen",
-        "raise mix.text_to_image, lower caption_drop, train longer, or look whether captions say what their pictures "
-        "show",
+        "raise mix.text_to_image, lower caption_drop, train longer, or check whether captions describe "
+        "their images",
     ),
 }  # fmt: skip
-"""Gain -> kind of warning, what was seen, why it matters, what to change."""
+"""Gain -> kind of warning, observation, consequence, advice."""
 
 
 def diagnose_pretrain(rows: Sequence[Mapping[str, Any]], config: PretrainConfig) -> list[Diagnostic]:
-    """Return what the rows so far say: a loss that rises or stays, answers that do without the picture."""
+    """Return findings on the rows so far: a loss that rises or stays, answers that do not need the image."""
     lower = "llm_lr, muon_lr and visual_lr" if config.optimizer == "muon" else "llm_lr and visual_lr"
     found = diagnose_loss(rows, "loss", num_steps=config.num_steps, warmup_steps=config.warmup_steps, lower=lower)
     if rows[-1]["step"] < HALFWAY * config.num_steps:

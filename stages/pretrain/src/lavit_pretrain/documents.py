@@ -23,7 +23,7 @@ BLOCK_DOCUMENTS = 256
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Document:
-    """One sequence. `weights[i]` scores the prediction of `ids[i]` from what stands before it."""
+    """One sequence. `weights[i]` scores the prediction of `ids[i]` from the tokens before it."""
 
     ids: np.ndarray
     """int64 [n]; under continuous image rows lie the codes' ids, which serve as targets only."""
@@ -44,7 +44,7 @@ class Document:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """What documents are made from: images with captions, questions by image, lines of text."""
+    """Source of documents: images with captions, questions by image, lines of text."""
 
     reader: TokenReader
     questions: Mapping[int, Sequence[tuple[str, str]]]
@@ -101,7 +101,7 @@ class DocumentSource:
             text = np.empty(0, np.int64) if drop or caption is None else self.codec.encode(caption)
             ids = text_to_image(self.vocabulary, text, image_codes)
             weights = np.full(len(ids), self.config.image_loss_weight, np.float32)
-            # [IMG] after a caption is scored with the caption: it says that the text is over.
+            # [IMG] after a caption is scored with the caption: it ends the text.
             weights[: len(text) + 1] = self.config.text_loss_weight if self.config.t2i_text_loss else 0.0
             weights[0] = 0.0
             documents.append(Document(ids=ids, weights=weights, kind="text_to_image"))
@@ -184,9 +184,9 @@ class DocumentSource:
 
 
 def document_quotas(config: PretrainConfig, *, num_images: int, num_asked: int, num_texts: int) -> dict[str, int]:
-    """Return how many documents of each kind stand in a block: the mix, over the kinds that have input."""
+    """Return the number of documents of each kind in a block: the mix, over the kinds that have input."""
     shares = config.mix.model_dump()
-    # A blind model is a baseline for questions and captions: it never draws.
+    # The no-image baseline is for questions and captions: it never draws.
     present = {
         "text_to_image": num_images > 0 and config.image_input != "none",
         "image_to_text": num_images > 0,

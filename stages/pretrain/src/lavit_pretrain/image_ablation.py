@@ -1,7 +1,7 @@
 """How much images lower the loss of the text after them, and captions the loss of the codes after them.
 
 The loss with a document's own image is compared with the loss with another document's: a model whose answers cost as
-little with another image does not look at images. Measured without gradients on a batch of training documents; no
+little with another image does not use images. Measured without gradients on a batch of training documents; no
 random draw is made. Letters: n tokens of a document.
 """
 

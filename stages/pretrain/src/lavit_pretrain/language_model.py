@@ -30,12 +30,12 @@ from lavit_pretrain.vocabulary import IMG, Vocabulary, register
 WEIGHT_STEMS = ("model", "pytorch_model")
 """Beginnings of weight files' names in a transformers directory."""
 
-ABOUT_FILE, VISUAL_FILE = "visual.json", "visual.safetensors"
+VISUAL_CONFIG_FILE, VISUAL_FILE = "visual.json", "visual.safetensors"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VisualAbout:
-    """What visual.json says: enough to sample codes and to write them as token files without the tokenizer at hand."""
+class VisualConfig:
+    """Contents of visual.json: enough to sample codes and write them as token files without the tokenizer at hand."""
 
     image_input: str
     text_vocab: int
@@ -49,33 +49,33 @@ class VisualAbout:
 
 
 class LanguageModel(nn.Module):
-    """A transformers causal language model over text and visual ids, and what shows it images."""
+    """A transformers causal language model over text and visual ids, with its projector and merger of images."""
 
     def __init__(
-        self, llm: PreTrainedModel, text: PreTrainedTokenizerBase, about: VisualAbout, merger: nn.Module | None = None
+        self, llm: PreTrainedModel, text: PreTrainedTokenizerBase, visual: VisualConfig, merger: nn.Module | None = None
     ) -> None:
         super().__init__()
-        self.llm, self.text, self.about = llm, text, about
+        self.llm, self.text, self.visual = llm, text, visual
         self.codec = TextCodec(text)
-        self.vocabulary = Vocabulary(text_vocab=about.text_vocab, codebook_size=about.codebook_size)
-        continuous = about.image_input in ("features", "live")
+        self.vocabulary = Vocabulary(text_vocab=visual.text_vocab, codebook_size=visual.codebook_size)
+        continuous = visual.image_input in ("features", "live")
         width = int(self.head_VD.shape[1])
-        self.projector = nn.Linear(about.feature_dim, width) if continuous else None
+        self.projector = nn.Linear(visual.feature_dim, width) if continuous else None
         self.merger = merger
 
     @property
     def image_input(self) -> str:
-        """How the model sees an image it reads: codes, features, live or none."""
-        return self.about.image_input
+        """How the model reads images: codes, features, live or none."""
+        return self.visual.image_input
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return self.llm.device
 
     @property
     def precision(self) -> str:
-        """What the weights are computed in: fp32 or bf16."""
+        """Precision of the weights: fp32 or bf16."""
         return "fp32" if self.llm.dtype == torch.float32 else "bf16"
 
     @property
@@ -108,7 +108,7 @@ class LanguageModel(nn.Module):
         with _quiet_transformers():
             self.llm.save_pretrained(folder)
         self.text.save_pretrained(folder)
-        write_json(folder / ABOUT_FILE, dataclasses.asdict(self.about))
+        write_json(folder / VISUAL_CONFIG_FILE, dataclasses.asdict(self.visual))
         tensors = {
             f"{name}.{key}": value.detach().cpu().contiguous()
             for name, part in self.visual_parts().items()
@@ -124,7 +124,7 @@ def build_llm(
     """Return a language model with rows for the visual ids: a new LLaMA of `shape`, or the one in `source`.
 
     A `source` that has them (imported weights, an earlier run) keeps what it learned. New rows are drawn by the model's
-    own initialiser (seed torch before). Raises InputError when `source` is none.
+    own initialiser (seed torch before). Raises InputError if `source` is not a causal language model.
     """
     from lavit_pretrain.text_tokenizer import train_text_tokenizer
 
@@ -152,11 +152,11 @@ def build_llm(
 
 def has_codes(source: Path, vocabulary: Vocabulary) -> bool:
     """Return whether a language model folder brings rows for just these codes (imported weights, an earlier run)."""
-    file = source / ABOUT_FILE
+    file = source / VISUAL_CONFIG_FILE
     if not file.exists():
         return False
-    about = read_json(file)
-    return (about.get("text_vocab"), about.get("codebook_size")) == (vocabulary.text_vocab, vocabulary.codebook_size)
+    visual = read_json(file)
+    return (visual.get("text_vocab"), visual.get("codebook_size")) == (vocabulary.text_vocab, vocabulary.codebook_size)
 
 
 def llama_config(shape: LlmShape, vocab_size: int, text: PreTrainedTokenizerBase | None = None) -> LlamaConfig:
@@ -178,7 +178,7 @@ def llama_config(shape: LlmShape, vocab_size: int, text: PreTrainedTokenizerBase
 
 
 def load_causal_lm(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """Return the causal language model of a transformers directory. Raises InputError when there is no whole one."""
+    """Return the causal language model of a transformers directory. Raises InputError if it is missing or damaged."""
     if not (folder / "config.json").exists():
         raise InputError(f"{folder}: no config.json here, expected a transformers directory of a causal language model")
     llm: PreTrainedModel = load_pretrained(AutoModelForCausalLM, folder, what="causal language model", dtype=dtype)
@@ -192,15 +192,15 @@ def load_causal_lm(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     return llm
 
 
-def read_visual_about(model: Path) -> VisualAbout:
-    """Read a model directory's visual.json: how its language model is shown images, without loading it.
+def read_visual_config(model: Path) -> VisualConfig:
+    """Return the contents of a model directory's visual.json, without loading the language model.
 
-    Raises InputError when there is none, or another kind of file.
+    Raises InputError if the file is missing or another kind of file.
     """
-    file = find_part(model, "llm") / ABOUT_FILE
-    about = read_json(file)
+    file = find_part(model, "llm") / VISUAL_CONFIG_FILE
+    stored = read_json(file)
     try:
-        return VisualAbout(**{**about, "grid": tuple(about["grid"]), "code_range": tuple(about["code_range"])})
+        return VisualConfig(**{**stored, "grid": tuple(stored["grid"]), "code_range": tuple(stored["code_range"])})
     except (KeyError, TypeError) as error:
         raise InputError(f"{file}: not what `lavit pretrain` writes ({type(error).__name__}: {error})") from None
 
@@ -209,20 +209,19 @@ def load_llm(model: Path, *, device: str = "auto", precision: str = "auto") -> L
     """Return the language model of a model directory, ready to read and write (eval mode, frozen).
 
     `precision` of its weights: fp32, bf16, or auto, which is as stored (imported weights: bf16); merger and projector
-    stay in fp32. Raises InputError when the directory has no llm/ or a damaged one, or when it was trained with another
-    tokenizer.
+    stay in fp32. Raises InputError if llm/ is missing, damaged, or trained with another tokenizer.
     """
     folder = find_part(model, "llm")
     check_made_with(model, "llm")
-    about = read_visual_about(model)
+    visual = read_visual_config(model)
     merger = None
-    if about.image_input == "live":
+    if visual.image_input == "live":
         from lavit_tokenizer.api import empty_merger
 
         merger = empty_merger(model)
     dtype = dtype_of(choose_precision(precision, folder, WEIGHT_STEMS))
     with _quiet_transformers():
-        loaded = LanguageModel(load_causal_lm(folder, dtype), load_text_tokenizer(folder), about, merger)
+        loaded = LanguageModel(load_causal_lm(folder, dtype), load_text_tokenizer(folder), visual, merger)
     parts = nn.ModuleDict(loaded.visual_parts())
     if parts:
         load_strictly(parts, folder / VISUAL_FILE)

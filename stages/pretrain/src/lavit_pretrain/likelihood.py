@@ -1,4 +1,4 @@
-"""How likely a model finds texts after images, log p(text | image), and codes after texts, log p(codes | text).
+"""Log-likelihoods of texts after images, log p(text | image), and of codes after texts, log p(codes | text).
 
 Letters: I images, M texts, N continuations, R of them at once, P tokens of a prefix, L longest continuation, V ids.
 """
@@ -37,7 +37,7 @@ def caption_log_likelihoods(
 ) -> np.ndarray:
     """Return the same for text i after image i, float64 [N]; `rows` pairs at a time.
 
-    It tells how well an image drawn from a text fits it, by the model that drew it. Raises UsageError as above.
+    By it the model that drew an image from a text rates how well they fit. Raises UsageError as above.
     """
     _require_images(llm)
     return score_continuations(llm, _image_prefixes(llm, images), _texts(llm, texts), rows=rows)

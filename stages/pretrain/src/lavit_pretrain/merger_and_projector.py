@@ -1,4 +1,4 @@
-"""What shows images to the language model, without the language model: its merger and projector alone."""
+"""Merger and projector of a language model, without the language model."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class VisualInput(nn.Module):
 def continue_visual(network: LanguageModel, source: Path) -> None:
     """Give a network before training the projector and merger that `source` (a language model folder) learned.
 
-    Where they are of another geometry they start anew, and a warning says so.
+    Those of another geometry start anew, with a warning.
     """
     file = source / VISUAL_FILE
     if not file.exists():
@@ -49,7 +49,7 @@ def load_visual_input(model: Path, tokenizer: VisualTokenizer) -> VisualInput:
     """Load merger and projector of `model/llm`, on the tokenizer's device, in fp32; without a merger of its own the
     model reads the tokenizer's.
 
-    Raises InputError when the part has none, or was trained with another tokenizer.
+    Raises InputError if the part has no projector, or was trained with another tokenizer.
     """
     file = find_part(model, "llm") / VISUAL_FILE
     check_made_with(model, "llm")

@@ -110,10 +110,10 @@ def packing_metrics(batches: Sequence[PackedBatch], capacity: int) -> dict[str, 
 
 
 def share_step(batches: Sequence[PackedBatch]) -> list[PackedBatch]:
-    """Return what this process takes of a step: whole batches, or a part of one, or (where neither number divides the
+    """Return this process's share of a step: whole batches, or a part of one, or (where neither number divides the
     other) a part of each.
 
-    Raises UsageError when a batch holds fewer documents than the processes that share it.
+    Raises UsageError if a batch has fewer documents than the processes that share it.
     """
     processes, rank = num_processes(), process_rank()
     if len(batches) % processes == 0:
@@ -135,7 +135,7 @@ def all_of_step(each: Sequence[Tensor], num_batches: int) -> Tensor:
 def share_batch(batch: PackedBatch) -> PackedBatch:
     """Return this process's part of a packed batch: neighbours, about as many tokens as every other process gets.
 
-    Raises UsageError when there are fewer documents than processes.
+    Raises UsageError for fewer documents than processes.
     """
     if num_processes() == 1:
         return batch

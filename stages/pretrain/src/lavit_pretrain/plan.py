@@ -14,14 +14,14 @@ from lavit_trainkit.cost import cost_report, count
 
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.cost import Documents, expected_documents, pretrain_step
-from lavit_pretrain.language_model import ABOUT_FILE, llama_config
+from lavit_pretrain.language_model import VISUAL_CONFIG_FILE, llama_config
 
 CHARACTERS_A_TOKEN = 4.0
-"""Of English in LLaMA's tokenizer, about."""
+"""Approximate, of English text in LLaMA's tokenizer."""
 CAPTIONS_READ = 256
 """Captions behind the mean length."""
 PUBLISHED_CODES, PUBLISHED_MEAN_CODES, ASSUMED_CAPTION = 16384, 94.0, 15.0
-"""What is assumed where no tokens are given: the paper's codebook and codes an image, and tokens a caption."""
+"""Assumptions where no tokens are given: the paper's codebook and codes an image, and tokens a caption."""
 
 
 def plan(
@@ -54,7 +54,7 @@ def plan(
         "parameters": count(network),
         "tokens_per_step": config.tokens_per_step * config.accumulate_steps,
         "tokens": config.tokens_per_step * config.accumulate_steps * config.num_steps,
-        "expected": _told(documents, step.units),
+        "expected": _assumptions(documents, step.units),
         "cost": cost_report([step]),
     }
 
@@ -71,7 +71,7 @@ def llm_on_meta_device(config: PretrainConfig, llm: Path | None, codebook: int) 
         except (OSError, ValueError) as error:
             raise InputError(f"{llm}: not a language model ({' '.join(str(error).split())[:200]})") from None
         # Imported weights, and those of an earlier run, have the rows of the codes already.
-        if not (llm / ABOUT_FILE).exists():
+        if not (llm / VISUAL_CONFIG_FILE).exists():
             shape.vocab_size += 2 + codebook
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(shape, trust_remote_code=False)
@@ -97,7 +97,7 @@ def _caption_tokens(reader: TokenReader) -> float:
     return float(np.mean(lengths)) / CHARACTERS_A_TOKEN if lengths else 0.0
 
 
-def _told(documents: Documents, tokens: int) -> dict[str, float]:
+def _assumptions(documents: Documents, tokens: int) -> dict[str, float]:
     """Return the assumptions about a step, rounded for people."""
     return {
         "tokens_per_document": round(documents.length, 1),

@@ -25,7 +25,7 @@ from lavit_trainkit.external_weights import (
     weight_files,
 )
 
-from lavit_pretrain.language_model import ABOUT_FILE, VISUAL_FILE, WEIGHT_STEMS, VisualAbout
+from lavit_pretrain.language_model import VISUAL_CONFIG_FILE, VISUAL_FILE, WEIGHT_STEMS, VisualConfig
 from lavit_pretrain.text_tokenizer import load_text_tokenizer
 from lavit_pretrain.vocabulary import Vocabulary, register
 
@@ -52,7 +52,7 @@ RENAMED = {"merger.": "causal_encoder.", "projector.": "vit_proj."}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReleasedLanguageModel:
-    """What a released folder holds for this stage: checked, and not read yet."""
+    """Contents of a released folder for this stage: checked, and not read yet."""
 
     src: Path
     tokenizer: TokenizerConfig | None
@@ -109,8 +109,8 @@ def _check_llm(
     folder: Path, tokenizer: TokenizerConfig | None, width: int | None
 ) -> tuple[tuple[Path, ...], Vocabulary | None]:
     for name in ("config.json", "tokenizer_config.json"):
-        about = read_json(folder / name) if (folder / name).exists() else {}
-        if not isinstance(about, dict) or "auto_map" in about:
+        config = read_json(folder / name) if (folder / name).exists() else {}
+        if not isinstance(config, dict) or "auto_map" in config:
             raise InputError(f"{folder / name}: asks for code of its own (auto_map), expected settings; refused")
     files = tuple(weight_files(folder, WEIGHT_STEMS))
     expected = _llm_shapes(folder)
@@ -119,19 +119,19 @@ def _check_llm(
     if tied and read_json(folder / "config.json").get("tie_word_embeddings"):
         expected = {name: shape for name, shape in expected.items() if name not in tied}
     require_shapes(files[0] if len(files) == 1 else folder, found, expected)
-    about = read_json(folder / "config.json")
-    if width is not None and about.get("hidden_size") != width:
+    config = read_json(folder / "config.json")
+    if width is not None and config.get("hidden_size") != width:
         raise InputError(
-            f"{folder / RELEASED_VISUAL}: projects to {width}, expected hidden_size {about.get('hidden_size')} "
+            f"{folder / RELEASED_VISUAL}: projects to {width}, expected hidden_size {config.get('hidden_size')} "
             "of config.json beside it"
         )
     text_vocab = _text_vocab(folder)
     if tokenizer is None:
         return files, None
     vocabulary = Vocabulary(text_vocab=text_vocab, codebook_size=tokenizer.codebook_size)
-    if about.get("vocab_size") != vocabulary.total:
+    if config.get("vocab_size") != vocabulary.total:
         raise InputError(
-            f"{folder / 'config.json'}: vocab_size is {about.get('vocab_size')}, expected {vocabulary.total} "
+            f"{folder / 'config.json'}: vocab_size is {config.get('vocab_size')}, expected {vocabulary.total} "
             f"({text_vocab} text ids, 2 brackets, {tokenizer.codebook_size} codes)"
         )
     return files, vocabulary
@@ -158,10 +158,10 @@ def _llm_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        about: Any = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config: Any = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
-            return shapes_of(AutoModelForCausalLM.from_config(about, trust_remote_code=False).state_dict())
-    # A configuration that is none fails wherever a constructor happens to trip over it.
+            return shapes_of(AutoModelForCausalLM.from_config(config, trust_remote_code=False).state_dict())
+    # A file that is not a configuration fails wherever a constructor happens to trip over it.
     except Exception as error:  # noqa: BLE001
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder / 'config.json'}: not a causal language model's ({reason})") from None
@@ -187,7 +187,7 @@ def import_language_model(found: ReleasedLanguageModel, folder: Path, *, tokeniz
         return
     fewest, most = CODE_RANGE
     patches = found.tokenizer.num_patches
-    about = VisualAbout(
+    visual = VisualConfig(
         image_input=found.image_input,
         text_vocab=found.vocabulary.text_vocab,
         codebook_size=found.vocabulary.codebook_size,
@@ -197,7 +197,7 @@ def import_language_model(found: ReleasedLanguageModel, folder: Path, *, tokeniz
         tokenizer_digest=tokenizer_digest,
         code_range=(min(fewest, patches), min(most, patches)),
     )
-    write_json(folder / ABOUT_FILE, dataclasses.asdict(about))
+    write_json(folder / VISUAL_CONFIG_FILE, dataclasses.asdict(visual))
 
 
 def export_language_model(folder: Path, dst: Path) -> None:

@@ -32,7 +32,7 @@ def sample(
 ) -> dict[str, Any]:
     """Draw `num_images` images of each prompt as codes and write them to the token directory `out`.
 
-    Raises InputError when `out` holds something already, or the model has no language model.
+    Raises InputError if `out` is not empty, or the model has no language model.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: a file, expected a folder; give a new --out")
@@ -58,8 +58,8 @@ def sample(
 
 def write_sampled(llm: LanguageModel, prompts: Sequence[str], codes: Sequence[np.ndarray], out: Path) -> None:
     """Write drawn codes as a token directory, the prompts as captions."""
-    about = llm.about
-    nowhere = np.zeros(about.grid[0] * about.grid[1], dtype=bool)
+    visual = llm.visual
+    nowhere = np.zeros(visual.grid[0] * visual.grid[1], dtype=bool)
     samples = [
         TokenSample(key=f"{place:06d}", codes=own, keep_mask=nowhere, texts=(prompt,))
         for place, (prompt, own) in enumerate(zip(prompts, codes, strict=True))
@@ -70,15 +70,15 @@ def write_sampled(llm: LanguageModel, prompts: Sequence[str], codes: Sequence[np
             folder,
             "shard-000000.safetensors",
             samples,
-            codebook_size=about.codebook_size,
-            grid=about.grid,
+            codebook_size=visual.codebook_size,
+            grid=visual.grid,
             source=SOURCE,
         )
         manifest = Manifest(
-            tokenizer_digest=about.tokenizer_digest,
-            codebook_size=about.codebook_size,
-            grid=about.grid,
-            preprocessing=about.preprocessing,
+            tokenizer_digest=visual.tokenizer_digest,
+            codebook_size=visual.codebook_size,
+            grid=visual.grid,
+            preprocessing=visual.preprocessing,
             selection={"policy": SOURCE},
             shards=(shard,),
         )

@@ -70,7 +70,7 @@ def sample_steps(
     batch_size: int = 64,
 ) -> Iterator[SamplingStep]:
     """Draw as `sample_codes` does, and yield after every code; the last step of a batch holds its whole images."""
-    fewest, most = llm.about.code_range
+    fewest, most = llm.visual.code_range
     limits = settings.min_codes or min(fewest, settings.max_codes or fewest), settings.max_codes or most
     if limits[0] > limits[1]:
         raise UsageError(f"setting min_codes: {limits[0]} is more than max_codes {limits[1]}")

@@ -42,7 +42,7 @@ def train_text_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTok
 
 
 def load_text_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a transformers directory. Raises InputError when there is none, or no end token."""
+    """Return the tokenizer of a transformers directory. Raises InputError if it is missing or has no end token."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:

@@ -55,7 +55,7 @@ def train_language_model(
     """Train a language model on token files and export it to `out/model/llm`; return the run's summary.
 
     Raises InputError for tokens of another tokenizer, unfit questions or a missing model, UsageError for settings that
-    contradict the input, LavitError when a loss is not finite, Interrupted when asked to stop (state saved).
+    contradict the input, LavitError for a non-finite loss, Interrupted if a signal stops it (state saved).
     """
     opened = open_inputs(config, tokens, model, questions=questions, text=text, llm=llm, data=data)
     settings, num_steps, reader = {**config.model_dump(mode="json"), "seed": seed}, config.num_steps, opened.reader

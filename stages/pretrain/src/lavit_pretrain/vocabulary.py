@@ -1,4 +1,4 @@
-"""The one place that knows the ids: text ids [0, V), `[IMG]` = V, `[/IMG]` = V + 1, code c = V + 2 + c.
+"""The only place that defines ids: text ids [0, V), `[IMG]` = V, `[/IMG]` = V + 1, code c = V + 2 + c.
 
 Source: arXiv 2309.04669, released weights (V = 32,000, K = 16,384, so 48,386 rows). Codes have ids in the language
 model only; the text tokenizer knows the two brackets and no code, so decoding text can never produce one.
@@ -15,7 +15,7 @@ IMG, END_IMG = "[IMG]", "[/IMG]"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """Where the visual ids lie: `text_vocab` = V text ids, then the brackets, then `codebook_size` = K codes."""
+    """Layout of the ids: `text_vocab` = V text ids, then the brackets, then `codebook_size` = K codes."""
 
     text_vocab: int
     codebook_size: int

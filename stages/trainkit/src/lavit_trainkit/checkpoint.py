@@ -101,16 +101,16 @@ def load_newest(folder: Path) -> Checkpoint | None:
     chosen = from_main(_newest_whole(folder) if is_main() else None)
     if chosen is None:
         return None
-    about = read_json(chosen / STATE_FILE)
-    tensors = {name.removesuffix(".safetensors"): load_file(chosen / name) for name in about["sha256"]}
-    return Checkpoint(step=about["step"], tensors=tensors, state=about["state"])
+    stored = read_json(chosen / STATE_FILE)
+    tensors = {name.removesuffix(".safetensors"): load_file(chosen / name) for name in stored["sha256"]}
+    return Checkpoint(step=stored["step"], tensors=tensors, state=stored["state"])
 
 
 def _newest_whole(folder: Path) -> Path | None:
     for candidate in sorted(folder.glob("step-*"), reverse=True):
         try:
-            about = read_json(candidate / STATE_FILE)
-            for name, digest in about["sha256"].items():
+            stored = read_json(candidate / STATE_FILE)
+            for name, digest in stored["sha256"].items():
                 if not (candidate / name).exists() or file_sha256(candidate / name) != digest:
                     raise VerificationError(f"{candidate}: {name} damaged or missing")
         except (InputError, VerificationError) as error:

@@ -1,4 +1,4 @@
-"""What a training step costs: parameters, floating-point operations, and memory on each device.
+"""Cost of a training step: parameters, floating-point operations, and memory on each device.
 
 Operations and activations are counted on torch's meta device (`flops`). Memory, in bytes a trained parameter: 4 for the
 weight, 4 for its gradient, 8 for AdamW's moments (Muon's: 4), 4 for a moving average. The result is an estimate.
@@ -37,7 +37,7 @@ class Step:
 
     name: str
     unit: str
-    """What a step is counted in: token or image."""
+    """Unit that a step is counted in: token or image."""
     units: int
     num_steps: int
     parts: tuple[Part, ...]

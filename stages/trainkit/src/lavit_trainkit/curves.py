@@ -21,7 +21,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def last_mean(rows: Rows, name: str, count: int = LAST) -> float | None:
-    """Return the mean of a figure over the last `count` rows that hold it; None when there are fewer."""
+    """Return the mean of a metric over the last `count` rows that have it; None if there are fewer."""
     values = [float(row[name]) for row in rows if row.get(name) is not None][-count:]
     return sum(values) / count if len(values) == count else None
 

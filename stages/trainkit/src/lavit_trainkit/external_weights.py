@@ -61,9 +61,9 @@ def require_shapes(file: Path | str, found: Shapes, expected: Shapes) -> None:
         if name in found and tuple(found[name]) != tuple(expected[name])
     ]
     lists = {"missing": missing, "unexpected": unexpected, "of another shape": other}
-    told = [f"{len(names)} {kind} ({_some(names)})" for kind, names in lists.items() if names]
-    if told:
-        raise InputError(f"{file}: weights {', '.join(told)}; this is another model's file, or a damaged one")
+    reported = [f"{len(names)} {kind} ({_some(names)})" for kind, names in lists.items() if names]
+    if reported:
+        raise InputError(f"{file}: weights {', '.join(reported)}; this is another model's file, or a damaged one")
 
 
 def load_strictly(
@@ -101,8 +101,8 @@ def weight_files(folder: Path, stems: Sequence[str]) -> list[Path]:
         if whole.is_file():
             return [whole]
         if index.is_file():
-            about = read_json(index)
-            listed = about.get("weight_map") if isinstance(about, dict) else None
+            content = read_json(index)
+            listed = content.get("weight_map") if isinstance(content, dict) else None
             if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
                 raise InputError(f"{index}: no weight_map in it, expected tensor names and files")
             files = [folder / name for name in sorted(set(listed.values()))]
@@ -197,8 +197,8 @@ def _refusal(message: str) -> str:
     if named:
         return f"asks to run {named.group(1)}, expected plain tensors; refused, and nothing of it was run"
     reason = re.search(r"WeightsUnpickler error:\s*([^\n]+)", message)
-    told = reason.group(1).strip() if reason else " ".join(message.split())[:80]
-    return f"not a checkpoint of plain tensors ({told}); refused, and nothing of it was run"
+    reported = reason.group(1).strip() if reason else " ".join(message.split())[:80]
+    return f"not a checkpoint of plain tensors ({reported}); refused, and nothing of it was run"
 
 
 def _require_plain(file: Path, name: str, value: Any) -> None:

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What a forward and a backward pass take."""
+    """Operations and memory of a forward and a backward pass."""
 
     flops: float
     """Operations of both, as torch's FlopCounterMode counts them."""

@@ -40,7 +40,7 @@ class Pixels:
         try:
             list(self._pool.map(place, range(len(indices))))
         except InputError as error:
-            raise InputError(f"{error}; `lavit data inspect` lists every unreadable picture") from None
+            raise InputError(f"{error}; `lavit data inspect` lists every unreadable image") from None
         return out
 
 

@@ -1,4 +1,4 @@
-"""The precision a model is used in: the one it is stored in, unless somebody says otherwise."""
+"""The precision a model is used in: the one it is stored in, unless the caller gives another."""
 
 from collections.abc import Sequence
 from pathlib import Path
