@@ -8,7 +8,7 @@ from shutil import copytree
 import pytest
 import yaml
 from commandline import MINI, Done, Mini
-from lavit_core.modeldir import part_digest
+from lavit_core.modeldir import part_digest, read_metadata
 
 from lavit_cli.main import main
 
@@ -172,11 +172,9 @@ def with_detokenizer(mini: Mini, theirs: Path, tmp_path: Path) -> Path:
     model = tmp_path / "mixed"
     for part, source in (("tokenizer", theirs), ("detokenizer", mini.model), ("encoder", mini.model)):
         link_or_copy(source / part, model / part)
-    parts = json.loads((mini.model / "lavit.json").read_text())["parts"]
-    write_json(
-        model / "lavit.json",
-        {"format": 1, "parts": {name: parts[name] for name in ("encoder", "tokenizer", "detokenizer")}},
-    )
+    ours, others = read_metadata(mini.model)["parts"], read_metadata(theirs)["parts"]
+    parts = {"encoder": ours["encoder"], "tokenizer": others["tokenizer"], "detokenizer": ours["detokenizer"]}
+    write_json(model / "lavit.json", {"format": 1, "parts": parts})
     return model
 
 

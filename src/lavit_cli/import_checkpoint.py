@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lavit_core.distributions import require_stages
 from lavit_core.errors import InputError, UsageError
-from lavit_core.modeldir import IMPORTED, export_part, part_digest
+from lavit_core.modeldir import IMPORTED, export_part, recorded_digest
 from lavit_core.peak_memory import peak_resident_bytes
 from lavit_core.progress import Progress
 
@@ -167,7 +167,7 @@ def write(found: Found, model: Path, *, quiet: bool) -> None:
                 part("encoder", lambda folder: import_encoder_part(visual, folder))
             else:
                 part("tokenizer", lambda folder: import_tokenizer(visual, folder))
-                digest = part_digest(model / "tokenizer")
+                digest = recorded_digest(model, "tokenizer")
         if found.language_model is not None:
             from lavit_pretrain.api import import_language_model
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lavit_core.data import open_data
 from lavit_core.files import read_json, write_json
-from lavit_core.modeldir import part_digest
+from lavit_core.modeldir import recorded_digest
 from lavit_core.rundir import versions
 
 from lavit_cli.headline import headline
@@ -27,7 +27,7 @@ def summarise(job: Job, summaries: Mapping[str, Any]) -> dict[str, Any]:
     parts = sorted(folder.name for folder in model.iterdir() if folder.is_dir()) if model.exists() else []
     summary = {
         "run": str(job.out),
-        "model": {"path": str(model), "parts": {part: part_digest(model / part) for part in parts}},
+        "model": {"path": str(model), "parts": {part: recorded_digest(model, part) for part in parts}},
         "data": summaries.get("data", {}),
         "seed": job.seed,
         "seconds": round(sum(row["seconds"] for row in cost), 1),

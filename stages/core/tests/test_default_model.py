@@ -18,9 +18,8 @@ def here_fixture(tmp_path, monkeypatch):
 def make(model, when, *parts, image_input="features"):
     for part in parts:
         Path(model, part).mkdir(parents=True)
-    if "llm" in parts:
-        Path(model, "llm", "visual.json").write_text(json.dumps({"image_input": image_input}))
-    Path(model, "lavit.json").write_text("{}")
+    made = {part: {"image_input": image_input} if part == "llm" else {} for part in parts}
+    Path(model, "lavit.json").write_text(json.dumps({"format": 1, "parts": made}))
     os.utime(Path(model, "lavit.json"), (when, when))
 
 

@@ -1,12 +1,16 @@
 import pytest
+from lavit_core import modeldir
 from lavit_core.errors import InputError
+from lavit_core.files import write_json
 from lavit_core.modeldir import (
     check_made_with,
     export_part,
     find_part,
+    image_input_of,
     part_digest,
     part_files,
     read_metadata,
+    recorded_digest,
     selection_of,
 )
 
@@ -74,6 +78,73 @@ def test_another_tokenizer_is_refused(tmp_path):
     model = export(export(tmp_path / "a", "tokenizer", "t"), "detokenizer", "d", metadata=other)
     with pytest.raises(InputError, match="trained with tokenizer ffffffffffff, this model holds tokenizer"):
         check_made_with(model, "detokenizer")
+
+
+def weighty(model, name="tokenizer", fill=0):
+    with export_part(model, name) as folder:
+        (folder / "config.json").write_text("{}")
+        (folder / "inner").mkdir()
+        (folder / "inner" / "model.safetensors").write_bytes(bytes([fill] * 100))
+    return model
+
+
+@pytest.fixture(name="hashed")
+def hashed_fixture(monkeypatch):
+    names, original = [], modeldir.file_sha256
+
+    def noted(file):
+        names.append(file.name)
+        return original(file)
+
+    monkeypatch.setattr(modeldir, "file_sha256", noted)
+    return names
+
+
+def test_the_recorded_digest_is_the_part_s_and_reads_no_weights(tmp_path, hashed):
+    model = weighty(tmp_path / "a")
+    expected = part_digest(model / "tokenizer")
+    assert expected == read_metadata(model)["parts"]["tokenizer"]["digest"]
+    hashed.clear()
+    assert recorded_digest(model, "tokenizer") == expected
+    check_made_with(export(model, "llm", "l", metadata={"tokenizer_digest": expected}), "llm")
+    assert "model.safetensors" not in hashed
+    assert recorded_digest(weighty(tmp_path / "b", fill=1), "tokenizer") != expected, "other weights of the same size"
+
+
+def test_what_is_not_recorded_is_read(tmp_path, hashed):
+    model = weighty(tmp_path / "a")
+    before = recorded_digest(model, "tokenizer")
+    (model / "tokenizer" / "config.json").write_text("[]")
+    changed = recorded_digest(model, "tokenizer")
+    assert changed == part_digest(model / "tokenizer") != before, "a changed configuration of equal size"
+    weighty(model)
+    (model / "tokenizer" / "more.safetensors").write_bytes(b"more")
+    assert recorded_digest(model, "tokenizer") == part_digest(model / "tokenizer") != before
+    for gone in (lambda: old_record(model), (model / "lavit.json").unlink):
+        gone()
+        hashed.clear()
+        assert recorded_digest(model, "tokenizer") == part_digest(model / "tokenizer")
+        assert hashed.count("model.safetensors") == 2
+
+
+def old_record(model):
+    """Leave what was recorded before the files of a part were."""
+    metadata = read_metadata(model)
+    del metadata["parts"]["tokenizer"]["files"]
+    write_json(model / "lavit.json", metadata)
+
+
+def test_weights_of_another_size_are_refused(tmp_path):
+    model = weighty(tmp_path / "a")
+    (model / "tokenizer" / "inner" / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(InputError, match=r"model.safetensors: 5 bytes, expected 100 bytes; copy the model again"):
+        recorded_digest(model, "tokenizer")
+
+
+def test_how_a_model_is_shown_images_is_recorded(tmp_path):
+    assert image_input_of(tmp_path / "none") is None
+    assert image_input_of(export(tmp_path / "a", "llm", "l")) is None
+    assert image_input_of(export(tmp_path / "b", "llm", "l", metadata={"image_input": "none"})) == "none"
 
 
 def test_damaged_lavit_json(tmp_path):

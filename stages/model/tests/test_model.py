@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lavit import DrawSettings, ImageTokens, LaVIT, SampleSettings
+from lavit_core import modeldir
 from lavit_core.errors import InputError, UsageError
 from lavit_core.modeldir import part_digest
 from lavit_detokenizer.api import draw_codes, load_detokenizer
@@ -149,6 +150,21 @@ def test_properties_and_metadata(folders) -> None:
     assert model.language_model.precision == model.detokenizer.precision == "fp32"
     half = LaVIT.from_pretrained(folders["codes"], parts=("llm",), precision="bf16")
     assert half.metadata["precision"] == {"llm": half.language_model.precision} == {"llm": "bf16"}
+
+
+def test_loading_and_metadata_hash_no_weights(folders, images, monkeypatch) -> None:
+    hashed, original = [], modeldir.file_sha256
+
+    def noted(file: Path) -> str:
+        hashed.append(file.suffix)
+        return original(file)
+
+    monkeypatch.setattr(modeldir, "file_sha256", noted)
+    model = LaVIT.from_pretrained(folders["codes"])
+    model.generate(["a red circle"], seeds=[0])
+    assert model.metadata["model"]
+    assert hashed
+    assert ".safetensors" not in hashed
 
 
 def test_parts_are_loaded_once_and_with_low_memory_one_at_a_time(folders, images, monkeypatch) -> None:

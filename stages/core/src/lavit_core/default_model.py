@@ -2,10 +2,11 @@
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lavit_core.errors import UsageError
-from lavit_core.files import read_json
+from lavit_core.modeldir import METADATA_FILE, image_input_of
 
 VARIABLE = "LAVIT_MODEL"
 RUNS = Path("runs")
@@ -22,23 +23,25 @@ def model_or_default(given: Path | None, *parts: str) -> Path:
         sys.stderr.write(f"model: {chosen} (${VARIABLE})\n")
         return Path(chosen)
     # The shallower of equally new ones: a quickstart links its last step's model to RUN/model.
-    found = [model for model in _finished_models() if all((model / part).is_dir() for part in parts)]
-    if not found:
+    found = sorted(_finished_models(parts), key=lambda model: (_written(model), -len(model.parts)), reverse=True)
+    # A model trained without images answers blind, and serves as a comparison only.
+    newest = next((model for model in found if image_input_of(model) != "none"), None)
+    if newest is None:
         raise UsageError(
             f"no model: give --model DIR or set {VARIABLE}; no model under ./{RUNS} has {', '.join(parts)} "
             "(`make demo` makes one: runs/demo/model)"
         )
-    newest = max(found, key=lambda model: ((model / "lavit.json").stat().st_mtime_ns, -len(model.parts)))
     sys.stderr.write(f"model: {newest} (the newest under ./{RUNS}; choose with --model)\n")
     return newest
 
 
-def _finished_models() -> list[Path]:
-    # lavit.json is written last; models trained without images answer blind, and serve as a comparison only.
-    found = [file.parent for depth in ("*", "*/*", "*/*/*") for file in RUNS.glob(f"{depth}/lavit.json")]
-    return [model for model in found if not _is_blind(model)]
+def _finished_models(parts: Sequence[str]) -> Iterator[Path]:
+    for depth in ("*", "*/*", "*/*/*"):
+        for file in RUNS.glob(f"{depth}/{METADATA_FILE}"):
+            if all((file.parent / part).is_dir() for part in parts):
+                yield file.parent
 
 
-def _is_blind(model: Path) -> bool:
-    visual = model / "llm" / "visual.json"
-    return visual.is_file() and read_json(visual).get("image_input") == "none"
+def _written(model: Path) -> int:
+    # An export ends with this file.
+    return (model / METADATA_FILE).stat().st_mtime_ns

@@ -42,8 +42,7 @@ def find_part(model: Path, name: str) -> Path:
 
 def _check_weight_sizes(model: Path, name: str) -> None:
     """Hold the size of each weight file against lavit.json: quick, and enough for a copy that was cut short."""
-    parts = read_metadata(model)["parts"] if (model / METADATA_FILE).is_file() else {}
-    for inside, recorded in parts.get(name, {}).get("files", {}).items():
+    for inside, recorded in _recorded(model, name).get("files", {}).items():
         file = model / name / inside
         if file.suffix == ".safetensors" and (not file.is_file() or file.stat().st_size != recorded["bytes"]):
             found = f"{file.stat().st_size} bytes" if file.is_file() else "missing"
@@ -53,18 +52,45 @@ def _check_weight_sizes(model: Path, name: str) -> None:
             )
 
 
-def part_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return `bytes` and `sha256` of every file of a part, by its path inside the part."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return {
-        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
-        for file in files
-    }
+def part_files(folder: Path, recorded: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
+    """Return `bytes` and `sha256` of every file of a part, by its path inside the part.
+
+    A safetensors file that is as long as `recorded` (an earlier result) reports is not read again.
+    """
+    files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    return {inside: _file_record(file, (recorded or {}).get(inside)) for inside, file in files.items()}
+
+
+def _file_record(file: Path, recorded: Mapping[str, Any] | None) -> dict[str, Any]:
+    size = file.stat().st_size
+    is_known = recorded is not None and file.suffix == ".safetensors" and recorded["bytes"] == size
+    return {"bytes": size, "sha256": recorded["sha256"] if recorded and is_known else file_sha256(file)}
 
 
 def part_digest(folder: Path) -> str:
     """Return the SHA-256 of a part: names and contents of all its files, configuration, preprocessing and weights."""
     return digest_of(part_files(folder))
+
+
+def recorded_digest(model: Path, name: str) -> str:
+    """Return the `part_digest` of a model's part without reading its weights.
+
+    A weight file of the recorded size counts with the SHA-256 that lavit.json records (`lavit verify` reads its bytes);
+    every other file, and what an older model does not record, is read. Raises InputError as `find_part` does.
+    """
+    folder = find_part(model, name)
+    return digest_of(part_files(folder, _recorded(model, name).get("files", {})))
+
+
+def image_input_of(model: Path) -> str | None:
+    """Return how the model's language model is shown images; None where lavit.json does not record it."""
+    return _recorded(model, "llm").get("image_input")
+
+
+def _recorded(model: Path, name: str) -> dict[str, Any]:
+    """Return what lavit.json records of a part; {} without a record."""
+    parts = read_metadata(model)["parts"] if (model / METADATA_FILE).is_file() else {}
+    return dict(parts.get(name, {}))
 
 
 def digest_of(files: Mapping[str, Mapping[str, Any]]) -> str:
@@ -90,9 +116,7 @@ IMPORTED = {"source": "released weights"}
 
 def is_imported(model: Path, name: str) -> bool:
     """Return whether a part came from `lavit import-checkpoint`; False if there is no such model."""
-    if not (model / METADATA_FILE).is_file():
-        return False
-    return bool(read_metadata(model)["parts"].get(name, {}).get("source") == IMPORTED["source"])
+    return bool(_recorded(model, name).get("source") == IMPORTED["source"])
 
 
 SELECTIONS = ("threshold", "topk", "sample")
@@ -105,8 +129,7 @@ def selection_of(model: Path) -> str:
     A model trained on a number of tokens per image reads other numbers badly. Without a record of the selection, or
     before anything was trained on tokens, it is the tokenizer's own threshold.
     """
-    parts = read_metadata(model)["parts"] if (model / METADATA_FILE).is_file() else {}
-    recorded = (parts.get(name, {}).get("selection") for name in ("llm", "detokenizer"))
+    recorded = (_recorded(model, name).get("selection") for name in ("llm", "detokenizer"))
     return next((selection for selection in recorded if selection in SELECTIONS), SELECTIONS[0])
 
 
@@ -137,7 +160,7 @@ def export_part(
 def check_made_with(model: Path, name: str) -> None:
     """Raise InputError if a part was trained on the codes of another tokenizer than the model's."""
     made_with = read_metadata(model)["parts"].get(name, {}).get("tokenizer_digest")
-    present = part_digest(find_part(model, "tokenizer"))
+    present = recorded_digest(model, "tokenizer")
     if made_with is not None and made_with != present:
         raise InputError(
             f"{model / name}: trained with tokenizer {made_with[:12]}, this model holds tokenizer {present[:12]}; "

@@ -11,7 +11,7 @@ import numpy as np
 
 from lavit_core.errors import InputError
 from lavit_core.files import file_sha256
-from lavit_core.modeldir import find_part, part_digest
+from lavit_core.modeldir import recorded_digest
 from lavit_core.token_format import Manifest, ShardEntry, read_manifest
 from lavit_core.token_shard import from_bfloat16, map_shard
 
@@ -190,7 +190,7 @@ def open_tokens(*folders: Path, check_digests: bool = False) -> TokenReader:
 
 def check_tokenizer(reader: TokenReader, model: Path) -> None:
     """Raise InputError, with both digests, if tokens were made by another tokenizer than the model's."""
-    made_with, present = reader.manifest.tokenizer_digest, part_digest(find_part(model, "tokenizer"))
+    made_with, present = reader.manifest.tokenizer_digest, recorded_digest(model, "tokenizer")
     if made_with != present:
         raise InputError(
             f"{reader.folders[0]}: made with tokenizer {made_with[:12]}, {model} holds tokenizer {present[:12]}; "

@@ -9,7 +9,7 @@ from lavit_core.files import file_sha256, write_bytes
 from lavit_core.images import png_bytes
 from lavit_core.interrupt import stop_signals
 from lavit_core.json_lines import write_json_lines
-from lavit_core.modeldir import check_made_with, detokenizer_part, find_part, part_digest
+from lavit_core.modeldir import check_made_with, detokenizer_part, recorded_digest
 from lavit_core.progress import Progress
 from lavit_core.rundir import open_run
 from lavit_core.seeds import derive_seed
@@ -51,7 +51,7 @@ def detokenize(
     inputs = {
         "tokens": file_sha256(tokens / "manifest.json"),
         "tokenizer": reader.manifest.tokenizer_digest,
-        "detokenizer": part_digest(find_part(model, part)),
+        "detokenizer": recorded_digest(model, part),
     }
     # Precision is part of it: a resumed run must draw the missing images as the first run would have.
     config = {**settings.model_dump(mode="json", exclude={"batch_size"}), "precision": precision, "seed": seed}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from lavit_core.device_name import check_device_name
 from lavit_core.errors import UsageError
-from lavit_core.modeldir import part_digest
+from lavit_core.modeldir import recorded_digest
 from PIL import Image
 
 from lavit.encoding import check_codes, decode_steps, encode_images
@@ -113,7 +113,7 @@ class LaVIT:
         present = [name for name in PARTS if self._parts.has(name)]
         folders = {name: self._parts.folder(name) for name in present}
         return {
-            "model": {folder.name: part_digest(folder) for folder in folders.values()},
+            "model": {folder.name: recorded_digest(self._parts.path, folder.name) for folder in folders.values()},
             "precision": {name: self._parts.precision_of(name) for name in present if name != "tokenizer"},
             **({"image_input": self.image_input} if "llm" in present else {}),
         }

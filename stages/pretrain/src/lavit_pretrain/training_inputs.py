@@ -7,7 +7,7 @@ from pathlib import Path
 from lavit_core.data import Data, open_data
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
-from lavit_core.modeldir import find_part, part_digest
+from lavit_core.modeldir import recorded_digest
 from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
 
 from lavit_pretrain.config import PretrainConfig
@@ -62,7 +62,7 @@ def _live_data(config: PretrainConfig, reader: TokenReader, data: Path | None) -
 def _input_digests(
     tokens: Sequence[Path], model: Path, questions: Sequence[Path], text: Sequence[Path], llm: Path | None
 ) -> dict[str, str]:
-    digests = {"tokenizer": part_digest(find_part(model, "tokenizer"))}
+    digests = {"tokenizer": recorded_digest(model, "tokenizer")}
     digests |= {f"tokens {place}": file_sha256(folder / "manifest.json") for place, folder in enumerate(tokens)}
     for name, files in (("questions", questions), ("text", text)):
         for place, file in enumerate(files):
@@ -72,5 +72,5 @@ def _input_digests(
     if llm is not None:
         if not (llm / "config.json").is_file():
             raise InputError(f"{llm}: no config.json here, expected a transformers directory for --llm")
-        digests["llm"] = part_digest(llm)
+        digests["llm"] = recorded_digest(llm.parent, llm.name)
     return digests

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
-from lavit_core.modeldir import find_part, part_digest, selection_of
+from lavit_core.modeldir import find_part, recorded_digest, selection_of
 from lavit_trainkit.device import pick_device
 from lavit_trainkit.external_weights import load_strictly
 from safetensors.torch import save_file
@@ -49,7 +49,8 @@ def load_tokenizer(
     Raises InputError if the part is missing or damaged.
     """
     folder = find_part(model, "tokenizer")
-    loaded = Loaded(digest=part_digest(folder), precision=precision, selection=selection or selection_of(model))
+    digest = recorded_digest(model, "tokenizer")
+    loaded = Loaded(digest=digest, precision=precision, selection=selection or selection_of(model))
     # Released encoders are stored in bfloat16, and transformers would compute in what is stored.
     return read_tokenizer(folder, use=use, loaded=loaded).float().to(pick_device(device)).eval().requires_grad_(False)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from lavit_core.data import open_data
 from lavit_core.errors import UsageError
-from lavit_core.modeldir import export_part, find_part, part_digest
+from lavit_core.modeldir import export_part, find_part, recorded_digest
 from lavit_core.progress import Progress
 from lavit_core.seeds import derive_seed, shuffled_batch
 from lavit_trainkit.clipping import clip_gradients
@@ -76,7 +76,7 @@ def train_tokenizer(
     accelerator = make_accelerator(device=device, precision=config.precision)
     network = load_encoder(encoder_folder).to(accelerator.device)
     settings = {**config.model_dump(mode="json"), "seed": seed}
-    inputs = {"data": opened.digest, "encoder": part_digest(encoder_folder)}
+    inputs = {"data": opened.digest, "encoder": recorded_digest(encoder_folder.parent, encoder_folder.name)}
     num_steps = sum(phase.num_steps for phase in config.phases)
     shares = {phase.name: shares_of_phase(phase, config) for phase in config.phases}
     with training_session(
