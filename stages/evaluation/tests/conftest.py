@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from lavit.tokens import ImageTokens
 from lavit_evaluation.shapes.claims import parse
 from lavit_shapes.make_shapes import make_shapes
 from PIL import Image
@@ -32,6 +32,16 @@ def scene_rows(shapes_data: Path) -> list[dict]:
 def pictures(shapes_data: Path, scene_rows: list[dict]) -> np.ndarray:
     files = [shapes_data / "heldout" / row["file_name"] for row in scene_rows]
     return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+
+
+@dataclass
+class ImageTokens:
+    """What `LaVIT.encode` returns: written anew, for the tests of this stage run without lavit-model too."""
+
+    codes: list[np.ndarray]
+    counts: np.ndarray
+    keep_mask: np.ndarray
+    features: np.ndarray
 
 
 class OracleTokenizer:
