@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lavit_core.distributions import require_stages
 from lavit_core.errors import InputError
 from lavit_core.files import read_json
-from lavit_trainkit.pretrained import load_pretrained
 
 from lavit_evaluation.image_metrics.weight_digests import weight_digests
 
@@ -40,10 +40,12 @@ def load_dino(folder: Path, device: str) -> Dino:
             f"--dino {folder}: model_type is {kind!r}, expected 'vit' (facebook/dino-vits16); DINOv2 is another metric"
         )
     try:
-        import torch
-        from lavit_trainkit.device import pick_device
-        from transformers import ViTModel
-        from transformers.utils import logging
+        with require_stages("DINO"):
+            import torch
+            from lavit_trainkit.device import pick_device
+            from lavit_trainkit.pretrained import load_pretrained
+            from transformers import ViTModel
+            from transformers.utils import logging
     except ModuleNotFoundError as error:
         raise InputError(f"DINO needs {error.name}; run `pip install {error.name}`") from None
     where = pick_device(device)

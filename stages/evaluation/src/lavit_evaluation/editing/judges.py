@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lavit_core.distributions import require_stages
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
 from lavit_core.images import middle_square, open_rgb, resize_to_square
@@ -81,9 +82,10 @@ def _lpips(
     trunk: Path, heads: Path, config: EditScoreConfig, device: str
 ) -> tuple[Callable[[np.ndarray, np.ndarray], float], str]:
     try:
-        from lavit_trainkit.device import pick_device
+        with require_stages("LPIPS"):
+            from lavit_trainkit.device import pick_device
 
-        from lavit_evaluation.editing.lpips import ALEXNET, load_lpips, lpips_distance
+            from lavit_evaluation.editing.lpips import ALEXNET, load_lpips, lpips_distance
     except ModuleNotFoundError as error:
         raise InputError(f"LPIPS needs {error.name}; run `pip install {error.name}`") from None
     network = load_lpips(trunk, heads, any_weights=config.any_lpips, device=pick_device(device))

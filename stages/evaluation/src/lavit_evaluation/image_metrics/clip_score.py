@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lavit_core.distributions import require_stages
 from lavit_core.errors import InputError
 from lavit_core.files import file_sha256, read_json
 from lavit_core.images import CLIP_MEAN, CLIP_STD, middle_square, open_rgb
 from lavit_scoring.bootstrap import bootstrap_mean
 from lavit_scoring.references import read_references
 from lavit_scoring.score import Score
-from lavit_trainkit.pretrained import load_pretrained
 
 from lavit_evaluation.image_metrics.features import open_folder
 from lavit_evaluation.image_metrics.weight_digests import weight_digests
@@ -117,10 +117,12 @@ def load_clip(folder: Path, device: str, *, option: str = "--clip-model") -> Cli
     if not (folder / "config.json").is_file():
         raise InputError(f"{option} {folder}: no config.json here, expected a transformers directory of a CLIP")
     try:
-        import torch
-        from lavit_trainkit.device import pick_device
-        from transformers import AutoTokenizer, CLIPModel
-        from transformers.utils import logging
+        with require_stages("CLIPScore"):
+            import torch
+            from lavit_trainkit.device import pick_device
+            from lavit_trainkit.pretrained import load_pretrained
+            from transformers import AutoTokenizer, CLIPModel
+            from transformers.utils import logging
     except ModuleNotFoundError as error:
         raise InputError(f"CLIPScore needs {error.name}; run `pip install {error.name}`") from None
     where = pick_device(device)
