@@ -108,7 +108,7 @@ def test_turns_follow_each_other(magicbrush: Path, tmp_path: Path) -> None:
     assert len(brush.asked) == len(EDITS)
     assert brush.loaded == 1
     assert result["generation"]["decoding"]["image_px"] == 16
-    assert result["skipped"]["clip_i"] == "no CLIP weights given (--clip DIR)"
+    assert result["skipped"]["clip_i"] == "no CLIP weights given (--clip-model DIR)"
     assert json.loads((out / "score.json").read_text()) == result
 
 
@@ -211,7 +211,7 @@ def test_what_is_wrong_is_said_before_any_picture(magicbrush: Path, tmp_path: Pa
     with pytest.raises(ScoringUsageError, match="--split dev: magicbrush keeps its splits in files of their own"):
         run(magicbrush, tmp_path / "s", never, split="dev")
     (tmp_path / "clip").mkdir()
-    with pytest.raises(InputError, match=r"--clip .*no config\.json here"):
+    with pytest.raises(InputError, match=r"--clip-model .*no config\.json here"):
         run(magicbrush, tmp_path / "b", never, weights=Weights(clip=tmp_path / "clip"))
     assert not (tmp_path / "b").exists()
     (magicbrush / "test" / "images" / "7" / "7-output2.png").unlink()
