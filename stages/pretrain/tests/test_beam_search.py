@@ -1,8 +1,11 @@
 """Beam search against exhaustive search and against greedy writing."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from lavit_core.tokens import TokenReader
 from lavit_pretrain.beam_search import Beams, write_with_beams
 from lavit_pretrain.captioning import caption, write_greedily
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig
@@ -31,7 +34,7 @@ def prompts(llm, reader):
     return [prompt.embed(llm) for prompt in reading_prompts(llm, images, [np.empty(0, np.int64)] * 4)]
 
 
-def test_one_beam_is_greedy(llm, prompts):
+def test_one_beam_is_greedy(llm: Any, prompts: Any) -> None:
     assert write_with_beams(llm, prompts, 6, Beams(num_beams=1)) == write_greedily(llm, prompts, 6)
 
 
@@ -56,20 +59,20 @@ def best_of_all_pairs(llm, prompt) -> str:
     return llm.codec.decode([tokens[one], tokens[two]])
 
 
-def test_as_many_beams_as_words_search_everything(llm, prompts):
+def test_as_many_beams_as_words_search_everything(llm: Any, prompts: Any) -> None:
     # With every first token kept, two steps of beam search see every pair.
     beams = Beams(num_beams=llm.vocabulary.text_vocab, min_tokens=2, length_penalty=0.0)
     for prompt in prompts[:2]:
         assert write_with_beams(llm, [prompt], 2, beams) == [best_of_all_pairs(llm, prompt)]
 
 
-def test_rows_do_not_depend_on_their_neighbours(llm, prompts):
+def test_rows_do_not_depend_on_their_neighbours(llm: Any, prompts: Any) -> None:
     beams = Beams(num_beams=3, min_tokens=2, length_penalty=0.0, early_stopping=True)
     together = write_with_beams(llm, prompts, 8, beams)
     assert together == [write_with_beams(llm, [prompt], 8, beams)[0] for prompt in prompts]
 
 
-def test_captions_take_beams(llm, reader):
+def test_captions_take_beams(llm: Any, reader: TokenReader) -> None:
     images = stored_images(llm, reader, np.arange(3))
     long = caption(llm, images, max_tokens=12, beams=Beams(num_beams=2, min_tokens=8))
     assert len(long) == 3

@@ -1,6 +1,8 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -29,7 +31,7 @@ def run(app, *arguments):
     return result.stdout
 
 
-def test_commands_one_after_another(app, world, tmp_path):
+def test_commands_one_after_another(app: typer.Typer, world: Any, tmp_path: Path) -> None:
     train = [
         "pretrain",
         world.tokens,
@@ -55,14 +57,14 @@ def test_commands_one_after_another(app, world, tmp_path):
     assert said.strip().endswith(f"lavit detokenize {tmp_path / 'tokens'} --model {model} --out DIR")
 
 
-def test_a_wrong_setting_is_named(app, world, tmp_path):
+def test_a_wrong_setting_is_named(app: typer.Typer, world: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown setting num_step; did you mean num_steps"):
         run(app, "pretrain", world.tokens, "--model", world.model, "--out", tmp_path, "--set", "num_step=3")
     with pytest.raises(UsageError, match="setting image_input: Input should be 'codes'"):
         run(app, "pretrain", world.tokens, "--model", world.model, "--out", tmp_path, "--image-input", "pixels")
 
 
-def test_presets_are_valid_and_help_imports_no_torch():
+def test_presets_are_valid_and_help_imports_no_torch() -> None:
     from lavit_core.config import load_preset, resolve
     from lavit_pretrain.config import PretrainConfig, SampleSettings
 

@@ -1,12 +1,17 @@
 """Code embeddings that start at the mean features of their codes."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from lavit_core.tokens import open_tokens
+from lavit_core.tokens import TokenReader, open_tokens
 from lavit_pretrain import code_embedding_init
 from lavit_pretrain.build_network import build_network
 from lavit_pretrain.code_embedding_init import mean_features
+from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.corpus import open_corpus
 from lavit_pretrain.language_model import load_llm
 from lavit_pretrain.train_language_model import train_language_model
@@ -27,7 +32,7 @@ def rows_of(network) -> torch.Tensor:
     return network.llm.get_input_embeddings().weight.detach()[network.vocabulary.first_code :]
 
 
-def test_means_against_a_loop(reader):
+def test_means_against_a_loop(reader: TokenReader) -> None:
     mean_KD, seen_K = mean_features(reader, CODES + 1)
     codes, _ = reader.codes(np.arange(len(reader)))
     features = reader.features(np.arange(len(reader)))
@@ -39,7 +44,7 @@ def test_means_against_a_loop(reader):
     assert not seen_K[CODES]
 
 
-def test_codes_that_look_alike_start_alike(drawn_and_started, reader):
+def test_codes_that_look_alike_start_alike(drawn_and_started: Any, reader: TokenReader) -> None:
     drawn, started = drawn_and_started
     mean_KD, seen_K = mean_features(reader, CODES)
     assert seen_K.sum() == CODES - 1, "one code of this world does not occur"
@@ -62,7 +67,7 @@ def test_codes_that_look_alike_start_alike(drawn_and_started, reader):
             assert not torch.equal(value[first:], other[name][first:]), name
 
 
-def test_tied_tables_move_once(reader, tiny_config):
+def test_tied_tables_move_once(reader: TokenReader, tiny_config: Callable[..., PretrainConfig]) -> None:
     shape = tiny_config().llm.model_copy(update={"tie_embeddings": True})
     drawn = built(reader, tiny_config(llm=shape))
     twice = built(reader, tiny_config(llm=shape, code_rows="features"))
@@ -70,13 +75,17 @@ def test_tied_tables_move_once(reader, tiny_config):
 
 
 @pytest.mark.parametrize("image_input", ["features", "codes", "none"])
-def test_training_works_for_every_image_input(world, tiny_config, tmp_path, image_input):
+def test_training_works_for_every_image_input(
+    world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path, image_input: str
+) -> None:
     config = tiny_config(image_input=image_input, code_rows="features", num_steps=2)
     train_language_model([world.tokens], world.model, tmp_path / "run", config, questions=[world.questions], quiet=True)
     assert load_llm(tmp_path / "run" / "model", device="cpu").image_input == image_input
 
 
-def test_code_embeddings_of_a_given_model_stay(world, tiny_config, tmp_path):
+def test_code_embeddings_of_a_given_model_stay(
+    world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
     config = tiny_config(num_steps=1)
     train_language_model([world.tokens], world.model, tmp_path / "first", config, quiet=True)
     learned = load_llm(tmp_path / "first" / "model", device="cpu")
@@ -87,7 +96,9 @@ def test_code_embeddings_of_a_given_model_stay(world, tiny_config, tmp_path):
     assert torch.equal(rows_of(load_llm(tmp_path / "more" / "model", device="cpu")), rows_of(learned))
 
 
-def test_without_features_code_embeddings_stay_random_with_a_warning(make_world, tiny_config, tmp_path, capsys):
+def test_without_features_code_embeddings_stay_random_with_a_warning(
+    make_world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bare = open_tokens(make_world(tmp_path / "bare", features=False).tokens)
     found = built(bare, tiny_config(image_input="codes", code_rows="features"))
     assert "has no features for code embeddings to start at; they start at random" in capsys.readouterr().err
@@ -95,7 +106,12 @@ def test_without_features_code_embeddings_stay_random_with_a_warning(make_world,
     assert not capsys.readouterr().err
 
 
-def test_a_collapsed_codebook_leaves_code_embeddings_random(reader, tiny_config, monkeypatch, capsys):
+def test_a_collapsed_codebook_leaves_code_embeddings_random(
+    reader: TokenReader,
+    tiny_config: Callable[..., PretrainConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     mean_KD, _ = mean_features(reader, CODES)
     alone = mean_KD, torch.arange(CODES) == 3
     monkeypatch.setattr(code_embedding_init, "mean_features", lambda *_: alone)

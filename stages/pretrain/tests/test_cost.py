@@ -1,6 +1,8 @@
 """The cost of a step on the meta device, against what torch counts when such a step is taken."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +56,7 @@ def step_of(settings: PretrainConfig):
     return pretrain_step(settings, llm_on_meta_device(settings, None, 198), TokenizerConfig(), EXACT)
 
 
-def test_planned_operations_are_those_of_a_step():
+def test_planned_operations_are_those_of_a_step() -> None:
     _, loss = taken("fp32")
     counter = FlopCounterMode(display=False)
     with counter:
@@ -64,7 +66,7 @@ def test_planned_operations_are_those_of_a_step():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_planned_activations_are_those_of_a_step_without_attention_scores(precision):
+def test_planned_activations_are_those_of_a_step_without_attention_scores(precision: Any) -> None:
     network, loss = taken(precision)
     own, kept = {parameter.untyped_storage()._cdata for parameter in network.parameters()}, {}
 
@@ -83,13 +85,13 @@ def test_planned_activations_are_those_of_a_step_without_attention_scores(precis
     assert step_of(config(precision=precision)).activation_bytes == pytest.approx(expected, rel=0.15)
 
 
-def test_checkpointing_keeps_less_and_computes_layers_again():
+def test_checkpointing_keeps_less_and_computes_layers_again() -> None:
     plain, again = step_of(config()), step_of(config(gradient_checkpointing=True))
     assert plain.activation_bytes / 4 < again.activation_bytes < plain.activation_bytes / 2
     assert 1.2 * plain.flops < again.flops < 4 / 3 * plain.flops
 
 
-def test_documents_follow_the_mix():
+def test_documents_follow_the_mix() -> None:
     settings = PretrainConfig(mix=Mix(text_to_image=1, image_to_text=1, questions=5, text=5), caption_drop=0.5)
     found = expected_documents(settings, mean_codes=94, caption=20, questions=False, text=False)
     drawn, read = 10 + 96, 96 + 21  # a caption in every second document; a caption and its end
@@ -100,7 +102,7 @@ def test_documents_follow_the_mix():
     assert expected_documents(blind, mean_codes=94, caption=20, questions=False, text=False).images_read == 0
 
 
-def test_the_published_preset_is_planned_without_anything_at_hand():
+def test_the_published_preset_is_planned_without_anything_at_hand() -> None:
     found = plan(PretrainConfig(gradient_checkpointing=True, tokens_per_step=16384, accumulate_steps=16), None)
     assert found["parameters"] == 6_872_649_728
     step = found["cost"]["steps"]["pretrain"]
@@ -114,7 +116,7 @@ def test_the_published_preset_is_planned_without_anything_at_hand():
     json.dumps(found)
 
 
-def test_a_plan_on_tokens_reads_them(world, tiny_config):
+def test_a_plan_on_tokens_reads_them(world: Any, tiny_config: Callable[..., PretrainConfig]) -> None:
     settings = tiny_config(optimizer="muon")
     found = plan(settings, None, [world.tokens], world.model, questions=True, text=False)
     assert found["images"] == 48

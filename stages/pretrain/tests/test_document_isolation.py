@@ -1,11 +1,14 @@
 """Packed documents against one document at a time, with tiny random models of many families."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from lavit_core.errors import InputError
 from lavit_pretrain.attention import disable_dropout, document_bounds, use_packed
+from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.document_isolation import require_isolation
 from lavit_pretrain.text_tokenizer import train_text_tokenizer
 from lavit_pretrain.train_language_model import train_language_model
@@ -51,7 +54,7 @@ ACCEPTED = [
 
 @torch.no_grad()
 @pytest.mark.parametrize(("model_type", "shape"), ACCEPTED)
-def test_packed_equals_one_document_at_a_time(model_type, shape):
+def test_packed_equals_one_document_at_a_time(model_type: str, shape: Any) -> None:
     model = make(model_type, **shape)
     require_isolation(model, Path("llm"))
     disable_dropout(model)
@@ -67,7 +70,7 @@ def test_packed_equals_one_document_at_a_time(model_type, shape):
     torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-4)
 
 
-def test_the_window_is_what_makes_the_difference():
+def test_the_window_is_what_makes_the_difference() -> None:
     wide, narrow = make("mistral", sliding_window=None), make("mistral", sliding_window=4)
     narrow.load_state_dict(wide.state_dict())
     hidden = []
@@ -92,21 +95,25 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("model_type", "shape", "reason"), REFUSED)
-def test_models_whose_documents_would_leak_are_refused_with_the_reason(model_type, shape, reason):
+def test_models_whose_documents_would_leak_are_refused_with_the_reason(
+    model_type: str, shape: Any, reason: str
+) -> None:
     model = make(model_type, **shape)
     with pytest.raises(InputError, match=reason) as caught:
         require_isolation(model, Path("llm"))
     assert "\n" not in str(caught.value)
 
 
-def test_a_window_that_never_reaches_the_attention_function_is_refused():
+def test_a_window_that_never_reaches_the_attention_function_is_refused() -> None:
     model = make("llama")
     model.config.sliding_window = 4096
     with pytest.raises(InputError, match="limits attention to the last 4096 tokens by a mask of its own"):
         require_isolation(model, Path("llm"))
 
 
-def test_pretrain_refuses_a_recurrent_model_with_exit_code_3(world, tiny_config, tmp_path):
+def test_pretrain_refuses_a_recurrent_model_with_exit_code_3(
+    world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
     make("mamba", vocab_size=300, state_size=4).save_pretrained(tmp_path / "llm")
     train_text_tokenizer(["a red circle"] * 3, 300).save_pretrained(tmp_path / "llm")
     with pytest.raises(InputError, match="llm: a mamba model is recurrent: it carries a state") as caught:

@@ -1,6 +1,8 @@
 """From image files: token files of a real (random) tokenizer, live input, captions and answers."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from lavit_core.images import Preprocessing
 from lavit_core.modeldir import export_part
 from lavit_core.tokens import open_tokens
 from lavit_pretrain.captioning import answer, caption
+from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.image_input import encode_images, stored_images
 from lavit_pretrain.language_model import load_llm
 from lavit_pretrain.train_language_model import train_language_model
@@ -61,7 +64,9 @@ def pixels_of(places, numbers):
 
 
 @pytest.mark.parametrize("image_input", ["live", "features"])
-def test_images_are_described_after_training(places, tiny_config, tmp_path, image_input):
+def test_images_are_described_after_training(
+    places: Path, tiny_config: Callable[..., PretrainConfig], tmp_path: Path, image_input: str
+) -> None:
     config = tiny_config(image_input=image_input, num_steps=150, precision="bf16", questions_per_document=1)
     questions = [places / "data" / "questions.jsonl"]
     live = {"data": places / "data"} if image_input == "live" else {}
@@ -79,7 +84,9 @@ def test_images_are_described_after_training(places, tiny_config, tmp_path, imag
         assert len(changed) > len(before) // 2
 
 
-def test_stored_images_equal_encoded_ones(places, tiny_config, tmp_path):
+def test_stored_images_equal_encoded_ones(
+    places: Path, tiny_config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
     train_language_model([places / "tokens"], places / "model", tmp_path, tiny_config(num_steps=1), quiet=True)
     llm, tokenizer = load_llm(tmp_path / "model"), load_tokenizer(places / "model")
     seen = encode_images(llm, tokenizer, pixels_of(places, range(24)))

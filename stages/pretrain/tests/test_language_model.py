@@ -1,10 +1,14 @@
 """Language models from folders of other people: whole ones are loaded, nothing in them is run, the rest is refused."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from lavit_core.errors import InputError
+from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.language_model import load_causal_lm, load_llm, read_visual_config
 from lavit_pretrain.plan import llm_on_meta_device
 from lavit_pretrain.text_tokenizer import load_text_tokenizer
@@ -22,7 +26,7 @@ def llama(tmp_path):
     return tmp_path / "llama"
 
 
-def test_a_folder_without_some_weights_is_refused(llama):
+def test_a_folder_without_some_weights_is_refused(llama: Any) -> None:
     file = llama / "model.safetensors"
     tensors = load_file(file)
     whole = load_causal_lm(llama, torch.float32)
@@ -43,7 +47,9 @@ def test_a_folder_without_some_weights_is_refused(llama):
     [lambda folder, _: load_causal_lm(folder, torch.float32), lambda folder, _: load_text_tokenizer(folder),
      lambda folder, config: llm_on_meta_device(config(), folder, 24)],
 )  # fmt: skip
-def test_code_in_a_folder_is_refused_and_nobody_is_asked(tmp_path, tiny_config, monkeypatch, load):
+def test_code_in_a_folder_is_refused_and_nobody_is_asked(
+    tmp_path: Path, tiny_config: Callable[..., PretrainConfig], monkeypatch: pytest.MonkeyPatch, load: Any
+) -> None:
     monkeypatch.setattr("builtins.input", lambda *said: pytest.fail(f"asked: {said}"))
     (tmp_path / "evil.py").write_text("raise SystemExit('run')")
     names = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model", "AutoTokenizer": ["evil.Text", None]}
@@ -54,7 +60,7 @@ def test_code_in_a_folder_is_refused_and_nobody_is_asked(tmp_path, tiny_config, 
         load(tmp_path, tiny_config)
 
 
-def test_damaged_visual_files_are_named(world, tiny_config, tmp_path):
+def test_damaged_visual_files_are_named(world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path) -> None:
     train_language_model([world.tokens], world.model, tmp_path, tiny_config(num_steps=1), quiet=True)
     model = tmp_path / "model"
     file = model / "llm" / "visual.safetensors"

@@ -1,9 +1,12 @@
 """Likelihoods of texts after images, and of codes after texts, against one plain forward pass for every pair."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from lavit_core.errors import UsageError
+from lavit_core.tokens import TokenReader
 from lavit_pretrain import likelihood
 from lavit_pretrain.image_input import ImageInput, stored_images
 from lavit_pretrain.language_model import load_llm
@@ -50,7 +53,7 @@ def plain(llm, images: ImageInput, text: str) -> float:
 
 @pytest.mark.parametrize("image_input", ["codes", "features"])
 @pytest.mark.parametrize("rows", [1, 2, 64])
-def test_against_a_plain_pass_of_every_pair(trained, reader, image_input, rows):
+def test_against_a_plain_pass_of_every_pair(trained: Any, reader: TokenReader, image_input: str, rows: Any) -> None:
     llm = trained(image_input)
     images = stored_images(llm, reader, np.arange(3))
     found = np.stack(list(text_log_likelihoods(llm, images, TEXTS, rows=rows)))
@@ -73,7 +76,9 @@ def plain_codes(llm, text: str, codes: np.ndarray) -> float:
 
 @pytest.mark.parametrize("image_input", ["codes", "features"])
 @pytest.mark.parametrize(("rows", "head_rows"), [(1, 4096), (2, 3), (64, 4096)])
-def test_codes_against_a_plain_pass_of_every_pair(trained, reader, image_input, rows, head_rows, monkeypatch):
+def test_codes_against_a_plain_pass_of_every_pair(
+    trained: Any, reader: TokenReader, image_input: str, rows: Any, head_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(likelihood, "HEAD_ROWS", head_rows)
     llm = trained(image_input)
     gallery = [reader.codes(np.array([place]))[0] for place in range(4)] + [np.array([5])]
@@ -86,7 +91,7 @@ def test_codes_against_a_plain_pass_of_every_pair(trained, reader, image_input, 
     assert (found < 0).all()
 
 
-def test_a_prefix_is_read_once(trained, reader, monkeypatch):
+def test_a_prefix_is_read_once(trained: Any, reader: TokenReader, monkeypatch: pytest.MonkeyPatch) -> None:
     llm = trained("codes")
     lengths = []
     forward = llm.decoder.forward
@@ -98,7 +103,7 @@ def test_a_prefix_is_read_once(trained, reader, monkeypatch):
     assert [shape[0] for shape in lengths] == [1, 2, 2, 1] * 2
 
 
-def test_a_blind_model_is_refused(trained):
+def test_a_blind_model_is_refused(trained: Any) -> None:
     llm, nothing = trained("none"), ImageInput(counts=np.zeros(1, np.int64))
     with pytest.raises(UsageError, match="trained without images"):
         next(text_log_likelihoods(llm, nothing, TEXTS))
@@ -112,7 +117,9 @@ def test_a_blind_model_is_refused(trained):
 
 @pytest.mark.parametrize("image_input", ["codes", "features"])
 @pytest.mark.parametrize("rows", [1, 2, 64])
-def test_pairs_against_a_plain_pass_and_the_whole_matrix(trained, reader, image_input, rows):
+def test_pairs_against_a_plain_pass_and_the_whole_matrix(
+    trained: Any, reader: TokenReader, image_input: str, rows: Any
+) -> None:
     llm = trained(image_input)
     images = stored_images(llm, reader, np.arange(len(TEXTS)))
     assert len({int(count) for count in images.counts}) > 1, "the padding is not tested"
@@ -125,7 +132,7 @@ def test_pairs_against_a_plain_pass_and_the_whole_matrix(trained, reader, image_
 
 
 @pytest.mark.parametrize("rows", [1, 2, 64])
-def test_pairs_of_codes_against_a_plain_pass_and_the_whole_matrix(trained, reader, rows):
+def test_pairs_of_codes_against_a_plain_pass_and_the_whole_matrix(trained: Any, reader: TokenReader, rows: Any) -> None:
     llm = trained("codes")
     gallery = [reader.codes(np.array([place]))[0] for place in range(4)] + [np.array([5])]
     found = paired_code_log_likelihoods(llm, TEXTS, gallery, rows=rows)

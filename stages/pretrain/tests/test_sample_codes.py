@@ -1,16 +1,15 @@
 """Drawing codes against a plain loop, alone and in batches, and their frequencies."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from lavit_core.errors import UsageError
-from lavit_core.tokens import open_tokens
 from lavit_pretrain.attention import use_padded
 from lavit_pretrain.config import SampleSettings
 from lavit_pretrain.language_model import LanguageModel
-from lavit_pretrain.sample import write_sampled
 from lavit_pretrain.sample_codes import guided_scores, pick, sample_codes
 from lavit_trainkit.device import generator
 
@@ -54,14 +53,14 @@ def reference(llm: LanguageModel, prompt: str, seed: int, settings: SampleSettin
     return codes
 
 
-def test_against_a_plain_loop(llm):
+def test_against_a_plain_loop(llm: Any) -> None:
     settings = SampleSettings(guidance_scale=2.5, top_k=9, temperature=0.9)
     drawn = sample_codes(llm, PROMPTS, seeds=[3, 4, 5, 6], settings=settings)
     expected = [reference(llm, prompt, seed, settings) for prompt, seed in zip(PROMPTS, [3, 4, 5, 6], strict=True)]
     assert [codes.tolist() for codes in drawn] == expected
 
 
-def test_a_sample_does_not_depend_on_its_batch(llm):
+def test_a_sample_does_not_depend_on_its_batch(llm: Any) -> None:
     settings = SampleSettings(guidance_scale=1.5, top_k=0, top_p=0.9)
     prompts, seeds = PROMPTS * 4, list(range(16))
     together = sample_codes(llm, prompts, seeds=seeds, settings=settings)
@@ -72,7 +71,7 @@ def test_a_sample_does_not_depend_on_its_batch(llm):
     assert len({tuple(codes) for codes in together}) > 8
 
 
-def test_lengths_and_codes_stay_in_bounds(llm):
+def test_lengths_and_codes_stay_in_bounds(llm: Any) -> None:
     for low, high in ((1, 2), (4, 4), (2, 7)):
         settings = SampleSettings(min_codes=low, max_codes=high, top_k=0)
         drawn = sample_codes(llm, ["red"] * 20, seeds=list(range(20)), settings=settings)
@@ -82,7 +81,7 @@ def test_lengths_and_codes_stay_in_bounds(llm):
     assert all(3 <= len(codes) <= 9 for codes in by_model)
 
 
-def test_contradictory_settings_are_refused(llm):
+def test_contradictory_settings_are_refused(llm: Any) -> None:
     with pytest.raises(UsageError, match="min_codes: 5 is more than max_codes 4"):
         sample_codes(llm, ["x"], seeds=[0], settings=SampleSettings(min_codes=5, max_codes=4))
     with pytest.raises(UsageError, match="1 prompts but 2 seeds"):
@@ -95,14 +94,14 @@ def test_a_prompt_that_leaves_no_room_for_codes_is_refused(llm: LanguageModel) -
         sample_codes(llm, [long], seeds=[0], settings=SampleSettings())
 
 
-def test_temperature_zero_and_top_k_one_take_the_likeliest(llm):
+def test_temperature_zero_and_top_k_one_take_the_likeliest(llm: Any) -> None:
     settings = SampleSettings(temperature=0, guidance_scale=1)
     greedy = sample_codes(llm, ["red"], seeds=[0], settings=settings)[0]
     top_one = sample_codes(llm, ["red"], seeds=[9], settings=SampleSettings(top_k=1, guidance_scale=1))[0]
     assert greedy.tolist() == top_one.tolist()
 
 
-def test_guidance_is_the_published_formula():
+def test_guidance_is_the_published_formula() -> None:
     logits = torch.randn(4, 6)
     conditional, unconditional = logits[:2].log_softmax(-1), logits[2:].log_softmax(-1)
     torch.testing.assert_close(guided_scores(logits, 3.0), 3.0 * (conditional - unconditional) + unconditional)
@@ -110,7 +109,7 @@ def test_guidance_is_the_published_formula():
     torch.testing.assert_close(guided_scores(logits[:2], None), conditional)
 
 
-def test_drawn_frequencies_follow_the_filtered_distribution():
+def test_drawn_frequencies_follow_the_filtered_distribution() -> None:
     scores = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(20_000, 4)
     uniform = torch.rand(20_000, generator=generator(0, "test"), dtype=torch.float64)
     for settings, expected in (
@@ -121,15 +120,3 @@ def test_drawn_frequencies_follow_the_filtered_distribution():
     ):
         found = torch.bincount(pick(scores, uniform, settings), minlength=4) / 20_000
         torch.testing.assert_close(found, torch.tensor(expected), atol=0.012, rtol=0)  # three standard errors
-
-
-def test_sampled_tokens_are_a_token_directory(llm, tmp_path):
-    write_sampled(llm, ["a", "b"], [np.array([1, 2, 3]), np.array([4])], tmp_path / "t")
-    reader = open_tokens(tmp_path / "t", check_digests=True)
-    codes, counts = reader.codes(np.array([1, 0]))
-    assert codes.tolist() == [4, 1, 2, 3]
-    assert counts.tolist() == [1, 3]
-    assert reader.texts(np.array([0, 1])) == [("a",), ("b",)]
-    assert not reader.keep_masks(np.array([0, 1])).any()
-    assert reader.manifest.shards[0].source == "sampled"
-    assert reader.manifest.tokenizer_digest == "0" * 64

@@ -1,12 +1,13 @@
 """Sequences: what training sees is what generation, reading and scoring continue."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from lavit_core.errors import InputError
-from lavit_pretrain.config import Mix
+from lavit_pretrain.config import Mix, PretrainConfig
 from lavit_pretrain.documents import Corpus, DocumentSource
 from lavit_pretrain.language_model import LanguageModel
 from lavit_pretrain.sequence import (
@@ -15,6 +16,7 @@ from lavit_pretrain.sequence import (
     drawing_prefix,
     image_span,
     join_prompts,
+    question_prompt,
     question_text,
     text_continuation,
     text_to_image,
@@ -33,7 +35,7 @@ def parts(reader):
     return corpus, vocabulary, TextCodec(text)
 
 
-def test_a_text_to_image_document_is_a_prefix_and_its_continuation(parts):
+def test_a_text_to_image_document_is_a_prefix_and_its_continuation(parts: Any) -> None:
     _, vocabulary, codec = parts
     text, codes = codec.encode("a red circle"), np.array([3, 0, 23])
     whole = text_to_image(vocabulary, text, codes).tolist()
@@ -44,7 +46,9 @@ def test_a_text_to_image_document_is_a_prefix_and_its_continuation(parts):
 
 
 @pytest.mark.parametrize("kind", ["text_to_image", "image_to_text", "questions"])
-def test_documents_of_the_training_are_what_inference_continues(parts, tiny_config, kind):
+def test_documents_of_the_training_are_what_inference_continues(
+    parts: Any, tiny_config: Callable[..., PretrainConfig], kind: str
+) -> None:
     corpus, vocabulary, codec = parts
     shares = {"text_to_image": 0.0, "image_to_text": 0.0, "questions": 0.0, "text": 0.0, kind: 1.0}
     config = tiny_config(image_input="codes", mix=Mix(**shares), caption_drop=0.0)
@@ -62,7 +66,7 @@ def test_documents_of_the_training_are_what_inference_continues(parts, tiny_conf
     assert document.ids.tolist() == np.concatenate(expected).tolist()
 
 
-def test_joined_parts_keep_their_continuous_rows_in_place(parts):
+def test_joined_parts_keep_their_continuous_rows_in_place(parts: Any) -> None:
     _, vocabulary, codec = parts
     rows = np.arange(6, dtype=np.float32).reshape(3, 2)
     text = TokenizedPrompt(ids=codec.encode("a red circle"))
@@ -104,3 +108,8 @@ def test_continuous_rows_of_a_prompt_lie_between_brackets(random_llm: Callable[.
     brackets = [length, length + 4, len(prompt) - 4, len(prompt) - 2, len(prompt) - 1]
     img, end_img = vocabulary.img, vocabulary.end_img
     assert prompt.ids[brackets].tolist() == [img, end_img, img, end_img, img]
+
+
+def test_the_question_prompt_is_the_paper_s() -> None:
+    assert question_prompt('What "colour" is it?! (Really)') == "Question: what colour is it? really Answer:"
+    assert len(question_prompt("w " * 80).split()) == 52

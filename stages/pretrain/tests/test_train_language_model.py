@@ -1,4 +1,7 @@
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +14,9 @@ from lavit_pretrain import packed_loss
 from lavit_pretrain import train_language_model as module
 from lavit_pretrain.build_network import build_network
 from lavit_pretrain.captioning import answer, caption
-from lavit_pretrain.config import Mix
+from lavit_pretrain.config import Mix, PretrainConfig
 from lavit_pretrain.image_input import stored_images
 from lavit_pretrain.language_model import load_llm
-from lavit_pretrain.plan import plan
 from lavit_pretrain.train_language_model import train_language_model
 from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, metrics_of, stop_at_step
 from safetensors.torch import load_file
@@ -27,7 +29,9 @@ def weights(run):
 
 
 @pytest.mark.parametrize("image_input", ["codes", "features", "none"])
-def test_every_input_trains_and_its_loss_falls(world, tiny_config, tmp_path, image_input):
+def test_every_input_trains_and_its_loss_falls(
+    world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path, image_input: str
+) -> None:
     config = tiny_config(image_input=image_input, num_steps=30, log_every=1)
     summary = train_language_model(
         [world.tokens], world.model, tmp_path, config, questions=[world.questions], quiet=True
@@ -40,7 +44,9 @@ def test_every_input_trains_and_its_loss_falls(world, tiny_config, tmp_path, ima
     assert load_llm(tmp_path / "model").image_input == image_input
 
 
-def test_the_model_reads_what_it_was_shown_and_is_a_plain_transformers_directory(world, tiny_config, tmp_path):
+def test_the_model_reads_what_it_was_shown_and_is_a_plain_transformers_directory(
+    world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
     config = tiny_config(num_steps=150)
     train_language_model(
         [world.tokens], world.model, tmp_path, config, questions=[world.questions], text=[world.text], quiet=True
@@ -65,7 +71,13 @@ def test_the_model_reads_what_it_was_shown_and_is_a_plain_transformers_directory
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_killed_runs_end_like_an_uninterrupted_one(world, tiny_config, tmp_path, monkeypatch, optimizer):
+def test_killed_runs_end_like_an_uninterrupted_one(
+    world: Any,
+    tiny_config: Callable[..., PretrainConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    optimizer: str,
+) -> None:
     config = tiny_config(accumulate_steps=2, precision="bf16", optimizer=optimizer)
 
     def run(name):
@@ -85,7 +97,9 @@ def test_killed_runs_end_like_an_uninterrupted_one(world, tiny_config, tmp_path,
     assert run("whole")["steps"] == 12  # a finished run does nothing
 
 
-def test_a_stop_request_saves_and_ends_with_code_75(world, tiny_config, tmp_path, monkeypatch):
+def test_a_stop_request_saves_and_ends_with_code_75(
+    world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stop_at_step(monkeypatch, 4)
     with pytest.raises(Interrupted, match="stopped at step 4 of 12, state saved"):
         train_language_model(
@@ -94,7 +108,9 @@ def test_a_stop_request_saves_and_ends_with_code_75(world, tiny_config, tmp_path
     assert (tmp_path / "checkpoints" / "step-00000004").is_dir()
 
 
-def test_a_run_killed_after_its_last_step_tells_that_steps_losses(world, tiny_config, tmp_path, monkeypatch):
+def test_a_run_killed_after_its_last_step_tells_that_steps_losses(
+    world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tiny_config(num_steps=5)  # a checkpoint at 5, then the export
 
     def run(name):
@@ -116,7 +132,9 @@ def test_a_run_killed_after_its_last_step_tells_that_steps_losses(world, tiny_co
     assert {name: killed[name] for name in told} == {name: whole[name] for name in told}
 
 
-def test_gradients_do_not_depend_on_how_a_step_is_cut(world, tiny_config, tmp_path):
+def test_gradients_do_not_depend_on_how_a_step_is_cut(
+    world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
     """Two passes of one document stream weigh every scored token equally, whatever their shares of scored tokens."""
     from lavit_pretrain.corpus import open_corpus
     from lavit_pretrain.documents import DocumentSource
@@ -141,7 +159,9 @@ def test_gradients_do_not_depend_on_how_a_step_is_cut(world, tiny_config, tmp_pa
         torch.testing.assert_close(whole[name], cut[name], rtol=1e-4, atol=1e-6)
 
 
-def test_not_a_number_stops_with_one_line_and_keeps_the_checkpoint(world, tiny_config, tmp_path, monkeypatch):
+def test_not_a_number_stops_with_one_line_and_keeps_the_checkpoint(
+    world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original, count = packed_loss.packed_loss, 0
 
     def poisoned(*args):
@@ -160,14 +180,18 @@ def test_not_a_number_stops_with_one_line_and_keeps_the_checkpoint(world, tiny_c
     assert (tmp_path / "checkpoints" / "step-00000005").is_dir()
 
 
-def test_tokens_of_another_tokenizer_are_refused(world, make_world, tiny_config, tmp_path):
+def test_tokens_of_another_tokenizer_are_refused(
+    world: Any, make_world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
     other = make_world(tmp_path / "other", 4, seed=1)
     with pytest.raises(InputError, match=r"made with tokenizer .* holds tokenizer"):
         train_language_model([world.tokens], other.model, tmp_path / "run", tiny_config(), quiet=True)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_whose_tokenizer_was_swapped_is_refused(world, tiny_config, tmp_path):
+def test_a_model_whose_tokenizer_was_swapped_is_refused(
+    world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
     train_language_model([world.tokens], world.model, tmp_path, tiny_config(num_steps=1), quiet=True)
     part = tmp_path / "model" / "tokenizer"
     (part / "config.json").unlink()  # carried over by hard link: never write through it
@@ -176,7 +200,9 @@ def test_a_model_whose_tokenizer_was_swapped_is_refused(world, tiny_config, tmp_
         load_llm(tmp_path / "model")
 
 
-def test_settings_that_contradict_the_input_are_refused(world, tiny_config, tmp_path):
+def test_settings_that_contradict_the_input_are_refused(
+    world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="no kind of document has both a share above 0 and input"):
         train_language_model(
             [world.tokens],
@@ -196,7 +222,9 @@ def test_settings_that_contradict_the_input_are_refused(world, tiny_config, tmp_
         train_language_model([world.tokens], world.model, tmp_path / "d", tiny_config(), llm=tmp_path, quiet=True)
 
 
-def test_an_existing_language_model_gets_its_rows(world, tiny_config, tmp_path):
+def test_an_existing_language_model_gets_its_rows(
+    world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
     train_language_model([world.tokens], world.model, tmp_path / "first", tiny_config(num_steps=2), quiet=True)
     grown = AutoModelForCausalLM.from_pretrained(tmp_path / "first" / "model" / "llm")
     text = AutoTokenizer.from_pretrained(tmp_path / "first" / "model" / "llm")
@@ -217,15 +245,9 @@ def test_an_existing_language_model_gets_its_rows(world, tiny_config, tmp_path):
     assert llm.head_VD.shape[0] == len(plain) + 2 + 24
 
 
-def test_the_plan_counts_without_making_weights(world, tiny_config):
-    found = plan(tiny_config(), None, [world.tokens])
-    assert found["images"] == 48
-    assert found["tokens_per_step"] == 400
-    assert 3 <= found["mean_codes"] <= 6
-    assert 20_000 < found["parameters"] < 100_000
-
-
-def test_gradient_checkpointing_changes_nothing_but_memory(world, tiny_config, tmp_path):
+def test_gradient_checkpointing_changes_nothing_but_memory(
+    world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
     for name, on in (("plain", False), ("checkpointed", True)):
         config = tiny_config(num_steps=3, gradient_checkpointing=on)
         train_language_model(
@@ -237,7 +259,9 @@ def test_gradient_checkpointing_changes_nothing_but_memory(world, tiny_config, t
 
 
 @pytest.mark.parametrize("family", ["qwen2", "gpt_neox", "gemma", "gpt2"])
-def test_other_families_of_language_models_train_and_answer(world, tiny_config, tmp_path, family):
+def test_other_families_of_language_models_train_and_answer(
+    world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path, family: str
+) -> None:
     from lavit_pretrain.text_tokenizer import train_text_tokenizer
 
     torch.manual_seed(0)
