@@ -15,7 +15,7 @@ def counted(count, *, cache_bytes, dtype=None):
     return CachedRows(compute, count, 8, cache_bytes=cache_bytes, title="rows", dtype=dtype, quiet=True), calls
 
 
-def test_rows_that_fit_are_computed_once():
+def test_rows_that_fit_are_computed_once() -> None:
     rows, calls = counted(BATCH + 2, cache_bytes=8 * (BATCH + 2))
     assert calls == [BATCH, 2]
     indices = np.array([BATCH + 1, 0, 5])
@@ -23,7 +23,7 @@ def test_rows_that_fit_are_computed_once():
     assert calls == [BATCH, 2]
 
 
-def test_rows_that_do_not_fit_are_computed_each_time():
+def test_rows_that_do_not_fit_are_computed_each_time() -> None:
     rows, calls = counted(4, cache_bytes=31)
     indices = np.array([3, 1])
     for _ in range(2):
@@ -31,7 +31,7 @@ def test_rows_that_do_not_fit_are_computed_each_time():
     assert calls == [2, 2]
 
 
-def test_the_cache_has_the_given_precision():
+def test_the_cache_has_the_given_precision() -> None:
     exact, (rows, _) = counted(4, cache_bytes=0)[0], counted(4, cache_bytes=32, dtype=torch.bfloat16)
     everything = np.arange(4)
     assert torch.equal(rows.batch(everything), exact.batch(everything).bfloat16())

@@ -15,7 +15,7 @@ STEP = Step(
 )  # fmt: skip
 
 
-def test_memory_of_one_device_is_the_sum_of_what_is_held():
+def test_memory_of_one_device_is_the_sum_of_what_is_held() -> None:
     held = memory(STEP, 1, "ddp")
     assert held["weights"] == 4 * 150
     assert held["gradients"] == 400
@@ -25,7 +25,7 @@ def test_memory_of_one_device_is_the_sum_of_what_is_held():
     assert held["total"] == 600 + 400 + 560 + 400 + 800
 
 
-def test_copies_keep_everything_and_shards_a_part():
+def test_copies_keep_everything_and_shards_a_part() -> None:
     copied, sharded = memory(STEP, 8, "ddp"), memory(STEP, 8, "fsdp")
     assert copied["copies"] == 100 * (2 + 2 + 2)  # and DDP's buckets
     assert copied["optimizer"] == memory(STEP, 1, "ddp")["optimizer"] == 8 * sharded["optimizer"]
@@ -34,14 +34,14 @@ def test_copies_keep_everything_and_shards_a_part():
     assert copied["activations"] == sharded["activations"] == 100
 
 
-def test_a_part_counts_parameters_and_those_of_muon():
+def test_a_part_counts_parameters_and_those_of_muon() -> None:
     module = nn.ModuleDict({"table": nn.Embedding(7, 3), "linear": nn.Linear(3, 5), "norm": nn.LayerNorm(5)})
     assert count(module) == 21 + 15 + 5 + 10
     assert part("m", module) == Part(name="m", num_parameters=51)
     assert part("m", module, trained=True, muon=True).num_trained == 51
 
 
-def test_a_report_is_json_and_lines():
+def test_a_report_is_json_and_lines() -> None:
     report = cost_report([STEP])
     step = report["steps"]["train"]
     assert step["flops_per_step"] == 7e3

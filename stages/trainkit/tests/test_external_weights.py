@@ -2,7 +2,9 @@
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +33,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_both_forms_of_torch_checkpoints_are_read(zipped, tmp_path):
+def test_both_forms_of_torch_checkpoints_are_read(zipped: bool, tmp_path: Path) -> None:
     weights = {"a": torch.randn(3, 4).bfloat16(), "b": torch.arange(5)}
     torch.save(weights, tmp_path / "w.bin", _use_new_zipfile_serialization=zipped)
     found = read_tensors(tmp_path / "w.bin")
@@ -40,14 +42,14 @@ def test_both_forms_of_torch_checkpoints_are_read(zipped, tmp_path):
 
 
 @pytest.mark.parametrize("write", [torch.save, lambda thing, file: file.write_bytes(pickle.dumps(thing, protocol=2))])
-def test_code_is_refused_and_not_run(write, tmp_path):
+def test_code_is_refused_and_not_run(write: Callable[[Any, Path], Any], tmp_path: Path) -> None:
     write({"a": Trap(tmp_path / "sprung")}, tmp_path / "w.bin")
     with pytest.raises(InputError, match=r"w\.bin: asks to run [\w.]+, expected plain tensors; refused, and nothing"):
         read_tensors(tmp_path / "w.bin")
     assert not (tmp_path / "sprung").exists()
 
 
-def test_views_become_tensors_of_their_own(tmp_path):
+def test_views_become_tensors_of_their_own(tmp_path: Path) -> None:
     whole = torch.randn(4, 6)
     torch.save({"left": whole[:, :3], "turned": whole.T, "whole": whole}, tmp_path / "w.bin")
     found = read_tensors(tmp_path / "w.bin")
@@ -56,13 +58,13 @@ def test_views_become_tensors_of_their_own(tmp_path):
     assert torch.equal(found["turned"], whole.T)
 
 
-def test_a_claim_beyond_the_file_is_refused(tmp_path):
+def test_a_claim_beyond_the_file_is_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(1).expand(10**6, 10**6)}, tmp_path / "w.bin")
     with pytest.raises(InputError, match="its tensors claim 4000000000000 bytes"):
         read_tensors(tmp_path / "w.bin")
 
 
-def test_a_cut_file_is_refused(tmp_path):
+def test_a_cut_file_is_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(1000)}, tmp_path / "w.bin")
     content = (tmp_path / "w.bin").read_bytes()
     (tmp_path / "w.bin").write_bytes(content[:-300])
@@ -73,7 +75,7 @@ def test_a_cut_file_is_refused(tmp_path):
         read_tensors(tmp_path / "w.safetensors")
 
 
-def test_one_tensor_alone(tmp_path):
+def test_one_tensor_alone(tmp_path: Path) -> None:
     torch.save(torch.ones(1, 2, 3), tmp_path / "one.bin")
     assert read_tensor(tmp_path / "one.bin").shape == (1, 2, 3)
     with pytest.raises(InputError, match="holds a Tensor, expected a dictionary of named tensors"):
@@ -83,7 +85,7 @@ def test_one_tensor_alone(tmp_path):
         read_tensor(tmp_path / "list.bin")
 
 
-def test_every_difference_is_named_at_once():
+def test_every_difference_is_named_at_once() -> None:
     expected = {"a": (1,), "b": (2,), "c": (3,), "d": (4,), "e": (5,)}
     found = {"a": (9,), "z": (1,)}
     with pytest.raises(InputError) as error:
@@ -93,7 +95,7 @@ def test_every_difference_is_named_at_once():
     )
 
 
-def test_shards_are_copied_one_for_one(tmp_path):
+def test_shards_are_copied_one_for_one(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.mkdir()
     for number, name in enumerate("ab", 1):
@@ -110,7 +112,7 @@ def test_shards_are_copied_one_for_one(tmp_path):
     assert weight_files(target, ["model"]) == sorted(target.glob("*.safetensors"))
 
 
-def test_an_index_never_leads_out_of_its_folder(tmp_path):
+def test_an_index_never_leads_out_of_its_folder(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     torch.save({"a": torch.ones(1)}, tmp_path / "outside.bin")
     index = {"weight_map": {"a": "../outside.bin"}}

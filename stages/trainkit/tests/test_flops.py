@@ -27,14 +27,14 @@ def on_meta():
         return Attending()
 
 
-def test_forward_operations_equal_the_formula():
+def test_forward_operations_equal_the_formula() -> None:
     rows, matrices = 2 * 25, 3 * 8 * 9 + 8 * 24
     by_hand = 2 * rows * matrices + 4 * rows * 25 * 8
     absent = on_meta()
     assert forward_flops(lambda: absent(torch.zeros(2, 3, 5, 5, device="meta"))) == by_hand
 
 
-def test_training_counts_equal_those_on_a_cpu():
+def test_training_counts_equal_those_on_a_cpu() -> None:
     absent, real, pixels = on_meta(), Attending(spelled_out=True), torch.randn(2, 3, 5, 5)
     found = training_counts(absent, lambda: absent(pixels.to("meta")))
     counter = FlopCounterMode(display=False)
@@ -44,7 +44,7 @@ def test_training_counts_equal_those_on_a_cpu():
     assert found.flops == counter.get_total_flops() + scores
 
 
-def test_kept_activations_equal_those_of_the_fused_kernel_on_a_cpu():
+def test_kept_activations_equal_those_of_the_fused_kernel_on_a_cpu() -> None:
     absent, real, pixels = on_meta(), Attending(), torch.randn(2, 3, 5, 5)
     own, kept = {parameter.untyped_storage()._cdata for parameter in real.parameters()}, {}
 
@@ -61,7 +61,7 @@ def test_kept_activations_equal_those_of_the_fused_kernel_on_a_cpu():
     assert found == pytest.approx(sum(storage.nbytes() for storage in kept.values()), abs=700)
 
 
-def test_grouped_queries_count_as_many_heads():
+def test_grouped_queries_count_as_many_heads() -> None:
     def run():
         q, k, v = (torch.zeros(1, heads, 10, 4, device="meta") for heads in (4, 2, 2))
         return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
@@ -69,6 +69,6 @@ def test_grouped_queries_count_as_many_heads():
     assert forward_flops(run) == 4 * 4 * 10 * 10 * 4
 
 
-def test_checkpointing_adds_one_block():
+def test_checkpointing_adds_one_block() -> None:
     plain, checkpointed = Counts(flops=3, kept_bytes=120), Counts(flops=4, kept_bytes=10)
     assert with_recomputed_block(checkpointed, plain, 12) == Counts(flops=4, kept_bytes=20)

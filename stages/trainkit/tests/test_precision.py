@@ -1,5 +1,7 @@
 """Which precision a model is used in."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from lavit_core.errors import InputError, UsageError
@@ -17,18 +19,18 @@ from safetensors.torch import save_file
         ([torch.bfloat16, torch.int64], "bf16"),
     ],
 )
-def test_auto_is_what_is_stored(stored, expected, tmp_path):
+def test_auto_is_what_is_stored(stored: list[torch.dtype], expected: str, tmp_path: Path) -> None:
     save_file({f"w{i}": torch.zeros(2, dtype=dtype) for i, dtype in enumerate(stored)}, tmp_path / "model.safetensors")
     assert choose_precision("auto", tmp_path, ["model"]) == expected
     assert choose_precision("fp32", tmp_path, ["model"]) == "fp32"
     assert choose_precision("bf16", tmp_path, ["model"]) == "bf16"
 
 
-def test_dtypes():
+def test_dtypes() -> None:
     assert (dtype_of("fp32"), dtype_of("bf16")) == (torch.float32, torch.bfloat16)
 
 
-def test_every_shard_counts(tmp_path):
+def test_every_shard_counts(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(2, dtype=torch.bfloat16)}, tmp_path / "model-1.safetensors")
     save_file({"b": torch.zeros(2)}, tmp_path / "model-2.safetensors")
     index = '{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}'
@@ -36,7 +38,7 @@ def test_every_shard_counts(tmp_path):
     assert choose_precision("auto", tmp_path, ["model"]) == "fp32"
 
 
-def test_refusals(tmp_path):
+def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--precision fp8: expected auto, fp32 or bf16"):
         choose_precision("fp8", tmp_path, ["model"])
     with pytest.raises(InputError, match="no weights here"):
