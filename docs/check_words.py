@@ -14,6 +14,9 @@ HISTORY = ("docs/glossary.md", "docs/log.md", "docs/adr/", "docs/check_words.py"
 
 ALLOWED = (
     r'["\'](figures|pictures|picture)["\']',  # keys of score.json, manifests and samples.json, which keep their names
+    r"\b(token|random|fit|test)_pictures\b|\bpictures(: int|: Annotated|=\d|: \d)|config\.pictures\b",  # settings
+    r"pictures_digest|--pictures\b|did you mean pictures|-picture\.png",  # of statistics, samples; an option's old name
+    r'"(eval|random) pictures"|"drawn picture"',  # purposes of random draws: another name would draw other numbers
     r"</?fig(ure|caption)|\bclass=\"figure\"|^(td\.)?fig(ure|caption)\b",  # HTML and CSS
     r"\bFigure \d",  # of a paper
 )

@@ -29,7 +29,7 @@ def scene_rows(shapes_data: Path) -> list[dict]:
 
 
 @pytest.fixture(scope="session")
-def pictures(shapes_data: Path, scene_rows: list[dict]) -> np.ndarray:
+def images(shapes_data: Path, scene_rows: list[dict]) -> np.ndarray:
     files = [shapes_data / "heldout" / row["file_name"] for row in scene_rows]
     return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
 
@@ -69,17 +69,17 @@ class Oracle:
 
     image_px, grid, codebook_size = 64, GRID, CODEBOOK
 
-    def __init__(self, data: Path, rows: Sequence[dict], pictures: np.ndarray) -> None:
-        self.rows, self.pictures = rows, pictures
-        self.number = {picture.tobytes(): index for index, picture in enumerate(pictures)}
+    def __init__(self, data: Path, rows: Sequence[dict], images: np.ndarray) -> None:
+        self.rows, self.images = rows, images
+        self.number = {image.tobytes(): index for index, image in enumerate(images)}
         self.by_prompt = {row["prompt"]: index for index, row in enumerate(rows)}
         questions = [json.loads(line) for line in (data / "questions.jsonl").read_text().splitlines()]
         self.answers = {(row["file_name"], row["question"]): row["answer"] for row in questions}
         self.tokenizer = OracleTokenizer(self.number)
         self.metadata = {"model": dict.fromkeys(("tokenizer", "llm", "detokenizer"), "")}
 
-    def row_of(self, picture: np.ndarray) -> dict:
-        return self.rows[self.number[picture.tobytes()]]
+    def row_of(self, image: np.ndarray) -> dict:
+        return self.rows[self.number[image.tobytes()]]
 
     def encode(self, images: np.ndarray) -> ImageTokens:
         numbers = [self.number[image.tobytes()] for image in images]
@@ -102,12 +102,12 @@ class Oracle:
         return [np.array([self.by_prompt[prompt]]) for prompt in prompts]
 
     def decode(self, codes: Sequence[np.ndarray], seeds: Sequence[int], settings: Any) -> list[Image.Image]:
-        return [Image.fromarray(self.pictures[int(some[0]) % len(self.pictures)]) for some in codes]
+        return [Image.fromarray(self.images[int(some[0]) % len(self.images)]) for some in codes]
 
 
 @pytest.fixture(scope="session")
-def oracle(shapes_data: Path, scene_rows: list[dict], pictures: np.ndarray) -> Oracle:
-    return Oracle(shapes_data / "heldout", scene_rows, pictures)
+def oracle(shapes_data: Path, scene_rows: list[dict], images: np.ndarray) -> Oracle:
+    return Oracle(shapes_data / "heldout", scene_rows, images)
 
 
 class Guesser(Oracle):
@@ -129,8 +129,8 @@ class Guesser(Oracle):
 
 
 @pytest.fixture
-def guesser(shapes_data: Path, scene_rows: list[dict], pictures: np.ndarray) -> Guesser:
-    return Guesser(shapes_data / "heldout", scene_rows, pictures)
+def guesser(shapes_data: Path, scene_rows: list[dict], images: np.ndarray) -> Guesser:
+    return Guesser(shapes_data / "heldout", scene_rows, images)
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from lavit_evaluation.image_metrics.coco_plan import (
     is_published,
     plan_coco_fid,
 )
-from lavit_evaluation.image_metrics.coco_prompts import choose_prompts, find_captions, real_pictures
+from lavit_evaluation.image_metrics.coco_prompts import choose_prompts, find_captions, real_images
 from lavit_evaluation.image_metrics.fid import FidConfig, evaluate_fid, statistics
 from lavit_evaluation.runner import Compute
 from lavit_scoring.references import read_references
@@ -40,7 +40,7 @@ QUIET = Compute(quiet=True)
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Twelve pictures in COCO's layout; picture n has two captions, every third a third one."""
+    """Twelve images in COCO's layout; image n has two captions, every third a third one."""
     folder = tmp_path / "downloads"
     (folder / "val2014").mkdir(parents=True)
     (folder / "annotations").mkdir()
@@ -61,27 +61,27 @@ def captions(data: Path):
     return read_references(data / "annotations" / "captions_val2014.json")
 
 
-def test_one_caption_a_picture_before_any_has_two(data: Path) -> None:
+def test_one_caption_a_image_before_any_has_two(data: Path) -> None:
     every = choose_prompts(captions(data), 30_000, 0)
     assert len(every) == 2 * NUM + NUM // 3
     assert [len({prompt.image for prompt in every[a:b]}) for a, b in ((0, 12), (12, 24), (24, 28))] == [12, 12, 4]
     assert len({prompt.text for prompt in every}) == len(every)
     assert sum("second of" in prompt.text for prompt in every) == NUM  # the line break is a space
     assert {prompt.text.split()[-1] for prompt in every if prompt.image.endswith("7.jpg")} == {"7"}
-    # Fewer are the first of more: a quick look draws pictures of the whole run.
+    # Fewer are the first of more: a quick look draws images of the whole run.
     assert choose_prompts(captions(data), 5, 0) == every[:5]
     assert choose_prompts(captions(data), 30_000, 1) != every
     assert [prompt.name for prompt in every[:2]] == ["000000.png", "000001.png"]
 
 
-def test_real_pictures_are_those_of_the_captions(data: Path) -> None:
+def test_real_images_are_those_of_the_captions(data: Path) -> None:
     prompts = choose_prompts(captions(data), 15, 0)
-    side = real_pictures(prompts, data, None)
+    side = real_images(prompts, data, None)
     assert (side.root, len(side.keys)) == (data / "val2014", NUM)
-    assert real_pictures(prompts[:5], data, None).keys == sorted(prompt.image for prompt in prompts[:5])
+    assert real_images(prompts[:5], data, None).keys == sorted(prompt.image for prompt in prompts[:5])
     (data / "val2014" / side.keys[3]).unlink()
-    with pytest.raises(InputError, match=r"1 of 12 pictures are missing, say COCO_val2014_000000000003\.jpg"):
-        real_pictures(prompts, data, None)
+    with pytest.raises(InputError, match=r"1 of 12 images are missing, say COCO_val2014_000000000003\.jpg"):
+        real_images(prompts, data, None)
 
 
 class Fake:
@@ -113,8 +113,8 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     return {"inception": tmp_path / "weights.pth", "clip": tmp_path / "clip"}
 
 
-def simple(pictures: list[np.ndarray]) -> np.ndarray:
-    return np.stack([one.reshape(-1)[:8].astype(np.float32) / 255 for one in pictures])
+def simple(images: list[np.ndarray]) -> np.ndarray:
+    return np.stack([one.reshape(-1)[:8].astype(np.float32) / 255 for one in images])
 
 
 def clip() -> Clip:
@@ -170,7 +170,7 @@ def test_what_is_skipped_is_said_before_anything_is_drawn(
     assert "clip_score: skipped: no CLIP given (--clip-model DIR)" in said
     config = CocoFidConfig(any_inception=True)
     few = plan_coco_fid(tmp_path, Files(data=data), config, MetricFiles(**weights))
-    assert few.skipped == {"fd": "12 pictures, fewer than 2,048 features: the covariance has no full rank; "
+    assert few.skipped == {"fd": "12 images, fewer than 2,048 features: the covariance has no full rank; "
                            "look at KID, or give --allow-small-sample"}  # fmt: skip
     drawn = Fake()
     result = run(data, tmp_path / "out", drawn)
@@ -200,8 +200,8 @@ def test_killed_and_resumed(data: Path, weights: dict[str, Path], tmp_path: Path
     resumed = run(data, tmp_path / "out", rest, given=weights)
     assert len(rest.drawn) == 28 - 10
     assert resumed["figures"] == whole["figures"]
-    pictures = {one: sorted((tmp_path / one / "generated").iterdir()) for one in ("whole", "out")}
-    assert [file.read_bytes() for file in pictures["out"]] == [file.read_bytes() for file in pictures["whole"]]
+    images = {one: sorted((tmp_path / one / "generated").iterdir()) for one in ("whole", "out")}
+    assert [file.read_bytes() for file in images["out"]] == [file.read_bytes() for file in images["whole"]]
     with pytest.raises(UsageError, match=r"started with config\.decoder_steps = 50, now it is 20"):
         run(data, tmp_path / "out", rest, given=weights, decoder_steps=20)
 
@@ -213,7 +213,7 @@ def test_fewer_are_partial(data: Path, weights: dict[str, Path], tmp_path: Path)
     assert result["items"]["expected"] == 28
 
 
-def test_statistics_instead_of_pictures(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
+def test_statistics_instead_of_images(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
     config = FidConfig(any_inception=True, few=True)
     made = statistics(data / "val2014", weights["inception"], tmp_path / "s", config, compute=QUIET, featurize=simple)
     given = {"inception": weights["inception"], "reference": Path(made["statistics"])}
@@ -224,7 +224,7 @@ def test_statistics_instead_of_pictures(data: Path, weights: dict[str, Path], tm
 
 
 class Likes:
-    """A CLIP that finds the brighter picture nearer to any text."""
+    """A CLIP that finds the brighter image nearer to any text."""
 
     def clip(self) -> Clip:
         def images(some: Sequence[np.ndarray]) -> np.ndarray:
@@ -245,7 +245,7 @@ def test_the_best_of_four_is_kept(data: Path, weights: dict[str, Path], tmp_path
     assert len(fake.drawn) == 4 * 6
     assert result["generation"]["best_of_clip"]["clip_shape"] == "small"
     assert result["inputs"]["best_of_clip.model.safetensors"] == "0"
-    # Plainly: each candidate alone, the brightest stays; the first is the picture that is drawn without candidates.
+    # Plainly: each candidate alone, the brightest stays; the first is the image that is drawn without candidates.
     for prompt in plan.prompts:
         seeds = candidate_seeds(image_seed(0, prompt.name), 4)
         candidates = [Fake().generate([prompt.text], seeds=[seed])[0] for seed in seeds]
@@ -285,13 +285,13 @@ def test_a_real_model_on_a_command_line(models: dict[str, Path], data: Path, tmp
     assert result["generation"]["precision"] == {"llm": "bf16", "detokenizer": "bf16"}
     assert result["settings"].items() >= {"precision": "bf16", "highres": False}.items()
     assert result["generation"]["draw"].items() >= {"num_steps": 2, "guidance_scale": 1.5}.items()
-    pictures = {file.name: file.read_bytes() for file in (tmp_path / "out" / "generated").glob("*.png")}
-    assert sorted(pictures) == ["000000.png", "000001.png", "000002.png"]
-    # One picture that a kill left out is drawn again as it was.
+    images = {file.name: file.read_bytes() for file in (tmp_path / "out" / "generated").glob("*.png")}
+    assert sorted(images) == ["000000.png", "000001.png", "000002.png"]
+    # One image that a kill left out is drawn again as it was.
     (tmp_path / "out" / "generated" / "000001.png").unlink()
     CliRunner().invoke(evaluate, line, catch_exceptions=False)
     again = np.asarray(Image.open(tmp_path / "out" / "generated" / "000001.png")).astype(int)
-    assert np.abs(again - np.asarray(Image.open(io.BytesIO(pictures["000001.png"])))).max() <= 1
+    assert np.abs(again - np.asarray(Image.open(io.BytesIO(images["000001.png"])))).max() <= 1
 
 
 def test_a_folder_under_the_old_name_of_its_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Pictures drawn into a folder: killed at any picture, in any batches, the same bytes; nothing drawn twice."""
+"""Images drawn into a folder: killed at any image, in any batches, the same bytes; nothing drawn twice."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from lavit_evaluation.model import drawer, find_drawing_parts, open_model
 from lavit_evaluation.runner import Compute, Session
 from PIL import Image
 
-PROMPTS = {f"{n:02d}.png": f"picture {n}" for n in range(10)}
+PROMPTS = {f"{n:02d}.png": f"image {n}" for n in range(10)}
 
 
 class Painter:
@@ -26,14 +26,14 @@ class Painter:
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[np.ndarray]:
         self.calls += 1
-        pictures = []
+        images = []
         for prompt, seed in zip(prompts, seeds, strict=True):
             if len(self.drawn) >= self.deadline:
                 raise KeyboardInterrupt
             self.drawn.append(prompt)
             rng = np.random.default_rng([seed, *prompt.encode()])
-            pictures.append(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
-        return pictures
+            images.append(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        return images
 
 
 def fill(folder: Path, painter: Painter, *, seed: int = 0, batch_size: int = 16, stop: Any = lambda: False) -> int:
@@ -56,15 +56,15 @@ def whole(tmp_path: Path) -> Path:
     return tmp_path / "whole"
 
 
-def test_every_picture_is_its_own_draw(whole: Path) -> None:
+def test_every_image_is_its_own_draw(whole: Path) -> None:
     assert sorted(contents(whole)) == sorted(PROMPTS)
     assert len(set(contents(whole).values())) == 10
-    expected = Painter().draw(["picture 7"], [image_seed(0, "07.png")])[0]
+    expected = Painter().draw(["image 7"], [image_seed(0, "07.png")])[0]
     assert np.array_equal(np.asarray(Image.open(whole / "07.png")), expected)
 
 
 @pytest.mark.parametrize(("deadline", "batch_size"), [(0, 4), (3, 2), (7, 1), (9, 3)])
-def test_a_killed_job_goes_on_with_the_next_picture(whole: Path, tmp_path: Path, deadline: int, batch_size: int):
+def test_a_killed_job_goes_on_with_the_next_image(whole: Path, tmp_path: Path, deadline: int, batch_size: int):
     out, killed, rest = tmp_path / "out", Painter(deadline), Painter()
     with pytest.raises(KeyboardInterrupt):
         fill(out, killed, batch_size=batch_size)
@@ -107,7 +107,7 @@ def test_a_full_folder_asks_no_model(whole: Path) -> None:
     assert painter.calls == 0
 
 
-def test_another_seed_is_another_picture(whole: Path, tmp_path: Path) -> None:
+def test_another_seed_is_another_image(whole: Path, tmp_path: Path) -> None:
     fill(tmp_path / "other", Painter(), seed=1)
     assert not set(contents(tmp_path / "other").values()) & set(contents(whole).values())
 
@@ -128,8 +128,8 @@ def test_a_real_model_draws_a_prompt_alone_as_among_others(models: dict[str, Pat
         find_drawing_parts(models["seeing"])
     lavit = open_model(models["whole"], None, Compute(device="cpu"))
     draw, record = drawer(lavit, {"top_k": 300, "guidance_scale": 1.5, "max_codes": 9}, {"num_steps": 2})
-    picture = next((shapes_data / "train" / "images").glob("*.png"))
-    prompts = ["a red circle", [picture, "make it green and much larger"], "a blue square above it"]
+    image = next((shapes_data / "train" / "images").glob("*.png"))
+    prompts = ["a red circle", [image, "make it green and much larger"], "a blue square above it"]
     together = list(map(np.asarray, draw(prompts, [5, 6, 7])))
     for place, prompt in enumerate(prompts):
         alone = np.asarray(draw([prompt], [5 + place])[0])

@@ -119,8 +119,8 @@ def test_the_network_has_the_published_shape(weights: Path) -> None:
         sum(value.numel() for value in Inception().parameters()) == 21_785_568
     )  # the paper's network without its classifier
     network = load_inception(weights, torch.device("cpu"))
-    picture = torch.randint(0, 256, (1, 3, 80, 120), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    found = {name: network(prepare(picture)) for name, prepare in PREPROCESS.items()}
+    image = torch.randint(0, 256, (1, 3, 80, 120), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = {name: network(prepare(image)) for name, prepare in PREPROCESS.items()}
     assert all(one.shape == (1, 2048) and bool(torch.isfinite(one).all()) for one in found.values())
     names = list(found)
     for index, name in enumerate(names):
@@ -160,9 +160,9 @@ def draw(folder: Path, count: int, base: int, side: int = 20) -> Path:
     return folder
 
 
-def simple(pictures: list[np.ndarray]) -> np.ndarray:
-    """Eight cheap numbers a picture in place of Inception's features."""
-    return np.stack([one.reshape(-1)[:8].astype(np.float32) / 255 for one in pictures])
+def simple(images: list[np.ndarray]) -> np.ndarray:
+    """Eight cheap numbers an image in place of Inception's features."""
+    return np.stack([one.reshape(-1)[:8].astype(np.float32) / 255 for one in images])
 
 
 @pytest.fixture
@@ -178,8 +178,8 @@ def test_fid_of_folders(sides: tuple[Path, Path], weights: Path, tmp_path: Path)
     assert result["figures"]["fd"]["value"] == pytest.approx(expected, rel=1e-6)
     assert result["figures"]["kd"]["value"] > 0
     assert result["protocol"]["name"] == "custom"
-    assert "40 pictures" not in result["notes"]["rank_deficient"]
-    assert result["notes"]["rank_deficient"].startswith("30 pictures")
+    assert "40 images" not in result["notes"]["rank_deficient"]
+    assert result["notes"]["rank_deficient"].startswith("30 images")
     assert result["pictures"] == {"generated": 40, "real": 30}
     # Saved statistics give the same distance; single features are gone, so no KID.
     made = statistics(real, weights, tmp_path / "stats", config, compute=QUIET, featurize=simple)
@@ -198,12 +198,12 @@ def test_fid_of_folders(sides: tuple[Path, Path], weights: Path, tmp_path: Path)
     assert known["reference"]["preprocess"] == "not known"
 
 
-def test_few_pictures_give_kid_and_a_reason(sides: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
+def test_few_images_give_kid_and_a_reason(sides: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
     drawn, real = sides
     config = FidConfig(any_inception=True)
     result = evaluate_fid(drawn, tmp_path / "o", weights, config, real=real, compute=QUIET, featurize=simple)
     assert list(result["figures"]) == ["kd"]
-    assert "30 pictures, fewer than 2,048 features" in result["skipped"]["fd"]
+    assert "30 images, fewer than 2,048 features" in result["skipped"]["fd"]
 
 
 def test_a_killed_job_goes_on_with_the_next_shard(
@@ -218,12 +218,12 @@ def test_a_killed_job_goes_on_with_the_next_shard(
     def dying(after: int) -> Featurize:
         seen = 0
 
-        def featurize(pictures: list[np.ndarray]) -> np.ndarray:
+        def featurize(images: list[np.ndarray]) -> np.ndarray:
             nonlocal seen
-            seen += len(pictures)
+            seen += len(images)
             if seen > after:
                 raise KeyboardInterrupt
-            return simple(pictures)
+            return simple(images)
 
         return featurize
 
@@ -253,9 +253,9 @@ def test_the_real_network_on_a_command_line(sides: tuple[Path, Path], weights: P
     assert result["figures"]["kd"]["value"] > 0
     assert result["settings"]["preprocess"] == "torch-fidelity"
     shown = CliRunner().invoke(evaluate, [*line, "--real", str(real)], catch_exceptions=False).stdout
-    assert "fd: skipped: 3 pictures" in shown
+    assert "fd: skipped: 3 images" in shown
     made = ["fid-stats", str(real), "--inception", str(weights), "--any-inception", "--out", str(tmp_path / "s")]
-    assert "3 pictures" in CliRunner().invoke(evaluate, [*made, "--size", "48"], catch_exceptions=False).stdout
+    assert "3 images" in CliRunner().invoke(evaluate, [*made, "--size", "48"], catch_exceptions=False).stdout
 
 
 def test_clip_score_variants_by_hand() -> None:
@@ -278,17 +278,17 @@ def test_clip_score_of_a_folder(tmp_path: Path) -> None:
         heard.extend(said)
         return np.array([[1.0, 0.0]] * len(said))
 
-    clip = Clip(images=lambda pictures: np.array([[0.6, 0.8]] * len(pictures)), texts=texts, image_px=8, about={})
+    clip = Clip(images=lambda images: np.array([[0.6, 0.8]] * len(images)), texts=texts, image_px=8, about={})
     result = evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=QUIET, load=lambda: clip)
     assert result["figures"]["clip_score"]["value"] == pytest.approx(1.5)
     assert heard[:3] == [f"A photo depicts prompt {n}" for n in range(3)]
     assert heard[3:] == [f"prompt {n}" for n in range(3)]
     (drawn / "0009.png").write_bytes((drawn / "0000.png").read_bytes())
-    with pytest.raises(InputError, match=r"1 pictures have no prompt, say 0009.png"):
+    with pytest.raises(InputError, match=r"1 images have no prompt, say 0009.png"):
         evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=QUIET, load=lambda: clip)
     for name in ("0009.png", "0001.png"):
         (drawn / name).unlink()
-    with pytest.raises(InputError, match=r"1 prompts have no picture, say 0001.png"):
+    with pytest.raises(InputError, match=r"1 prompts have no image, say 0001.png"):
         evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=QUIET, load=lambda: clip)
 
 
@@ -330,7 +330,7 @@ def test_clip_from_a_local_directory_is_the_library_s(tiny_clip: Path, tmp_path:
         transformers.CLIPModel.from_pretrained(tiny_clip),
         transformers.AutoTokenizer.from_pretrained(tiny_clip),
     )
-    file = tmp_path / "picture.png"
+    file = tmp_path / "image.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 20, 3), dtype=np.uint8)).save(file)
     clip = load_clip(tiny_clip, "cpu")
     pixels = center_square(file, clip.image_px)

@@ -1,4 +1,4 @@
-"""Distances of edited pictures and their targets, each against a plain formula."""
+"""Distances of edited images and their targets, each against a plain formula."""
 
 import copy
 import shutil
@@ -56,19 +56,19 @@ def test_ssim_against_its_definition_window_by_window() -> None:
 def test_middle_square_has_the_arithmetic_of_resize_and_center_crop(
     size: tuple[int, int], shorter: int, side: int, between: tuple[int, int], corner: tuple[int, int]
 ) -> None:
-    picture = Image.fromarray(noise(0, size[1], size[0]))
-    resized = picture if size == between else picture.resize(between, Image.Resampling.BICUBIC)
+    image = Image.fromarray(noise(0, size[1], size[0]))
+    resized = image if size == between else image.resize(between, Image.Resampling.BICUBIC)
     left, top = corner
     expected = np.asarray(resized)[top : top + side, left : left + side]
-    assert np.array_equal(middle_square(picture, shorter, side), expected)
+    assert np.array_equal(middle_square(image, shorter, side), expected)
 
 
 def plain_lpips(one: np.ndarray, other: np.ndarray, state: dict, heads: dict, kind: str) -> float:
     """LPIPS written out: torchvision's layers one after another, the rest in numpy."""
     functional = torch.nn.functional
     features = []
-    for picture in (one, other):
-        x = torch.from_numpy(picture.astype(np.float64)).permute(2, 0, 1)[None] / 255 * 2 - 1
+    for image in (one, other):
+        x = torch.from_numpy(image.astype(np.float64)).permute(2, 0, 1)[None] / 255 * 2 - 1
         x = (x - torch.tensor([-0.030, -0.088, -0.188]).double().view(1, 3, 1, 1)) / torch.tensor(
             [0.458, 0.448, 0.450]
         ).double().view(1, 3, 1, 1)

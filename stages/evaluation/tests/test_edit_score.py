@@ -1,4 +1,4 @@
-"""Edited pictures in the official layouts: figures by hand, what is missing or belongs nowhere, what is skipped."""
+"""Edited images in the official layouts: figures by hand, what is missing or belongs nowhere, what is skipped."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ def magicbrush(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def edited(tmp_path: Path, magicbrush: Path) -> Path:
-    """Single-turn pictures 5 shades off, multi-turn ones 5 k off, larger than their targets."""
+    """Single-turn images 5 shades off, multi-turn ones 5 k off, larger than their targets."""
     root = tmp_path / "edited"
     for name, turns in SESSIONS.items():
         save(root / name / f"{name}_1.png", 115, (48, 40))
@@ -62,8 +62,8 @@ def edited(tmp_path: Path, magicbrush: Path) -> Path:
     return root
 
 
-def shade_of(picture: np.ndarray) -> float:
-    return float(picture.mean())
+def shade_of(image: np.ndarray) -> float:
+    return float(image.mean())
 
 
 def fake_judges(**about: Any) -> Judges:
@@ -73,12 +73,12 @@ def fake_judges(**about: Any) -> Judges:
         return np.array([np.cos(angle), np.sin(angle)])
 
     clip = Clip(
-        images=lambda pictures: np.stack([turned(shade_of(one) / 100) for one in pictures]),
+        images=lambda images: np.stack([turned(shade_of(one) / 100) for one in images]),
         texts=lambda said: np.stack([turned((100 + 10 * int(text.split()[-1])) / 100) for text in said]),
         image_px=16,
         about={},
     )
-    dino = Dino(images=lambda pictures: np.stack([turned(shade_of(one) / 50) for one in pictures]), about={})
+    dino = Dino(images=lambda images: np.stack([turned(shade_of(one) / 50) for one in images]), about={})
     return Judges(clip=clip, dino=dino, lpips=lambda one, other: abs(shade_of(one) - shade_of(other)), about=about)
 
 
@@ -99,7 +99,7 @@ def scores(magicbrush: Path, edited: Path) -> Scores:
 def test_figures_by_hand(scores: Scores, tmp_path: Path) -> None:
     result = scores(tmp_path / "o", fake_judges())
     figures = result["figures"]
-    # Single-turn: six pictures, 5 shades off each. Multi-turn, last turns: 5 off at turn 1, 10 at 2, 15 at 3.
+    # Single-turn: six images, 5 shades off each. Multi-turn, last turns: 5 off at turn 1, 10 at 2, 15 at 3.
     assert figures["all_turn.l1"] == pytest.approx({"value": 5 / 255, "count": 6, "low": 5 / 255, "high": 5 / 255})
     assert figures["all_turn.l2"]["value"] == pytest.approx((5 / 255) ** 2)
     assert figures["final_turn.l1"]["value"] == pytest.approx((5 + 15 + 10) / 3 / 255)
@@ -150,7 +150,7 @@ def test_one_setting_alone(scores: Scores, edited: Path) -> None:
     assert (result["complete"], result["items"]["expected"]) == (True, 6)
 
 
-def test_missing_and_foreign_pictures_are_named(scores: Scores, edited: Path) -> None:
+def test_missing_and_foreign_images_are_named(scores: Scores, edited: Path) -> None:
     (edited / "7" / "7_1.png").unlink()
     with pytest.raises(InputError, match=r"1 of 9 edited images are missing \(7/7_1.png\); .*--partial"):
         scores()

@@ -22,16 +22,16 @@ from lavit_scoring.errors import UsageError as ScoringUsageError
 from PIL import Image
 from typer.testing import CliRunner
 
-NUM_PICTURES, PER_PICTURE = 5, 3
+NUM_IMAGES, PER_IMAGE = 5, 3
 SHADES = [20, 60, 100, 140, 180]
 
 
-def shade_of(picture: np.ndarray) -> int:
-    return min(range(NUM_PICTURES), key=lambda n: abs(SHADES[n] - int(picture.mean())))
+def shade_of(image: np.ndarray) -> int:
+    return min(range(NUM_IMAGES), key=lambda n: abs(SHADES[n] - int(image.mean())))
 
 
 class Fake:
-    """Answers with the picture's number and the question's last word; dies after `deadline` calls."""
+    """Answers with the image's number and the question's last word; dies after `deadline` calls."""
 
     def __init__(self, deadline: int = 10**9) -> None:
         self.asked: list[str] = []
@@ -52,7 +52,7 @@ class Fake:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     folder = tmp_path / "data" / "val2014"
     folder.mkdir(parents=True)
     for n, shade in enumerate(SHADES):
@@ -61,12 +61,12 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def vqa(tmp_path: Path, pictures: Path) -> Path:
+def vqa(tmp_path: Path, images: Path) -> Path:
     data = tmp_path / "data"
     rows = [
         {"question_id": 100 * n + k, "image_id": n, "question": f"what of {'abc'[k]}"}
-        for n in range(NUM_PICTURES)
-        for k in range(PER_PICTURE)
+        for n in range(NUM_IMAGES)
+        for k in range(PER_IMAGE)
     ]
     truths = [
         {**row, "question_type": "what", "answer_type": "other",
@@ -196,19 +196,17 @@ def test_a_test_split_is_written_not_scored(runs: Runs, vqa: Path, tmp_path: Pat
     result = runs("vqav2", vqa, tmp_path / "out", Fake())
     assert result["figures"] == {}
     assert "submit results.json to the benchmark's server" in result["skipped"]["score"]
-    assert len(json.loads((tmp_path / "out" / "results.json").read_text())) == NUM_PICTURES * PER_PICTURE
+    assert len(json.loads((tmp_path / "out" / "results.json").read_text())) == NUM_IMAGES * PER_IMAGE
 
 
-def test_what_is_missing_is_said_before_anything_is_loaded(
-    runs: Runs, vqa: Path, pictures: Path, tmp_path: Path
-) -> None:
+def test_what_is_missing_is_said_before_anything_is_loaded(runs: Runs, vqa: Path, images: Path, tmp_path: Path) -> None:
     never = Fake(deadline=0)
     with pytest.raises(UsageError, match="a model writes words: give --lemmatizer rules"):
         runs("vqav2", vqa, tmp_path / "o", never, protocol="lavit", lemmatizer="given")
     with pytest.raises(ScoringUsageError, match="--split val: vqav2 keeps its splits in files of their own"):
         runs("vqav2", vqa, tmp_path / "o", never, split="val")
-    next(pictures.glob("*3.jpg")).unlink()
-    with pytest.raises(InputError, match=r"1 of 5 pictures are missing, say COCO_val2014_000000000003.jpg"):
+    next(images.glob("*3.jpg")).unlink()
+    with pytest.raises(InputError, match=r"1 of 5 images are missing, say COCO_val2014_000000000003.jpg"):
         runs("vqav2", vqa, tmp_path / "o", never)
     (vqa / "v2_OpenEnded_mscoco_val2014_questions.json").unlink()
     with pytest.raises(InputError, match=r"no v2_OpenEnded_mscoco_val2014_questions.json here; download it from https"):
@@ -216,12 +214,12 @@ def test_what_is_missing_is_said_before_anything_is_loaded(
     assert not (tmp_path / "o").exists()
 
 
-def test_vizwiz_in_two_passes(runs: Runs, pictures: Path, tmp_path: Path) -> None:
+def test_vizwiz_in_two_passes(runs: Runs, images: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     rows = [
         {"image": f"COCO_val2014_{n:012d}.jpg", "question": f"is it {'no' if n == 3 else 'yes'}", "answerable": 1,
          "answer_type": "other", "answers": [{"answer": f"{n} yes"}] * 10}
-        for n in range(NUM_PICTURES)
+        for n in range(NUM_IMAGES)
     ]  # fmt: skip
     (data / "val.json").write_text(json.dumps(rows))
     fake = Fake()
@@ -229,7 +227,7 @@ def test_vizwiz_in_two_passes(runs: Runs, pictures: Path, tmp_path: Path) -> Non
         ("no" if "is it no" in text else "sure") if "answerable" in text else f"{shade_of(image)} yes, maybe"
         for image, text in zip(images, questions, strict=True)
     ]
-    more = {"images": pictures, "protocol": "lavit", "lemmatizer": "rules"}
+    more = {"images": images, "protocol": "lavit", "lemmatizer": "rules"}
     result = runs("vizwiz", data, tmp_path / "out", fake, **more)
     said = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [row["answer"] for row in said] == ["0 yes", "1 yes", "2 yes", "unanswerable", "4 yes"]
@@ -238,14 +236,14 @@ def test_vizwiz_in_two_passes(runs: Runs, pictures: Path, tmp_path: Path) -> Non
     assert result["lemmatizer"] == "rules-1"
 
 
-def test_gqa_and_captions(runs: Runs, pictures: Path, tmp_path: Path) -> None:
+def test_gqa_and_captions(runs: Runs, images: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "images").mkdir()
-    for n, file in enumerate(sorted(pictures.iterdir())):
+    for n, file in enumerate(sorted(images.iterdir())):
         (data / "images" / f"n{n}.jpg").write_bytes(file.read_bytes())
     questions = {
         str(n): {"question": f"what of {n}", "imageId": f"n{n}", "answer": f"{n} {n}", "isBalanced": n < 4}
-        for n in range(NUM_PICTURES)
+        for n in range(NUM_IMAGES)
     }
     (data / "testdev_balanced_questions.json").write_text(json.dumps(questions))
     result = runs("gqa", data, tmp_path / "gqa", Fake())
@@ -256,7 +254,7 @@ def test_gqa_and_captions(runs: Runs, pictures: Path, tmp_path: Path) -> None:
     karpathy = [
         {"cocoid": n, "split": "test", "filepath": "val2014", "filename": f"COCO_val2014_{n:012d}.jpg",
          "sentences": [{"raw": f"Shade {n}."}]}
-        for n in range(NUM_PICTURES)
+        for n in range(NUM_IMAGES)
     ]  # fmt: skip
     (data / "dataset_coco.json").write_text(json.dumps({"images": karpathy}))
     result = runs("coco-caption", data, tmp_path / "captions", Fake(), protocol="lavit")

@@ -1,4 +1,4 @@
-"""The judge is right on clean held-out pictures, and stays right under the blur and noise of generated ones."""
+"""The judge is right on clean held-out images, and stays right under the blur and noise of generated ones."""
 
 from pathlib import Path
 
@@ -17,18 +17,18 @@ from PIL import Image, ImageFilter
 
 
 @pytest.fixture(scope="module")
-def heldout(pictures: np.ndarray, scene_rows: list[dict]) -> list[tuple[np.ndarray, dict]]:
-    return list(zip(pictures, scene_rows, strict=True))
+def heldout(images: np.ndarray, scene_rows: list[dict]) -> list[tuple[np.ndarray, dict]]:
+    return list(zip(images, scene_rows, strict=True))
 
 
-def shares(pictures: list[np.ndarray], rows: list[dict]) -> dict[str, float]:
-    verdicts = [align(judge(p), parse(r["prompt"]), image_px=p.shape[1]) for p, r in zip(pictures, rows, strict=True)]
+def shares(images: list[np.ndarray], rows: list[dict]) -> dict[str, float]:
+    verdicts = [align(judge(p), parse(r["prompt"]), image_px=p.shape[1]) for p, r in zip(images, rows, strict=True)]
     return {name: float(np.mean([getattr(verdict, name) for verdict in verdicts])) for name in CRITERIA}
 
 
-def test_real_pictures_are_judged_right(heldout: list[tuple[np.ndarray, dict]]) -> None:
-    pictures, rows = zip(*heldout, strict=True)
-    assert min(shares(list(pictures), list(rows)).values()) >= 0.99
+def test_real_images_are_judged_right(heldout: list[tuple[np.ndarray, dict]]) -> None:
+    images, rows = zip(*heldout, strict=True)
+    assert min(shares(list(images), list(rows)).values()) >= 0.99
 
 
 def test_centres_and_sizes_are_those_of_the_scene(heldout: list[tuple[np.ndarray, dict]]) -> None:
@@ -46,29 +46,29 @@ def test_blur_noise_and_faded_colours_do_not_confuse_it(
     heldout: list[tuple[np.ndarray, dict]], blur: float, noise: float, fade: float
 ) -> None:
     rng = np.random.default_rng(0)
-    pictures = []
+    images = []
     for pixels, _ in heldout[:100]:
         soft = np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(blur)), dtype=np.float64)
         soft = soft * (1 - fade) + 235 * fade + rng.normal(0, noise, soft.shape)
-        pictures.append(np.clip(soft, 0, 255).astype(np.uint8))
-    assert shares(pictures, [row for _, row in heldout[:100]])["everything"] >= 0.95
+        images.append(np.clip(soft, 0, 255).astype(np.uint8))
+    assert shares(images, [row for _, row in heldout[:100]])["everything"] >= 0.95
 
 
-def test_larger_pictures_are_judged_alike(heldout: list[tuple[np.ndarray, dict]]) -> None:
-    pictures = [np.asarray(Image.fromarray(pixels).resize((128, 128))) for pixels, _ in heldout[:20]]
-    assert shares(pictures, [row for _, row in heldout[:20]])["everything"] >= 0.95
+def test_larger_images_are_judged_alike(heldout: list[tuple[np.ndarray, dict]]) -> None:
+    images = [np.asarray(Image.fromarray(pixels).resize((128, 128))) for pixels, _ in heldout[:20]]
+    assert shares(images, [row for _, row in heldout[:20]])["everything"] >= 0.95
 
 
-def test_an_empty_picture_and_noise_hold_no_shape() -> None:
+def test_an_empty_image_and_noise_hold_no_shape() -> None:
     assert judge(np.full((64, 64, 3), 235, np.uint8)) == []
     static = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     assert not [one for one in judge(static) if one.shape is not None]
 
 
-def test_wrong_pictures_are_not_called_right(heldout: list[tuple[np.ndarray, dict]]) -> None:
-    pictures, rows = zip(*heldout, strict=True)
+def test_wrong_images_are_not_called_right(heldout: list[tuple[np.ndarray, dict]]) -> None:
+    images, rows = zip(*heldout, strict=True)
     moved = list(rows[7:]) + list(rows[:7])
-    assert shares(list(pictures), moved)["everything"] <= 0.03
+    assert shares(list(images), moved)["everything"] <= 0.03
 
 
 def test_touching_objects_of_two_colours_are_two() -> None:
@@ -97,4 +97,4 @@ def test_six_shapes_and_their_patterns_are_judged_right(tmp_path: Path) -> None:
     assert known_shapes(drawn) == MORE_SHAPES
     plain = [scene for scene in drawn if {thing.shape for thing in scene.objects} <= set(SHAPES)]
     assert known_shapes(plain) == SHAPES
-    assert {one.shape for picture in pixels for one in judge(picture)} <= {*SHAPES, None}
+    assert {one.shape for image in pixels for one in judge(image)} <= {*SHAPES, None}

@@ -40,8 +40,8 @@ def test_replies_keep_their_order_whatever_the_settings(models: dict[str, Path])
 
     plugin = LavitForLmmsEval(model=str(models["seeing"]), batch_size=2, device="cpu")
     rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)) for _ in range(5)]
-    plugin.task_dict = {"toy": {"test": [{"picture": picture} for picture in pictures]}}
+    images = [Image.fromarray(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)) for _ in range(5)]
+    plugin.task_dict = {"toy": {"test": [{"picture": image} for image in images]}}
 
     def request(number: int, **settings: object) -> SimpleNamespace:
         args = (f"what is {number}?", settings, lambda doc: [doc["picture"]], number, "toy", "test")

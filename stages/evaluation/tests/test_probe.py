@@ -57,7 +57,7 @@ def test_a_box_reads_the_patches_whose_centre_it_holds_or_the_nearest() -> None:
     inside = patches_inside((10, 10, 30, 30), (40, 40), (4, 4))  # centres at 5, 15, 25, 35
     assert np.flatnonzero(inside).tolist() == [5, 6, 9, 10]
     assert reading_weights((10, 10, 30, 30), (40, 40), (4, 4), everywhere)[5] == pytest.approx(0.25)
-    # A wide picture is squashed: its patches are wide too, with centres at 10, 30, 50, 70.
+    # A wide image is squashed: its patches are wide too, with centres at 10, 30, 50, 70.
     assert np.flatnonzero(patches_inside((10, 10, 29, 30), (80, 40), (4, 4))).tolist() == [4, 8]
     point = reading_weights((36, 4, 36, 4), (40, 40), (4, 4), everywhere)
     assert np.flatnonzero(point).tolist() == [3]
@@ -92,7 +92,7 @@ def write_labels(folder: Path, rows: list[dict], file: str = "labels.jsonl") -> 
 
 @pytest.fixture
 def own_data(shapes_data: Path, tmp_path: Path) -> Path:
-    """Pictures with captions alone, as somebody else would bring them."""
+    """Images with captions alone, as somebody else would bring them."""
     folder = tmp_path / "own"
     folder.mkdir()
     (folder / "images").symlink_to(shapes_data / "heldout" / "images")
@@ -120,7 +120,7 @@ def test_labels_of_ones_own(own_data: Path) -> None:
         ({"file_name": "images/000000.png", "label": None}, "label is null, expected a string"),
         ({"file_name": "images/000000.png", "label": "a", "box": [3, 0, 1, 1]}, r"box is \[3, 0, 1, 1\], expected"),
         ({"file_name": "images/000000.png", "label": "a", "point": [1, "2"]}, r"point is .* expected \[x, y\]"),
-        ({"file_name": "nowhere.png", "label": "a"}, "no label is about a picture of the data"),
+        ({"file_name": "nowhere.png", "label": "a"}, "no label is about an image of the data"),
     ],
 )
 def test_broken_labels_are_named(own_data: Path, row: dict, words: str) -> None:
@@ -134,7 +134,7 @@ def test_data_without_any_label_says_what_to_write(own_data: Path) -> None:
         read_labels(open_data(own_data))
 
 
-def test_questions_asked_of_many_pictures_are_labels(own_data: Path, shapes_data: Path) -> None:
+def test_questions_asked_of_many_images_are_labels(own_data: Path, shapes_data: Path) -> None:
     text = (shapes_data / "heldout" / "questions.jsonl").read_text()
     (own_data / "questions.jsonl").write_text(text)
     found = read_labels(open_data(own_data))
@@ -231,7 +231,7 @@ def test_killed_and_resumed_is_the_same_and_computes_nothing_twice(
     assert not (tmp_path / "o" / "unfinished").exists()
 
 
-def test_fitted_pictures_are_never_scored(model: Path, own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fitted_images_are_never_scored(model: Path, own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lavit_evaluation.probing import probe
 
     seen: list[set[str]] = []
@@ -247,7 +247,7 @@ def test_fitted_pictures_are_never_scored(model: Path, own_data: Path, monkeypat
     fit, test = seen
     assert (len(fit), len(test)) == (60, 30)
     assert not fit & test
-    # Labels that say nothing about the pictures: near chance at every station.
+    # Labels that say nothing about the images: near chance at every station.
     assert all(result["figures"][f"probe.label.{station}"]["value"] < 0.8 for station in STATIONS)
 
 

@@ -21,7 +21,7 @@ NUM = 20
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Twenty pictures of a shade each; every caption is two words, the second tells which."""
+    """Twenty images of a shade each; every caption is two words, the second tells which."""
     folder = tmp_path / "data"
     (folder / "images").mkdir(parents=True)
     rows = []
@@ -33,8 +33,8 @@ def data(tmp_path: Path) -> Path:
 
 
 class Planted:
-    """Right captions get 0, others -1; caption of picture 3 is likely after anything. The same of codes: picture n has
-    n + 1 of them, and a longer picture is less likely after anything."""
+    """Right captions get 0, others -1; caption of image 3 is likely after anything. The same of codes: image n has
+    n + 1 of them, and a longer image is less likely after anything."""
 
     def __init__(self, deadline: int = 10**9) -> None:
         self.seen, self.deadline = 0, deadline
@@ -68,11 +68,11 @@ class Planted:
             yield prior + (np.where(right, 1.0, -1.0) if text else 0.0)
 
     def likelihoods(self, pixels: Sequence[np.ndarray], texts: Sequence[str]) -> Iterator[np.ndarray]:
-        for picture in pixels:
+        for image in pixels:
             self.seen += 1
             if self.seen > self.deadline:
                 raise KeyboardInterrupt
-            number = int(picture.mean()) // 10
+            number = int(image.mean()) // 10
             means = [int(text.split()[1]) for text in texts]
             yield np.array([(0.0 if n == number else -1.0) + 5.0 * (n == 3) for n in means])
 
@@ -88,7 +88,7 @@ def test_planted_likelihoods(data: Path, tmp_path: Path) -> None:
     result = run(data, tmp_path / "out", Planted())
     values = {name: figure["value"] for name, figure in result["figures"].items()}
     assert values["text_to_image.r@1"] == 100.0
-    # Two captions of picture 3 stand before all others' until what every picture says is taken away.
+    # Two captions of image 3 stand before all others' until what every image says is taken away.
     assert values["image_to_text.r@1"] == 5.0
     assert values["image_to_text.r@5"] == 100.0
     assert values["image_to_text.debiased.r@1"] == 100.0
@@ -105,7 +105,7 @@ def test_ties_count_against_the_model() -> None:
 
 
 def test_debiasing_by_hand() -> None:
-    # Picture 0 is likely after anything; less what a bare [IMG] makes of it, each caption finds its own.
+    # Image 0 is likely after anything; less what a bare [IMG] makes of it, each caption finds its own.
     log_p_MI = np.array([[-1.0, -9.0, -10.0], [-2.0, -6.0, -10.0], [-2.0, -9.0, -7.0]])
     prior_I = np.array([-2.0, -9.0, -10.0])
     ranks = ranks_by_codes(log_p_MI, prior_I, np.arange(3), 1.0)
@@ -128,7 +128,7 @@ def test_killed_and_resumed(data: Path, tmp_path: Path, monkeypatch: pytest.Monk
 def test_planted_codes(data: Path, tmp_path: Path) -> None:
     result = run(data, tmp_path / "out", Planted(), likelihood="codes")
     values = {name: figure["value"] for name, figure in result["figures"].items()}
-    # The shorter picture wins until its length is taken away: only picture 0 is found.
+    # The shorter image wins until its length is taken away: only image 0 is found.
     assert values["text_to_image.codes.r@1"] == 5.0
     assert values["text_to_image.codes.r@10"] == 50.0
     assert values["text_to_image.codes.debiased.r@1"] == 100.0
@@ -153,7 +153,7 @@ def test_codes_killed_and_resumed(data: Path, tmp_path: Path, monkeypatch: pytes
     assert rest.seen == rest.deadline
 
 
-def test_fewer_pictures_are_partial(data: Path, tmp_path: Path) -> None:
+def test_fewer_images_are_partial(data: Path, tmp_path: Path) -> None:
     result = run(data, tmp_path / "out", Planted(), limit=5)
     assert (result["complete"], result["figures"]) == (False, {})
     assert result["partial"]["figures"]["text_to_image.r@1"]["value"] == 100.0

@@ -1,4 +1,4 @@
-"""Editing benchmarks run with a model: turn after turn, killed anywhere, in any batches, the same pictures."""
+"""Editing benchmarks run with a model: turn after turn, killed anywhere, in any batches, the same images."""
 
 import json
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def magicbrush(tmp_path: Path) -> Path:
 
 
 class Brush:
-    """Makes a picture lighter by ten and as many shades as the instruction says; dies at a picture."""
+    """Makes an image lighter by ten and as many shades as the instruction says; dies at an image."""
 
     def __init__(self, deadline: int = 10**9) -> None:
         self.asked: list[str] = []
@@ -63,16 +63,16 @@ class Brush:
         return self
 
     def generate(self, prompts: Sequence[Any], *, seeds: Sequence[int], **settings: Any) -> list[np.ndarray]:
-        pictures = []
+        images = []
         for (source, instruction), seed in zip(prompts, seeds, strict=True):
             if len(self.asked) >= self.deadline:
                 raise KeyboardInterrupt
             self.asked.append(instruction)
             shade = int(np.asarray(Image.open(source))[8, 8, 0]) + 10 + int(instruction.split()[2])
-            picture = np.full((16, 16, 3), shade, np.uint8)
-            picture[0, 0] = seed % 256
-            pictures.append(picture)
-        return pictures
+            image = np.full((16, 16, 3), shade, np.uint8)
+            image[0, 0] = seed % 256
+            images.append(image)
+        return images
 
 
 def run(data: Path, out: Path, brush: Brush, *, weights: Weights | None = None, name: str = "magicbrush", **more: Any):
@@ -88,15 +88,15 @@ def shade(out: Path, name: str) -> int:
     return int(np.asarray(Image.open(out / "edited" / name.partition("_")[0] / f"{name}.png"))[8, 8, 0])
 
 
-def pictures(out: Path) -> dict[str, bytes]:
+def images(out: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in (out / "edited").rglob("*.png")}
 
 
 def test_turns_follow_each_other(magicbrush: Path, tmp_path: Path) -> None:
     brush, out = Brush(), tmp_path / "out"
     result = run(magicbrush, out, brush)
-    assert sorted(pictures(out)) == sorted(f"{name}.png" for name in EDITS)
-    # Turn 1: 100 + 10 + 1. Single-turn: from the target before. Multi-turn: from the picture before.
+    assert sorted(images(out)) == sorted(f"{name}.png" for name in EDITS)
+    # Turn 1: 100 + 10 + 1. Single-turn: from the target before. Multi-turn: from the image before.
     assert [shade(out, name) for name in ("139_1", "139_inde_2", "139_inde_3")] == [111, 110 + 12, 120 + 13]
     assert [shade(out, name) for name in ("139_iter_2", "139_iter_3")] == [111 + 12, 111 + 12 + 13]
     assert result["figures"]["all_turn.l1"]["count"] == 6
@@ -120,10 +120,10 @@ def test_killed_and_resumed_is_the_same_and_draws_nothing_twice(
     dying, rest, out = Brush(deadline), Brush(), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         run(magicbrush, out, dying, batch_size=batch_size)
-    kept = len(pictures(out)) if (out / "edited").exists() else 0
+    kept = len(images(out)) if (out / "edited").exists() else 0
     result = run(magicbrush, out, rest, batch_size=3)
     assert len(rest.asked) == len(EDITS) - kept
-    assert pictures(out) == pictures(tmp_path / "whole")
+    assert images(out) == images(tmp_path / "whole")
     assert result["figures"] == whole["figures"]
     assert (out / "items.jsonl").read_bytes() == (tmp_path / "whole" / "items.jsonl").read_bytes()
 
@@ -204,7 +204,7 @@ def test_single_turn_alone(magicbrush: Path, tmp_path: Path) -> None:
     assert result["complete"]
 
 
-def test_what_is_wrong_is_said_before_any_picture(magicbrush: Path, tmp_path: Path) -> None:
+def test_what_is_wrong_is_said_before_any_image(magicbrush: Path, tmp_path: Path) -> None:
     never = Brush(deadline=0)
     with pytest.raises(InputError, match=r"--clip .*none: nothing there"):
         run(magicbrush, tmp_path / "a", never, weights=Weights(clip=tmp_path / "none"))
@@ -233,7 +233,7 @@ def test_ma5k(tmp_path: Path) -> None:
     (data / "annotations").mkdir()
     (data / "annotations" / "test_sess_1.json").write_text(json.dumps(rows))
     result = run(data, tmp_path / "out", Brush(), name="ma5k")
-    assert sorted(pictures(tmp_path / "out")) == ["0001_A.png", "0001_B.png", "0002_C.png"]
+    assert sorted(images(tmp_path / "out")) == ["0001_A.png", "0001_B.png", "0002_C.png"]
     assert result["figures"]["l1"]["value"] == pytest.approx(0, abs=0.01)  # JPEG, and the seed's corner
     assert set(result["skipped"]) == {"clip_i", "clip_t", "dino", "lpips"}
 
@@ -241,11 +241,11 @@ def test_ma5k(tmp_path: Path) -> None:
 def test_a_data_set_folder_is_unpacked_and_then_the_same(magicbrush: Path, tmp_path: Path) -> None:
     """The same sessions as their authors publish train and dev: two files, any order of rows."""
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    hub, images = tmp_path / "hub", magicbrush / "test" / "images"
+    hub, originals = tmp_path / "hub", magicbrush / "test" / "images"
     rows: list[dict[str, Any]] = []
     for name, turns in json.loads((magicbrush / "test" / "edit_sessions.json").read_text()).items():
         for number, turn in enumerate(turns, 1):
-            cells = {f"{kind}_img": {"bytes": (images / name / turn[key]).read_bytes(), "path": turn[key]}
+            cells = {f"{kind}_img": {"bytes": (originals / name / turn[key]).read_bytes(), "path": turn[key]}
                      for kind, key in (("source", "input"), ("target", "output"))}  # fmt: skip
             rows.append({"img_id": name, "turn_index": number, "instruction": turn["instruction"], **cells})
     rows.append(rows.pop(2))
@@ -254,7 +254,7 @@ def test_a_data_set_folder_is_unpacked_and_then_the_same(magicbrush: Path, tmp_p
         parquet.write_table(pyarrow.Table.from_pylist(some), hub / "data" / f"dev-0000{number}-of-00002-ab.parquet")
     result = run(hub, tmp_path / "out", Brush(), batch_size=4)
     whole = run(magicbrush, tmp_path / "whole", Brush())
-    assert pictures(tmp_path / "out") == pictures(tmp_path / "whole")
+    assert images(tmp_path / "out") == images(tmp_path / "whole")
     assert result["figures"]["final_turn.l1"]["value"] == pytest.approx(whole["figures"]["final_turn.l1"]["value"])
     assert run(hub, tmp_path / "out", Brush(deadline=0)) == result
     line = ["score", "magicbrush", "--results", str(tmp_path / "out" / "edited"), "--json"]
@@ -308,7 +308,7 @@ def lpips_files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_a_real_model_with_real_metrics(
     models: dict[str, Path], tiny_clip: Path, lpips_files: list[str], shapes_data: Path, tmp_path: Path
 ) -> None:
-    """Two sessions of drawn pictures, edited by a model of a few steps, in batches of one and of five."""
+    """Two sessions of drawn images, edited by a model of a few steps, in batches of one and of five."""
     data, files = tmp_path / "data", sorted((shapes_data / "heldout" / "images").iterdir())
     sessions: dict[str, list[dict[str, str]]] = {}
     for name, turns in (("1", 1), ("2", 2)):
@@ -333,12 +333,12 @@ def test_a_real_model_with_real_metrics(
         )
         results.append(json.loads(done.stdout))
     one, five = results
-    names = sorted(pictures(tmp_path / "1"))
-    assert names == sorted(pictures(tmp_path / "5")) == ["1_1.png", "2_1.png", "2_inde_2.png", "2_iter_2.png"]
-    assert len(set(pictures(tmp_path / "1").values())) == 4
+    names = sorted(images(tmp_path / "1"))
+    assert names == sorted(images(tmp_path / "5")) == ["1_1.png", "2_1.png", "2_inde_2.png", "2_iter_2.png"]
+    assert len(set(images(tmp_path / "1").values())) == 4
     for name in names:
         drawn = (Image.open(tmp_path / size / "edited" / name.partition("_")[0] / name) for size in ("1", "5"))
-        first, other = (np.asarray(picture).astype(int) for picture in drawn)
+        first, other = (np.asarray(image).astype(int) for image in drawn)
         # Sums over other batches differ in their last bits: a value that lies between two may be rounded either way.
         assert np.abs(first - other).max() <= 1
         assert (first != other).mean() < 0.001

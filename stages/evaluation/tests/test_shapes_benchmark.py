@@ -84,7 +84,7 @@ def test_of_several_drawings_the_one_that_reads_as_the_prompt_is_kept(
             shown = [self.row_of(image)["prompt"] for image in images]
             return np.array([0.0 if one == text else -9.0 for one, text in zip(shown, texts, strict=True)])
 
-    model = Candidates(shapes_data / "heldout", oracle.rows, oracle.pictures)
+    model = Candidates(shapes_data / "heldout", oracle.rows, oracle.images)
     result = run(model, shapes_data / "heldout", tmp_path, CONFIG.model_copy(update={"best_of": 3}))
     figures = {name: figure["value"] for name, figure in result["figures"].items()}
     assert figures["generation_first.everything"] < 0.1

@@ -44,14 +44,14 @@ def test_the_command_scores_a_real_model(models: dict[str, Path], shapes_data: P
     assert set(result["inputs"]) >= expected
 
 
-def test_the_tokenizer_s_errors_are_those_of_every_patch(models: dict[str, Path], pictures: np.ndarray) -> None:
+def test_the_tokenizer_s_errors_are_those_of_every_patch(models: dict[str, Path], images: np.ndarray) -> None:
     lavit = open_model(models["seeing"], None, Compute(device="cpu"))
-    images = encode(lavit, pictures[:5])
-    assert [image.keep_mask.shape for image in images] == [image.errors.shape for image in images] == [(64,)] * 5
-    assert [len(image.codes) for image in images] == [image.keep_mask.sum() for image in images]
-    alone = encode(lavit, pictures[3:4])[0]
-    assert np.array_equal(alone.codes, images[3].codes)
-    assert np.allclose(alone.errors, images[3].errors, atol=1e-5)
+    encoded = encode(lavit, images[:5])
+    assert [image.keep_mask.shape for image in encoded] == [image.errors.shape for image in encoded] == [(64,)] * 5
+    assert [len(image.codes) for image in encoded] == [image.keep_mask.sum() for image in encoded]
+    alone = encode(lavit, images[3:4])[0]
+    assert np.array_equal(alone.codes, encoded[3].codes)
+    assert np.allclose(alone.errors, encoded[3].errors, atol=1e-5)
 
 
 def test_a_seeing_model_is_refused_as_the_one_without_images(models: dict[str, Path]) -> None:

@@ -30,7 +30,7 @@ pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 
-def picture(shade: int) -> dict:
+def image(shade: int) -> dict:
     buffer = io.BytesIO()
     Image.new("RGB", (12, 9), (shade,) * 3).save(buffer, "PNG")
     return {"bytes": buffer.getvalue(), "path": f"{shade}.png"}
@@ -38,7 +38,7 @@ def picture(shade: int) -> dict:
 
 VQA = [
     {"question_type": "what", "multiple_choice_answer": "red", "image_id": 40 + n // 2, "answer_type": "other",
-     "question_id": 1000 + n, "question": f"question {n}?", "image": picture(40 + n // 2),
+     "question_id": 1000 + n, "question": f"question {n}?", "image": image(40 + n // 2),
      "answers": [{"answer": "red" if k < n else "blue", "answer_confidence": "yes", "answer_id": k + 1}
                  for k in range(10)]}
     for n in range(6)
@@ -47,7 +47,7 @@ OKVQA = [
     {**row, "question_id": str(row["question_id"]), "answers": [one["answer"] for one in row["answers"]]} for row in VQA
 ]
 VIZWIZ = [
-    {"question_id": f"VizWiz_val_{n:08d}", "image": picture(n), "question": f"what is {n}?", "category": "other",
+    {"question_id": f"VizWiz_val_{n:08d}", "image": image(n), "question": f"what is {n}?", "category": "other",
      "answers": ["pen"] * 10}
     for n in range(3)
 ]  # fmt: skip
@@ -56,19 +56,19 @@ GQA = [
      "types": {"detailed": "d", "semantic": "attr", "structural": "verify"}, "semantic": None}
     for n in range(4)
 ]  # fmt: skip
-GQA_PICTURES = [{"id": f"n{n}", "image": picture(n)} for n in range(2)]
+GQA_IMAGES = [{"id": f"n{n}", "image": image(n)} for n in range(2)]
 COCO = [
-    {"question_id": f"COCO_val2014_{n:012d}.jpg", "image": picture(n), "question": "Describe it.",
+    {"question_id": f"COCO_val2014_{n:012d}.jpg", "image": image(n), "question": "Describe it.",
      "answer": [f"caption {k} of {n}" for k in range(3)], "id": 900 + n, "file_name": f"COCO_val2014_{n:012d}.jpg"}
     for n in range(3)
 ]  # fmt: skip
 FLICKR = [
-    {"image": picture(n), "caption": [f"flickr {n}"], "filename": f"{1000 + n}.jpg", "img_id": str(n),
+    {"image": image(n), "caption": [f"flickr {n}"], "filename": f"{1000 + n}.jpg", "img_id": str(n),
      "split": "test" if n else "train"}
     for n in range(3)
 ]  # fmt: skip
 NOCAPS = [
-    {"image": picture(n), "image_id": n, "image_file_name": f"{n:016x}.jpg", "image_domain": "in-domain",
+    {"image": image(n), "image_id": n, "image_file_name": f"{n:016x}.jpg", "image_domain": "in-domain",
      "annotations_captions": [f"thing {n}", f"a thing {n}"]}
     for n in range(3)
 ]  # fmt: skip
@@ -112,7 +112,7 @@ def test_vqav2_becomes_the_official_files(vqa: Path, tmp_path: Path) -> None:
     folder, material = unpacked("vqav2", vqa, tmp_path / "out")
     assert material.has_truth
     assert [(item.id, item.question) for item in material.items] == [(1000 + n, f"question {n}?") for n in range(6)]
-    assert len({item.image for item in material.items}) == 3  # a picture of several questions is written once
+    assert len({item.image for item in material.items}) == 3  # an image of several questions is written once
     assert np.asarray(Image.open(material.items[5].image))[0, 0, 0] == 42
     written = json.loads((folder / "v2_mscoco_val2014_annotations.json").read_text())["annotations"][2]
     assert written["answers"] == VQA[2]["answers"]
@@ -147,7 +147,7 @@ def test_vizwiz_and_gqa(tmp_path: Path) -> None:
         unpacked("gqa", root, tmp_path / "gout")
     with pytest.raises(UsageError, match=r"gqa: found the tables .*; choose with --split"):
         unpacked("gqa", root, tmp_path / "gout", split="val")
-    table(GQA_PICTURES, root / "testdev_balanced_images" / "testdev-00000-of-00001.parquet")
+    table(GQA_IMAGES, root / "testdev_balanced_images" / "testdev-00000-of-00001.parquet")
     folder, material = unpacked("gqa", root, tmp_path / "gout")
     assert [(item.id, item.image.name) for item in material.items] == [
         ("200", "n0.jpg"), ("201", "n0.jpg"), ("202", "n1.jpg"), ("203", "n1.jpg")]  # fmt: skip
@@ -173,7 +173,7 @@ def test_captions(name: str, rows: list[dict], expected: dict, tmp_path: Path) -
 
 
 class Sees:
-    """Answers with the shade of the picture's first pixel."""
+    """Answers with the shade of the image's first pixel."""
 
     image_px, image_input = 8, "made up"
     language_model = SimpleNamespace(precision="made up")
@@ -303,12 +303,12 @@ def test_wrong_tables_are_told_in_a_line(vqa: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no image in column `image`"):
         unpacked("vqav2", of({**VQA[0], "image": {"bytes": None, "path": "a.jpg"}}), tmp_path / "out")
     with pytest.raises(InputError, match=r"found the image's name '\.\./n\.jpg', expected letters"):
-        unpacked("gqa", of({**GQA[0], "imageId": "../n", "image": picture(1)}), tmp_path / "out")
+        unpacked("gqa", of({**GQA[0], "imageId": "../n", "image": image(1)}), tmp_path / "out")
     with pytest.raises(InputError, match=r"row 0: answers is 'cat', expected a list"):
         unpacked("vqav2", of({**VQA[0], "answers": "cat"}), tmp_path / "out")
     with pytest.raises(InputError, match=r"answers is .*, expected lists of one length"):
         unpacked("vqav2", of({**VQA[0], "answers": {"answer": ["a", "b"], "answer_id": [1]}}), tmp_path / "out")
-    empty = of({**GQA[0], "image": picture(1)}, "gqa") / "one.parquet"
+    empty = of({**GQA[0], "image": image(1)}, "gqa") / "one.parquet"
     parquet.write_table(parquet.read_table(empty).slice(0, 0), empty)
     with pytest.raises(UsageError, match="gqa: found the tables one, expected one with question and imageId"):
         unpacked("gqa", empty.parent, tmp_path / "out")
@@ -318,14 +318,14 @@ def test_wrong_tables_are_told_in_a_line(vqa: Path, tmp_path: Path) -> None:
         unpacked("vqav2", tmp_path / "saved", tmp_path / "out")
     with pytest.raises(InputError, match="holds no row of flickr30k-caption"):
         unpacked("flickr30k-caption", of(FLICKR[0]), tmp_path / "out")
-    others = [VQA[0], {**VQA[1], "image": picture(99)}]
+    others = [VQA[0], {**VQA[1], "image": image(99)}]
     assert others[0]["image_id"] == others[1]["image_id"]
     with pytest.raises(InputError, match=r"row 1: an earlier row has another image named 000000000040\.jpg"):
         unpacked("vqav2", table(others, tmp_path / "others" / "two.parquet"), tmp_path / "out")
     assert not (tmp_path / "out" / "data").exists()
 
 
-def test_one_picture_in_two_encodings_is_one(tmp_path: Path) -> None:
+def test_one_image_in_two_encodings_is_one(tmp_path: Path) -> None:
     again = io.BytesIO()
     Image.open(io.BytesIO(VQA[0]["image"]["bytes"])).save(again, "BMP")
     rows = [VQA[0], {**VQA[1], "image": {"bytes": again.getvalue(), "path": "same.bmp"}}]

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-COUNT, PER_PICTURE, SEED = 100_000, 5, 0
+COUNT, PER_IMAGE, SEED = 100_000, 5, 0
 WORDS = [f"{first} {second}" for first in ("red", "t-shirt", "two", "the dog", "10:30") for second in range(400)]
 
 
@@ -23,7 +23,7 @@ def write_files(folder: Path) -> None:
         pool = rng.sample(WORDS, 3) if rng.random() < 0.6 else [rng.choice(("yes", "no"))]
         ten = [{"answer": rng.choice(pool), "answer_confidence": "yes", "answer_id": i + 1} for i in range(10)]
         truths.append(
-            {"question_id": name, "image_id": name // PER_PICTURE, "question_type": f"type {name % 65}",
+            {"question_id": name, "image_id": name // PER_IMAGE, "question_type": f"type {name % 65}",
              "answer_type": "yes/no" if len(pool) == 1 else "other", "multiple_choice_answer": pool[0], "answers": ten}
         )  # fmt: skip
         results.append({"question_id": name, "answer": rng.choice(pool)})

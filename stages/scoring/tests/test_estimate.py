@@ -31,13 +31,13 @@ def test_figures_carry_counts_and_empty_ones_say_nothing() -> None:
     assert set(by_combination("x", [True], [""])) == {"x"}
 
 
-def test_patches_of_one_picture_do_not_narrow_the_interval() -> None:
+def test_patches_of_one_image_do_not_narrow_the_interval() -> None:
     alike = ratio([64, 0, 64, 0], [64, 64, 64, 64])
     assert (alike.value, alike.n) == (0.5, 256)
     assert alike.high - alike.low > 0.9
 
 
-def test_objects_of_one_picture_do_not_narrow_the_interval() -> None:
+def test_objects_of_one_image_do_not_narrow_the_interval() -> None:
     hits = [index % 3 > 0 for index in range(300)]
     alone = clustered_proportion(hits, names(300))
     low, high = wilson(sum(hits), 300)

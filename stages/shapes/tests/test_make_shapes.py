@@ -48,8 +48,8 @@ def test_layout_and_counts(made):
         assert set(asked.values()) <= {4, 5, 6}
         assert {question.kind for question in data.questions} == set(QUESTION_KINDS)
         assert [question.question_id for question in data.questions] == list(range(len(data.questions)))
-        with Image.open(data.records[0].path) as picture:
-            assert (picture.size, picture.mode, picture.format) == ((64, 64), "RGB", "PNG")
+        with Image.open(data.records[0].path) as image:
+            assert (image.size, image.mode, image.format) == ((64, 64), "RGB", "PNG")
         for scene, record in zip(rows(made / split / "scenes.jsonl"), data.records, strict=True):
             assert set(scene) == {"file_name", "combination", "objects", "prompt"}
             assert scene["file_name"] == record.key
@@ -66,7 +66,7 @@ def test_same_seed_same_bytes_whatever_the_workers(made, tmp_path, monkeypatch):
     assert (tmp_path / "other" / first).read_bytes() != (made / first).read_bytes()
 
 
-def test_more_pictures_keep_the_first_ones(made, tmp_path):
+def test_more_images_keep_the_first_ones(made, tmp_path):
     make_shapes(tmp_path / "few", 20, 7, 10, quiet=True)
     for split in ("train", "heldout"):
         for file in (tmp_path / "few" / split / "images").iterdir():
@@ -112,7 +112,7 @@ def content_digest(folder) -> str:
 
 
 def test_the_embedded_data_never_changes(tmp_path):
-    """A seed means these pictures and words for ever: figures of other people's runs hang on them."""
+    """A seed means these images and words for ever: figures of other people's runs hang on them."""
     make_shapes(tmp_path / "data", 24, 0, 12, quiet=True, workers=1)
     assert content_digest(tmp_path / "data") == "e2760dc388398e6c07c4103949a9f11efbc577cb5666f309c88fab8803d1c192"
 
@@ -137,8 +137,8 @@ def test_the_larger_data_set(tmp_path):
         assert (np.array([thing["x"], thing["y"]]) - half >= 1.8).all()
         assert (np.array([thing["x"], thing["y"]]) + half <= 126.2).all()
     data = open_data(tmp_path / "data" / "train")
-    with Image.open(data.records[0].path) as picture:
-        assert picture.size == (128, 128)
+    with Image.open(data.records[0].path) as image:
+        assert image.size == (128, 128)
     asked = [question for question in data.questions if question.kind == "pattern"]
     assert len(asked) == 400
     by_key = {row["file_name"]: row["objects"] for row in drawn}

@@ -23,7 +23,7 @@ def test_train_never_shows_or_asks_about_heldout_combinations():
 
 
 def blind_score(asked: list[tuple[str, str]]) -> float:
-    """Return the share of answers right for one who knows each question's commonest answer, and no picture."""
+    """Return the share of answers right for one who knows each question's commonest answer, and no image."""
     by_question: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     for question, answer in asked:
         by_question[question][answer] += 1

@@ -14,16 +14,16 @@ def scenes(count: int, *, unseen: bool = False, split: str = "train") -> list[Sc
 
 def test_pixels_show_what_the_scene_says():
     some = scenes(200)
-    pictures = render(some, seed=3, split="train", indices=range(200)).astype(int)
+    images = render(some, seed=3, split="train", indices=range(200)).astype(int)
     names = list(COLOURS)
     palette = np.array([COLOURS[name] for name in names])
-    for scene, picture in zip(some, pictures, strict=True):
+    for scene, image in zip(some, images, strict=True):
         for thing in scene.objects:
-            pixel = picture[int(thing.y), int(thing.x)]
+            pixel = image[int(thing.y), int(thing.x)]
             assert names[int(np.abs(palette - pixel).sum(-1).argmin())] == thing.colour
         if len(scene.objects) == 1:
             ground, colour = np.array(scene.background), np.array(COLOURS[thing.colour])
-            cover = ((ground - picture) @ (ground - colour) / ((ground - colour) ** 2).sum()).sum()
+            cover = ((ground - image) @ (ground - colour) / ((ground - colour) ** 2).sum()).sum()
             area = {"circle": np.pi, "square": (2 * 0.886) ** 2, "triangle": 3**0.5}
             assert cover == pytest.approx(area[thing.shape] * thing.radius**2, rel=0.05)
 

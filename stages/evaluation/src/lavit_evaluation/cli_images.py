@@ -135,7 +135,7 @@ def fid_stats(
         return show({"config": settings.model_dump(mode="json")}, common)
     weights, compute = required("--inception", inception), compute_of(common, batch_size)
     result = statistics(images, weights, out, settings, compute=compute)
-    show(result, common, lines=[f"{result['statistics']}: {result['pictures']:,} pictures"])
+    show(result, common, lines=[f"{result['statistics']}: {result['pictures']:,} images"])
 
 
 @command(omit=["preset", "config", "sets", "precision", "print_config"], renamed=[RENAMED_CLIP])
@@ -171,7 +171,7 @@ def show_metrics(result: dict[str, Any], out: Path, options: OutputOptions) -> N
         figures, part = result["partial"]["figures"], result["partial"]
         lines.append(f"PARTIAL: {part['scored']:,} of {part['expected']:,}. Not a score of {result['benchmark']}.")
     for name, figure in figures.items():
-        lines.append(f"{name}: {number(figure['value'])}  {interval(figure)}  over {figure['count']:,} pictures")
+        lines.append(f"{name}: {number(figure['value'])}  {interval(figure)}  over {figure['count']:,} images")
     for name, reason in {**result["skipped"], **result["notes"]}.items():
         lines.append(f"{name}: {'skipped: ' if name in result['skipped'] else ''}{reason}")
     show(result, options, f"{out / 'score.json'}: the score, with everything that went into it", lines=lines)

@@ -61,7 +61,7 @@ def score(
     ] = None,
     common: CommonOptions = NO_PRESET,
 ) -> None:
-    """Score a result file, or edited pictures, of any model as the benchmark's own rules have it; no model is run."""
+    """Score a result file, or edited images, of any model as the benchmark's own rules have it; no model is run."""
     from lavit_scoring.catalogue import find_benchmark
     from lavit_scoring.score_file import check, score_file
     from lavit_scoring.show import show_result

@@ -10,19 +10,19 @@ class ShapesConfig(Config):
     """Settings of `lavit eval shapes`."""
 
     pictures: int = Field(256, ge=1)
-    """Pictures that are captioned, reconstructed and drawn from their prompt, half of them unseen combinations."""
+    """Images that are captioned, reconstructed and drawn from their prompt, half of them unseen combinations."""
     questions: int = Field(2000, ge=0)
     """Questions asked, drawn from all of the data's."""
     token_pictures: int = Field(1024, ge=1)
-    """Pictures over which codes and kept patches are counted."""
+    """Images over which codes and kept patches are counted."""
     random_pictures: int = Field(64, ge=0)
-    """Pictures drawn from random codes: what the judge says of a detokenizer that is told nothing."""
+    """Images drawn from random codes: what the judge says of a detokenizer that is told nothing."""
     samples: int = Field(24, ge=0)
     """Examples of each kind that are kept for the report."""
     batch_size: int = Field(64, ge=1)
-    """Pictures, questions or prompts handled at once; on CPU it may change a result in its last bits."""
+    """Images, questions or prompts handled at once; on CPU it may change a result in its last bits."""
     selection: Literal["threshold", "topk", "sample"] | None = None
-    """How patches of evaluated pictures are kept, as in tokenize-images (None: as in the token files that the model
+    """How patches of evaluated images are kept, as in tokenize-images (None: as in the token files that the model
     learned from; it reads other lengths badly)."""
     llm_guidance: float = Field(1.5, ge=0)
     """Guidance scale of the codes (1 switches it off). Source: the released COCO script uses 1.5."""
@@ -33,12 +33,12 @@ class ShapesConfig(Config):
     top_p: float = Field(1.0, gt=0, le=1)
     """Codes are drawn among the fewest that hold this much probability."""
     best_of: int = Field(1, ge=1)
-    """Pictures drawn from each prompt; kept is the one after which the model finds the prompt likeliest, reading it
+    """Images drawn from each prompt; kept is the one after which the model finds the prompt likeliest, reading it
     back. What the first of them got stands beside it as `generation_first`."""
     decoder_guidance: float = Field(1.5, ge=0)
     """Guidance scale of the detokenizer (1 switches it off)."""
     decoder_steps: int = Field(20, ge=1)
-    """Denoising steps a picture."""
+    """Denoising steps an image."""
     max_answer_tokens: int = Field(10, ge=1)
     """Longest answer in text tokens."""
     max_caption_tokens: int = Field(36, ge=1)
@@ -49,12 +49,12 @@ class ProbeConfig(Config):
     """Settings of `lavit eval probe`."""
 
     fit_pictures: int = Field(2048, ge=2)
-    """Pictures the probes are fitted on, at most."""
+    """Images the probes are fitted on, at most."""
     test_pictures: int = Field(1024, ge=1)
-    """Pictures the probes are scored on, at most."""
+    """Images the probes are scored on, at most."""
     test_share: float = Field(0.4, gt=0, lt=1)
-    """Share of the pictures that is scored when there is no --train-data."""
+    """Share of the images that is scored when there is no --train-data."""
     min_labels: int = Field(10, ge=1)
     """Values with fewer labels than this to fit on are left out."""
     batch_size: int = Field(32, ge=1)
-    """Pictures in one forward pass."""
+    """Images in one forward pass."""

@@ -74,5 +74,5 @@ class LavitForLmmsEval(lmms):
         _, _, doc_to_visual, doc_id, task, split = request.args
         images = doc_to_visual(self.task_dict[task][split][doc_id])
         if len(images) != 1 or not isinstance(images[0], Image.Image):
-            raise InputError(f"{task}: document {doc_id} has {len(images)} visuals, expected one picture")
+            raise InputError(f"{task}: document {doc_id} has {len(images)} visuals, expected one image")
         return images[0].convert("RGB")

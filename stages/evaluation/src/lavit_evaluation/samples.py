@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def write_samples(run: Path, sections: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Write samples.json and samples/*.png; a row's arrays are pictures, and become the file's path under `run`."""
+    """Write samples.json and samples/*.png; a row's arrays are images, and become the file's path under `run`."""
     folder = run / "samples"
     folder.mkdir(exist_ok=True)
     written: dict[str, list[dict[str, Any]]] = {}

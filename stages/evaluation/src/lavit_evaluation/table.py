@@ -12,7 +12,7 @@ TITLES = {
     "blind": "Questions, blind model",
     "majority": "Questions, majority answer",
     "captions": "Captions",
-    "real": "Real pictures, judged",
+    "real": "Real images, judged",
     "reconstruction": "Reconstructions",
     "generation": "Drawn from prompts",
     "random": "Drawn from random codes",

@@ -17,7 +17,7 @@ from lavit_scoring.score_file import PROTOCOLS, score_file
 from lavit_scoring.task import ScoringTask
 from pydantic import Field
 
-from lavit_evaluation.benchmarks.items import Item, load_material, pictures_digest
+from lavit_evaluation.benchmarks.items import Item, images_digest, load_material
 from lavit_evaluation.benchmarks.result_file import DECODING_FILE, RESULTS_FILE, not_scored, write_results
 from lavit_evaluation.benchmarks.wording import ANSWERABLE, cleaner, is_refused
 from lavit_evaluation.files import QuestionFiles
@@ -68,7 +68,7 @@ def run_answers(
     )
     items = draw(material.items, config.limit, seed)
     inputs |= {role: file_sha256(file) for role, file in material.files.items()}
-    inputs["pictures"] = pictures_digest(items)
+    inputs["pictures"] = images_digest(items)
     decoding = config.decoding
     if decoding == "auto":
         decoding = "beams" if protocol == "lavit" else "greedy"

@@ -1,4 +1,4 @@
-"""What a benchmark asks: its questions and pictures, read from the official files where they were unpacked."""
+"""What a benchmark asks: its questions and images, read from the official files where they were unpacked."""
 
 import hashlib
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def load_material(
 ) -> Material:
     """Return a benchmark's items; files that are not given are looked for under `data` by their official names.
 
-    Raises InputError naming what is missing: a file, or pictures (all are looked for before anything is run);
+    Raises InputError naming what is missing: a file, or images (all are looked for before anything is run);
     UsageError for a split of files that hold one each.
     """
     refuse_split(benchmark, split)
@@ -62,16 +62,16 @@ def load_material(
         annotations = must_find(annotations, data, benchmark, "annotations")
     folder = images or find_folder(data, benchmark.images) or data
     rows, has_truth = _rows(benchmark, annotations, questions, split)
-    pictures = find_named({names for _, names, _ in rows}, folder, data)
-    items = [Item(id=name, image=pictures[names], question=question) for name, names, question in rows]
+    found = find_named({names for _, names, _ in rows}, folder, data)
+    items = [Item(id=name, image=found[names], question=question) for name, names, question in rows]
     files = {"annotations": annotations, "questions": questions}
     return Material(
         items=items, files={role: file for role, file in files.items() if file is not None}, has_truth=has_truth
     )
 
 
-def pictures_digest(items: Sequence[Item]) -> str:
-    """Return the SHA-256 of every item's id, picture name and picture size in bytes."""
+def images_digest(items: Sequence[Item]) -> str:
+    """Return the SHA-256 of every item's id, image name and image size in bytes."""
     digest = hashlib.sha256()
     for item in items:
         digest.update(f"{item.id}\0{item.image.name}\0{item.image.stat().st_size}\n".encode())
@@ -79,7 +79,7 @@ def pictures_digest(items: Sequence[Item]) -> str:
 
 
 Row = tuple[int | str, tuple[str, ...], str | None]
-"""Id, the names its picture may have, question."""
+"""Id, the names its image may have, question."""
 
 
 def _rows(
@@ -105,7 +105,7 @@ def _vqa_rows(annotations: Path | None, questions: Path) -> tuple[list[Row], boo
     asked = read_question_rows(questions)
     if annotations is not None:
         check_questions(questions, annotations, read_truths(annotations)[0])
-    # The release numbers pictures; COCO's names carry the subset, which the 2017 release dropped.
+    # The release numbers images; COCO's names carry the subset, which the 2017 release dropped.
     subset = _subset(questions)
     return [
         (row["question_id"], (f"COCO_{subset}_{int(row['image_id']):012d}.jpg", f"{int(row['image_id']):012d}.jpg"),
@@ -119,7 +119,7 @@ def _subset(questions: Path) -> str:
 
 
 def find_named(wanted: set[tuple[str, ...]], folder: Path, data: Path) -> dict[tuple[str, ...], Path]:
-    """Return the file of each picture, given the names it may have; looked for under `folder`, then under `data`.
+    """Return the file of each image, given the names it may have; looked for under `folder`, then under `data`.
 
     Raises InputError saying how many are missing.
     """
@@ -135,7 +135,7 @@ def find_named(wanted: set[tuple[str, ...]], folder: Path, data: Path) -> dict[t
     if missing:
         shown = ", ".join(sorted(missing)[:SHOWN])
         raise InputError(
-            f"{folder}: {len(missing)} of {len(wanted)} pictures are missing, say {shown}; "
+            f"{folder}: {len(missing)} of {len(wanted)} images are missing, say {shown}; "
             "give their folder with --images"
         )
     return found

@@ -1,4 +1,4 @@
-"""Ranks and recall of retrieval from matrices of log-likelihoods. Letters: I pictures, M captions."""
+"""Ranks and recall of retrieval from matrices of log-likelihoods. Letters: I images, M captions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from lavit_scoring.metrics.recall import first_hits, recall_at
 
 
 def ranks_by_text(log_p_IM: np.ndarray, owners_M: np.ndarray, lengths_M: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the rank of the best right answer by log p(text | picture), for every way of comparing."""
+    """Return the rank of the best right answer by log p(text | image), for every way of comparing."""
     top = log_p_IM.max(0)
     prior_M = top + np.log(np.exp(log_p_IM - top).mean(0))
     own = own_captions(owners_M, len(log_p_IM))
@@ -30,18 +30,18 @@ def ranks_by_codes(
     return {
         "text_to_image.codes": first_hits(log_p_MI, targets),
         "text_to_image.codes.debiased": first_hits(log_p_MI - eta * prior_I, targets),
-        # Captions of one picture are compared: its own log p(codes) is the same under all of them.
+        # Captions of one image are compared: its own log p(codes) is the same under all of them.
         "image_to_text.codes": first_hits(log_p_MI.T, own_captions(owners_M, len(prior_I))),
     }
 
 
-def own_captions(owners_M: np.ndarray, pictures: int) -> list[list[int]]:
-    """Return the places of each picture's captions."""
-    return [np.flatnonzero(owners_M == place).tolist() for place in range(pictures)]
+def own_captions(owners_M: np.ndarray, num_images: int) -> list[list[int]]:
+    """Return the places of each image's captions."""
+    return [np.flatnonzero(owners_M == place).tolist() for place in range(num_images)]
 
 
 def recalls(ranks: dict[str, np.ndarray], owners_M: np.ndarray, names: Sequence[Any], seed: int) -> dict[str, Estimate]:
-    """Return R@1, 5, 10 of each way with intervals over pictures."""
+    """Return R@1, 5, 10 of each way with intervals over images."""
     figures = {}
     for way, found in ranks.items():
         clusters = [names[place] for place in owners_M] if way.startswith("text_to_image") else list(names)

@@ -35,7 +35,7 @@ def write_results(
     about = {
         "results": file_sha256(out / RESULTS_FILE),
         "model": model_digests(model),
-        "prompt": "the picture alone" if kind == "caption" else "the picture, then `Question: ... Answer:`",
+        "prompt": "the image alone" if kind == "caption" else "the image, then `Question: ... Answer:`",
         **read_json(out / DECODING_FILE),
         "reply": CLEANED[kind, protocol],
         "two_passes": benchmark.kind == "vizwiz" and protocol == "lavit",

@@ -1,9 +1,9 @@
-"""`lavit eval flickr30k-retrieval`, `coco-retrieval`: pictures and captions ranked by likelihood.
+"""`lavit eval flickr30k-retrieval`, `coco-retrieval`: images and captions ranked by likelihood.
 
-text    log p(caption | picture). Text to image: pictures ranked by how likely they make the caption. Image to text
+text    log p(caption | image). Text to image: images ranked by how likely they make the caption. Image to text
         compares captions with each other, and a frequent caption is likely after anything: `debiased` takes its mean
-        likelihood over the gallery's pictures away, `per_token` divides by its length.
-codes   log p(codes | caption). Text to image compares pictures with each other, and a picture of few, frequent codes is
+        likelihood over the gallery's images away, `per_token` divides by its length.
+codes   log p(codes | caption). Text to image compares images with each other, and an image of few, frequent codes is
         likely after anything: `debiased` is log p(codes | caption) - eta log p(codes).
 
 Source: TIGeR (arXiv 2406.05814), which ranks LaVIT's gallery by these three.
@@ -28,7 +28,7 @@ from pydantic import Field
 from safetensors.numpy import save
 
 from lavit_evaluation.benchmarks.answers import PARTS, draw
-from lavit_evaluation.benchmarks.items import Item, load_material, pictures_digest
+from lavit_evaluation.benchmarks.items import Item, images_digest, load_material
 from lavit_evaluation.benchmarks.ranking import ranks_by_codes, ranks_by_text, recalls
 from lavit_evaluation.files import Files
 from lavit_evaluation.model import find_parts, open_model, reading_record
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 SHARD = 16
-"""Pictures (or captions) a shard: what a kill can cost at most."""
+"""Images (or captions) a shard: what a kill can cost at most."""
 
 BASES = {"flickr30k-retrieval": "flickr30k-caption", "coco-retrieval": "coco-caption"}
 """Retrieval benchmark -> the caption benchmark whose files it reads."""
@@ -52,13 +52,13 @@ class RetrievalConfig(Config):
     """Settings of a retrieval benchmark."""
 
     captions_per_image: int = Field(5, ge=1)
-    """Captions of each picture that are in the gallery, in file order (papers: 5)."""
+    """Captions of each image that are in the gallery, in file order (papers: 5)."""
     likelihood: Literal["text", "codes", "both"] = "text"
-    """What is ranked by: log p(caption | picture), log p(codes | caption), or each of them."""
+    """What is ranked by: log p(caption | image), log p(codes | caption), or each of them."""
     eta: float = Field(1.0, ge=0)
     """Strength of the debiasing of codes: log p(codes | caption) - eta log p(codes) (TIGeR: about 1)."""
     limit: int | None = Field(None, ge=1)
-    """Only so many pictures, drawn by the seed; a smaller gallery is easier, so the score is marked partial."""
+    """Only so many images, drawn by the seed; a smaller gallery is easier, so the score is marked partial."""
 
 
 def run_retrieval(
@@ -77,7 +77,7 @@ def run_retrieval(
     items = draw(material.items, config.limit, seed)
     references = next(iter(read_references(material.files["annotations"], split).by_kind.values()))
     texts, owners = gallery(items, references, config.captions_per_image)
-    inputs |= {"annotations": file_sha256(material.files["annotations"]), "pictures": pictures_digest(items)}
+    inputs |= {"annotations": file_sha256(material.files["annotations"]), "pictures": images_digest(items)}
     settings = config.model_dump(mode="json") | {"split": split, "precision": compute.precision, "seed": seed}
 
     def score(session: Session) -> dict[str, Any]:
@@ -121,15 +121,15 @@ def run_retrieval(
 
 
 PROMPTS = {
-    "text": "the picture, then the caption",
+    "text": "the image, then the caption",
     "codes": "the caption, then [IMG] and the codes",
-    "both": "the picture, then the caption; the caption, then [IMG] and the codes",
+    "both": "the image, then the caption; the caption, then [IMG] and the codes",
 }
 """What is asked, for score.json."""
 
 PUBLISHED = {
     "coco-retrieval": {
-        "figures": "text to image R@1 (COCO, LaVIT-7B): 50.35 by log p(caption | picture), 0.02 by log p(codes | "
+        "figures": "text to image R@1 (COCO, LaVIT-7B): 50.35 by log p(caption | image), 0.02 by log p(codes | "
         "caption), 23.43 by the same debiased",
         "by": "the authors of TIGeR, not measured here",
     }
@@ -140,7 +140,7 @@ PUBLISHED = {
 def gallery(
     items: Sequence[Item], references: dict[str, list[str]], captions_per_image: int
 ) -> tuple[list[str], np.ndarray]:
-    """Return the captions of all pictures, and the place of the picture that each belongs to."""
+    """Return the captions of all images, and the place of the image that each belongs to."""
     rows = [(text, place) for place, item in enumerate(items)
             for text in references[str(item.id)][:captions_per_image]]  # fmt: skip
     return [text for text, _ in rows], np.array([place for _, place in rows])

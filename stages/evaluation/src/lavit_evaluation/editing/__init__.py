@@ -1,1 +1,1 @@
-"""Editing benchmarks: a picture and an instruction in, an edited picture out, compared with the one a person made."""
+"""Editing benchmarks: an image and an instruction in, an edited image out, compared with the one a person made."""

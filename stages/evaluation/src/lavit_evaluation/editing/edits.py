@@ -44,7 +44,7 @@ def read_edits(kind: str, annotations: Path, images: Path | None, *, turns: str,
     return edits
 
 
-def pictures_digest(edits: Sequence[Edit]) -> str:
+def images_digest(edits: Sequence[Edit]) -> str:
     """Return the SHA-256 of every edit's id, instruction, and the names and sizes in bytes of its images."""
     digest = hashlib.sha256()
     for edit in edits:
@@ -140,6 +140,6 @@ def _inside(folder: Path, name: str, where: str) -> Path:
 
 
 def _description(texts: Any, name: str, output: str) -> str | None:
-    of_picture = texts.get(name) if isinstance(texts, dict) else None
-    said = of_picture.get(output) if isinstance(of_picture, dict) else None
+    of_image = texts.get(name) if isinstance(texts, dict) else None
+    said = of_image.get(output) if isinstance(of_image, dict) else None
     return said if isinstance(said, str) and said.strip() else None

@@ -1,12 +1,12 @@
-"""`lavit eval magicbrush`, `lavit eval ma5k`: have a model edit every picture, keep each one, compare with the targets.
+"""`lavit eval magicbrush`, `lavit eval ma5k`: have a model edit every image, keep each one, compare with the targets.
 
-A prompt is the picture, then the instruction. The multi-turn pictures of MagicBrush are drawn turn by turn: what a turn
-gave is the picture of the next one's prompt.
+A prompt is the image, then the instruction. The multi-turn images of MagicBrush are drawn turn by turn: what a turn
+gave is the image of the next one's prompt.
 
-    OUT/edited/      the pictures, in the official layout       OUT/measured-*.jsonl   what was measured of each
+    OUT/edited/      the images, in the official layout       OUT/measured-*.jsonl   what was measured of each
     OUT/painter.json how the model draws                        OUT/score.json, items.jsonl
 
-What the pictures depend on is OUT's record; weights of metrics may be given later and draw nothing again.
+What the images depend on is OUT's record; weights of metrics may be given later and draw nothing again.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from lavit_evaluation.benchmarks.items import check_downloads, must_find
 from lavit_evaluation.benchmarks.text_to_image import Draw, draw_images
 from lavit_evaluation.editing.config import EditRunConfig
 from lavit_evaluation.editing.edited import edited_digest
-from lavit_evaluation.editing.edits import pictures_digest, read_edits
+from lavit_evaluation.editing.edits import images_digest, read_edits
 from lavit_evaluation.editing.judges import load_judges
 from lavit_evaluation.editing.score_edits import EditTask, score_edits
 from lavit_evaluation.editing.turns import Edit
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from lavit import LaVIT
 
 EDITED = "edited"
-"""Folder of the edited pictures in a run directory, in the official layout."""
+"""Folder of the edited images in a run directory, in the official layout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def run_edits(
                                  quiet=compute.quiet)  # fmt: skip
     asked = ask(benchmark, replace(files, data=data, split=split), config, seed=seed)
     edits = asked.edits
-    inputs |= {"annotations": file_sha256(asked.annotations), "pictures": pictures_digest(edits)}
+    inputs |= {"annotations": file_sha256(asked.annotations), "pictures": images_digest(edits)}
     measured = out / f"measured-{scoring_digest(config, weights)[:16]}.jsonl"
     # Before anything is recorded: weights that can't be used would leave a run directory tied to its settings.
     judges = load_judges(weights, config, device=compute.device)
@@ -134,7 +134,7 @@ def run_edits(
 
 
 def waves(edits: Sequence[Edit]) -> list[list[Edit]]:
-    """Return the edits in groups, each of which needs pictures of earlier groups only."""
+    """Return the edits in groups, each of which needs images of earlier groups only."""
     place: dict[str, int] = {}
     for edit in edits:
         place[edit.id] = 0 if edit.after is None else place[edit.after] + 1
@@ -142,14 +142,14 @@ def waves(edits: Sequence[Edit]) -> list[list[Edit]]:
 
 
 def prompt_of(edit: Edit, files: Mapping[str, Path]) -> list[str | Path]:
-    """Return what a model is given: the picture, then the instruction; `files` are the edited pictures by their ids."""
+    """Return what a model is given: the image, then the instruction; `files` are the edited images by their ids."""
     source = edit.source if edit.after is None else files[edit.after]
     assert source is not None
     return [source, edit.instruction]
 
 
 def scoring_digest(config: EditRunConfig, weights: Weights) -> str:
-    """Return the SHA-256 of how pictures are compared, weights included. Raises InputError for weights not there."""
+    """Return the SHA-256 of how images are compared, weights included. Raises InputError for weights not there."""
     digests: dict[str, Any] = config.scoring.model_dump(mode="json")
     for role, path in vars(weights).items():
         if path is not None:
@@ -160,11 +160,11 @@ def scoring_digest(config: EditRunConfig, weights: Weights) -> str:
 
 
 def write_generation(files: Mapping[str, Path], out: Path, inputs: Mapping[str, str]) -> None:
-    """Write generation.json: how the pictures were made, for exactly these pictures."""
+    """Write generation.json: how the images were made, for exactly these images."""
     about = {
         "results": edited_digest(files),
         "model": {name.partition(".")[2]: one for name, one in inputs.items() if name.startswith("model.")},
-        "prompt": "the picture, then the instruction",
+        "prompt": "the image, then the instruction",
         "decoding": read_json(out / DRAWING_FILE),
         "versions": versions(),
     }

@@ -16,7 +16,7 @@ from lavit_scoring.task import ScoringResult, ScoringTask
 from lavit_evaluation.editing.config import EditScoreConfig
 from lavit_evaluation.editing.dino import OFFICIAL_SHAPE as OFFICIAL_DINO
 from lavit_evaluation.editing.edited import edited_digest, find_edited
-from lavit_evaluation.editing.edits import pictures_digest, read_edits
+from lavit_evaluation.editing.edits import images_digest, read_edits
 from lavit_evaluation.editing.judges import Judges, Measure, load_judges
 from lavit_evaluation.editing.turns import SETS, Edit
 from lavit_evaluation.files import Weights
@@ -93,7 +93,7 @@ def score_edits(task: ScoringTask) -> ScoringResult:
         metrics=metrics,
         skipped=judges.skipped | skipped | no_description(task, edits, judges),
         notes=notes(task.kind, config, judges),
-        inputs={"results": edited_digest(found), "targets": pictures_digest(edits)},
+        inputs={"results": edited_digest(found), "targets": images_digest(edits)},
         settings={
             **config.model_dump(mode="json"),
             **judges.about,

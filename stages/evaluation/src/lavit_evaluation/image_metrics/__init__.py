@@ -1,1 +1,1 @@
-"""Metrics of drawn pictures: FID, KID, CLIPScore of folders, each with the name of what it follows."""
+"""Metrics of drawn images: FID, KID, CLIPScore of folders, each with the name of what it follows."""

@@ -1,7 +1,7 @@
-"""Best of N: of several pictures that are drawn from a prompt, the one that a CLIP finds nearest to its text is kept.
+"""Best of N: of several images that are drawn from a prompt, the one that a CLIP finds nearest to its text is kept.
 
-Source: the released evaluate_text2img.py: four pictures a caption, ViT-L/14, the cosine with the caption alone,
-pictures squashed to CLIP's square (bicubic).
+Source: the released evaluate_text2img.py: four images a caption, ViT-L/14, the cosine with the caption alone,
+images squashed to CLIP's square (bicubic).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,12 +16,12 @@ from lavit_evaluation.image_metrics.clip_score import Clip
 BATCH = 32
 
 
-def similarities(clip: Clip, pictures: Sequence[np.ndarray], texts: Sequence[str]) -> np.ndarray:
-    """Return the cosine float32 [N] of each picture uint8 [h, w, 3] and its text."""
+def similarities(clip: Clip, images: Sequence[np.ndarray], texts: Sequence[str]) -> np.ndarray:
+    """Return the cosine float32 [N] of each image uint8 [h, w, 3] and its text."""
     said = {text: clip.texts([text])[0] for text in dict.fromkeys(texts)}
     rows = []
-    for start in range(0, len(pictures), BATCH):
-        squares = [resize_to_square(Image.fromarray(one), clip.image_px) for one in pictures[start : start + BATCH]]
+    for start in range(0, len(images), BATCH):
+        squares = [resize_to_square(Image.fromarray(one), clip.image_px) for one in images[start : start + BATCH]]
         rows.append(clip.images(squares))
     vectors = np.concatenate(rows)
     cosines: np.ndarray = (vectors * np.stack([said[text] for text in texts])).sum(1)
@@ -37,7 +37,7 @@ def keep_best(
         own = [candidate_seeds(seed, best_of) for seed in seeds]
         # One candidate of every text after another: no more at once than the caller's batch.
         rounds = [list(draw(texts, [one[number] for one in own])) for number in range(best_of)]
-        nearest = np.stack([similarities(clip, pictures, texts) for pictures in rounds]).argmax(0)
+        nearest = np.stack([similarities(clip, images, texts) for images in rounds]).argmax(0)
         return [rounds[best][place] for place, best in enumerate(nearest)]
 
     return drawn

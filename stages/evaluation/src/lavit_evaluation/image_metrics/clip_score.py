@@ -1,4 +1,4 @@
-"""`lavit eval clip-score`: how well drawn pictures fit their prompts, by a CLIP from a local directory.
+"""`lavit eval clip-score`: how well drawn images fit their prompts, by a CLIP from a local directory.
 
 "CLIPScore" names several figures; each is computed and named:
   clip_score               2.5 max(cos, 0), prompt after "A photo depicts "    Hessel et al. 2021 (arXiv 2104.08718)
@@ -34,10 +34,10 @@ VARIANTS = ("clip_score", "clip_score.torchmetrics", "clip_score.cosine")
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A CLIP as functions: pictures (paths) and texts -> unit vectors."""
+    """A CLIP as functions: images (paths) and texts -> unit vectors."""
 
     images: Callable[[Sequence[np.ndarray]], np.ndarray]
-    """uint8 [S, S, 3] pictures -> float32 [N, D] of length one."""
+    """uint8 [S, S, 3] images -> float32 [N, D] of length one."""
     texts: Callable[[Sequence[str]], np.ndarray]
     """Texts -> float32 [N, D] of length one."""
     image_px: int
@@ -46,7 +46,7 @@ class Clip:
 
 
 def clip_scores(images_ND: np.ndarray, prefixed_ND: np.ndarray, plain_ND: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each variant's score of each pair, from unit vectors of pictures, prefixed prompts and prompts alone."""
+    """Return each variant's score of each pair, from unit vectors of images, prefixed prompts and prompts alone."""
     prefixed, plain = (images_ND * prefixed_ND).sum(1), (images_ND * plain_ND).sum(1)
     scores = (WEIGHT * prefixed.clip(min=0), 100 * plain.clip(min=0), plain)
     return dict(zip(VARIANTS, scores, strict=True))
@@ -65,9 +65,9 @@ def evaluate_clip_score(
     file = prompts or generated / "captions.jsonl"
     texts = read_prompts(file)
     if lacking := [key for key in folder.keys if key not in texts]:
-        raise InputError(f"{prompts or generated}: {len(lacking)} pictures have no prompt, say {lacking[0]}")
+        raise InputError(f"{prompts or generated}: {len(lacking)} images have no prompt, say {lacking[0]}")
     if absent := sorted(texts.keys() - set(folder.keys)):
-        raise InputError(f"--generated {generated}: {len(absent)} prompts have no picture, say {absent[0]}")
+        raise InputError(f"--generated {generated}: {len(absent)} prompts have no image, say {absent[0]}")
 
     def score(session: Session) -> dict[str, Any]:
         model = load() if load is not None else load_clip(clip, compute.device)
@@ -101,14 +101,14 @@ def evaluate_clip_score(
 
 
 def read_prompts(file: Path) -> dict[str, str]:
-    """Return {picture: prompt} of captions.jsonl. Raises InputError."""
+    """Return {image: prompt} of captions.jsonl. Raises InputError."""
     if not file.is_file():
         raise InputError(f"{file}: file not found, expected lines with file_name and captions; give --prompts FILE")
     return {name: captions[0] for name, captions in next(iter(read_references(file).by_kind.values())).items()}
 
 
 def center_square(file: Path, image_px: int) -> np.ndarray:
-    """Return a picture as CLIP's own preprocessing cuts it: shorter side to `image_px` (bicubic), middle square."""
+    """Return an image as CLIP's own preprocessing cuts it: shorter side to `image_px` (bicubic), middle square."""
     return middle_square(open_rgb(file), image_px, image_px)
 
 
@@ -140,8 +140,8 @@ def load_clip(folder: Path, device: str, *, option: str = "--clip-model") -> Cli
     longest = model.config.text_config.max_position_embeddings
 
     @torch.inference_mode()
-    def images(pictures: Sequence[np.ndarray]) -> np.ndarray:
-        pixels = torch.from_numpy(np.stack(pictures)).to(where).permute(0, 3, 1, 2).float() / 255
+    def images(arrays: Sequence[np.ndarray]) -> np.ndarray:
+        pixels = torch.from_numpy(np.stack(arrays)).to(where).permute(0, 3, 1, 2).float() / 255
         pooled = model.vision_model(pixel_values=(pixels - mean) / deviation).pooler_output
         return _unit(model.visual_projection(pooled).cpu().numpy())
 

@@ -16,7 +16,7 @@ from lavit_evaluation.image_metrics.coco_prompts import (
     choose_prompts,
     find_captions,
     prompts_digest,
-    real_pictures,
+    real_images,
 )
 from lavit_evaluation.image_metrics.features import Folder, open_folder
 from lavit_evaluation.image_metrics.fid import (
@@ -33,10 +33,10 @@ PROMPTS = 30_000
 
 
 class CocoFidConfig(FidConfig):
-    """Settings of pictures drawn from COCO's captions; the defaults are those of LaVIT's script."""
+    """Settings of images drawn from COCO's captions; the defaults are those of LaVIT's script."""
 
     prompts: int = Field(PROMPTS, ge=1)
-    """Captions drawn by the seed, one a picture first (papers: 30,000)."""
+    """Captions drawn by the seed, one an image first (papers: 30,000)."""
     limit: int | None = Field(None, ge=1)
     """Only the first so many of them; the score is then marked partial."""
     llm_guidance: float = Field(1.5, ge=0)
@@ -52,11 +52,11 @@ class CocoFidConfig(FidConfig):
     decoder_steps: int = Field(50, ge=1)
     """Denoising steps."""
     best_of: int = Field(1, ge=1)
-    """Pictures drawn of each caption, of which a CLIP keeps the nearest (LaVIT's script: 4, ViT-L/14)."""
+    """Images drawn of each caption, of which a CLIP keeps the nearest (LaVIT's script: 4, ViT-L/14)."""
 
     @property
     def fid(self) -> FidConfig:
-        """How pictures reach Inception."""
+        """How images reach Inception."""
         return FidConfig(**{name: getattr(self, name) for name in FidConfig.model_fields})
 
     @property
@@ -141,7 +141,7 @@ def plan_coco_fid(
             skipped[kid] = NO_FEATURES
         else:
             given = metrics.real
-            side = real_pictures(prompts, files.data, files.images) if given is None else open_folder(given, "--real")
+            side = real_images(prompts, files.data, files.images) if given is None else open_folder(given, "--real")
             smallest = min(smallest, len(side.keys))
         if reason := too_few(smallest, config):
             skipped[fid] = reason

@@ -1,4 +1,4 @@
-"""Captions of COCO to draw pictures from, and the real pictures beside them."""
+"""Captions of COCO to draw images from, and the real images beside them."""
 
 import hashlib
 import os
@@ -16,20 +16,20 @@ from lavit_evaluation.benchmarks.items import find_named
 from lavit_evaluation.image_metrics.features import Folder, some_of
 
 CAPTION_FILES = ("captions_val2014.json", "dataset_coco.json", "coco_karpathy_test_gt.json", "coco_karpathy_test.json")
-"""The whole of val2014 first, as published; Karpathy's test part holds 5,000 of its pictures."""
-PICTURE_FOLDERS = ("val2014",)
+"""The whole of val2014 first, as published; Karpathy's test part holds 5,000 of its images."""
+IMAGE_FOLDERS = ("val2014",)
 SOURCE = "https://cocodataset.org/#download (2014 Train/Val annotations, 2014 Val images)"
 
 
 @dataclass(frozen=True, slots=True)
 class CocoPrompt:
-    """A caption to draw, and the picture it was written for."""
+    """A caption to draw, and the image it was written for."""
 
     name: str
-    """Name of the drawn picture."""
+    """Name of the drawn image."""
     text: str
     image: str
-    """The real picture's path as the caption file gives it."""
+    """The real image's path as the caption file gives it."""
 
 
 def find_captions(data: Path, annotations: Path | None) -> Path:
@@ -47,11 +47,11 @@ def find_captions(data: Path, annotations: Path | None) -> Path:
 def choose_prompts(references: References, count: int, seed: int) -> list[CocoPrompt]:
     """Return `count` captions drawn by the seed, or all when there are fewer.
 
-    One caption a picture before any picture has a second one; fewer are the first of more. Line breaks become spaces.
+    One caption an image before any image has a second one; fewer are the first of more. Line breaks become spaces.
     """
     captions = next(iter(references.by_kind.values()))
     names = list(captions)
-    order = [names[place] for place in np.random.default_rng(derive_seed(seed, "fid pictures")).permutation(len(names))]
+    order = [names[place] for place in np.random.default_rng(derive_seed(seed, "fid images")).permutation(len(names))]
     turns = {
         name: np.random.default_rng(derive_seed(seed, "fid caption", name)).permutation(len(captions[name]))
         for name in order
@@ -69,16 +69,16 @@ def choose_prompts(references: References, count: int, seed: int) -> list[CocoPr
 
 
 def prompts_digest(prompts: Sequence[CocoPrompt]) -> str:
-    """Return the SHA-256 of every caption and its picture, in order."""
+    """Return the SHA-256 of every caption and its image, in order."""
     digest = hashlib.sha256()
     for prompt in prompts:
         digest.update(f"{prompt.name}\0{prompt.image.rpartition('/')[2]}\0{prompt.text}\n".encode())
     return digest.hexdigest()
 
 
-def real_pictures(prompts: Sequence[CocoPrompt], data: Path, images: Path | None) -> Folder:
-    """Return the pictures that the captions were written for, each once. Raises InputError when some are missing."""
-    folder = images or find_folder(data, PICTURE_FOLDERS) or data
+def real_images(prompts: Sequence[CocoPrompt], data: Path, images: Path | None) -> Folder:
+    """Return the images that the captions were written for, each once. Raises InputError when some are missing."""
+    folder = images or find_folder(data, IMAGE_FOLDERS) or data
     wanted: set[tuple[str, ...]] = {(prompt.image, prompt.image.rpartition("/")[2]) for prompt in prompts}
     files = sorted(find_named(wanted, folder, data).values())
     root = Path(os.path.commonpath([file.parent for file in files]))

@@ -15,15 +15,15 @@ from lavit_evaluation.runner import Session
 from lavit_evaluation.stores import Shards
 
 SHARD = 256
-"""Pictures a shard: what a kill can cost at most."""
+"""Images a shard: what a kill can cost at most."""
 
 Featurize = Callable[[list[np.ndarray]], np.ndarray]
-"""Pictures uint8 [H, W, 3] -> features float32 [N, D]."""
+"""Images uint8 [H, W, 3] -> features float32 [N, D]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """The pictures of one side."""
+    """The images of one side."""
 
     root: Path
     keys: list[str]
@@ -33,17 +33,17 @@ class Folder:
 
 
 def open_folder(root: Path, option: str) -> Folder:
-    """Return a folder's pictures. Raises InputError when there is none."""
+    """Return a folder's images. Raises InputError when there is none."""
     if not root.is_dir():
-        raise InputError(f"{option} {root}: {'a file' if root.exists() else 'nothing'}, expected a folder of pictures")
+        raise InputError(f"{option} {root}: {'a file' if root.exists() else 'nothing'}, expected a folder of images")
     keys = find_images(root)
     if not keys:
-        raise InputError(f"{option} {root}: no picture in it")
+        raise InputError(f"{option} {root}: no image in it")
     return some_of(root, keys)
 
 
 def some_of(root: Path, keys: list[str]) -> Folder:
-    """Return the named pictures of a folder as one side."""
+    """Return the named images of a folder as one side."""
     digest = hashlib.sha256()
     for key in keys:
         digest.update(f"{key}\0{(root / key).stat().st_size}\n".encode())
@@ -70,7 +70,7 @@ def read_features(
 
 
 def reader(size: int | None, crop: str) -> Callable[[Path], np.ndarray]:
-    """Return what reads a picture file as uint8 [H, W, 3], cropped and resized."""
+    """Return what reads an image file as uint8 [H, W, 3], cropped and resized."""
     from lavit_evaluation.image_metrics.preprocess import resized
 
     return lambda file: resized(open_rgb(file), size, crop)

@@ -29,21 +29,21 @@ from lavit_evaluation.runner import Compute, Evaluation, Session, run
 VERSION = 1
 STATISTICS_FILE = "statistics.safetensors"
 FEW, BIASED = 2048, 10_000
-"""Below as many pictures as features the covariance has no full rank; below 10,000 the bias is about a point."""
+"""Below as many images as features the covariance has no full rank; below 10,000 the bias is about a point."""
 NO_FEATURES = "statistics hold no single features; give --real"
 
 
 class FidConfig(Config):
-    """How pictures reach Inception; the defaults are those of LaVIT's script."""
+    """How images reach Inception; the defaults are those of LaVIT's script."""
 
     size: int | None = Field(512, ge=1)
-    """Side in pixels that pictures are brought to before Inception's own resize; null leaves them as they are."""
+    """Side in pixels that images are brought to before Inception's own resize; null leaves them as they are."""
     crop: Literal["squash", "center", "none"] = "squash"
     """How they are brought there: squashed, or cut to the middle square first; bicubic either way."""
     preprocess: Literal["torch-fidelity", "torchmetrics", "pytorch-fid", "clean-fid"] = "torch-fidelity"
     """Whose resize to 299 pixels and scaling; FIDs of different ones are not comparable."""
     few: bool = False
-    """Compute FID of fewer than 2,048 pictures too (rank-deficient, marked)."""
+    """Compute FID of fewer than 2,048 images too (rank-deficient, marked)."""
     any_inception: bool = False
     """Take other weights than the published; the figures are then named fd and kd."""
 
@@ -58,7 +58,7 @@ class FidConfig(Config):
         """What the Fréchet distance and the kernel distance are called."""
         return ("fd", "kd") if self.any_inception else ("fid", "kid")
 
-    def pictures(self) -> dict[str, Any]:
+    def image_settings(self) -> dict[str, Any]:
         """Return what two sides must have in common to be compared."""
         return {"size": self.size, "crop": self.crop, "preprocess": self.preprocess}
 
@@ -69,12 +69,12 @@ def statistics(
 ) -> dict[str, Any]:  # fmt: skip
     """Write the feature statistics of a folder into a run directory, for use as a reference."""
     digest = check_inception(inception, config)
-    folder = open_folder(images, "PICTURES")
+    folder = open_folder(images, "IMAGES")
     inputs = {"inception": digest, "pictures_digest": folder.digest}
 
     def score(session: Session) -> dict[str, Any]:
         network = featurize or load_network(inception, config, compute.device)
-        metadata = {**config.pictures(), "inception": digest, "pictures_digest": folder.digest}
+        metadata = {**config.image_settings(), "inception": digest, "pictures_digest": folder.digest}
         moments = moments_of_all(features_of(session, {"real": folder}, out, config, network, compute)["real"])
         save_moments(out / STATISTICS_FILE, moments, metadata)
         return {"statistics": str(out / STATISTICS_FILE), "pictures": moments.count, **metadata}
@@ -156,9 +156,9 @@ def _add_fid(score: Score, mine: Moments, truth: Moments, metadata: dict[str, An
         return
     score.metrics[name] = exact(frechet_distance(mine, truth), mine.count)
     if smallest < FEW:
-        score.notes["rank_deficient"] = f"{smallest:,} pictures for {FEW:,} features"
+        score.notes["rank_deficient"] = f"{smallest:,} images for {FEW:,} features"
     if smallest < BIASED:
-        score.notes["biased"] = f"FID falls with the number of pictures; papers use 30,000, here are {smallest:,}"
+        score.notes["biased"] = f"FID falls with the number of images; papers use 30,000, here are {smallest:,}"
 
 
 def _add_kid(score: Score, features: Mapping[str, list[np.ndarray]], config: FidConfig, seed: int) -> None:
@@ -168,7 +168,7 @@ def _add_kid(score: Score, features: Mapping[str, list[np.ndarray]], config: Fid
         return
     one, other = (np.concatenate(features[side]) for side in ("generated", "real"))
     if min(len(one), len(other)) < 2:
-        score.skipped[name] = "needs two pictures a side"
+        score.skipped[name] = "needs two images a side"
         return
     drawn = kid(one, other, seed=seed)
     score.metrics[name] = exact(float(drawn.mean()), len(one))
@@ -180,12 +180,12 @@ def too_few(smallest: int, config: FidConfig) -> str | None:
     """Return why the smaller of two sides gives no FID, None where it gives one."""
     if smallest >= FEW or config.few:
         return None
-    without_rank = f"{smallest:,} pictures, fewer than {FEW:,} features: the covariance has no full rank"
+    without_rank = f"{smallest:,} images, fewer than {FEW:,} features: the covariance has no full rank"
     return f"{without_rank}; look at KID, or give --allow-small-sample"
 
 
 def is_counted(about: dict[str, Any]) -> bool:
-    """Return whether statistics say of how many pictures they are (pytorch-fid's do not)."""
+    """Return whether statistics say of how many images they are (pytorch-fid's do not)."""
     return bool(about.get("count") != "not known")
 
 
@@ -203,7 +203,7 @@ def check_inception(inception: Path, config: FidConfig) -> str:
 def read_reference(file: Path, config: FidConfig, digest: str) -> tuple[Moments, dict[str, Any]]:
     """Return saved statistics and what they are of. Raises InputError when they were made in another way."""
     moments, about = load_moments(file)
-    wanted = {**config.pictures(), "inception": digest}
+    wanted = {**config.image_settings(), "inception": digest}
     for key, value in wanted.items():
         if about.get(key, value) != value and about.get(key) != "not known":
             raise InputError(

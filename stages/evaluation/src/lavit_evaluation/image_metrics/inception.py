@@ -137,7 +137,7 @@ class BlockE(nn.Module):
 
 
 class Inception(nn.Module):
-    """Pictures [B, 3, 299, 299] on the [-1, 1] scale -> features [B, 2048]."""
+    """Images [B, 3, 299, 299] on the [-1, 1] scale -> features [B, 2048]."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -90,5 +90,5 @@ def _load_npz(file: Path) -> tuple[Moments, dict[str, Any]]:
             mean, covariance = (np.asarray(content[name], dtype=np.float64) for name in ("mu", "sigma"))
     except (KeyError, ValueError, OSError) as error:
         raise InputError(f"{file}: no mu and sigma in it ({' '.join(str(error).split())})") from None
-    # Such files do not say how many pictures they are of: with n - 1 = 1 the scatter is the covariance itself.
+    # Such files do not say how many images they are of: with n - 1 = 1 the scatter is the covariance itself.
     return Moments(count=2, mean=mean, scatter=covariance), {"preprocess": "not known", "count": "not known"}

@@ -1,4 +1,4 @@
-"""How a picture becomes Inception's input: four implementations whose FIDs differ by whole points, each by its name."""
+"""How an image becomes Inception's input: four implementations whose FIDs differ by whole points, each by its name."""
 
 from collections.abc import Callable
 
@@ -37,10 +37,10 @@ def clean_fid(pixels_u8: Tensor) -> Tensor:
     Source: clean-fid (arXiv 2104.11222).
     """
     rows = []
-    for picture in pixels_u8.permute(0, 2, 3, 1).cpu().numpy():
+    for image in pixels_u8.permute(0, 2, 3, 1).cpu().numpy():
         channels = [
             np.asarray(
-                Image.fromarray(np.ascontiguousarray(picture[:, :, c]).astype(np.float32), mode="F").resize(
+                Image.fromarray(np.ascontiguousarray(image[:, :, c]).astype(np.float32), mode="F").resize(
                     (INPUT_PX, INPUT_PX), Image.Resampling.BICUBIC
                 )
             )
@@ -56,7 +56,7 @@ PREPROCESS: dict[str, Callable[[Tensor], Tensor]] = {
     "pytorch-fid": pytorch_fid,
     "clean-fid": clean_fid,
 }
-"""uint8 pictures [B, 3, H, W] -> Inception's input."""
+"""uint8 images [B, 3, H, W] -> Inception's input."""
 
 
 def tensorflow_bilinear(x: Tensor, size: int) -> Tensor:
@@ -74,14 +74,14 @@ def tensorflow_bilinear(x: Tensor, size: int) -> Tensor:
     return x
 
 
-def resized(picture: Image.Image, size: int | None, crop: str) -> np.ndarray:
-    """Return a picture as uint8 [H, W, 3]: `crop` is none (as it is), squash or center, both bicubic to `size`."""
+def resized(image: Image.Image, size: int | None, crop: str) -> np.ndarray:
+    """Return an image as uint8 [H, W, 3]: `crop` is none (as it is), squash or center, both bicubic to `size`."""
     if crop == "none" or size is None:
-        return np.asarray(picture)
+        return np.asarray(image)
     if crop == "center":
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        picture = picture.crop((left, top, left + side, top + side))
-    if picture.size != (size, size):
-        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(picture)
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image)

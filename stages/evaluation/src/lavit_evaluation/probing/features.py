@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lavit_tokenizer.api import VisualTokenizer
 
 Place = tuple[str, Box | None]
-"""A picture and a box in it, in pixels of the picture; None is the whole picture."""
+"""An image and a box in it, in pixels of the image; None is the whole image."""
 
 STATIONS = {
     "encoder": "encoder, all patches",
@@ -119,7 +119,7 @@ def dense_stations(tokenizer: "VisualTokenizer", pixels: np.ndarray) -> tuple[di
 
 
 def patches_inside(box: Box | None, size: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
-    """Return bool [P], True for the patches whose centre lies in a box of a picture of `size` (width, height)."""
+    """Return bool [P], True for the patches whose centre lies in a box of an image of `size` (width, height)."""
     x, y = patch_centres(size, grid)
     if box is None:
         return np.ones(x.shape, dtype=bool)
@@ -134,7 +134,7 @@ def reading_weights(box: Box | None, size: tuple[int, int], grid: tuple[int, int
     if not chosen.any():
         assert box is not None  # at least one patch is always kept
         x, y = patch_centres(size, grid)
-        # In shares of the sides: the picture was squashed to a square.
+        # In shares of the sides: the image was squashed to a square.
         away = ((x - (box[0] + box[2]) / 2) / size[0]) ** 2 + ((y - (box[1] + box[3]) / 2) / size[1]) ** 2
         chosen = np.zeros_like(there)
         chosen[int(np.where(there, away, np.inf).argmin())] = True
@@ -142,7 +142,7 @@ def reading_weights(box: Box | None, size: tuple[int, int], grid: tuple[int, int
 
 
 def patch_centres(size: tuple[int, int], grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return x and y of the patches' centres, [P] each in raster order, in pixels of a picture of `size`."""
+    """Return x and y of the patches' centres, [P] each in raster order, in pixels of an image of `size`."""
     rows, columns = grid
     y, x = np.mgrid[0:rows, 0:columns] + 0.5
     return (x * size[0] / columns).ravel(), (y * size[1] / rows).ravel()

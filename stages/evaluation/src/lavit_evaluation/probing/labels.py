@@ -1,9 +1,9 @@
-"""What a probe is asked to read: labels of places in pictures, or of whole pictures.
+"""What a probe is asked to read: labels of places in images, or of whole images.
 
 labels.jsonl   {"file_name": "images/1.png", "label": "dog", "kind": "animal", "box": [left, top, right, bottom]}
 
 One line a label. `kind` (default "label") names what is asked, and every kind is a probe of its own; `box`, or
-`point` [x, y], in pixels of the picture, says where; without either the label is the whole picture's.
+`point` [x, y], in pixels of the image, says where; without either the label is the whole image's.
 """
 
 import json
@@ -26,21 +26,21 @@ CLEAR_SHARE = 1 / 16
 """An object's place is asked only when its centre is further than this share of the side from both middle lines."""
 
 MOST_QUESTIONS = 8
-"""Of the questions that are asked of several pictures, the ones asked most often become probes."""
+"""Of the questions that are asked of several images, the ones asked most often become probes."""
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One label: the picture, what it says, and where."""
+    """One label: the image, what it says, and where."""
 
     key: str
     value: str
     box: Box | None
-    """Left, top, right, bottom in pixels of the picture; a point has no extent; None is the whole picture."""
+    """Left, top, right, bottom in pixels of the image; a point has no extent; None is the whole image."""
     combination: str = ""
-    """For drawn objects, "seen" or "unseen": whether pictures marked as seen show this colour with this shape."""
+    """For drawn objects, "seen" or "unseen": whether images marked as seen show this colour with this shape."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +75,11 @@ def _from_file(file: Path, keys: set[str]) -> dict[str, list[Label]]:
     by_kind: dict[str, list[Label]] = defaultdict(list)
     for number, row in iterate_json_lines(file):
         label = _label(row, f"{file}:{number}")
-        # --labels may be about more pictures than this data set has.
+        # --labels may be about more images than this data set has.
         if label.key in keys:
             by_kind[str(row.get("kind", "label"))].append(label)
     if not by_kind:
-        raise InputError(f"{file}: no label is about a picture of the data; file_name must be as in captions.jsonl")
+        raise InputError(f"{file}: no label is about an image of the data; file_name must be as in captions.jsonl")
     return dict(by_kind)
 
 

@@ -11,10 +11,10 @@ from lavit_core.seeds import derive_seed
 
 L2_GRID = (1e-4, 1e-3, 1e-2, 1e-1)
 """Penalties that are tried, on features of mean 0 and deviation 1: wide features need more, and the choice is made on
-pictures of the fitting part alone."""
+images of the fitting part alone."""
 
 VALIDATION_SHARE = 0.25
-"""Share of the fitting pictures on which the penalty is chosen."""
+"""Share of the fitting images on which the penalty is chosen."""
 
 MAX_ITERATIONS = 100
 
@@ -36,15 +36,13 @@ class LinearProbe:
         return ((x_NW - self.mean) / self.scale @ self.weight + self.bias).argmax(1)
 
 
-def fit_probe(
-    x_NW: np.ndarray, y_N: np.ndarray, pictures: Sequence[str], *, num_classes: int, seed: int
-) -> LinearProbe:
-    """Fit on every row; the penalty is the one of `L2_GRID` that does best on a quarter of the pictures, drawn by
+def fit_probe(x_NW: np.ndarray, y_N: np.ndarray, images: Sequence[str], *, num_classes: int, seed: int) -> LinearProbe:
+    """Fit on every row; the penalty is the one of `L2_GRID` that does best on a quarter of the images, drawn by
     `seed`, when the other three are fitted (the larger of equals)."""
-    names = sorted(set(pictures))
+    names = sorted(set(images))
     order = np.random.default_rng(derive_seed(seed, "probe validation")).permutation(len(names))
     held = {names[index] for index in order[: max(1, round(VALIDATION_SHARE * len(names)))]}
-    is_held = np.array([picture in held for picture in pictures])
+    is_held = np.array([image in held for image in images])
     chosen = L2_GRID[-1]
     if 0 < is_held.sum() < len(is_held):
         rights = []

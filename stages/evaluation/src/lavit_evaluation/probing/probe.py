@@ -90,31 +90,31 @@ def _labels_digest(source: Data, labels: Path | None) -> str:
 def _split(
     source: Data, training: Data | None, file: Path | None, config: ProbeConfig, seed: int
 ) -> tuple[Part, Part, str]:
-    """Return what is fitted on, what is scored, and where the labels came from; no picture is on both sides."""
+    """Return what is fitted on, what is scored, and where the labels came from; no image is on both sides."""
     found = read_labels(source, file)
     if training is not None:
         taught = read_labels(training, file)
         fit = _choose(training, taught.by_kind, None, config.fit_pictures, derive_seed(seed, "probe fit"))
         test = _choose(source, found.by_kind, None, config.test_pictures, derive_seed(seed, "probe test"))
         if training.root.resolve() == source.root.resolve():
-            raise InputError(f"--train-data {training.root}: is the data itself; leave it out to split the pictures")
+            raise InputError(f"--train-data {training.root}: is the data itself; leave it out to split the images")
         return fit, test, found.source
     everything = Part(data=source, by_kind=found.by_kind).images
-    # Pictures with a combination that training never shows are for scoring alone.
+    # Images with a combination that training never shows are for scoring alone.
     new = {label.key for labels in found.by_kind.values() for label in labels if label.combination == "unseen"}
     old = [key for key in everything if key not in new]
     order = np.random.default_rng(derive_seed(seed, "probe split")).permutation(len(old))
     num_test = max(1, round(config.test_share * len(old)))
     held = {old[index] for index in order[:num_test]} | new
     if len(held) == len(everything):
-        raise InputError(f"{source.root}: {len(everything)} labelled pictures are too few to split; label more")
+        raise InputError(f"{source.root}: {len(everything)} labelled images are too few to split; label more")
     fit = _choose(source, found.by_kind, set(everything) - held, config.fit_pictures, derive_seed(seed, "probe fit"))
     test = _choose(source, found.by_kind, held, config.test_pictures, derive_seed(seed, "probe test"))
     return fit, test, found.source
 
 
 def _choose(data: Data, by_kind: dict[str, list[Label]], allowed: set[str] | None, most: int, seed: int) -> Part:
-    """Return the labels of at most `most` of the allowed pictures, drawn by `seed`."""
+    """Return the labels of at most `most` of the allowed images, drawn by `seed`."""
     keys = sorted({label.key for labels in by_kind.values() for label in labels})
     keys = [key for key in keys if allowed is None or key in allowed]
     order = np.random.default_rng(seed).permutation(len(keys))

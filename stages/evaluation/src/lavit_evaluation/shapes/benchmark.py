@@ -113,7 +113,7 @@ def _run_sections(material: Material, score: Score) -> dict[str, list[dict[str, 
     heldout, parts = material.heldout, material.model.metadata["model"]
     no_llm = None if "llm" in parts else "the model holds no language model"
     no_drawing = None if "detokenizer" in parts else "the model holds no tokenizer and detokenizer"
-    no_scenes = None if heldout.scenes else "not scored: the data has no scenes.jsonl that says what its pictures show"
+    no_scenes = None if heldout.scenes else "not scored: the data has no scenes.jsonl that says what its images show"
     no_questions = None if heldout.questions else "the data has no questions.jsonl, or none were asked for"
     no_random = None if material.config.random_pictures else "random_pictures is 0"
     encoded = encode_images(material, sorted({*heldout.keys, *heldout.token_keys}))

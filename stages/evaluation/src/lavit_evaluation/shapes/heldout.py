@@ -82,7 +82,7 @@ def open_heldout(
     without = [record.key for record in data.records if record.key not in scenes]
     if scenes and without:
         raise InputError(
-            f"{data.root / 'scenes.jsonl'}: no scene for {without[0]} (and {len(without) - 1} more pictures)"
+            f"{data.root / 'scenes.jsonl'}: no scene for {without[0]} (and {len(without) - 1} more images)"
         )
     keys = choose_images(data, scenes, num_images, seed)
     return Heldout(

@@ -1,4 +1,4 @@
-"""Questions about pictures: exact answers by kind, beside a blind model's and the majority's."""
+"""Questions about images: exact answers by kind, beside a blind model's and the majority's."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ class Asked:
     question_id: int | str
     """Number of the question in the data."""
     key: str
-    """The picture's file name."""
+    """The image's file name."""
     question: str
     expected: str
     """The right answer."""
