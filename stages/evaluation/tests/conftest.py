@@ -1,4 +1,4 @@
-"""A small drawn data set, and models whose figures are known: one that knows the scenes, one that guesses."""
+"""A small drawn data set, and models whose metrics are known: one that knows the scenes, one that guesses."""
 
 import json
 from collections.abc import Iterable, Sequence

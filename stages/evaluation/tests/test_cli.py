@@ -48,9 +48,9 @@ def test_wrong_input_is_one_line(tmp_path: Path, options: list[str], kind: type[
 
 
 def test_table_shows_seen_and_unseen_beside_the_whole() -> None:
-    figure = {"value": 0.5, "count": 1000, "low": 0.47, "high": 0.53}
+    metric = {"value": 0.5, "count": 1000, "low": 0.47, "high": 0.53}
     result = {
-        "figures": {"questions.kind.two_hop": figure, "questions.kind.two_hop.seen": {**figure, "value": 0.75}},
+        "figures": {"questions.kind.two_hop": metric, "questions.kind.two_hop.seen": {**metric, "value": 0.75}},
         "skipped": {"blind": "no --blind model was given"},
     }
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115

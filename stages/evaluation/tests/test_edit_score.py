@@ -1,4 +1,4 @@
-"""Edited images in the official layouts: figures by hand, what is missing or belongs nowhere, what is skipped."""
+"""Edited images in the official layouts: metrics by hand, what is missing or belongs nowhere, what is skipped."""
 
 import json
 import shutil
@@ -96,20 +96,20 @@ def scores(magicbrush: Path, edited: Path) -> Scores:
     return run
 
 
-def test_figures_by_hand(scores: Scores, tmp_path: Path) -> None:
+def test_metrics_by_hand(scores: Scores, tmp_path: Path) -> None:
     result = scores(tmp_path / "o", fake_judges())
-    figures = result["figures"]
+    metrics = result["figures"]
     # Single-turn: six images, 5 shades off each. Multi-turn, last turns: 5 off at turn 1, 10 at 2, 15 at 3.
-    assert figures["all_turn.l1"] == pytest.approx({"value": 5 / 255, "count": 6, "low": 5 / 255, "high": 5 / 255})
-    assert figures["all_turn.l2"]["value"] == pytest.approx((5 / 255) ** 2)
-    assert figures["final_turn.l1"]["value"] == pytest.approx((5 + 15 + 10) / 3 / 255)
-    assert figures["final_turn.l1"]["count"] == 3
-    assert figures["each_turn.l1"]["value"] == pytest.approx((3 * 5 + 2 * 10 + 15) / 6 / 255)
-    assert figures["final_turn.lpips"]["value"] == pytest.approx(10)
-    assert figures["all_turn.clip_i"]["value"] == pytest.approx(np.cos(0.05))
-    assert figures["all_turn.dino"]["value"] == pytest.approx(np.cos(0.1))
-    assert figures["final_turn.clip_t"]["value"] == pytest.approx(np.mean(np.cos([0.05, 0.15, 0.10])))
-    assert figures["final_turn.clip_t_oracle"]["value"] == pytest.approx(1)
+    assert metrics["all_turn.l1"] == pytest.approx({"value": 5 / 255, "count": 6, "low": 5 / 255, "high": 5 / 255})
+    assert metrics["all_turn.l2"]["value"] == pytest.approx((5 / 255) ** 2)
+    assert metrics["final_turn.l1"]["value"] == pytest.approx((5 + 15 + 10) / 3 / 255)
+    assert metrics["final_turn.l1"]["count"] == 3
+    assert metrics["each_turn.l1"]["value"] == pytest.approx((3 * 5 + 2 * 10 + 15) / 6 / 255)
+    assert metrics["final_turn.lpips"]["value"] == pytest.approx(10)
+    assert metrics["all_turn.clip_i"]["value"] == pytest.approx(np.cos(0.05))
+    assert metrics["all_turn.dino"]["value"] == pytest.approx(np.cos(0.1))
+    assert metrics["final_turn.clip_t"]["value"] == pytest.approx(np.mean(np.cos([0.05, 0.15, 0.10])))
+    assert metrics["final_turn.clip_t_oracle"]["value"] == pytest.approx(1)
     assert (result["complete"], result["protocol"]["name"]) == (True, "official")
     assert result["items"]["scored"] == result["items"]["expected"] == 9
     assert "single-turn" in result["notes"]["all_turn.*"]

@@ -91,9 +91,9 @@ def test_six_shapes_and_their_patterns_are_judged_right(tmp_path: Path) -> None:
     scenes = scenes_of(data)
     drawn = [scenes[record.key] for record in data.records]
     pixels = read_pixels(data, [record.key for record in data.records], 128)
-    figures, _ = score_images("real", pixels, drawn)
-    assert min(figure.value for figure in figures.values()) >= 0.99
-    # Where the data shows three shapes, the judge knows three: its figures do not hang on what others may draw.
+    metrics, _ = score_images("real", pixels, drawn)
+    assert min(metric.value for metric in metrics.values()) >= 0.99
+    # Where the data shows three shapes, the judge knows three: its metrics do not hang on what others may draw.
     assert known_shapes(drawn) == MORE_SHAPES
     plain = [scene for scene in drawn if {thing.shape for thing in scene.objects} <= set(SHAPES)]
     assert known_shapes(plain) == SHAPES

@@ -179,20 +179,20 @@ def test_a_whole_run_reads_colour_before_the_codebook_and_writes_its_score(
 ) -> None:
     out = tmp_path / "score"
     result = eval_probe(model, shapes_data / "heldout", out, CONFIG, compute=QUIET)
-    figures = result["figures"]
+    metrics = result["figures"]
     for kind in ("colour", "shape", "place"):
         for station in STATIONS:
-            assert figures[f"probe.{kind}.{station}"]["count"] > 30
+            assert metrics[f"probe.{kind}.{station}"]["count"] > 30
     # Even random features hold colour; sixteen random codes hold little of anything.
-    assert figures["probe.colour.encoder"]["value"] > 0.5
-    assert figures["probe.colour.encoder"]["value"] > figures["probe.colour.codes"]["value"]
-    assert figures["probe.colour.chance"]["value"] == pytest.approx(1 / 6)
-    assert figures["probe.shape.encoder.unseen"]["count"] > 0
+    assert metrics["probe.colour.encoder"]["value"] > 0.5
+    assert metrics["probe.colour.encoder"]["value"] > metrics["probe.colour.codes"]["value"]
+    assert metrics["probe.colour.chance"]["value"] == pytest.approx(1 / 6)
+    assert metrics["probe.shape.encoder.unseen"]["count"] > 0
     assert result["notes"]["labels"] == "scenes.jsonl"
     assert json.loads((out / "score.json").read_text()) == result
     assert eval_probe(model, shapes_data / "heldout", out, CONFIG, compute=QUIET) == result
     again = eval_probe(model, shapes_data / "heldout", None, CONFIG, compute=QUIET)
-    assert again["figures"] == figures
+    assert again["figures"] == metrics
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     show_probe(result, console)
     shown = console.export_text()

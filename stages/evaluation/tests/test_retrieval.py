@@ -86,7 +86,7 @@ def run(data: Path, out: Path, planted: Planted, **more: int | float | str) -> d
 
 def test_planted_likelihoods(data: Path, tmp_path: Path) -> None:
     result = run(data, tmp_path / "out", Planted())
-    values = {name: figure["value"] for name, figure in result["figures"].items()}
+    values = {name: metric["value"] for name, metric in result["figures"].items()}
     assert values["text_to_image.r@1"] == 100.0
     # Two captions of image 3 stand before all others' until what every image says is taken away.
     assert values["image_to_text.r@1"] == 5.0
@@ -100,8 +100,8 @@ def test_planted_likelihoods(data: Path, tmp_path: Path) -> None:
 def test_ties_count_against_the_model() -> None:
     ranks = ranks_by_text(np.zeros((4, 4)), np.arange(4), np.ones(4))
     ranks |= ranks_by_codes(np.zeros((4, 4)), np.zeros(4), np.arange(4), 1.0)
-    figures = recalls(ranks, np.arange(4), list("abcd"), 0)
-    assert {figure.value for name, figure in figures.items() if name.endswith("r@1")} == {0.0}
+    metrics = recalls(ranks, np.arange(4), list("abcd"), 0)
+    assert {metric.value for name, metric in metrics.items() if name.endswith("r@1")} == {0.0}
 
 
 def test_debiasing_by_hand() -> None:
@@ -127,7 +127,7 @@ def test_killed_and_resumed(data: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_planted_codes(data: Path, tmp_path: Path) -> None:
     result = run(data, tmp_path / "out", Planted(), likelihood="codes")
-    values = {name: figure["value"] for name, figure in result["figures"].items()}
+    values = {name: metric["value"] for name, metric in result["figures"].items()}
     # The shorter image wins until its length is taken away: only image 0 is found.
     assert values["text_to_image.codes.r@1"] == 5.0
     assert values["text_to_image.codes.r@10"] == 50.0
@@ -164,12 +164,12 @@ def test_a_real_model(models: dict[str, Path], data: Path, tmp_path: Path) -> No
     line += ["--annotations", str(data / "captions.jsonl"), "--limit", "4", "--out", str(tmp_path / "o")]
     done = CliRunner().invoke(evaluate, line)
     assert done.exit_code == 0, done.exception
-    figures = json.loads(done.stdout)["partial"]["figures"]
-    assert figures["text_to_image.r@10"] == {"value": 100.0, "count": 12, "low": 100.0, "high": 100.0}
-    assert 0 <= figures["image_to_text.r@1"]["value"] <= 100
-    assert "text_to_image.codes.r@1" not in figures
+    metrics = json.loads(done.stdout)["partial"]["figures"]
+    assert metrics["text_to_image.r@10"] == {"value": 100.0, "count": 12, "low": 100.0, "high": 100.0}
+    assert 0 <= metrics["image_to_text.r@1"]["value"] <= 100
+    assert "text_to_image.codes.r@1" not in metrics
     done = CliRunner().invoke(evaluate, [*line[:-1], str(tmp_path / "both"), "--likelihood", "both"])
     assert done.exit_code == 0, done.exception
     both = json.loads(done.stdout)["partial"]["figures"]
-    assert both.items() >= figures.items()
+    assert both.items() >= metrics.items()
     assert both["text_to_image.codes.debiased.r@10"]["value"] == 100.0

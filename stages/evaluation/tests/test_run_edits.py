@@ -342,8 +342,8 @@ def test_a_real_model_with_real_metrics(
         # Sums over other batches differ in their last bits: a value that lies between two may be rounded either way.
         assert np.abs(first - other).max() <= 1
         assert (first != other).mean() < 0.001
-    for name, figure in one["figures"].items():
-        assert figure["value"] == pytest.approx(five["figures"][name]["value"], abs=1e-3)
+    for name, metric in one["figures"].items():
+        assert metric["value"] == pytest.approx(five["figures"][name]["value"], abs=1e-3)
     metrics = {name.rpartition(".")[2] for name in one["figures"]}
     assert metrics == {"l1", "l2", "ssim", "clip_i", "clip_t", "clip_t_oracle", "lpips_other"}
     assert one["skipped"] == {"dino": "no DINO weights given (--dino DIR)"}

@@ -1,4 +1,4 @@
-"""Intervals, caption parsing, alignment, majority answers, token figures: each against a value worked out by hand."""
+"""Intervals, caption parsing, alignment, majority answers, token metrics: each against a value worked out by hand."""
 
 import math
 
@@ -9,7 +9,7 @@ from lavit_evaluation.shapes.captions import judge_caption
 from lavit_evaluation.shapes.claims import Claim, parse
 from lavit_evaluation.shapes.images import psnr, random_codes
 from lavit_evaluation.shapes.judge import Found
-from lavit_evaluation.shapes.tokens_report import code_figures, kept_by_place, patch_cover
+from lavit_evaluation.shapes.tokens_report import code_metrics, kept_by_place, patch_cover
 from lavit_evaluation.shapes.vqa import (
     Asked,
     above,
@@ -104,10 +104,10 @@ def test_answers_are_compared_word_for_word() -> None:
     assert is_right(" Top  Left.", "top left")
     assert not is_right("left", "top left")
     rows = [asked("colour", "red"), asked("colour", "blue", "unseen"), asked("count", "two")]
-    figures = score_answers("questions", rows, ["red", "red", "two"])
-    assert figures["questions.all"].value == pytest.approx(2 / 3)
-    assert figures["questions.kind.colour"].value == 0.5
-    assert figures["questions.kind.colour.unseen"].value == 0.0
+    metrics = score_answers("questions", rows, ["red", "red", "two"])
+    assert metrics["questions.all"].value == pytest.approx(2 / 3)
+    assert metrics["questions.kind.colour"].value == 0.5
+    assert metrics["questions.kind.colour.unseen"].value == 0.0
     assert above(rows, ["red", "red", "two"], ["red", "blue", "one"]).value == 0.0
 
 
@@ -128,15 +128,15 @@ def test_patch_cover_is_the_covered_area() -> None:
     assert cover.sum() * 64 == pytest.approx(area, rel=0.01)
     assert cover.reshape(8, 8)[0].sum() == 0
     keep = (cover > 0)[None]
-    figures = kept_by_place(keep, cover[None])
-    assert [figures[f"tokens.kept_{place}"].value for place in ("on_shapes", "on_edges", "on_background")] == [1, 1, 0]
-    assert sum(metric.n for metric in figures.values()) == 64
+    metrics = kept_by_place(keep, cover[None])
+    assert [metrics[f"tokens.kept_{place}"].value for place in ("on_shapes", "on_edges", "on_background")] == [1, 1, 0]
+    assert sum(metric.n for metric in metrics.values()) == 64
 
 
 def test_perplexity_of_even_codes_is_their_number() -> None:
-    figures = code_figures("tokens", np.array([5, 5, 0, 5, 5, 0, 0, 0]))
-    assert figures["tokens.perplexity"].value == pytest.approx(4.0)
-    assert figures["tokens.code_usage"].value == 0.5
+    metrics = code_metrics("tokens", np.array([5, 5, 0, 5, 5, 0, 0, 0]))
+    assert metrics["tokens.perplexity"].value == pytest.approx(4.0)
+    assert metrics["tokens.code_usage"].value == 0.5
 
 
 def test_psnr_and_random_codes() -> None:

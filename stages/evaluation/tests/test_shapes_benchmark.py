@@ -1,4 +1,4 @@
-"""The whole benchmark on models whose figures are known beforehand."""
+"""The whole benchmark on models whose metrics are known beforehand."""
 
 import copy
 import json
@@ -36,22 +36,22 @@ def run(model: Any, data: Path, out: Path, config: ShapesConfig = CONFIG, **opti
 
 def test_a_model_that_knows_the_scenes_gets_everything_right(oracle, shapes_data: Path, tmp_path: Path) -> None:
     result = run(oracle, shapes_data / "heldout", tmp_path)
-    figures = {name: figure["value"] for name, figure in result["figures"].items()}
+    metrics = {name: metric["value"] for name, metric in result["figures"].items()}
     names = ("questions.all", "questions.kind.two_hop", "captions.everything", "real.everything",
              "reconstruction.everything", "reconstruction.everything.seen",
              "generation.everything", "generation.everything.unseen")  # fmt: skip
     for name in names:
-        assert figures[name] == 1.0, name
-    assert figures["blind.all"] < 0.35
-    assert figures["questions.above_blind"] == pytest.approx(figures["questions.all"] - figures["blind.all"])
-    assert figures["random.everything"] < 0.1
-    assert figures["reconstruction.psnr_db"] == 99.0
-    assert figures["reconstruction.centre_error_px"] < 0.7
-    assert figures["tokens.kept_on_shapes"] < 0.3
-    assert figures["tokens.kept_on_background"] == 0.0
-    assert figures["tokens.feature_error"] == 0.0
-    assert 0.8 < figures["tokens.feature_error_mean_predictor"] < 1.0
-    assert figures["tokens.code_usage"] == pytest.approx(101 / 300)
+        assert metrics[name] == 1.0, name
+    assert metrics["blind.all"] < 0.35
+    assert metrics["questions.above_blind"] == pytest.approx(metrics["questions.all"] - metrics["blind.all"])
+    assert metrics["random.everything"] < 0.1
+    assert metrics["reconstruction.psnr_db"] == 99.0
+    assert metrics["reconstruction.centre_error_px"] < 0.7
+    assert metrics["tokens.kept_on_shapes"] < 0.3
+    assert metrics["tokens.kept_on_background"] == 0.0
+    assert metrics["tokens.feature_error"] == 0.0
+    assert 0.8 < metrics["tokens.feature_error_mean_predictor"] < 1.0
+    assert metrics["tokens.code_usage"] == pytest.approx(101 / 300)
     assert result["skipped"] == {}
     assert result["figures"]["questions.all"]["count"] == 300
     assert result["figures"]["generation.everything.unseen"]["count"] == 30
@@ -59,11 +59,11 @@ def test_a_model_that_knows_the_scenes_gets_everything_right(oracle, shapes_data
 
 def test_a_guessing_model_is_near_chance(guesser: Any, shapes_data: Path, tmp_path: Path) -> None:
     result = run(guesser, shapes_data / "heldout", tmp_path, train_data=shapes_data / "train", load_blind=None)
-    figures = {name: figure["value"] for name, figure in result["figures"].items()}
-    assert figures["questions.all"] < 0.2
-    assert figures["captions.everything"] < 0.1
-    assert figures["generation.everything"] < 0.1
-    assert figures["majority.all"] > figures["questions.all"]
+    metrics = {name: metric["value"] for name, metric in result["figures"].items()}
+    assert metrics["questions.all"] < 0.2
+    assert metrics["captions.everything"] < 0.1
+    assert metrics["generation.everything"] < 0.1
+    assert metrics["majority.all"] > metrics["questions.all"]
     assert result["notes"]["majority"] == "training questions"
     assert set(result["skipped"]) == {"blind"}
 
@@ -86,9 +86,9 @@ def test_of_several_drawings_the_one_that_reads_as_the_prompt_is_kept(
 
     model = Candidates(shapes_data / "heldout", oracle.rows, oracle.images)
     result = run(model, shapes_data / "heldout", tmp_path, CONFIG.model_copy(update={"best_of": 3}))
-    figures = {name: figure["value"] for name, figure in result["figures"].items()}
-    assert figures["generation_first.everything"] < 0.1
-    assert figures["generation.everything"] == 1.0
+    metrics = {name: metric["value"] for name, metric in result["figures"].items()}
+    assert metrics["generation_first.everything"] < 0.1
+    assert metrics["generation.everything"] == 1.0
     assert result["figures"]["generation.everything"]["count"] == 60
 
 
@@ -99,9 +99,9 @@ def test_score_file_says_what_was_measured_and_samples_lie_beside_it(oracle, sha
     assert result["settings"] == {**CONFIG.model_dump(), "precision": "auto", "seed": 0}
     assert len(result["inputs"]["data"]) == 64
     assert "numpy" in result["versions"]
-    for figure in result["figures"].values():
-        assert set(figure) == {"value", "count", "low", "high"}
-        assert figure["low"] is None or figure["low"] <= figure["value"] <= figure["high"]
+    for metric in result["figures"].values():
+        assert set(metric) == {"value", "count", "low", "high"}
+        assert metric["low"] is None or metric["low"] <= metric["value"] <= metric["high"]
     samples = json.loads((tmp_path / "score" / "samples.json").read_text())
     assert set(samples) == {"questions", "captions", "reconstruction", "generation", "random"}
     assert [row["combination"] for row in samples["generation"][:2]] == ["seen", "unseen"]
@@ -178,7 +178,7 @@ def test_a_missing_stage_is_named_with_its_pip_line(
         eval_shapes(tmp_path / "m", shapes_data / "heldout", tmp_path / "score", CONFIG, compute=QUIET)
 
 
-def test_figures_do_not_depend_on_the_batch_size(oracle, shapes_data: Path, tmp_path: Path) -> None:
+def test_metrics_do_not_depend_on_the_batch_size(oracle, shapes_data: Path, tmp_path: Path) -> None:
     small = ShapesConfig(pictures=20, questions=50, token_pictures=20, random_pictures=10, batch_size=7)
     one = run(oracle, shapes_data / "heldout", tmp_path / "a", small)
     other = run(oracle, shapes_data / "heldout", tmp_path / "b", small.model_copy(update={"batch_size": 20}))

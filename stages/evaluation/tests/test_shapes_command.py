@@ -29,16 +29,16 @@ def test_the_command_scores_a_real_model(models: dict[str, Path], shapes_data: P
     line += ["--set", "random_pictures=4", "--set", "decoder_steps=2"]
     done = CliRunner().invoke(evaluate, line, catch_exceptions=False)
     result = json.loads(done.stdout)
-    figures = result["figures"]
-    assert figures["questions.all"]["count"] == figures["blind.all"]["count"] == 20
-    assert figures["captions.everything"]["count"] == 8
-    assert figures["tokens.kept"]["count"] == 12
-    assert figures["corpus.kept"]["count"] == 40
-    assert 0 < figures["tokens.feature_error"]["value"] < 2
-    assert 0 < figures["tokens.feature_error_mean_predictor"]["value"] < 1.2
-    assert figures["generation.everything"]["count"] == figures["reconstruction.psnr_db"]["count"] == 8
-    assert figures["random.count"]["count"] == 4
-    assert 5 < figures["reconstruction.psnr_db"]["value"] < 40
+    metrics = result["figures"]
+    assert metrics["questions.all"]["count"] == metrics["blind.all"]["count"] == 20
+    assert metrics["captions.everything"]["count"] == 8
+    assert metrics["tokens.kept"]["count"] == 12
+    assert metrics["corpus.kept"]["count"] == 40
+    assert 0 < metrics["tokens.feature_error"]["value"] < 2
+    assert 0 < metrics["tokens.feature_error_mean_predictor"]["value"] < 1.2
+    assert metrics["generation.everything"]["count"] == metrics["reconstruction.psnr_db"]["count"] == 8
+    assert metrics["random.count"]["count"] == 4
+    assert 5 < metrics["reconstruction.psnr_db"]["value"] < 40
     assert result["skipped"] == {}
     expected = {"model.tokenizer", "model.llm", "model.detokenizer", "blind.llm", "data", "scenes", "tokens"}
     assert set(result["inputs"]) >= expected

@@ -28,15 +28,15 @@ INVENTED: list[tuple[str, list[str]]] = [
 
 
 def test_against_pycocoevalcap_on_made_up_captions() -> None:
-    figures = caption_metrics([caption for caption, _ in INVENTED], [truth for _, truth in INVENTED], seed=0)
+    metrics = caption_metrics([caption for caption, _ in INVENTED], [truth for _, truth in INVENTED], seed=0)
     expected = {"bleu_1": 0.6617999840179645, "bleu_2": 0.5173528458133926, "bleu_3": 0.3045191978735727,
                 "bleu_4": 0.18873920161286892, "rouge_l": 0.558747424046513, "cider": 1.6711431062920763}  # fmt: skip
     for name, value in expected.items():
-        assert figures.metrics[name].value == pytest.approx(value, abs=1e-9), name
-    assert figures.items["cider"] == pytest.approx(
+        assert metrics.metrics[name].value == pytest.approx(value, abs=1e-9), name
+    assert metrics.items["cider"] == pytest.approx(
         [2.415448701852154, 2.1601822443780527, 2.0415204678831342, 1.7066781584391446, 0.0, 1.70302906519997]
     )
-    assert figures.items["rouge_l"] == pytest.approx(
+    assert metrics.items["rouge_l"] == pytest.approx(
         [0.75, 0.6288659793814433, 0.5865384615384615, 0.7093023255813954, 0.0, 0.6777777777777778]
     )
 
@@ -69,15 +69,15 @@ def photos() -> tuple[list[str], list[list[str]]]:
 def test_against_pycocoevalcap_on_photos(count: int, bleu: list[float], rouge: float, cider: float) -> None:
     """Candidates are the fifth captions, references the first four; numbers of pycocoevalcap 1.2."""
     captions, references = photos()
-    figures = caption_metrics(captions[:count], references[:count], seed=0).metrics
-    assert [figures[f"bleu_{n}"].value for n in (1, 2, 3, 4)] == pytest.approx(bleu, abs=1e-6)
-    assert figures["rouge_l"].value == pytest.approx(rouge, abs=1e-6)
-    assert figures["cider"].value == pytest.approx(cider, abs=1e-6)
+    metrics = caption_metrics(captions[:count], references[:count], seed=0).metrics
+    assert [metrics[f"bleu_{n}"].value for n in (1, 2, 3, 4)] == pytest.approx(bleu, abs=1e-6)
+    assert metrics["rouge_l"].value == pytest.approx(rouge, abs=1e-6)
+    assert metrics["cider"].value == pytest.approx(cider, abs=1e-6)
     for name in ("bleu_4", "rouge_l", "cider"):
-        figure = figures[name]
-        assert figure.low is not None
-        assert figure.high is not None
-        assert figure.low < figure.value < figure.high
+        metric = metrics[name]
+        assert metric.low is not None
+        assert metric.high is not None
+        assert metric.low < metric.value < metric.high
 
 
 def test_live_against_pycocoevalcap() -> None:

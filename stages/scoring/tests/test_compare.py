@@ -40,7 +40,7 @@ def test_paired_differences_of_comparable_scores(tmp_path: Path) -> None:
     two = score(tmp_path / "two", [0.3, 1.0] * 50)
     result = run(one, two / "score.json")
     assert result["not_comparable"] == result["made_differently"] == []
-    assert [figure["value"] for figure in result["figures"]["accuracy"]] == pytest.approx([50.0, 65.0])
+    assert [metric["value"] for metric in result["figures"]["accuracy"]] == pytest.approx([50.0, 65.0])
     (paired,) = result["paired"]["accuracy"]
     assert paired["value"] == pytest.approx(0.15)
     # Item by item the interval is ten times narrower than that of either score.
@@ -98,5 +98,5 @@ def test_wrong_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="file not found"):
         run(one, tmp_path / "none")
     (tmp_path / "bad.json").write_text("[]")
-    with pytest.raises(InputError, match="no figures in it"):
+    with pytest.raises(InputError, match="no metrics in it"):
         run(one, tmp_path / "bad.json")

@@ -20,12 +20,12 @@ def test_wilson_against_published_values() -> None:
         wilson(3, 2)
 
 
-def test_figures_carry_counts_and_empty_ones_say_nothing() -> None:
+def test_metrics_carry_counts_and_empty_ones_say_nothing() -> None:
     assert proportion([]).value is None
     assert proportion([True, False, True, True]).value == 0.75
-    figure = mean([1.0, 2.0, 3.0, 4.0])
-    assert (figure.value, figure.n) == (2.5, 4)
-    assert figure.high - figure.low == pytest.approx(2 * 1.96 * math.sqrt(5 / 3 / 4), rel=1e-3)
+    metric = mean([1.0, 2.0, 3.0, 4.0])
+    assert (metric.value, metric.n) == (2.5, 4)
+    assert metric.high - metric.low == pytest.approx(2 * 1.96 * math.sqrt(5 / 3 / 4), rel=1e-3)
     split = by_combination("x", [True, False, True], ["seen", "unseen", "seen"])
     assert {name: one.value for name, one in split.items()} == {"x": 2 / 3, "x.seen": 1.0, "x.unseen": 0.0}
     assert set(by_combination("x", [True], [""])) == {"x"}

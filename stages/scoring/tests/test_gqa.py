@@ -22,7 +22,7 @@ def test_gqa(score: Callable[..., dict[str, Any]]) -> None:
     said.append({"questionId": "77", "prediction": "another split's"})
     choices = {name: {"valid": ["yes", "red"], "plausible": ["red"]} for name in "123"}
     result = score("gqa", said, GQA, choices=choices)
-    values = {name: figure["value"] for name, figure in result["figures"].items()}
+    values = {name: metric["value"] for name, metric in result["figures"].items()}
     assert (values["accuracy"], values["accuracy.binary"], values["accuracy.open"]) == (66.67, 100.0, 50.0)
     assert values["accuracy.steps.01"] == 66.67  # "exist" is no step
     assert values["consistency"] == 100.0

@@ -53,7 +53,7 @@ def vqa(score: Score) -> Score:
 
 def test_vqav2_by_hand(vqa: Score, tmp_path: Path) -> None:
     result = vqa(ANSWERS, questions=QUESTIONS, out=tmp_path / "out")
-    values = {name: figure["value"] for name, figure in result["figures"].items()}
+    values = {name: metric["value"] for name, metric in result["figures"].items()}
     # 1, 0.9, 1 and 0.3 (each lone "dogs" is matched by nine of ten people's leave-one-outs, 1/3 each).
     assert values == {
         "accuracy": 80.0,

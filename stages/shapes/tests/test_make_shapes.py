@@ -112,7 +112,7 @@ def content_digest(folder) -> str:
 
 
 def test_the_embedded_data_never_changes(tmp_path):
-    """A seed means these images and words for ever: figures of other people's runs hang on them."""
+    """A seed means these images and words for ever: metrics of other people's runs hang on them."""
     make_shapes(tmp_path / "data", 24, 0, 12, quiet=True, workers=1)
     assert content_digest(tmp_path / "data") == "e2760dc388398e6c07c4103949a9f11efbc577cb5666f309c88fab8803d1c192"
 

@@ -166,12 +166,12 @@ def show_metrics(result: dict[str, Any], out: Path, options: OutputOptions) -> N
     """Print every metric with its interval and count, and what was left out."""
     from lavit_scoring.show import interval, number
 
-    figures, lines = result["figures"], []
+    metrics, lines = result["figures"], []
     if "partial" in result:
-        figures, part = result["partial"]["figures"], result["partial"]
+        metrics, part = result["partial"]["figures"], result["partial"]
         lines.append(f"PARTIAL: {part['scored']:,} of {part['expected']:,}. Not a score of {result['benchmark']}.")
-    for name, figure in figures.items():
-        lines.append(f"{name}: {number(figure['value'])}  {interval(figure)}  over {figure['count']:,} images")
+    for name, metric in metrics.items():
+        lines.append(f"{name}: {number(metric['value'])}  {interval(metric)}  over {metric['count']:,} images")
     for name, reason in {**result["skipped"], **result["notes"]}.items():
         lines.append(f"{name}: {'skipped: ' if name in result['skipped'] else ''}{reason}")
     show(result, options, f"{out / 'score.json'}: the score, with everything that went into it", lines=lines)

@@ -66,7 +66,7 @@ def shapes(
         from lavit_evaluation.table import show_score
 
         show_score(result, Console())
-    last = f"{out / 'score.json'}: {len(result['figures'])} figures, samples beside it; next: lavit report {out}"
+    last = f"{out / 'score.json'}: {len(result['figures'])} metrics, samples beside it; next: lavit report {out}"
     show(result, common, lines=[last])
 
 
@@ -106,6 +106,6 @@ def probe(
         from lavit_evaluation.probing.table import show_probe
 
         show_probe(result, Console())
-    last = [] if out is None else [f"{out / 'score.json'}: {len(result['figures'])} figures"]
+    last = [] if out is None else [f"{out / 'score.json'}: {len(result['figures'])} metrics"]
     if common.as_json or last:
         show(result, common, lines=last)

@@ -24,9 +24,9 @@ TITLES = {
 
 def show_score(result: Mapping[str, Any], console: Console) -> None:
     """Print one table a section: value, 95 % interval, count, and seen and unseen combinations beside them."""
-    figures = result["figures"]
+    metrics = result["figures"]
     for section, title in TITLES.items():
-        names = [name for name in figures if name.split(".")[0] == section]
+        names = [name for name in metrics if name.split(".")[0] == section]
         whole = [name for name in names if not name.endswith((".seen", ".unseen"))]
         if not whole:
             continue
@@ -35,10 +35,10 @@ def show_score(result: Mapping[str, Any], console: Console) -> None:
         for column in ("", "value", "95 %", "count", *(("seen", "unseen") if split else ())):
             table.add_column(column, justify="left" if not column else "right")
         for name in whole:
-            figure = figures[name]
-            cells = [number(figure["value"]), interval(figure), f"{figure['count']:,}"]
+            metric = metrics[name]
+            cells = [number(metric["value"]), interval(metric), f"{metric['count']:,}"]
             if split:
-                cells += [number(figures.get(f"{name}.{group}", {}).get("value")) for group in ("seen", "unseen")]
+                cells += [number(metrics.get(f"{name}.{group}", {}).get("value")) for group in ("seen", "unseen")]
             table.add_row(name.partition(".")[2].replace("kind.", "").replace("_", " "), *cells)
         console.print(table)
         console.print()

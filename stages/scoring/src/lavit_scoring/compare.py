@@ -59,7 +59,7 @@ def load_score(path: Path) -> dict[str, Any]:
     file = _score_file(path)
     score = read_json(file)
     if not isinstance(score, dict) or not isinstance(score.get("figures"), dict):
-        raise InputError(f"{file}: no figures in it, expected a score.json of `lavit eval`")
+        raise InputError(f"{file}: no metrics in it, expected a score.json of `lavit eval`")
     return score
 
 

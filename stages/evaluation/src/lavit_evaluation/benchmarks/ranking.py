@@ -42,9 +42,9 @@ def own_captions(owners_M: np.ndarray, num_images: int) -> list[list[int]]:
 
 def recalls(ranks: dict[str, np.ndarray], owners_M: np.ndarray, names: Sequence[Any], seed: int) -> dict[str, Estimate]:
     """Return R@1, 5, 10 of each way with intervals over images."""
-    figures = {}
+    metrics = {}
     for way, found in ranks.items():
         clusters = [names[place] for place in owners_M] if way.startswith("text_to_image") else list(names)
         for depth, hits in recall_at(found).items():
-            figures[f"{way}.{depth}"] = percent([float(hit) for hit in hits], clusters, seed, f"{way}.{depth}")
-    return figures
+            metrics[f"{way}.{depth}"] = percent([float(hit) for hit in hits], clusters, seed, f"{way}.{depth}")
+    return metrics

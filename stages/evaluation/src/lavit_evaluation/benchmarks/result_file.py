@@ -45,7 +45,7 @@ def write_results(
 
 
 def not_scored(benchmark: Benchmark, out: Path) -> dict[str, Any]:
-    """Return, and write, a score.json that says why there is no figure (a test split)."""
+    """Return, and write, a score.json that says why there is no metric (a test split)."""
     reason = f"the files hold no answers; submit {RESULTS_FILE} to the benchmark's server ({benchmark.source})"
     generation = {key: said for key, said in read_json(out / GENERATION_FILE).items() if key != "results"}
     result = {

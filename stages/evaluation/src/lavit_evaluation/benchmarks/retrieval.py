@@ -134,7 +134,7 @@ PUBLISHED = {
         "by": "the authors of TIGeR, not measured here",
     }
 }
-"""Figures of others, shown as theirs."""
+"""Metrics of others, shown as theirs."""
 
 
 def gallery(

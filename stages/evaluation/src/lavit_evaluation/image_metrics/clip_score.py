@@ -1,6 +1,6 @@
 """`lavit eval clip-score`: how well drawn images fit their prompts, by a CLIP from a local directory.
 
-"CLIPScore" names several figures; each is computed and named:
+"CLIPScore" names several metrics; each is computed and named:
   clip_score               2.5 max(cos, 0), prompt after "A photo depicts "    Hessel et al. 2021 (arXiv 2104.08718)
   clip_score.torchmetrics  100 max(cos, 0), prompt alone                      torchmetrics
   clip_score.cosine        cos, prompt alone

@@ -97,7 +97,7 @@ def _together(
     def union(key: str) -> dict[str, Any]:
         return {name: value for part in parts for name, value in (part.get(key) or {}).items()}
 
-    figures, notes = union("figures"), union("notes")
+    metrics, notes = union("figures"), union("notes")
     complete = len(plan.prompts) == plan.expected
     published = is_published(plan, config)
     if plan.expected < PROMPTS:
@@ -107,7 +107,7 @@ def _together(
         "protocol": {"name": "lavit" if published else "custom", "version": VERSION},
         "complete": complete,
         "items": {"scored": len(plan.prompts), "expected": plan.expected, "digest": plan.inputs["prompts"]},
-        "figures": figures if complete else {},
+        "figures": metrics if complete else {},
         "skipped": plan.skipped | union("skipped"),
         "notes": notes,
         "generation": read_json(out / DRAWING_FILE),
@@ -120,5 +120,5 @@ def _together(
         "seconds": {name: round(value, 2) for name, value in (seconds | union("seconds")).items()},
     }
     if not complete:
-        result["partial"] = {"scored": len(plan.prompts), "expected": plan.expected, "figures": figures}
+        result["partial"] = {"scored": len(plan.prompts), "expected": plan.expected, "figures": metrics}
     return result

@@ -45,7 +45,7 @@ class FidConfig(Config):
     few: bool = False
     """Compute FID of fewer than 2,048 images too (rank-deficient, marked)."""
     any_inception: bool = False
-    """Take other weights than the published; the figures are then named fd and kd."""
+    """Take other weights than the published; the metrics are then named fd and kd."""
 
     @property
     def protocol(self) -> str:

@@ -165,7 +165,7 @@ class Inception(nn.Module):
 def check_weights(file: Path, *, any_weights: bool) -> str:
     """Return the SHA-256 of a weights file.
 
-    Raises InputError without one, and VerificationError for another than the published unless `any_weights`: figures
+    Raises InputError without one, and VerificationError for another than the published unless `any_weights`: metrics
     then bear another name.
     """
     if not file.is_file():
@@ -177,7 +177,7 @@ def check_weights(file: Path, *, any_weights: bool) -> str:
     if not digest.startswith(DIGEST) and not any_weights:
         raise VerificationError(
             f"--inception {file}: SHA-256 {digest[:16]}..., expected {DIGEST}... (the 2015 graph); features of other "
-            "weights give no FID; --skip-inception-check takes them and names the figures fd and kd"
+            "weights give no FID; --skip-inception-check takes them and names the metrics fd and kd"
         )
     return digest
 

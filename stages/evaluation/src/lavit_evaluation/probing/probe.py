@@ -197,10 +197,10 @@ def _yardsticks(kind: str, learned: Sequence[Label], asked: Sequence[Label]) -> 
 
 
 def _metrics(name: str, hits: Sequence[bool], asked: Sequence[Label]) -> dict[str, Estimate]:
-    """Return the figure over everything, and apart for seen and unseen combinations where the data tells."""
-    figures = {name: clustered_proportion(hits, [label.key for label in asked])}
+    """Return the metric over everything, and apart for seen and unseen combinations where the data tells."""
+    metrics = {name: clustered_proportion(hits, [label.key for label in asked])}
     for group in ("seen", "unseen"):
         mine = [(hit, label.key) for hit, label in zip(hits, asked, strict=True) if label.combination == group]
         if mine:
-            figures[f"{name}.{group}"] = clustered_proportion([hit for hit, _ in mine], [key for _, key in mine])
-    return figures
+            metrics[f"{name}.{group}"] = clustered_proportion([hit for hit, _ in mine], [key for _, key in mine])
+    return metrics

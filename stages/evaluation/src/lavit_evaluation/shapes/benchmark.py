@@ -30,7 +30,7 @@ from lavit_evaluation.shapes.sections import (
     tokens_section,
     vqa_section,
 )
-from lavit_evaluation.shapes.tokens_report import corpus_figures
+from lavit_evaluation.shapes.tokens_report import corpus_metrics
 
 if TYPE_CHECKING:
     from lavit import LaVIT
@@ -72,7 +72,7 @@ def eval_shapes(
         found = Score(protocol=PROTOCOL, version=VERSION)
         samples = _run_sections(material, found)
         if reader is not None:
-            found.metrics |= corpus_figures(reader)
+            found.metrics |= corpus_metrics(reader)
         write_samples(out, samples)
         heldout = material.heldout
         counts = {"pictures": len(heldout.keys), "questions": len(heldout.questions)}
@@ -138,7 +138,7 @@ def _run_sections(material: Material, score: Score) -> dict[str, list[dict[str, 
         began = time.monotonic()
         section = run_section()
         score.seconds[name] = time.monotonic() - began
-        score.metrics |= section.figures
+        score.metrics |= section.metrics
         score.notes |= section.notes
         samples |= section.samples
     return samples

@@ -44,11 +44,11 @@ def score_captions(
     """Return `captions.<criterion>` (also seen and unseen apart), `captions.sizes`, and one row a caption."""
     rights = [judge_caption(caption, scene) for caption, scene in zip(captions, scenes, strict=True)]
     combinations = [scene.combination for scene in scenes]
-    figures: dict[str, Estimate] = {}
+    metrics: dict[str, Estimate] = {}
     for name in CRITERIA:
-        figures |= by_combination(f"captions.{name}", [right[name] for right in rights], combinations)
+        metrics |= by_combination(f"captions.{name}", [right[name] for right in rights], combinations)
     sizes = [sizes_right(parse(caption), scene) for caption, scene in zip(captions, scenes, strict=True)]
-    figures["captions.sizes"] = proportion(right for right in sizes if right is not None)
+    metrics["captions.sizes"] = proportion(right for right in sizes if right is not None)
     rows = [
         {
             "key": scene.key,
@@ -59,4 +59,4 @@ def score_captions(
         }
         for caption, scene, right in zip(captions, scenes, rights, strict=True)
     ]
-    return figures, rows
+    return metrics, rows

@@ -22,14 +22,14 @@ def score_images(
     verdicts = [
         align(seen, parse(scene.prompt), image_px=pixels.shape[2]) for seen, scene in zip(found, scenes, strict=True)
     ]
-    figures: dict[str, Estimate] = {}
+    metrics: dict[str, Estimate] = {}
     for criterion in CRITERIA:
         # A prompt that claims no place can't be judged by place.
         judged = [(verdict, scene) for verdict, scene in zip(verdicts, scenes, strict=True)
                   if getattr(verdict, criterion) is not None]  # fmt: skip
         hits = [getattr(verdict, criterion) for verdict, _ in judged]
-        figures |= by_combination(f"{name}.{criterion}", hits, [scene.combination for _, scene in judged])
-    return figures, [_row(*one) for one in zip(found, verdicts, scenes, strict=True)]
+        metrics |= by_combination(f"{name}.{criterion}", hits, [scene.combination for _, scene in judged])
+    return metrics, [_row(*one) for one in zip(found, verdicts, scenes, strict=True)]
 
 
 def known_shapes(scenes: Sequence[Scene]) -> Sequence[str]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Section:
     """The result of one section."""
 
-    figures: dict[str, Estimate] = field(default_factory=dict)
+    metrics: dict[str, Estimate] = field(default_factory=dict)
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Rows for the report by kind; numpy arrays are images."""
     notes: dict[str, Any] = field(default_factory=dict)
@@ -125,11 +125,11 @@ def tokens_section(material: Material, encoded: dict[str, EncodedImage]) -> Sect
     model, heldout = material.model, material.heldout
     images = [encoded[key] for key in heldout.token_keys]
     scenes = [heldout.scenes.get(key) for key in heldout.token_keys]
-    figures = score_tokens(
+    metrics = score_tokens(
         images, scenes, grid=model.grid, codebook_size=model.codebook_size, scene_px=heldout.scene_px
     )
     counts = np.bincount([len(image.codes) for image in images]).tolist()
-    return Section(figures=figures, notes={"kept_histogram": counts, "grid": list(model.grid)})
+    return Section(metrics=metrics, notes={"kept_histogram": counts, "grid": list(model.grid)})
 
 
 def vqa_section(material: Material) -> Section:
@@ -165,11 +165,11 @@ def vqa_section(material: Material) -> Section:
     else:
         learned = [(question.kind or "any", question.answer) for question in training.questions]
         given["majority"] = majority_of_training(asked, learned)
-    figures: dict[str, Estimate] = {}
+    metrics: dict[str, Estimate] = {}
     for name, replies in given.items():
-        figures |= score_answers(name, asked, replies)
+        metrics |= score_answers(name, asked, replies)
         if name != "questions":
-            figures[f"questions.above_{name}"] = above(asked, answers, replies)
+            metrics[f"questions.above_{name}"] = above(asked, answers, replies)
     rows = [
         {"key": one.key, "combination": one.combination, "question": one.question, "kind": one.kind,
          "expected": one.expected, "answer": answers[index], "right": is_right(answers[index], one.expected),
@@ -180,11 +180,11 @@ def vqa_section(material: Material) -> Section:
     for row in shown:
         row["picture"] = material.pixels([row["key"]])[0]
     source = "leave-one-out on the evaluated questions" if training is None else "training questions"
-    return Section(figures=figures, samples={"questions": shown}, notes={"majority": source})
+    return Section(metrics=metrics, samples={"questions": shown}, notes={"majority": source})
 
 
 def photo_samples(material: Material, *, can_read: bool, can_draw: bool) -> dict[str, list[dict[str, Any]]]:
-    """Caption and draw a few images without scenes (photos): to be looked at, no figure comes of it."""
+    """Caption and draw a few images without scenes (photos): to be looked at, no metric comes of it."""
     heldout, seed = material.heldout, material.seed
     captions = {record.key: record.captions for record in heldout.data.records}
     chosen = [index for index, key in enumerate(heldout.keys) if captions[key]][: material.config.samples]
@@ -210,14 +210,14 @@ def photo_samples(material: Material, *, can_read: bool, can_draw: bool) -> dict
 def captions_section(material: Material) -> Section:
     """Caption the chosen images and score the claims of the captions."""
     heldout = material.heldout
-    figures, rows = score_captions(material.caption(list(heldout.pixels)), heldout.drawn)
+    metrics, rows = score_captions(material.caption(list(heldout.pixels)), heldout.drawn)
     rows = [{**row, "picture": pixels} for row, pixels in zip(rows, heldout.pixels, strict=True)]
-    return Section(figures=figures, samples={"captions": pick(rows, material.config.samples, "combination")})
+    return Section(metrics=metrics, samples={"captions": pick(rows, material.config.samples, "combination")})
 
 
 def real_section(material: Material) -> Section:
     """Judge the real images: what a perfect drawing would get, and what the judge itself gets wrong."""
-    return Section(figures=score_images("real", material.heldout.pixels, material.heldout.drawn)[0])
+    return Section(metrics=score_images("real", material.heldout.pixels, material.heldout.drawn)[0])
 
 
 def reconstruction_section(material: Material, encoded: dict[str, EncodedImage]) -> Section:
@@ -230,20 +230,20 @@ def reconstruction_section(material: Material, encoded: dict[str, EncodedImage])
         heldout.data, heldout.keys, drawn.shape[1]
     )  # fmt: skip
     ratios = psnr(drawn, real)
-    figures = {"reconstruction.psnr_db": mean(ratios)}
+    metrics = {"reconstruction.psnr_db": mean(ratios)}
     rows: list[dict[str, Any]] = [{"key": key} for key in heldout.keys]
     if heldout.scenes:
         judged, rows = score_images("reconstruction", drawn, heldout.drawn)
-        figures |= judged
+        metrics |= judged
         scale = heldout.scene_px / drawn.shape[1]
-        figures["reconstruction.centre_error_px"] = centre_errors(rows, heldout.drawn, scale)
+        metrics["reconstruction.centre_error_px"] = centre_errors(rows, heldout.drawn, scale)
     grid = list(material.model.grid)
     rows = [
         {**row, "psnr_db": round(float(ratios[index]), 2), "original": real[index], "picture": drawn[index],
          "kept": images[index].keep_mask.astype(int).tolist(), "grid": grid}
         for index, row in enumerate(rows)
     ]  # fmt: skip
-    return Section(figures=figures, samples={"reconstruction": pick(rows, material.config.samples, "combination")})
+    return Section(metrics=metrics, samples={"reconstruction": pick(rows, material.config.samples, "combination")})
 
 
 def generation_section(material: Material) -> Section:
@@ -255,9 +255,9 @@ def generation_section(material: Material) -> Section:
     prompts = [scene.prompt for scene in heldout.drawn for _ in range(best_of)]
     codes = material.sample(prompts, _candidates(heldout.keys, "sample", seed, best_of))
     drawn = material.draw(codes, _candidates(heldout.keys, "draw", seed, best_of), "generation")
-    figures: dict[str, Estimate] = {}
+    metrics: dict[str, Estimate] = {}
     if best_of > 1:
-        figures |= score_images("generation_first", drawn[::best_of], heldout.drawn)[0]
+        metrics |= score_images("generation_first", drawn[::best_of], heldout.drawn)[0]
         pairs = list(zip(drawn, prompts, strict=True))
         scores = material.ask(
             "rereading", "image", pairs,
@@ -267,11 +267,11 @@ def generation_section(material: Material) -> Section:
         kept = np.arange(len(fits)) * best_of + fits.argmax(1)
         drawn, codes = drawn[kept], [codes[place] for place in kept]
     judged, rows = score_images("generation", drawn, heldout.drawn)
-    figures |= judged
-    figures["generation.codes"] = mean(len(some) for some in codes)
+    metrics |= judged
+    metrics["generation.codes"] = mean(len(some) for some in codes)
     rows = [{**row, "num_codes": len(some), "picture": image}
             for row, some, image in zip(rows, codes, drawn, strict=True)]  # fmt: skip
-    return Section(figures=figures, samples={"generation": pick(rows, material.config.samples, "combination")})
+    return Section(metrics=metrics, samples={"generation": pick(rows, material.config.samples, "combination")})
 
 
 def random_section(material: Material, encoded: dict[str, EncodedImage]) -> Section:
@@ -283,9 +283,9 @@ def random_section(material: Material, encoded: dict[str, EncodedImage]) -> Sect
     counts = [len(encoded[key].codes) for key in keys]
     codes = random_codes(counts, material.model.codebook_size, derive_seed(seed, "random codes"))
     drawn = material.draw(codes, image_seeds(keys, "draw", seed), "random codes")
-    figures, rows = score_images("random", drawn, [heldout.drawn[index] for index in chosen])
+    metrics, rows = score_images("random", drawn, [heldout.drawn[index] for index in chosen])
     rows = [{**row, "picture": image} for row, image in zip(rows, drawn, strict=True)]
-    return Section(figures=figures, samples={"random": pick(rows, min(config.samples, 8), "combination")})
+    return Section(metrics=metrics, samples={"random": pick(rows, min(config.samples, 8), "combination")})
 
 
 def image_seeds(keys: Sequence[str], purpose: str, seed: int) -> list[int]:

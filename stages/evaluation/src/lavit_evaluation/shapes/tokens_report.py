@@ -80,7 +80,7 @@ def kept_by_place(keep_masks: np.ndarray, covers: np.ndarray) -> dict[str, Estim
     return {f"tokens.kept_{place}": ratio((keep_masks & where).sum(1), where.sum(1)) for place, where in places.items()}
 
 
-def code_figures(name: str, code_counts: np.ndarray) -> dict[str, Estimate]:
+def code_metrics(name: str, code_counts: np.ndarray) -> dict[str, Estimate]:
     """Return the share of the codebook in use and the perplexity of codes, from how often each occurs, [K].
 
     Source: perplexity is exp of the entropy in nats of the codes' frequencies.
@@ -93,14 +93,14 @@ def code_figures(name: str, code_counts: np.ndarray) -> dict[str, Estimate]:
     }
 
 
-def corpus_figures(reader: TokenReader) -> dict[str, Estimate]:
+def corpus_metrics(reader: TokenReader) -> dict[str, Estimate]:
     """Return `corpus.*`, the code usage and kept count over a whole token directory, read in slices."""
     size = reader.manifest.codebook_size
     code_counts = np.zeros(size, dtype=np.int64)
     for batch in epoch_batches(len(reader), CORPUS_SLICE):
         values, _ = reader.codes(np.arange(batch.start, batch.stop))
         code_counts += np.bincount(values, minlength=size)
-    return {"corpus.kept": mean(reader.counts), **code_figures("corpus", code_counts)}
+    return {"corpus.kept": mean(reader.counts), **code_metrics("corpus", code_counts)}
 
 
 def mean_predictor_error(images: Sequence[EncodedImage]) -> float:
@@ -118,9 +118,9 @@ def score_tokens(
     codebook_size: int,
     scene_px: int = 64,
 ) -> dict[str, Estimate]:
-    """Return the figures `tokens.*` of encoded images; scenes are None where the data has none."""
+    """Return the metrics `tokens.*` of encoded images; scenes are None where the data has none."""
     counts = [len(image.codes) for image in images]
-    figures = {
+    metrics = {
         "tokens.kept": mean(counts),
         "tokens.kept_sd": exact(float(np.std(counts)), len(counts)),
         "tokens.kept_min": exact(min(counts), len(counts)),
@@ -130,10 +130,10 @@ def score_tokens(
     drawn = [(index, scene) for index, scene in enumerate(scenes) if scene is not None]
     if drawn:
         covers = np.stack([patch_cover(scene, grid, scene_px=scene_px) for _, scene in drawn])
-        figures |= kept_by_place(np.stack([images[index].keep_mask for index, _ in drawn]), covers)
+        metrics |= kept_by_place(np.stack([images[index].keep_mask for index, _ in drawn]), covers)
     codes = np.concatenate([image.codes for image in images])
-    figures |= code_figures("tokens", np.bincount(codes, minlength=codebook_size))
+    metrics |= code_metrics("tokens", np.bincount(codes, minlength=codebook_size))
     # Patches of an image are not independent: the interval is over images.
-    figures["tokens.feature_error"] = mean(np.stack([image.errors for image in images]).mean(1))
-    figures["tokens.feature_error_mean_predictor"] = exact(mean_predictor_error(images), len(counts))
-    return figures
+    metrics["tokens.feature_error"] = mean(np.stack([image.errors for image in images]).mean(1))
+    metrics["tokens.feature_error_mean_predictor"] = exact(mean_predictor_error(images), len(counts))
+    return metrics

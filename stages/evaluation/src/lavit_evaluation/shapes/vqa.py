@@ -37,12 +37,12 @@ def is_right(answer: str, expected: str) -> bool:
 def score_answers(name: str, asked: Sequence[Asked], answers: Sequence[str]) -> dict[str, Estimate]:
     """Return `name.all` and `name.kind.<kind>`, each also for seen and unseen combinations apart."""
     hits = [is_right(answer, one.expected) for one, answer in zip(asked, answers, strict=True)]
-    figures = by_combination(f"{name}.all", hits, [one.combination for one in asked])
+    metrics = by_combination(f"{name}.all", hits, [one.combination for one in asked])
     for kind in sorted({one.kind for one in asked}):
         mine = [index for index, one in enumerate(asked) if one.kind == kind]
         here = [hits[index] for index in mine]
-        figures |= by_combination(f"{name}.kind.{kind}", here, [asked[index].combination for index in mine])
-    return figures
+        metrics |= by_combination(f"{name}.kind.{kind}", here, [asked[index].combination for index in mine])
+    return metrics
 
 
 def above(asked: Sequence[Asked], answers: Sequence[str], others: Sequence[str]) -> Estimate:
