@@ -45,7 +45,7 @@ def load_reranker(model: LaVIT | None, clip: Path | None, safety_checker: Path |
             reranker,
             score=lambda images, texts: similarities(loaded, list(images), texts),
             name="clip_similarity",
-            metadata={"clip": loaded.about},
+            metadata={"clip": loaded.metadata},
         )
     if safety_checker is not None:
         from lavit_detokenizer.api import load_safety_checker

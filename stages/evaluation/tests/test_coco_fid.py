@@ -121,8 +121,8 @@ def clip() -> Clip:
     def texts(said: Sequence[str]) -> np.ndarray:
         return np.array([[1.0, 0.0]] * len(said))
 
-    about = {"clip_digests": {"model.safetensors": "0"}, "clip_shape": "small"}
-    return Clip(images=lambda some: np.array([[0.6, 0.8]] * len(some)), texts=texts, image_px=8, about=about)
+    metadata = {"clip_digests": {"model.safetensors": "0"}, "clip_shape": "small"}
+    return Clip(images=lambda some: np.array([[0.6, 0.8]] * len(some)), texts=texts, image_px=8, metadata=metadata)
 
 
 def run(data: Path, out: Path, fake: Fake, *, given: dict[str, Path] | None = None, quiet: bool = True, **more) -> dict:
@@ -231,8 +231,8 @@ class Likes:
             shade = np.array([one.mean() / 255 for one in some])
             return np.stack([shade, np.sqrt(1 - shade**2)], 1)
 
-        about = {"clip_digests": {"m": "1"}, "clip_shape": "small"}
-        return dataclasses.replace(clip(), images=images, image_px=16, about=about)
+        metadata = {"clip_digests": {"m": "1"}, "clip_shape": "small"}
+        return dataclasses.replace(clip(), images=images, image_px=16, metadata=metadata)
 
 
 def test_the_best_of_four_is_kept(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:

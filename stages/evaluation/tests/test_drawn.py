@@ -71,8 +71,8 @@ def test_five_shards_are_one_pass(tmp_path: Path) -> None:
     other = moments_of(features(500, shift=1000.2, seed=3))
     assert frechet_distance(merged, other) == pytest.approx(frechet_distance(once, other), abs=1e-6)
     save_moments(tmp_path / "m.safetensors", merged, {"size": 512})
-    again, about = load_moments(tmp_path / "m.safetensors")
-    assert about == {"size": 512}
+    again, metadata = load_moments(tmp_path / "m.safetensors")
+    assert metadata == {"size": 512}
     assert again.count == 1000
     assert np.array_equal(again.scatter, merged.scatter)
 
@@ -278,7 +278,7 @@ def test_clip_score_of_a_folder(tmp_path: Path) -> None:
         heard.extend(said)
         return np.array([[1.0, 0.0]] * len(said))
 
-    clip = Clip(images=lambda images: np.array([[0.6, 0.8]] * len(images)), texts=texts, image_px=8, about={})
+    clip = Clip(images=lambda images: np.array([[0.6, 0.8]] * len(images)), texts=texts, image_px=8, metadata={})
     result = evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=QUIET, load=lambda: clip)
     assert result["figures"]["clip_score"]["value"] == pytest.approx(1.5)
     assert heard[:3] == [f"A photo depicts prompt {n}" for n in range(3)]
@@ -306,7 +306,7 @@ def test_clip_score_killed_and_resumed_scores_nothing_twice(tmp_path: Path) -> N
             angles = np.array([float(one.sum() % 7) for one in pixels])
             return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
-        return Clip(images=images, texts=lambda said: np.array([[0.6, 0.8]] * len(said)), image_px=8, about={})
+        return Clip(images=images, texts=lambda said: np.array([[0.6, 0.8]] * len(said)), image_px=8, metadata={})
 
     compute = Compute(batch_size=3, quiet=True)
     whole = evaluate_clip_score(drawn, tmp_path / "whole", Path("none"), compute=compute, load=lambda: clip(10))
@@ -352,7 +352,7 @@ def test_clip_from_a_local_directory_is_the_library_s(tiny_clip: Path, tmp_path:
         out = half.float()(pixel_values=scaled.permute(2, 0, 1)[None], **fast(["a dog"], return_tensors="pt"))
         expected = float(out.logits_per_image[0, 0] / model.logit_scale.exp())
     assert float((stored.images([pixels]) * stored.texts(["a dog"])).sum()) == pytest.approx(expected, abs=1e-6)
-    assert list(clip.about["clip_digests"]) == ["model.safetensors"]
+    assert list(clip.metadata["clip_digests"]) == ["model.safetensors"]
     with pytest.raises(InputError, match=r"no config\.json here"):
         load_clip(tmp_path, "cpu")
 

@@ -176,8 +176,8 @@ def test_dino_from_a_local_directory_is_the_library_s(tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = model(pixel_values=scaled.permute(2, 0, 1)[None]).last_hidden_state[0, 0].numpy()
     assert dino.images([pixels])[0] == pytest.approx(expected / np.linalg.norm(expected), abs=1e-6)
-    assert dino.about["dino_shape"] == "patch 56, width 16, 1 layers"
-    assert list(dino.about["dino_digests"]) == ["model.safetensors"]
+    assert dino.metadata["dino_shape"] == "patch 56, width 16, 1 layers"
+    assert list(dino.metadata["dino_digests"]) == ["model.safetensors"]
     # Weights that are stored in half precision are computed in fp32: only their own rounding shows.
     half = copy.deepcopy(model).half()
     half.save_pretrained(tmp_path / "half")

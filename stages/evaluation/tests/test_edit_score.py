@@ -66,7 +66,7 @@ def shade_of(image: np.ndarray) -> float:
     return float(image.mean())
 
 
-def fake_judges(**about: Any) -> Judges:
+def fake_judges(**metadata: Any) -> Judges:
     """CLIP sees the shade as an angle, DINO twice the angle; a text is the angle of its number."""
 
     def turned(angle: float) -> np.ndarray:
@@ -76,10 +76,12 @@ def fake_judges(**about: Any) -> Judges:
         images=lambda images: np.stack([turned(shade_of(one) / 100) for one in images]),
         texts=lambda said: np.stack([turned((100 + 10 * int(text.split()[-1])) / 100) for text in said]),
         image_px=16,
-        about={},
+        metadata={},
     )
-    dino = Dino(images=lambda images: np.stack([turned(shade_of(one) / 50) for one in images]), about={})
-    return Judges(clip=clip, dino=dino, lpips=lambda one, other: abs(shade_of(one) - shade_of(other)), about=about)
+    dino = Dino(images=lambda images: np.stack([turned(shade_of(one) / 50) for one in images]), metadata={})
+    return Judges(
+        clip=clip, dino=dino, lpips=lambda one, other: abs(shade_of(one) - shade_of(other)), metadata=metadata
+    )
 
 
 Scores = Callable[..., dict[str, Any]]

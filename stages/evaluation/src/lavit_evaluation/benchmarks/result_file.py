@@ -32,7 +32,7 @@ def write_results(
     name, value = COLUMNS[benchmark.kind]
     write_json(out / RESULTS_FILE, [{name: row["id"], value: row["answer"]} for row in rows])
     kind = "caption" if benchmark.kind == "caption" else "vqa"
-    about = {
+    metadata = {
         "results": file_sha256(out / RESULTS_FILE),
         "model": model_digests(model),
         "prompt": "the image alone" if kind == "caption" else "the image, then `Question: ... Answer:`",
@@ -41,7 +41,7 @@ def write_results(
         "two_passes": benchmark.kind == "vizwiz" and protocol == "lavit",
         "versions": versions(),
     }
-    write_json(out / GENERATION_FILE, about)
+    write_json(out / GENERATION_FILE, metadata)
 
 
 def not_scored(benchmark: Benchmark, out: Path) -> dict[str, Any]:

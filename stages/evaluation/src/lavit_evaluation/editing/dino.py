@@ -26,7 +26,7 @@ class Dino:
 
     images: Callable[[Sequence[np.ndarray]], np.ndarray]
     """uint8 [224, 224, 3] images -> float32 [N, D] of length one: the class token after the last norm."""
-    about: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def load_dino(folder: Path, device: str) -> Dino:
@@ -66,5 +66,5 @@ def load_dino(folder: Path, device: str) -> Dino:
 
     shape = f"patch {model.config.patch_size}, width {model.config.hidden_size}"
     shape += f", {model.config.num_hidden_layers} layers"
-    about = {"dino": str(folder), "dino_shape": shape, "dino_digests": weight_digests(folder)}
-    return Dino(images=images, about=about)
+    metadata = {"dino": str(folder), "dino_shape": shape, "dino_digests": weight_digests(folder)}
+    return Dino(images=images, metadata=metadata)

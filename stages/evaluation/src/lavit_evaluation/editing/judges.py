@@ -42,7 +42,7 @@ class Judges:
     """Two uint8 images [H, W, 3] of one size -> their distance."""
     lpips_name: str = "lpips"
     skipped: dict[str, str] = field(default_factory=dict)
-    about: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     """Which weights, with their digests."""
 
 
@@ -50,18 +50,18 @@ def load_judges(weights: Weights, config: EditScoreConfig, *, device: str) -> Ju
     """Load what was given. Raises InputError, VerificationError for weights that can't be used."""
     skipped = why_skipped(weights)
     clip = dino = distance = None
-    name, about = "lpips", dict[str, Any]()
+    name, metadata = "lpips", dict[str, Any]()
     if weights.clip is not None:
         clip = load_clip(weights.clip, device)
-        about |= clip.about
+        metadata |= clip.metadata
     if weights.dino is not None:
         dino = load_dino(weights.dino, device)
-        about |= dino.about
+        metadata |= dino.metadata
     if weights.lpips_trunk is not None and weights.lpips_heads is not None:
         distance, name = _lpips(weights.lpips_trunk, weights.lpips_heads, config, device)
         files = {"trunk": weights.lpips_trunk, "heads": weights.lpips_heads}
-        about["lpips_digests"] = {role: file_sha256(file) for role, file in files.items()}
-    return Judges(clip=clip, dino=dino, lpips=distance, lpips_name=name, skipped=skipped, about=about)
+        metadata["lpips_digests"] = {role: file_sha256(file) for role, file in files.items()}
+    return Judges(clip=clip, dino=dino, lpips=distance, lpips_name=name, skipped=skipped, metadata=metadata)
 
 
 def why_skipped(weights: Weights) -> dict[str, str]:

@@ -161,11 +161,11 @@ def scoring_digest(config: EditRunConfig, weights: Weights) -> str:
 
 def write_generation(files: Mapping[str, Path], out: Path, inputs: Mapping[str, str]) -> None:
     """Write generation.json: how the images were made, for exactly these images."""
-    about = {
+    metadata = {
         "results": edited_digest(files),
         "model": {name.partition(".")[2]: one for name, one in inputs.items() if name.startswith("model.")},
         "prompt": "the image, then the instruction",
         "decoding": read_json(out / DRAWING_FILE),
         "versions": versions(),
     }
-    write_json(out / GENERATION_FILE, about)
+    write_json(out / GENERATION_FILE, metadata)

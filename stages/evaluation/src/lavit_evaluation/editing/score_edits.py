@@ -96,7 +96,7 @@ def score_edits(task: ScoringTask) -> ScoringResult:
         inputs={"results": edited_digest(found), "targets": images_digest(edits)},
         settings={
             **config.model_dump(mode="json"),
-            **judges.about,
+            **judges.metadata,
             "measured": None if task.measured is None else task.measured.name,
             "interval": f"95 %, bootstrap over {'sessions' if task.kind == 'magicbrush' else 'inputs'}, 1000 resamples",
         },
@@ -159,8 +159,8 @@ def differences(config: EditScoreConfig, judges: Judges) -> list[str]:
     found = [f"size {config.size}"] if config.size is not None else []
     found += ["global descriptions"] if config.descriptions == "global" else []
     for name, official, said in (("clip_shape", OFFICIAL_CLIP, "ViT-B/32"), ("dino_shape", OFFICIAL_DINO, "ViT-S/16")):
-        if judges.about.get(name, official) != official:
-            found.append(f"{name.partition('_')[0].upper()} of {judges.about[name]} (the script's is {said})")
+        if judges.metadata.get(name, official) != official:
+            found.append(f"{name.partition('_')[0].upper()} of {judges.metadata[name]} (the script's is {said})")
     return found
 
 

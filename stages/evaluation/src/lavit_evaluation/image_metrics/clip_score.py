@@ -42,7 +42,7 @@ class Clip:
     """Texts -> float32 [N, D] of length one."""
     image_px: int
     """Side of its input in pixels."""
-    about: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def clip_scores(images_ND: np.ndarray, prefixed_ND: np.ndarray, plain_ND: np.ndarray) -> dict[str, np.ndarray]:
@@ -91,7 +91,7 @@ def evaluate_clip_score(
         return found.as_json({
             "benchmark": "clip-score",
             "inputs": {"generated": folder.digest},
-            "settings": model.about | {"seed": seed},
+            "settings": model.metadata | {"seed": seed},
             "unit": "see the names",
         })  # fmt: skip
 
@@ -134,9 +134,11 @@ def load_clip(folder: Path, device: str, *, option: str = "--clip-model") -> Cli
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{option} {folder}: not a CLIP ({' '.join(str(error).split())[:200]})") from None
-    about = read_json(folder / "preprocessor_config.json") if (folder / "preprocessor_config.json").is_file() else {}
-    mean = torch.tensor(about.get("image_mean", CLIP_MEAN), device=where).view(1, 3, 1, 1)
-    deviation = torch.tensor(about.get("image_std", CLIP_STD), device=where).view(1, 3, 1, 1)
+    preprocessor = (
+        read_json(folder / "preprocessor_config.json") if (folder / "preprocessor_config.json").is_file() else {}
+    )
+    mean = torch.tensor(preprocessor.get("image_mean", CLIP_MEAN), device=where).view(1, 3, 1, 1)
+    deviation = torch.tensor(preprocessor.get("image_std", CLIP_STD), device=where).view(1, 3, 1, 1)
     longest = model.config.text_config.max_position_embeddings
 
     @torch.inference_mode()
@@ -157,7 +159,7 @@ def load_clip(folder: Path, device: str, *, option: str = "--clip-model") -> Cli
         images=images,
         texts=texts,
         image_px=int(model.config.vision_config.image_size),
-        about={
+        metadata={
             "clip": str(folder),
             "clip_shape": shape,
             "clip_digests": weight_digests(folder),

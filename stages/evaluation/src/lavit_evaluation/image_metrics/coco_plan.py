@@ -122,7 +122,7 @@ def plan_coco_fid(
     inputs = find_drawing_parts(model, highres=highres)
     chooser = None
     if metrics.rerank_clip is not None:
-        chooser = load_clip(metrics.rerank_clip, "cpu", option="--rerank-clip-model").about
+        chooser = load_clip(metrics.rerank_clip, "cpu", option="--rerank-clip-model").metadata
         inputs |= {f"best_of_clip.{name}": digest for name, digest in chooser["clip_digests"].items()}
     captions = find_captions(files.data, files.annotations)
     every = choose_prompts(read_references(captions, files.split), config.prompts, seed)

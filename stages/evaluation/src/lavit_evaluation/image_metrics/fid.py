@@ -184,9 +184,9 @@ def too_few(smallest: int, config: FidConfig) -> str | None:
     return f"{without_rank}; look at KID, or give --allow-small-sample"
 
 
-def is_counted(about: dict[str, Any]) -> bool:
+def is_counted(metadata: dict[str, Any]) -> bool:
     """Return whether statistics say of how many images they are (pytorch-fid's do not)."""
-    return bool(about.get("count") != "not known")
+    return bool(metadata.get("count") != "not known")
 
 
 def check_inception(inception: Path, config: FidConfig) -> str:
@@ -202,14 +202,14 @@ def check_inception(inception: Path, config: FidConfig) -> str:
 
 def read_reference(file: Path, config: FidConfig, digest: str) -> tuple[Moments, dict[str, Any]]:
     """Return saved statistics and what they are of. Raises InputError when they were made in another way."""
-    moments, about = load_moments(file)
+    moments, metadata = load_moments(file)
     wanted = {**config.image_settings(), "inception": digest}
     for key, value in wanted.items():
-        if about.get(key, value) != value and about.get(key) != "not known":
+        if metadata.get(key, value) != value and metadata.get(key) != "not known":
             raise InputError(
-                f"--reference {file}: made with {key} = {about[key]!r}, now it is {value!r}; make it again"
+                f"--reference {file}: made with {key} = {metadata[key]!r}, now it is {value!r}; make it again"
             )
-    return moments, about
+    return moments, metadata
 
 
 def load_network(inception: Path, config: FidConfig, device: str) -> Featurize:

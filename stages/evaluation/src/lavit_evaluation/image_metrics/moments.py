@@ -59,10 +59,10 @@ def frechet_distance(one: Moments, other: Moments) -> float:
     return float(gap @ gap + np.trace(one.covariance) + np.trace(other.covariance) - 2 * cross)
 
 
-def save_moments(file: Path, moments: Moments, about: dict[str, Any]) -> None:
+def save_moments(file: Path, moments: Moments, metadata: dict[str, Any]) -> None:
     """Write moments as safetensors with what they are moments of."""
     tensors = {"mean": moments.mean, "scatter": moments.scatter, "count": np.array([moments.count], dtype=np.int64)}
-    write_bytes(file, save(tensors, metadata={"about": canonical_json(about)}))
+    write_bytes(file, save(tensors, metadata={"about": canonical_json(metadata)}))
 
 
 def load_moments(file: Path) -> tuple[Moments, dict[str, Any]]:
@@ -73,7 +73,7 @@ def load_moments(file: Path) -> tuple[Moments, dict[str, Any]]:
         return _load_npz(file)
     try:
         with safe_open(file, framework="np") as content:
-            about = json.loads((content.metadata() or {})["about"])
+            metadata = json.loads((content.metadata() or {})["about"])
             moments = Moments(
                 count=int(content.get_tensor("count")[0]),
                 mean=content.get_tensor("mean"),
@@ -81,7 +81,7 @@ def load_moments(file: Path) -> tuple[Moments, dict[str, Any]]:
             )
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise InputError(f"{file}: not statistics of `lavit eval fid-stats` ({' '.join(str(error).split())})") from None
-    return moments, about
+    return moments, metadata
 
 
 def _load_npz(file: Path) -> tuple[Moments, dict[str, Any]]:
