@@ -16,7 +16,7 @@ class ShapesConfig(Config):
     token_pictures: int = Field(1024, ge=1)
     """Images over which codes and kept patches are counted."""
     random_pictures: int = Field(64, ge=0)
-    """Images drawn from random codes: what the judge says of a detokenizer that is told nothing."""
+    """Images drawn from random codes: what the judge finds in images that no image's codes led to."""
     samples: int = Field(24, ge=0)
     """Examples of each kind that are kept for the report."""
     batch_size: int = Field(64, ge=1)

@@ -171,7 +171,7 @@ def refuse_split(benchmark: Benchmark, split: str | None) -> None:
 
 
 def find_file(data: Path, names: tuple[str, ...]) -> Path | None:
-    """Return the first of the named files at most three folders below `data`; None if there is none.
+    """Return the first of the named files at most three folders below `data`; None if none of them exists.
 
     Raises InputError if a name occurs in two places: guessing could score the wrong one.
     """

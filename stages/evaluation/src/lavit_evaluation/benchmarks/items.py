@@ -153,7 +153,7 @@ def as_number(name: str) -> int | str:
 
 
 def check_downloads(data: Path) -> None:
-    """Raise InputError when the folder of downloads is none."""
+    """Raise InputError if `data` is not a folder."""
     if not data.is_dir():
         raise InputError(f"--data {data}: {'a file' if data.exists() else 'nothing'}, expected the folder of downloads")
 

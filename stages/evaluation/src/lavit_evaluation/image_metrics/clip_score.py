@@ -134,9 +134,8 @@ def load_clip(folder: Path, device: str, *, option: str = "--clip-model") -> Cli
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{option} {folder}: not a CLIP ({' '.join(str(error).split())[:200]})") from None
-    preprocessor = (
-        read_json(folder / "preprocessor_config.json") if (folder / "preprocessor_config.json").is_file() else {}
-    )
+    file = folder / "preprocessor_config.json"
+    preprocessor = read_json(file) if file.is_file() else {}
     mean = torch.tensor(preprocessor.get("image_mean", CLIP_MEAN), device=where).view(1, 3, 1, 1)
     deviation = torch.tensor(preprocessor.get("image_std", CLIP_STD), device=where).view(1, 3, 1, 1)
     longest = model.config.text_config.max_position_embeddings

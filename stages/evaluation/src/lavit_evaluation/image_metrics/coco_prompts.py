@@ -33,7 +33,7 @@ class CocoPrompt:
 
 
 def find_captions(data: Path, annotations: Path | None) -> Path:
-    """Return the caption file. Raises InputError when there is none."""
+    """Return the caption file. Raises InputError if it is not found."""
     if not data.is_dir():
         raise InputError(f"--data {data}: {'a file' if data.exists() else 'nothing'}, expected the folder of downloads")
     file = annotations or find_file(data, CAPTION_FILES)

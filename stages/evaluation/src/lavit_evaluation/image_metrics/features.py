@@ -33,7 +33,7 @@ class Folder:
 
 
 def open_folder(root: Path, option: str) -> Folder:
-    """Return a folder's images. Raises InputError when there is none."""
+    """Return a folder's images. Raises InputError if `root` is not a folder with images."""
     if not root.is_dir():
         raise InputError(f"{option} {root}: {'a file' if root.exists() else 'nothing'}, expected a folder of images")
     keys = find_images(root)

@@ -75,7 +75,7 @@ def tensorflow_bilinear(x: Tensor, size: int) -> Tensor:
 
 
 def resized(image: Image.Image, size: int | None, crop: str) -> np.ndarray:
-    """Return an image as uint8 [H, W, 3]: `crop` is none (as it is), squash or center, both bicubic to `size`."""
+    """Return an image as uint8 [H, W, 3]: `crop` "none" leaves it; squash and center resize bicubically to `size`."""
     if crop == "none" or size is None:
         return np.asarray(image)
     if crop == "center":

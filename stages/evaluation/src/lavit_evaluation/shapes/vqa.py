@@ -73,5 +73,5 @@ def majority_leave_one_out(asked: Sequence[Asked]) -> list[str]:
 
 
 def _most_frequent(counts: Counter[str]) -> str:
-    """Return the most frequent answer, of several the alphabetically first, "" when there is none."""
+    """Return the most frequent answer, the alphabetically first of several, "" without any."""
     return min(counts, key=lambda answer: (-counts[answer], answer), default="")
