@@ -1,7 +1,7 @@
 """A small drawn data set, and models whose metrics are known: one that knows the scenes, one that guesses."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,3 +213,38 @@ def models(tmp_path_factory: pytest.TempPathFactory, shapes_data: Path) -> dict[
         "blind": root / "blind" / "model",
         "tokens": tokens,
     }
+
+
+@pytest.fixture(scope="session")
+def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the names and shapes of the published one, and random weights."""
+    torch = pytest.importorskip("torch")
+    from lavit_evaluation.image_metrics.inception import Inception
+
+    torch.manual_seed(0)
+    network = Inception()
+    for name, value in network.state_dict().items():
+        if name.endswith("conv.weight"):
+            torch.nn.init.kaiming_normal_(value)
+        elif name.endswith(("running_var", "bn.weight")):
+            value.uniform_(0.5, 1.5)
+    state = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    state |= {"fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}
+    file = tmp_path_factory.mktemp("inception") / "weights.pth"
+    torch.save(state, file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., Path]:
+    """Return a function that makes a folder of noisy images and returns it."""
+
+    def images(folder: Path, count: int, base: int, side: int = 20) -> Path:
+        folder.mkdir()
+        rng = np.random.default_rng(base)
+        for n in range(count):
+            pixels = rng.integers(base, base + 60, (side, side, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{n:04d}.png")
+        return folder
+
+    return images

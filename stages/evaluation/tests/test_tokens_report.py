@@ -1,0 +1,35 @@
+"""Token metrics, each against a value worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from lavit_evaluation.shapes.tokens_report import code_metrics, kept_by_place, patch_cover
+from lavit_shapes.scenes import Scene, SceneObject
+
+TWO = Scene(
+    key="a",
+    combination="seen",
+    prompt="a red circle to the left of a blue square",
+    objects=(
+        SceneObject(shape="circle", colour="red", size="small", x=16.0, y=32.0, radius=10.0),
+        SceneObject(shape="square", colour="blue", size="large", x=48.0, y=30.0, radius=15.0),
+    ),
+)
+
+
+def test_patch_cover_is_the_covered_area() -> None:
+    cover = patch_cover(TWO, (8, 8), scene_px=64)
+    area = math.pi * 10**2 + math.pi * 15**2
+    assert cover.sum() * 64 == pytest.approx(area, rel=0.01)
+    assert cover.reshape(8, 8)[0].sum() == 0
+    keep = (cover > 0)[None]
+    metrics = kept_by_place(keep, cover[None])
+    assert [metrics[f"tokens.kept_{place}"].value for place in ("on_shapes", "on_edges", "on_background")] == [1, 1, 0]
+    assert sum(metric.n for metric in metrics.values()) == 64
+
+
+def test_perplexity_of_even_codes_is_their_number() -> None:
+    metrics = code_metrics("tokens", np.array([5, 5, 0, 5, 5, 0, 0, 0]))
+    assert metrics["tokens.perplexity"].value == pytest.approx(4.0)
+    assert metrics["tokens.code_usage"].value == 0.5
