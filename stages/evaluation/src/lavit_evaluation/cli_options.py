@@ -9,8 +9,6 @@ from lavit_core.command import CommonOptions
 if TYPE_CHECKING:
     from lavit_evaluation.runner import Compute
 
-Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images.", show_default=False)]
-Split = Annotated[str | None, typer.Option("--split", help="Split of a Karpathy file (test).", show_default=False)]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many; marked partial.", show_default=False)]
 Protocol = Annotated[str, typer.Option("--protocol", help="official (the server's rules) or lavit.")]
 Lemmatizer = Annotated[
@@ -19,15 +17,6 @@ Lemmatizer = Annotated[
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="How many at once.")]
 ClipDir = Annotated[
     Path | None, typer.Option("--clip-model", help="Transformers directory of a CLIP.", show_default=False)
-]
-DinoDir = Annotated[
-    Path | None, typer.Option("--dino", help="Edits: transformers directory of DINO's ViT.", show_default=False)
-]
-LpipsTrunk = Annotated[
-    Path | None, typer.Option("--lpips-trunk", help="Edits: alexnet-owt-7be5be79.pth.", show_default=False)
-]
-LpipsHeads = Annotated[
-    Path | None, typer.Option("--lpips-heads", help="Edits: lpips' weights/v0.1/alex.pth.", show_default=False)
 ]
 Generated = Annotated[Path, typer.Option("--generated", help="Folder of drawn images.", show_default=False)]
 

@@ -2,13 +2,14 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from lavit_core.command import NO_PRESET, CommonOptions, OutputOptions, Renamed, command, settings_of, show
 from lavit_core.options import Seed
 
-from lavit_evaluation.cli_options import ClipDir, DinoDir, Images, LpipsHeads, LpipsTrunk, Protocol, Split
+from lavit_evaluation.cli_options import Protocol
+from lavit_evaluation.files import Weights
 
 if TYPE_CHECKING:
     from lavit_scoring.catalogue import Benchmark
@@ -29,20 +30,11 @@ class RuleOptions:
         str | None,
         typer.Option("--lemmatizer", help="With lavit: given, rules or a spaCy model directory.", show_default=False),
     ] = None
-    split: Split = None
+    split: Annotated[
+        str | None, typer.Option("--split", help="Split of a Karpathy file (test).", show_default=False)
+    ] = None
     partial: Annotated[bool, typer.Option("--partial", help="Score what is there; marked, never complete.")] = False
     java: Annotated[bool, typer.Option("--java", help="METEOR and SPICE too (Java, pycocoevalcap).")] = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EditOptions:
-    """What edited images are scored by."""
-
-    images: Images = None
-    clip: ClipDir = None
-    dino: DinoDir = None
-    lpips_trunk: LpipsTrunk = None
-    lpips_heads: LpipsHeads = None
 
 
 @command(omit=["preset", "precision"], renamed=[Renamed("--clip", "--clip-model")])
@@ -55,7 +47,8 @@ def score(
         Path, typer.Option("--annotations", help="Official answers or references.", show_default=False)
     ],
     rules: RuleOptions,
-    edits: EditOptions,
+    images: Annotated[Path | None, typer.Option("--images", help="Folder of the images.", show_default=False)] = None,
+    weights: Weights = Weights(),
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for score.json and items.jsonl.", show_default=False)
     ] = None,
@@ -69,17 +62,14 @@ def score(
 
     from lavit_evaluation.editing.config import EditScoreConfig
     from lavit_evaluation.editing.score_edits import edit_task, score_edits
-    from lavit_evaluation.files import Weights
 
     chosen = find_benchmark(benchmark)
     if chosen.kind != "edit":
-        _refuse_edit_options(chosen, edits, common)
+        _refuse_edit_options(chosen, images, weights, common)
     config = settings_of(common, EditScoreConfig)
     task = ScoringTask(results=results, annotations=annotations, seed=common.seed, **dataclasses.asdict(rules))
     scorer = None
     if chosen.kind == "edit":
-        options = dataclasses.asdict(edits)
-        images, weights = options.pop("images"), Weights(**options)
         task, scorer = edit_task(chosen, task, config, weights, images, common.device, quiet=common.silent), score_edits
     if common.dry_run:
         check(chosen, task, scorer)
@@ -89,12 +79,12 @@ def score(
     show(result, common, *([written] if out else []), lines=show_result(result))
 
 
-def _refuse_edit_options(benchmark: "Benchmark", edits: EditOptions, common: CommonOptions) -> None:
+def _refuse_edit_options(benchmark: "Benchmark", images: Path | None, weights: Weights, common: CommonOptions) -> None:
     """Raise UsageError for options that a result file has no use for."""
     from lavit_core.errors import UsageError
 
-    given = {f"--{name.replace('_', '-')}": value for name, value in dataclasses.asdict(edits).items()}
-    given["--clip-model"] = given.pop("--clip")
+    given: dict[str, Any] = {"--images": images, "--clip-model": weights.clip, "--dino": weights.dino}
+    given |= {"--lpips-trunk": weights.lpips_trunk, "--lpips-heads": weights.lpips_heads}
     given |= {"--set": common.sets, "--config": common.config, "--print-config": common.print_config}
     for option, value in given.items():
         if value:

@@ -17,7 +17,6 @@ from torch.nn.functional import avg_pool2d, max_pool2d, relu
 DIGEST = "6726825d"
 """First digits of the published file's SHA-256; they are part of its name."""
 
-FEATURES = 2048
 INPUT_PX = 299
 
 Size = int | tuple[int, int]
