@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from lavit_evaluation.shapes.claims import parse
 from lavit_shapes.make_shapes import make_shapes
+from lavit_shapes.scenes import Scene, SceneObject
 from PIL import Image
 
 GRID = (8, 8)
@@ -42,6 +43,20 @@ class ImageTokens:
     counts: np.ndarray
     keep_mask: np.ndarray
     features: np.ndarray
+
+
+@pytest.fixture(scope="session")
+def two_objects() -> Scene:
+    """A scene with a relation, seen in training."""
+    return Scene(
+        key="a",
+        combination="seen",
+        prompt="a red circle to the left of a blue square",
+        objects=(
+            SceneObject(shape="circle", colour="red", size="small", x=16.0, y=32.0, radius=10.0),
+            SceneObject(shape="square", colour="blue", size="large", x=48.0, y=30.0, radius=15.0),
+        ),
+    )
 
 
 class OracleTokenizer:

@@ -3,25 +3,15 @@
 from lavit_evaluation.shapes.align import align
 from lavit_evaluation.shapes.claims import parse
 from lavit_evaluation.shapes.judge import Found
-from lavit_shapes.scenes import Scene, SceneObject
-
-TWO = Scene(
-    key="a",
-    combination="seen",
-    prompt="a red circle to the left of a blue square",
-    objects=(
-        SceneObject(shape="circle", colour="red", size="small", x=16.0, y=32.0, radius=10.0),
-        SceneObject(shape="square", colour="blue", size="large", x=48.0, y=30.0, radius=15.0),
-    ),
-)
+from lavit_shapes.scenes import Scene
 
 
 def found(colour: str, shape: str | None, x: float, y: float) -> Found:
     return Found(colour=colour, shape=shape, x=x, y=y, radius=10, iou=0.9)
 
 
-def test_alignment_needs_count_colours_binding_and_place() -> None:
-    claim = parse(TWO.prompt)
+def test_alignment_needs_count_colours_binding_and_place(two_objects: Scene) -> None:
+    claim = parse(two_objects.prompt)
     right = [found("red", "circle", 16, 30), found("blue", "square", 45, 34)]
     assert align(right, claim, image_px=64).everything
     bound_wrong = align([found("red", "square", 16, 30), found("blue", "circle", 45, 34)], claim, image_px=64)

@@ -4,17 +4,7 @@ from lavit_evaluation.shapes.captions import judge_caption
 from lavit_evaluation.shapes.claims import Claim, parse
 from lavit_shapes.names import OPPOSITE
 from lavit_shapes.phrases import captions as all_captions
-from lavit_shapes.scenes import Scene, SceneObject
-
-TWO = Scene(
-    key="a",
-    combination="seen",
-    prompt="a red circle to the left of a blue square",
-    objects=(
-        SceneObject(shape="circle", colour="red", size="small", x=16.0, y=32.0, radius=10.0),
-        SceneObject(shape="square", colour="blue", size="large", x=48.0, y=30.0, radius=15.0),
-    ),
-)
+from lavit_shapes.scenes import Scene
 
 
 def test_parsing_reads_objects_sizes_and_places() -> None:
@@ -31,11 +21,11 @@ def test_parsing_reads_objects_sizes_and_places() -> None:
     assert parse("nothing to see") == Claim(objects=())
 
 
-def test_parsing_reads_every_caption_that_is_written() -> None:
+def test_parsing_reads_every_caption_that_is_written(two_objects: Scene) -> None:
     for side in OPPOSITE:
-        drawn = Scene(combination="seen", objects=TWO.objects, relation=side)
+        drawn = Scene(combination="seen", objects=two_objects.objects, relation=side)
         prompt, *others = all_captions(drawn)
-        scene = Scene(key="a", combination="seen", prompt=prompt, objects=TWO.objects)
+        scene = Scene(key="a", combination="seen", prompt=prompt, objects=two_objects.objects)
         for caption in (prompt, *others):
             right = judge_caption(caption, scene)
             assert right["binding"]

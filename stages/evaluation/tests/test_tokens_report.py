@@ -5,21 +5,11 @@ import math
 import numpy as np
 import pytest
 from lavit_evaluation.shapes.tokens_report import code_metrics, kept_by_place, patch_cover
-from lavit_shapes.scenes import Scene, SceneObject
-
-TWO = Scene(
-    key="a",
-    combination="seen",
-    prompt="a red circle to the left of a blue square",
-    objects=(
-        SceneObject(shape="circle", colour="red", size="small", x=16.0, y=32.0, radius=10.0),
-        SceneObject(shape="square", colour="blue", size="large", x=48.0, y=30.0, radius=15.0),
-    ),
-)
+from lavit_shapes.scenes import Scene
 
 
-def test_patch_cover_is_the_covered_area() -> None:
-    cover = patch_cover(TWO, (8, 8), scene_px=64)
+def test_patch_cover_is_the_covered_area(two_objects: Scene) -> None:
+    cover = patch_cover(two_objects, (8, 8), scene_px=64)
     area = math.pi * 10**2 + math.pi * 15**2
     assert cover.sum() * 64 == pytest.approx(area, rel=0.01)
     assert cover.reshape(8, 8)[0].sum() == 0
