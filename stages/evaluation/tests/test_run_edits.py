@@ -206,7 +206,7 @@ def test_single_turn_alone(magicbrush: Path, tmp_path: Path) -> None:
 
 def test_what_is_wrong_is_said_before_any_image(magicbrush: Path, tmp_path: Path) -> None:
     never = Brush(deadline=0)
-    with pytest.raises(InputError, match=r"--clip .*none: nothing there"):
+    with pytest.raises(InputError, match=r"--clip-model .*none: nothing there"):
         run(magicbrush, tmp_path / "a", never, weights=Weights(clip=tmp_path / "none"))
     with pytest.raises(ScoringUsageError, match="--split dev: magicbrush keeps its splits in files of their own"):
         run(magicbrush, tmp_path / "s", never, split="dev")

@@ -83,8 +83,7 @@ def _refuse_edit_options(benchmark: "Benchmark", images: Path | None, weights: W
     """Raise UsageError for options that a result file has no use for."""
     from lavit_core.errors import UsageError
 
-    given: dict[str, Any] = {"--images": images, "--clip-model": weights.clip, "--dino": weights.dino}
-    given |= {"--lpips-trunk": weights.lpips_trunk, "--lpips-heads": weights.lpips_heads}
+    given: dict[str, Any] = {"--images": images, **weights.by_option()}
     given |= {"--set": common.sets, "--config": common.config, "--print-config": common.print_config}
     for option, value in given.items():
         if value:

@@ -85,3 +85,12 @@ class Weights:
         Path | None, typer.Option("--lpips-heads", help="Edits: lpips' weights/v0.1/alex.pth.", show_default=False)
     ] = None
     """lpips' weights/v0.1/alex.pth or vgg.pth."""
+
+    def by_option(self) -> dict[str, Path | None]:
+        """Return each file or folder under the option that gives it."""
+        return {
+            "--clip-model": self.clip,
+            "--dino": self.dino,
+            "--lpips-trunk": self.lpips_trunk,
+            "--lpips-heads": self.lpips_heads,
+        }

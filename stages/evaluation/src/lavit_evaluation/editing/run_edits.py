@@ -151,10 +151,11 @@ def prompt_of(edit: Edit, files: Mapping[str, Path]) -> list[str | Path]:
 def scoring_digest(config: EditRunConfig, weights: Weights) -> str:
     """Return the SHA-256 of how images are compared, weights included. Raises InputError for weights not there."""
     digests: dict[str, Any] = config.scoring.model_dump(mode="json")
+    for option, path in weights.by_option().items():
+        if path is not None and not path.exists():
+            raise InputError(f"{option} {path}: nothing there")
     for role, path in vars(weights).items():
         if path is not None:
-            if not path.exists():
-                raise InputError(f"--{role.replace('_', '-')} {path}: nothing there")
             digests[f"weights.{role}"] = part_digest(path) if path.is_dir() else file_sha256(path)
     return hashlib.sha256(canonical_json(digests).encode()).hexdigest()
 
