@@ -96,11 +96,11 @@ Runs = Callable[..., dict[str, Any]]
 def runs(model: Path) -> Runs:
     def run(
         name: str, data: Path, out: Path, fake: Fake, config: AnswerConfig | None = None, *, batch_size: int = 32,
-        images: Path | None = None, split: str | None = None, **more: Any,
+        precision: str = "auto", images: Path | None = None, split: str | None = None, **more: Any,
     ) -> dict[str, Any]:  # fmt: skip
         files, compute = (
             QuestionFiles(data=data, images=images, split=split),
-            Compute(batch_size=batch_size, quiet=True),
+            Compute(batch_size=batch_size, precision=precision, quiet=True),
         )
         return run_answers(
             find_benchmark(name),
@@ -141,6 +141,8 @@ def test_a_finished_run_answers_at_once(runs: Runs, vqa: Path, tmp_path: Path) -
     assert runs("vqav2", vqa, tmp_path / "out", again, batch_size=1) == first
     with pytest.raises(UsageError, match=r"started with config.max_answer_tokens = 10, now it is 3"):
         runs("vqav2", vqa, tmp_path / "out", Fake(), AnswerConfig(max_answer_tokens=3))
+    with pytest.raises(UsageError, match=r"started with config.precision = 'auto', now it is 'bf16'"):
+        runs("vqav2", vqa, tmp_path / "out", Fake(), precision="bf16")
 
 
 @pytest.mark.parametrize("torn", ["", '{"id": 2', '{"id": 201, "answer": "x"}'])
