@@ -70,7 +70,7 @@ def test_a_dry_run_checks_and_scores_nothing(line: list[str], tmp_path: Path) ->
 
 
 def test_options_of_edited_images_are_refused_for_result_files(line: list[str]) -> None:
-    for option in (["--set", "size=64"], ["--clip", "nowhere"], ["--print-config"]):
+    for option in (["--set", "size=64"], ["--clip-model", "nowhere"], ["--print-config"]):
         done = CliRunner().invoke(evaluate, [*line, *option])
         named = "--clip-model" if option[0] == "--clip" else option[0]  # an old name is a warning, then the new one
         assert str(done.exception) == f"{named}: vqav2 has no edited images; magicbrush and ma5k have"

@@ -276,7 +276,7 @@ def test_settings_on_the_command_line(magicbrush: Path, tmp_path: Path, monkeypa
     with monkeypatch.context() as patched:
         patched.setattr("lavit_evaluation.model.find_drawing_parts", lambda model, highres: {})
         with pytest.raises(InputError, match="no-clip"):
-            CliRunner().invoke(evaluate, [*line, "--dry-run", "--clip", "no-clip"], catch_exceptions=False)
+            CliRunner().invoke(evaluate, [*line, "--dry-run", "--clip-model", "no-clip"], catch_exceptions=False)
         shown = CliRunner().invoke(evaluate, [*line, "--set", "sample.top_k=3", "--dry-run", "--json"])
     plan = json.loads(shown.stdout)
     assert (plan["edits"], plan["expected"], set(plan["skipped"])) == (9, 9, {"clip_i", "clip_t", "dino", "lpips"})
@@ -323,7 +323,16 @@ def test_a_real_model_with_real_metrics(
     (data / "edit_sessions.json").write_text(json.dumps(sessions))
     texts = {n: {row["output"]: "a dog" for row in rows} for n, rows in sessions.items()}
     (data / "local_descriptions.json").write_text(json.dumps(texts))
-    line = ["magicbrush", "--model", str(models["whole"]), "--data", str(data), "--clip", str(tiny_clip), "--json"]
+    line = [
+        "magicbrush",
+        "--model",
+        str(models["whole"]),
+        "--data",
+        str(data),
+        "--clip-model",
+        str(tiny_clip),
+        "--json",
+    ]
     line += [*lpips_files, "--set", "any_lpips=true", "--set", "sample.max_codes=6", "--set", "draw.num_steps=2"]
     line += ["--device", "cpu"]
     results = []

@@ -265,7 +265,7 @@ def test_on_the_command_line(magicbrush: Path, edited: Path, tmp_path: Path) -> 
     with pytest.raises(UsageError, match="found --protocol lavit"):
         CliRunner().invoke(evaluate, [*line, "--protocol", "lavit"], catch_exceptions=False)
     with pytest.raises(UsageError, match=r"--clip-model: vqav2 has no edited images"):
-        CliRunner().invoke(evaluate, ["score", "vqav2", "--results", "r", "--annotations", "a", "--clip", "c"],
+        CliRunner().invoke(evaluate, ["score", "vqav2", "--results", "r", "--annotations", "a", "--clip-model", "c"],
                            catch_exceptions=False)  # fmt: skip
     with pytest.raises(UsageError, match="LPIPS needs two files"):
         CliRunner().invoke(evaluate, [*line, "--images", str(moved), "--lpips-heads", "h"], catch_exceptions=False)
