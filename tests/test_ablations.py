@@ -44,7 +44,7 @@ def test_the_short_settings_are_the_tiny_ones_but_for_their_length() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_arm_resolves_and_says_something_of_its_own(name: str) -> None:
+def test_every_arm_resolves_to_settings_of_its_own(name: str) -> None:
     below = plan(preset="tiny")
     settled = {arm: settle(runner.changed(below, changes)).as_json() for arm, changes in RECIPES[name]["arms"].items()}
     assert len({json.dumps(settings, sort_keys=True) for settings in settled.values()}) == len(settled) >= 2
@@ -55,7 +55,7 @@ def test_every_arm_resolves_and_says_something_of_its_own(name: str) -> None:
         assert sum(steps) == sum(phase.num_steps for phase in preset.phases), "an arm trains as long as the preset"
 
 
-def test_phases_are_changed_by_name_and_hand_their_steps_on() -> None:
+def test_phases_change_by_name_and_a_removed_phase_gives_its_steps_to_the_next() -> None:
     phases = [{"name": name, "num_steps": 10, "lr": 1.0} for name in ("a", "b", "c")]
     made = runner.changed_phases(phases, {"a": None, "b": {"name": "x", "lr": 2.0}})
     assert made == [{"name": "x", "num_steps": 20, "lr": 2.0}, {"name": "c", "num_steps": 10, "lr": 1.0}]
@@ -81,7 +81,7 @@ def test_arms_share_the_steps_before_the_first_change() -> None:
     assert not set(keys("merger", "merger").values()) & set(keys("merger", "merger", seed=1).values())
 
 
-def test_a_cell_is_a_mean_with_the_interval_of_its_seeds() -> None:
+def test_a_table_cell_is_the_mean_with_its_interval_over_seeds() -> None:
     metrics = [{"value": value, "count": 1000, "low": 0.1, "high": 0.9} for value in (0.4, 0.5, 0.6)]
     # 0.1 * 4.303 / sqrt(3) = 0.248
     assert runner.cell(metrics) == "0.500 0.252 to 0.748 (n=1,000)"
@@ -93,7 +93,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, FOLDER / "run.py", *map(str, arguments)], capture_output=True, text=True)
 
 
-def test_wrong_names_are_one_line(tmp_path: Path) -> None:
+def test_unknown_recipes_and_arms_are_refused_in_one_line(tmp_path: Path) -> None:
     done = run("colour")
     assert done.returncode == 2
     assert re.fullmatch(r"error: colour: no such ablation, expected one of tokens, .*keep-ratio\n", done.stderr)

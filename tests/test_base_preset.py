@@ -27,14 +27,14 @@ SHORT = {
 }  # fmt: skip
 
 
-def test_every_file_says_that_it_was_not_measured() -> None:
+def test_every_base_preset_states_that_it_was_not_measured() -> None:
     assert len(FILES) == 10
     for file in FILES:
         head = "".join(line for line in file.read_text().splitlines(keepends=True) if line.startswith("#"))
         assert "not measured" in head, file
 
 
-def test_sizes_fit_together() -> None:
+def test_sizes_of_the_base_presets_fit_together() -> None:
     config = plan(preset="base")
     settings, style = settle(config), drawing_style(config)
     side = settings.encoder.vision.preprocessing.image_px

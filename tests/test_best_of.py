@@ -78,7 +78,7 @@ def line(mini, out: Path, *more: str | Path) -> list[str | Path]:
     return ["generate", PROMPT, "--model", mini.model, "--out", out, "--num-steps", "2", "--device", "cpu", *more]
 
 
-def test_the_nearest_candidate_is_kept(mini, here, clip: Path, tmp_path: Path) -> None:
+def test_the_candidate_with_the_highest_clip_similarity_is_kept(mini, here, clip: Path, tmp_path: Path) -> None:
     more = ["--best-of", "3", "--rerank-clip-model", clip, "--num-images", "2", "--seed", "5", "--json"]
     done = here(*line(mini, tmp_path / "a.png", *more))
     assert done.code == 0, done.err
@@ -125,7 +125,7 @@ def test_similarity_is_the_cosine_of_the_squashed_image_and_the_text_alone(clip:
     assert float(found[0]) == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_model_reads_its_candidates_back(mini, here, tmp_path: Path) -> None:
+def test_the_candidate_with_the_highest_likelihood_is_kept(mini, here, tmp_path: Path) -> None:
     more = ["--best-of", "3", "--num-images", "2", "--seed", "5"]
     done = here(*line(mini, tmp_path / "a.png", *more, "--json"))
     assert done.code == 0, done.err
@@ -149,7 +149,7 @@ def test_the_model_reads_its_candidates_back(mini, here, tmp_path: Path) -> None
     assert sum(row.endswith(", kept") for row in said) == 2
 
 
-def test_scores_are_printed(mini, here, clip: Path, tmp_path: Path) -> None:
+def test_clip_similarities_are_printed(mini, here, clip: Path, tmp_path: Path) -> None:
     done = here(*line(mini, tmp_path / "a.png", "--best-of", "2", "--rerank-clip-model", clip))
     assert done.code == 0, done.err
     rows = done.out.splitlines()
@@ -184,7 +184,9 @@ def test_scores_are_printed(mini, here, clip: Path, tmp_path: Path) -> None:
         (3, ["--preset", "released-v2-readme"], "no detokenizer-highres/ here"),
     ],
 )
-def test_what_is_refused(mini, here, clip: Path, tmp_path: Path, code: int, more: list[str], message: str) -> None:
+def test_options_that_contradict_each_other_are_refused(
+    mini, here, clip: Path, tmp_path: Path, code: int, more: list[str], message: str
+) -> None:
     done = here(*line(mini, tmp_path / "a.png", *(clip if word == "CLIP" else word for word in more)))
     assert done.code == code, done.err
     assert message in done.last_error
@@ -200,7 +202,7 @@ def test_best_of_needs_a_text(mini, here, clip: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "bin"])
-def test_what_the_safety_checker_flags_is_black(mini, here, make_checker, tmp_path: Path, suffix: str) -> None:
+def test_flagged_images_are_black(mini, here, make_checker, tmp_path: Path, suffix: str) -> None:
     checker = make_checker(-1.0, suffix=suffix)  # every cosine is above
     done = here(*line(mini, tmp_path / "a.png", "--num-images", "2", "--safety-checker", checker))
     assert done.code == 0, done.err
@@ -211,7 +213,7 @@ def test_what_the_safety_checker_flags_is_black(mini, here, make_checker, tmp_pa
     assert set(np.unique(np.asarray(image))) == {0, 255}  # black images, white gap
 
 
-def test_what_it_does_not_flag_stays(mini, here, make_checker, tmp_path: Path) -> None:
+def test_images_that_are_not_flagged_stay_as_they_are(mini, here, make_checker, tmp_path: Path) -> None:
     assert here(*line(mini, tmp_path / "plain.png")).code == 0
     done = here(*line(mini, tmp_path / "a.png", "--safety-checker", make_checker(1.0)))
     assert done.code == 0, done.err
@@ -220,7 +222,7 @@ def test_what_it_does_not_flag_stays(mini, here, make_checker, tmp_path: Path) -
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), np.asarray(Image.open(tmp_path / "plain.png")))
 
 
-def test_the_checker_decides_as_diffusers_does(make_checker) -> None:
+def test_the_safety_checker_agrees_with_diffusers(make_checker) -> None:
     from lavit_detokenizer.api import load_safety_checker
 
     images = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)

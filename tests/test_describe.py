@@ -6,7 +6,7 @@ from pathlib import Path
 from lavit import LaVIT
 
 
-def test_captions_and_answers_are_the_models(mini, here) -> None:
+def test_captions_and_answers_equal_those_of_the_lavit_object(mini, here) -> None:
     files = [mini.heldout / f"images/{number:06d}.png" for number in range(2)]
     model = LaVIT.from_pretrained(mini.model)
     rows = json.loads(here("caption", *files, "--model", mini.model, "--json").out)["captions"]
@@ -22,7 +22,7 @@ def test_captions_and_answers_are_the_models(mini, here) -> None:
     ]
 
 
-def test_a_model_trained_without_images_is_warned_of(mini, here, tmp_path: Path) -> None:
+def test_a_model_trained_without_images_gives_a_warning(mini, here, tmp_path: Path) -> None:
     blind = mini.run / "blind" / "model"
     done = here("ask", mini.heldout / "images/000000.png", "what shape is green?", "--model", blind)
     assert done.code == 0, done.err

@@ -175,7 +175,7 @@ def test_a_model_and_a_name_are_found(mini, here, tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
-def test_other_formats_record_their_making_in_exif(mini, here, tmp_path: Path, name: str) -> None:
+def test_other_formats_record_the_settings_in_exif(mini, here, tmp_path: Path, name: str) -> None:
     line = ["generate", "a red circle", "--model", mini.model, "--num-steps", "2"]
     assert here(*line, "--out", tmp_path / "a.png").code == 0
     done = here(*line, "--out", tmp_path / name)

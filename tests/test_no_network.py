@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 
-def test_the_whole_pipeline_reaches_for_nothing(mini) -> None:
+def test_the_whole_pipeline_opens_no_connection(mini) -> None:
     assert mini.done.code == 0
     assert not mini.sockets.exists() or not mini.sockets.read_text()
 
 
-def test_the_guard_does_guard(shut_env: dict[str, str], tmp_path: Path) -> None:
+def test_the_shut_network_refuses_and_records_connections(shut_env: dict[str, str], tmp_path: Path) -> None:
     env = {**shut_env, "LAVIT_SOCKET_LOG": str(tmp_path / "log")}
     for attempt in (
         "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9')",

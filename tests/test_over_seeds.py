@@ -25,7 +25,9 @@ def start(monkeypatch: pytest.MonkeyPatch, *folders: str) -> None:
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
-def test_mean_and_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_shows_mean_and_range(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = [finished(tmp_path / str(seed), seed=seed, value=value) for seed, value in enumerate((0.5, 0.75, 0.7))]
     start(monkeypatch, *runs)
     shown = capsys.readouterr().out
@@ -39,7 +41,7 @@ def test_mean_and_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 @pytest.mark.parametrize(
     ("second", "message"), [({"seed": 0}, "seed 0 as in"), ({"seed": 1, "steps": 6}, "other settings than in")]
 )
-def test_runs_that_are_no_repetitions_are_refused(
+def test_runs_of_one_seed_or_of_other_settings_are_refused(
     second: dict[str, int], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [finished(tmp_path / "a", seed=0, value=0.5), finished(tmp_path / "b", value=0.5, **second)]

@@ -53,7 +53,7 @@ def test_token_files_hold_every_image(mini) -> None:
     assert open_tokens(mini.run / "tokens" / "heldout").keys(np.arange(2)) == ["images/000000.png", "images/000001.png"]
 
 
-def test_a_second_run_does_nothing(mini, here) -> None:
+def test_a_finished_quickstart_changes_nothing_when_run_again(mini, here) -> None:
     before = snapshot(mini.run)
     again = here("quickstart", "--out", mini.run, "--config", MINI, "--json")
     assert again.code == 0, again.err
@@ -61,7 +61,7 @@ def test_a_second_run_does_nothing(mini, here) -> None:
     assert snapshot(mini.run) == before
 
 
-def test_what_was_deleted_is_made_again(mini, here, tmp_path: Path) -> None:
+def test_deleted_outputs_are_made_again(mini, here, tmp_path: Path) -> None:
     run = tmp_path / "demo"
     shutil.copytree(mini.run, run, symlinks=True)
     shutil.rmtree(run / "model")
@@ -86,7 +86,7 @@ def test_another_seed_is_refused_there(mini, here) -> None:
     assert "config.seed = 0, now it is 1" in done.last_error
 
 
-def test_generate_writes_a_png_that_says_how(mini, here, tmp_path: Path) -> None:
+def test_generate_writes_a_png_that_records_its_settings(mini, here, tmp_path: Path) -> None:
     prompt = "a red circle above a blue square, größer"
     done = here(
         "generate", prompt, "--model", mini.model, "--out", tmp_path / "a.png", "--seed", "3", "--num-steps", "2"
@@ -129,7 +129,7 @@ def test_caption_ask_and_report_work_on_the_model(mini, here) -> None:
     assert here("report", mini.run, "--out", mini.run.parent / "r.html").code == 0
 
 
-def test_own_images_are_split_and_looked_at(mini, here, tmp_path: Path) -> None:
+def test_quickstart_splits_and_trains_on_own_images(mini, here, tmp_path: Path) -> None:
     data = tmp_path / "own"
     (data / "photos").mkdir(parents=True)
     with open(data / "captions.jsonl", "w", encoding="utf-8") as handle:

@@ -176,7 +176,7 @@ def test_two_processes_train_what_one_trains(runs: Runs, trainer: str, kind: str
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
-def test_one_process_goes_on_where_two_stopped(mini: Mini, runs: Runs, here: Callable[..., Done], trainer: str) -> None:
+def test_one_process_resumes_a_run_of_two(mini: Mini, runs: Runs, here: Callable[..., Done], trainer: str) -> None:
     sharded, shrunk = runs.of(trainer, "fsdp"), runs.of(trainer, "shrunk")
     cut(sharded, shrunk)
     config = sharded.with_suffix(".yaml")
@@ -186,7 +186,7 @@ def test_one_process_goes_on_where_two_stopped(mini: Mini, runs: Runs, here: Cal
     assert_same_weights(shrunk, runs.of(trainer, "alone"))
 
 
-def test_what_processes_can_not_share_is_refused_by_one_of_them(runs: Runs) -> None:
+def test_commands_of_one_process_are_refused_by_the_first_process_alone(runs: Runs) -> None:
     assert [line for line in runs.told.splitlines() if line.startswith("error: ")] == [
         "error: lavit eval: works in one process, started by torchrun as 2; start it alone",
         "error: setting optimizer: muon with parallel: fsdp, but Muon turns whole matrices and fsdp holds a part of "
@@ -195,7 +195,7 @@ def test_what_processes_can_not_share_is_refused_by_one_of_them(runs: Runs) -> N
     assert not runs.of("pretrain", "refused").exists()
 
 
-def test_one_process_alone_speaks(runs: Runs) -> None:
+def test_the_first_process_alone_prints(runs: Runs) -> None:
     shown = [line for line in runs.told.splitlines() if line.startswith("train-encoder: 12/12")]
     assert len(shown) == 3  # its three runs
 

@@ -60,7 +60,7 @@ PROPERTIES = [
 ]
 
 
-def test_names() -> None:
+def test_public_names() -> None:
     assert sorted(lavit.__all__) == NAMES
     assert all(hasattr(lavit, name) for name in NAMES)
 

@@ -32,7 +32,7 @@ def own_images(folder: Path, count: int) -> Path:
     return folder
 
 
-def test_split_is_a_partition_with_everything_that_belongs_to_an_image(tmp_path: Path) -> None:
+def test_split_is_a_partition_and_keeps_captions_and_questions_with_their_image(tmp_path: Path) -> None:
     source = open_data(own_images(tmp_path / "own", 60))
     split_data(source.root, tmp_path / "out", share=0.2, seed=1)
     train, heldout = open_data(tmp_path / "out/train"), open_data(tmp_path / "out/heldout")

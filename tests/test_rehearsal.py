@@ -40,7 +40,7 @@ def test_the_miniature_is_a_whole_release(checkpoint, tmp_path):
     assert made["parts"]["detokenizer-highres"]["drawable"]
 
 
-def test_the_published_sizes_are_the_releases(checkpoint):
+def test_published_sizes_equal_those_of_the_released_files(checkpoint):
     def count(shapes):
         return sum(map(checkpoint.numel, shapes.values()))
 

@@ -69,7 +69,7 @@ def test_features_selection_and_codes(case):
     assert torch.equal(encoded.codes, golden["codes"].to(encoded.codes.dtype))
 
 
-def test_what_the_language_model_reads(case):
+def test_image_input_of_the_language_model(case):
     golden, tokenizer = case["golden"], load_tokenizer(case["model"], device="cpu")
     rows = load_visual_input(case["model"], tokenizer)(*tokenizer.select(case["pixels"]))
     assert relative(rows, golden["llm_features"]) < TOLERANCE
@@ -101,7 +101,7 @@ def test_the_command_writes_the_same_tokens(case, here):
     assert relative(torch.from_numpy(reader.features(everything)), golden["merged"]) < 4e-3
 
 
-def test_bfloat16_is_reported(case, record_property):
+def test_bfloat16_keeps_most_patches_and_codes(case, record_property):
     golden, tokenizer = case["golden"], load_tokenizer(case["model"], device="cpu", precision="bf16")
     encoded = tokenizer.encode(case["pixels"])
     kept = float((encoded.keep_mask == golden["keep_mask"].bool()).float().mean())

@@ -132,7 +132,7 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_refused_in_one_line(name, good, tmp_path, here):
+def test_damaged_checkpoints_are_refused_in_one_line(name, good, tmp_path, here):
     spoil, flags, message = CASES[name]
     src = tmp_path / "src"
     shutil.copytree(good, src)

@@ -72,7 +72,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("g", [Geometry(), WIDE, HALF], ids=["small", "wide", "bfloat16"])
-def test_imported_weights_give_what_the_formulation_gives(g, tmp_path):
+def test_imported_weights_agree_with_the_published_formulation(g, tmp_path):
     written = write_visual(tmp_path / "released", g)
     images = sorted(write_images(tmp_path / "images", g).iterdir())
     import_checkpoint(tmp_path / "released", tmp_path / "model", **heads(g), quiet=True)
@@ -148,7 +148,7 @@ def test_import_export_import_gives_the_same_bytes(whole, tmp_path):
     assert first == second
 
 
-def test_export_gives_back_what_came(whole, tmp_path):
+def test_export_restores_the_released_tensors(whole, tmp_path):
     export_checkpoint(whole / "model", tmp_path / "released", quiet=True)
     for file in sorted((whole / "released").rglob("*.bin")):
         name = file.relative_to(whole / "released")

@@ -114,7 +114,7 @@ def polylines(svg: str, kind: str) -> int:
     return svg.count(f'<polyline class="{kind}"')
 
 
-def test_another_run_lies_behind_the_curves_and_what_differs_is_named(tmp_path: Path) -> None:
+def test_a_report_against_another_run_draws_its_curves_and_names_the_differences(tmp_path: Path) -> None:
     mine, theirs = fake_run(tmp_path / "mine", samples=1), fake_run(tmp_path / "theirs", samples=1)
     for run, steps in ((mine, 2400), (theirs, 4800)):
         record = {"command": "train-encoder", "config": {"num_steps": steps, "lr": 0.001, "vision": {"width": 64}}}
@@ -129,7 +129,7 @@ def test_another_run_lies_behind_the_curves_and_what_differs_is_named(tmp_path: 
         write_report(mine, against=str(tmp_path / "nowhere"))
 
 
-def test_the_shipped_reference_is_whole_and_lies_behind_a_run_of_any_length(tmp_path: Path) -> None:
+def test_the_shipped_reference_is_complete_and_is_drawn_behind_runs_of_any_length(tmp_path: Path) -> None:
     reference = load_reference("reference")
     assert set(reference.stages) == {"encoder", "tokenizer", "pretrain", "blind", "detokenizer"}
     assert "preset tiny, seed 0" in reference.title
@@ -159,7 +159,7 @@ def test_the_shipped_reference_is_whole_and_lies_behind_a_run_of_any_length(tmp_
     assert "preset tiny, seed 0" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
-def test_packed_curves_come_back_and_thinning_keeps_ends_and_rare_rows(tmp_path: Path) -> None:
+def test_packed_curves_unpack_to_the_same_rows_and_thinning_keeps_ends_and_rare_rows(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "demo", samples=1)
     stage = next(stage for stage in collect(run).stages if stage.kind == "tokenizer")
     stage.rows[33]["answer_gain"] = 1.23456

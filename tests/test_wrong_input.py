@@ -221,9 +221,7 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("verb", list(SPOILED))
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(
-    mini: Mini, refused, tmp_path: Path, verb: str
-) -> None:
+def test_a_nan_loss_ends_the_run_and_keeps_the_checkpoint(mini: Mini, refused, tmp_path: Path, verb: str) -> None:
     step, more = SPOILED[verb]
     out = tmp_path / "run"
     config = config_of(tmp_path, step, checkpoint_every=1, **more)
