@@ -141,6 +141,8 @@ def test_sets_reach_into_lists_by_name_and_index(tmp_path):
     changed = resolve(Phases, preset=preset, file=file, sets=["phases.masks.num_steps=2"])
     assert [phase.num_steps for phase in changed.phases] == [2, 6]
     assert preset == {"phases": [{"name": "masks"}, {"name": "merger", "num_steps": 4}]}
+    file.write_text("phases: {7: {num_steps: 6}}")  # YAML reads the name as a number
+    assert resolve(Phases, preset={"phases": [{"name": "7"}]}, file=file).phases[0].num_steps == 6
 
 
 @pytest.mark.parametrize(
@@ -151,6 +153,7 @@ def test_sets_reach_into_lists_by_name_and_index(tmp_path):
         (["phases.codes.num_stesp=1"], r"unknown setting phases.1.num_stesp; did you mean num_steps\?"),
         (["tau.2=1"], r"tau has no item 2; items: none has a name \(or by index, 0 to 1\)"),
         (["phases.codes=1"], r"setting phases.1: .*found 1"),
+        (["phases.².num_steps=1"], r"phases has no item ²; items: selector, codes"),
     ],
 )
 def test_wrong_paths_into_lists_name_what_exists(sets, message):

@@ -136,8 +136,10 @@ def _merge_items(items: Sequence[Any], above: Mapping[str, Any], where: str) -> 
     names = [str(one["name"]) for one in merged if isinstance(one, Mapping) and "name" in one]
     for key, value in above.items():
         if str(key) in names:
-            place = next(i for i, one in enumerate(merged) if isinstance(one, Mapping) and one.get("name") == key)
-        elif str(key).isdigit() and int(key) < len(merged):
+            place = next(
+                i for i, one in enumerate(merged) if isinstance(one, Mapping) and str(one.get("name")) == str(key)
+            )
+        elif str(key).isdecimal() and int(key) < len(merged):
             place = int(key)
         else:
             near = difflib.get_close_matches(str(key), names, n=1)
