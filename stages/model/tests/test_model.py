@@ -3,7 +3,10 @@
 import json
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -232,6 +235,22 @@ def test_bad_arguments_are_refused(folders, images, tmp_path: Path) -> None:
     continuous = SAMPLING.model_copy(update={"prompt_images": "continuous"})
     with pytest.raises(UsageError, match="prompt_images: continuous, but this model reads images as codes"):
         model.sample([["red", images[0]]], settings=continuous)
+
+
+def test_threads_that_begin_at_once_load_each_part_once(folders, images, monkeypatch) -> None:
+    loads: list[Path] = []
+
+    def slow(*args: Any, **options: Any) -> Any:
+        loads.append(args[0])
+        time.sleep(0.2)
+        return load_llm(*args, **options)
+
+    monkeypatch.setattr("lavit_pretrain.api.load_llm", slow)
+    model = LaVIT.from_pretrained(folders["codes"])
+    with ThreadPoolExecutor(4) as pool:
+        captions = list(pool.map(lambda _: model.caption(images[:2]), range(4)))
+    assert loads == [folders["codes"]]
+    assert captions == [model.caption(images[:2])] * 4
 
 
 def test_importing_lavit_and_opening_a_model_are_light(folders) -> None:

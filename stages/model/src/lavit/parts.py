@@ -1,6 +1,7 @@
 """The parts of a model directory, each loaded once, when it is first needed."""
 
 import gc
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from lavit_tokenizer.api import TokenizerConfig, VisualTokenizer
 
 PARTS = ("tokenizer", "llm", "detokenizer")
+
+_LOADING = threading.RLock()
+"""One part is loaded at a time in a process: transformers and diffusers set global state while they load."""
 
 
 class Parts:
@@ -130,9 +134,10 @@ class Parts:
 
     def _get(self, name: str, group: str, load: Callable[[], Any]) -> Any:
         """Return a part, loaded if it is not held; `low_memory` first lets the other groups go."""
-        if name not in self._held:
-            if self.low_memory and any(other != group for other, _ in self._held.values()):
-                self._held = {key: value for key, value in self._held.items() if value[0] == group}
-                gc.collect()
-            self._held[name] = (group, load())
-        return self._held[name][1]
+        with _LOADING:
+            if name not in self._held:
+                if self.low_memory and any(other != group for other, _ in self._held.values()):
+                    self._held = {key: value for key, value in self._held.items() if value[0] == group}
+                    gc.collect()
+                self._held[name] = (group, load())
+            return self._held[name][1]
