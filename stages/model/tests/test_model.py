@@ -237,6 +237,47 @@ def test_bad_arguments_are_refused(folders, images, tmp_path: Path) -> None:
         model.sample([["red", images[0]]], settings=continuous)
 
 
+@pytest.mark.parametrize("seeds", [1.5, "12", [1.7, 2], {"a": 1}])
+def test_seeds_that_are_no_integers_are_refused(folders, seeds) -> None:
+    with pytest.raises(UsageError, match=r"seeds: found .*, expected one integer, or one an image"):
+        LaVIT.from_pretrained(folders["codes"]).decode([np.array([1]), np.array([2])], seeds=seeds)
+
+
+def test_seeds_may_be_numpy_integers(folders) -> None:
+    model, codes = LaVIT.from_pretrained(folders["codes"]), [np.array([1]), np.array([2])]
+    expected = pixels_of(model.decode(codes, seeds=[3, 4], settings=DRAWING))
+    for seeds in (np.int64(3), np.array([3, 4]), torch.tensor([3, 4]), range(3, 5)):
+        assert (pixels_of(model.decode(codes, seeds=seeds, settings=DRAWING)) == expected).all()
+
+
+def test_numbers_that_cannot_be_are_refused(folders, images) -> None:
+    model = LaVIT.from_pretrained(folders["codes"])
+    with pytest.raises(UsageError, match=r"setting guidance_scale: .* greater than or equal to 0, found -1"):
+        model.generate("red", guidance_scale=-1)
+    for call in (
+        lambda: model.generate("red", batch_size=0),
+        lambda: model.sample("red", batch_size=-1),
+        lambda: model.score(images[0], "red", batch_size=0),
+        lambda: model.score_codes("red", [np.array([1])], batch_size=0),
+    ):
+        with pytest.raises(UsageError, match=r"batch_size: found (0|-1), expected an integer of at least 1"):
+            call()
+    for call in (lambda: model.caption(images, max_tokens=0), lambda: model.answer(images, "what?", max_tokens=0)):
+        with pytest.raises(UsageError, match="max_tokens: found 0, expected an integer of at least 1"):
+            call()
+
+
+def test_sampled_patches_are_keyed_by_the_pixels_or_by_one_key_an_image(folders, images) -> None:
+    model = LaVIT.from_pretrained(folders["codes"])
+    tokens = model.encode(images, selection="sample", seed=3)
+    own = LaVIT.from_pretrained(folders["codes"], selection="sample").encode(images, seed=3)
+    assert (tokens.keep_mask == own.keep_mask).all()
+    assert (model.encode(images[2], selection="sample", seed=3).keep_mask == tokens.keep_mask[2:3]).all()
+    for keys, found in ((["a"], "1"), ("abcde", "a text")):
+        with pytest.raises(UsageError, match=f"keys: found {found}, expected 5, one an image"):
+            model.encode(images, selection="sample", keys=keys)
+
+
 def test_threads_that_begin_at_once_load_each_part_once(folders, images, monkeypatch) -> None:
     loads: list[Path] = []
 

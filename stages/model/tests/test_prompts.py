@@ -1,9 +1,12 @@
 """Prompts as callers give them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from lavit.prompts import prompt_list
 from lavit_core.errors import UsageError
+from PIL import Image
 
 A, B = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4, 3), np.uint8)
 
@@ -49,4 +52,10 @@ def test_one_text_is_one_prompt() -> None:
 )
 def test_other_things_are_refused(prompts, message: str) -> None:
     with pytest.raises(UsageError, match=message):
+        prompt_list(prompts)
+
+
+@pytest.mark.parametrize("prompts", [None, 5, Path("cat.png"), A, Image.new("RGB", (4, 4))])
+def test_what_is_no_prompt_is_refused(prompts) -> None:
+    with pytest.raises(UsageError, match=f"prompts: found {type(prompts).__name__}, expected a text, or texts"):
         prompt_list(prompts)

@@ -1,10 +1,11 @@
 """Images to tokens and codes to images, by the parts that are held."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from lavit_core.errors import InputError
+from lavit_core.errors import InputError, UsageError
 from lavit_core.seeds import epoch_batches
 from PIL import Image
 
@@ -28,14 +29,24 @@ def encode_images(
     seed: int = 0,
     keys: Sequence[str] | None = None,
 ) -> ImageTokens:
-    """Return images as tokens. Raises InputError for an unreadable image, UsageError for an unknown selection."""
+    """Return images as tokens.
+
+    Raises InputError for an unreadable image, UsageError for an unknown selection or another number of keys than of
+    images.
+    """
     import torch
 
+    if keys is not None and (isinstance(keys, str) or len(keys) != len(images)):
+        found = "a text" if isinstance(keys, str) else f"{len(keys)}"
+        raise UsageError(f"keys: found {found}, expected {len(images)}, one an image")
     encoder, image_px = parts.encoder(), parts.tokenizer_config().preprocessing.image_px
     encoded = []
     for rows in epoch_batches(len(images), BATCH_IMAGES):
-        pixels = torch.from_numpy(square_images(images[rows], image_px, first=rows.start))
+        squares = square_images(images[rows], image_px, first=rows.start)
+        pixels = torch.from_numpy(squares)
         own = None if keys is None else keys[rows]
+        if keys is None and selection == "sample":
+            own = [hashlib.sha256(square.tobytes()).hexdigest() for square in squares]
         with torch.inference_mode():
             encoded.append(encoder.encode(pixels, selection=selection, seed=seed, keys=own))
     codes, counts, keep_mask, features = (

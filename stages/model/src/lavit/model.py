@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from lavit_core.config import resolve
 from lavit_core.device_name import check_device_name
 from lavit_core.errors import UsageError
 from lavit_core.modeldir import recorded_digest
@@ -22,7 +23,7 @@ from lavit.parts import PARTS, Parts
 from lavit.prompts import Prompt, prompt_list
 from lavit.reading import read_images, read_prompts
 from lavit.save import save_model
-from lavit.settings import draw_settings, sample_settings, seed_list
+from lavit.settings import check_positive, draw_settings, sample_settings, seed_list
 from lavit.steps import GenerationStep
 from lavit.tokens import ImageTokens
 
@@ -185,6 +186,7 @@ class LaVIT:
         batch_size: int = BATCH_PROMPTS,
     ) -> list[np.ndarray]:
         """Return the codes int64 [n] that the language model draws for each prompt; see `generate`."""
+        check_positive(batch_size=batch_size)
         pieces = prompt_list(prompts)
         drawn: dict[int, np.ndarray] = {}
         for step in self._sample_steps(pieces, seed_list(seeds, len(pieces)), settings, batch_size):
@@ -222,12 +224,13 @@ class LaVIT:
         batch_size: int = BATCH_PROMPTS,
     ) -> Iterator[GenerationStep]:
         """Draw as `generate` does, and yield after each code and each denoising step; the last step has the images."""
+        check_positive(batch_size=batch_size)
         pieces = prompt_list(prompts)
         seeded = seed_list(seeds, len(pieces))
         sampling = sampling or self._sample_settings()
         if guidance_scale is not None:
             scales = {"guidance_scale": guidance_scale, "image_guidance_scale": guidance_scale}
-            sampling = type(sampling).model_validate({**sampling.model_dump(), **scales})
+            sampling = resolve(type(sampling), preset=sampling.model_dump(), flags=scales)
         drawing = drawing or self._draw_settings()
         # Refused before anything is loaded.
         self._parts.detokenizer_api().model_image_size(
@@ -252,6 +255,7 @@ class LaVIT:
         self, images: ImageLike | Sequence[ImageLike], max_tokens: int = 36, beams: Beams | None = None
     ) -> list[str]:
         """Return a caption of each image, of at most `max_tokens` text tokens, greedily or by beam search."""
+        check_positive(max_tokens=max_tokens)
         read = read_images(self._parts, as_list(images))
         captions: list[str] = self._parts.pretrain_api().caption(
             self._parts.llm(), read, max_tokens=max_tokens, beams=beams
@@ -270,6 +274,7 @@ class LaVIT:
         Without images the questions alone are read. Repeated images (the same object or path) are encoded once.
         Raises UsageError for another number of questions than of images.
         """
+        check_positive(max_tokens=max_tokens)
         asked = [questions] if isinstance(questions, str) else list(questions)
         if not asked:
             raise UsageError("questions: found none, expected at least one")
@@ -302,6 +307,7 @@ class LaVIT:
 
         Raises UsageError for a model trained without images, or another number of texts than of images.
         """
+        check_positive(batch_size=batch_size)
         listed, asked = as_list(images), [texts] if isinstance(texts, str) else list(texts)
         if not all_pairs and len(listed) != len(asked):
             raise UsageError(f"{len(asked)} texts but {len(listed)} images, expected as many, or all_pairs=True")
@@ -324,6 +330,7 @@ class LaVIT:
 
         Raises UsageError as `score` does, InputError for codes outside the codebook.
         """
+        check_positive(batch_size=batch_size)
         listed = check_codes(codes.codes if isinstance(codes, ImageTokens) else codes, self.codebook_size)
         asked = [texts] if isinstance(texts, str) else list(texts)
         if not all_pairs and len(listed) != len(asked):

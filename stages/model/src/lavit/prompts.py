@@ -1,5 +1,6 @@
 """Prompts as callers give them: texts, images, and `<image>` placeholders. Never imports torch."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -28,6 +29,9 @@ def prompt_list(prompts: Any) -> list[list[Any]]:
 
     Raises UsageError for no prompt, a piece of another kind, or another number of `<image>` than of images.
     """
+    if not isinstance(prompts, str | Iterable) or is_image(prompts):
+        raise UsageError(f"prompts: found {type(prompts).__name__}, expected a text, or texts and images in a list a "
+                         "prompt")  # fmt: skip
     listed = [prompts] if isinstance(prompts, str) else list(prompts)
     if not listed:
         raise UsageError("prompts: found none, expected a text, or texts and images in a list a prompt")

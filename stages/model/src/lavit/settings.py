@@ -1,6 +1,8 @@
 """Settings of sampling and drawing: a preset of the stage, with the values given. Never imports torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from lavit_core.config import load_preset, resolve
@@ -35,11 +37,23 @@ def draw_settings(preset: str, **given: Any) -> "DrawSettings":
 def seed_list(seeds: int | Sequence[int] | None, count: int) -> list[int]:
     """Return one seed an image: those given, or `seeds`, `seeds + 1`, ... from a number (None: from 0).
 
-    Raises UsageError for another number of seeds than of images.
+    Raises UsageError for another number of seeds than of images, and for anything but integers.
     """
-    if seeds is None or isinstance(seeds, int):
-        return list(range(seeds or 0, (seeds or 0) + count))
-    listed = [int(seed) for seed in seeds]
+    single = seeds is None or not isinstance(seeds, Iterable)
+    try:
+        if single or getattr(seeds, "ndim", 1) == 0:
+            first = index(0 if seeds is None else seeds)  # type: ignore[arg-type]
+            return list(range(first, first + count))
+        listed = [index(seed) for seed in seeds]  # type: ignore[union-attr]
+    except TypeError:
+        raise UsageError(f"seeds: found {seeds!r}, expected one integer, or one an image") from None
     if len(listed) != count:
         raise UsageError(f"seeds: found {len(listed)}, expected {count}, one an image")
     return listed
+
+
+def check_positive(**numbers: Any) -> None:
+    """Raise UsageError for a number that is not an integer of at least 1."""
+    for name, value in numbers.items():
+        if not isinstance(value, Integral) or value < 1:
+            raise UsageError(f"{name}: found {value!r}, expected an integer of at least 1")
