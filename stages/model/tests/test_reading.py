@@ -94,7 +94,9 @@ def test_prompts_with_images_against_a_plain_loop_and_alone(
         read = read_prompts(parts_of(folders[image_input]), prompt_list([prompt]), how)
         alone = sample_codes(llm, read, seeds=[seed], settings=settings, batch_size=2)[0]
         assert alone.tolist() == codes.tolist()
-        embeddings = tokenize_prompt(llm, read[0], brackets=how != "bare").embed(llm)
+        embeddings = llm.embed_prompt(
+            tokenize_prompt(read[0], llm.vocabulary, llm.codec.encode, brackets=how != "bare")
+        )
         scale = 2.0 if isinstance(prompt, str) else 3.0
         assert draw_plainly(llm, embeddings, seed, scale, 6) == codes.tolist()
     assert len({tuple(codes.tolist()) for codes in together}) == 6

@@ -31,7 +31,7 @@ def llm(world, tmp_path_factory):
 def prompts(llm, reader):
     images = stored_images(llm, reader, np.arange(4))
     assert len(set(images.counts.tolist())) > 1, "the prompts must differ in length, so that padding is tested"
-    return [prompt.embed(llm) for prompt in reading_prompts(llm, images, [np.empty(0, np.int64)] * 4)]
+    return [llm.embed_prompt(prompt) for prompt in reading_prompts(llm.vocabulary, images, [np.empty(0, np.int64)] * 4)]
 
 
 def test_one_beam_is_greedy(llm: Any, prompts: Any) -> None:

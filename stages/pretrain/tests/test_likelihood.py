@@ -8,7 +8,8 @@ import torch
 from lavit_core.errors import UsageError
 from lavit_core.tokens import TokenReader
 from lavit_pretrain import likelihood
-from lavit_pretrain.image_input import ImageInput, stored_images
+from lavit_pretrain.encoded_images import EncodedImages
+from lavit_pretrain.image_input import stored_images
 from lavit_pretrain.language_model import load_llm
 from lavit_pretrain.likelihood import (
     caption_log_likelihoods,
@@ -41,10 +42,10 @@ def trained(world, tmp_path_factory):
 
 
 @torch.inference_mode()
-def plain(llm, images: ImageInput, text: str) -> float:
+def plain(llm, images: EncodedImages, text: str) -> float:
     """The whole document in one pass, no cache, no padding."""
     ids = np.append(llm.codec.encode(text), llm.codec.eos)
-    row = reading_prompts(llm, images, [ids])[0].embed(llm)
+    row = llm.embed_prompt(reading_prompts(llm.vocabulary, images, [ids], blind_eos=llm.blind_eos)[0])
     hidden = llm.decoder(inputs_embeds=row[None]).last_hidden_state[0]
     log_p = (hidden @ llm.head_VD.T).log_softmax(-1)
     places = range(len(row) - len(ids) - 1, len(row) - 1)
@@ -104,7 +105,7 @@ def test_a_prefix_is_read_once(trained: Any, reader: TokenReader, monkeypatch: p
 
 
 def test_a_blind_model_is_refused(trained: Any) -> None:
-    llm, nothing = trained("none"), ImageInput(counts=np.zeros(1, np.int64))
+    llm, nothing = trained("none"), EncodedImages(counts=np.zeros(1, np.int64))
     with pytest.raises(UsageError, match="trained without images"):
         next(text_log_likelihoods(llm, nothing, TEXTS))
     with pytest.raises(UsageError, match="trained without images"):

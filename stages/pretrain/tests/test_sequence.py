@@ -81,26 +81,29 @@ def test_joined_parts_keep_their_continuous_rows_in_place(parts: Any) -> None:
 
 def test_a_prompt_has_its_parts_in_order_and_ends_with_img(random_llm: Callable[..., LanguageModel]) -> None:
     llm = random_llm("codes")
-    vocabulary, word = llm.vocabulary, llm.codec.encode("red").tolist()
+    vocabulary, encode = llm.vocabulary, llm.codec.encode
+    word = encode("red").tolist()
     codes, more = np.array([0, 5]), np.array([7])
     first = [vocabulary.img, vocabulary.first_code, vocabulary.first_code + 5, vocabulary.end_img]
     second = [vocabulary.img, vocabulary.first_code + 7, vocabulary.end_img]
-    assert tokenize_prompt(llm, [codes, "red", more]).ids.tolist() == [*first, *word, *second, vocabulary.img]
-    assert tokenize_prompt(llm, ["red", codes]).ids.tolist() == [*word, *first, vocabulary.img]
-    assert tokenize_prompt(llm, "red").ids.tolist() == [*word, vocabulary.img]
+    mixed = tokenize_prompt([codes, "red", more], vocabulary, encode).ids.tolist()
+    assert mixed == [*first, *word, *second, vocabulary.img]
+    assert tokenize_prompt(["red", codes], vocabulary, encode).ids.tolist() == [*word, *first, vocabulary.img]
+    assert tokenize_prompt("red", vocabulary, encode).ids.tolist() == [*word, vocabulary.img]
     # Released: visual_tokenizer.tokenize_image(..., add_special=False).
-    bare = tokenize_prompt(llm, [codes, "red", more], brackets=False).ids.tolist()
+    bare = tokenize_prompt([codes, "red", more], vocabulary, encode, brackets=False).ids.tolist()
     assert bare == [*first[1:3], *word, second[1], vocabulary.img]
     with pytest.raises(InputError, match=r"codes lie in \[3, 24\], expected \[0, 24\)"):
-        tokenize_prompt(llm, [np.array([3, 24])])
+        tokenize_prompt([np.array([3, 24])], vocabulary, encode)
 
 
 def test_continuous_rows_of_a_prompt_lie_between_brackets(random_llm: Callable[..., LanguageModel]) -> None:
     llm = random_llm("features")
-    vocabulary, length = llm.vocabulary, len(llm.codec.encode("red"))
+    vocabulary, encode = llm.vocabulary, llm.codec.encode
+    length = len(encode("red"))
     rows = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
-    prompt = tokenize_prompt(llm, ["red", rows, "red", rows[:1]])
-    embedded = prompt.embed(llm)
+    prompt = tokenize_prompt(["red", rows, "red", rows[:1]], vocabulary, encode)
+    embedded = llm.embed_prompt(prompt)
     assert llm.projector is not None
     projected = llm.projector(torch.from_numpy(rows))
     torch.testing.assert_close(embedded[length + 1 : length + 4], projected)

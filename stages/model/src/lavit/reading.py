@@ -15,10 +15,10 @@ from lavit.images import identity, is_image, square_images
 from lavit.parts import Parts
 
 if TYPE_CHECKING:
-    from lavit_pretrain.api import ImageInput
+    from lavit_pretrain.api import EncodedImages
 
 
-def read_images(parts: Parts, images: Sequence[Any]) -> "ImageInput":
+def read_images(parts: Parts, images: Sequence[Any]) -> "EncodedImages":
     """Return images as the language model reads them. Raises InputError for an unreadable image."""
     api = parts.pretrain_api()
     image_input, image_px = parts.image_input(), parts.tokenizer_config().preprocessing.image_px

@@ -3,7 +3,8 @@
 from lavit_pretrain.beam_search import ANSWERS, CAPTIONS, Beams
 from lavit_pretrain.captioning import answer, caption
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig, SampleSettings
-from lavit_pretrain.image_input import ImageInput, encode_images, join_images, merge_patches, select_patches
+from lavit_pretrain.encoded_images import EncodedImages, join_images
+from lavit_pretrain.image_input import encode_images, merge_patches, select_patches
 from lavit_pretrain.language_model import LanguageModel, load_llm, read_visual_config
 from lavit_pretrain.likelihood import (
     caption_log_likelihoods,
@@ -26,7 +27,7 @@ __all__ = [
     "ANSWERS",
     "CAPTIONS",
     "Beams",
-    "ImageInput",
+    "EncodedImages",
     "LanguageModel",
     "LlmShape",
     "Mix",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lavit_pretrain.beam_search import Beams, write_with_beams
 from lavit_pretrain.decoding import DecodingBatch
-from lavit_pretrain.image_input import ImageInput
+from lavit_pretrain.encoded_images import EncodedImages
 from lavit_pretrain.language_model import LanguageModel
 from lavit_pretrain.sequence import reading_prompts
 
@@ -17,7 +17,9 @@ BATCH_ROWS = 128
 """Texts written at the same time."""
 
 
-def caption(llm: LanguageModel, images: ImageInput, *, max_tokens: int = 36, beams: Beams | None = None) -> list[str]:
+def caption(
+    llm: LanguageModel, images: EncodedImages, *, max_tokens: int = 36, beams: Beams | None = None
+) -> list[str]:
     """Return a caption of each image (paper: no prompt, the image alone; 36 tokens at most)."""
     empty = np.empty(0, np.int64)
     return _complete(llm, images, [empty] * len(images), max_tokens, beams)
@@ -25,7 +27,7 @@ def caption(llm: LanguageModel, images: ImageInput, *, max_tokens: int = 36, bea
 
 def answer(
     llm: LanguageModel,
-    images: ImageInput | None,
+    images: EncodedImages | None,
     questions: Sequence[str],
     *,
     max_tokens: int = 10,
@@ -40,7 +42,7 @@ def answer(
 
 def _complete(
     llm: LanguageModel,
-    images: ImageInput | None,
+    images: EncodedImages | None,
     prompts: Sequence[np.ndarray],
     max_tokens: int,
     beams: Beams | None,
@@ -52,8 +54,10 @@ def _complete(
     for start in range(0, len(order), BATCH_ROWS):
         places = order[start : start + BATCH_ROWS]
         shown = images.take(places) if images is not None else None
+        asked = [prompts[place] for place in places]
+        read = reading_prompts(llm.vocabulary, shown, asked, blind_eos=llm.blind_eos)
         with torch.inference_mode():
-            rows = [prompt.embed(llm) for prompt in reading_prompts(llm, shown, [prompts[place] for place in places])]
+            rows = [llm.embed_prompt(prompt) for prompt in read]
         texts = (
             write_greedily(llm, rows, max_tokens) if beams is None else write_with_beams(llm, rows, max_tokens, beams)
         )

@@ -12,7 +12,7 @@ def pretrain(
     tokens: options.Tokens = None,
     model: ModelUnlessDry = None,
     out: OutUnlessDry = None,
-    image_input: options.ImageInput = None,
+    image_input: options.ImageInputOption = None,
     llm: options.Llm = None,
     questions: options.Questions = None,
     text: options.Text = None,

@@ -5,7 +5,7 @@ from typing import Literal
 from lavit_core.config import Config
 from pydantic import Field
 
-ImageInput = Literal["codes", "features", "live", "none"]
+ImageInputKind = Literal["codes", "features", "live", "none"]
 CodeRows = Literal["drawn", "features"]
 PromptImages = Literal["codes", "bare", "continuous"]
 
@@ -47,7 +47,7 @@ class Mix(Config):
 class PretrainConfig(Config):
     """Settings of `lavit pretrain`."""
 
-    image_input: ImageInput = "live"
+    image_input: ImageInputKind = "live"
     """How the model reads an image: codes (from the token files), features (merger features stored there,
     through a trained projector), live (images encoded again, with a copy of the merger trained along, as published),
     none (no-image baseline: the image is left out)."""

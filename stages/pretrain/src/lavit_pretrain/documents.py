@@ -12,7 +12,7 @@ from lavit_core.seeds import derive_seed, shuffled_batch
 from lavit_core.tokens import TokenReader
 
 from lavit_pretrain.config import PretrainConfig
-from lavit_pretrain.sequence import blind_span, text_continuation, text_to_image
+from lavit_pretrain.sequence import blind_span, image_span, text_continuation, text_to_image
 from lavit_pretrain.text_tokenizer import TextCodec
 from lavit_pretrain.vocabulary import Vocabulary
 
@@ -147,9 +147,7 @@ class DocumentSource:
         image_weight = self.config.image_loss_weight if self.config.i2t_image_loss else 0.0
         documents = []
         for place, (image_codes, (tail, tail_weights)) in enumerate(zip(codes, tails, strict=True)):
-            head = np.concatenate(
-                [[self.vocabulary.img], self.vocabulary.to_ids(image_codes), [self.vocabulary.end_img]]
-            )
+            head = image_span(self.vocabulary, image_codes)
             weights = np.concatenate([np.full(len(head), image_weight, np.float32), tail_weights])
             documents.append(
                 Document(

@@ -1,7 +1,6 @@
-"""Images as a language model reads them: codes, continuous rows, or nothing."""
+"""Pixels and token files to images as a language model reads them: codes, continuous rows, or nothing."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,54 +9,11 @@ from lavit_core.errors import UsageError
 from lavit_core.tokens import TokenReader
 from torch import Tensor
 
+from lavit_pretrain.encoded_images import EncodedImages
 from lavit_pretrain.language_model import LanguageModel
 
 if TYPE_CHECKING:
     from lavit_tokenizer.api import VisualTokenizer
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageInput:
-    """B images as a language model reads them: T codes, or T continuous rows of width D, one image after another."""
-
-    counts: np.ndarray
-    """int64 [B]"""
-    codes: np.ndarray | None = None
-    """int64 [T]"""
-    features: np.ndarray | None = None
-    """float32 [T, D]; for a live model already through its own merger."""
-
-    def __len__(self) -> int:
-        return len(self.counts)
-
-    def each(self) -> list[np.ndarray]:
-        """Return each image's codes int64 [n], or its continuous rows float32 [n, D]."""
-        flat = self.codes if self.codes is not None else self.features
-        assert flat is not None, "images of a model that reads none"
-        return np.split(flat, np.cumsum(self.counts)[:-1])
-
-    def take(self, indices: Sequence[int] | np.ndarray) -> "ImageInput":
-        """Return images in another order, or some of them several times (one a question, say)."""
-        starts = np.concatenate([[0], np.cumsum(self.counts)])
-        chosen = np.asarray(indices, dtype=np.int64)
-        rows = [np.arange(starts[i], starts[i + 1]) for i in chosen]
-        flat = np.concatenate(rows) if rows else np.empty(0, np.int64)
-        return ImageInput(
-            counts=self.counts[chosen],
-            codes=None if self.codes is None else self.codes[flat],
-            features=None if self.features is None else self.features[flat],
-        )
-
-
-def join_images(parts: Sequence[ImageInput]) -> ImageInput:
-    """Return several batches of images as one."""
-    codes = [part.codes for part in parts if part.codes is not None]
-    features = [part.features for part in parts if part.features is not None]
-    return ImageInput(
-        counts=np.concatenate([part.counts for part in parts]),
-        codes=np.concatenate(codes) if codes else None,
-        features=np.concatenate(features) if features else None,
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +24,7 @@ class Selected:
     keep_BP: Tensor
 
 
-def encode_images(llm: LanguageModel, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray | Tensor) -> ImageInput:
+def encode_images(llm: LanguageModel, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray | Tensor) -> EncodedImages:
     """Return images uint8 [B, px, px, 3], resized to the tokenizer's size already, as the model reads them."""
     return merge_patches(llm, select_patches(llm.image_input, tokenizer, pixels_u8))
 
@@ -76,43 +32,43 @@ def encode_images(llm: LanguageModel, tokenizer: "VisualTokenizer", pixels_u8: n
 @torch.inference_mode()
 def select_patches(
     image_input: str, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray | Tensor
-) -> ImageInput | Selected:
+) -> EncodedImages | Selected:
     """Return images encoded by the tokenizer for a model of this `image_input`: the first half of `encode_images`.
 
     At the published size tokenizer and language model need not lie in memory together.
     """
     pixels = torch.as_tensor(np.asarray(pixels_u8))
     if image_input == "none":
-        return ImageInput(counts=np.zeros(len(pixels), np.int64))
+        return EncodedImages(counts=np.zeros(len(pixels), np.int64))
     if image_input == "live":
         features_BPD, keep_BP = tokenizer.select(pixels)
         return Selected(features_BPD=features_BPD, keep_BP=keep_BP)
     encoded = tokenizer.encode(pixels)
     counts = encoded.counts.cpu().numpy()
     if image_input == "codes":
-        return ImageInput(counts=counts, codes=encoded.codes.cpu().numpy())
-    return ImageInput(counts=counts, features=encoded.merged.float().cpu().numpy())
+        return EncodedImages(counts=counts, codes=encoded.codes.cpu().numpy())
+    return EncodedImages(counts=counts, features=encoded.merged.float().cpu().numpy())
 
 
 @torch.inference_mode()
-def merge_patches(llm: LanguageModel, seen: ImageInput | Selected) -> ImageInput:
+def merge_patches(llm: LanguageModel, seen: EncodedImages | Selected) -> EncodedImages:
     """Return images as the model reads them, a live model's through its merger: the second half of `encode_images`."""
-    if isinstance(seen, ImageInput):
+    if isinstance(seen, EncodedImages):
         return seen
     assert llm.merger is not None, "a merger's input given to a model without one"
     dtype = next(llm.merger.parameters()).dtype  # its own: a model loaded in bfloat16 keeps its merger in fp32
     merged_TD = llm.merger(seen.features_BPD.to(llm.device, dtype), seen.keep_BP.to(llm.device))
     counts = seen.keep_BP.sum(1).cpu().numpy().astype(np.int64)
-    return ImageInput(counts=counts, features=merged_TD.float().cpu().numpy())
+    return EncodedImages(counts=counts, features=merged_TD.float().cpu().numpy())
 
 
-def stored_images(llm: LanguageModel, reader: TokenReader, indices: np.ndarray) -> ImageInput:
+def stored_images(llm: LanguageModel, reader: TokenReader, indices: np.ndarray) -> EncodedImages:
     """Return images from token files. Raises UsageError for a live model, whose own merger must encode them."""
     if llm.image_input == "live":
         raise UsageError("this model reads images live, through its own merger; give it images instead of token files")
     if llm.image_input == "none":
-        return ImageInput(counts=np.zeros(len(indices), np.int64))
+        return EncodedImages(counts=np.zeros(len(indices), np.int64))
     codes, counts = reader.codes(indices)
     if llm.image_input == "codes":
-        return ImageInput(counts=counts, codes=codes)
-    return ImageInput(counts=counts, features=reader.features(indices))
+        return EncodedImages(counts=counts, codes=codes)
+    return EncodedImages(counts=counts, features=reader.features(indices))

@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 from lavit_pretrain.attention import use_padded
 from lavit_pretrain.config import LlmShape
+from lavit_pretrain.sequence import TokenizedPrompt
 from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer
 from lavit_pretrain.vocabulary import IMG, Vocabulary, register
 
@@ -69,6 +70,11 @@ class LanguageModel(nn.Module):
         return self.visual.image_input
 
     @property
+    def blind_eos(self) -> int | None:
+        """The `<eos>` that a model trained without images reads where an image would be; None for others."""
+        return self.codec.eos if self.image_input == "none" else None
+
+    @property
     def device(self) -> torch.device:
         """Device of the weights."""
         return self.llm.device
@@ -97,6 +103,14 @@ class LanguageModel(nn.Module):
         assert self.projector is not None, "features given to a model without projector"
         projected_FH = self.projector(features_FD.to(self.projector.weight.dtype))
         return rows_TH.index_copy(0, image_rows_F, projected_FH.to(rows_TH.dtype))
+
+    def embed_prompt(self, prompt: TokenizedPrompt) -> Tensor:
+        """Return the input embeddings [n, H] of a prompt, on the model's device."""
+        ids = torch.from_numpy(prompt.ids).to(self.device)
+        if prompt.features is None:
+            return self.embed(ids)
+        places, features = torch.from_numpy(prompt.places), torch.from_numpy(prompt.features)
+        return self.embed(ids, places.to(self.device), features.to(self.device))
 
     def visual_parts(self) -> dict[str, nn.Module]:
         """Projector and merger, where present."""

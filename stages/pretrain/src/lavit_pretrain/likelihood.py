@@ -11,7 +11,7 @@ from lavit_core.errors import UsageError
 from torch import Tensor
 
 from lavit_pretrain.decoding import DecodingBatch
-from lavit_pretrain.image_input import ImageInput
+from lavit_pretrain.encoded_images import EncodedImages
 from lavit_pretrain.language_model import LanguageModel
 from lavit_pretrain.sequence import code_continuation, drawing_prefix, reading_prompts, text_continuation
 
@@ -20,7 +20,7 @@ HEAD_ROWS = 4096
 
 
 def text_log_likelihoods(
-    llm: LanguageModel, images: ImageInput, texts: Sequence[str], *, rows: int = 64
+    llm: LanguageModel, images: EncodedImages, texts: Sequence[str], *, rows: int = 64
 ) -> Iterator[np.ndarray]:
     """Yield for each image the sum of log p(token | image, tokens before) of each text and its end token, float64 [M].
 
@@ -33,7 +33,7 @@ def text_log_likelihoods(
 
 
 def caption_log_likelihoods(
-    llm: LanguageModel, images: ImageInput, texts: Sequence[str], *, rows: int = 64
+    llm: LanguageModel, images: EncodedImages, texts: Sequence[str], *, rows: int = 64
 ) -> np.ndarray:
     """Return the same for text i after image i, float64 [N]; `rows` pairs at a time.
 
@@ -118,9 +118,10 @@ def _texts(llm: LanguageModel, texts: Sequence[str]) -> list[np.ndarray]:
 
 
 @torch.inference_mode()
-def _image_prefixes(llm: LanguageModel, images: ImageInput) -> list[Tensor]:
+def _image_prefixes(llm: LanguageModel, images: EncodedImages) -> list[Tensor]:
     empty = np.empty(0, np.int64)
-    return [prompt.embed(llm) for prompt in reading_prompts(llm, images, [empty] * len(images))]
+    read = reading_prompts(llm.vocabulary, images, [empty] * len(images), blind_eos=llm.blind_eos)
+    return [llm.embed_prompt(prompt) for prompt in read]
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 Tokens = Annotated[list[Path] | None, typer.Argument(help="Token directories.", show_default=False)]
-ImageInput = Annotated[
+ImageInputOption = Annotated[
     str | None, typer.Option("--image-input", help="codes, features, live or none (blind).", show_default=False)
 ]
 Llm = Annotated[Path | None, typer.Option("--llm", help="Language model to start from.", show_default=False)]

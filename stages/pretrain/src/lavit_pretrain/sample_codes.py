@@ -76,7 +76,10 @@ def sample_steps(
         raise UsageError(f"setting min_codes: {limits[0]} is more than max_codes {limits[1]}")
     if len(prompts) != len(seeds):
         raise UsageError(f"{len(prompts)} prompts but {len(seeds)} seeds, expected one seed a prompt")
-    laid = [tokenize_prompt(llm, prompt, brackets=settings.prompt_images != "bare") for prompt in prompts]
+    laid = [
+        tokenize_prompt(prompt, llm.vocabulary, llm.codec.encode, brackets=settings.prompt_images != "bare")
+        for prompt in prompts
+    ]
     check_room(llm, laid, limits[1])
     scales = [settings.scale_of(images=one.num_images > 0) for one in laid]
     for scale in sorted(set(scales)):
@@ -113,8 +116,8 @@ def _sample_batch(
     """Yield the picks int64 [B] so far after every step, and whether they are all."""
     vocabulary, size, (min_codes, max_codes) = llm.vocabulary, len(heads), limits
     guided = scale != 1
-    nothing = [tokenize_prompt(llm, "").embed(llm)] * size if guided else []
-    rows = DecodingBatch(llm, [*(head.embed(llm) for head in heads), *nothing], max_codes)
+    nothing = [llm.embed_prompt(tokenize_prompt("", vocabulary, llm.codec.encode))] * size if guided else []
+    rows = DecodingBatch(llm, [*(llm.embed_prompt(head) for head in heads), *nothing], max_codes)
     draws = [torch.rand(max_codes, generator=generator(seed, "codes"), dtype=torch.float64) for seed in seeds]
     uniform_BM = torch.stack(draws).to(llm.device)
     visual_head = llm.head_VD[vocabulary.end_img :]  # row 0 is [/IMG], row 1 + c is code c

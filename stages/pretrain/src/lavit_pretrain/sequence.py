@@ -11,19 +11,13 @@ Letters: n tokens of a sequence, F continuous image rows, D merger width, H hidd
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from lavit_core.errors import InputError
-from torch import Tensor
 
+from lavit_pretrain.encoded_images import EncodedImages
 from lavit_pretrain.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from lavit_pretrain.image_input import ImageInput
-    from lavit_pretrain.language_model import LanguageModel
 
 Prompt = str | Sequence[str | np.ndarray]
 """Text, or texts and images in the order they are read: an image is its codes (integers [n]) or its continuous rows
@@ -86,14 +80,6 @@ class TokenizedPrompt:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def embed(self, llm: "LanguageModel") -> Tensor:
-        """Return the input embeddings [n, H]."""
-        ids = torch.from_numpy(self.ids).to(llm.device)
-        if self.features is None:
-            return llm.embed(ids)
-        places, features = torch.from_numpy(self.places), torch.from_numpy(self.features)
-        return llm.embed(ids, places.to(llm.device), features.to(llm.device))
-
 
 def join_prompts(parts: Sequence[TokenizedPrompt]) -> TokenizedPrompt:
     """Return parts of a sequence one after another."""
@@ -107,20 +93,24 @@ def join_prompts(parts: Sequence[TokenizedPrompt]) -> TokenizedPrompt:
     )
 
 
-def tokenize_prompt(llm: "LanguageModel", prompt: Prompt, *, brackets: bool = True) -> TokenizedPrompt:
+def tokenize_prompt(
+    prompt: Prompt, vocabulary: Vocabulary, encode: Callable[[str], np.ndarray], *, brackets: bool = True
+) -> TokenizedPrompt:
     """Return a prompt's parts in their order and the [IMG] that opens the image to be drawn.
+
+    `encode` returns the ids int64 [n] of a text.
 
     Source: the released code's `multimodal_synthesis`. Differs: an image stands in brackets, `[IMG] codes [/IMG]`, as
     in every document of the training; without `brackets`, as released.
     Raises InputError for codes outside the codebook.
     """
     parts = [
-        TokenizedPrompt(ids=llm.codec.encode(part))
+        TokenizedPrompt(ids=encode(part))
         if isinstance(part, str)
-        else tokenize_image(llm.vocabulary, part, brackets=brackets)
+        else tokenize_image(vocabulary, part, brackets=brackets)
         for part in ((prompt,) if isinstance(prompt, str) else prompt)
     ]
-    return join_prompts([*parts, TokenizedPrompt(ids=drawing_prefix(llm.vocabulary, np.empty(0, np.int64)))])
+    return join_prompts([*parts, TokenizedPrompt(ids=drawing_prefix(vocabulary, np.empty(0, np.int64)))])
 
 
 def tokenize_image(vocabulary: Vocabulary, image: np.ndarray, *, brackets: bool = True) -> TokenizedPrompt:
@@ -141,13 +131,16 @@ def tokenize_image(vocabulary: Vocabulary, image: np.ndarray, *, brackets: bool 
 
 
 def reading_prompts(
-    llm: "LanguageModel", images: "ImageInput | None", texts: Sequence[np.ndarray]
+    vocabulary: Vocabulary, images: EncodedImages | None, texts: Sequence[np.ndarray], *, blind_eos: int | None = None
 ) -> list[TokenizedPrompt]:
-    """Return `[IMG] image [/IMG] text` for each image and text (ids int64 [n]); without images the texts alone."""
+    """Return `[IMG] image [/IMG] text` for each image and text (ids int64 [n]); without images the texts alone.
+
+    `blind_eos` is the `<eos>` that a model trained without images reads where the image would be.
+    """
     tails = [TokenizedPrompt(ids=text) for text in texts]
-    if llm.image_input == "none":
-        return [join_prompts([TokenizedPrompt(ids=blind_span(llm.codec.eos)), tail]) for tail in tails]
+    if blind_eos is not None:
+        return [join_prompts([TokenizedPrompt(ids=blind_span(blind_eos)), tail]) for tail in tails]
     if images is None:
         return tails
-    heads = [tokenize_image(llm.vocabulary, image) for image in images.each()]
+    heads = [tokenize_image(vocabulary, image) for image in images.each()]
     return [join_prompts(pair) for pair in zip(heads, tails, strict=True)]
