@@ -14,7 +14,7 @@ from lavit_core.files import file_sha256
 from PIL import ExifTags, Image
 
 from lavit_cli.generate_settings import generate_settings
-from lavit_cli.prompts import describe, typed_prompt
+from lavit_cli.prompts import prompt_record, typed_prompt
 
 SHORT = ["--num-steps", "2", "--json"]
 
@@ -67,7 +67,7 @@ def test_prompts_that_cannot_be_are_refused(files, texts, images, message) -> No
 def test_the_old_form_keeps_its_order_with_a_warning(files, here, line, expected) -> None:
     done = here("generate", *line, "--model", "m", "--dry-run", "--json")
     assert done.code == 0, done.err
-    assert json.loads(done.out)["prompt"] == describe(expected)
+    assert json.loads(done.out)["prompt"] == prompt_record(expected)
     assert "--prompt-image is accepted for one more release; now it is: lavit generate" in done.err
     assert done.err.count("\n") == 1
 

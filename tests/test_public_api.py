@@ -12,13 +12,13 @@ NAMES = [
     "ImageLike",
     "ImageTokens",
     "LaVIT",
-    "Prompt",
+    "PromptLike",
     "SampleSettings",
 ]
 
 IMAGES = "images: 'ImageLike | Sequence[ImageLike]'"
 DRAW = (
-    "prompts: 'str | Sequence[Prompt]', seeds: 'int | Sequence[int] | None' = None, "
+    "prompts: 'str | Sequence[PromptLike]', seeds: 'int | Sequence[int] | None' = None, "
     "guidance_scale: 'float | None' = None, sampling: 'SampleSettings | None' = None, "
     "drawing: 'DrawSettings | None' = None, batch_size: 'int' = 16"
 )
@@ -27,13 +27,13 @@ SEEDS = "seeds: 'int | Sequence[int] | None' = None"
 METHODS = {
     "from_pretrained": "(path: 'str | Path', parts: 'Sequence[str] | None' = None, device: 'str' = 'auto', "
     "precision: 'str' = 'auto', low_memory: 'bool' = False, selection: 'str | None' = None, highres: 'bool' = False, "
-    "preset: 'str' = 'tiny') -> 'LaVIT'",
+    "preset: 'str | None' = None) -> 'LaVIT'",
     "encode": f"(self, {IMAGES}, selection: 'str | None' = None, seed: 'int' = 0, "
     "keys: 'Sequence[str] | None' = None) -> 'ImageTokens'",
     "decode": f"(self, tokens: 'ImageTokens | Sequence[np.ndarray]', {SEEDS}, settings: 'DrawSettings | None' = None) "
     "-> 'list[Image.Image]'",
     "reconstruct": f"(self, {IMAGES}, {SEEDS}, settings: 'DrawSettings | None' = None) -> 'list[Image.Image]'",
-    "sample": f"(self, prompts: 'str | Sequence[Prompt]', {SEEDS}, settings: 'SampleSettings | None' = None, "
+    "sample": f"(self, prompts: 'str | Sequence[PromptLike]', {SEEDS}, settings: 'SampleSettings | None' = None, "
     "batch_size: 'int' = 16) -> 'list[np.ndarray]'",
     "generate": f"(self, {DRAW}) -> 'list[Image.Image]'",
     "generate_steps": f"(self, {DRAW}) -> 'Iterator[GenerationStep]'",
@@ -45,6 +45,7 @@ METHODS = {
     "score_codes": "(self, texts: 'str | Sequence[str]', codes: 'ImageTokens | Sequence[np.ndarray]', "
     "all_pairs: 'bool' = False, batch_size: 'int' = 64) -> 'np.ndarray'",
     "count_tokens": "(self, texts: 'Sequence[str]') -> 'np.ndarray'",
+    "draw_size": "(self, settings: 'DrawSettings | None' = None) -> 'tuple[int, int]'",
     "save_pretrained": "(self, folder: 'str | Path') -> 'None'",
 }
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from lavit.reranking import candidate_seeds
 from lavit_core.command import CommonOptions
 from lavit_core.images import square_pixels
-from lavit_core.seeds import candidate_seeds
 from lavit_detokenizer.api import DrawSettings
 from lavit_evaluation.api import load_clip, similarities
 from lavit_pretrain.api import SampleSettings, encode_images, load_llm, text_log_likelihoods
@@ -83,8 +83,8 @@ def test_the_candidate_with_the_highest_clip_similarity_is_kept(mini, here, clip
     done = here(*line(mini, tmp_path / "a.png", *more))
     assert done.code == 0, done.err
     candidates = json.loads(done.out)["candidates"]
-    assert [one["seed"] for one in candidates] == [*candidate_seeds(5, 3), *candidate_seeds(6, 3)]
-    assert candidate_seeds(5, 1) == [5]
+    assert [one["seed"] for one in candidates] == candidate_seeds([5, 6], 3)
+    assert candidate_seeds([5], 1) == [5]
     assert len({one["seed"] for one in candidates}) == 6
     short = generate_settings(CommonOptions(), {"draw": {"num_steps": 2}})
     # Each candidate drawn alone, by its seed, and compared by hand.
@@ -130,7 +130,7 @@ def test_the_candidate_with_the_highest_likelihood_is_kept(mini, here, tmp_path:
     done = here(*line(mini, tmp_path / "a.png", *more, "--json"))
     assert done.code == 0, done.err
     candidates = json.loads(done.out)["candidates"]
-    assert [one["seed"] for one in candidates] == [*candidate_seeds(5, 3), *candidate_seeds(6, 3)]
+    assert [one["seed"] for one in candidates] == candidate_seeds([5, 6], 3)
     llm, eyes = load_llm(mini.model, device="cpu"), load_tokenizer(mini.model, device="cpu", use="encode")
     short = generate_settings(CommonOptions(), {"draw": {"num_steps": 2}})
     for image in range(2):
@@ -154,7 +154,7 @@ def test_clip_similarities_are_printed(mini, here, clip: Path, tmp_path: Path) -
     assert done.code == 0, done.err
     rows = done.out.splitlines()
     assert rows[0].startswith("seed 0: CLIP similarity ")
-    assert rows[1].startswith(f"seed {candidate_seeds(0, 2)[1]}: CLIP similarity ")
+    assert rows[1].startswith(f"seed {candidate_seeds([0], 2)[1]}: CLIP similarity ")
     assert sum(row.endswith(", kept") for row in rows) == 1
 
 

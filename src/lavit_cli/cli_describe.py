@@ -19,7 +19,7 @@ def caption(
     with require_stages("lavit caption"):
         from lavit_pretrain.config import CaptionSettings
 
-        from lavit_cli.describe import caption_files
+        from lavit_cli.image_to_text import caption_files
 
     settings = settings_of(common, CaptionSettings, flags={"max_tokens": max_tokens})
     model = model_or_default(model, "tokenizer", "llm")
@@ -41,7 +41,7 @@ def ask(
     with require_stages("lavit ask"):
         from lavit_pretrain.config import AskSettings
 
-        from lavit_cli.describe import ask_file
+        from lavit_cli.image_to_text import ask_file
 
     settings = settings_of(common, AskSettings, flags={"max_tokens": max_tokens})
     model = model_or_default(model, "tokenizer", "llm")

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from lavit_core.command import CommonOptions, command, settings_of, show, show_plan
-from lavit_core.default_model import model_or_default
+from lavit_core.command import NO_PRESET, CommonOptions, command, settings_of, show, show_plan
+from lavit_core.default_model import model_or_default, with_default_preset
 from lavit_core.distributions import require_stages
 from lavit_core.modeldir import detokenizer_part
 from lavit_core.options import Highres, ModelOrDefault
@@ -16,7 +16,7 @@ from lavit_cli import options
 @command(renamed=options.OLD_NAMES)
 def generate(
     context: typer.Context,
-    prompt: options.Prompt = None,
+    prompt: options.PromptText = None,
     model: ModelOrDefault = None,
     out: options.ImageOut = None,
     num_images: options.NumImages = 1,
@@ -27,17 +27,19 @@ def generate(
     reranking: options.Reranking,
     sampling: options.Sampling,
     drawing: options.Drawing,
-    common: CommonOptions,
+    common: CommonOptions = NO_PRESET,
 ) -> None:
     """Draw what a prompt asks for: language model, then detokenizer, into one image that records how it was made.
 
     Images take the places of <image>: lavit generate "<image> as an oil painting" --image cat.png
 
     The record is in the text chunks of a PNG, and as JSON in EXIF's ImageDescription of JPEG and WEBP.
+
+    Without --preset: `released-v2-readme` for imported weights (`published` if they have no SDXL decoder), else `tiny`.
     """
     with require_stages("lavit generate"):
+        from lavit_cli import prompts
         from lavit_cli.generate_settings import check_reranking, generate_settings
-    from lavit_cli import prompts
     from lavit_cli.image_files import check_image_file, unused_file
 
     flags: dict[str, Any] = {
@@ -57,6 +59,7 @@ def generate(
             "aspect_ratio": drawing.aspect_ratio,
         },
     }
+    common = with_default_preset(common, model, "tokenizer", "llm")
     settings = generate_settings(common, flags)
     pieces = prompts.typed_prompt(prompt or (), images.image or (), images.prompt_image or (), context.find_root().obj)
     check_reranking(settings, reranking.rerank_clip_model, prompts.prompt_text(pieces), common.preset)
@@ -64,7 +67,7 @@ def generate(
     out = out or unused_file(prompts.file_stem(pieces, common.seed))
     check_image_file(out)
     if common.dry_run:
-        return show_plan(settings, common, prompt=prompts.describe(pieces), model=str(model), out=str(out))
+        return show_plan(settings, common, prompt=prompts.prompt_record(pieces), model=str(model), out=str(out))
     from lavit_cli.generate import generate, lines
 
     made = generate(
@@ -90,14 +93,18 @@ def reconstruct(
     highres: Highres = False,
     *,
     drawing: options.Drawing,
-    common: CommonOptions,
+    common: CommonOptions = NO_PRESET,
 ) -> None:
-    """Draw an image, the patches the tokenizer kept of it, and its reconstruction from their codes."""
+    """Draw an image, the patches the tokenizer kept of it, and its reconstruction from their codes.
+
+    Without --preset: `released-v2-readme` for imported weights (`published` if they have no SDXL decoder), else `tiny`.
+    """
     with require_stages("lavit reconstruct"):
         from lavit_detokenizer.config import DrawSettings
     from lavit_cli.image_files import check_image_file, unused_file
 
     flags = {"guidance_scale": drawing.decoder_guidance_scale, "num_steps": drawing.num_steps}
+    common = with_default_preset(common, model, "tokenizer", detokenizer_part(highres=highres))
     settings = settings_of(common, DrawSettings, ("lavit_detokenizer", "detokenize"), flags)
     model = model_or_default(model, "tokenizer", detokenizer_part(highres=highres))
     out = out or unused_file(f"{image.stem}-reconstruction-seed{common.seed}")

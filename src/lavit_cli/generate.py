@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 from lavit import LaVIT
-from lavit_core.modeldir import check_made_with, detokenizer_part
-from lavit_core.seeds import candidate_seeds
+from lavit.reranking import candidate_seeds
 
 from lavit_cli.generate_settings import GenerateSettings
 from lavit_cli.image_files import save_image
 from lavit_cli.images import enlarge, in_grid
-from lavit_cli.prompts import describe, prompt_text, warn_about
+from lavit_cli.prompts import prompt_record, prompt_text, warn_about
 from lavit_cli.reranking import load_reranker, rerank
 
 
@@ -43,19 +42,17 @@ def generate(
         low_memory=True,
         highres=settings.highres,
     )
-    for part in ("llm", detokenizer_part(highres=settings.highres)):
-        check_made_with(model, part)
+    lavit.draw_size(settings.draw)  # a shape that can't be drawn is refused before anything is loaded
     warn_about(prompt, model)
     # Loaded first: a directory that holds no CLIP is found out now, not after the last image.
     reader = lavit if settings.best_of > 1 and settings.rerank_by == "likelihood" else None
     reranker = load_reranker(reader, clip, safety_checker, device=device)
-    seeds = [own for index in range(num_images) for own in candidate_seeds(seed + index, settings.best_of)]
-    prompts = [list(prompt)] * len(seeds)
-    *_, last = lavit.generate_steps(prompts, seeds, sampling=settings.sample, drawing=settings.draw)
-    pixels, codes = np.stack([np.asarray(image) for image in last.images or []]), last.read_codes()
+    seeds = candidate_seeds(range(seed, seed + num_images), settings.best_of)
+    codes = lavit.sample([list(prompt)] * len(seeds), seeds, settings.sample)
+    pixels = np.stack([np.asarray(image) for image in lavit.decode(codes, seeds, settings.draw)])
     kept, chosen = rerank(reranker, pixels, seeds, prompt_text(prompt), settings.best_of)
     made = {
-        "prompt": describe(prompt),
+        "prompt": prompt_record(prompt),
         "seed": seed,
         "num_images": num_images,
         "model": lavit.metadata["model"],

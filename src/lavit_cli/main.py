@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -55,9 +54,10 @@ def run(arguments: Sequence[str]) -> int:
     if not is_main():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of this process
     try:
-        result = build_command(arguments).main(
-            args=list(arguments), prog_name="lavit", standalone_mode=False, obj=list(arguments)
-        )
+        program = build_command(arguments)
+        if problem := _unknown_command(program, arguments):
+            return _fail(problem, USAGE)
+        result = program.main(args=list(arguments), prog_name="lavit", standalone_mode=False, obj=list(arguments))
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -80,8 +80,6 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
         context = getattr(error, "ctx", None)
         hint = f"see `{context.command_path if context is not None else 'lavit'} --help`"
         message = error.format_message().rstrip(".")
-        if near := _near_commands(message, context):
-            message = f"{message.partition('. Did you mean')[0]} (did you mean {' or '.join(near)}?)"
         return _fail(f"{message}; {hint}", getattr(error, "exit_code", USAGE))
     if type(error).__name__ == "Abort":
         return _fail("interrupted", INTERRUPTED)
@@ -92,12 +90,25 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
     return _fail(f"{type(error).__name__}: {text} (a bug in lavit; run again with --debug for the trace)", INTERNAL)
 
 
-def _near_commands(message: str, context: Any) -> list[str]:
+def _unknown_command(group: Any, arguments: Sequence[str]) -> str:
+    """Return the error message for a word where a command is expected and none is so called; "" if there is none."""
+    path = ["lavit"]
+    for word in arguments:
+        names = getattr(group, "commands", None)
+        if names is None:
+            break
+        if word.startswith("-"):
+            continue
+        if word not in names:
+            near = _near(word, list(names))
+            meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+            return f"No such command '{word}'{meant}; see `{' '.join(path)} --help`"
+        group, path = names[word], [*path, word]
+    return ""
+
+
+def _near(word: str, names: Sequence[str]) -> list[str]:
     """Return the commands that an unknown one may stand for: those that contain the word, else those spelt like it."""
-    unknown = re.fullmatch(r"No such command '(.+?)'(\. Did you mean .*)?", message)
-    if unknown is None:
-        return []
-    names, word = list(context.command.commands), unknown[1]
     near = [name for name in names if word in name] or difflib.get_close_matches(word, names)
     return near or difflib.get_close_matches(word, names, n=1, cutoff=0.4)
 

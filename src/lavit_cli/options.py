@@ -17,7 +17,7 @@ NumTrainingImages = Annotated[
     int | None, typer.Option("--images", help="Training images to render (without --data).", show_default=False)
 ]
 StopAfter = Annotated[str | None, typer.Option("--stop-after", help="End after this step.", show_default=False)]
-Prompt = Annotated[
+PromptText = Annotated[
     list[str] | None,
     typer.Argument(metavar="PROMPT", help="What to draw; <image> stands for an --image.", show_default=False),
 ]
@@ -170,4 +170,4 @@ OLD_NAMES = (
     Renamed("--clip", "--rerank-clip-model"),
     Renamed("--prompt-images-as", "--image-prompt-format"),
 )
-"""Options of `generate` before 0.3."""
+"""Earlier names of options of `generate`."""

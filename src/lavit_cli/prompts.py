@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from lavit.prompts import PLACEHOLDER, prompt_list
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
 from lavit_core.modeldir import find_part
 from lavit_core.progress import warn
 
-PLACEHOLDER = "<image>"
 EXAMPLE = f'lavit generate "{PLACEHOLDER} as an oil painting" --image cat.png'
 
 
@@ -44,17 +44,13 @@ def prompt_pieces(texts: Sequence[str], images: Sequence[Path]) -> list[str | Pa
             raise InputError(f"--image {image}: {found}")
     if not texts:
         return list(images)
-    parts = texts[0].split(PLACEHOLDER)
-    if len(parts) - 1 != len(images):
+    wanted = texts[0].count(PLACEHOLDER)
+    if wanted != len(images):
         raise UsageError(
-            f"{len(parts) - 1} {PLACEHOLDER} in the prompt but {len(images)} --image; write one where each image is "
-            f"read: {EXAMPLE}"
+            f"{wanted} {PLACEHOLDER} in the prompt but {len(images)} --image; write one where each image is read: "
+            f"{EXAMPLE}"
         )
-    pieces: list[str | Path] = [parts[0].strip()]
-    for image, text in zip(images, parts[1:], strict=True):
-        pieces += [image, text.strip()]
-    # An empty text between images says nothing; as the whole prompt it means "anything".
-    return [piece for piece in pieces if piece] or [""]
+    return prompt_list([[texts[0], *images]])[0]
 
 
 def old_prompt_images(
@@ -80,7 +76,7 @@ def old_prompt_images(
     return [text], files
 
 
-def describe(pieces: Sequence[str | Path]) -> str | list[dict[str, str]]:
+def prompt_record(pieces: Sequence[str | Path]) -> str | list[dict[str, str]]:
     """Return the metadata of a prompt: a text alone as it is, else its parts, images with their digests."""
     if len(pieces) == 1 and isinstance(pieces[0], str):
         return pieces[0]

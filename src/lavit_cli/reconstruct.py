@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from lavit import LaVIT
 from lavit_core.images import square_pixels
-from lavit_core.modeldir import check_made_with, detokenizer_part
 from PIL import Image
 
 from lavit_cli.image_files import save_image
@@ -36,7 +35,6 @@ def reconstruct(
         low_memory=True,
         highres=highres,
     )
-    check_made_with(model, detokenizer_part(highres=highres))
     pixels = square_pixels(image, lavit.image_px)
     tokens = lavit.encode(pixels)
     drawn = lavit.decode(tokens, seeds=seed, settings=drawing)[0]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from lavit import LaVIT
+from lavit.reranking import choose_best
 
 Score = Callable[[np.ndarray, Sequence[str]], np.ndarray]
 """Images uint8 [N, h, w, 3] and one text each -> how well they fit, float [N], more is better."""
@@ -67,7 +68,7 @@ def rerank(
     kept = np.arange(0, len(pixels), best_of)
     if reranker.score is not None:
         scores = reranker.score(pixels, [text] * len(pixels))
-        kept = kept + scores.reshape(-1, best_of).argmax(1)
+        kept = choose_best(scores, best_of)
         metadata["candidates"] = [
             {"seed": own, reranker.name: round(float(score), 6), "kept": place in kept}
             for place, (own, score) in enumerate(zip(seeds, scores, strict=True))

@@ -1,14 +1,12 @@
 """The steps of a quickstart, in order: each calls one function of one stage, which has its own run directory."""
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavit_core.data import Data, open_data
 from lavit_core.errors import VerificationError
-from lavit_core.files import atomic_folder, link_or_copy, read_json
 
 from lavit_cli.quickstart.config import QuickstartConfig
 from lavit_cli.quickstart.settings import StepSettings, drawing_style
@@ -148,6 +146,7 @@ def _train_llm(job: Job, name: str, config: "PretrainConfig") -> dict[str, Any]:
 
 
 def _train_detokenizer(job: Job) -> dict[str, Any]:
+    from lavit.save import save_model
     from lavit_detokenizer.api import train_detokenizer
 
     made = train_detokenizer(
@@ -158,18 +157,9 @@ def _train_detokenizer(job: Job) -> dict[str, Any]:
         job.settings.detokenizer,
         **job.options,
     )
-    _publish(job)
+    # The directory that users give as `--model`.
+    save_model(job.model("detokenizer"), job.out / "model", replace=True)
     return made
-
-
-def _publish(job: Job) -> None:
-    """Link all parts into RUN/model, the directory that users give as `--model`."""
-    source, target = job.model("detokenizer"), job.out / "model"
-    if target.exists() and read_json(target / "lavit.json") == read_json(source / "lavit.json"):
-        return
-    with atomic_folder(target) as scratch:
-        shutil.rmtree(scratch)
-        link_or_copy(source, scratch)
 
 
 def _evaluate(job: Job) -> dict[str, Any]:

@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
-from lavit_core.default_model import model_or_default
+from lavit_core.command import NO_PRESET, CommonOptions
+from lavit_core.default_model import model_or_default, with_default_preset
 from lavit_core.errors import UsageError
+from lavit_core.modeldir import IMPORTED, export_part
 
 
 @pytest.fixture(name="here", autouse=True)
@@ -47,3 +49,20 @@ def test_else_the_newest_that_has_the_parts_and_sees(capsys):
 def test_without_any_one_line_says_how_to_get_one():
     with pytest.raises(UsageError, match=r"give --model DIR .* has llm, detokenizer .*make demo"):
         model_or_default(None, "llm", "detokenizer")
+
+
+def test_the_preset_is_the_models_if_none_is_given(monkeypatch, capsys):
+    for name, metadata in (("ours", None), ("released", IMPORTED)):
+        with export_part(Path(name), "tokenizer", metadata=metadata):
+            pass
+
+    def preset(model):
+        return with_default_preset(NO_PRESET, model, "llm").preset
+
+    assert (preset(Path("ours")), preset(Path("released")), preset(None)) == ("tiny", "published", "tiny")
+    Path("released/detokenizer-highres").mkdir()
+    assert preset(Path("released")) == "released-v2-readme"
+    assert with_default_preset(CommonOptions(preset="base"), Path("released")).preset == "base"
+    monkeypatch.setenv("LAVIT_MODEL", "released")
+    assert preset(None) == "released-v2-readme"
+    assert capsys.readouterr().err == ""

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lavit.reranking import candidate_seeds
 from lavit_core.errors import InputError, UsageError
-from lavit_core.seeds import candidate_seeds
 from lavit_evaluation.benchmarks.text_to_image import image_seed
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.files import Files, MetricFiles
@@ -247,7 +247,7 @@ def test_the_best_of_four_is_kept(data: Path, weights: dict[str, Path], tmp_path
     assert result["inputs"]["best_of_clip.model.safetensors"] == "0"
     # Plainly: each candidate alone, the brightest stays; the first is the image that is drawn without candidates.
     for prompt in plan.prompts:
-        seeds = candidate_seeds(image_seed(0, prompt.name), 4)
+        seeds = candidate_seeds([image_seed(0, prompt.name)], 4)
         candidates = [Fake().generate([prompt.text], seeds=[seed])[0] for seed in seeds]
         kept = np.asarray(Image.open(tmp_path / "out" / "generated" / prompt.name))
         assert np.array_equal(kept, max(candidates, key=np.mean))

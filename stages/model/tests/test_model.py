@@ -1,6 +1,7 @@
 """The LaVIT object against the stages it is made of, alone and in batches, with all parts in memory or one."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -12,9 +13,12 @@ import numpy as np
 import pytest
 import torch
 from lavit import DrawSettings, ImageTokens, LaVIT, SampleSettings
+from lavit.save import save_model
+from lavit.settings import seed_list
 from lavit_core import modeldir
+from lavit_core.config import load_preset, resolve
 from lavit_core.errors import InputError, UsageError
-from lavit_core.modeldir import part_digest
+from lavit_core.modeldir import IMPORTED, export_part, part_digest
 from lavit_detokenizer.api import draw_codes, load_detokenizer
 from lavit_pretrain.api import ANSWERS, answer, caption, encode_images, load_llm, sample_codes, text_log_likelihoods
 from lavit_tokenizer.api import load_tokenizer
@@ -182,17 +186,75 @@ def test_parts_are_loaded_once_and_with_low_memory_one_at_a_time(folders, images
 
     counted(lavit_pretrain.api, "load_llm")
     counted(lavit_tokenizer.api, "load_tokenizer")
+    counted(lavit_tokenizer.api, "add_decoder")
     model = LaVIT.from_pretrained(folders["codes"])
     for _ in range(2):
         model.caption(images[:1], max_tokens=2)
         model.decode(model.encode(images[:1]), settings=DRAWING)
-    assert sorted(loaded) == ["load_llm", "load_tokenizer"]
+    assert sorted(loaded) == ["add_decoder", "load_llm", "load_tokenizer"]
     loaded.clear()
     small = LaVIT.from_pretrained(folders["codes"], low_memory=True)
     small.caption(images, max_tokens=2)
-    assert list(small._parts._held) == ["llm"]
+    assert small._parts._llm is not None
+    assert small._parts._tokenizer is None
     small.generate(["red"], sampling=SAMPLING, drawing=DRAWING)
     assert loaded == ["load_tokenizer", "load_llm", "load_tokenizer"]
+
+
+def test_halves_of_the_tokenizer_are_loaded_when_they_are_needed_and_share_what_is_shared(folders, images) -> None:
+    whole = load_tokenizer(folders["codes"]).state_dict()
+    model = LaVIT.from_pretrained(folders["codes"])
+    codes = model.encode(images).codes
+    parts = model._parts
+    half = parts.encoder()
+    assert not hasattr(half, "decoder")
+    drawn = pixels_of(model.decode(codes, settings=DRAWING))
+    assert parts.decoder() is parts.encoder() is model.tokenizer is half
+    # The other way round the feature decoder is taken over.
+    other = LaVIT.from_pretrained(folders["codes"])
+    assert (pixels_of(other.decode(codes, settings=DRAWING)) == drawn).all()
+    assert not hasattr(other._parts.decoder(), "encoder")
+    decoder = other._parts.decoder().decoder
+    assert [own.tolist() for own in other.encode(images).codes] == [own.tolist() for own in codes]
+    assert other._parts.decoder() is other.tokenizer
+    assert other.tokenizer.decoder is decoder
+    for tokenizer in (model.tokenizer, other.tokenizer):
+        found = tokenizer.state_dict()
+        assert found.keys() == whole.keys()
+        assert all(torch.equal(found[name], whole[name]) for name in whole)
+        assert not any(parameter.requires_grad for parameter in tokenizer.parameters())
+        assert not tokenizer.training
+
+
+def test_parts_of_another_tokenizer_are_refused_before_anything_is_loaded(folders, images, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    LaVIT.from_pretrained(folders["codes"]).save_pretrained(model)
+    made_with = {"tokenizer_digest": "f" * 64}
+    with export_part(model, "detokenizer", metadata=made_with) as part:
+        shutil.copytree(folders["codes"] / "detokenizer", part, dirs_exist_ok=True)
+    message = "detokenizer: trained with tokenizer ffffffffffff, this model holds tokenizer"
+    with pytest.raises(InputError, match=message):
+        LaVIT.from_pretrained(model, parts=("tokenizer", "detokenizer"))
+    opened = LaVIT.from_pretrained(model)
+    for draw in (lambda: opened.generate(["red"]), lambda: opened.decode([np.array([1])])):
+        with pytest.raises(InputError, match=message):
+            draw()
+    assert opened._parts._llm is opened._parts._tokenizer is opened._parts._detokenizer is None
+    assert opened.caption(images[:1], max_tokens=2)
+
+
+@pytest.mark.parametrize(("highres", "preset"), [(False, "published"), (True, "released-v2-readme")])
+def test_imported_weights_have_the_released_settings(folders, tmp_path: Path, highres: bool, preset: str) -> None:
+    assert LaVIT.from_pretrained(folders["codes"])._sample_settings().top_k == 8
+    model = tmp_path / "model"
+    LaVIT.from_pretrained(folders["codes"]).save_pretrained(model)
+    with export_part(model, "tokenizer", metadata=IMPORTED) as part:
+        shutil.copytree(folders["codes"] / "tokenizer", part, dirs_exist_ok=True)
+    (model / "detokenizer-highres").mkdir() if highres else None
+    opened = LaVIT.from_pretrained(model)
+    assert opened._sample_settings() == resolve(SampleSettings, preset=load_preset("lavit_pretrain", "sample", preset))
+    assert (opened._sample_settings().guidance_scale, opened._draw_settings().guidance_scale) == (4.0, 7.0)
+    assert LaVIT.from_pretrained(model, preset="tiny")._sample_settings().top_k == 8
 
 
 def test_save_pretrained_keeps_the_digests(folders, images, tmp_path: Path) -> None:
@@ -205,6 +267,12 @@ def test_save_pretrained_keeps_the_digests(folders, images, tmp_path: Path) -> N
     assert list(stored["parts"]) == ["tokenizer", "llm", "detokenizer"]
     with pytest.raises(InputError, match="copy: a folder with files in it, expected no such folder"):
         model.save_pretrained(tmp_path / "deep" / "copy")
+    (tmp_path / "deep" / "copy" / "note").touch()
+    save_model(folders["codes"], tmp_path / "deep" / "copy", replace=True)
+    assert (tmp_path / "deep" / "copy" / "note").exists(), "the same model stays as it is"
+    save_model(folders["live"], tmp_path / "deep" / "copy", replace=True)
+    assert LaVIT.from_pretrained(tmp_path / "deep" / "copy").image_input == "live"
+    assert not (tmp_path / "deep" / "copy" / "note").exists()
 
 
 def test_bad_arguments_are_refused(folders, images, tmp_path: Path) -> None:
@@ -292,6 +360,18 @@ def test_threads_that_begin_at_once_load_each_part_once(folders, images, monkeyp
         captions = list(pool.map(lambda _: model.caption(images[:2]), range(4)))
     assert loads == [folders["codes"]]
     assert captions == [model.caption(images[:2])] * 4
+
+
+def test_every_integer_is_a_seed(folders) -> None:
+    assert seed_list(None, 2) == [0, 1]
+    assert seed_list(np.int64(3), 2) == seed_list(torch.tensor(3), 2) == [3, 4]
+    assert seed_list(np.array([5, -1]), 2) == seed_list((np.int32(5), -1), 2) == [5, -1]
+    for seeds in (2.0, "12", [1.5, 2], np.array(2.0)):
+        with pytest.raises(UsageError, match=r"seeds: found .*, expected one integer, or one an image"):
+            seed_list(seeds, 2)
+    model = LaVIT.from_pretrained(folders["codes"])
+    images = model.generate(["red"] * 3, seeds=[-1, 2**80, 7], sampling=SAMPLING, drawing=DRAWING)
+    assert len({image.tobytes() for image in images}) == 3
 
 
 def test_importing_lavit_and_opening_a_model_are_light(folders) -> None:

@@ -28,6 +28,11 @@ def same(found: list, expected: list) -> bool:
         (["<image><image>", A, B], [A, B]),
         (["<image> and", A, "then <image>", B], [A, "and", "then", B]),
         ([A], [A]),
+        (" a red circle ", ["a red circle"]),
+        (["", A], [A]),
+        ([A, " in winter\n", "  "], [A, "in winter"]),
+        (["red ", "blue"], ["red", "blue"]),
+        (["  ", ""], [""]),
     ],
 )
 def test_placeholders_are_filled_in_order(prompt, expected: list) -> None:

@@ -119,6 +119,14 @@ def is_imported(model: Path, name: str) -> bool:
     return bool(_recorded(model, name).get("source") == IMPORTED["source"])
 
 
+def default_preset(model: Path) -> str:
+    """Return the preset that samples and draws with a model where none is named: `tiny`, but for imported weights
+    `released-v2-readme`, or without detokenizer-highres/ `published` (the same scales and steps, for SD 1.5)."""
+    if not is_imported(model, "tokenizer"):
+        return "tiny"
+    return "released-v2-readme" if (model / "detokenizer-highres").is_dir() else "published"
+
+
 SELECTIONS = ("threshold", "topk", "sample")
 """How `lavit tokenize-images` chooses the patches to keep; the first is the tokenizer's own way."""
 

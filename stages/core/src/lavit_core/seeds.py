@@ -12,11 +12,6 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def candidate_seeds(seed: int, best_of: int) -> list[int]:
-    """Return the seeds of an image's candidates; the first is its own, so best of 1 is the image itself."""
-    return [seed, *(derive_seed(seed, "candidate", number) for number in range(1, best_of))]
-
-
 def shuffled_batch(num_items: int, batch_size: int, step: int, seed: int) -> np.ndarray:
     """Return the item indices [batch_size] of one training step, from an endless chain of per-epoch permutations.
 

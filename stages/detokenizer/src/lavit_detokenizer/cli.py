@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from lavit_core.command import CommonOptions, command, required, settings_of, show, show_plan
-from lavit_core.default_model import model_or_default
+from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, show_plan
+from lavit_core.default_model import model_or_default, with_default_preset
 from lavit_core.options import AspectRatio, Highres, ModelOrDefault, ModelUnlessDry, Out, OutUnlessDry
 
 PACKAGE = "lavit_detokenizer"
@@ -82,14 +82,18 @@ def detokenize(
     highres: Highres = False,
     aspect_ratio: AspectRatio = None,
     *,
-    common: CommonOptions,
+    common: CommonOptions = NO_PRESET,
 ) -> None:
-    """Draw the images of a token directory into a folder."""
+    """Draw the images of a token directory into a folder.
+
+    Without --preset: `released-v2-readme` for imported weights (`published` if they have no SDXL decoder), else `tiny`.
+    """
     from lavit_core.modeldir import detokenizer_part
 
     from lavit_detokenizer.config import DrawSettings
 
     flags = {"guidance_scale": guidance_scale, "num_steps": num_steps, "aspect_ratio": aspect_ratio}
+    common = with_default_preset(common, model, "tokenizer", detokenizer_part(highres=highres))
     settings = settings_of(common, DrawSettings, (PACKAGE, "detokenize"), flags)
     model = model_or_default(model, "tokenizer", detokenizer_part(highres=highres))
     if common.dry_run:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lavit_core.config import resolve
 from lavit_core.distributions import require_stages
-from lavit_core.modeldir import check_made_with, detokenizer_part, find_part
+from lavit_core.modeldir import detokenizer_part, find_part
 
 from lavit_evaluation.model_digests import model_digests
 from lavit_evaluation.runner import Compute
@@ -33,11 +33,8 @@ def find_drawing_parts(model: Path, *, highres: bool = False) -> dict[str, str]:
     Raises InputError if one is missing or was made with another tokenizer. Never imports torch: a benchmark asks before
     it reads anything else.
     """
-    drawing = ("llm", detokenizer_part(highres=highres))
-    digests = find_parts(model, ("tokenizer", *drawing))
-    for part in drawing:
-        check_made_with(model, part)
-    return digests
+    open_model(model, ("tokenizer", "llm", "detokenizer"), Compute(), highres=highres)
+    return find_parts(model, ("tokenizer", "llm", detokenizer_part(highres=highres)))
 
 
 def open_model(

@@ -7,7 +7,7 @@ from lavit_core.distributions import require_stages
 
 from lavit.images import ImageLike
 from lavit.model import LaVIT
-from lavit.prompts import Prompt
+from lavit.prompts import PromptLike
 from lavit.steps import GenerationStep
 from lavit.tokens import ImageTokens
 
@@ -24,7 +24,7 @@ __all__ = [
     "ImageLike",
     "ImageTokens",
     "LaVIT",
-    "Prompt",
+    "PromptLike",
     "SampleSettings",
 ]
 

@@ -62,11 +62,12 @@ def decode_steps(
     parts: Parts, codes: Sequence[np.ndarray], seeds: Sequence[int], settings: "DrawSettings"
 ) -> Iterator[GenerationStep]:
     """Draw the images of codes int64 [n], and yield after each denoising step; the last step has the images."""
-    api = parts.detokenizer_api()
-    api.model_image_size(parts.path, parts.folder("detokenizer").name, settings.aspect_ratio)
+    parts.draw_size(settings.aspect_ratio)  # refuses what can't be drawn before anything is loaded
+    with parts.using("detokenizer"):
+        from lavit_detokenizer.api import draw_codes_steps
     images: list[Image.Image] = []
     tokenizer, detokenizer = parts.decoder(), parts.detokenizer()
-    for step in api.draw_codes_steps(detokenizer, tokenizer, codes, seeds=seeds, settings=settings):
+    for step in draw_codes_steps(detokenizer, tokenizer, codes, seeds=seeds, settings=settings):
         if step.pixels is not None:
             images += [Image.fromarray(pixels) for pixels in step.pixels]
         own = [codes[place] for place in step.images]

@@ -14,13 +14,13 @@ import numpy as np
 from lavit_core.config import resolve
 from lavit_core.device_name import check_device_name
 from lavit_core.errors import UsageError
-from lavit_core.modeldir import recorded_digest
+from lavit_core.modeldir import default_preset, recorded_digest
 from PIL import Image
 
 from lavit.encoding import check_codes, decode_steps, encode_images
 from lavit.images import ImageLike, as_list, identity
 from lavit.parts import PARTS, Parts
-from lavit.prompts import Prompt, prompt_list
+from lavit.prompts import PromptLike, prompt_list
 from lavit.reading import read_images, read_prompts
 from lavit.save import save_model
 from lavit.settings import check_positive, draw_settings, sample_settings, seed_list
@@ -59,7 +59,7 @@ class LaVIT:
         low_memory: bool = False,
         selection: str | None = None,
         highres: bool = False,
-        preset: str = "tiny",
+        preset: str | None = None,
     ) -> LaVIT:
         """Open the model directory `path`; nothing is loaded yet.
 
@@ -68,22 +68,22 @@ class LaVIT:
         `low_memory` holds one of tokenizer, language model and detokenizer at a time and loads them again when needed.
         `selection` of patches is threshold, topk or sample (None: as in the tokens the model learned from).
         `highres` draws with detokenizer-highres/. `preset` names the default settings of sampling and drawing, as the
-        commands' `--preset` does.
-        Raises InputError if a part is missing, UsageError for an unknown word.
+        commands' `--preset` does; None is `tiny`, but for imported weights `released-v2-readme` (`published` if they
+        came without the SDXL decoder), as docs/released-weights.md recommends.
+        Raises InputError if a part of `parts` is missing or was made with another tokenizer (one that is not in `parts`
+        is checked before it is loaded), UsageError for an unknown word.
         """
         check_device_name(device)
-        return cls(
-            Parts(
-                Path(path),
-                allowed=parts,
-                device=device,
-                precision=precision,
-                low_memory=low_memory,
-                selection=selection,
-                highres=highres,
-            ),
-            preset,
+        opened = Parts(
+            Path(path),
+            allowed=parts,
+            device=device,
+            precision=precision,
+            low_memory=low_memory,
+            selection=selection,
+            highres=highres,
         )
+        return cls(opened, preset or default_preset(Path(path)))
 
     # Properties.
 
@@ -106,6 +106,13 @@ class LaVIT:
     def image_input(self) -> str:
         """How the language model reads images: codes, features, live, or none (it was trained without images)."""
         return self._parts.image_input()
+
+    def draw_size(self, settings: DrawSettings | None = None) -> tuple[int, int]:
+        """Return height and width in pixels of the images that are drawn. Loads no weights.
+
+        Raises UsageError for an aspect ratio that the detokenizer does not draw, InputError if it is missing.
+        """
+        return self._parts.draw_size((settings or self._draw_settings()).aspect_ratio)
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
@@ -180,7 +187,7 @@ class LaVIT:
 
     def sample(
         self,
-        prompts: str | Sequence[Prompt],
+        prompts: str | Sequence[PromptLike],
         seeds: int | Sequence[int] | None = None,
         settings: SampleSettings | None = None,
         batch_size: int = BATCH_PROMPTS,
@@ -188,15 +195,16 @@ class LaVIT:
         """Return the codes int64 [n] that the language model draws for each prompt; see `generate`."""
         check_positive(batch_size=batch_size)
         pieces = prompt_list(prompts)
-        drawn: dict[int, np.ndarray] = {}
-        for step in self._sample_steps(pieces, seed_list(seeds, len(pieces)), settings, batch_size):
-            if step.last:
-                drawn.update(zip(step.prompts, step.codes(), strict=True))
-        return [drawn[place] for place in range(len(pieces))]
+        seeded = seed_list(seeds, len(pieces))
+        with self._parts.using("llm"):
+            from lavit_pretrain.api import sample_codes
+        settings = settings or self._sample_settings()
+        read = read_prompts(self._parts, pieces, settings.prompt_images)
+        return sample_codes(self._parts.llm(), read, seeds=seeded, settings=settings, batch_size=batch_size)
 
     def generate(
         self,
-        prompts: str | Sequence[Prompt],
+        prompts: str | Sequence[PromptLike],
         seeds: int | Sequence[int] | None = None,
         guidance_scale: float | None = None,
         sampling: SampleSettings | None = None,
@@ -216,7 +224,7 @@ class LaVIT:
 
     def generate_steps(
         self,
-        prompts: str | Sequence[Prompt],
+        prompts: str | Sequence[PromptLike],
         seeds: int | Sequence[int] | None = None,
         guidance_scale: float | None = None,
         sampling: SampleSettings | None = None,
@@ -233,19 +241,20 @@ class LaVIT:
             sampling = resolve(type(sampling), preset=sampling.model_dump(), flags=scales)
         drawing = drawing or self._draw_settings()
         # Refused before anything is loaded.
-        self._parts.detokenizer_api().model_image_size(
-            self._parts.path, self._parts.folder("detokenizer").name, drawing.aspect_ratio
-        )
+        self.draw_size(drawing)
+        with self._parts.using("llm"):
+            from lavit_pretrain.api import codes_in_order, sample_steps
 
         def steps() -> Iterator[GenerationStep]:
-            codes: dict[int, np.ndarray] = {}
-            for step in self._sample_steps(pieces, seeded, sampling, batch_size):
+            read = read_prompts(self._parts, pieces, sampling.prompt_images)
+            complete: list[SamplingStep] = []
+            for step in sample_steps(self._parts.llm(), read, seeds=seeded, settings=sampling, batch_size=batch_size):
                 if step.last:
-                    codes.update(zip(step.prompts, step.codes(), strict=True))
+                    complete.append(step)
                 yield GenerationStep(
                     stage="codes", indices=step.prompts, step=step.step, num_steps=step.max_codes, read_codes=step.codes
                 )
-            yield from decode_steps(self._parts, [codes[place] for place in range(len(pieces))], seeded, drawing)
+            yield from decode_steps(self._parts, codes_in_order(complete), seeded, drawing)
 
         return steps()
 
@@ -256,11 +265,10 @@ class LaVIT:
     ) -> list[str]:
         """Return a caption of each image, of at most `max_tokens` text tokens, greedily or by beam search."""
         check_positive(max_tokens=max_tokens)
+        with self._parts.using("llm"):
+            from lavit_pretrain.api import caption
         read = read_images(self._parts, as_list(images))
-        captions: list[str] = self._parts.pretrain_api().caption(
-            self._parts.llm(), read, max_tokens=max_tokens, beams=beams
-        )
-        return captions
+        return caption(self._parts.llm(), read, max_tokens=max_tokens, beams=beams)
 
     def answer(
         self,
@@ -288,10 +296,9 @@ class LaVIT:
             unique = dict(zip(names, listed, strict=True))
             places = {name: place for place, name in enumerate(unique)}
             read = read_images(self._parts, list(unique.values())).take([places[name] for name in names])
-        answers: list[str] = self._parts.pretrain_api().answer(
-            self._parts.llm(), read, asked, max_tokens=max_tokens, beams=beams
-        )
-        return answers
+        with self._parts.using("llm"):
+            from lavit_pretrain.api import answer
+        return answer(self._parts.llm(), read, asked, max_tokens=max_tokens, beams=beams)
 
     # Likelihoods.
 
@@ -311,12 +318,12 @@ class LaVIT:
         listed, asked = as_list(images), [texts] if isinstance(texts, str) else list(texts)
         if not all_pairs and len(listed) != len(asked):
             raise UsageError(f"{len(asked)} texts but {len(listed)} images, expected as many, or all_pairs=True")
+        with self._parts.using("llm"):
+            from lavit_pretrain.api import caption_log_likelihoods, text_log_likelihoods
         read, llm = read_images(self._parts, listed), self._parts.llm()
-        api = self._parts.pretrain_api()
         if all_pairs:
-            return np.stack(list(api.text_log_likelihoods(llm, read, asked, rows=batch_size)))
-        scores: np.ndarray = api.caption_log_likelihoods(llm, read, asked, rows=batch_size)
-        return scores
+            return np.stack(list(text_log_likelihoods(llm, read, asked, rows=batch_size)))
+        return caption_log_likelihoods(llm, read, asked, rows=batch_size)
 
     def score_codes(
         self,
@@ -337,11 +344,12 @@ class LaVIT:
             raise UsageError(
                 f"{len(asked)} texts but codes of {len(listed)} images, expected as many, or all_pairs=True"
             )
-        api, llm = self._parts.pretrain_api(), self._parts.llm()
+        with self._parts.using("llm"):
+            from lavit_pretrain.api import code_log_likelihoods, paired_code_log_likelihoods
+        llm = self._parts.llm()
         if all_pairs:
-            return np.stack(list(api.code_log_likelihoods(llm, asked, listed, rows=batch_size)))
-        scores: np.ndarray = api.paired_code_log_likelihoods(llm, asked, listed, rows=batch_size)
-        return scores
+            return np.stack(list(code_log_likelihoods(llm, asked, listed, rows=batch_size)))
+        return paired_code_log_likelihoods(llm, asked, listed, rows=batch_size)
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Return the number of text tokens of each text with its end token, int64 [M]: what `score` sums over."""
@@ -355,20 +363,10 @@ class LaVIT:
         """
         save_model(self._parts.path, Path(folder))
 
-    def _sample_steps(
-        self, pieces: Sequence[Sequence[Any]], seeds: Sequence[int], settings: SampleSettings | None, batch_size: int
-    ) -> Iterator[SamplingStep]:
-        settings = settings or self._sample_settings()
-        read = read_prompts(self._parts, pieces, settings.prompt_images)
-        steps: Iterator[SamplingStep] = self._parts.pretrain_api().sample_steps(
-            self._parts.llm(), read, seeds=seeds, settings=settings, batch_size=batch_size
-        )
-        return steps
-
     def _sample_settings(self) -> SampleSettings:
-        self._parts.pretrain_api()  # refuses in one line if its distribution is missing
-        return sample_settings(self._preset)
+        with self._parts.using("llm"):
+            return sample_settings(self._preset)
 
     def _draw_settings(self) -> DrawSettings:
-        self._parts.detokenizer_api()
-        return draw_settings(self._preset)
+        with self._parts.using("detokenizer"):
+            return draw_settings(self._preset)

@@ -1,17 +1,19 @@
 """The parts of a model directory, each loaded once, when it is first needed."""
 
+import contextlib
 import gc
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from lavit_core.distributions import require_stages
 from lavit_core.errors import UsageError
-from lavit_core.modeldir import detokenizer_part, find_part
+from lavit_core.modeldir import check_made_with, detokenizer_part, find_part
 
 if TYPE_CHECKING:
     from lavit_detokenizer.api import Detokenizer
+    from lavit_detokenizer.config import AspectRatio
     from lavit_pretrain.api import LanguageModel
     from lavit_tokenizer.api import TokenizerConfig, VisualTokenizer
 
@@ -20,10 +22,14 @@ PARTS = ("tokenizer", "llm", "detokenizer")
 _LOADING = threading.RLock()
 """One part is loaded at a time in a process: transformers and diffusers set global state while they load."""
 
+Group = Literal["encode", "decode", "all", "llm"]
+"""What `low_memory` holds at a time; the detokenizer belongs to `decode`."""
+
 
 class Parts:
     """Tokenizer, language model and detokenizer of one model directory.
 
+    The tokenizer's encoding half is loaded without its feature decoder, which is added when codes are first decoded.
     With `low_memory` one of three groups is held at a time: the tokenizer's encoding half, the language model, or the
     tokenizer's decoding half with the detokenizer.
     """
@@ -32,7 +38,10 @@ class Parts:
         self, path: Path, *, allowed: Sequence[str] | None, device: str, precision: str, low_memory: bool,
         selection: str | None, highres: bool,
     ) -> None:  # fmt: skip
-        """Check that the `allowed` parts are there (None: at least a tokenizer). Raises InputError, UsageError."""
+        """Check that the `allowed` parts are there and belong together (None: that there is a tokenizer).
+
+        Raises InputError, UsageError.
+        """
         unknown = [name for name in allowed or () if name not in PARTS]
         if unknown:
             raise UsageError(f"parts: found {', '.join(unknown)}, expected some of {', '.join(PARTS)}")
@@ -40,10 +49,13 @@ class Parts:
         self.selection = selection
         self.folders = {"tokenizer": "tokenizer", "llm": "llm", "detokenizer": detokenizer_part(highres=highres)}
         self.allowed = tuple(allowed) if allowed is not None else PARTS
-        for name in allowed if allowed is not None else ("tokenizer",):
-            self.folder(name)
-        self._held: dict[str, tuple[str, Any]] = {}
+        self._checked: set[str] = set()
+        self._group: Group | None = None
         self._config: TokenizerConfig | None = None
+        self._tokenizer: VisualTokenizer | None = None
+        self._llm: LanguageModel | None = None
+        self._detokenizer: Detokenizer | None = None
+        self.check(*(allowed if allowed is not None else ("tokenizer",)))
 
     def folder(self, name: str) -> Path:
         """Return the folder of a part. Raises UsageError if it is not allowed, InputError if it is missing."""
@@ -54,6 +66,28 @@ class Parts:
     def has(self, name: str) -> bool:
         """Return whether a part is there and allowed."""
         return name in self.allowed and (self.path / self.folders[name]).is_dir()
+
+    def check(self, *names: str) -> None:
+        """Check, before anything is loaded, that parts are there and were made with this tokenizer; once each.
+
+        Raises what `folder` raises, and InputError for a part that was made with another tokenizer.
+        """
+        for name in names:
+            self.folder(name)
+        for name in names:
+            if name != "tokenizer" and name not in self._checked:
+                check_made_with(self.path, self.folders[name])
+                self._checked.add(name)
+
+    @contextlib.contextmanager
+    def using(self, name: str) -> Iterator[None]:
+        """Check a part, and explain an import of its stage that fails.
+
+        Raises what `check` raises, and InputError if the stage's distribution is not installed.
+        """
+        self.check(name)
+        with require_stages(f"{self.folder(name)}:"):
+            yield
 
     def precision_of(self, name: str) -> str:
         """Return the precision, fp32 or bf16, that language model or detokenizer is used in. Loads no weights."""
@@ -67,77 +101,80 @@ class Parts:
     def tokenizer_config(self) -> "TokenizerConfig":
         """Return the tokenizer's configuration, read once."""
         if self._config is None:
-            folder = self.folder("tokenizer")
-            with require_stages(f"{folder}:"):
+            with self.using("tokenizer"):
                 from lavit_tokenizer.api import read_tokenizer_config
-            self._config = read_tokenizer_config(folder)
+            self._config = read_tokenizer_config(self.folder("tokenizer"))
         return self._config
 
     def image_input(self) -> str:
         """Return how the language model reads images: codes, features, live or none."""
-        self.folder("llm")
-        return str(self.pretrain_api().read_visual_config(self.path).image_input)
-
-    def pretrain_api(self) -> Any:
-        """Return the module of the language model's stage. Raises InputError if it is not installed."""
-        with require_stages(f"{self.folder('llm')}:"):
-            from lavit_pretrain import api
-        return api
-
-    def detokenizer_api(self) -> Any:
-        """Return the module of the detokenizer's stage. Raises InputError if it is not installed."""
-        with require_stages(f"{self.folder('detokenizer')}:"):
-            from lavit_detokenizer import api
-        return api
+        with self.using("llm"):
+            from lavit_pretrain.api import read_visual_config
+        return read_visual_config(self.path).image_input
 
     def encoder(self) -> "VisualTokenizer":
-        """Return a tokenizer that encodes; under `low_memory` it has no feature decoder."""
-        return self._tokenizer("encode")
+        """Return a tokenizer that encodes; it need not have a feature decoder."""
+        return self._load_tokenizer("encode")
 
     def decoder(self) -> "VisualTokenizer":
-        """Return a tokenizer that decodes codes; under `low_memory` it has no encoder."""
-        return self._tokenizer("decode")
+        """Return a tokenizer that decodes codes; it need not have an encoder."""
+        return self._load_tokenizer("decode")
 
     def tokenizer(self) -> "VisualTokenizer":
         """Return the whole tokenizer."""
-        return self._tokenizer("all")
+        return self._load_tokenizer("all")
 
     def llm(self) -> "LanguageModel":
         """Return the language model."""
-        return self._get(  # type: ignore[no-any-return]
-            "llm",
-            "llm",
-            lambda: self.pretrain_api().load_llm(self.path, device=self.device, precision=self.precision),
-        )
+        with _LOADING:
+            self._make_room("llm")
+            if self._llm is None:
+                with self.using("llm"):
+                    from lavit_pretrain.api import load_llm
+                self._llm = load_llm(self.path, device=self.device, precision=self.precision)
+            return self._llm
 
     def detokenizer(self) -> "Detokenizer":
         """Return the detokenizer."""
-        part = self.folders["detokenizer"]
-        return self._get(  # type: ignore[no-any-return]
-            "detokenizer",
-            "decode",
-            lambda: self.detokenizer_api().load_detokenizer(
-                self.path, part=part, device=self.device, precision=self.precision
-            ),
-        )
-
-    def _tokenizer(self, use: Any) -> "VisualTokenizer":
-        use = use if self.low_memory else "all"
-
-        def load() -> Any:
-            self.folder("tokenizer")
-            with require_stages(f"{self.path}:"):
-                from lavit_tokenizer.api import load_tokenizer
-            return load_tokenizer(self.path, device=self.device, selection=self.selection, use=use)
-
-        return self._get(f"tokenizer, {use}", use, load)  # type: ignore[no-any-return]
-
-    def _get(self, name: str, group: str, load: Callable[[], Any]) -> Any:
-        """Return a part, loaded if it is not held; `low_memory` first lets the other groups go."""
         with _LOADING:
-            if name not in self._held:
-                if self.low_memory and any(other != group for other, _ in self._held.values()):
-                    self._held = {key: value for key, value in self._held.items() if value[0] == group}
-                    gc.collect()
-                self._held[name] = (group, load())
-            return self._held[name][1]
+            self._make_room("decode")
+            if self._detokenizer is None:
+                with self.using("detokenizer"):
+                    from lavit_detokenizer.api import load_detokenizer
+                self._detokenizer = load_detokenizer(
+                    self.path, part=self.folders["detokenizer"], device=self.device, precision=self.precision
+                )
+            return self._detokenizer
+
+    def draw_size(self, aspect_ratio: "AspectRatio") -> tuple[int, int]:
+        """Return height and width in pixels of the images drawn. Loads no weights.
+
+        Raises UsageError for an aspect ratio that the detokenizer does not draw.
+        """
+        with self.using("detokenizer"):
+            from lavit_detokenizer.api import model_image_size
+        return model_image_size(self.path, self.folders["detokenizer"], aspect_ratio)
+
+    def _load_tokenizer(self, use: Literal["all", "encode", "decode"]) -> "VisualTokenizer":
+        """Return the tokenizer, its halves loaded as far as `use` needs them: what is held is never loaded again."""
+        with self.using("tokenizer"):
+            from lavit_tokenizer.api import add_decoder, load_tokenizer
+        with _LOADING:
+            self._make_room(use)
+            held = self._tokenizer
+            if held is None or (use != "decode" and not hasattr(held, "encoder")):
+                half: Literal["encode", "decode"] = "decode" if use == "decode" else "encode"
+                loaded = load_tokenizer(self.path, device=self.device, selection=self.selection, use=half)
+                if held is not None and hasattr(held, "decoder"):
+                    loaded.decoder = held.decoder
+                held = self._tokenizer = loaded
+            if use != "encode" and not hasattr(held, "decoder"):
+                add_decoder(held, self.path)
+            return held
+
+    def _make_room(self, group: Group) -> None:
+        """Let the parts of other groups go, if memory is low."""
+        if self.low_memory and self._group not in (None, group):
+            self._tokenizer = self._llm = self._detokenizer = None
+            gc.collect()
+        self._group = group

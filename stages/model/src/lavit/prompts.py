@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 PLACEHOLDER = "<image>"
 """Stands in a text where one of the prompt's images is read."""
 
-Prompt: TypeAlias = "str | Sequence[str | Image.Image | os.PathLike[str] | np.ndarray | Tensor]"
+PromptLike: TypeAlias = "str | Sequence[str | Image.Image | os.PathLike[str] | np.ndarray | Tensor]"
 """A text, or texts and images in the order they are read. A file is a `pathlib.Path` here (a `str` is text); an image
 may also be its codes int64 [n]. Where texts have `<image>` placeholders, the images take their places in order:
-`["<image> as an oil painting", image]`."""
+`["<image> as an oil painting", image]`. White space around a text, and a text of nothing else, say nothing."""
 
 
 def prompt_list(prompts: Any) -> list[list[Any]]:
-    """Return one prompt (a text) or several as lists of pieces: texts, images and codes int64 [n].
+    """Return one prompt (a text) or several as lists of pieces: stripped texts, images and codes int64 [n].
 
     Raises UsageError for no prompt, a piece of another kind, or another number of `<image>` than of images.
     """
@@ -48,16 +48,21 @@ def _pieces(prompt: Any, place: int) -> list[Any]:
             raise UsageError(f"prompts[{place}]: found {type(piece).__name__} in it, {EXPECTED}, a text or codes [n]")
     images = [piece for piece in pieces if not isinstance(piece, str)]
     wanted = sum(piece.count(PLACEHOLDER) for piece in pieces if isinstance(piece, str))
-    if not wanted:
-        return pieces
-    if wanted != len(images):
+    if wanted and wanted != len(images):
         raise UsageError(f"prompts[{place}]: {wanted} {PLACEHOLDER} but {len(images)} images, expected as many")
+    filled = _filled(pieces, images) if wanted else pieces
+    stripped = [piece.strip() if isinstance(piece, str) else piece for piece in filled]
+    # As the whole prompt an empty text means "anything".
+    return [piece for piece in stripped if not isinstance(piece, str) or piece] or [""]
+
+
+def _filled(pieces: list[Any], images: list[Any]) -> list[Any]:
+    """Return the texts, cut at their placeholders, with the images between."""
     remaining = iter(images)
     filled: list[Any] = []
     for text in (piece for piece in pieces if isinstance(piece, str)):
         for number, part in enumerate(text.split(PLACEHOLDER)):
-            filled += [next(remaining)] if number else []
-            filled += [part.strip()] if part.strip() else []
+            filled += [next(remaining), part] if number else [part]
     return filled
 
 

@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 def read_images(parts: Parts, images: Sequence[Any]) -> "EncodedImages":
     """Return images as the language model reads them. Raises InputError for an unreadable image."""
-    api = parts.pretrain_api()
+    with parts.using("llm"):
+        from lavit_pretrain.api import join_images, merge_patches, select_patches
     image_input, image_px = parts.image_input(), parts.tokenizer_config().preprocessing.image_px
 
     def encoded() -> Iterator[Any]:
         encoder = None if image_input == "none" else parts.encoder()
         for rows in epoch_batches(len(images), BATCH_IMAGES):
-            yield api.select_patches(image_input, encoder, square_images(images[rows], image_px, first=rows.start))
+            yield select_patches(image_input, encoder, square_images(images[rows], image_px, first=rows.start))
 
     seen = list(encoded()) if parts.low_memory else encoded()
-    return api.join_images([api.merge_patches(parts.llm(), batch) for batch in seen])  # type: ignore[no-any-return]
+    return join_images([merge_patches(parts.llm(), batch) for batch in seen])
 
 
 def read_prompts(parts: Parts, prompts: Sequence[Sequence[Any]], prompt_images: str) -> list[list[Any]]:

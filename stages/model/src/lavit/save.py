@@ -4,15 +4,18 @@ from pathlib import Path
 
 from lavit_core.errors import InputError
 from lavit_core.files import atomic_folder, link_or_copy
-from lavit_core.modeldir import MADE_BY
+from lavit_core.modeldir import MADE_BY, read_metadata
 
 
-def save_model(source: Path, target: Path) -> None:
+def save_model(source: Path, target: Path, *, replace: bool = False) -> None:
     """Write the parts of a model directory and its lavit.json to `target`, by hard links where the disk allows.
 
-    The folder is there whole or not at all. Raises InputError if there is something at `target` already.
+    The folder is there whole or not at all. Where another model is at `target`, `replace` puts this one in its place;
+    without it, raises InputError if there is something already.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if replace and target.exists() and read_metadata(target) == read_metadata(source):
+        return
+    if not replace and target.exists() and (not target.is_dir() or any(target.iterdir())):
         found = "a folder with files in it" if target.is_dir() else "a file"
         raise InputError(f"{target}: {found}, expected no such folder; give another name")
     target.parent.mkdir(parents=True, exist_ok=True)

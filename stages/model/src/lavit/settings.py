@@ -1,8 +1,8 @@
-"""Settings of sampling and drawing: a preset of the stage, with the values given. Never imports torch."""
+"""Settings of sampling and drawing: a preset of the stage. Never imports torch."""
 
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Sequence
 from numbers import Integral
-from operator import index
 from typing import TYPE_CHECKING, Any
 
 from lavit_core.config import load_preset, resolve
@@ -13,43 +13,43 @@ if TYPE_CHECKING:
     from lavit_pretrain.api import SampleSettings
 
 
-def sample_settings(preset: str, **given: Any) -> "SampleSettings":
-    """Return how codes are drawn: the preset of `lavit sample`, with the values given (None: not given).
-
-    A guidance scale that is given holds for prompts with images too. Raises UsageError for an unknown preset or value.
-    """
+def sample_settings(preset: str) -> "SampleSettings":
+    """Return how codes are drawn: the preset of `lavit sample`. Raises UsageError for an unknown preset."""
     from lavit_pretrain.config import SampleSettings
 
-    given["image_guidance_scale"] = given.get("guidance_scale")
-    return resolve(SampleSettings, preset=load_preset("lavit_pretrain", "sample", preset), flags=given)
+    return resolve(SampleSettings, preset=load_preset("lavit_pretrain", "sample", preset))
 
 
-def draw_settings(preset: str, **given: Any) -> "DrawSettings":
-    """Return how pixels are drawn: the preset of `lavit detokenize`, with the values given (None: not given).
-
-    Raises UsageError for an unknown preset or value.
-    """
+def draw_settings(preset: str) -> "DrawSettings":
+    """Return how pixels are drawn: the preset of `lavit detokenize`. Raises UsageError for an unknown preset."""
     from lavit_detokenizer.config import DrawSettings
 
-    return resolve(DrawSettings, preset=load_preset("lavit_detokenizer", "detokenize", preset), flags=given)
+    return resolve(DrawSettings, preset=load_preset("lavit_detokenizer", "detokenize", preset))
 
 
 def seed_list(seeds: int | Sequence[int] | None, count: int) -> list[int]:
     """Return one seed an image: those given, or `seeds`, `seeds + 1`, ... from a number (None: from 0).
 
-    Raises UsageError for another number of seeds than of images, and for anything but integers.
+    Any integer is a seed, negative and large ones too. Raises UsageError for something else, or another number of seeds
+    than of images.
     """
-    single = seeds is None or not isinstance(seeds, Iterable)
+    given: Any = 0 if seeds is None else seeds
     try:
-        if single or getattr(seeds, "ndim", 1) == 0:
-            first = index(0 if seeds is None else seeds)  # type: ignore[arg-type]
-            return list(range(first, first + count))
-        listed = [index(seed) for seed in seeds]  # type: ignore[union-attr]
+        first = operator.index(given)
     except TypeError:
-        raise UsageError(f"seeds: found {seeds!r}, expected one integer, or one an image") from None
+        listed = _integers(given)
+    else:
+        return list(range(first, first + count))
     if len(listed) != count:
         raise UsageError(f"seeds: found {len(listed)}, expected {count}, one an image")
     return listed
+
+
+def _integers(given: Any) -> list[int]:
+    try:
+        return [operator.index(seed) for seed in given]
+    except TypeError:
+        raise UsageError(f"seeds: found {given!r}, expected one integer, or one an image") from None
 
 
 def check_positive(**numbers: Any) -> None:

@@ -19,7 +19,7 @@ from lavit_pretrain.released import (
     import_language_model,
     inspect_language_model,
 )
-from lavit_pretrain.sample_codes import SamplingStep, sample_codes, sample_steps
+from lavit_pretrain.sample_codes import SamplingStep, codes_in_order, sample_codes, sample_steps
 from lavit_pretrain.text_tokenizer import load_text_tokenizer, unknown_words
 from lavit_pretrain.train_language_model import train_language_model
 
@@ -39,6 +39,7 @@ __all__ = [
     "caption",
     "caption_log_likelihoods",
     "code_log_likelihoods",
+    "codes_in_order",
     "encode_images",
     "export_language_model",
     "import_language_model",

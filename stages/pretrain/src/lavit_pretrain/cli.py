@@ -1,7 +1,7 @@
 """Commands of the pretrain stage: `pretrain`, `sample`."""
 
-from lavit_core.command import CommonOptions, command, required, settings_of, show, show_plan
-from lavit_core.default_model import model_or_default
+from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, show_plan
+from lavit_core.default_model import model_or_default, with_default_preset
 from lavit_core.options import ModelOrDefault, ModelUnlessDry, Out, OutUnlessDry
 
 from lavit_pretrain import options
@@ -61,11 +61,15 @@ def sample(
     num_images: options.NumImages = 1,
     guidance_scale: options.Guidance = None,
     *,
-    common: CommonOptions,
+    common: CommonOptions = NO_PRESET,
 ) -> None:
-    """Draw images of a prompt as codes, into a token directory."""
+    """Draw images of a prompt as codes, into a token directory.
+
+    Without --preset: `released-v2-readme` for imported weights (`published` if they have no SDXL decoder), else `tiny`.
+    """
     from lavit_pretrain.config import SampleSettings
 
+    common = with_default_preset(common, model, "llm")
     settings = settings_of(common, SampleSettings, ("lavit_pretrain", "sample"), {"guidance_scale": guidance_scale})
     model = model_or_default(model, "llm")
     if common.dry_run:

@@ -31,15 +31,17 @@ def encode_images(llm: LanguageModel, tokenizer: "VisualTokenizer", pixels_u8: n
 
 @torch.inference_mode()
 def select_patches(
-    image_input: str, tokenizer: "VisualTokenizer", pixels_u8: np.ndarray | Tensor
+    image_input: str, tokenizer: "VisualTokenizer | None", pixels_u8: np.ndarray | Tensor
 ) -> EncodedImages | Selected:
     """Return images encoded by the tokenizer for a model of this `image_input`: the first half of `encode_images`.
 
+    `none` needs no tokenizer.
     At the published size tokenizer and language model need not lie in memory together.
     """
     pixels = torch.as_tensor(np.asarray(pixels_u8))
     if image_input == "none":
         return EncodedImages(counts=np.zeros(len(pixels), np.int64))
+    assert tokenizer is not None, f"image_input {image_input} without a tokenizer"
     if image_input == "live":
         features_BPD, keep_BP = tokenizer.select(pixels)
         return Selected(features_BPD=features_BPD, keep_BP=keep_BP)

@@ -7,7 +7,7 @@ is a bare [IMG]. Differs: both branches lie in one batch, and only the rows of [
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -54,11 +54,14 @@ def sample_codes(
     An empty prompt draws without condition. Raises UsageError for contradictory settings or a prompt that is too long,
     InputError for codes outside the codebook.
     """
-    drawn: dict[int, np.ndarray] = {}
-    for step in sample_steps(llm, prompts, seeds=seeds, settings=settings, batch_size=batch_size):
-        if step.last:
-            drawn.update(zip(step.prompts, step.codes(), strict=True))
-    return [drawn[place] for place in range(len(prompts))]
+    steps = sample_steps(llm, prompts, seeds=seeds, settings=settings, batch_size=batch_size)
+    return codes_in_order(step for step in steps if step.last)
+
+
+def codes_in_order(complete: Iterable[SamplingStep]) -> list[np.ndarray]:
+    """Return the codes int64 [n] of every prompt, from the last step of each batch."""
+    drawn = {place: codes for step in complete for place, codes in zip(step.prompts, step.codes(), strict=True)}
+    return [drawn[place] for place in range(len(drawn))]
 
 
 def sample_steps(

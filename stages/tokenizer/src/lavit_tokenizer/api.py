@@ -18,7 +18,7 @@ from lavit_tokenizer.released import (
 )
 from lavit_tokenizer.tokenize_images import tokenize_images
 from lavit_tokenizer.tokenizer import VisualTokenizer
-from lavit_tokenizer.tokenizer_folder import empty_merger, load_tokenizer
+from lavit_tokenizer.tokenizer_folder import add_decoder, empty_merger, load_tokenizer
 from lavit_tokenizer.tokenizer_folder import read_config as read_tokenizer_config
 from lavit_tokenizer.train_encoder import train_encoder
 from lavit_tokenizer.train_tokenizer import train_tokenizer
@@ -29,6 +29,7 @@ __all__ = [
     "ReleasedTokenizer",
     "TokenizerConfig",
     "VisualTokenizer",
+    "add_decoder",
     "decoder_flops",
     "decoder_tensors",
     "empty_merger",

@@ -55,6 +55,17 @@ def load_tokenizer(
     return read_tokenizer(folder, use=use, loaded=loaded).float().to(pick_device(device)).eval().requires_grad_(False)
 
 
+def add_decoder(tokenizer: VisualTokenizer, model: Path) -> None:
+    """Load the feature decoder of `model/tokenizer` into the tokenizer that was loaded from there without it.
+
+    A tokenizer that has one, or whose configuration has none, stays as it is. Raises InputError if the part is damaged.
+    """
+    if hasattr(tokenizer, "decoder") or not tokenizer.config.decoder_layers:
+        return
+    half = read_tokenizer(find_part(model, "tokenizer"), use="decode").float()
+    tokenizer.decoder = half.decoder.to(tokenizer.feature_mean.device).eval().requires_grad_(False)
+
+
 def read_tokenizer(folder: Path, *, use: Use = "all", loaded: Loaded = UNTRAINED) -> VisualTokenizer:
     """Load a tokenizer's folder. Raises InputError if it is damaged."""
     config = read_config(folder)

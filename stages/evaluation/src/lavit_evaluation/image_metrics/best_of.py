@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from lavit_core.images import resize_to_square
-from lavit_core.seeds import candidate_seeds
 from PIL import Image
 
 from lavit_evaluation.image_metrics.clip_score import Clip
@@ -32,12 +31,13 @@ def keep_best(
     draw: Callable[[Sequence[str], Sequence[int]], Iterable[np.ndarray]], clip: Clip, best_of: int
 ) -> Callable[[Sequence[str], Sequence[int]], list[np.ndarray]]:
     """Return a `draw` that draws `best_of` candidates of each text and gives the one nearest to it."""
+    from lavit.reranking import candidate_seeds, choose_best
 
     def drawn(texts: Sequence[str], seeds: Sequence[int]) -> list[np.ndarray]:
-        own = [candidate_seeds(seed, best_of) for seed in seeds]
+        own = candidate_seeds(seeds, best_of)
         # One candidate of every text after another: no more at once than the caller's batch.
-        rounds = [list(draw(texts, [one[number] for one in own])) for number in range(best_of)]
-        nearest = np.stack([similarities(clip, images, texts) for images in rounds]).argmax(0)
-        return [rounds[best][place] for place, best in enumerate(nearest)]
+        rounds = [list(draw(texts, own[number::best_of])) for number in range(best_of)]
+        kept = choose_best(np.stack([similarities(clip, images, texts) for images in rounds], axis=1), best_of)
+        return [rounds[one % best_of][one // best_of] for one in kept]
 
     return drawn

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lavit_core.data import Data
-from lavit_core.seeds import candidate_seeds, derive_seed
+from lavit_core.seeds import derive_seed
 from lavit_scoring.estimate import Estimate, mean
 
 from lavit_evaluation.config import ShapesConfig
@@ -251,10 +251,13 @@ def generation_section(material: Material) -> Section:
 
     Of `best_of` images a prompt the one is kept that the model itself reads as the prompt.
     """
+    from lavit.reranking import candidate_seeds, choose_best
+
     heldout, best_of, seed = material.heldout, material.config.best_of, material.seed
     prompts = [scene.prompt for scene in heldout.drawn for _ in range(best_of)]
-    codes = material.sample(prompts, _candidates(heldout.keys, "sample", seed, best_of))
-    drawn = material.draw(codes, _candidates(heldout.keys, "draw", seed, best_of), "generation")
+    codes = material.sample(prompts, candidate_seeds(image_seeds(heldout.keys, "sample", seed), best_of))
+    own = candidate_seeds(image_seeds(heldout.keys, "draw", seed), best_of)
+    drawn = material.draw(codes, own, "generation")
     metrics: dict[str, Estimate] = {}
     if best_of > 1:
         metrics |= score_images("generation_first", drawn[::best_of], heldout.drawn)[0]
@@ -263,8 +266,7 @@ def generation_section(material: Material) -> Section:
             "rereading", "image", pairs,
             lambda some: material.model.score([image for image, _ in some], [text for _, text in some]),
         )  # fmt: skip
-        fits = np.array(scores).reshape(-1, best_of)
-        kept = np.arange(len(fits)) * best_of + fits.argmax(1)
+        kept = choose_best(scores, best_of)
         drawn, codes = drawn[kept], [codes[place] for place in kept]
     judged, rows = score_images("generation", drawn, heldout.drawn)
     metrics |= judged
@@ -291,11 +293,6 @@ def random_section(material: Material, encoded: dict[str, EncodedImage]) -> Sect
 def image_seeds(keys: Sequence[str], purpose: str, seed: int) -> list[int]:
     """Return one seed an image, named by its key: a draw does not depend on which other images are drawn."""
     return [derive_seed(seed, purpose, key) for key in keys]
-
-
-def _candidates(keys: Sequence[str], purpose: str, seed: int, best_of: int) -> list[int]:
-    """Return the seeds of all candidates, those of an image after one another; the first is the image's own."""
-    return [one for own in image_seeds(keys, purpose, seed) for one in candidate_seeds(own, best_of)]
 
 
 def pick(rows: Sequence[dict[str, Any]], count: int, group: str) -> list[dict[str, Any]]:
