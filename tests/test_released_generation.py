@@ -76,6 +76,7 @@ def test_sdxl_is_guided_away_from_zeros(place):
 
 def test_shapes_on_the_command_line(place, here, tmp_path: Path):
     line = ["generate", "a red circle", "--model", place / "model", "--out", tmp_path / "a.png", *SHORT]
+    line += ["--preset", "tiny"]
     done = here(*line, "--highres", "--aspect-ratio", "4:3")
     assert done.code == 0, done.err
     made = json.loads(done.out)
@@ -98,6 +99,7 @@ def test_images_in_the_prompt_of_an_imported_model(place, here, tmp_path: Path, 
     images = sorted((place / "images").iterdir())
     line = ["generate", "<image> a red circle <image>", "--image", images[0], "--image", images[1], "--highres"]
     line += ["--model", place / "model", "--out", tmp_path / "a.png", "--image-prompt-format", how, *SHORT]
+    line += ["--preset", "tiny"]
     done = here(*line)
     assert done.code == 0, done.err
     assert json.loads(done.out)["sample"]["prompt_images"] == how
@@ -142,3 +144,14 @@ def test_the_released_presets_draw(fine, here, tmp_path: Path, preset: str, part
     assert 20 <= made["num_codes"][0] <= 200
     scales = made["sample"]["guidance_scale"], made["sample"]["image_guidance_scale"], made["draw"]["guidance_scale"]
     assert scales == guidance
+
+
+def test_imported_weights_are_drawn_by_the_released_settings_if_no_preset_is_named(fine, here, tmp_path: Path):
+    image = fine / "images" / "000.png"
+    for line in (["generate", "a red circle"], ["sample", "a red circle"], ["reconstruct", image]):
+        plans = []
+        for named in ([], ["--preset", "released-v2-readme"]):
+            done = here(*line, "--model", fine / "model", "--out", tmp_path / "a.png", "--dry-run", "--json", *named)
+            assert done.code == 0, done.err
+            plans.append(json.loads(done.out))
+        assert plans[0] == plans[1]

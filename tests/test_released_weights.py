@@ -240,7 +240,8 @@ def test_the_command_line_from_weights_to_tokens(whole, tmp_path, here):
 def test_commands_draw_with_either_detokenizer(highres, whole, tmp_path, here):
     model, image = whole / "model", next((whole / "images").iterdir())
     more = ["--device", "cpu", "--num-steps", "2", *(["--highres"] if highres else [])]
-    done = here("generate", "a red circle", "--model", model, "--out", tmp_path / "drawn.png", "--json", *more)
+    done = here("generate", "a red circle", "--model", model, "--out", tmp_path / "drawn.png", "--json",
+                "--preset", "tiny", *more)  # fmt: skip
     assert done.code == 0, done.err
     assert ("detokenizer-highres" in json.loads(done.out)["model"]) == highres
     done = here("reconstruct", image, "--model", model, "--out", tmp_path / "back.png", "--json", *more)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lavit.reranking import candidate_seeds
 from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.benchmarks.text_to_image import image_seed
 from lavit_evaluation.cli import evaluate
@@ -236,6 +235,8 @@ class Likes:
 
 
 def test_the_best_of_four_is_kept(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
+    from lavit.reranking import candidate_seeds
+
     fake, config = Fake(), CocoFidConfig(prompts=6, best_of=4)
     plan = plan_coco_fid(tmp_path, Files(data=data), config, MetricFiles(rerank_clip=weights["clip"]))
     compute = Compute(batch_size=8, quiet=True)

@@ -58,9 +58,9 @@ def load_tokenizer(
 def add_decoder(tokenizer: VisualTokenizer, model: Path) -> None:
     """Load the feature decoder of `model/tokenizer` into the tokenizer that was loaded from there without it.
 
-    A tokenizer that has one, or whose configuration has none, stays as it is. Raises InputError if the part is damaged.
+    A tokenizer whose configuration has none stays as it is. Raises InputError if the part is damaged.
     """
-    if hasattr(tokenizer, "decoder") or not tokenizer.config.decoder_layers:
+    if not tokenizer.config.decoder_layers:
         return
     half = read_tokenizer(find_part(model, "tokenizer"), use="decode").float()
     tokenizer.decoder = half.decoder.to(tokenizer.feature_mean.device).eval().requires_grad_(False)
