@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lavit_core.json_lines import append_json_line, read_json_lines
+from lavit_core.json_lines import append_json_lines, read_json_lines
 from lavit_core.peak_memory import peak_resident_bytes
 
 STEPS_FILE = "steps.jsonl"
@@ -28,7 +28,7 @@ def measured(run: Path, step: str) -> Iterator[dict[str, Any]]:
         row["peak_memory_bytes"] = peak_resident_bytes()
         # A finished step that is asked for again returns at once: only its first row contains its costs.
         if step not in {old["step"] for old in read_steps(run) if old["finished"]}:
-            append_json_line(run / STEPS_FILE, row)
+            append_json_lines(run / STEPS_FILE, [row])
 
 
 def read_steps(run: Path) -> list[dict[str, Any]]:

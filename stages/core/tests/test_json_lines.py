@@ -1,11 +1,12 @@
 """Rows that survive a kill at any byte, and damage that no kill explains."""
 
+import os
 from pathlib import Path
 
 import pytest
 from lavit_core.errors import InputError
 from lavit_core.json_lines import (
-    append_json_line,
+    append_json_lines,
     iterate_json_lines,
     iterate_json_objects,
     read_json_lines,
@@ -17,15 +18,15 @@ def test_every_cut_leaves_the_rows_before_it_and_room_for_the_next(tmp_path):
     file = tmp_path / "rows.jsonl"
     assert read_json_lines(file) == []
     for number in range(3):
-        append_json_line(file, {"row": number, "text": "\u2028 ü"})
+        append_json_lines(file, [{"row": number, "text": "\u2028 ü"}])
     whole = file.read_bytes()
     ends = [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
     for cut in range(len(whole) + 1):
         file.write_bytes(whole[:cut])
         rows = sum(end <= cut for end in ends)
         assert [row["row"] for row in read_json_lines(file)] == list(range(rows))
-        append_json_line(file, {"row": "next"})
-        assert [row["row"] for row in read_json_lines(file)] == [*range(rows), "next"]
+        append_json_lines(file, [{"row": "next"}, {"row": "last"}], sync=cut % 2 == 0)
+        assert [row["row"] for row in read_json_lines(file)] == [*range(rows), "next", "last"]
 
 
 def test_damage_before_the_last_line_is_said(tmp_path):
@@ -33,6 +34,17 @@ def test_damage_before_the_last_line_is_said(tmp_path):
     file.write_text('{"row": 0}\n{"row": \n{"row": 2}\n', encoding="utf-8")
     with pytest.raises(InputError, match=r"rows\.jsonl:2: not valid JSON .* the file is damaged"):
         read_json_lines(file)
+    with pytest.raises(InputError, match=r"rows\.jsonl:2: not valid JSON .*; delete it$"):
+        read_json_lines(file, remedy="delete it")
+
+
+def test_with_sync_the_rows_are_flushed_to_disk(tmp_path, monkeypatch):
+    file, seen = tmp_path / "rows.jsonl", []
+    monkeypatch.setattr(os, "fsync", lambda handle: seen.append(file.read_bytes()))
+    append_json_lines(file, [{"a": 1}])
+    assert seen == []
+    append_json_lines(file, [{"b": "ü"}], sync=True)
+    assert seen == [b'{"a": 1}\n{"b": "' + "ü".encode() + b'"}\n']
 
 
 def test_lines_end_at_a_line_feed_only(tmp_path):
@@ -73,4 +85,4 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(InputError, match="can't be read"):
         list(iterate_json_lines(tmp_path))
     with pytest.raises(InputError, match=r"/proc/rows\.jsonl: can't be written"):
-        append_json_line(Path("/proc/rows.jsonl"), {})
+        append_json_lines(Path("/proc/rows.jsonl"), [{}])

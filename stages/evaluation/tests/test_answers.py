@@ -164,9 +164,14 @@ def test_killed_and_resumed_is_the_same_and_asks_nothing_twice(
 
 def test_a_broken_line_inside_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "answers.jsonl"
-    file.write_text('{"id": 1, "answer": "a"}\nnonsense\n')
-    with pytest.raises(InputError, match=r"answers.jsonl:2: not an answer .* delete the file"):
-        AnswerLog(file)
+    for line, message in (
+        ("nonsense", "not valid JSON"),
+        ('{"answer": "b"}', "not an answer"),
+        ("[1]", "not an answer"),
+    ):
+        file.write_text(f'{{"id": 1, "answer": "a"}}\n{line}\n')
+        with pytest.raises(InputError, match=rf"answers.jsonl:2: {message} .* delete the file"):
+            AnswerLog(file)
 
 
 def test_stop_signal_keeps_what_is_there(runs: Runs, vqa: Path, tmp_path: Path) -> None:

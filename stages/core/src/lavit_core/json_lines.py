@@ -51,11 +51,11 @@ def iterate_json_objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, value
 
 
-def read_json_lines(file: Path) -> list[Any]:
+def read_json_lines(file: Path, *, remedy: str = "the file is damaged") -> list[Any]:
     """Return the values of a file that a job appends to; [] if there is no file.
 
-    A kill can cut the last line short, so a line without its line break is left out. Raises InputError naming file and
-    line for any other line that is not JSON: no kill explains it.
+    A kill can cut the last line short, so a line without its line break is left out. Raises InputError naming file,
+    line and `remedy` for any other line that is not JSON: no kill explains it.
     """
     content = file.read_bytes() if file.exists() else b""
     rows = []
@@ -63,20 +63,30 @@ def read_json_lines(file: Path) -> list[Any]:
         try:
             rows.append(json.loads(line))
         except ValueError as error:
-            raise InputError(f"{file}:{number}: not valid JSON ({error}); the file is damaged") from None
+            raise InputError(f"{file}:{number}: not valid JSON ({error}); {remedy}") from None
     return rows
 
 
-def append_json_line(file: Path, row: Mapping[str, Any]) -> None:
-    """Append one line, after removing an incomplete last line. Raises InputError if that fails."""
+def append_json_lines(file: Path, rows: Iterable[Mapping[str, Any]], *, sync: bool = False) -> None:
+    """Append one line a row, after removing an incomplete last line; with `sync` wait until they are on disk.
+
+    Raises InputError if that fails.
+    """
     with explain_write_errors(file), open(file, "ab+") as handle:
         if handle.tell():
             handle.seek(-1, os.SEEK_END)
             if handle.read() != b"\n":
                 handle.truncate(file.read_bytes().rfind(b"\n") + 1)
-        handle.write(json.dumps(row).encode() + b"\n")
+        handle.write(_lines(rows).encode())
+        if sync:
+            handle.flush()
+            os.fsync(handle.fileno())
 
 
 def write_json_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write one row a line, atomically."""
-    write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    """Write one row a line, atomically, as `append_json_lines` does: a resumed job's file equals a whole one's."""
+    write_text(file, _lines(rows))
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

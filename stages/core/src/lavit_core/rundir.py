@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import fcntl
 import importlib.metadata
-import json
 import platform
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import yaml
 from lavit_core import distributions
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import read_json, write_json, write_text
-from lavit_core.json_lines import append_json_line, read_json_lines
+from lavit_core.json_lines import append_json_lines, read_json_lines, write_json_lines
 from lavit_core.progress import warn
 
 METRICS_FILE, WARNINGS_FILE = "metrics.jsonl", "warnings.jsonl"
@@ -66,7 +65,7 @@ class Run:
         """Append one row to metrics.jsonl; `step` and `phase` say where the run stood."""
         self.rows.append(dict(row))
         if self.writes:
-            append_json_line(self._metrics, row)
+            append_json_lines(self._metrics, [row])
 
     def warn(self, diagnostics: Iterable[Diagnostic], *, step: int, phase: str) -> None:
         """Print each diagnostic on stderr and append it to warnings.jsonl, once a run and kind."""
@@ -75,18 +74,18 @@ class Run:
                 continue
             self._warned.add(diagnostic.kind)
             warn(f"{self.path}, step {step}: {diagnostic.message}")
-            append_json_line(self._warnings, {"step": step, "phase": phase, **dataclasses.asdict(diagnostic)})
+            append_json_lines(self._warnings, [{"step": step, "phase": phase, **dataclasses.asdict(diagnostic)}])
 
     def rewind(self, step: int) -> None:
         """Drop rows and warnings after `step`: the steps after the checkpoint are run, and logged, again."""
         self.rows = [row for row in read_metrics(self.path) if row["step"] <= step]
         if not self.writes:
             return
-        _write_rows(self._metrics, self.rows)
+        write_json_lines(self._metrics, self.rows)
         warned = [row for row in read_warnings(self.path) if row["step"] <= step]
         self._warned = {row["kind"] for row in warned}
         if self._warnings.exists():
-            _write_rows(self._warnings, warned)
+            write_json_lines(self._warnings, warned)
 
     def reopen(self) -> None:
         """Remove the mark of completion, because something that the run made is gone."""
@@ -96,11 +95,6 @@ class Run:
         """Mark the run as complete, with its summary."""
         if self.writes:
             write_json(self.path / "DONE", dict(summary))
-
-
-def _write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    # As append_json_line writes them: a resumed run's file equals an uninterrupted one's.
-    write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ answers, which are on disk when it returns (`Shards`: once their shard is full);
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +13,10 @@ import numpy as np
 from lavit_core.errors import InputError
 from lavit_core.files import write_bytes
 from lavit_core.images import png_bytes
+from lavit_core.json_lines import append_json_lines, read_json_lines
 from safetensors.numpy import load_file, save
+
+REMEDY = "delete the file to answer everything again"
 
 
 class Store(Protocol):
@@ -58,27 +60,16 @@ class AnswerLog(Memory):
     def __init__(self, file: Path) -> None:
         super().__init__()
         self.file = file
-        content = file.read_bytes() if file.exists() else b""
-        whole = content.rfind(b"\n") + 1
-        for number, line in enumerate(content[:whole].split(b"\n")[:-1], 1):
-            try:
-                row = json.loads(line)
-                self.answers[row["id"]] = row
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(
-                    f"{file}:{number}: not an answer ({error}); delete the file to answer everything again"
-                ) from None
-        if whole < len(content):  # a kill cut the last line short
-            os.truncate(file, whole)
+        for number, row in enumerate(read_json_lines(file, remedy=REMEDY), 1):
+            if not (isinstance(row, dict) and isinstance(row.get("id"), int | str)):
+                raise InputError(f"{file}:{number}: not an answer (an object with an `id`); {REMEDY}")
+            self.answers[row["id"]] = row
 
     def add(self, keys: Sequence[Any], answers: Iterable[Any]) -> None:
         """Append one row per key and wait until the rows are on disk."""
         rows = [{"id": key, **answer} for key, answer in zip(keys, answers, strict=True)]
         self.file.parent.mkdir(exist_ok=True)
-        with open(self.file, "ab") as handle:
-            handle.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-            handle.flush()
-            os.fsync(handle.fileno())
+        append_json_lines(self.file, rows, sync=True)
         super().add(keys, rows)
 
 

@@ -3,13 +3,12 @@
 The folder is what `fid --generated` and `clip-score` read: images, and captions.jsonl once all of them are there.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from lavit_core.files import write_text
+from lavit_core.json_lines import write_json_lines
 from lavit_core.seeds import derive_seed
 
 from lavit_evaluation.runner import Session
@@ -47,4 +46,4 @@ def image_seed(seed: int, name: str) -> int:
 def write_captions(folder: Path, captions: Mapping[str, str], more: Mapping[str, Mapping[str, object]]) -> None:
     """Write captions.jsonl: the file of each image, the text it was drawn from, and the fields of `more`."""
     rows = ({"file_name": name, "captions": [text], **more.get(name, {})} for name, text in captions.items())
-    write_text(folder / "captions.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_json_lines(folder / "captions.jsonl", rows)
