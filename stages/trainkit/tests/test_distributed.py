@@ -13,7 +13,7 @@ from lavit_trainkit.distributed import (
     on_main,
     shares_of,
 )
-from lavit_trainkit.parallel import Computed, copy_on_meta_device, parallelize, take_weights
+from lavit_trainkit.parallel import Computed, copy_for_export, parallelize, take_weights
 from torch import nn
 
 
@@ -74,15 +74,23 @@ def test_a_run_that_only_works_along_writes_nothing(tmp_path, capsys: pytest.Cap
     assert capsys.readouterr().err == ""
 
 
-def test_a_copy_without_weights_takes_them_up_again() -> None:
+def test_a_network_in_one_piece_is_exported_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Linear(2, 2)
+    assert copy_for_export(network, "fsdp") is take_weights(network, network, keep=True) is network
+    as_process(monkeypatch, 0, 2)
+    assert copy_for_export(network, "ddp") is network
+
+
+def test_a_copy_without_weights_takes_them_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_process(monkeypatch, 0, 2)
     network = nn.ModuleDict(
         {"table": nn.Embedding(4, 3), "head": nn.Linear(3, 4, bias=False), "norm": nn.BatchNorm1d(3)}
     )
     network["head"].weight = network["table"].weight  # tied
-    empty = copy_on_meta_device(network)
-    assert all(parameter.is_meta for parameter in empty.parameters())
+    copied = copy_for_export(network, "fsdp")
+    assert all(parameter.is_meta for parameter in copied.parameters())
     network["norm"].running_mean += 1
-    full = take_weights(empty, network, keep=True)
+    full = take_weights(copied, network, keep=True)
     assert full["head"].weight is full["table"].weight
     assert full["head"].weight is not network["head"].weight
     for name, value in network.state_dict().items():

@@ -22,8 +22,7 @@ from lavit_trainkit.distributed import across_processes, all_reduce_sum, shares_
 from lavit_trainkit.ema import Ema
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import (
-    copy_on_meta_device,
-    is_sharded,
+    copy_for_export,
     load_whole,
     no_sync_until_last,
     parallelize,
@@ -78,7 +77,7 @@ def train_detokenizer(
     ) as session:
         if session.finished:
             return session.finished
-        accelerator, sharded = make_accelerator(device=device, precision=config.precision), is_sharded(config.parallel)
+        accelerator = make_accelerator(device=device, precision=config.precision)
         place = accelerator.device
         tokenizer = load_tokenizer(model, device=str(place), precision=config.precision)
         frozen_vae = None if vae is None else load_vae(vae).to(place)
@@ -90,7 +89,7 @@ def train_detokenizer(
         pairs = TrainingPairs(reader, paths, tokenizer, detokenizer, cache_bytes=config.cache_bytes, quiet=quiet)
         if config.condition.standardise:
             denoiser.condition.fit_scale(pairs.features(np.arange(min(len(reader), SCALE_SAMPLES))))
-        exported = copy_on_meta_device(denoiser) if sharded else denoiser
+        exported = copy_for_export(denoiser, config.parallel)
         if config.gradient_checkpointing:
             denoiser.unet.enable_gradient_checkpointing()
         blocks = levels_of(denoiser.unet)
@@ -145,7 +144,7 @@ def train_detokenizer(
                     tensors = {"denoiser": denoiser.state_dict(), "ema": ema.shadow, **stored_optimizers(optimizers)}
                     session.save(done, tensors, {"losses": losses})
         ema.copy_to(denoiser)
-        exported = take_weights(exported, denoiser, keep=session.writes) if sharded else exported
+        exported = take_weights(exported, denoiser, keep=session.writes)
         if session.writes:
             metadata = {"command": "train-detokenizer", **training_metadata(reader.manifest)}
             with export_part(session.model, "detokenizer", carry_from=model, metadata=metadata) as folder:

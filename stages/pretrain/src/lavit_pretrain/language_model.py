@@ -230,9 +230,9 @@ def load_llm(model: Path, *, device: str = "auto", precision: str = "auto") -> L
     visual = read_visual_config(model)
     merger = None
     if visual.image_input == "live":
-        from lavit_tokenizer.api import empty_merger
+        from lavit_tokenizer.api import merger_on_meta_device
 
-        merger = empty_merger(model)
+        merger = merger_on_meta_device(model).to_empty(device="cpu")
     dtype = dtype_of(choose_precision(precision, folder, WEIGHT_STEMS))
     with _quiet_transformers():
         loaded = LanguageModel(load_causal_lm(folder, dtype), load_text_tokenizer(folder), visual, merger)

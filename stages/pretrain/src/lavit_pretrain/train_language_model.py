@@ -13,8 +13,7 @@ from lavit_trainkit.distributed import across_processes
 from lavit_trainkit.master_weights import copy_weights, move_gradients
 from lavit_trainkit.optimizers import build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import (
-    copy_on_meta_device,
-    is_sharded,
+    copy_for_export,
     load_parameters,
     no_sync_until_last,
     refuse_sharded_muon,
@@ -65,12 +64,12 @@ def train_language_model(
     ) as session:
         if session.finished:
             return session.finished
-        accelerator, sharded = make_accelerator(device=device, precision=config.precision), is_sharded(config.parallel)
+        accelerator = make_accelerator(device=device, precision=config.precision)
         with timed("reading text and building the model", quiet=quiet):
             corpus = open_corpus(reader, questions=questions, text=text)
             live = None if opened.images is None else LiveImages(reader, model, opened.images, accelerator.device)
             network = build_network(config, reader, corpus, llm, live, seed).train()
-            exported = copy_on_meta_device(network) if sharded else network
+            exported = copy_for_export(network, config.parallel)
             working, computed = prepare(network, config, live, accelerator.device)
         source = open_documents(corpus, network.vocabulary, network.text, config, seed)
         optimizers = build_optimizers(
@@ -115,7 +114,7 @@ def train_language_model(
                     session.warn(done, "pretrain", diagnose_pretrain(session.rows, config))
                 if session.should_save(done, every=config.checkpoint_every):
                     session.save(done, {"model": parameters, **stored_optimizers(optimizers)}, packer.state)
-        exported = take_weights(exported, network, keep=session.writes) if sharded else exported
+        exported = take_weights(exported, network, keep=session.writes)
         if session.writes:
             metadata = {**training_metadata(reader.manifest), "image_input": config.image_input}
             with export_part(session.model, "llm", carry_from=model, metadata=metadata) as folder:

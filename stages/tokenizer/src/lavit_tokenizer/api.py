@@ -18,7 +18,7 @@ from lavit_tokenizer.released import (
 )
 from lavit_tokenizer.tokenize_images import tokenize_images
 from lavit_tokenizer.tokenizer import VisualTokenizer
-from lavit_tokenizer.tokenizer_folder import add_decoder, empty_merger, load_tokenizer
+from lavit_tokenizer.tokenizer_folder import add_decoder, load_tokenizer, merger_on_meta_device
 from lavit_tokenizer.tokenizer_folder import read_config as read_tokenizer_config
 from lavit_tokenizer.train_encoder import train_encoder
 from lavit_tokenizer.train_tokenizer import train_tokenizer
@@ -32,7 +32,6 @@ __all__ = [
     "add_decoder",
     "decoder_flops",
     "decoder_tensors",
-    "empty_merger",
     "encoder_flops",
     "export_tokenizer",
     "import_encoder_part",
@@ -40,6 +39,7 @@ __all__ = [
     "inspect_tokenizer",
     "load_tokenizer",
     "merger_counts",
+    "merger_on_meta_device",
     "merger_shapes",
     "new_decoder",
     "new_merger",

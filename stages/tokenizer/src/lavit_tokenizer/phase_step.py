@@ -1,12 +1,13 @@
-"""One phase of `train-tokenizer`: what it trains, how its loss is computed in all processes, what it logs."""
+"""One step of a phase of `train-tokenizer`: trained modules, loss and gradients in all processes, logged metrics."""
 
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from lavit_trainkit.distributed import all_gather, all_reduce_sum, broadcast_from_main, shares_of
+from lavit_trainkit.clipping import clip_gradients
+from lavit_trainkit.distributed import all_gather, all_reduce_sum, broadcast_from_main, shares_of, sum_terms
 from lavit_trainkit.optimizers import Part
-from lavit_trainkit.parallel import parallelize
+from lavit_trainkit.parallel import no_sync_until_last, parallelize
 from torch import Tensor, nn
 
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
@@ -18,6 +19,7 @@ from lavit_tokenizer.objective import (
     losses,
     mean_direction,
     selector_explained_variance,
+    weighed_energy,
 )
 from lavit_tokenizer.tokenizer import VisualTokenizer
 
@@ -45,11 +47,13 @@ def trained_parts(tokenizer: VisualTokenizer, phase: Phase, *, muon: bool) -> di
     return parts
 
 
-def clip_groups(parts: dict[str, Part]) -> list[list[nn.Module]]:
-    """Return the modules whose gradients are clipped together: the selector's are far larger and clipped apart."""
+def clip_phase(parts: dict[str, Part], max_norm: float) -> None:
+    """Clip the phase's gradients; the selector's are far larger and clipped apart."""
     selector = [part.module for name, part in parts.items() if name == "selector"]
     others = [part.module for name, part in parts.items() if name != "selector"]
-    return [group for group in (selector, others) if group]
+    for modules in (selector, others):
+        if modules:
+            clip_gradients((p for module in modules for p in module.parameters()), max_norm)
 
 
 def parallelize_phase(
@@ -82,6 +86,30 @@ def parallelize_phase(
         ignored=[tokenizer.encoder],
         some_unused=unmerged,
     )
+
+
+def forward_backward(
+    computed: nn.Module,
+    accelerator: Accelerator,
+    targets: list[Tensor],
+    rows: list[slice],
+    config: TrainTokenizerConfig,
+    *,
+    step: int,
+) -> tuple[dict[str, float], list[ForwardOutput]]:
+    """Add the gradients of one step to the parameters, in one pass for each of this process's `rows` of the batch.
+
+    Returns the step's loss terms over all processes, and the output of each pass; `targets` are features [b, P, D].
+    """
+    energy = all_reduce_sum(sum((weighed_energy(x_BPD, config) for x_BPD in targets), torch.zeros(())))
+    terms, outputs = [], []
+    for part, x_BPD in zip(rows, targets, strict=True):
+        with no_sync_until_last(computed, last=part is rows[-1]):
+            term, output = computed(x_BPD, step, part, energy)
+            accelerator.backward(term["loss"])
+        terms.append(term)
+        outputs.append(output)
+    return sum_terms(terms), outputs
 
 
 def update_codebook(

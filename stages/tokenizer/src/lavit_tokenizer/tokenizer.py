@@ -103,10 +103,6 @@ class VisualTokenizer(nn.Module):
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_whitening", torch.eye(width) if config.whiten_power else torch.ones(1))
 
-    def set_keep_threshold(self, value: float) -> None:
-        """Set the keep probability from which `threshold` selection keeps a patch."""
-        self.config = self.config.model_copy(update={"keep_threshold": value})
-
     def features(self, pixels_u8: Tensor) -> Tensor:
         """Return float32 features [B, P, D] of uint8 images [B, px, px, 3], whitened where the config says so."""
         pixels = normalise(pixels_u8.to(self.feature_mean.device), self.config.preprocessing)

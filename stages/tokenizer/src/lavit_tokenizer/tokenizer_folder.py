@@ -95,14 +95,13 @@ def _fitting_encoder(folder: Path, config: TokenizerConfig) -> Encoder:
     return encoder
 
 
-def empty_merger(model: Path) -> Merger:
-    """Return a merger of the shape of `model/tokenizer`'s, its weights not set: a language model brings its own.
+def merger_on_meta_device(model: Path) -> Merger:
+    """Return a merger of the shape of `model/tokenizer`'s, without weights: a language model brings its own.
 
     Raises InputError if the part is missing.
     """
     with torch.device("meta"):
-        merger = new_merger(read_config(find_part(model, "tokenizer")))
-    return merger.to_empty(device="cpu")
+        return new_merger(read_config(find_part(model, "tokenizer")))
 
 
 def write_tokenizer(tokenizer: VisualTokenizer, folder: Path) -> None:

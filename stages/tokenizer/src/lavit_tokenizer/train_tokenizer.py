@@ -4,18 +4,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lavit_core.data import open_data
 from lavit_core.errors import UsageError
 from lavit_core.modeldir import export_part, find_part, recorded_digest
 from lavit_core.progress import Progress
-from lavit_core.seeds import derive_seed, shuffled_batch
-from lavit_trainkit.clipping import clip_gradients
+from lavit_core.seeds import shuffled_batch
 from lavit_trainkit.device import generator, make_accelerator, seed_init
-from lavit_trainkit.distributed import across_processes, all_reduce_sum, broadcast_from_main, from_main, sum_terms
+from lavit_trainkit.distributed import across_processes, broadcast_from_main
 from lavit_trainkit.optimizers import build_optimizers, restore_optimizers, step_all, stored_optimizers
-from lavit_trainkit.parallel import gather_back, no_sync_until_last, refuse_sharded_muon
+from lavit_trainkit.parallel import gather_back, refuse_sharded_muon
 from lavit_trainkit.pixels import Pixels
 from lavit_trainkit.schedule import set_rate, warmup_cosine
 from lavit_trainkit.session import training_session
@@ -29,9 +27,11 @@ from lavit_tokenizer.encoder import Encoder
 from lavit_tokenizer.encoder_folder import load_encoder
 from lavit_tokenizer.features import FeatureSource, fit_statistics
 from lavit_tokenizer.layers import sincos_table
-from lavit_tokenizer.objective import code_vectors, phase_seed, weighed_energy
+from lavit_tokenizer.objective import phase_seed
+from lavit_tokenizer.phase_start import calibrate_threshold, start_phase
 from lavit_tokenizer.phase_step import (
-    clip_groups,
+    clip_phase,
+    forward_backward,
     keep_metrics,
     parallelize_phase,
     shares_of_phase,
@@ -41,9 +41,6 @@ from lavit_tokenizer.phase_step import (
 from lavit_tokenizer.tokenizer import VisualTokenizer, shape_for, trained_state
 from lavit_tokenizer.tokenizer_folder import write_tokenizer
 from lavit_tokenizer.validation import evaluate, split_validation
-
-START_BATCH = 64
-"""Images a forward pass while the codebook is started."""
 
 SHOWN = ("mean_predictor", "kept_mean", "kept_std", "decided")
 """Metrics of a logged row that the progress line shows."""
@@ -66,11 +63,7 @@ def train_tokenizer(
     `model` holds encoder/, or `encoder` is a folder of a transformers vision model.
     Raises UsageError if neither or both are given, InputError for unusable input, Interrupted if a signal stops it.
     """
-    if (model is None) == (encoder is None):
-        raise UsageError(
-            "expected either --model (a directory with encoder/) or --encoder (a transformers vision folder)"
-        )
-    encoder_folder = encoder if encoder is not None else find_part(Path(str(model)), "encoder")
+    encoder_folder = find_encoder(model, encoder)
     refuse_sharded_muon(config.parallel, config.optimizer)
     opened = open_data(data)
     accelerator = make_accelerator(device=device, precision=config.precision)
@@ -102,11 +95,7 @@ def train_tokenizer(
         )
         for phase, first in phases_from(config.phases, session.start):
             start, draws = max(session.start - first, 0), phase_seed(seed, phase)
-            if phase.selection == "fixed" and config.calibrate_threshold:
-                calibrate_threshold(tokenizer, source, train[: config.statistics_images])
-            if session.start <= first and phase.quantise and not stats.codebook_started:
-                start_codebook(tokenizer, source, train, config, phase, seed=draws)
-                stats.codebook_started = True
+            start_phase(tokenizer, source, train, config, phase, stats, is_resumed=start > 0, seed=draws)
             parts = trained_parts(tokenizer, phase, muon=config.optimizer == "muon")
             computed = parallelize_phase(tokenizer, phase, config, accelerator, seed=draws)
             optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
@@ -117,20 +106,11 @@ def train_tokenizer(
                     batch = train[shuffled_batch(len(train), phase.batch_size, step, draws)]
                     own = shares[phase.name]
                     targets = [source.batch(batch[rows]) for rows in own]
-                    energy = all_reduce_sum(sum((weighed_energy(x_BPD, config) for x_BPD in targets), torch.zeros(())))
+                    metrics, outputs = forward_backward(computed, accelerator, targets, own, config, step=step)
+                    require_finite(metrics["loss"], name="loss", step=first + step, run=out)
+                    clip_phase(parts, config.max_grad_norm)
                     factor = warmup_cosine(step, phase.num_steps, warmup_steps=phase.warmup_steps, floor=phase.lr_floor)
                     set_rate(optimizers, factor)
-                    terms, outputs = [], []
-                    for rows, x_BPD in zip(own, targets, strict=True):
-                        with no_sync_until_last(computed, last=rows is own[-1]):
-                            term, output = computed(x_BPD, step, rows, energy)
-                            accelerator.backward(term["loss"])
-                        terms.append(term)
-                        outputs.append(output)
-                    metrics = sum_terms(terms)
-                    require_finite(metrics["loss"], name="loss", step=first + step, run=out)
-                    for modules in clip_groups(parts):
-                        clip_gradients((p for module in modules for p in module.parameters()), config.max_grad_norm)
                     step_all(optimizers)
                     if phase.quantise:
                         stats.count(*update_codebook(tokenizer, outputs, config, generator(draws, "restart", step)))
@@ -156,6 +136,15 @@ def train_tokenizer(
             with export_part(session.model, "tokenizer", carry_from=model, metadata=metadata) as folder:
                 write_tokenizer(tokenizer.eval(), folder)
         return session.finish({"steps": num_steps, **meter.summary(), **metrics})
+
+
+def find_encoder(model: Path | None, encoder: Path | None) -> Path:
+    """Return the folder of the encoder: `encoder`, or a model directory's. Raises UsageError, InputError."""
+    if encoder is not None and model is None:
+        return encoder
+    if model is not None and encoder is None:
+        return find_part(model, "encoder")
+    raise UsageError("expected either --model (a directory with encoder/) or --encoder (a transformers vision folder)")
 
 
 def phases_from(phases: Sequence[Phase], start: int) -> Iterator[tuple[Phase, int]]:
@@ -186,42 +175,3 @@ def new_tokenizer(config: TrainTokenizerConfig, encoder: Encoder) -> VisualToken
 
 def _encoder_state(tokenizer: VisualTokenizer) -> dict[str, torch.Tensor]:
     return {name: value for name, value in tokenizer.state_dict().items() if name.startswith("encoder.")}
-
-
-@torch.no_grad()
-def calibrate_threshold(tokenizer: VisualTokenizer, source: FeatureSource, indices: np.ndarray) -> None:
-    """Set the keep threshold so that `keep_ratio` of the given images' patches are kept (of a frozen selector).
-
-    The loss holds the mean of sampled masks at the ratio; a selector that is still undecided about many patches keeps
-    another share once it takes the likelier class.
-    """
-    parts = [indices[start : start + 128] for start in range(0, len(indices), 128)]
-    scores = torch.cat([tokenizer.selector(source.batch(part))[..., 0].exp().flatten() for part in parts])
-    kept = max(1, round(tokenizer.config.keep_ratio * len(scores)))
-    threshold = from_main(float(scores.sort(descending=True).values[kept - 1]))
-    tokenizer.set_keep_threshold(threshold)
-
-
-@torch.no_grad()
-def start_codebook(
-    tokenizer: VisualTokenizer,
-    source: FeatureSource,
-    train: np.ndarray,
-    config: TrainTokenizerConfig,
-    phase: Phase,
-    *,
-    seed: int,
-) -> None:
-    """Start the codebook by k-means over vectors of random training images: those the phase is about to quantise."""
-    order = np.random.default_rng(derive_seed(seed, "kmeans")).permutation(train)
-    found, parts = 0, []
-    for step, start in enumerate(range(0, len(order), START_BATCH)):
-        x_BPD = source.batch(order[start : start + START_BATCH])
-        parts.append(code_vectors(tokenizer, x_BPD, phase, step=step, seed=seed))
-        found += len(parts[-1])
-        if found >= config.kmeans_samples:
-            break
-    vectors = torch.cat(parts)[: config.kmeans_samples]
-    stream = generator(seed, "kmeans")
-    tokenizer.quantizer.start_from(vectors, iterations=config.kmeans_iterations, stream=stream)
-    broadcast_from_main(tokenizer.quantizer.buffers())

@@ -100,32 +100,39 @@ def sharded_like(value: Tensor, model: Tensor) -> Tensor:
     return distribute_tensor(value, model.device_mesh, model.placements, src_data_rank=None)
 
 
-def copy_on_meta_device(network: Module) -> Module:
-    """Return a copy of a network whose parameters have a shape and no memory (torch's meta device)."""
+def copy_for_export(network: Module, parallel: Parallel) -> Module:
+    """Return what a run exports once `take_weights` was called: a network that is not sharded itself, else a copy.
+
+    Made before `parallelize`; the copy's parameters have a shape and no memory (torch's meta device).
+    """
+    if not is_sharded(parallel):
+        return network
     memo: dict[int, Any] = {}
     for parameter in network.parameters():
         memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
     return copy.deepcopy(network, memo)
 
 
-def take_weights(empty: Module, network: nn.Module, *, keep: bool) -> Module:
-    """Give a network made by `copy_on_meta_device` another one's weights, in full and on the CPU, if `keep` is True.
+def take_weights(copied: Module, network: nn.Module, *, keep: bool) -> Module:
+    """Give the copy that `copy_for_export` made the sharded network's weights, in full and on the CPU.
 
-    All processes must call this: each tensor is gathered in all of them, one at a time.
+    All processes must call this: each tensor is gathered in all of them, one at a time, and kept where `keep` is True.
     """
+    if copied is network:
+        return copied
     sharded, made = dict(network.named_parameters()), {}
-    for name, parameter in empty.named_parameters():
+    for name, parameter in copied.named_parameters():
         full = full_tensor(sharded[name]).detach()
         if keep:
             made[id(parameter)] = nn.Parameter(full.cpu(), parameter.requires_grad)
     if keep:
-        for module in empty.modules():  # tables that are tied stand in two modules
+        for module in copied.modules():  # tables that are tied stand in two modules
             for name, old in list(module.named_parameters(recurse=False)):
                 module.register_parameter(name, made[id(old)])
         buffers = dict(network.named_buffers())
-        for name, buffer in empty.named_buffers():
+        for name, buffer in copied.named_buffers():
             buffer.data = buffers[name].cpu()
-    return empty
+    return copied
 
 
 def load_whole(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:

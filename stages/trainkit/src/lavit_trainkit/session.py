@@ -36,7 +36,9 @@ class Session:
         self.run, self.num_steps = run, num_steps
         self.start = 0
         """Steps that are done already; set by `resume`."""
-        self._asked_to_stop, self._stopping = asked_to_stop, False
+        self.is_stopping = False
+        """Whether a process was asked to stop when `should_save` last looked: then `save` ends the run."""
+        self._asked_to_stop = asked_to_stop
 
     @property
     def finished(self) -> dict[str, Any] | None:
@@ -83,15 +85,15 @@ class Session:
 
         All processes must call it, once a step. `at_end` is False where the last step needs no checkpoint.
         """
-        self._stopping = self._asked_to_stop()
-        return self._stopping or (done % every == 0 and (at_end or done < self.num_steps))
+        self.is_stopping = self._asked_to_stop()
+        return self.is_stopping or (done % every == 0 and (at_end or done < self.num_steps))
 
     def save(
         self, done: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any] | None = None
     ) -> None:
-        """Write a checkpoint after `done` steps; raise Interrupted then if `should_save` saw a stop request."""
+        """Write a checkpoint after `done` steps; raise Interrupted then if the run `is_stopping`."""
         save_checkpoint(self.run.checkpoints, done, tensors, state)
-        if self._stopping:
+        if self.is_stopping:
             raise stopped(self.run.path, done, self.num_steps)
 
     def finish(self, summary: dict[str, Any]) -> dict[str, Any]:
