@@ -1,4 +1,4 @@
-"""Which model a command line takes that names none."""
+"""The model of a command line that names none."""
 
 import json
 import os

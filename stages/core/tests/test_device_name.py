@@ -1,4 +1,4 @@
-"""Which words --device takes."""
+"""The words that --device takes."""
 
 import pytest
 from lavit_core.device_name import check_device_name

@@ -21,7 +21,7 @@ def test_every_changed_byte_is_noticed_or_changes_nothing(tmp_path):
         except ValueError:
             continue
         if "sha256" not in found:
-            continue  # the key's own name: `check_digest` says that there is none
+            continue  # the key's own name: `check_digest` reports that the file has no digest
         if found == sealed:
             continue
         with pytest.raises(VerificationError, match=r"a\.json: SHA-256 .*, expected .*: changed after"):

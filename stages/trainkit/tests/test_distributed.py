@@ -13,8 +13,6 @@ from lavit_trainkit.distributed import (
     on_main,
     shares_of,
 )
-from lavit_trainkit.parallel import Computed, copy_for_export, parallelize, take_weights
-from torch import nn
 
 
 def as_process(monkeypatch: pytest.MonkeyPatch, rank: int, processes: int) -> None:
@@ -41,8 +39,6 @@ def test_alone_everything_gives_back_what_it_got(monkeypatch: pytest.MonkeyPatch
     assert on_main(lambda: 5) == 5
     with pytest.raises(LavitError, match="as it is"):
         on_main(failing)
-    network = nn.Linear(1, 1)
-    assert type(parallelize(network, lambda net, x: net(x), parallel="fsdp", device=torch.device("cpu"))) is Computed
 
 
 @pytest.mark.parametrize(("processes", "passes", "count"), [(1, 1, 5), (2, 1, 5), (3, 2, 17), (4, 3, 12)])
@@ -72,26 +68,3 @@ def test_a_run_that_only_works_along_writes_nothing(tmp_path, capsys: pytest.Cap
     run.finish({})
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().err == ""
-
-
-def test_a_network_in_one_piece_is_exported_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = nn.Linear(2, 2)
-    assert copy_for_export(network, "fsdp") is take_weights(network, network, keep=True) is network
-    as_process(monkeypatch, 0, 2)
-    assert copy_for_export(network, "ddp") is network
-
-
-def test_a_copy_without_weights_takes_them_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    as_process(monkeypatch, 0, 2)
-    network = nn.ModuleDict(
-        {"table": nn.Embedding(4, 3), "head": nn.Linear(3, 4, bias=False), "norm": nn.BatchNorm1d(3)}
-    )
-    network["head"].weight = network["table"].weight  # tied
-    copied = copy_for_export(network, "fsdp")
-    assert all(parameter.is_meta for parameter in copied.parameters())
-    network["norm"].running_mean += 1
-    full = take_weights(copied, network, keep=True)
-    assert full["head"].weight is full["table"].weight
-    assert full["head"].weight is not network["head"].weight
-    for name, value in network.state_dict().items():
-        assert torch.equal(full.state_dict()[name], value)

@@ -1,4 +1,4 @@
-"""Which precision a model is used in."""
+"""The precision in which a model is used."""
 
 from pathlib import Path
 

@@ -208,7 +208,7 @@ def _read_questions(file: Path, problems: list[Problem]) -> list[Question]:
 
 
 def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, object) of a jsonl file, nothing if there is none; collect what is wrong."""
+    """Yield (line number, object) of a jsonl file, nothing without a file; collect what is wrong."""
     if not file.is_file():
         return
     for number, row in iterate_json_lines(file, lambda message: problems.append(Problem("line", message))):

@@ -22,7 +22,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Preprocessing(Config):
-    """How an image becomes the encoder's input; part of the tokenizer's digest."""
+    """The steps from an image to the encoder's input; part of the tokenizer's digest."""
 
     image_px: int = 224
     """Side of the square input in pixels; images are resized to it (bicubic, no crop), as in the released code."""

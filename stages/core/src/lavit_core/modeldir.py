@@ -128,7 +128,7 @@ def default_preset(model: Path) -> str:
 
 
 SELECTIONS = ("threshold", "topk", "sample")
-"""How `lavit tokenize-images` chooses the patches to keep; the first is the tokenizer's own way."""
+"""Ways in which `lavit tokenize-images` chooses the patches to keep; the first is the tokenizer's own."""
 
 
 def selection_of(model: Path) -> str:

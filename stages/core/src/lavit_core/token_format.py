@@ -61,7 +61,7 @@ class ShardEntry(Config):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Digest of the file's bytes."""
     source: str = ""
-    """Where the images came from."""
+    """The source of the images."""
 
     @field_validator("file")
     @classmethod
@@ -83,9 +83,9 @@ class Manifest(Config):
     grid: tuple[int, int]
     """Rows and columns of the patch grid."""
     preprocessing: dict[str, Any] = Field(default_factory=dict)
-    """How images became pixels."""
+    """The preprocessing that turned images into pixels."""
     selection: dict[str, Any] = Field(default_factory=dict)
-    """How patches were chosen: the policy, and what it takes (seed, threshold or ratio)."""
+    """The policy that chose patches, and what it takes (seed, threshold or ratio)."""
     feature_dim: int | None = None
     """Width of the stored features, None without them."""
     shards: tuple[ShardEntry, ...] = ()

@@ -27,7 +27,7 @@ class Checked:
     problems: tuple[str, ...] = ()
     """One line each: the file, what was found, what was expected, the next command."""
     unchecked: str = ""
-    """What could not be checked, and why; empty when everything was."""
+    """The bytes that could not be checked, and why; empty when all were."""
 
     def line(self) -> str:
         """Return the result as a line for a person."""

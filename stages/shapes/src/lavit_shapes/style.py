@@ -1,4 +1,4 @@
-"""What the images of a data set may show, and which (colour, shape) combinations training leaves out."""
+"""The content that images of a data set may show, and the (colour, shape) combinations that training leaves out."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ MORE_HELDOUT = (*HELDOUT_COMBINATIONS, ("red", "diamond"), ("green", "cross"), (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Style:
-    """What the images of a data set may show; the default is the embedded data set's."""
+    """The content that images of a data set may show; the default is the embedded data set's."""
 
     image_px: int = IMAGE_PX
     """Side of an image in pixels; everything in it grows with it."""

@@ -134,7 +134,7 @@ class TokenizerConfig(ModelSettings):
     format: Literal[1] = 1
     """Version of the folder's layout."""
     preprocessing: Preprocessing = Preprocessing()
-    """How images become the encoder's input."""
+    """The steps from an image to the encoder's input."""
     grid: tuple[int, int] = (16, 16)
     """Patches (rows, columns); P = rows * columns, in raster order."""
     feature_dim: Count = 1408
@@ -169,14 +169,14 @@ class Phase(Config):
     batch_size: Count = 32
     """Images a step."""
     selection: Literal["random", "gumbel", "fixed"]
-    """Which patches are kept: random masks of random rate, the selector's Gumbel samples (straight-through, dense
+    """The rule that keeps patches: random masks of random rate, the selector's Gumbel samples (straight-through, dense
     formulation), or the selector's own threshold (packed)."""
     merger: Literal["on", "off", "mixed"] = "on"
     """`off` hands kept features to the codes unmerged (a selector learns faster so); `mixed` alternates by step."""
     quantise: bool = False
     """Quantise in the forward pass; the first such phase initialises the codebook by k-means."""
     train: tuple[Literal["selector", "merger", "decoder"], ...]
-    """Which modules learn (the code projection belongs to the decoder's group)."""
+    """The modules that learn (the code projection belongs to the decoder's group)."""
     lr: float = 2e-4
     """Peak learning rate of merger and decoder."""
     muon_lr: float = 6e-4
@@ -236,7 +236,7 @@ class TrainTokenizerConfig(Config):
     """Set `model.keep_threshold` before phases of `fixed` selection so that `model.keep_ratio` of the training patches
     are kept. Differs when on: at 0.5 a selector of few steps, undecided about many patches, keeps another share."""
     position_init: Literal["normal", "sincos"] = "normal"
-    """How the merger's position table and the decoder's queries start: normal(0, 0.02) or 2-D sine-cosine."""
+    """The start of the merger's position table and of the decoder's queries: normal(0, 0.02) or 2-D sine-cosine."""
     accumulate_steps: Count = 1
     """Forward and backward passes that a step's images are cut into; the step is the same."""
     gradient_checkpointing: bool = False

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 NORM_EPS = 1e-5
 
 MASKED_SCORE_LIMIT = 30.0
-"""How far a closed key may score above the best open one before its exponential is cut (it only feeds gradients)."""
+"""The most that a closed key may score above the best open one before its exponential is cut (for gradients only)."""
 
 
 class Mlp(nn.Module):

@@ -60,7 +60,7 @@ class Encoded:
     counts: Tensor
     """Codes of each image, int64 [B]."""
     keep_mask: Tensor
-    """Which patches were kept, bool [B, P]."""
+    """The patches that were kept, bool [B, P]."""
     merged: Tensor
     """Merged features, float32 [T, D]."""
     intermediates: Intermediates | None = None

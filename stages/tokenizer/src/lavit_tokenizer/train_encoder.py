@@ -51,7 +51,7 @@ from lavit_tokenizer.encoder_folder import save_encoder
 from lavit_tokenizer.validation import split_validation
 
 PIECES = Path("text/tokenizer.json")
-"""Where a run keeps its word pieces."""
+"""The file of a run that holds its word pieces."""
 
 
 @across_processes

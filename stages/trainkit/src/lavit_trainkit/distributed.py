@@ -24,7 +24,7 @@ TIMEOUT_VARIABLE, TIMEOUT_SECONDS = "LAVIT_PROCESS_TIMEOUT", 1800
 """Seconds that a process waits for the others before it gives up, and the job ends."""
 
 SAME_ERROR_SECONDS = 5
-"""How long a failing process waits for the first one to report the same error."""
+"""Seconds that a failing process waits for the first one to report the same error."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
