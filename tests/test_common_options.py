@@ -37,6 +37,35 @@ def test_commands_without_settings_have_the_output_options(name: str) -> None:
     assert not options_of(name) & {"--preset", "--set", "--seed"}
 
 
+PRESETS = {
+    "caption": (["caption", "x.png"], "published"),
+    "ask": (["ask", "x.png", "what?"], "published"),
+    "vqav2": (["eval", "vqav2", "--model", "m", "--out", "o", "--data", "d"], "published"),
+    "coco-fid": (["eval", "coco-fid", "--model", "m", "--out", "o", "--data", "d"], "released-fid"),
+    "fid": (["eval", "fid", "--generated", "g", "--out", "o"], "released-fid"),
+    "fid-stats": (["eval", "fid-stats", "i", "--out", "o"], "released-fid"),
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_holds_the_published_settings(here, name: str) -> None:
+    line, preset = PRESETS[name]
+    default, published = here(*line, "--print-config"), here(*line, "--preset", preset, "--print-config")
+    assert (default.code, published.code) == (0, 0), default.err + published.err
+    changed = {"vqav2": {"decoding": "beams"}, "coco-fid": {"best_of": 4}}.get(name, {})
+    assert yaml.safe_load(published.out) == yaml.safe_load(default.out) | changed
+    refused = here(*line, "--preset", "huge")
+    assert refused.code == 2
+    assert f"has the presets {preset}" in refused.err
+
+
+@pytest.mark.parametrize("line", [["probe", "--data", "d"], ["coco-retrieval", "--data", "d", "--out", "o"]])
+def test_a_command_without_presets_has_no_option_for_them(here, line: list[str]) -> None:
+    refused = here("eval", *line, "--model", "m", "--preset", "tiny")
+    assert refused.code == 2
+    assert "No such option: --preset" in refused.err
+
+
 @pytest.mark.parametrize("name", WITH_SETTINGS)
 def test_no_option_is_cut_at_80_columns(name: str) -> None:
     env = {**os.environ, "COLUMNS": "80", "TERMINAL_WIDTH": "80", "TERM": "dumb", "NO_COLOR": "1"}

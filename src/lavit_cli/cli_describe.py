@@ -21,7 +21,7 @@ def caption(
 
         from lavit_cli.image_to_text import caption_files
 
-    settings = settings_of(common, CaptionSettings, flags={"max_tokens": max_tokens})
+    settings = settings_of(common, CaptionSettings, ("lavit_pretrain", "caption"), {"max_tokens": max_tokens})
     model = model_or_default(model, "tokenizer", "llm")
     if common.dry_run:
         return show_plan(settings, common, images=[str(file) for file in image], model=str(model))
@@ -43,7 +43,7 @@ def ask(
 
         from lavit_cli.image_to_text import ask_file
 
-    settings = settings_of(common, AskSettings, flags={"max_tokens": max_tokens})
+    settings = settings_of(common, AskSettings, ("lavit_pretrain", "ask"), {"max_tokens": max_tokens})
     model = model_or_default(model, "tokenizer", "llm")
     if common.dry_run:
         return show_plan(settings, common, image=str(image), questions=question, model=str(model))

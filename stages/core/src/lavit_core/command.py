@@ -16,7 +16,7 @@ A command function takes its own arguments and one `CommonOptions`; `command` tu
             return show_plan(settings, common, captions=str(files.annotations))
         show(run_coco_fid(model, settings, quiet=common.silent), common, "score.json: the score")
 
-`NO_PRESET` is for commands without shipped settings; `command(omit=["precision"])` leaves out options that would do
+`NO_PRESET` starts from the defaults of the settings; `command(omit=["preset"])` leaves out options that would do
 nothing. Like every front, this module imports nothing heavier than typer.
 """
 

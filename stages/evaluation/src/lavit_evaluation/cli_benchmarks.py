@@ -31,7 +31,7 @@ def answers(benchmark: "Benchmark") -> Callable[..., None]:
     ) -> None:
         from lavit_evaluation.benchmarks.answers import AnswerConfig, check, run_answers
 
-        settings = settings_of(common, AnswerConfig, flags={"limit": limit})
+        settings = settings_of(common, AnswerConfig, ("lavit_evaluation", "answers"), {"limit": limit})
         check(benchmark, protocol, lemmatizer)
         if common.dry_run:
             planned = {"benchmark": benchmark.name, "config": settings.model_dump(mode="json"), "protocol": protocol}
@@ -51,7 +51,7 @@ def answers(benchmark: "Benchmark") -> Callable[..., None]:
 def retrieval(name: str) -> Callable[..., None]:
     """Return the command of one retrieval benchmark."""
 
-    @command()
+    @command(omit=["preset"])
     def run(
         model: Model,
         out: Out,

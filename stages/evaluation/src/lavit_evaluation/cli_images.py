@@ -83,7 +83,8 @@ def coco_fid(
     from lavit_evaluation.image_metrics.coco_fid import run_coco_fid
     from lavit_evaluation.image_metrics.coco_plan import CocoFidConfig, plan_coco_fid
 
-    settings = settings_of(common, CocoFidConfig, flags={**options.flags(), "best_of": best_of, "limit": limit})
+    flags = {**options.flags(), "best_of": best_of, "limit": limit}
+    settings = settings_of(common, CocoFidConfig, ("lavit_evaluation", "coco-fid"), flags)
     plan = plan_coco_fid(model, files, settings, metrics, highres=highres, precision=common.precision, seed=common.seed)
     if common.dry_run:
         planned = {"captions": str(plan.captions), "prompts": len(plan.prompts), "skipped": plan.skipped}
@@ -107,7 +108,7 @@ def fid(
     """FID and KID of a folder of drawn images, against real ones or saved statistics."""
     from lavit_evaluation.image_metrics.fid import FidConfig, evaluate_fid
 
-    settings = settings_of(common, FidConfig, flags=options.flags())
+    settings = settings_of(common, FidConfig, ("lavit_evaluation", "fid"), options.flags())
     if common.dry_run:
         return show({"config": settings.model_dump(mode="json"), "seed": common.seed}, common)
     result = evaluate_fid(
@@ -130,7 +131,7 @@ def fid_stats(
     """Save the Inception statistics of real images, for `lavit eval fid --reference`."""
     from lavit_evaluation.image_metrics.fid import FidConfig, statistics
 
-    settings = settings_of(common, FidConfig, flags=options.flags())
+    settings = settings_of(common, FidConfig, ("lavit_evaluation", "fid"), options.flags())
     if common.dry_run:
         return show({"config": settings.model_dump(mode="json")}, common)
     weights, compute = required("--inception", inception), compute_of(common, batch_size)

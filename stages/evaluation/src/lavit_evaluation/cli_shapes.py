@@ -70,7 +70,7 @@ def shapes(
     show(result, common, lines=[last])
 
 
-@command(omit=["precision"])
+@command(omit=["preset", "precision"])
 def probe(
     model: Model,
     data: Annotated[Path, typer.Option("--data", help="Images with labels, say DATA/heldout.", show_default=False)],
