@@ -1,6 +1,6 @@
 """One table of several runs: `python examples/over_seeds.py runs/seed-0 runs/seed-1 runs/seed-2`.
 
-Mean and range of every headline figure over runs of `lavit quickstart` that differ in their seed alone.
+Mean and range of every headline metric over runs of `lavit quickstart` that differ in their seed alone.
 """
 
 import json
@@ -17,10 +17,10 @@ TOKENS = {
     "perplexity": "tokens.perplexity",
     "1 - cos": "tokens.feature_error",
     "1 - cos of the mean predictor": "tokens.feature_error_mean_predictor",
-    "patches kept a picture": "tokens.kept",
-    "their spread over pictures": "tokens.kept_sd",
+    "patches kept an image": "tokens.kept",
+    "their spread over images": "tokens.kept_sd",
 }
-"""What the summary leaves out of the tokenizer's figures."""
+"""What the summary leaves out of the tokenizer's metrics."""
 
 
 def main(folders: list[str]) -> None:
@@ -29,8 +29,8 @@ def main(folders: list[str]) -> None:
         raise SystemExit("usage: python examples/over_seeds.py RUN RUN [RUN ...]")
     runs = [Path(folder) for folder in folders]
     check_comparable(runs)
-    figures = [read(run / "evaluation" / "score.json")["figures"] for run in runs]
-    print(table(figures))
+    metrics = [read(run / "evaluation" / "score.json")["figures"] for run in runs]
+    print(table(metrics))
 
 
 def check_comparable(runs: list[Path]) -> None:
@@ -68,8 +68,8 @@ def read(file: Path) -> Any:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Return Markdown: a row a figure, mean and range over the runs' figures."""
-    lines = ["| figure | all | seen | unseen |", "|---|---|---|---|"]
+    """Return Markdown: a row a metric, mean and range over the runs' metrics."""
+    lines = ["| metric | all | seen | unseen |", "|---|---|---|---|"]
     for title, name in {**HEADLINE, **TOKENS}.items():
         lines.append(f"| {title} | {cells(runs, name)} |")
     for name in sorted(name for name in runs[0] if name.startswith("questions.kind.") and name.count(".") == 2):
@@ -80,12 +80,12 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def cells(runs: list[dict[str, Any]], name: str) -> str:
-    """Return a figure of all, of seen and of unseen combinations."""
+    """Return a metric of all, of seen and of unseen combinations."""
     return " | ".join(cell(runs, one) for one in (name, f"{name}.seen", f"{name}.unseen"))
 
 
 def cell(runs: list[dict[str, Any]], name: str) -> str:
-    """Return mean and range of a figure that every run has, else a dash."""
+    """Return mean and range of a metric that every run has, else a dash."""
     values = [run[name]["value"] for run in runs if name in run and run[name]["value"] is not None]
     if len(values) < len(runs):
         return "-"

@@ -5,9 +5,9 @@
     python examples/published_rehearsal.py --images PHOTOS --out /tmp/all                        (26 GB, twice on disk)
 
 It says what a download would cost on this machine, before anything is downloaded: seconds, CPU seconds and peak memory
-of each command, which has a process of its own. Codes, words and pictures mean nothing. The checkpoint is deleted once
-it is imported (--keep keeps it). Needs lavit with its stages; writes model/, tokens/ and pictures below --out. The
-figures of one machine: docs/benchmarks.md.
+of each command, which has a process of its own. Codes, words and images mean nothing. The checkpoint is deleted once
+it is imported (--keep keeps it). Needs lavit with its stages; writes model/, tokens/ and images below --out. The
+numbers of one machine: docs/benchmarks.md.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
 def use(options: argparse.Namespace, model: Path, photos: list[Path]) -> None:
     """Run what the parts at hand are enough for: tokenising, reading, drawing."""
     threads = os.environ.get("OMP_NUM_THREADS", "all")
-    print(f"{len(photos)} pictures, {options.precision}, {options.attention} attention, threads: {threads}", flush=True)
+    print(f"{len(photos)} images, {options.precision}, {options.attention} attention, threads: {threads}", flush=True)
     parts, tokens = set(options.parts), options.out / "tokens"
     settings = ["--set", f"precision={options.precision}", "--set", f"batch_size={options.batch_size}"]
     # Random weights would keep any share of the patches; a third is what trained ones do.
@@ -76,7 +76,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--images", type=Path, required=True, help="a folder of real photos")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
-    parser.add_argument("--count", type=int, default=8, help="pictures to tokenise")
+    parser.add_argument("--count", type=int, default=8, help="images to tokenise")
     parser.add_argument("--parts", nargs="+", choices=[*FILES, *FOLDERS], default=[*FILES, *FOLDERS])
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="as stored")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of tokenising")
@@ -112,10 +112,10 @@ def bytes_in(folder: Path) -> int:
 
 
 def some_images(source: Path, target: Path, count: int) -> Path:
-    """Copy the first pictures of a folder into a folder of their own."""
+    """Copy the first images of a folder into a folder of their own."""
     found = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES)[:count]
     if not found:
-        raise SystemExit(f"error: {source}: no pictures in it, expected {', '.join(SUFFIXES)}")
+        raise SystemExit(f"error: {source}: no images in it, expected {', '.join(SUFFIXES)}")
     target.mkdir(parents=True)
     for number, file in enumerate(found):
         shutil.copyfile(file, target / f"{number:04d}{file.suffix.lower()}")

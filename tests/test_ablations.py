@@ -59,7 +59,7 @@ def test_phases_change_by_name_and_a_removed_phase_gives_its_steps_to_the_next()
     phases = [{"name": name, "num_steps": 10, "lr": 1.0} for name in ("a", "b", "c")]
     made = runner.changed_phases(phases, {"a": None, "b": {"name": "x", "lr": 2.0}})
     assert made == [{"name": "x", "num_steps": 20, "lr": 2.0}, {"name": "c", "num_steps": 10, "lr": 1.0}]
-    with pytest.raises(UsageError, match="phases: d is none of a, b, c"):
+    with pytest.raises(UsageError, match="phases: d is not one of a, b, c"):
         runner.changed_phases(phases, {"d": {}})
     with pytest.raises(UsageError, match="the last one can't be taken out"):
         runner.changed_phases(phases, {"c": None})
@@ -115,8 +115,8 @@ def test_a_rehearsal_ends_in_a_table_and_trains_nothing_twice(name: str, tmp_pat
     assert [file.stat().st_mtime_ns for file in trained] == stamps
     rows = [row for row in (tmp_path / "table.md").read_text().splitlines() if row.startswith("| ")]
     assert len(rows) == 2 * (1 + len(recipe["arms"]))
-    assert len(rows[1].split("|")) == len(recipe["figures"]) + 3
+    assert len(rows[1].split("|")) == len(recipe["metrics"]) + 3
     # A miniature may have too few labels for a probe; every other metric is there.
-    wanted = [place for place, metric in enumerate(recipe["figures"], start=2) if not metric.startswith("probe.")]
+    wanted = [place for place, metric in enumerate(recipe["metrics"], start=2) if not metric.startswith("probe.")]
     for row in rows[1 : 1 + len(recipe["arms"])]:
         assert all("(n=" in row.split("|")[place] for place in wanted), row

@@ -34,7 +34,7 @@ def test_the_table_shows_mean_and_range(
     assert "| questions answered right | 0.650 (0.500 to 0.750) | 0.650 (0.500 to 0.750) | - |" in shown
     assert "| questions: count | 0.650 (0.500 to 0.750) | - | - |" in shown
     assert "| questions: count, blind model | 0.650 (0.500 to 0.750) | - | - |" in shown
-    assert "| patches kept a picture | 12.7 (12.5 to 12.8) | - | - |" in shown
+    assert "| patches kept an image | 12.7 (12.5 to 12.8) | - | - |" in shown
     assert "| codebook in use | - | - | - |" in shown
 
 

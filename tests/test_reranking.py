@@ -198,7 +198,7 @@ def test_best_of_needs_a_text(mini, here, clip: Path, tmp_path: Path) -> None:
     arguments = ["generate", "--image", image, "--model", mini.model, "--out", tmp_path / "a.png"]
     done = here(*arguments, "--best-of", "2", "--rerank-clip-model", clip)
     assert done.code == 2
-    assert "best of 2 compares images with the prompt's text, and there is none" in done.last_error
+    assert "best of 2 compares images with the text of the prompt, which has no text" in done.last_error
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "bin"])

@@ -78,7 +78,7 @@ def run(recipes: Mapping[str, Any], asked: argparse.Namespace) -> None:
     for seed in asked.seeds:
         for arm, config in configs.items():
             print(f"== {asked.recipe}: {arm}, seed {seed}", file=sys.stderr)
-            found.setdefault(arm, []).append(arm_figures(asked.out, config, recipe, seed=seed, device=asked.device))
+            found.setdefault(arm, []).append(arm_metrics(asked.out, config, recipe, seed=seed, device=asked.device))
     text = table(asked, recipe, found)
     before = asked.table.read_text(encoding="utf-8") if asked.table.exists() else "# Ablations\n"
     write_text(asked.table, f"{before.rstrip()}\n\n{text}")
@@ -100,7 +100,7 @@ def changed_phases(phases: Sequence[Mapping[str, Any]], changes: Mapping[str, An
     """Return the phases with changes by name; one that is taken out gives its steps to the phase after it."""
     names = [phase["name"] for phase in phases]
     if unknown := [name for name in changes if name not in names]:
-        raise UsageError(f"phases: {unknown[0]} is none of {', '.join(names)}")
+        raise UsageError(f"phases: {unknown[0]} is not one of {', '.join(names)}")
     out: list[dict[str, Any]] = []
     waiting = 0
     for phase in phases:
@@ -125,10 +125,10 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return out
 
 
-def arm_figures(
+def arm_metrics(
     out: Path, config: QuickstartConfig, recipe: Mapping[str, Any], *, seed: int, device: str
 ) -> dict[str, Any]:
-    """Train an arm's steps on one seed, those it shares with finished arms excepted; return its figures."""
+    """Train an arm's steps on one seed, those it shares with finished arms excepted; return its metrics."""
     steps = CHAIN[: CHAIN.index(recipe["until"]) + 1]
     settings = settle(config)
     keys = step_keys(config, steps, seed)
@@ -173,25 +173,25 @@ def link(place: Path, target: Path) -> None:
 
 
 def score(job: Job, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recipe's figures of an arm: `lavit eval shapes`, and probes where they are asked for."""
+    """Return the recipe's metrics of an arm: `lavit eval shapes`, and probes where they are asked for."""
     from lavit_evaluation.api import Compute, ProbeConfig, eval_probe, eval_shapes
 
     model, options = job.model(recipe["until"]), {"seed": job.seed, "compute": Compute(device=job.device)}
     config = job.settings.evaluation
-    figures = eval_shapes(model, job.heldout, job.out / "evaluation", config, train_data=job.train, **options)[
+    metrics = eval_shapes(model, job.heldout, job.out / "evaluation", config, train_data=job.train, **options)[
         "figures"
     ]
-    if any(name.startswith("probe.") for name in recipe["figures"]):
+    if any(name.startswith("probe.") for name in recipe["metrics"]):
         out = job.out / "probe"
-        figures |= eval_probe(model, job.heldout, out, ProbeConfig(), train_data=job.train, **options)["figures"]
-    return {name: figures.get(name) for name in recipe["figures"]}
+        metrics |= eval_probe(model, job.heldout, out, ProbeConfig(), train_data=job.train, **options)["figures"]
+    return {name: metrics.get(name) for name in recipe["metrics"]}
 
 
 def table(
     asked: argparse.Namespace, recipe: Mapping[str, Any], found: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> str:
     """Return a section: the question, the command, the machine, and a row an arm."""
-    names = recipe["figures"]
+    names = recipe["metrics"]
     known = versions()
     command = " ".join(["python", "examples/ablations/run.py", *sys.argv[1:]])
     alone = "" if len(asked.seeds) > 1 else " (one seed: the interval of its cases)"
@@ -208,16 +208,16 @@ def table(
         "|---" * (len(names) + 1) + "|",
     ]
     for arm, seeds in found.items():
-        lines.append(f"| {arm} | {' | '.join(cell([figures[name] for figures in seeds]) for name in names)} |")
+        lines.append(f"| {arm} | {' | '.join(cell([metrics[name] for metrics in seeds]) for name in names)} |")
     return "\n".join([*lines, ""])
 
 
-def cell(figures: Sequence[Mapping[str, Any] | None]) -> str:
-    """Return the mean over seeds with its interval and the cases behind one seed's figure."""
-    known = [figure for figure in figures if figure is not None and figure["value"] is not None]
+def cell(metrics: Sequence[Mapping[str, Any] | None]) -> str:
+    """Return the mean over seeds with its interval and the cases behind one seed's value."""
+    known = [metric for metric in metrics if metric is not None and metric["value"] is not None]
     if not known:
         return "-"
-    values = [figure["value"] for figure in known]
+    values = [metric["value"] for metric in known]
     middle = statistics.fmean(values)
     if len(values) > 1:
         half = STUDENT_95.get(len(values), 1.96) * statistics.stdev(values) / len(values) ** 0.5

@@ -54,4 +54,4 @@ def check_reranking(settings: GenerateSettings, clip: Path | None, text: str, pr
             "DIR (transformers), --rerank-by likelihood (the model's own), or --best-of 1"
         )
     if not text.strip():
-        raise UsageError(f"best of {settings.best_of} compares images with the prompt's text, and there is none")
+        raise UsageError(f"best of {settings.best_of} compares images with the text of the prompt, which has no text")

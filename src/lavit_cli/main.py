@@ -91,7 +91,7 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
 
 
 def _unknown_command(group: Any, arguments: Sequence[str]) -> str:
-    """Return the error message for a word where a command is expected and none is so called; "" if there is none."""
+    """Return the error message for a word that should be a command and is not; "" if it is one."""
     path = ["lavit"]
     for word in arguments:
         names = getattr(group, "commands", None)
