@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 import typer.main
 import yaml
@@ -84,6 +85,33 @@ def test_settings_are_printed_without_data(here, name: str, tmp_path: Path) -> N
     (tmp_path / "again.yaml").write_text(done.out, encoding="utf-8")
     again = here(name, "--print-config", "--config", tmp_path / "again.yaml")
     assert yaml.safe_load(again.out) == settings
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_SETTINGS if name != "quickstart"] + [
+    "eval vqav2", "eval flickr30k-retrieval", "eval magicbrush", "eval coco-fid", "eval fid", "eval fid-stats",
+    "eval clip-score", "eval shapes", "eval probe", "eval score",
+])  # fmt: skip
+def test_settings_are_printed_without_any_argument(here, name: str) -> None:
+    done = here(*name.split(), "--print-config")
+    assert done.code == 0, done.err
+    assert isinstance(yaml.safe_load(done.out), dict)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "quickstart",
+        "train-encoder no-data",
+        "pretrain no-tokens --model no-model",
+        "train-detokenizer no-tokens --images no-data --model no-model",
+        "detokenize no-tokens --model no-model",
+    ],
+)
+def test_a_missing_device_is_refused_before_a_run_directory_is_made(here, line: str, tmp_path: Path) -> None:
+    done = here(*line.split(), "--out", tmp_path / "run", "--device", "cuda:1")
+    assert (done.code, done.err) == (2, "error: --device cuda:1: no CUDA device here; use --device cpu\n")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_phase_is_changed_by_its_name(here) -> None:

@@ -29,9 +29,12 @@ def quickstart(
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run every step that is not done yet and return the summary. Raises Interrupted on SIGTERM or Ctrl-C."""
+    from lavit_trainkit.device import check_training_device
+
     names = [step.name for step in STEPS]
     if stop_after is not None and stop_after not in names:
         raise UsageError(f"--stop-after {stop_after}: the steps are {', '.join(names)}")
+    check_training_device(device)
     inputs = {"data": data_digest(data)}
     settings = settle(config)
     record = {**config.model_dump(mode="json"), "seed": seed}

@@ -93,6 +93,24 @@ def test_old_names_are_hidden_and_warned_of(capsys):
     assert "--best-by" not in shown
 
 
+def test_an_old_name_beside_its_new_one_is_refused():
+    @command(renamed=[Renamed("--pictures", "--images")])
+    def paint(images: int | None = None) -> None:
+        raise AssertionError(images)
+
+    with pytest.raises(UsageError, match="--pictures is the old name of --images, and both are given: leave --pic"):
+        run(paint, "--pictures", 3, "--images", 4)
+
+
+def test_an_unknown_old_value_is_not_announced_as_renamed():
+    @command(renamed=[Renamed("--best-by", "--rerank-by", {"reading": "likelihood"})])
+    def paint(rerank_by: Annotated[str | None, typer.Option("--rerank-by")] = None) -> None:
+        assert rerank_by == "guess"
+
+    shown = run(paint, "--best-by", "guess").stderr
+    assert shown == "warning: --best-by is now --rerank-by; the old name is accepted for one more release\n"
+
+
 def test_settings_are_merged_in_order(tmp_path, monkeypatch):
     presets = tmp_path / "painting_package" / "presets"
     presets.mkdir(parents=True)
@@ -123,6 +141,22 @@ def test_print_config_prints_and_exits():
 
     assert run(paint, "--print-config", "--set", "lr=2").stdout == "lr: 2.0\nname: default\nprecision: bf16\n"
     assert json.loads(run(paint, "--print-config", "--json").stdout)["lr"] == 0.1
+
+
+def test_print_config_needs_no_arguments():
+    @command()
+    def paint(
+        images: Annotated[list[Path], typer.Argument()],
+        out: Annotated[Path, typer.Option("--out")],
+        common: CommonOptions = NO_PRESET,
+    ) -> None:
+        settings_of(common, Settings)
+        assert out == Path("x")
+
+    for line in (["--print-config"], ["--set", "lr=2", "--print-config"], ["a", "--print-config"]):
+        assert "name: default" in run(paint, *line).stdout
+    assert "Missing argument" in run(paint, "--out", "x").output
+    assert "Missing option '--out'" in run(paint, "a").output
 
 
 def test_a_result_has_one_form_for_people_and_one_for_programs(capsys):

@@ -167,3 +167,12 @@ def test_files_merge_left_to_right(tmp_path):
     two.write_text("name: two\n")
     assert resolve(Settings, file=[one, two]) == Settings(num_steps=1, name="two", inner=Inner(width=1))
     assert resolve(Settings, file=[two, one]).name == "one"
+
+
+@pytest.mark.parametrize("text", ["a: &a\n  b: *a\n", "a: &a [*a]\n", "a: " + "[" * 5000 + "]" * 5000])
+def test_yaml_that_contains_itself_or_nests_too_deep_is_refused(tmp_path, text):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"--config .*c.yaml: a value contains itself, or is nested more than 20"):
+        resolve(Config, file=tmp_path / "c.yaml")
+    with pytest.raises(UsageError, match=r"--set .* a value contains itself, or is nested more than 20"):
+        resolve(Config, sets=["a=" + "[" * 5000 + "]" * 5000])

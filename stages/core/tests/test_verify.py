@@ -30,7 +30,7 @@ def problems(path):
 
 def test_a_whole_model_has_a_line_a_part(model):
     assert [part.line() for part in verify(model, quiet=True)] == [
-        "lavit.json: 1 file, 0.0 MB, every byte as it was written",
+        "lavit.json: 1 file, 0.0 MB, content as it was written",
         "encoder: 2 files, 0.0 MB, every byte as it was written",
         "tokenizer: 2 files, 0.0 MB, every byte as it was written",
     ]
@@ -61,6 +61,7 @@ def test_missing_and_foreign_files_are_named(model):
     found = problems(model)
     assert "encoder/config.json: missing, expected 2 bytes; " in found[0]
     assert "tokenizer/note.txt: found a file that lavit.json does not record, expected none" in found[1]
+    assert found[1].endswith("delete it: it changes the digest of the part")
     shutil.rmtree(model / "encoder")
     assert "encoder: missing, expected what lavit.json records" in problems(model)[0]
 

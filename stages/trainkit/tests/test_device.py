@@ -3,7 +3,7 @@
 import pytest
 import torch
 from lavit_core.errors import UsageError
-from lavit_trainkit.device import generator, pick_device
+from lavit_trainkit.device import check_training_device, generator, pick_device
 
 
 def test_streams_depend_on_their_purpose_only() -> None:
@@ -17,3 +17,5 @@ def test_streams_depend_on_their_purpose_only() -> None:
 def test_missing_device_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="no CUDA device"):
         pick_device("cuda")
+    with pytest.raises(UsageError, match="--device cuda:1: no CUDA device here; use --device cpu"):
+        check_training_device("cuda:1")

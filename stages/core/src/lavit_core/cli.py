@@ -67,7 +67,11 @@ def verify(
     path: Annotated[Path, typer.Argument(metavar="MODEL|TOKENS", help="Model or token directory.", show_default=False)],
     output: OutputOptions,
 ) -> None:
-    """Check every byte of a model or token directory against its digests; exits 4 naming the damaged file."""
+    """Check a model or token directory against its digests; exits 4 naming the damaged file.
+
+    Of a model: the content of lavit.json and every byte of its parts. Of tokens: the content of manifest.json and every
+    byte of its shards; not DONE, config.yaml, run.json and errors.jsonl, which tell how they were made.
+    """
     import dataclasses
 
     from lavit_core.errors import VerificationError

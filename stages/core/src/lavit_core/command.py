@@ -42,6 +42,19 @@ T = TypeVar("T")
 PANEL = "Common options"
 
 
+def _without_arguments(context: typer.Context, given: bool) -> bool:
+    """Let a command line of --print-config leave arguments out: settings do not depend on them."""
+    needed = [parameter for parameter in context.command.params if parameter.required] if given else []
+
+    def change(required: bool) -> None:
+        for parameter in needed:
+            parameter.required = required
+
+    change(False)
+    context.call_on_close(lambda: change(True))
+    return given
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OutputOptions:
     """Options of every command, also of those that have no settings."""
@@ -91,7 +104,14 @@ class CommonOptions(OutputOptions):
         bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.", rich_help_panel=PANEL)
     ] = False
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the settings as YAML, and exit.", rich_help_panel=PANEL)
+        bool,
+        typer.Option(
+            "--print-config",
+            help="Print the settings as YAML, and exit; needs no arguments.",
+            is_eager=True,
+            callback=_without_arguments,
+            rich_help_panel=PANEL,
+        ),
     ] = False
 
 
@@ -138,7 +158,7 @@ def command(
         @functools.wraps(function)
         def run(**given: Any) -> None:
             for one, target in old.values():
-                _take_old(one, target, given)
+                _take_old(one, target, given, parameters[target].default)
             for name, (kind, kept) in groups.items():
                 names = [field.name for field in dataclasses.fields(kind) if field.name in parameters]
                 values = {key: given.pop(key, parameters[key].default) for key in names}
@@ -250,12 +270,14 @@ def _hidden(one: Renamed, target: inspect.Parameter) -> inspect.Parameter:
     return _keyword(_hidden_name(one), Annotated[kind | None, typer.Option(one.old, hidden=True)], None)
 
 
-def _take_old(one: Renamed, target: str, given: dict[str, Any]) -> None:
+def _take_old(one: Renamed, target: str, given: dict[str, Any], default: Any) -> None:
     value = given.pop(_hidden_name(one), None)
     if value in (None, []):
         return
-    new = one.values.get(value, value) if one.values else value
-    shown = f"{one.new} {new}" if one.values else one.new
+    if given.get(target, default) not in (None, [], default):
+        raise UsageError(f"{one.old} is the old name of {one.new}, and both are given: leave {one.old} out")
+    new = one.values.get(value, value)
+    shown = f"{one.new} {new}" if value in one.values else one.new
     warn(f"{one.old} is now {shown}; the old name is accepted for one more release")
     given[target] = new
 

@@ -30,6 +30,10 @@ class _OneValueAKey(yaml.SafeLoader):
 
 C = TypeVar("C", bound=Config)
 
+MOST_NESTED = 20
+"""Levels of a settings file; the presets have four."""
+NESTED = f"a value contains itself, or is nested more than {MOST_NESTED} levels deep"
+
 
 def resolve(
     model: type[C],
@@ -91,15 +95,26 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         # A subclass of SafeLoader: plain values only.
         values = yaml.load(file.read_text(encoding="utf-8"), Loader=_OneValueAKey) or {}
+        _check_nesting(values)
     except FileNotFoundError:
         raise UsageError(f"--config {file}: file not found") from None
     except OSError as error:
         raise UsageError(f"--config {file}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {file}: not valid YAML ({' '.join(str(error).split())})") from None
+    except RecursionError:
+        raise UsageError(f"--config {file}: {NESTED}") from None
     if not isinstance(values, dict):
         raise UsageError(f"--config {file}: expected a mapping of settings, found {type(values).__name__}")
     return values
+
+
+def _check_nesting(value: Any, depth: int = 0) -> None:
+    """Raise RecursionError for a value that contains itself, as YAML's aliases allow, or nests without need."""
+    if depth > MOST_NESTED:
+        raise RecursionError
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_nesting(inner, depth + 1)
 
 
 def _setting(item: str) -> dict[str, Any]:
@@ -108,8 +123,11 @@ def _setting(item: str) -> dict[str, Any]:
         raise UsageError(f"--set {item}: expected key=value")
     try:
         value = yaml.safe_load(text)
+        _check_nesting(value)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {item}: not a YAML value ({' '.join(str(error).split())})") from None
+    except RecursionError:
+        raise UsageError(f"--set {item[:40]} ...: {NESTED}") from None
     for name in reversed(key.strip().split(".")):
         value = {name: value}
     return value

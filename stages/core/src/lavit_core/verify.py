@@ -1,4 +1,4 @@
-"""Every byte of a model directory or token directory against the digests recorded when it was written."""
+"""The files of a model directory or token directory against the digests recorded when they were written."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,13 @@ from lavit_core.progress import Progress
 from lavit_core.token_check import verify_tokens
 from lavit_core.token_format import MANIFEST_FILE, read_manifest
 
+BYTES = "every byte as it was written"
+CONTENT = "content as it was written"
+"""The digest inside a JSON file is of its values: white space between them may differ."""
 NO_DIGEST = "it has no digest of itself (written before there was one), so its own bytes could not be checked"
+FOREIGN = (
+    f"found a file that {METADATA_FILE} does not record, expected none; delete it: it changes the digest of the part"
+)
 NOT_RECORDED = f"not recorded in {METADATA_FILE}, so there is nothing to compare it with"
 
 
@@ -28,18 +34,22 @@ class Checked:
     """One line each: the file, what was found, what was expected, the next command."""
     unchecked: str = ""
     """The bytes that could not be checked, and why; empty when all were."""
+    checked: str = BYTES
+    """What the digests cover."""
 
     def line(self) -> str:
         """Return the result as a line for a person."""
         if self.problems:
             return f"{self.part}: {len(self.problems)} wrong"
         size = f"{self.files} file{'' if self.files == 1 else 's'}, {self.bytes / 1e6:.1f} MB"
-        return f"{self.part}: {size}, {self.unchecked or 'every byte as it was written'}"
+        return f"{self.part}: {size}, {self.unchecked or self.checked}"
 
 
 def verify(path: Path, *, quiet: bool = False) -> list[Checked]:
-    """Check every byte of a model directory or of a token directory; return one result a part.
+    """Check the files of a model directory or of a token directory; return one result a part.
 
+    Covered are the content of lavit.json and every byte of the parts it records, or the content of manifest.json and
+    every byte of its shards; not what a run leaves beside them (DONE, config.yaml, run.json, errors.jsonl).
     Raises InputError if `path` is neither.
     """
     if (path / MANIFEST_FILE).is_file():
@@ -62,7 +72,8 @@ def _token_directory(folder: Path, quiet: bool) -> Iterator[Checked]:
         yield Checked(part=MANIFEST_FILE, files=1, bytes=file.stat().st_size, problems=(str(error),))
         return
     unchecked = "" if manifest.has_digest else NO_DIGEST
-    yield Checked(part=MANIFEST_FILE, files=1, bytes=file.stat().st_size, unchecked=unchecked)
+    size = file.stat().st_size
+    yield Checked(part=MANIFEST_FILE, files=1, bytes=size, unchecked=unchecked, checked=CONTENT)
     problems = tuple(f"{problem}; {remedy}" for problem in verify_tokens(folder, quiet=quiet))
     total = sum(shard.bytes for shard in manifest.shards)
     yield Checked(part="shards", files=len(manifest.shards), bytes=total, problems=problems)
@@ -79,7 +90,8 @@ def _model_directory(model: Path, quiet: bool) -> Iterator[Checked]:
     except (InputError, VerificationError) as error:
         yield Checked(part=METADATA_FILE, files=1, bytes=size, problems=(str(error),))
         return
-    yield Checked(part=METADATA_FILE, files=1, bytes=size, unchecked="" if has_digest else NO_DIGEST)
+    unchecked = "" if has_digest else NO_DIGEST
+    yield Checked(part=METADATA_FILE, files=1, bytes=size, unchecked=unchecked, checked=CONTENT)
     names = [name for name in dict.fromkeys([*MADE_BY, *parts]) if name in parts or (model / name).is_dir()]
     with Progress("verify", len(names), unit="part", quiet=quiet) as progress:
         for name in names:
@@ -93,27 +105,29 @@ def _part(folder: Path, recorded: Mapping[str, Any] | None) -> Checked:
     found = part_files(folder)
     problems: list[str] = []
     if recorded is not None and not found:
-        problems.append(f"{folder}: missing, expected what {METADATA_FILE} records")
+        problems.append(f"{folder}: missing, expected what {METADATA_FILE} records; {remedy}")
     elif recorded is not None and "files" in recorded:
         expected = recorded["files"]
         for inside in sorted(expected.keys() | found.keys()):
-            problems += _difference(folder / inside, found.get(inside), expected.get(inside))
+            if inside in expected:
+                difference = _difference(folder / inside, found.get(inside), expected[inside])
+                problems += [f"{one}; {remedy}" for one in difference]
+            else:
+                problems.append(f"{folder / inside}: {FOREIGN}")
     elif recorded is not None and digest_of(found) != recorded.get("digest"):
         digest = str(recorded.get("digest"))[:12]
-        problems.append(f"{folder}: SHA-256 {digest_of(found)[:12]} of all its files, expected {digest}")
+        problems.append(f"{folder}: SHA-256 {digest_of(found)[:12]} of all its files, expected {digest}; {remedy}")
     return Checked(
         part=folder.name,
         files=len(found),
         bytes=sum(file["bytes"] for file in found.values()),
-        problems=tuple(f"{problem}; {remedy}" for problem in problems),
+        problems=tuple(problems),
         unchecked=NOT_RECORDED if recorded is None else "",
     )
 
 
-def _difference(file: Path, found: Mapping[str, Any] | None, expected: Mapping[str, Any] | None) -> Iterator[str]:
-    if expected is None:
-        yield f"{file}: found a file that {METADATA_FILE} does not record, expected none"
-    elif found is None:
+def _difference(file: Path, found: Mapping[str, Any] | None, expected: Mapping[str, Any]) -> Iterator[str]:
+    if found is None:
         yield f"{file}: missing, expected {expected['bytes']} bytes"
     elif found["bytes"] != expected["bytes"]:
         yield f"{file}: {found['bytes']} bytes, expected {expected['bytes']}"

@@ -15,6 +15,7 @@ from lavit_core.rundir import open_run
 from lavit_core.seeds import derive_seed
 from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
 from lavit_tokenizer.api import load_tokenizer
+from lavit_trainkit.device import check_device
 from lavit_trainkit.stopping import stopped
 from lavit_trainkit.throughput import Meter
 
@@ -43,6 +44,7 @@ def detokenize(
     Raises InputError for unusable input or parts that do not belong together, UsageError for an aspect ratio that the
     detokenizer does not draw, Interrupted if a signal stops it.
     """
+    check_device(device)
     reader = open_tokens(tokens)
     check_tokenizer(reader, model)
     part = detokenizer_part(highres=highres)

@@ -17,7 +17,7 @@ from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens, trainin
 from lavit_tokenizer.api import load_tokenizer
 from lavit_trainkit.clipping import clip_gradients
 from lavit_trainkit.curves import diagnose_loss
-from lavit_trainkit.device import make_accelerator, seed_init
+from lavit_trainkit.device import check_training_device, make_accelerator, seed_init
 from lavit_trainkit.distributed import across_processes, all_reduce_sum, shares_of
 from lavit_trainkit.ema import Ema
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
@@ -64,6 +64,7 @@ def train_detokenizer(
     `model` holds the tokenizer that made the codes; `unet` and `vae` are local diffusers folders to start from.
     Raises InputError for unusable input, UsageError for settings that do not fit, Interrupted if a signal stops it.
     """
+    check_training_device(device)
     reader = open_tokens(tokens)
     check_tokenizer(reader, model)
     check_files(config, vae, null_embedding)

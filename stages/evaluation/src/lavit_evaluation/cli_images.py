@@ -5,7 +5,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from lavit_core.command import NO_PRESET, CommonOptions, OutputOptions, Renamed, command, required, settings_of, show
+from lavit_core.command import (
+    NO_PRESET,
+    CommonOptions,
+    OutputOptions,
+    Renamed,
+    command,
+    print_config,
+    required,
+    settings_of,
+    show,
+)
 from lavit_core.options import Highres, Model, Out
 
 from lavit_evaluation.cli_options import BatchSize, ClipDir, Generated, Limit, compute_of
@@ -139,7 +149,7 @@ def fid_stats(
     show(result, common, lines=[f"{result['statistics']}: {result['pictures']:,} images"])
 
 
-@command(omit=["preset", "config", "sets", "precision", "print_config"], renamed=[RENAMED_CLIP])
+@command(omit=["preset", "config", "sets", "precision"], renamed=[RENAMED_CLIP])
 def clip_score(
     generated: Generated,
     out: Out,
@@ -154,6 +164,8 @@ def clip_score(
     """CLIPScore of drawn images and their prompts, each variant under its own name."""
     from lavit_evaluation.image_metrics.clip_score import evaluate_clip_score
 
+    if common.print_config:
+        print_config({}, common)  # the metric has no settings
     if common.dry_run:
         return show({"prompts": str(prompts or generated / "captions.jsonl"), "seed": common.seed}, common)
     result = evaluate_clip_score(

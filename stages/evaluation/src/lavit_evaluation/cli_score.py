@@ -63,6 +63,8 @@ def score(
     from lavit_evaluation.editing.config import EditScoreConfig
     from lavit_evaluation.editing.score_edits import edit_task, score_edits
 
+    if benchmark is None:
+        settings_of(common, EditScoreConfig)  # --print-config alone
     chosen = find_benchmark(benchmark)
     if chosen.kind != "edit":
         _refuse_edit_options(chosen, images, weights, common)

@@ -8,7 +8,7 @@ from lavit_core.modeldir import export_part
 from lavit_core.progress import Progress, timed
 from lavit_core.tokens import training_metadata
 from lavit_trainkit.clipping import clip_gradients
-from lavit_trainkit.device import make_accelerator
+from lavit_trainkit.device import check_training_device, make_accelerator
 from lavit_trainkit.distributed import across_processes
 from lavit_trainkit.master_weights import copy_weights, move_gradients
 from lavit_trainkit.optimizers import build_optimizers, restore_optimizers, step_all, stored_optimizers
@@ -56,6 +56,7 @@ def train_language_model(
     Raises InputError for tokens of another tokenizer, unfit questions or a missing model, UsageError for settings that
     contradict the input, LavitError for a non-finite loss, Interrupted if a signal stops it (state saved).
     """
+    check_training_device(device)
     opened = open_inputs(config, tokens, model, questions=questions, text=text, llm=llm, data=data)
     settings, num_steps, reader = {**config.model_dump(mode="json"), "seed": seed}, config.num_steps, opened.reader
     refuse_sharded_muon(config.parallel, config.optimizer)

@@ -106,7 +106,7 @@ def tokenize_images(
 
     from lavit_tokenizer.config import TokenizeConfig
 
-    preset = common.preset or ("imported" if is_imported(model, "tokenizer") else "tiny")
+    preset = common.preset or ("imported" if model is not None and is_imported(model, "tokenizer") else "tiny")
     common = dataclasses.replace(common, preset=preset)
     settings = settings_of(common, TokenizeConfig, (PACKAGE, "tokenize-images"), dataclasses.asdict(options))
     if common.dry_run:

@@ -16,7 +16,7 @@ from lavit_core.processes import num_processes
 from lavit_core.progress import Progress
 from lavit_core.seeds import derive_seed, shuffled_batch
 from lavit_trainkit.clipping import clip_gradients
-from lavit_trainkit.device import make_accelerator, seed_init
+from lavit_trainkit.device import check_training_device, make_accelerator, seed_init
 from lavit_trainkit.distributed import (
     across_processes,
     all_gather_with_gradient,
@@ -62,6 +62,7 @@ def train_encoder(
 
     Raises InputError if no image has a caption or one can't be read, Interrupted if a signal stops the run.
     """
+    check_training_device(device)
     refuse_sharded_muon(config.parallel, config.optimizer)
     [rows] = shares_of(config.batch_size, setting="batch_size")
     opened = open_data(data)

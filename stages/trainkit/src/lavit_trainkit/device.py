@@ -13,10 +13,7 @@ def make_accelerator(*, device: str = "auto", precision: str = "bf16") -> Accele
 
     Raises UsageError for another word, and when CUDA is asked for and absent.
     """
-    _check(device)
-    if device.startswith("cuda:"):
-        number = device.removeprefix("cuda:")
-        raise UsageError(f"--device {device}: a trainer takes what it sees; use CUDA_VISIBLE_DEVICES={number} and cuda")
+    check_training_device(device)
     # accelerate keeps the first call's settings for the whole process; a quickstart runs several jobs in one.
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=device == "cpu", mixed_precision="no" if precision == "fp32" else precision)
@@ -27,16 +24,25 @@ def pick_device(device: str = "auto") -> torch.device:
 
     Raises UsageError for another word than "auto", "cpu", "cuda", "cuda:N", and when CUDA is asked for and absent.
     """
-    _check(device)
+    check_device(device)
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
 
 
-def _check(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raise UsageError for a device that is not there: before a run directory is made."""
     check_device_name(device)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"--device {device}: no CUDA device here; use --device cpu")
+
+
+def check_training_device(device: str) -> None:
+    """Raise UsageError for a device that is not there, and for one of several: trainers take what they see."""
+    check_device(device)
+    if device.startswith("cuda:"):
+        number = device.removeprefix("cuda:")
+        raise UsageError(f"--device {device}: a trainer takes what it sees; use CUDA_VISIBLE_DEVICES={number} and cuda")
 
 
 def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
