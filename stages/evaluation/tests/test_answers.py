@@ -14,8 +14,8 @@ from lavit_core.errors import InputError, Interrupted, UsageError
 from lavit_evaluation.benchmarks.answers import AnswerConfig, run_answers
 from lavit_evaluation.benchmarks.wording import cleaner
 from lavit_evaluation.cli import evaluate
+from lavit_evaluation.compute import Compute
 from lavit_evaluation.files import QuestionFiles
-from lavit_evaluation.runner import Compute
 from lavit_evaluation.stores import AnswerLog
 from lavit_scoring.catalogue import find_benchmark
 from lavit_scoring.errors import UsageError as ScoringUsageError
@@ -37,7 +37,7 @@ class Fake:
         self.asked: list[str] = []
         self.calls, self.deadline = 0, deadline
 
-    image_px, image_input = 16, "made up"
+    image_px, image_input, metadata = 16, "made up", {"model": {"llm": "0"}}
     language_model = SimpleNamespace(precision="made up")
 
     def answer(self, images: Sequence[np.ndarray], questions: Sequence[str], **decoding: Any) -> list[str]:
@@ -82,18 +82,11 @@ def vqa(tmp_path: Path, images: Path) -> Path:
     return data
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    (tmp_path / "model" / "llm").mkdir(parents=True)
-    (tmp_path / "model" / "llm" / "config.json").write_text("{}")
-    return tmp_path / "model"
-
-
 Runs = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def runs(model: Path) -> Runs:
+def runs() -> Runs:
     def run(
         name: str, data: Path, out: Path, fake: Fake, config: AnswerConfig | None = None, *, batch_size: int = 32,
         precision: str = "auto", images: Path | None = None, split: str | None = None, **more: Any,
@@ -103,15 +96,8 @@ def runs(model: Path) -> Runs:
             Compute(batch_size=batch_size, precision=precision, quiet=True),
         )
         return run_answers(
-            find_benchmark(name),
-            model,
-            files,
-            out,
-            config or AnswerConfig(),
-            compute=compute,
-            load=lambda: fake,
-            **more,
-        )
+            find_benchmark(name), fake, files, out, config or AnswerConfig(), compute=compute, **more
+        )  # fmt: skip
 
     return run
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lavit_core.errors import InputError
+from lavit_evaluation.compute import Compute
+from lavit_evaluation.image_metrics import clip_score as module
 from lavit_evaluation.image_metrics.clip_score import Clip, center_square, clip_scores, evaluate_clip_score
-from lavit_evaluation.runner import Compute
 from PIL import Image
 
 Draw = Callable[..., Path]
@@ -29,7 +30,7 @@ def test_clip_score_variants_by_hand() -> None:
     assert scores["clip_score.cosine"].tolist() == [0.8, -0.8]
 
 
-def test_clip_score_of_a_folder(draw: Draw, tmp_path: Path) -> None:
+def test_clip_score_of_a_folder(draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = draw(tmp_path / "d", 3, 10)
     rows = [{"file_name": f"{n:04d}.png", "captions": [f"prompt {n}"]} for n in range(3)]
     (drawn / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -40,20 +41,23 @@ def test_clip_score_of_a_folder(draw: Draw, tmp_path: Path) -> None:
         return np.array([[1.0, 0.0]] * len(said))
 
     clip = Clip(images=lambda images: np.array([[0.6, 0.8]] * len(images)), texts=texts, image_px=8, metadata={})
-    result = evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=QUIET, load=lambda: clip)
+    monkeypatch.setattr(module, "load_clip", lambda *given: clip)
+    result = evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=QUIET)
     assert result["figures"]["clip_score"]["value"] == pytest.approx(1.5)
     assert heard[:3] == [f"A photo depicts prompt {n}" for n in range(3)]
     assert heard[3:] == [f"prompt {n}" for n in range(3)]
     (drawn / "0009.png").write_bytes((drawn / "0000.png").read_bytes())
     with pytest.raises(InputError, match=r"1 images have no prompt, say 0009.png"):
-        evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=QUIET, load=lambda: clip)
+        evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=QUIET)
     for name in ("0009.png", "0001.png"):
         (drawn / name).unlink()
     with pytest.raises(InputError, match=r"1 prompts have no image, say 0001.png"):
-        evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=QUIET, load=lambda: clip)
+        evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=QUIET)
 
 
-def test_clip_score_killed_and_resumed_scores_nothing_twice(draw: Draw, tmp_path: Path) -> None:
+def test_clip_score_killed_and_resumed_scores_nothing_twice(
+    draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn = draw(tmp_path / "d", 10, 10)
     rows = [{"file_name": f"{n:04d}.png", "captions": [f"prompt {n}"]} for n in range(10)]
     (drawn / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -70,12 +74,15 @@ def test_clip_score_killed_and_resumed_scores_nothing_twice(draw: Draw, tmp_path
         return Clip(images=images, texts=lambda said: np.array([[0.6, 0.8]] * len(said)), image_px=8, metadata={})
 
     compute = Compute(batch_size=3, quiet=True)
-    whole = evaluate_clip_score(drawn, tmp_path / "whole", Path("none"), compute=compute, load=lambda: clip(10))
+    monkeypatch.setattr(module, "load_clip", lambda *given: clip(10))
+    whole = evaluate_clip_score(drawn, tmp_path / "whole", Path("none"), compute=compute)
     seen.clear()
+    monkeypatch.setattr(module, "load_clip", lambda *given: clip(7))
     with pytest.raises(KeyboardInterrupt):
-        evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=compute, load=lambda: clip(7))
+        evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=compute)
     assert len(seen) == 6
-    result = evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=compute, load=lambda: clip(10))
+    monkeypatch.setattr(module, "load_clip", lambda *given: clip(10))
+    result = evaluate_clip_score(drawn, tmp_path / "o", Path("none"), compute=compute)
     assert len(seen) == 10
     assert result["figures"] == whole["figures"]
     items = [(tmp_path / name / "items.jsonl").read_bytes() for name in ("o", "whole")]

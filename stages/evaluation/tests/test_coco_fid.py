@@ -14,8 +14,9 @@ import pytest
 from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.benchmarks.text_to_image import image_seed
 from lavit_evaluation.cli import evaluate
+from lavit_evaluation.compute import Compute
 from lavit_evaluation.files import Files, MetricFiles
-from lavit_evaluation.image_metrics import coco_plan
+from lavit_evaluation.image_metrics import clip_score, coco_fid, coco_plan, fid
 from lavit_evaluation.image_metrics.clip_score import Clip
 from lavit_evaluation.image_metrics.coco_fid import run_coco_fid
 from lavit_evaluation.image_metrics.coco_plan import (
@@ -27,7 +28,6 @@ from lavit_evaluation.image_metrics.coco_plan import (
 )
 from lavit_evaluation.image_metrics.coco_prompts import choose_prompts, find_captions, real_images
 from lavit_evaluation.image_metrics.fid import FidConfig, evaluate_fid, statistics
-from lavit_evaluation.runner import Compute
 from lavit_scoring.references import read_references
 from PIL import Image
 from typer.testing import CliRunner
@@ -103,9 +103,11 @@ class Fake:
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """Files in the place of weights; what reads them is given as functions."""
+    """Files in the place of weights; what reads them is replaced by functions."""
     monkeypatch.setattr(coco_plan, "find_drawing_parts", lambda model, highres: {"model.llm": "0"})
-    monkeypatch.setattr(coco_plan, "load_clip", lambda folder, device, **options: clip())
+    for module in (coco_plan, clip_score):
+        monkeypatch.setattr(module, "load_clip", lambda folder, device, **options: clip())
+    monkeypatch.setattr(fid, "load_network", lambda inception, config, device: simple)
     (tmp_path / "clip").mkdir()
     (tmp_path / "clip" / "model.safetensors").write_bytes(b"clip")
     (tmp_path / "weights.pth").write_bytes(b"inception")
@@ -127,10 +129,7 @@ def clip() -> Clip:
 def run(data: Path, out: Path, fake: Fake, *, given: dict[str, Path] | None = None, quiet: bool = True, **more) -> dict:
     config = CocoFidConfig(any_inception=True, few=True, **more)
     plan = plan_coco_fid(out, Files(data=data), config, MetricFiles(**(given or {})))
-    return run_coco_fid(
-        plan, out, out, config, compute=Compute(batch_size=5, device="cpu", quiet=quiet), load=lambda: fake,
-        featurize=simple, give_clip=clip,
-    )  # fmt: skip
+    return run_coco_fid(plan, fake, out, config, compute=Compute(batch_size=5, device="cpu", quiet=quiet))
 
 
 def test_drawn_and_scored(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
@@ -154,7 +153,7 @@ def test_drawn_and_scored(data: Path, weights: dict[str, Path], tmp_path: Path) 
     # The folder alone gives the same distance.
     again = evaluate_fid(
         tmp_path / "out" / "generated", tmp_path / "again", weights["inception"],
-        FidConfig(any_inception=True, few=True), real=data / "val2014", compute=QUIET, featurize=simple,
+        FidConfig(any_inception=True, few=True), real=data / "val2014", compute=QUIET,
     )  # fmt: skip
     assert again["figures"]["fd"] == result["figures"]["fd"]
 
@@ -214,7 +213,7 @@ def test_fewer_are_partial(data: Path, weights: dict[str, Path], tmp_path: Path)
 
 def test_statistics_instead_of_images(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
     config = FidConfig(any_inception=True, few=True)
-    made = statistics(data / "val2014", weights["inception"], tmp_path / "s", config, compute=QUIET, featurize=simple)
+    made = statistics(data / "val2014", weights["inception"], tmp_path / "s", config, compute=QUIET)
     given = {"inception": weights["inception"], "reference": Path(made["statistics"])}
     result = run(data, tmp_path / "out", Fake(), given=given)
     assert list(result["figures"]) == ["fd"]
@@ -234,15 +233,16 @@ class Likes:
         return dataclasses.replace(clip(), images=images, image_px=16, metadata=metadata)
 
 
-def test_the_best_of_four_is_kept(data: Path, weights: dict[str, Path], tmp_path: Path) -> None:
+def test_the_best_of_four_is_kept(
+    data: Path, weights: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from lavit.reranking import candidate_seeds
 
     fake, config = Fake(), CocoFidConfig(prompts=6, best_of=4)
     plan = plan_coco_fid(tmp_path, Files(data=data), config, MetricFiles(rerank_clip=weights["clip"]))
     compute = Compute(batch_size=8, quiet=True)
-    result = run_coco_fid(
-        plan, tmp_path, tmp_path / "out", config, compute=compute, load=lambda: fake, give_clip=Likes().clip
-    )
+    monkeypatch.setattr(coco_fid, "load_clip", lambda folder, device, **options: Likes().clip())
+    result = run_coco_fid(plan, fake, tmp_path / "out", config, compute=compute)
     assert len(fake.drawn) == 4 * 6
     assert result["generation"]["best_of_clip"]["clip_shape"] == "small"
     assert result["inputs"]["best_of_clip.model.safetensors"] == "0"

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from lavit_core.errors import InputError, UsageError, VerificationError
 from lavit_evaluation.cli import evaluate
+from lavit_evaluation.compute import Compute
+from lavit_evaluation.image_metrics import fid
 from lavit_evaluation.image_metrics.features import Featurize
 from lavit_evaluation.image_metrics.fid import FidConfig, evaluate_fid, statistics
-from lavit_evaluation.runner import Compute
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -35,14 +36,21 @@ def simple(images: list[np.ndarray]) -> np.ndarray:
 
 
 @pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put `simple` in Inception's place."""
+    monkeypatch.setattr(fid, "load_network", lambda *given: simple)
+
+
+@pytest.fixture
 def sides(draw: Draw, tmp_path: Path) -> tuple[Path, Path]:
     return draw(tmp_path / "drawn", 40, 10), draw(tmp_path / "real", 30, 60)
 
 
+@pytest.mark.usefixtures("cheap")
 def test_fid_of_folders(sides: tuple[Path, Path], inception: Path, tmp_path: Path) -> None:
     drawn, real = sides
     config = FidConfig(any_inception=True, few=True, crop="none", size=None)
-    result = evaluate_fid(drawn, tmp_path / "out", inception, config, real=real, compute=QUIET, featurize=simple)
+    result = evaluate_fid(drawn, tmp_path / "out", inception, config, real=real, compute=QUIET)
     expected = direct(*(simple([np.asarray(Image.open(f)) for f in sorted(side.iterdir())]) for side in sides))
     assert result["figures"]["fd"]["value"] == pytest.approx(expected, rel=1e-6)
     assert result["figures"]["kd"]["value"] > 0
@@ -51,26 +59,25 @@ def test_fid_of_folders(sides: tuple[Path, Path], inception: Path, tmp_path: Pat
     assert result["notes"]["rank_deficient"].startswith("30 images")
     assert result["pictures"] == {"generated": 40, "real": 30}
     # Saved statistics give the same distance; single features are gone, so no KID.
-    made = statistics(real, inception, tmp_path / "stats", config, compute=QUIET, featurize=simple)
+    made = statistics(real, inception, tmp_path / "stats", config, compute=QUIET)
     file = Path(made["statistics"])
-    again = evaluate_fid(drawn, tmp_path / "out2", inception, config, reference=file, compute=QUIET, featurize=simple)
+    again = evaluate_fid(drawn, tmp_path / "out2", inception, config, reference=file, compute=QUIET)
     assert again["figures"]["fd"]["value"] == pytest.approx(result["figures"]["fd"]["value"], abs=1e-9)
     assert "give --real" in again["skipped"]["kd"]
     other = FidConfig(any_inception=True, few=True, crop="center", size=64)
     with pytest.raises(InputError, match="made with size = None, now it is 64"):
-        evaluate_fid(drawn, tmp_path / "o3", inception, other, reference=file, compute=QUIET, featurize=simple)
+        evaluate_fid(drawn, tmp_path / "o3", inception, other, reference=file, compute=QUIET)
     np.savez(tmp_path / "ref.npz", mu=np.zeros(8), sigma=np.eye(8))
-    known = evaluate_fid(
-        drawn, tmp_path / "o4", inception, config, reference=tmp_path / "ref.npz", compute=QUIET, featurize=simple
-    )
+    known = evaluate_fid(drawn, tmp_path / "o4", inception, config, reference=tmp_path / "ref.npz", compute=QUIET)
     assert known["pictures"]["real"] is None
     assert known["reference"]["preprocess"] == "not known"
 
 
+@pytest.mark.usefixtures("cheap")
 def test_few_images_give_kid_and_a_reason(sides: tuple[Path, Path], inception: Path, tmp_path: Path) -> None:
     drawn, real = sides
     config = FidConfig(any_inception=True)
-    result = evaluate_fid(drawn, tmp_path / "o", inception, config, real=real, compute=QUIET, featurize=simple)
+    result = evaluate_fid(drawn, tmp_path / "o", inception, config, real=real, compute=QUIET)
     assert list(result["figures"]) == ["kd"]
     assert "30 images, fewer than 2,048 features" in result["skipped"]["fd"]
 
@@ -96,14 +103,16 @@ def test_a_killed_job_goes_on_with_the_next_shard(
 
         return featurize
 
-    whole = evaluate_fid(drawn, tmp_path / "whole", inception, config, real=real, compute=QUIET, featurize=simple)
+    monkeypatch.setattr(fid, "load_network", lambda *given: simple)
+    whole = evaluate_fid(drawn, tmp_path / "whole", inception, config, real=real, compute=QUIET)
+    monkeypatch.setattr(fid, "load_network", lambda *given: dying(21))
     with pytest.raises(KeyboardInterrupt):
-        evaluate_fid(drawn, tmp_path / "o", inception, config, real=real, compute=Compute(batch_size=3, quiet=True),
-                     featurize=dying(21))  # fmt: skip
+        evaluate_fid(drawn, tmp_path / "o", inception, config, real=real, compute=Compute(batch_size=3, quiet=True))
     assert len(list((tmp_path / "o" / "features").iterdir())) == 2
     rest = dying(70 - 16)
+    monkeypatch.setattr(fid, "load_network", lambda *given: rest)
     compute = Compute(batch_size=5, quiet=True)
-    result = evaluate_fid(drawn, tmp_path / "o", inception, config, real=real, compute=compute, featurize=rest)
+    result = evaluate_fid(drawn, tmp_path / "o", inception, config, real=real, compute=compute)
     assert result["figures"] == whole["figures"]
 
 

@@ -9,13 +9,13 @@ from lavit_core.data import open_data
 from lavit_core.errors import InputError
 from lavit_core.modeldir import export_part
 from lavit_evaluation.cli import evaluate
+from lavit_evaluation.compute import Compute
 from lavit_evaluation.config import ProbeConfig
 from lavit_evaluation.probing.features import STATIONS, patches_inside, reading_weights
 from lavit_evaluation.probing.labels import read_labels
 from lavit_evaluation.probing.linear_probe import fit_probe
 from lavit_evaluation.probing.probe import eval_probe
 from lavit_evaluation.probing.table import show_probe
-from lavit_evaluation.runner import Compute
 from rich.console import Console
 from typer.testing import CliRunner
 

@@ -11,8 +11,8 @@ from lavit_evaluation.benchmarks import retrieval as module
 from lavit_evaluation.benchmarks.ranking import ranks_by_codes, ranks_by_text, recalls
 from lavit_evaluation.benchmarks.retrieval import RetrievalConfig, run_retrieval
 from lavit_evaluation.cli import evaluate
+from lavit_evaluation.compute import Compute
 from lavit_evaluation.files import Files
-from lavit_evaluation.runner import Compute
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -39,7 +39,7 @@ class Planted:
     def __init__(self, deadline: int = 10**9) -> None:
         self.seen, self.deadline = 0, deadline
 
-    image_px, image_input = 16, "made up"
+    image_px, image_input, metadata = 16, "made up", {"model": {"llm": "0"}}
     language_model = SimpleNamespace(precision="made up")
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
@@ -81,7 +81,7 @@ def run(data: Path, out: Path, planted: Planted, **more: int | float | str) -> d
     config = RetrievalConfig(captions_per_image=2, **more)
     files, compute = Files(data=data, annotations=data / "captions.jsonl"), Compute(batch_size=64, quiet=True)
     name = "flickr30k-retrieval"
-    return run_retrieval(name, out / "none", files, out, config, compute=compute, load=lambda: planted)
+    return run_retrieval(name, planted, files, out, config, compute=compute)
 
 
 def test_planted_likelihoods(data: Path, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import pytest
 from lavit_core.config import load_preset
 from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.cli import evaluate
+from lavit_evaluation.compute import Compute
 from lavit_evaluation.editing.config import EditRunConfig
 from lavit_evaluation.editing.run_edits import run_edits
 from lavit_evaluation.files import Files, Weights
-from lavit_evaluation.runner import Compute
 from lavit_scoring.catalogue import find_benchmark
 from lavit_scoring.errors import UsageError as ScoringUsageError
 from PIL import Image
@@ -54,13 +54,14 @@ class Brush:
     def __init__(self, deadline: int = 10**9) -> None:
         self.asked: list[str] = []
         self.loaded, self.deadline = 0, deadline
+        self.metadata = {"model": {"llm": "0"}}
 
-    language_model = SimpleNamespace(precision="made up")
     detokenizer = SimpleNamespace(precision="made up", config=SimpleNamespace(image_px=16))
 
-    def load(self) -> "Brush":
+    @property
+    def language_model(self) -> SimpleNamespace:
         self.loaded += 1
-        return self
+        return SimpleNamespace(precision="made up")
 
     def generate(self, prompts: Sequence[Any], *, seeds: Sequence[int], **settings: Any) -> list[np.ndarray]:
         images = []
@@ -80,8 +81,8 @@ def run(data: Path, out: Path, brush: Brush, *, weights: Weights | None = None, 
     files = Files(data=data, **{key: more.pop(key) for key in ("annotations", "images", "split") if key in more})
     compute = Compute(**{"batch_size": 16, **{key: more.pop(key) for key in ("batch_size", "device") if key in more}},
                       quiet=True)  # fmt: skip
-    return run_edits(find_benchmark(name), Path("no model"), files, out, config, weights=weights or Weights(),
-                     load=brush.load, compute=compute, **more)  # fmt: skip
+    return run_edits(find_benchmark(name), brush, files, out, config, weights=weights or Weights(), compute=compute,
+                     **more)  # fmt: skip
 
 
 def shade(out: Path, name: str) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from lavit_core.errors import InputError, UsageError
+from lavit_evaluation.compute import Compute
 from lavit_evaluation.config import ShapesConfig
-from lavit_evaluation.runner import Compute
 from lavit_evaluation.shapes.benchmark import eval_shapes
 from lavit_evaluation.shapes.sections import image_seeds
 from PIL import Image
@@ -25,13 +25,15 @@ QUIET = Compute(quiet=True)
 class Yes:
     """A model without images that always answers yes."""
 
+    image_input, metadata = "none", {"model": {"llm": ""}}
+
     def answer(self, images: None, questions: Sequence[str], max_tokens: int) -> list[str]:
         return ["yes"] * len(questions)
 
 
 def run(model: Any, data: Path, out: Path, config: ShapesConfig = CONFIG, **options: Any) -> dict:
-    options = {"load": lambda: model, "load_blind": Yes, "compute": QUIET, **options}
-    return eval_shapes(out / "no-model", data, out / "score", config, **options)
+    options = {"blind": Yes(), "compute": QUIET, **options}
+    return eval_shapes(model, data, out / "score", config, **options)
 
 
 def test_a_model_that_knows_the_scenes_gets_everything_right(oracle, shapes_data: Path, tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_a_model_that_knows_the_scenes_gets_everything_right(oracle, shapes_data
 
 
 def test_a_guessing_model_is_near_chance(guesser: Any, shapes_data: Path, tmp_path: Path) -> None:
-    result = run(guesser, shapes_data / "heldout", tmp_path, train_data=shapes_data / "train", load_blind=None)
+    result = run(guesser, shapes_data / "heldout", tmp_path, train_data=shapes_data / "train", blind=None)
     metrics = {name: metric["value"] for name, metric in result["figures"].items()}
     assert metrics["questions.all"] < 0.2
     assert metrics["captions.everything"] < 0.1
@@ -113,8 +115,7 @@ def test_score_file_says_what_was_measured_and_samples_lie_beside_it(oracle, sha
 
 def test_the_same_command_again_returns_the_finished_score(oracle, shapes_data: Path, tmp_path: Path) -> None:
     first = run(oracle, shapes_data / "heldout", tmp_path)
-    again = eval_shapes(tmp_path / "no-model", shapes_data / "heldout", tmp_path / "score", CONFIG, compute=QUIET)
-    assert again == first
+    assert run(Dying(oracle, 0), shapes_data / "heldout", tmp_path) == first
     with pytest.raises(UsageError, match="seed"):
         run(oracle, shapes_data / "heldout", tmp_path, seed=1)
     with pytest.raises(UsageError, match="precision"):
@@ -161,11 +162,11 @@ def test_killed_in_any_section_and_resumed_is_the_same_and_asks_nothing_twice(
 
 
 def test_wrong_inputs_do_not_claim_the_run_directory(oracle, shapes_data: Path, tmp_path: Path) -> None:
-    def load() -> Any:
-        raise InputError("no such model")
-
-    with pytest.raises(InputError, match="no such model"):
-        eval_shapes(tmp_path / "m", shapes_data / "heldout", tmp_path / "score", CONFIG, load=load, compute=QUIET)
+    seeing = type("Seeing", (Yes,), {"image_input": "codes"})()
+    with pytest.raises(InputError, match="expected 'none'"):
+        run(oracle, shapes_data / "heldout", tmp_path, blind=seeing)
+    with pytest.raises(InputError, match="no tokenizer/ here"):
+        run(tmp_path / "m", shapes_data / "heldout", tmp_path, blind=None)
     assert not (tmp_path / "score").exists()
 
 
@@ -208,7 +209,7 @@ def test_photos_without_scenes_get_what_can_be_said_of_them(oracle, shapes_data:
 def test_a_model_without_a_detokenizer_is_scored_on_what_it_has(oracle, shapes_data: Path, tmp_path: Path) -> None:
     model = copy.copy(oracle)
     model.metadata = {"model": {"tokenizer": ""}}
-    result = run(model, shapes_data / "heldout", tmp_path, load_blind=None)
+    result = run(model, shapes_data / "heldout", tmp_path, blind=None)
     assert set(result["skipped"]) == {"blind", "questions", "captions", "reconstruction", "generation", "random"}
     assert result["figures"]["real.everything"]["value"] == 1.0
 

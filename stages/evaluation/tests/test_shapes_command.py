@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from lavit_core.errors import InputError
 from lavit_evaluation.cli import evaluate
+from lavit_evaluation.compute import Compute
 from lavit_evaluation.model import open_model
-from lavit_evaluation.runner import Compute
 from lavit_evaluation.shapes.benchmark import open_blind
 from lavit_evaluation.shapes.tokens_report import encode
 from typer.testing import CliRunner

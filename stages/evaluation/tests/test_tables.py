@@ -16,8 +16,8 @@ from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.benchmarks.answers import AnswerConfig, run_answers
 from lavit_evaluation.benchmarks.items import load_material
 from lavit_evaluation.cli import evaluate
+from lavit_evaluation.compute import Compute
 from lavit_evaluation.files import QuestionFiles
-from lavit_evaluation.runner import Compute
 from lavit_evaluation.tables import hub
 from lavit_evaluation.tables.read import find_tables
 from lavit_evaluation.tables.unpack import official_files
@@ -175,7 +175,7 @@ def test_captions(name: str, rows: list[dict], expected: dict, tmp_path: Path) -
 class Sees:
     """Answers with the shade of the image's first pixel."""
 
-    image_px, image_input = 8, "made up"
+    image_px, image_input, metadata = 8, "made up", {"model": {"llm": "0"}}
     language_model = SimpleNamespace(precision="made up")
 
     def answer(self, images: Sequence[np.ndarray], questions: Sequence[str], **decoding: Any) -> list[str]:
@@ -184,7 +184,7 @@ class Sees:
 
 def scored(data: Path, out: Path) -> dict:
     files, compute = QuestionFiles(data=data), Compute(quiet=True)
-    return run_answers(find_benchmark("vqav2"), out, files, out, AnswerConfig(), compute=compute, load=Sees)
+    return run_answers(find_benchmark("vqav2"), Sees(), files, out, AnswerConfig(), compute=compute)
 
 
 def test_the_score_is_that_of_the_official_files(vqa: Path, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 from lavit_core.errors import InputError, Interrupted, UsageError
 from lavit_evaluation import stores
 from lavit_evaluation.benchmarks.text_to_image import draw_images, image_seed, write_captions
+from lavit_evaluation.compute import Compute
+from lavit_evaluation.evaluation_session import EvaluationSession
 from lavit_evaluation.model import drawer, find_drawing_parts, open_model
-from lavit_evaluation.runner import Compute, Session
 from PIL import Image
 
 PROMPTS = {f"{n:02d}.png": f"image {n}" for n in range(10)}
@@ -39,7 +40,7 @@ class Painter:
 def fill(folder: Path, painter: Painter, *, seed: int = 0, batch_size: int = 16, stop: Any = lambda: False) -> int:
     """Draw what is missing and return how many that were."""
     before = len(painter.drawn)
-    draw_images(Session(command="t", stop=stop, quiet=True), folder, PROMPTS, painter.draw, seed=seed,
+    draw_images(EvaluationSession(None, "t", stop, quiet=True), folder, PROMPTS, painter.draw, seed=seed,
                 batch_size=batch_size)  # fmt: skip
     return len(painter.drawn) - before
 
@@ -137,7 +138,7 @@ def test_a_real_model_draws_a_prompt_alone_as_among_others(models: dict[str, Pat
         # The order of floating-point additions may turn a last bit.
         assert np.abs(alone.astype(int) - together[place].astype(int)).max() <= 1
     assert not np.array_equal(together[0], np.asarray(draw(prompts[:1], [8])[0]))
-    assert record["sample"]["top_k"] == 300
-    assert record["precision"] == {"llm": "fp32", "detokenizer": "fp32"}
+    assert record()["sample"]["top_k"] == 300
+    assert record()["precision"] == {"llm": "fp32", "detokenizer": "fp32"}
     with pytest.raises(UsageError, match="unknown setting guidance"):
         drawer(lavit, {"guidance": 1}, {})

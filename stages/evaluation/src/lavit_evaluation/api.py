@@ -2,11 +2,11 @@
 
 from lavit_scoring.estimate import Estimate
 
+from lavit_evaluation.compute import Compute
 from lavit_evaluation.config import ProbeConfig, ShapesConfig
 from lavit_evaluation.image_metrics.best_of import similarities
 from lavit_evaluation.image_metrics.clip_score import Clip, load_clip
 from lavit_evaluation.probing.probe import eval_probe
-from lavit_evaluation.runner import Compute
 from lavit_evaluation.shapes.benchmark import eval_shapes
 from lavit_evaluation.shapes.judge import Found, judge
 

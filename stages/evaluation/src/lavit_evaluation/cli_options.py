@@ -7,7 +7,7 @@ import typer
 from lavit_core.command import CommonOptions
 
 if TYPE_CHECKING:
-    from lavit_evaluation.runner import Compute
+    from lavit_evaluation.compute import Compute
 
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many; marked partial.", show_default=False)]
 Protocol = Annotated[str, typer.Option("--protocol", help="official (the server's rules) or lavit.")]
@@ -23,6 +23,6 @@ Generated = Annotated[Path, typer.Option("--generated", help="Folder of drawn im
 
 def compute_of(common: CommonOptions, batch_size: int = 32) -> "Compute":
     """Return where and how many at once a command computes."""
-    from lavit_evaluation.runner import Compute
+    from lavit_evaluation.compute import Compute
 
     return Compute(batch_size=batch_size, device=common.device, precision=common.precision, quiet=common.silent)

@@ -7,40 +7,66 @@ from typing import TYPE_CHECKING, Any
 
 from lavit_core.config import resolve
 from lavit_core.distributions import require_stages
-from lavit_core.modeldir import detokenizer_part, find_part
+from lavit_core.files import read_json, write_json
+from lavit_core.modeldir import check_made_with, detokenizer_part, find_part
 
+from lavit_evaluation.compute import Compute
 from lavit_evaluation.model_digests import model_digests
-from lavit_evaluation.runner import Compute
 
 if TYPE_CHECKING:
     from lavit import LaVIT
     from lavit_pretrain.api import Beams
 
-DRAWING_FILE = "painter.json"
-"""How the model draws: known while it is loaded, needed when every image is drawn."""
+DRAWING_FILE, DECODING_FILE = "drawing.json", "decoding.json"
+"""How the model draws, or answers: known while it is loaded, needed when everything is drawn or answered."""
+
+OLD_NAMES = {DRAWING_FILE: "painter.json", DECODING_FILE: "reader.json"}
+"""What earlier releases called them."""
 
 
-def find_parts(model: Path, parts: Sequence[str], *, must_exist: bool = True) -> dict[str, str]:
-    """Return the digests of some parts, by `model.<part>`. Raises InputError if one is missing and `must_exist`."""
-    for part in parts if must_exist else ():
-        find_part(model, part)
+def keep_record(out: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the record `name` of a run directory; `make` writes it, and may load the model, where there is none."""
+    file, old = out / name, out / OLD_NAMES[name]
+    if not file.exists() and old.exists():
+        file = old
+    if not file.exists():
+        write_json(file, make())
+    record: dict[str, Any] = read_json(file)
+    return record
+
+
+def find_parts(model: "Path | LaVIT", parts: Sequence[str]) -> dict[str, str]:
+    """Return the digests of some parts, by `model.<part>`. Raises InputError if a model directory lacks one."""
+    if isinstance(model, Path):
+        for part in parts:
+            find_part(model, part)
     return {f"model.{part}": digest for part, digest in model_digests(model).items() if part in parts}
 
 
-def find_drawing_parts(model: Path, *, highres: bool = False) -> dict[str, str]:
+def find_drawing_parts(model: "Path | LaVIT", *, highres: bool = False) -> dict[str, str]:
     """Return the digests of the parts that draw.
 
-    Raises InputError if one is missing or was made with another tokenizer. Never imports torch: a benchmark asks before
-    it reads anything else.
+    Raises InputError if one is missing or was made with another tokenizer. A plan asks too, where neither torch nor
+    lavit-model is installed: so the checks are lavit_core's, not those of `open_model`.
     """
-    open_model(model, ("tokenizer", "llm", "detokenizer"), Compute(), highres=highres)
-    return find_parts(model, ("tokenizer", "llm", detokenizer_part(highres=highres)))
+    drawing = ("llm", detokenizer_part(highres=highres))
+    digests = find_parts(model, ("tokenizer", *drawing))
+    if isinstance(model, Path):
+        for part in drawing:
+            check_made_with(model, part)
+    return digests
 
 
 def open_model(
-    model: Path, parts: Sequence[str] | None, compute: Compute, *, selection: str | None = None, highres: bool = False
-) -> "LaVIT":
-    """Open a model directory; its parts are loaded when they are first used. Raises InputError, UsageError."""
+    model: "Path | LaVIT", parts: Sequence[str] | None, compute: Compute, *, selection: str | None = None,
+    highres: bool = False,
+) -> "LaVIT":  # fmt: skip
+    """Open a model directory; its parts are loaded when they are first used. An open model is returned as it is.
+
+    Raises InputError, UsageError.
+    """
+    if not isinstance(model, Path):
+        return model
     with require_stages(f"running {model}"):
         from lavit import LaVIT
     return LaVIT.from_pretrained(
@@ -79,10 +105,11 @@ def reading_record(model: "LaVIT") -> dict[str, Any]:
 
 def drawer(
     model: "LaVIT", sampling: Mapping[str, Any], drawing: Mapping[str, Any]
-) -> tuple[Callable[[Sequence[Any], Sequence[int]], list[Any]], dict[str, Any]]:
-    """Return a function from prompts and seeds to images, and what records contain of how it draws.
+) -> tuple[Callable[[Sequence[Any], Sequence[int]], list[Any]], Callable[[], dict[str, Any]]]:
+    """Return a function from prompts and seeds to images, and one that returns what records contain of how it draws.
 
-    `sampling` are settings of `lavit sample`, `drawing` of `lavit detokenize`. Raises UsageError for unknown ones.
+    `sampling` are settings of `lavit sample`, `drawing` of `lavit detokenize`. Both load the model when they are
+    called. Raises UsageError for unknown settings.
     """
     from lavit import DrawSettings, SampleSettings
 
@@ -91,10 +118,12 @@ def drawer(
     def draw(prompts: Sequence[Any], seeds: Sequence[int]) -> list[Any]:
         return model.generate(prompts, seeds=seeds, sampling=codes, drawing=pixels, batch_size=max(1, len(prompts)))
 
-    record = {
-        "sample": codes.model_dump(mode="json"),
-        "draw": pixels.model_dump(mode="json", exclude={"batch_size"}),
-        "precision": {"llm": model.language_model.precision, "detokenizer": model.detokenizer.precision},
-        "image_px": model.detokenizer.config.image_px,
-    }
+    def record() -> dict[str, Any]:
+        return {
+            "sample": codes.model_dump(mode="json"),
+            "draw": pixels.model_dump(mode="json", exclude={"batch_size"}),
+            "precision": {"llm": model.language_model.precision, "detokenizer": model.detokenizer.precision},
+            "image_px": model.detokenizer.config.image_px,
+        }
+
     return draw, record

@@ -1,15 +1,14 @@
 """`lavit eval vqav2` and its kin: ask a model everything, write the server's result file, score it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from lavit_core.config import Config
 from lavit_core.errors import UsageError
-from lavit_core.files import file_sha256, write_json
+from lavit_core.files import file_sha256
 from lavit_core.images import square_pixels
 from lavit_core.seeds import derive_seed
 from lavit_scoring.catalogue import Benchmark
@@ -18,11 +17,21 @@ from lavit_scoring.task import ScoringTask
 from pydantic import Field
 
 from lavit_evaluation.benchmarks.items import Item, images_digest, load_material
-from lavit_evaluation.benchmarks.result_file import DECODING_FILE, RESULTS_FILE, not_scored, write_results
+from lavit_evaluation.benchmarks.result_file import RESULTS_FILE, not_scored, write_results
 from lavit_evaluation.benchmarks.wording import ANSWERABLE, cleaner, is_refused
+from lavit_evaluation.compute import Compute
+from lavit_evaluation.evaluation_session import evaluation_session
 from lavit_evaluation.files import QuestionFiles
-from lavit_evaluation.model import TextDecoding, find_parts, open_model, reading_record, text_decoding
-from lavit_evaluation.runner import Compute, Evaluation, Session, run
+from lavit_evaluation.model import (
+    DECODING_FILE,
+    TextDecoding,
+    find_parts,
+    keep_record,
+    open_model,
+    reading_record,
+    text_decoding,
+)
+from lavit_evaluation.model_digests import model_digests
 from lavit_evaluation.stores import AnswerLog
 from lavit_evaluation.tables.unpack import official_files
 
@@ -49,24 +58,23 @@ class AnswerConfig(Config):
 
 
 def run_answers(
-    benchmark: Benchmark, model: Path, files: QuestionFiles, out: Path, config: AnswerConfig, *,
+    benchmark: Benchmark, model: "Path | LaVIT", files: QuestionFiles, out: Path, config: AnswerConfig, *,
     protocol: str = "official", lemmatizer: str | None = None, seed: int = 0, compute: Compute = Compute(),
-    load: Callable[[], "LaVIT"] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Run a benchmark into a run directory and return score.json's content; the same call goes on after a kill.
 
     `files.data` holds the official files, or is a data set (parquet, save_to_disk; with `allow_network` a name on the
-    hub). `load` opens the model in another way than from the directory `model`. Without official answers (a test
-    split) only the result file is written. Raises InputError, UsageError, Interrupted.
+    hub). Without official answers (a test split) only the result file is written. Raises InputError, UsageError,
+    Interrupted.
     """
     check(benchmark, protocol, lemmatizer)
-    inputs = find_parts(model, PARTS, must_exist=load is None)
+    inputs = find_parts(model, PARTS)
     data, split = official_files(benchmark, files.data, out, split=files.split, allow_network=files.allow_network,
                                  quiet=compute.quiet)  # fmt: skip
     material = load_material(
         benchmark, data, annotations=files.annotations, questions=files.questions, images=files.images, split=split
     )
-    items = draw(material.items, config.limit, seed)
+    items = sample_items(material.items, config.limit, seed)
     inputs |= {role: file_sha256(file) for role, file in material.files.items()}
     inputs["pictures"] = images_digest(items)
     decoding = config.decoding
@@ -75,27 +83,26 @@ def run_answers(
     settings = config.model_dump(mode="json") | {"decoding": decoding, "protocol": protocol}
     settings |= {"lemmatizer": lemmatizer, "split": split, "precision": compute.precision, "seed": seed}
 
-    def score(session: Session) -> dict[str, Any]:
-        @cache
-        def loaded() -> tuple["LaVIT", TextDecoding]:
-            lavit = load() if load is not None else open_model(model, PARTS, compute)
-            longest = config.max_caption_tokens if benchmark.kind == "caption" else config.max_answer_tokens
-            text = text_decoding(benchmark.kind, decoding, longest)
-            write_json(out / DECODING_FILE, {"decoding": text.description, **reading_record(lavit)})
-            return lavit, text
-
-        log = AnswerLog(out / ANSWERS_FILE)
+    with evaluation_session(
+        out, command=f"eval {benchmark.name}", settings=settings, inputs=inputs, quiet=compute.quiet
+    ) as session:
+        if session.finished:
+            return session.finished
+        lavit = open_model(model, PARTS, compute)
+        longest = config.max_caption_tokens if benchmark.kind == "caption" else config.max_answer_tokens
+        text = text_decoding(benchmark.kind, decoding, longest)
+        made = keep_record(out, DECODING_FILE, lambda: {"decoding": text.description, **reading_record(lavit)})
         with ThreadPoolExecutor(8) as pool:
             rows = session.ask(
                 {item.id: item for item in items},
-                lambda batch: answer_batch(benchmark, batch, *loaded(), protocol, pool),
-                log,
+                lambda batch: answer_batch(benchmark, batch, lavit, text, protocol, pool),
+                AnswerLog(out / ANSWERS_FILE),
                 batch_size=compute.batch_size,
                 unit="caption" if benchmark.kind == "caption" else "question",
             )
-        write_results(benchmark, rows, out, model, protocol)
+        write_results(benchmark, rows, out, model_digests(model), made, protocol)
         if not material.has_truth:
-            return not_scored(benchmark, out)
+            return session.finish(not_scored(benchmark, out))
         task = ScoringTask(
             results=out / RESULTS_FILE,
             annotations=material.files["annotations"],
@@ -106,10 +113,7 @@ def run_answers(
             partial=config.limit is not None,
             seed=seed,
         )
-        return score_file(benchmark, task, out)
-
-    evaluation = Evaluation(command=f"eval {benchmark.name}", settings=settings, inputs=inputs, score=score)
-    return run(evaluation, out, quiet=compute.quiet)
+        return session.finish(score_file(benchmark, task, out))
 
 
 def check(benchmark: Benchmark, protocol: str, lemmatizer: str | None) -> None:
@@ -126,7 +130,7 @@ def check(benchmark: Benchmark, protocol: str, lemmatizer: str | None) -> None:
         raise UsageError(f"--lemmatizer {lemmatizer}: {benchmark.name} under --protocol {protocol} has no lemmas")
 
 
-def draw(items: list[T], limit: int | None, seed: int) -> list[T]:
+def sample_items(items: list[T], limit: int | None, seed: int) -> list[T]:
     """Return all items, or `limit` of them drawn by the seed, in their own order."""
     if limit is None or limit >= len(items):
         return items

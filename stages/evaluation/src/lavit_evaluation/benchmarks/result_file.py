@@ -10,11 +10,8 @@ from lavit_scoring.catalogue import Benchmark
 from lavit_scoring.score_file import GENERATION_FILE
 
 from lavit_evaluation.benchmarks.wording import CLEANED
-from lavit_evaluation.model_digests import model_digests
 
 RESULTS_FILE = "results.json"
-DECODING_FILE = "reader.json"
-"""How the model decodes: known while it is loaded, needed when every answer is made."""
 
 COLUMNS = {
     "vqa": ("question_id", "answer"),
@@ -26,17 +23,21 @@ COLUMNS = {
 
 
 def write_results(
-    benchmark: Benchmark, rows: Iterable[Mapping[str, Any]], out: Path, model: Path, protocol: str
-) -> None:
-    """Write results.json from rows {id, answer} in their order, and generation.json."""
+    benchmark: Benchmark, rows: Iterable[Mapping[str, Any]], out: Path, model: Mapping[str, str],
+    made: Mapping[str, Any], protocol: str,
+) -> None:  # fmt: skip
+    """Write results.json from rows {id, answer} in their order, and generation.json.
+
+    `model` are the digests of the model's parts, `made` the record of how it decodes.
+    """
     name, value = COLUMNS[benchmark.kind]
     write_json(out / RESULTS_FILE, [{name: row["id"], value: row["answer"]} for row in rows])
     kind = "caption" if benchmark.kind == "caption" else "vqa"
     metadata = {
         "results": file_sha256(out / RESULTS_FILE),
-        "model": model_digests(model),
+        "model": dict(model),
         "prompt": "the image alone" if kind == "caption" else "the image, then `Question: ... Answer:`",
-        **read_json(out / DECODING_FILE),
+        **made,
         "reply": CLEANED[kind, protocol],
         "two_passes": benchmark.kind == "vizwiz" and protocol == "lavit",
         "versions": versions(),

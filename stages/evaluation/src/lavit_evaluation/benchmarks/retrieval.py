@@ -27,13 +27,14 @@ from lavit_scoring.score_file import examples_digest
 from pydantic import Field
 from safetensors.numpy import save
 
-from lavit_evaluation.benchmarks.answers import PARTS, draw
+from lavit_evaluation.benchmarks.answers import PARTS, sample_items
 from lavit_evaluation.benchmarks.items import Item, images_digest, load_material
 from lavit_evaluation.benchmarks.ranking import ranks_by_codes, ranks_by_text, recalls
+from lavit_evaluation.compute import Compute
+from lavit_evaluation.evaluation_session import EvaluationSession, evaluation_session
 from lavit_evaluation.files import Files
 from lavit_evaluation.model import find_parts, open_model, reading_record
 from lavit_evaluation.model_digests import model_digests
-from lavit_evaluation.runner import Compute, Evaluation, Session, run
 from lavit_evaluation.stores import Shards
 from lavit_evaluation.tables.unpack import official_files
 
@@ -62,27 +63,31 @@ class RetrievalConfig(Config):
 
 
 def run_retrieval(
-    name: str, model: Path, files: Files, out: Path, config: RetrievalConfig, *, seed: int = 0,
-    compute: Compute = Compute(batch_size=64), load: Callable[[], "LaVIT"] | None = None,
+    name: str, model: "Path | LaVIT", files: Files, out: Path, config: RetrievalConfig, *, seed: int = 0,
+    compute: Compute = Compute(batch_size=64),
 ) -> dict[str, Any]:  # fmt: skip
     """Rank every caption against every image and return score.json's content; the same call goes on after a kill.
 
-    `load` opens the model in another way than from the directory `model`. Raises InputError, UsageError, Interrupted.
+    Raises InputError, UsageError, Interrupted.
     """
-    inputs = find_parts(model, PARTS, must_exist=load is None)
+    inputs = find_parts(model, PARTS)
     base = find_benchmark(BASES[name])
     data, split = official_files(base, files.data, out, split=files.split, allow_network=files.allow_network,
                                  quiet=compute.quiet)  # fmt: skip
     material = load_material(base, data, annotations=files.annotations, images=files.images, split=split)
-    items = draw(material.items, config.limit, seed)
+    items = sample_items(material.items, config.limit, seed)
     references = next(iter(read_references(material.files["annotations"], split).by_kind.values()))
     texts, owners = gallery(items, references, config.captions_per_image)
     inputs |= {"annotations": file_sha256(material.files["annotations"]), "pictures": images_digest(items)}
     settings = config.model_dump(mode="json") | {"split": split, "precision": compute.precision, "seed": seed}
 
-    def score(session: Session) -> dict[str, Any]:
+    with evaluation_session(
+        out, command=f"eval {name}", settings=settings, inputs=inputs, quiet=compute.quiet
+    ) as session:
+        if session.finished:
+            return session.finished
         began = time.monotonic()
-        lavit = load() if load is not None else open_model(model, PARTS, compute)
+        lavit = open_model(model, PARTS, compute)
         names = [item.id for item in items]
         ranks: dict[str, np.ndarray] = {}
         if config.likelihood != "codes":
@@ -114,10 +119,7 @@ def run_retrieval(
         })  # fmt: skip
         if partial:
             result["partial"] = {**counts, "figures": {key: metric.as_json() for key, metric in metrics.items()}}
-        return result
-
-    evaluation = Evaluation(command=f"eval {name}", settings=settings, inputs=inputs, score=score)
-    return run(evaluation, out, quiet=compute.quiet)
+        return session.finish(result)
 
 
 PROMPTS = {
@@ -147,7 +149,7 @@ def gallery(
 
 
 def text_matrix(
-    session: Session, items: Sequence[Item], texts: Sequence[str], model: "LaVIT", out: Path, batch_size: int
+    session: EvaluationSession, items: Sequence[Item], texts: Sequence[str], model: "LaVIT", out: Path, batch_size: int
 ) -> np.ndarray:
     """Return log p(text | image) [I, M], from disk or from the model. Raises Interrupted."""
 
@@ -159,7 +161,7 @@ def text_matrix(
 
 
 def code_matrix(
-    session: Session, items: Sequence[Item], texts: Sequence[str], model: "LaVIT", out: Path, batch_size: int
+    session: EvaluationSession, items: Sequence[Item], texts: Sequence[str], model: "LaVIT", out: Path, batch_size: int
 ) -> np.ndarray:
     """Return log p(codes | text) [M, I] and, as the last row, log p(codes); from disk or from the model.
 
@@ -180,8 +182,8 @@ def code_matrix(
 
 
 def in_shards(
-    session: Session, things: Sequence[Any], rows: Callable[[Sequence[Any]], Iterable[np.ndarray]], folder: Path, *,
-    unit: str, part: str = "",
+    session: EvaluationSession, things: Sequence[Any], rows: Callable[[Sequence[Any]], Iterable[np.ndarray]],
+    folder: Path, *, unit: str, part: str = "",
 ) -> np.ndarray:  # fmt: skip
     """Return one row of log-likelihoods a thing, shard by shard from disk or from `rows`. Raises Interrupted."""
     store = Shards(folder, size=SHARD, tensor="log_p")

@@ -11,7 +11,7 @@ import numpy as np
 from lavit_core.json_lines import write_json_lines
 from lavit_core.seeds import derive_seed
 
-from lavit_evaluation.runner import Session
+from lavit_evaluation.evaluation_session import EvaluationSession
 from lavit_evaluation.stores import ImageFolder
 
 P = TypeVar("P")
@@ -22,7 +22,7 @@ Draw = Callable[[Sequence[P], Sequence[int]], Iterable[np.ndarray]]
 
 
 def draw_images(
-    session: Session, folder: Path, prompts: Mapping[str, P], draw: Draw[P], *, seed: int, batch_size: int,
+    session: EvaluationSession, folder: Path, prompts: Mapping[str, P], draw: Draw[P], *, seed: int, batch_size: int,
     part: str = "",
 ) -> None:  # fmt: skip
     """Draw each prompt into `folder` under its name (`000001.png`); images that are there are kept.

@@ -4,38 +4,38 @@ A prompt is the image, then the instruction. The multi-turn images of MagicBrush
 gave is the image of the next one's prompt.
 
     OUT/edited/      the images, in the official layout       OUT/measured-*.jsonl   what was measured of each
-    OUT/painter.json how the model draws                        OUT/score.json, items.jsonl
+    OUT/drawing.json how the model draws                      OUT/score.json, items.jsonl
 
 What the images depend on is OUT's record; weights of metrics may be given later and draw nothing again.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavit_core.errors import InputError
-from lavit_core.files import canonical_json, file_sha256, read_json, write_json
+from lavit_core.files import canonical_json, file_sha256, write_json
 from lavit_core.modeldir import part_digest
 from lavit_core.progress import warn
 from lavit_core.rundir import versions
 from lavit_scoring.catalogue import Benchmark, find_file, refuse_split
 from lavit_scoring.score_file import GENERATION_FILE, score_file
 
-from lavit_evaluation.benchmarks.answers import draw
+from lavit_evaluation.benchmarks.answers import sample_items
 from lavit_evaluation.benchmarks.items import check_downloads, must_find
-from lavit_evaluation.benchmarks.text_to_image import Draw, draw_images
+from lavit_evaluation.benchmarks.text_to_image import draw_images
+from lavit_evaluation.compute import Compute
 from lavit_evaluation.editing.config import EditRunConfig
 from lavit_evaluation.editing.edited import edited_digest
 from lavit_evaluation.editing.edits import images_digest, read_edits
 from lavit_evaluation.editing.judges import load_judges
 from lavit_evaluation.editing.score_edits import EditTask, score_edits
 from lavit_evaluation.editing.turns import Edit
+from lavit_evaluation.evaluation_session import evaluation_session
 from lavit_evaluation.files import Files, Weights
-from lavit_evaluation.model import DRAWING_FILE, drawer, find_drawing_parts, open_model
-from lavit_evaluation.runner import Compute, Evaluation, Session, run
+from lavit_evaluation.model import DRAWING_FILE, drawer, find_drawing_parts, keep_record, open_model
 from lavit_evaluation.tables.unpack import official_files
 
 if TYPE_CHECKING:
@@ -62,24 +62,22 @@ def ask(benchmark: Benchmark, files: Files, config: EditRunConfig, *, seed: int 
     annotations = files.annotations or find_file(files.data, benchmark.annotations)
     annotations = must_find(annotations, files.data, benchmark, "annotations")
     every = read_edits(benchmark.name, annotations, files.images, turns=config.turns, descriptions=config.descriptions)
-    clusters = set(draw(list(dict.fromkeys(edit.cluster for edit in every)), config.limit, seed))
+    clusters = set(sample_items(list(dict.fromkeys(edit.cluster for edit in every)), config.limit, seed))
     edits = [edit for edit in every if edit.cluster in clusters]
     return Asked(annotations=annotations, edits=edits, expected=len(every))
 
 
 def run_edits(
-    benchmark: Benchmark, model: Path, files: Files, out: Path, config: EditRunConfig, *, weights: Weights,
+    benchmark: Benchmark, model: "Path | LaVIT", files: Files, out: Path, config: EditRunConfig, *, weights: Weights,
     highres: bool = False, seed: int = 0, compute: Compute = Compute(batch_size=16),
-    load: Callable[[], "LaVIT"] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Run an editing benchmark into a run directory and return score.json's content; the same call resumes.
 
     `files.data` holds the official files or, for MagicBrush, is a data set (parquet, save_to_disk; with
-    `allow_network` a name on the hub). `load` opens the model in another way than from the directory `model`. Raises
-    InputError, UsageError, VerificationError, Interrupted; unusable data or weights are reported before any image is
-    drawn.
+    `allow_network` a name on the hub). Raises InputError, UsageError, VerificationError, Interrupted; unusable data or
+    weights are reported before any image is drawn.
     """
-    inputs = find_drawing_parts(model, highres=highres) if load is None else {}
+    inputs = find_drawing_parts(model, highres=highres)
     data, split = official_files(benchmark, files.data, out, split=files.split, allow_network=files.allow_network,
                                  quiet=compute.quiet)  # fmt: skip
     asked = ask(benchmark, replace(files, data=data, split=split), config, seed=seed)
@@ -90,24 +88,25 @@ def run_edits(
     judges = load_judges(weights, config, device=compute.device)
     settings = {**config.drawing, "highres": highres, "precision": compute.precision, "seed": seed}
 
-    @cache
-    def loaded() -> Draw[Any]:
-        lavit = load() if load is not None else open_model(model, None, compute, highres=highres)
-        own, record = drawer(lavit, config.sample, config.draw)
-        write_json(out / DRAWING_FILE, record)
-        return own
-
-    def score(session: Session) -> dict[str, Any]:
+    with evaluation_session(
+        out, command=f"eval {benchmark.name}", settings=settings, inputs=inputs, quiet=compute.quiet
+    ) as session:
+        # Weights of metrics may be given later: the images stay, the score is made again.
+        if session.finished and session.finished["settings"]["measured"] == measured.name:
+            return session.finished
         for name, reason in judges.skipped.items() if not compute.quiet else ():
             warn(f"{name}: skipped: {reason}")
+        lavit = open_model(model, None, compute, highres=highres)
+        draw, record = drawer(lavit, config.sample, config.draw)
+        made = keep_record(out, DRAWING_FILE, record)
         edited = {edit.id: out / EDITED / edit.file_name for edit in edits}
         for turn, some in enumerate(waves(edits), 1):
             prompts = {edit.file_name: prompt_of(edit, edited) for edit in some}
             draw_images(
-                session, out / EDITED, prompts, lambda texts, seeds: loaded()(texts, seeds), seed=seed,
-                batch_size=compute.batch_size, part=f"turn {turn}" if turn > 1 else "",
+                session, out / EDITED, prompts, draw, seed=seed, batch_size=compute.batch_size,
+                part=f"turn {turn}" if turn > 1 else "",
             )  # fmt: skip
-        write_generation(edited, out, inputs)
+        write_generation(edited, out, inputs, made)
         task = EditTask(
             results=out / EDITED,
             annotations=asked.annotations,
@@ -120,17 +119,7 @@ def run_edits(
             seed=seed,
             quiet=compute.quiet,
         )
-        return score_file(benchmark, task, out, score_edits)
-
-    # Weights of metrics may be given later: the images stay, the score is made again.
-    evaluation = Evaluation(
-        command=f"eval {benchmark.name}",
-        settings=settings,
-        inputs=inputs,
-        score=score,
-        is_current=lambda done: bool(done["settings"]["measured"] == measured.name),
-    )
-    return run(evaluation, out, quiet=compute.quiet)
+        return session.finish(score_file(benchmark, task, out, score_edits))
 
 
 def waves(edits: Sequence[Edit]) -> list[list[Edit]]:
@@ -160,13 +149,13 @@ def scoring_digest(config: EditRunConfig, weights: Weights) -> str:
     return hashlib.sha256(canonical_json(digests).encode()).hexdigest()
 
 
-def write_generation(files: Mapping[str, Path], out: Path, inputs: Mapping[str, str]) -> None:
+def write_generation(files: Mapping[str, Path], out: Path, inputs: Mapping[str, str], made: Mapping[str, Any]) -> None:
     """Write generation.json: how the images were made, for exactly these images."""
     metadata = {
         "results": edited_digest(files),
         "model": {name.partition(".")[2]: one for name, one in inputs.items() if name.startswith("model.")},
         "prompt": "the image, then the instruction",
-        "decoding": read_json(out / DRAWING_FILE),
+        "decoding": dict(made),
         "versions": versions(),
     }
     write_json(out / GENERATION_FILE, metadata)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import UsageError
-from lavit_core.interrupt import stop_signals
 from lavit_scoring.bootstrap import interval_of_mean
 from lavit_scoring.catalogue import Benchmark
 from lavit_scoring.estimate import Estimate
@@ -19,8 +18,8 @@ from lavit_evaluation.editing.edited import edited_digest, find_edited
 from lavit_evaluation.editing.edits import images_digest, read_edits
 from lavit_evaluation.editing.judges import Judges, Measure, load_judges
 from lavit_evaluation.editing.turns import SETS, Edit
+from lavit_evaluation.evaluation_session import evaluation_session
 from lavit_evaluation.files import Weights
-from lavit_evaluation.runner import Session
 from lavit_evaluation.stores import AnswerLog
 
 OFFICIAL_CLIP = "patch 32, width 768, 12 layers"
@@ -112,13 +111,16 @@ def measure(
     Raises Interrupted at a stop signal.
     """
     one = Measure(judges, config)
-    with stop_signals() as stop, ThreadPoolExecutor(THREADS) as pool:
+    with (
+        evaluation_session(None, command="comparing", settings={}, inputs={}, quiet=quiet) as session,
+        ThreadPoolExecutor(THREADS) as pool,
+    ):
 
         def measure(some: list[Edit]) -> list[dict[str, Any]]:
             pixels = pool.map(lambda edit: one.pixels(edit, found[edit.id]), some)
             return [{**plain, **one.networks(edit, found[edit.id])} for edit, plain in zip(some, pixels, strict=True)]
 
-        rows = Session(command="comparing", stop=stop, quiet=quiet).ask(
+        rows = session.ask(
             {edit.id: edit for edit in edits}, measure, None if file is None else AnswerLog(file), batch_size=CHUNK,
             unit="image",
         )  # fmt: skip

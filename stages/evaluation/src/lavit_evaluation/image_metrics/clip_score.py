@@ -21,9 +21,10 @@ from lavit_scoring.bootstrap import bootstrap_mean
 from lavit_scoring.references import read_references
 from lavit_scoring.score import Score
 
+from lavit_evaluation.compute import Compute
+from lavit_evaluation.evaluation_session import evaluation_session
 from lavit_evaluation.image_metrics.features import open_folder
 from lavit_evaluation.image_metrics.weight_digests import weight_digests
-from lavit_evaluation.runner import Compute, Evaluation, Session, run
 from lavit_evaluation.stores import AnswerLog
 
 VERSION = 2
@@ -54,12 +55,12 @@ def clip_scores(images_ND: np.ndarray, prefixed_ND: np.ndarray, plain_ND: np.nda
 
 def evaluate_clip_score(
     generated: Path, out: Path, clip: Path, *, prompts: Path | None = None, seed: int = 0,
-    compute: Compute = Compute(), load: Callable[[], Clip] | None = None,
+    compute: Compute = Compute(),
 ) -> dict[str, Any]:  # fmt: skip
     """Score every image of a folder against its prompt and return score.json's content.
 
-    `prompts` is a captions.jsonl (that of `generated` by default); the first caption is the prompt. `load` opens the
-    CLIP in another way than from the directory `clip`. Raises InputError naming what has no partner.
+    `prompts` is a captions.jsonl (that of `generated` by default); the first caption is the prompt. Raises InputError
+    naming what has no partner.
     """
     folder = open_folder(generated, "--generated")
     file = prompts or generated / "captions.jsonl"
@@ -69,8 +70,13 @@ def evaluate_clip_score(
     if absent := sorted(texts.keys() - set(folder.keys)):
         raise InputError(f"--generated {generated}: {len(absent)} prompts have no image, say {absent[0]}")
 
-    def score(session: Session) -> dict[str, Any]:
-        model = load() if load is not None else load_clip(clip, compute.device)
+    inputs = weight_digests(clip) | {"generated": folder.digest, "prompts": file_sha256(file)}
+    with evaluation_session(
+        out, command="eval clip-score", settings={"seed": seed}, inputs=inputs, quiet=compute.quiet
+    ) as session:
+        if session.finished:
+            return session.finished
+        model = load_clip(clip, compute.device)
         with ThreadPoolExecutor(8) as pool:
 
             def rows(keys: list[str]) -> list[dict[str, float]]:
@@ -88,16 +94,13 @@ def evaluate_clip_score(
         for name in VARIANTS:
             values = np.array([item[name] for item in items], dtype=np.float64)
             found.metrics[name] = bootstrap_mean(values, range(len(values)), seed, name)
-        return found.as_json({
+        result = found.as_json({
             "benchmark": "clip-score",
             "inputs": {"generated": folder.digest},
             "settings": model.metadata | {"seed": seed},
             "unit": "see the names",
         })  # fmt: skip
-
-    inputs = weight_digests(clip) | {"generated": folder.digest, "prompts": file_sha256(file)}
-    evaluation = Evaluation(command="eval clip-score", settings={"seed": seed}, inputs=inputs, score=score)
-    return run(evaluation, out, quiet=compute.quiet)
+        return session.finish(result)
 
 
 def read_prompts(file: Path) -> dict[str, str]:

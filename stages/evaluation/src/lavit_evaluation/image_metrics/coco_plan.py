@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lavit_core.errors import UsageError
 from lavit_core.files import file_sha256
@@ -28,6 +28,9 @@ from lavit_evaluation.image_metrics.fid import (
     too_few,
 )
 from lavit_evaluation.model import find_drawing_parts
+
+if TYPE_CHECKING:
+    from lavit import LaVIT
 
 PROMPTS = 30_000
 
@@ -108,8 +111,8 @@ class Plan:
 
 
 def plan_coco_fid(
-    model: Path, files: Files, config: CocoFidConfig, metrics: MetricFiles = MetricFiles(), *, highres: bool = False,
-    precision: str = "auto", seed: int = 0,
+    model: "Path | LaVIT", files: Files, config: CocoFidConfig, metrics: MetricFiles = MetricFiles(), *,
+    highres: bool = False, precision: str = "auto", seed: int = 0,
 ) -> Plan:  # fmt: skip
     """Look for everything and return what can be computed.
 

@@ -11,7 +11,7 @@ from lavit_core.data import find_images
 from lavit_core.errors import InputError
 from lavit_core.images import open_rgb
 
-from lavit_evaluation.runner import Session
+from lavit_evaluation.evaluation_session import EvaluationSession
 from lavit_evaluation.stores import Shards
 
 SHARD = 256
@@ -51,7 +51,7 @@ def some_of(root: Path, keys: list[str]) -> Folder:
 
 
 def read_features(
-    session: Session, folder: Folder, out: Path, side: str, *, prepare: Callable[[Path], np.ndarray],
+    session: EvaluationSession, folder: Folder, out: Path, side: str, *, prepare: Callable[[Path], np.ndarray],
     featurize: Featurize, batch_size: int,
 ) -> Iterable[np.ndarray]:  # fmt: skip
     """Yield the features of each shard, float32 [n, D], from `out` or from the network.

@@ -14,6 +14,8 @@ from lavit_scoring.estimate import exact
 from lavit_scoring.score import Score
 from pydantic import Field
 
+from lavit_evaluation.compute import Compute
+from lavit_evaluation.evaluation_session import EvaluationSession, evaluation_session
 from lavit_evaluation.image_metrics.features import Featurize, Folder, open_folder, read_features, reader
 from lavit_evaluation.image_metrics.kid import SUBSET_SIZE, SUBSETS, kid
 from lavit_evaluation.image_metrics.moments import (
@@ -24,9 +26,10 @@ from lavit_evaluation.image_metrics.moments import (
     moments_of,
     save_moments,
 )
-from lavit_evaluation.runner import Compute, Evaluation, Session, run
 
 VERSION = 1
+NAME = "coco-fid"
+"""What `fid` was called before; run directories and scores keep the name."""
 STATISTICS_FILE = "statistics.safetensors"
 FEW, BIASED = 2048, 10_000
 """Below as many images as features the covariance has no full rank; below 10,000 the bias is about a point."""
@@ -64,34 +67,32 @@ class FidConfig(Config):
 
 
 def statistics(
-    images: Path, inception: Path, out: Path, config: FidConfig, *, compute: Compute = Compute(),
-    featurize: Featurize | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    images: Path, inception: Path, out: Path, config: FidConfig, *, compute: Compute = Compute()
+) -> dict[str, Any]:
     """Write the feature statistics of a folder into a run directory, for use as a reference."""
     digest = check_inception(inception, config)
     folder = open_folder(images, "IMAGES")
     inputs = {"inception": digest, "pictures_digest": folder.digest}
 
-    def score(session: Session) -> dict[str, Any]:
-        network = featurize or load_network(inception, config, compute.device)
+    with evaluation_session(
+        out, command="eval fid-stats", settings=config.model_dump(mode="json"), inputs=inputs, quiet=compute.quiet
+    ) as session:
+        if session.finished:
+            return session.finished
+        network = load_network(inception, config, compute.device)
         metadata = {**config.image_settings(), "inception": digest, "pictures_digest": folder.digest}
         moments = moments_of_all(features_of(session, {"real": folder}, out, config, network, compute)["real"])
         save_moments(out / STATISTICS_FILE, moments, metadata)
-        return {"statistics": str(out / STATISTICS_FILE), "pictures": moments.count, **metadata}
-
-    settings = config.model_dump(mode="json")
-    evaluation = Evaluation(command="eval fid-stats", settings=settings, inputs=inputs, score=score, file=None)
-    return run(evaluation, out, quiet=compute.quiet)
+        return session.finish({"statistics": str(out / STATISTICS_FILE), "pictures": moments.count, **metadata})
 
 
 def evaluate_fid(
     generated: Path, out: Path, inception: Path, config: FidConfig, *, real: Path | Folder | None = None,
-    reference: Path | None = None, seed: int = 0, compute: Compute = Compute(), featurize: Featurize | None = None,
+    reference: Path | None = None, seed: int = 0, compute: Compute = Compute(),
 ) -> dict[str, Any]:  # fmt: skip
     """Compare drawn images with real ones, or with saved statistics, and return score.json's content.
 
-    `featurize` gives features in another way than by the network `inception`. Raises UsageError, InputError,
-    VerificationError, Interrupted.
+    Raises UsageError, InputError, VerificationError, Interrupted.
     """
     if (real is None) == (reference is None):
         raise UsageError("give either --real FOLDER or --reference STATISTICS")
@@ -108,9 +109,13 @@ def evaluate_fid(
         inputs["reference"] = file_sha256(reference)
     settings = {**config.model_dump(mode="json"), "seed": seed}
 
-    def score(session: Session) -> dict[str, Any]:
+    with evaluation_session(
+        out, command=f"eval {NAME}", settings=settings, inputs=inputs, quiet=compute.quiet
+    ) as session:
+        if session.finished:
+            return session.finished
         began = time.monotonic()
-        network = featurize or load_network(inception, config, compute.device)
+        network = load_network(inception, config, compute.device)
         features = features_of(session, sides, out, config, network, compute)
         found = Score(protocol=config.protocol, version=VERSION)
         mine = moments_of_all(features["generated"])
@@ -119,17 +124,20 @@ def evaluate_fid(
         _add_kid(found, features, config, seed)
         found.seconds["score"] = time.monotonic() - began
         counts = {"generated": mine.count, "real": truth.count if is_counted(metadata) else None}
-        return found.as_json(
-            {"benchmark": "coco-fid", "inputs": inputs, "pictures": counts, "settings": settings, "unit": "1",
+        result = found.as_json(
+            {"benchmark": NAME, "inputs": inputs, "pictures": counts, "settings": settings, "unit": "1",
              "reference": metadata or None}
         )  # fmt: skip
-
-    evaluation = Evaluation(command="eval coco-fid", settings=settings, inputs=inputs, score=score)
-    return run(evaluation, out, quiet=compute.quiet)
+        return session.finish(result)
 
 
 def features_of(
-    session: Session, sides: Mapping[str, Folder], out: Path, config: FidConfig, network: Featurize, compute: Compute
+    session: EvaluationSession,
+    sides: Mapping[str, Folder],
+    out: Path,
+    config: FidConfig,
+    network: Featurize,
+    compute: Compute,
 ) -> dict[str, list[np.ndarray]]:
     """Return the features of each side, shard by shard, each float32 [n, D]."""
     return {

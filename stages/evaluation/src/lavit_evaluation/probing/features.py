@@ -11,8 +11,8 @@ import numpy as np
 from lavit_core.data import Data
 from lavit_core.images import open_rgb, resize_to_square
 
+from lavit_evaluation.evaluation_session import EvaluationSession
 from lavit_evaluation.probing.labels import Box
-from lavit_evaluation.runner import Session
 
 if TYPE_CHECKING:
     from lavit import LaVIT
@@ -50,7 +50,7 @@ class PlaceFeatures:
 
 
 def read_places(
-    session: Session, model: "LaVIT", data: Data, places: Sequence[Place], *, batch_size: int, part: str
+    session: EvaluationSession, model: "LaVIT", data: Data, places: Sequence[Place], *, batch_size: int, part: str
 ) -> PlaceFeatures:
     """Return the features of places; a station on kept patches reads the kept ones inside the box, or the nearest."""
     paths = {record.key: record.path for record in data.records}

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lavit_core.data import Data, open_data
@@ -15,13 +15,17 @@ from lavit_core.seeds import derive_seed
 from lavit_scoring.estimate import Estimate, clustered_proportion, exact
 from lavit_scoring.score import Score
 
+from lavit_evaluation.compute import Compute
 from lavit_evaluation.config import ProbeConfig
+from lavit_evaluation.evaluation_session import EvaluationSession, evaluation_session
 from lavit_evaluation.model import find_parts, open_model
 from lavit_evaluation.probing.features import STATIONS, Place, PlaceFeatures, read_places
 from lavit_evaluation.probing.labels import LABELS_FILE, Label, read_labels
 from lavit_evaluation.probing.linear_probe import fit_probe
-from lavit_evaluation.runner import Compute, Evaluation, Session, run
 from lavit_evaluation.shapes.heldout import scenes_digest
+
+if TYPE_CHECKING:
+    from lavit import LaVIT
 
 PROTOCOL, VERSION = "lavit-probe", 1
 
@@ -45,7 +49,7 @@ class Part:
 
 
 def eval_probe(
-    model: Path, data: Path, out: Path | None, config: ProbeConfig, *, train_data: Path | None = None,
+    model: "Path | LaVIT", data: Path, out: Path | None, config: ProbeConfig, *, train_data: Path | None = None,
     labels: Path | None = None, seed: int = 0, compute: Compute = Compute(),
 ) -> dict[str, Any]:  # fmt: skip
     """Fit and score the probes of a model directory's tokenizer; return score.json's content, and write it into `out`.
@@ -62,7 +66,11 @@ def eval_probe(
     # Before the run directory exists: what is wrong with the inputs must not bind it to them.
     fit, test, label_source = _split(source, training, labels, config, seed)
 
-    def score(session: Session) -> dict[str, Any]:
+    with evaluation_session(
+        out, command="eval probe", settings=settings, inputs=inputs, quiet=compute.quiet
+    ) as session:
+        if session.finished:
+            return session.finished
         found = Score(protocol=PROTOCOL, version=VERSION, notes={"labels": label_source})
         began = time.monotonic()
         lavit = open_model(model, ("tokenizer",), compute)
@@ -76,10 +84,8 @@ def eval_probe(
         _score_probes(found, session, (fit, fit_features), (test, test_features), config, seed)
         found.seconds["probes"] = time.monotonic() - began
         counts = {"fit_pictures": len(fit.images), "test_pictures": len(test.images)}
-        return found.as_json({"inputs": inputs, "data": {"path": str(data), **counts}, "settings": settings})
-
-    evaluation = Evaluation(command="eval probe", settings=settings, inputs=inputs, score=score)
-    return run(evaluation, out, quiet=compute.quiet)
+        result = found.as_json({"inputs": inputs, "data": {"path": str(data), **counts}, "settings": settings})
+        return session.finish(result)
 
 
 def _labels_digest(source: Data, labels: Path | None) -> str:
@@ -139,7 +145,7 @@ class Probe:
 
 
 def _score_probes(
-    score: Score, session: Session, fit: tuple[Part, PlaceFeatures], test: tuple[Part, PlaceFeatures],
+    score: Score, session: EvaluationSession, fit: tuple[Part, PlaceFeatures], test: tuple[Part, PlaceFeatures],
     config: ProbeConfig, seed: int,
 ) -> None:  # fmt: skip
     """Fit and score one probe a kind and station."""

@@ -11,10 +11,11 @@ from lavit_core.files import file_sha256
 from lavit_core.tokens import check_tokenizer, open_tokens
 from lavit_scoring.score import Score
 
+from lavit_evaluation.compute import Compute
 from lavit_evaluation.config import ShapesConfig
+from lavit_evaluation.evaluation_session import evaluation_session, is_finished
 from lavit_evaluation.model import open_model
 from lavit_evaluation.model_digests import model_digests
-from lavit_evaluation.runner import Compute, Evaluation, Session, is_finished, run
 from lavit_evaluation.samples import write_samples
 from lavit_evaluation.shapes.heldout import open_heldout, scenes_digest
 from lavit_evaluation.shapes.sections import (
@@ -39,50 +40,52 @@ PROTOCOL, VERSION = "lavit-shapes", 1
 
 
 def eval_shapes(
-    model: Path, data: Path, out: Path, config: ShapesConfig, *, blind: Path | None = None, tokens: Path | None = None,
-    train_data: Path | None = None, load: Callable[[], "LaVIT"] | None = None,
-    load_blind: Callable[[], "LaVIT"] | None = None, seed: int = 0, compute: Compute = Compute(),
+    model: "Path | LaVIT", data: Path, out: Path, config: ShapesConfig, *, blind: "Path | LaVIT | None" = None,
+    tokens: Path | None = None, train_data: Path | None = None, seed: int = 0, compute: Compute = Compute(),
 ) -> dict[str, Any]:  # fmt: skip
     """Evaluate a model on held-out data, write score.json and samples into `out`, and return score.json's content.
 
-    `load` and `load_blind` open the models in another way than from `model` and `blind`. Raises InputError,
-    UsageError, Interrupted.
+    `blind` is a model that was trained without images; `tokens` of another tokenizer are refused where `model` is a
+    directory. Raises InputError, UsageError, Interrupted.
     """
     source, training = open_data(data), None if train_data is None else open_data(train_data)
     reader = None if tokens is None else open_tokens(tokens)
-    if reader is not None:
+    if reader is not None and isinstance(model, Path):
         check_tokenizer(reader, model)
     inputs = _digests(model, blind, source, training, tokens)
     settings = {**config.model_dump(mode="json"), "precision": compute.precision, "seed": seed}
 
-    def opened() -> dict[str, Any]:
-        lavit = load() if load is not None else open_model(model, None, compute, selection=config.selection)
-        heldout = open_heldout(
-            source, image_px=lavit.image_px, num_images=config.pictures, num_token_images=config.token_pictures,
-            num_questions=config.questions, seed=seed,
-        )  # fmt: skip
-        other = load_blind() if load_blind is not None else None if blind is None else open_blind(blind, compute)
-        return {"model": lavit, "heldout": heldout, "blind": other}
-
     # Before the run directory exists: what is wrong with the inputs must not bind it to them.
-    ready = {} if is_finished(out) else opened()
-
-    def score(session: Session) -> dict[str, Any]:
+    ready = {} if is_finished(out) else _open_all(model, blind, source, config, seed, compute)
+    with evaluation_session(
+        out, command="eval shapes", settings=settings, inputs=inputs, quiet=compute.quiet
+    ) as session:
+        if session.finished:
+            return session.finished
         material = Material(**ready, training=training, config=config, seed=seed, session=session)
-        found = Score(protocol=PROTOCOL, version=VERSION)
-        samples = _run_sections(material, found)
+        score = Score(protocol=PROTOCOL, version=VERSION)
+        samples = _run_sections(material, score)
         if reader is not None:
-            found.metrics |= corpus_metrics(reader)
+            score.metrics |= corpus_metrics(reader)
         write_samples(out, samples)
-        heldout = material.heldout
-        counts = {"pictures": len(heldout.keys), "questions": len(heldout.questions)}
-        return found.as_json({"inputs": inputs, "data": {"path": str(data), **counts}, "settings": settings})
-
-    evaluation = Evaluation(command="eval shapes", settings=settings, inputs=inputs, score=score)
-    return run(evaluation, out, quiet=compute.quiet)
+        counts = {"pictures": len(material.heldout.keys), "questions": len(material.heldout.questions)}
+        result = score.as_json({"inputs": inputs, "data": {"path": str(data), **counts}, "settings": settings})
+        return session.finish(result)
 
 
-def open_blind(blind: Path, compute: Compute) -> "LaVIT":
+def _open_all(
+    model: "Path | LaVIT", blind: "Path | LaVIT | None", source: Data, config: ShapesConfig, seed: int, compute: Compute
+) -> dict[str, Any]:
+    """Return the models and the held-out data, as `Material` names them."""
+    lavit = open_model(model, None, compute, selection=config.selection)
+    heldout = open_heldout(
+        source, image_px=lavit.image_px, num_images=config.pictures, num_token_images=config.token_pictures,
+        num_questions=config.questions, seed=seed,
+    )  # fmt: skip
+    return {"model": lavit, "heldout": heldout, "blind": None if blind is None else open_blind(blind, compute)}
+
+
+def open_blind(blind: "Path | LaVIT", compute: Compute) -> "LaVIT":
     """Open the model that answers without images. Raises InputError if it was trained with images."""
     model = open_model(blind, ("llm",), compute)
     if model.image_input != "none":
@@ -94,7 +97,7 @@ def open_blind(blind: Path, compute: Compute) -> "LaVIT":
 
 
 def _digests(
-    model: Path, blind: Path | None, source: Data, training: Data | None, tokens: Path | None
+    model: "Path | LaVIT", blind: "Path | LaVIT | None", source: Data, training: Data | None, tokens: Path | None
 ) -> dict[str, str]:
     """Return the SHA-256 of everything the metrics depend on."""
     digests = {f"model.{part}": digest for part, digest in model_digests(model).items()}

@@ -11,7 +11,7 @@ from lavit_core.seeds import derive_seed
 from lavit_scoring.estimate import Estimate, mean
 
 from lavit_evaluation.config import ShapesConfig
-from lavit_evaluation.runner import Session
+from lavit_evaluation.evaluation_session import EvaluationSession
 from lavit_evaluation.shapes.captions import score_captions
 from lavit_evaluation.shapes.heldout import Heldout, read_pixels
 from lavit_evaluation.shapes.images import centre_errors, psnr, random_codes, score_images
@@ -50,7 +50,7 @@ class Material:
     training: Data | None
     config: ShapesConfig
     seed: int
-    session: Session
+    session: EvaluationSession
 
     def ask(
         self, part: str, unit: str, items: Sequence[Any], answer: Callable[[list[Any]], Iterable[Any]]
