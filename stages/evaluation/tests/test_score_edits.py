@@ -13,11 +13,13 @@ from lavit_evaluation.cli import evaluate
 from lavit_evaluation.editing.config import EditScoreConfig
 from lavit_evaluation.editing.dino import Dino
 from lavit_evaluation.editing.edits import read_edits
-from lavit_evaluation.editing.judges import Judges
-from lavit_evaluation.editing.score_edits import EditTask, score_edits
+from lavit_evaluation.editing.judges import Judges, load_judges
+from lavit_evaluation.editing.score_edits import EditScoring, score_edits
+from lavit_evaluation.files import Weights
 from lavit_evaluation.image_metrics.clip_score import Clip
 from lavit_scoring.catalogue import find_benchmark
-from lavit_scoring.score_file import score_file
+from lavit_scoring.score_file import write_score
+from lavit_scoring.task import ScoringTask
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -91,9 +93,11 @@ Scores = Callable[..., dict[str, Any]]
 def scores(magicbrush: Path, edited: Path) -> Scores:
     def run(out: Path | None = None, judges: Judges | None = None, **more: Any) -> dict[str, Any]:
         config = EditScoreConfig(**more.pop("config", {}))
-        plain = {"results": edited, "annotations": magicbrush / "edit_sessions.json", "kind": "magicbrush"} | more
-        task = EditTask(**plain, judges=judges, config=config, quiet=True)
-        return score_file(find_benchmark(plain["kind"]), task, out, score_edits)
+        benchmark, images = find_benchmark(more.pop("kind", "magicbrush")), more.pop("images", None)
+        task = ScoringTask(**{"results": edited, "annotations": magicbrush / "edit_sessions.json"} | more)
+        judges = judges or load_judges(Weights(), config, device="cpu")
+        scoring = EditScoring(config=config, judges=judges, images=images, quiet=True)
+        return write_score(benchmark, task, score_edits(benchmark, task, scoring), out)
 
     return run
 

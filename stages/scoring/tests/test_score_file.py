@@ -1,13 +1,14 @@
 """What cannot be scored is reported before any file is read."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lavit_scoring.catalogue import find_benchmark
 from lavit_scoring.errors import InputError, ScoringError, UsageError
-from lavit_scoring.score_file import score_file
-from lavit_scoring.task import ScoringTask
+from lavit_scoring.score_file import check, score_file, write_score
+from lavit_scoring.task import ScoringResult, ScoringTask
 
 
 @pytest.mark.parametrize(
@@ -30,12 +31,17 @@ def test_what_cannot_be_scored_is_reported_first(
         score_file(find_benchmark(name), ScoringTask(results=nothing, annotations=nothing, **options))
 
 
-def test_edited_images_need_a_scorer_and_may_be_a_folder(tmp_path: Path) -> None:
+def test_a_scorer_of_another_package_checks_and_writes(tmp_path: Path) -> None:
     (tmp_path / "sessions.json").write_text("{}")
-    task = ScoringTask(results=tmp_path, annotations=tmp_path / "sessions.json")
-
-    def scorer(given: ScoringTask) -> Any:
-        raise RuntimeError(f"called with {given.results}")
-
-    with pytest.raises(RuntimeError, match="called with"):
-        score_file(find_benchmark("magicbrush"), task, scorer=scorer)
+    benchmark, task = (
+        find_benchmark("magicbrush"),
+        ScoringTask(results=tmp_path, annotations=tmp_path / "sessions.json"),
+    )
+    check(benchmark, task)  # edited images are a folder
+    found = ScoringResult(
+        ids=["a"], expected=1, unit="1", metrics={}, items={"l1": [0.5]}, inputs={"results": "0"}, seconds=2.0
+    )
+    content = write_score(benchmark, task, found, tmp_path / "out")
+    assert (content["complete"], content["seconds"], content["inputs"]["results"]) == (True, {"score": 2.0}, "0")
+    assert json.loads((tmp_path / "out" / "score.json").read_text()) == content
+    assert (tmp_path / "out" / "items.jsonl").read_text() == '{"id": "a", "l1": 0.5}\n'

@@ -56,12 +56,13 @@ def score(
 ) -> None:
     """Score a result file, or edited images, of any model as the benchmark's own rules have it; no model is run."""
     from lavit_scoring.catalogue import find_benchmark
-    from lavit_scoring.score_file import check, score_file
+    from lavit_scoring.score_file import check, score_results, write_score
     from lavit_scoring.show import show_result
     from lavit_scoring.task import ScoringTask
 
     from lavit_evaluation.editing.config import EditScoreConfig
-    from lavit_evaluation.editing.score_edits import edit_task, score_edits
+    from lavit_evaluation.editing.judges import load_judges
+    from lavit_evaluation.editing.score_edits import EditScoring, check_edits, score_edits
 
     if benchmark is None:
         settings_of(common, EditScoreConfig)  # --print-config alone
@@ -70,13 +71,16 @@ def score(
         _refuse_edit_options(chosen, images, weights, common)
     config = settings_of(common, EditScoreConfig)
     task = ScoringTask(results=results, annotations=annotations, seed=common.seed, **dataclasses.asdict(rules))
-    scorer = None
-    if chosen.kind == "edit":
-        task, scorer = edit_task(chosen, task, config, weights, images, common.device, quiet=common.silent), score_edits
     if common.dry_run:
-        check(chosen, task, scorer)
+        (check_edits if chosen.kind == "edit" else check)(chosen, task)
         return show({"benchmark": chosen.name, "results": str(results), "annotations": str(annotations)}, common)
-    result = score_file(chosen, task, out, scorer)
+    if chosen.kind == "edit":
+        judges = load_judges(weights, config, device=common.device)
+        scoring = EditScoring(config=config, judges=judges, images=images, quiet=common.silent)
+        found = score_edits(chosen, task, scoring)
+    else:
+        found = score_results(chosen, task)
+    result = write_score(chosen, task, found, out)
     written = f"{out}/score.json: {len(result['figures'])} metrics, the score of every item beside it"
     show(result, common, *([written] if out else []), lines=show_result(result))
 

@@ -1,4 +1,7 @@
-"""One result file of any model, scored without loading one: score.json and items.jsonl."""
+"""One result file of any model, scored without loading one: score.json and items.jsonl.
+
+`score_results` computes and `write_score` writes, so a scorer outside of this package calls `write_score` alone.
+"""
 
 import hashlib
 import json
@@ -20,9 +23,7 @@ from lavit_scoring.task import ScoringResult, ScoringTask
 from lavit_scoring.vizwiz import score_answerability, score_vizwiz
 from lavit_scoring.vqa import score_vqa
 
-Scorer = Callable[[ScoringTask], ScoringResult]
-
-SCORERS: dict[str, Scorer] = {
+SCORERS: dict[str, Callable[[ScoringTask], ScoringResult]] = {
     "vqa": score_vqa,
     "vizwiz": score_vizwiz,
     "answerability": score_answerability,
@@ -37,20 +38,30 @@ GENERATION_FILE = "generation.json"
 """Beside a result file that `lavit eval` wrote: how its answers were made."""
 
 
-def score_file(
-    benchmark: Benchmark, task: ScoringTask, out: Path | None = None, scorer: Scorer | None = None
-) -> dict[str, Any]:
+def score_file(benchmark: Benchmark, task: ScoringTask, out: Path | None = None) -> dict[str, Any]:
     """Score a result file and return score.json's content; with `out`, write it and the score of every item there.
 
-    `scorer` replaces the benchmark's own, for results that are not one file. Raises UsageError and InputError before
-    anything is computed, naming what is missing.
+    Raises UsageError and InputError before anything is computed, naming what is missing.
     """
-    check(benchmark, task, scorer)
+    return write_score(benchmark, task, score_results(benchmark, task), out)
+
+
+def score_results(benchmark: Benchmark, task: ScoringTask) -> ScoringResult:
+    """Score a result file. Raises what `check` raises, and UsageError for a benchmark of edited images."""
+    if benchmark.kind not in SCORERS:
+        raise UsageError(f"{benchmark.name}: edited images are scored by lavit-evaluation, `lavit eval score`")
+    check(benchmark, task)
     began = time.monotonic()
-    result = (scorer or SCORERS[benchmark.kind])(task)
+    result = SCORERS[benchmark.kind](task)
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def write_score(benchmark: Benchmark, task: ScoringTask, result: ScoringResult, out: Path | None) -> dict[str, Any]:
+    """Return score.json's content; with `out`, write it and the score of every item there. Raises UsageError."""
     score = Score(protocol=result.protocol or task.protocol, version=VERSION, skipped=result.skipped,
                   notes=result.notes)  # fmt: skip
-    score.seconds["score"] = time.monotonic() - began
+    score.seconds["score"] = result.seconds
     metadata = _metadata(benchmark, task, result)
     if metadata["complete"]:
         score.metrics = result.metrics
@@ -64,7 +75,7 @@ def score_file(
     return content
 
 
-def check(benchmark: Benchmark, task: ScoringTask, scorer: Scorer | None = None) -> None:
+def check(benchmark: Benchmark, task: ScoringTask) -> None:
     """Raise UsageError or InputError for what can't be scored, before any file is read through."""
     compares_lemmas = task.protocol == "lavit" and benchmark.kind in ("vqa", "vizwiz", "gqa")
     if task.protocol not in PROTOCOLS:
@@ -78,8 +89,6 @@ def check(benchmark: Benchmark, task: ScoringTask, scorer: Scorer | None = None)
         raise UsageError(
             f"--lemmatizer {task.lemmatizer}: {benchmark.name} under --protocol {task.protocol} has no lemmas"
         )
-    if benchmark.kind == "edit" and scorer is None:
-        raise UsageError(f"{benchmark.name}: edited images are scored by lavit-evaluation, `lavit eval score`")
     if task.choices is not None and benchmark.kind != "gqa":
         raise UsageError(f"--choices: {benchmark.name} has none; GQA has")
     if task.java and benchmark.kind != "caption":

@@ -56,3 +56,5 @@ class ScoringResult:
     """Digests of inputs that are not single files, by role."""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What else the metrics depend on."""
+    seconds: float = 0.0
+    """How long scoring took."""

@@ -21,7 +21,8 @@ from lavit_core.modeldir import part_digest
 from lavit_core.progress import warn
 from lavit_core.rundir import versions
 from lavit_scoring.catalogue import Benchmark, find_file, refuse_split
-from lavit_scoring.score_file import GENERATION_FILE, score_file
+from lavit_scoring.score_file import GENERATION_FILE, write_score
+from lavit_scoring.task import ScoringTask
 
 from lavit_evaluation.benchmarks.answers import sample_items
 from lavit_evaluation.benchmarks.items import check_downloads, must_find
@@ -31,7 +32,7 @@ from lavit_evaluation.editing.config import EditRunConfig
 from lavit_evaluation.editing.edited import edited_digest
 from lavit_evaluation.editing.edits import images_digest, read_edits
 from lavit_evaluation.editing.judges import load_judges
-from lavit_evaluation.editing.score_edits import EditTask, score_edits
+from lavit_evaluation.editing.score_edits import EditScoring, score_edits
 from lavit_evaluation.editing.turns import Edit
 from lavit_evaluation.evaluation_session import evaluation_session
 from lavit_evaluation.files import Files, Weights
@@ -107,19 +108,16 @@ def run_edits(
                 part=f"turn {turn}" if turn > 1 else "",
             )  # fmt: skip
         write_generation(edited, out, inputs, made)
-        task = EditTask(
-            results=out / EDITED,
-            annotations=asked.annotations,
-            kind=benchmark.name,
-            images=files.images,
+        task = ScoringTask(results=out / EDITED, annotations=asked.annotations, seed=seed)
+        scoring = EditScoring(
             config=config.scoring,
             judges=judges,
-            measured=measured,
+            images=files.images,
             only=frozenset(edit.id for edit in edits),
-            seed=seed,
+            measured=measured,
             quiet=compute.quiet,
         )
-        return session.finish(score_file(benchmark, task, out, score_edits))
+        return session.finish(write_score(benchmark, task, score_edits(benchmark, task, scoring), out))
 
 
 def waves(edits: Sequence[Edit]) -> list[list[Edit]]:

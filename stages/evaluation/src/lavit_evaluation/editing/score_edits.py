@@ -1,8 +1,9 @@
 """Scores edited images of any model, in folders: MagicBrush's metrics, and the same for MA5k-Req."""
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,16 @@ from lavit_core.errors import UsageError
 from lavit_scoring.bootstrap import interval_of_mean
 from lavit_scoring.catalogue import Benchmark
 from lavit_scoring.estimate import Estimate
+from lavit_scoring.score_file import check
 from lavit_scoring.task import ScoringResult, ScoringTask
 
 from lavit_evaluation.editing.config import EditScoreConfig
 from lavit_evaluation.editing.dino import OFFICIAL_SHAPE as OFFICIAL_DINO
 from lavit_evaluation.editing.edited import edited_digest, find_edited
 from lavit_evaluation.editing.edits import images_digest, read_edits
-from lavit_evaluation.editing.judges import Judges, Measure, load_judges
+from lavit_evaluation.editing.judges import Judges, Measure
 from lavit_evaluation.editing.turns import SETS, Edit
 from lavit_evaluation.evaluation_session import evaluation_session
-from lavit_evaluation.files import Weights
 from lavit_evaluation.stores import AnswerLog
 
 OFFICIAL_CLIP = "patch 32, width 768, 12 layers"
@@ -35,53 +36,43 @@ METRICS = ("l1", "l2", "clip_i", "dino", "clip_t", "clip_t_oracle", "lpips", "lp
 
 
 @dataclass(frozen=True, kw_only=True)
-class EditTask(ScoringTask):
-    """What is scored against what; `results` is a folder of edited images."""
+class EditScoring:
+    """By what edited images are compared, beside what the task says."""
 
-    kind: str
-    """magicbrush or ma5k."""
+    config: EditScoreConfig
+    judges: Judges
     images: Path | None = None
     """Folder of inputs and targets; beside the annotations when not given."""
-    weights: Weights = field(default_factory=Weights)
-    config: EditScoreConfig
-    judges: Judges | None = None
-    """The metrics, where they are loaded already."""
     only: frozenset[str] | None = None
     """Ids of the edits that were asked for, where not all were (`--limit`)."""
     measured: Path | None = None
     """File to keep what was measured in, for a run that goes on after a kill; its name stands for all it depends on."""
-    device: str = "auto"
     quiet: bool = False
 
 
-def edit_task(
-    benchmark: Benchmark, task: ScoringTask, config: EditScoreConfig, weights: Weights, images: Path | None,
-    device: str, *, quiet: bool,
-) -> EditTask:  # fmt: skip
-    """Return a task of an editing benchmark with what it is scored by. Raises UsageError for rules it does not have."""
+def check_edits(benchmark: Benchmark, task: ScoringTask) -> None:
+    """Raise UsageError or InputError for what can't be scored; `task.results` is a folder of edited images."""
     if task.protocol != "official" or task.questions is not None:
         raise UsageError(f"{benchmark.name}: found --protocol {task.protocol} or --questions, expected neither")
-    plain = {one.name: getattr(task, one.name) for one in fields(ScoringTask)}
-    return EditTask(**plain, kind=benchmark.name, images=images, weights=weights, config=config, device=device,
-                    quiet=quiet)  # fmt: skip
+    check(benchmark, task)
 
 
-def score_edits(task: ScoringTask) -> ScoringResult:
+def score_edits(benchmark: Benchmark, task: ScoringTask, scoring: EditScoring) -> ScoringResult:
     """Compare every edited image with its target. Raises InputError naming what is missing or belongs nowhere."""
-    assert isinstance(task, EditTask)
-    config = task.config
+    check_edits(benchmark, task)
+    began, config, judges = time.monotonic(), scoring.config, scoring.judges
     edits, every = (
-        read_edits(task.kind, task.annotations, task.images, turns=turns, descriptions=config.descriptions)
+        read_edits(benchmark.name, task.annotations, scoring.images, turns=turns, descriptions=config.descriptions)
         for turns in (config.turns, "both")
     )
-    found = find_edited(task.results, [edit for edit in edits if task.only is None or edit.id in task.only], every,
-                        partial=task.partial)  # fmt: skip
-    judges = task.judges or load_judges(task.weights, config, device=task.device)
+    asked = [edit for edit in edits if scoring.only is None or edit.id in scoring.only]
+    found = find_edited(task.results, asked, every, partial=task.partial)
     done = [edit for edit in edits if edit.id in found]
-    rows = measure(done, found, judges, config, task.measured, quiet=task.quiet)
+    rows = measure(done, found, scoring)
     metrics, skipped = metrics_of(done, rows, task.seed)
     everywhere = [name for name in METRICS if all(name in row for row in rows)]
-    official = task.kind == "magicbrush" and not differences(config, judges)
+    official = benchmark.name == "magicbrush" and not differences(config, judges)
+    drawn = "sessions" if benchmark.name == "magicbrush" else "inputs"
     return ScoringResult(
         ids=[edit.id for edit in done],
         expected=len(edits),
@@ -90,29 +81,27 @@ def score_edits(task: ScoringTask) -> ScoringResult:
         images=[edit.cluster for edit in done],
         items={name: [row[name] for row in rows] for name in everywhere},
         metrics=metrics,
-        skipped=judges.skipped | skipped | no_description(task, edits, judges),
-        notes=notes(task.kind, config, judges),
+        skipped=judges.skipped | skipped | no_description(benchmark, task, edits, scoring),
+        notes=notes(benchmark.name, config, judges),
         inputs={"results": edited_digest(found), "targets": images_digest(edits)},
         settings={
             **config.model_dump(mode="json"),
             **judges.metadata,
-            "measured": None if task.measured is None else task.measured.name,
-            "interval": f"95 %, bootstrap over {'sessions' if task.kind == 'magicbrush' else 'inputs'}, 1000 resamples",
+            "measured": None if scoring.measured is None else scoring.measured.name,
+            "interval": f"95 %, bootstrap over {drawn}, 1000 resamples",
         },
+        seconds=time.monotonic() - began,
     )
 
 
-def measure(
-    edits: Sequence[Edit], found: dict[str, Path], judges: Judges, config: EditScoreConfig, file: Path | None, *,
-    quiet: bool,
-) -> list[dict[str, float]]:  # fmt: skip
-    """Return the metrics of each edited image; with `file`, rows are kept there and not measured again.
+def measure(edits: Sequence[Edit], found: dict[str, Path], scoring: EditScoring) -> list[dict[str, float]]:
+    """Return the metrics of each edited image; rows that `scoring.measured` keeps are not measured again.
 
     Raises Interrupted at a stop signal.
     """
-    one = Measure(judges, config)
+    one, file = Measure(scoring.judges, scoring.config), scoring.measured
     with (
-        evaluation_session(None, command="comparing", settings={}, inputs={}, quiet=quiet) as session,
+        evaluation_session(None, command="comparing", settings={}, inputs={}, quiet=scoring.quiet) as session,
         ThreadPoolExecutor(THREADS) as pool,
     ):
 
@@ -147,13 +136,15 @@ def metrics_of(
     return metrics, skipped
 
 
-def no_description(task: EditTask, edits: Sequence[Edit], judges: Judges) -> dict[str, str]:
+def no_description(
+    benchmark: Benchmark, task: ScoringTask, edits: Sequence[Edit], scoring: EditScoring
+) -> dict[str, str]:
     """Return why CLIP-T is missing where no target is described."""
-    if judges.clip is None or any(edit.description is not None for edit in edits):
+    if scoring.judges.clip is None or any(edit.description is not None for edit in edits):
         return {}
-    if task.kind == "ma5k":
+    if benchmark.name == "ma5k":
         return {"clip_t": "MA5k-Req describes no target"}
-    return {"clip_t": f"no {task.config.descriptions}_descriptions.json beside {task.annotations.name}"}
+    return {"clip_t": f"no {scoring.config.descriptions}_descriptions.json beside {task.annotations.name}"}
 
 
 def differences(config: EditScoreConfig, judges: Judges) -> list[str]:
