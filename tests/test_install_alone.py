@@ -166,7 +166,7 @@ def test_evaluation_alone(install, mini: Mini, tmp_path: Path) -> None:
 
 def test_scoring_alone(install) -> None:
     here = install("lavit-scoring")
-    program = "import lavit_scoring.score_file, importlib.util; print(importlib.util.find_spec('lavit_core'))"
+    program = "import lavit_scoring.scorers, importlib.util; print(importlib.util.find_spec('lavit_core'))"
     done = subprocess.run(
         [here.folder / "bin" / "python", "-I", "-c", program], capture_output=True, text=True, check=False
     )

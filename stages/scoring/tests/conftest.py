@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from lavit_scoring.catalogue import find_benchmark
-from lavit_scoring.score_file import score_file
+from lavit_scoring.scorers import score_file
 from lavit_scoring.task import ScoringTask
 
 

@@ -17,7 +17,7 @@ for module in pkgutil.walk_packages(lavit_scoring.__path__, "lavit_scoring."):
     importlib.import_module(module.name)
 from lavit_scoring.catalogue import find_benchmark
 from lavit_scoring.errors import UsageError
-from lavit_scoring.score_file import score_file
+from lavit_scoring.scorers import score_file
 from lavit_scoring.task import ScoringTask
 folder = Path(sys.argv[1])
 task = ScoringTask(results=folder / "results.json", annotations=folder / "annotations.json")

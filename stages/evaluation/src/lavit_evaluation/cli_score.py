@@ -56,7 +56,7 @@ def score(
 ) -> None:
     """Score a result file, or edited images, of any model as the benchmark's own rules have it; no model is run."""
     from lavit_scoring.catalogue import find_benchmark
-    from lavit_scoring.score_file import check, score_results, write_score
+    from lavit_scoring.scorers import check, score_results, write_score
     from lavit_scoring.show import show_result
     from lavit_scoring.task import ScoringTask
 

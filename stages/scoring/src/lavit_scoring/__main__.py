@@ -10,7 +10,7 @@ from typing import Any
 
 from lavit_scoring.catalogue import find_benchmark
 from lavit_scoring.errors import ScoringError
-from lavit_scoring.score_file import PROTOCOLS, score_file
+from lavit_scoring.scorers import PROTOCOLS, score_file
 from lavit_scoring.show import show_result
 from lavit_scoring.task import ScoringTask
 

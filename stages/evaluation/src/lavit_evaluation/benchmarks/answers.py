@@ -12,7 +12,7 @@ from lavit_core.files import file_sha256
 from lavit_core.images import square_pixels
 from lavit_core.seeds import derive_seed
 from lavit_scoring.catalogue import Benchmark
-from lavit_scoring.score_file import PROTOCOLS, score_file
+from lavit_scoring.scorers import PROTOCOLS, score_file
 from lavit_scoring.task import ScoringTask
 from pydantic import Field
 

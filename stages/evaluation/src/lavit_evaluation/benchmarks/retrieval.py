@@ -23,7 +23,7 @@ from lavit_core.seeds import epoch_batches
 from lavit_scoring.catalogue import find_benchmark
 from lavit_scoring.references import read_references
 from lavit_scoring.score import Score
-from lavit_scoring.score_file import examples_digest
+from lavit_scoring.scorers import examples_digest
 from pydantic import Field
 from safetensors.numpy import save
 

@@ -21,7 +21,7 @@ from lavit_core.modeldir import part_digest
 from lavit_core.progress import warn
 from lavit_core.rundir import versions
 from lavit_scoring.catalogue import Benchmark, find_file, refuse_split
-from lavit_scoring.score_file import GENERATION_FILE, write_score
+from lavit_scoring.scorers import GENERATION_FILE, write_score
 from lavit_scoring.task import ScoringTask
 
 from lavit_evaluation.benchmarks.answers import sample_items

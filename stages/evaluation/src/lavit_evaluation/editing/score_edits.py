@@ -11,7 +11,7 @@ from lavit_core.errors import UsageError
 from lavit_scoring.bootstrap import interval_of_mean
 from lavit_scoring.catalogue import Benchmark
 from lavit_scoring.estimate import Estimate
-from lavit_scoring.score_file import check
+from lavit_scoring.scorers import check
 from lavit_scoring.task import ScoringResult, ScoringTask
 
 from lavit_evaluation.editing.config import EditScoreConfig

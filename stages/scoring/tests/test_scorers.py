@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from lavit_scoring.catalogue import find_benchmark
 from lavit_scoring.errors import InputError, ScoringError, UsageError
-from lavit_scoring.score_file import check, score_file, write_score
+from lavit_scoring.scorers import check, score_file, write_score
 from lavit_scoring.task import ScoringResult, ScoringTask
 
 
