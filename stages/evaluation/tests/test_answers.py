@@ -17,7 +17,7 @@ from lavit_evaluation.cli import evaluate
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.files import QuestionFiles
 from lavit_evaluation.stores import AnswerLog
-from lavit_scoring.catalogue import find_benchmark
+from lavit_scoring import find_benchmark
 from lavit_scoring.errors import UsageError as ScoringUsageError
 from PIL import Image
 from typer.testing import CliRunner

@@ -17,9 +17,7 @@ from lavit_evaluation.editing.judges import Judges, load_judges
 from lavit_evaluation.editing.score_edits import EditScoring, score_edits
 from lavit_evaluation.files import Weights
 from lavit_evaluation.image_metrics.clip_score import Clip
-from lavit_scoring.catalogue import find_benchmark
-from lavit_scoring.scorers import write_score
-from lavit_scoring.task import ScoringTask
+from lavit_scoring import ScoringTask, find_benchmark, write_score
 from PIL import Image
 from typer.testing import CliRunner
 

@@ -21,7 +21,7 @@ from lavit_evaluation.files import QuestionFiles
 from lavit_evaluation.tables import hub
 from lavit_evaluation.tables.read import find_tables
 from lavit_evaluation.tables.unpack import official_files
-from lavit_scoring.catalogue import find_benchmark
+from lavit_scoring import find_benchmark
 from lavit_scoring.references import read_references
 from PIL import Image
 from typer.testing import CliRunner

@@ -15,10 +15,10 @@ for name in {BLOCKED!r}:
 import lavit_scoring
 for module in pkgutil.walk_packages(lavit_scoring.__path__, "lavit_scoring."):
     importlib.import_module(module.name)
-from lavit_scoring.catalogue import find_benchmark
+from lavit_scoring import find_benchmark
 from lavit_scoring.errors import UsageError
-from lavit_scoring.scorers import score_file
-from lavit_scoring.task import ScoringTask
+from lavit_scoring import score_file
+from lavit_scoring import ScoringTask
 folder = Path(sys.argv[1])
 task = ScoringTask(results=folder / "results.json", annotations=folder / "annotations.json")
 score = score_file(find_benchmark("okvqa"), task, folder / "score")

@@ -1,6 +1,6 @@
 """What other distributions may use of the evaluation stage."""
 
-from lavit_scoring.estimate import Estimate
+from lavit_scoring import Estimate
 
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.config import ProbeConfig, ShapesConfig

@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 from lavit_core.progress import warn
-from lavit_scoring.catalogue import BENCHMARKS
+from lavit_scoring import BENCHMARKS
 from typer.core import TyperGroup
 
 from lavit_evaluation.cli_benchmarks import answers, retrieval

@@ -11,7 +11,7 @@ from lavit_evaluation.cli_options import BatchSize, Lemmatizer, Limit, Protocol,
 from lavit_evaluation.files import Files, QuestionFiles
 
 if TYPE_CHECKING:
-    from lavit_scoring.catalogue import Benchmark
+    from lavit_scoring import Benchmark
 
 
 def answers(benchmark: "Benchmark") -> Callable[..., None]:

@@ -11,7 +11,7 @@ from lavit_evaluation.cli_options import BatchSize, Limit, compute_of
 from lavit_evaluation.files import Files, Weights
 
 if TYPE_CHECKING:
-    from lavit_scoring.catalogue import Benchmark
+    from lavit_scoring import Benchmark
 
 
 def editing(benchmark: "Benchmark") -> Callable[..., None]:

@@ -12,7 +12,7 @@ from lavit_evaluation.cli_options import Protocol
 from lavit_evaluation.files import Weights
 
 if TYPE_CHECKING:
-    from lavit_scoring.catalogue import Benchmark
+    from lavit_scoring import Benchmark
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,10 +55,9 @@ def score(
     common: CommonOptions = NO_PRESET,
 ) -> None:
     """Score a result file, or edited images, of any model as the benchmark's own rules have it; no model is run."""
-    from lavit_scoring.catalogue import find_benchmark
-    from lavit_scoring.scorers import check, score_results, write_score
+    from lavit_scoring import ScoringTask, find_benchmark, score_results, write_score
+    from lavit_scoring.scorers import check
     from lavit_scoring.show import show_result
-    from lavit_scoring.task import ScoringTask
 
     from lavit_evaluation.editing.config import EditScoreConfig
     from lavit_evaluation.editing.judges import load_judges

@@ -11,9 +11,8 @@ from lavit_core.errors import UsageError
 from lavit_core.files import file_sha256
 from lavit_core.images import square_pixels
 from lavit_core.seeds import derive_seed
-from lavit_scoring.catalogue import Benchmark
-from lavit_scoring.scorers import PROTOCOLS, score_file
-from lavit_scoring.task import ScoringTask
+from lavit_scoring import Benchmark, ScoringTask, score_file
+from lavit_scoring.scorers import PROTOCOLS
 from pydantic import Field
 
 from lavit_evaluation.benchmarks.items import Item, images_digest, load_material

@@ -8,7 +8,8 @@ from typing import Any
 
 from lavit_core.errors import InputError
 from lavit_core.files import read_json
-from lavit_scoring.catalogue import Benchmark, find_file, find_folder, refuse_split
+from lavit_scoring import Benchmark
+from lavit_scoring.catalogue import find_file, find_folder, refuse_split
 from lavit_scoring.gqa import read_gqa
 from lavit_scoring.references import read_references
 from lavit_scoring.vizwiz import read_vizwiz

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from lavit_scoring import Estimate
 from lavit_scoring.bootstrap import percent
-from lavit_scoring.estimate import Estimate
 from lavit_scoring.metrics.recall import first_hits, recall_at
 
 

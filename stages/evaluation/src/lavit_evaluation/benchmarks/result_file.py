@@ -6,7 +6,7 @@ from typing import Any
 
 from lavit_core.files import file_sha256, read_json, write_json
 from lavit_core.rundir import versions
-from lavit_scoring.catalogue import Benchmark
+from lavit_scoring import Benchmark
 from lavit_scoring.scorers import GENERATION_FILE
 
 from lavit_evaluation.benchmarks.wording import CLEANED

@@ -20,7 +20,7 @@ from lavit_core.config import Config
 from lavit_core.files import file_sha256, write_bytes
 from lavit_core.images import square_pixels
 from lavit_core.seeds import epoch_batches
-from lavit_scoring.catalogue import find_benchmark
+from lavit_scoring import find_benchmark
 from lavit_scoring.references import read_references
 from lavit_scoring.score import Score
 from lavit_scoring.scorers import examples_digest

@@ -20,9 +20,9 @@ from lavit_core.files import canonical_json, file_sha256, write_json
 from lavit_core.modeldir import part_digest
 from lavit_core.progress import warn
 from lavit_core.rundir import versions
-from lavit_scoring.catalogue import Benchmark, find_file, refuse_split
-from lavit_scoring.scorers import GENERATION_FILE, write_score
-from lavit_scoring.task import ScoringTask
+from lavit_scoring import Benchmark, ScoringTask, write_score
+from lavit_scoring.catalogue import find_file, refuse_split
+from lavit_scoring.scorers import GENERATION_FILE
 
 from lavit_evaluation.benchmarks.answers import sample_items
 from lavit_evaluation.benchmarks.items import check_downloads, must_find

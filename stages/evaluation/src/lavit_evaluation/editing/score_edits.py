@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import UsageError
+from lavit_scoring import Benchmark, Estimate, ScoringResult, ScoringTask
 from lavit_scoring.bootstrap import interval_of_mean
-from lavit_scoring.catalogue import Benchmark
-from lavit_scoring.estimate import Estimate
 from lavit_scoring.scorers import check
-from lavit_scoring.task import ScoringResult, ScoringTask
 
 from lavit_evaluation.editing.config import EditScoreConfig
 from lavit_evaluation.editing.dino import OFFICIAL_SHAPE as OFFICIAL_DINO

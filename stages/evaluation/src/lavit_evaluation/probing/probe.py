@@ -12,7 +12,8 @@ from lavit_core.data import Data, open_data
 from lavit_core.errors import InputError
 from lavit_core.files import file_sha256
 from lavit_core.seeds import derive_seed
-from lavit_scoring.estimate import Estimate, clustered_proportion, exact
+from lavit_scoring import Estimate
+from lavit_scoring.estimate import clustered_proportion, exact
 from lavit_scoring.score import Score
 
 from lavit_evaluation.compute import Compute

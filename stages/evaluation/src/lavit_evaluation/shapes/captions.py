@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lavit_scoring.estimate import Estimate, by_combination, proportion
+from lavit_scoring import Estimate
+from lavit_scoring.estimate import by_combination, proportion
 from lavit_shapes.scenes import Scene
 
 from lavit_evaluation.shapes.claims import Claim, parse

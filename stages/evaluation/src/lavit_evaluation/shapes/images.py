@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from lavit_scoring.estimate import Estimate, by_combination, mean
+from lavit_scoring import Estimate
+from lavit_scoring.estimate import by_combination, mean
 from lavit_shapes.names import MORE_SHAPES, SHAPES
 from lavit_shapes.scenes import Scene
 

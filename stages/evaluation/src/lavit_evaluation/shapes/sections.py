@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from lavit_core.data import Data
 from lavit_core.seeds import derive_seed
-from lavit_scoring.estimate import Estimate, mean
+from lavit_scoring import Estimate
+from lavit_scoring.estimate import mean
 
 from lavit_evaluation.config import ShapesConfig
 from lavit_evaluation.evaluation_session import EvaluationSession

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from lavit_core.seeds import epoch_batches
 from lavit_core.tokens import TokenReader
-from lavit_scoring.estimate import Estimate, exact, mean, ratio
+from lavit_scoring import Estimate
+from lavit_scoring.estimate import exact, mean, ratio
 from lavit_shapes.scenes import Scene
 
 from lavit_evaluation.shapes.judge import outline

@@ -4,7 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lavit_scoring.estimate import Estimate, by_combination, mean
+from lavit_scoring import Estimate
+from lavit_scoring.estimate import by_combination, mean
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ from typing import Any
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import atomic_folder, read_json, write_json
 from lavit_core.progress import Progress
-from lavit_scoring.catalogue import Benchmark, find_file
+from lavit_scoring import Benchmark
+from lavit_scoring.catalogue import find_file
 
 from lavit_evaluation.tables import layouts
 from lavit_evaluation.tables.hub import download, is_name
