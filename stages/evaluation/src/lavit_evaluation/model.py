@@ -25,7 +25,7 @@ OLD_NAMES = {DRAWING_FILE: "painter.json", DECODING_FILE: "reader.json"}
 
 
 def keep_record(out: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the record `name` of a run directory; `make` writes it, and may load the model, where there is none."""
+    """Return the record `name` of a run directory; `make`, which may load the model, gives it unless it is there."""
     file, old = out / name, out / OLD_NAMES[name]
     if not file.exists() and old.exists():
         file = old
