@@ -15,7 +15,7 @@ from lavit_evaluation.benchmarks.answers import AnswerConfig, run_answers
 from lavit_evaluation.benchmarks.wording import cleaner
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.compute import Compute
-from lavit_evaluation.files import QuestionFiles
+from lavit_evaluation.options import QuestionFiles
 from lavit_evaluation.stores import AnswerLog
 from lavit_scoring import find_benchmark
 from lavit_scoring.errors import UsageError as ScoringUsageError

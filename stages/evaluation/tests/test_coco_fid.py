@@ -15,7 +15,6 @@ from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.benchmarks.text_to_image import image_seed
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.compute import Compute
-from lavit_evaluation.files import Files, MetricFiles
 from lavit_evaluation.image_metrics import clip_score, coco_fid, coco_plan, fid
 from lavit_evaluation.image_metrics.clip_score import Clip
 from lavit_evaluation.image_metrics.coco_fid import run_coco_fid
@@ -28,6 +27,7 @@ from lavit_evaluation.image_metrics.coco_plan import (
 )
 from lavit_evaluation.image_metrics.coco_prompts import choose_prompts, find_captions, real_images
 from lavit_evaluation.image_metrics.fid import FidConfig, evaluate_fid, statistics
+from lavit_evaluation.options import Files, MetricFiles
 from lavit_scoring.references import read_references
 from PIL import Image
 from typer.testing import CliRunner

@@ -12,7 +12,7 @@ from lavit_evaluation.benchmarks.ranking import ranks_by_codes, ranks_by_text, r
 from lavit_evaluation.benchmarks.retrieval import RetrievalConfig, run_retrieval
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.compute import Compute
-from lavit_evaluation.files import Files
+from lavit_evaluation.options import Files
 from PIL import Image
 from typer.testing import CliRunner
 

@@ -14,7 +14,7 @@ from lavit_evaluation.cli import evaluate
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.editing.config import EditRunConfig
 from lavit_evaluation.editing.run_edits import run_edits
-from lavit_evaluation.files import Files, Weights
+from lavit_evaluation.options import Files, Weights
 from lavit_scoring import find_benchmark
 from lavit_scoring.errors import UsageError as ScoringUsageError
 from PIL import Image

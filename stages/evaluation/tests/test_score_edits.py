@@ -15,8 +15,8 @@ from lavit_evaluation.editing.dino import Dino
 from lavit_evaluation.editing.edits import read_edits
 from lavit_evaluation.editing.judges import Judges, load_judges
 from lavit_evaluation.editing.score_edits import EditScoring, score_edits
-from lavit_evaluation.files import Weights
 from lavit_evaluation.image_metrics.clip_score import Clip
+from lavit_evaluation.options import Weights
 from lavit_scoring import ScoringTask, find_benchmark, write_score
 from PIL import Image
 from typer.testing import CliRunner

@@ -17,7 +17,7 @@ from lavit_evaluation.benchmarks.answers import AnswerConfig, run_answers
 from lavit_evaluation.benchmarks.items import load_material
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.compute import Compute
-from lavit_evaluation.files import QuestionFiles
+from lavit_evaluation.options import QuestionFiles
 from lavit_evaluation.tables import hub
 from lavit_evaluation.tables.read import find_tables
 from lavit_evaluation.tables.unpack import official_files

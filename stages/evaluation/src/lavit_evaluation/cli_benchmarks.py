@@ -7,8 +7,7 @@ import typer
 from lavit_core.command import NO_PRESET, CommonOptions, OutputOptions, command, settings_of, show
 from lavit_core.options import Model, Out
 
-from lavit_evaluation.cli_options import BatchSize, Lemmatizer, Limit, Protocol, compute_of
-from lavit_evaluation.files import Files, QuestionFiles
+from lavit_evaluation.options import BatchSize, Files, Lemmatizer, Limit, Protocol, QuestionFiles, compute_of
 
 if TYPE_CHECKING:
     from lavit_scoring import Benchmark

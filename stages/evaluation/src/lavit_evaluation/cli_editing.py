@@ -7,8 +7,7 @@ from lavit_core.command import CommonOptions, Renamed, command, print_config, sh
 from lavit_core.options import Highres, Model, Out
 
 from lavit_evaluation.cli_benchmarks import show_result
-from lavit_evaluation.cli_options import BatchSize, Limit, compute_of
-from lavit_evaluation.files import Files, Weights
+from lavit_evaluation.options import BatchSize, Files, Limit, Weights, compute_of
 
 if TYPE_CHECKING:
     from lavit_scoring import Benchmark

@@ -18,14 +18,17 @@ from lavit_core.command import (
 )
 from lavit_core.options import Highres, Model, Out
 
-from lavit_evaluation.cli_options import BatchSize, ClipDir, Generated, Limit, compute_of
-from lavit_evaluation.files import Files, MetricFiles
-
-Reference = Annotated[
-    Path | None, typer.Option("--reference", help="Statistics of `lavit eval fid-stats`.", show_default=False)
-]
-INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
-Inception = Annotated[Path | None, typer.Option("--inception", help=f"{INCEPTION}.", show_default=False)]
+from lavit_evaluation.options import (
+    BatchSize,
+    ClipDir,
+    Files,
+    Generated,
+    Inception,
+    Limit,
+    MetricFiles,
+    Reference,
+    compute_of,
+)
 
 RENAMED = [Renamed("--any-inception", "--skip-inception-check")]
 RENAMED_FEW = [*RENAMED, Renamed("--few", "--allow-small-sample")]

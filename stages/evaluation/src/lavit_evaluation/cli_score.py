@@ -8,8 +8,7 @@ import typer
 from lavit_core.command import NO_PRESET, CommonOptions, OutputOptions, Renamed, command, settings_of, show
 from lavit_core.options import Seed
 
-from lavit_evaluation.cli_options import Protocol
-from lavit_evaluation.files import Weights
+from lavit_evaluation.options import Images, Protocol, Weights
 
 if TYPE_CHECKING:
     from lavit_scoring import Benchmark
@@ -47,7 +46,7 @@ def score(
         Path, typer.Option("--annotations", help="Official answers or references.", show_default=False)
     ],
     rules: RuleOptions,
-    images: Annotated[Path | None, typer.Option("--images", help="Folder of the images.", show_default=False)] = None,
+    images: Images = None,
     weights: Weights = Weights(),
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for score.json and items.jsonl.", show_default=False)

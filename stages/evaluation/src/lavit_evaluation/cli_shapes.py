@@ -8,7 +8,7 @@ import typer
 from lavit_core.command import NO_PRESET, CommonOptions, Renamed, command, settings_of, show
 from lavit_core.options import Model, Out
 
-from lavit_evaluation.cli_options import compute_of
+from lavit_evaluation.options import compute_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,6 @@ from lavit_evaluation.benchmarks.result_file import RESULTS_FILE, not_scored, wr
 from lavit_evaluation.benchmarks.wording import ANSWERABLE, cleaner, is_refused
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.evaluation_session import evaluation_session
-from lavit_evaluation.files import QuestionFiles
 from lavit_evaluation.model import (
     DECODING_FILE,
     TextDecoding,
@@ -31,6 +30,7 @@ from lavit_evaluation.model import (
     text_decoding,
 )
 from lavit_evaluation.model_digests import model_digests
+from lavit_evaluation.options import QuestionFiles
 from lavit_evaluation.stores import AnswerLog
 from lavit_evaluation.tables.unpack import official_files
 

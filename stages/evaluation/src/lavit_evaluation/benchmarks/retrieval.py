@@ -32,9 +32,9 @@ from lavit_evaluation.benchmarks.items import Item, images_digest, load_material
 from lavit_evaluation.benchmarks.ranking import ranks_by_codes, ranks_by_text, recalls
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.evaluation_session import EvaluationSession, evaluation_session
-from lavit_evaluation.files import Files
 from lavit_evaluation.model import find_parts, open_model, reading_record
 from lavit_evaluation.model_digests import model_digests
+from lavit_evaluation.options import Files
 from lavit_evaluation.stores import Shards
 from lavit_evaluation.tables.unpack import official_files
 

@@ -25,8 +25,8 @@ from PIL import Image
 from lavit_evaluation.editing.config import EditScoreConfig
 from lavit_evaluation.editing.dino import INPUT_PX, SHORTER_PX, Dino, load_dino
 from lavit_evaluation.editing.turns import Edit
-from lavit_evaluation.files import Weights
 from lavit_evaluation.image_metrics.clip_score import Clip, load_clip
+from lavit_evaluation.options import Weights
 
 TARGETS_KEPT = 64
 """Targets whose vectors are remembered: a target is compared with a single-turn and a multi-turn image."""

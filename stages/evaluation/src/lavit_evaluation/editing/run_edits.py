@@ -35,8 +35,8 @@ from lavit_evaluation.editing.judges import load_judges
 from lavit_evaluation.editing.score_edits import EditScoring, score_edits
 from lavit_evaluation.editing.turns import Edit
 from lavit_evaluation.evaluation_session import evaluation_session
-from lavit_evaluation.files import Files, Weights
 from lavit_evaluation.model import DRAWING_FILE, drawer, find_drawing_parts, keep_record, open_model
+from lavit_evaluation.options import Files, Weights
 from lavit_evaluation.tables.unpack import official_files
 
 if TYPE_CHECKING:

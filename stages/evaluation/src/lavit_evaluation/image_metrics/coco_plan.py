@@ -9,7 +9,6 @@ from lavit_core.files import file_sha256
 from lavit_scoring.references import read_references
 from pydantic import Field
 
-from lavit_evaluation.files import Files, MetricFiles
 from lavit_evaluation.image_metrics.clip_score import load_clip
 from lavit_evaluation.image_metrics.coco_prompts import (
     CocoPrompt,
@@ -28,6 +27,7 @@ from lavit_evaluation.image_metrics.fid import (
     too_few,
 )
 from lavit_evaluation.model import find_drawing_parts
+from lavit_evaluation.options import Files, MetricFiles
 
 if TYPE_CHECKING:
     from lavit import LaVIT

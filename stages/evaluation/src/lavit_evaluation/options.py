@@ -1,10 +1,40 @@
-"""Which files a benchmark reads; the fields are command-line options too."""
+"""Options that several commands share, each written once; the dataclasses are also what the benchmarks take."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from lavit_core.command import CommonOptions
+
+from lavit_evaluation.compute import Compute
+
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many; marked partial.", show_default=False)]
+Protocol = Annotated[str, typer.Option("--protocol", help="official (the server's rules) or lavit.")]
+Lemmatizer = Annotated[
+    str | None, typer.Option("--lemmatizer", help="With lavit: rules or a spaCy model.", show_default=False)
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="How many at once.")]
+ClipDir = Annotated[
+    Path | None, typer.Option("--clip-model", help="Transformers directory of a CLIP.", show_default=False)
+]
+Generated = Annotated[Path, typer.Option("--generated", help="Folder of drawn images.", show_default=False)]
+Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images.", show_default=False)]
+Split = Annotated[
+    str | None, typer.Option("--split", help="Split of a data set, or of a Karpathy file (test).", show_default=False)
+]
+Inception = Annotated[
+    Path | None, typer.Option("--inception", help="pt_inception-2015-12-05-6726825d.pth.", show_default=False)
+]
+Reference = Annotated[
+    Path | None,
+    typer.Option("--reference", help="Not --real but what `lavit eval fid-stats` saved.", show_default=False),
+]
+
+
+def compute_of(common: CommonOptions, batch_size: int = 32) -> Compute:
+    """Return where and how many at once a command computes."""
+    return Compute(batch_size=batch_size, device=common.device, precision=common.precision, quiet=common.silent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +50,8 @@ class Files:
     annotations: Annotated[
         Path | None, typer.Option("--annotations", help="Instead of the one under --data.", show_default=False)
     ] = None
-    images: Annotated[Path | None, typer.Option("--images", help="Folder of the images.", show_default=False)] = None
-    split: Annotated[
-        str | None,
-        typer.Option("--split", help="Split of a data set, or of a Karpathy file (test).", show_default=False),
-    ] = None
+    images: Images = None
+    split: Split = None
     allow_network: Annotated[
         bool, typer.Option("--allow-network", help="Download --data OWNER/NAME from the Hugging Face hub.")
     ] = False
@@ -43,9 +70,7 @@ class QuestionFiles(Files):
 class MetricFiles:
     """What the metrics of drawn images need; a metric without its files is skipped."""
 
-    inception: Annotated[
-        Path | None, typer.Option("--inception", help="pt_inception-2015-12-05-6726825d.pth.", show_default=False)
-    ] = None
+    inception: Inception = None
     clip: Annotated[
         Path | None,
         typer.Option("--clip-model", help="Transformers directory of a CLIP, for CLIPScore.", show_default=False),
@@ -53,10 +78,7 @@ class MetricFiles:
     real: Annotated[
         Path | None, typer.Option("--real", help="Real images, instead of the captions' own.", show_default=False)
     ] = None
-    reference: Annotated[
-        Path | None,
-        typer.Option("--reference", help="Instead: statistics of `lavit eval fid-stats`.", show_default=False),
-    ] = None
+    reference: Reference = None
     rerank_clip: Annotated[
         Path | None,
         typer.Option(
