@@ -15,7 +15,7 @@ from lavit_evaluation.probing.features import STATIONS, patches_inside, reading_
 from lavit_evaluation.probing.labels import read_labels
 from lavit_evaluation.probing.linear_probe import fit_probe
 from lavit_evaluation.probing.probe import eval_probe
-from lavit_evaluation.probing.table import show_probe
+from lavit_evaluation.probing.show_probe import show_probe
 from rich.console import Console
 from typer.testing import CliRunner
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.benchmarks.answers import AnswerConfig, run_answers
-from lavit_evaluation.benchmarks.items import load_material
+from lavit_evaluation.benchmarks.items import load_items
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.options import QuestionFiles
@@ -93,7 +93,7 @@ def vqa(tmp_path: Path) -> Path:
 def unpacked(name: str, data: Path, out: Path, **more):
     folder, split = official_files(find_benchmark(name), data, out, split=more.pop("split", None), quiet=True, **more)
     assert split is None
-    return folder, load_material(find_benchmark(name), folder)
+    return folder, load_items(find_benchmark(name), folder)
 
 
 def test_tables_by_their_names(vqa: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def editing(benchmark: "Benchmark") -> Callable[..., None]:
             print_config(config, common)
         if common.dry_run:
             from lavit_evaluation.editing.judges import load_judges
-            from lavit_evaluation.editing.run_edits import ask
+            from lavit_evaluation.editing.run_edits import plan_edits
             from lavit_evaluation.model import find_drawing_parts
             from lavit_evaluation.tables.unpack import is_data_set
 
@@ -48,9 +48,9 @@ def editing(benchmark: "Benchmark") -> Callable[..., None]:
             if is_data_set(benchmark, files.data):
                 planned["data"] = f"a data set, unpacked into {out / 'data'} first"
             else:
-                asked = ask(benchmark, files, settings, seed=common.seed)
-                planned |= {"annotations": str(asked.annotations), "edits": len(asked.edits)}
-                planned |= {"expected": asked.expected}
+                plan = plan_edits(benchmark, files, settings, seed=common.seed)
+                planned |= {"annotations": str(plan.annotations), "edits": len(plan.edits)}
+                planned |= {"expected": plan.expected}
             return show(planned | {"config": config, "seed": common.seed}, common)
         result = run_edits(
             benchmark, model, files, out, settings, weights=weights, highres=highres, seed=common.seed,

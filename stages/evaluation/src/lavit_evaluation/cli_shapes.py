@@ -63,7 +63,7 @@ def shapes(
     if not common.silent:
         from rich.console import Console
 
-        from lavit_evaluation.table import show_score
+        from lavit_evaluation.shapes.show_score import show_score
 
         show_score(result, Console())
     last = f"{out / 'score.json'}: {len(result['figures'])} metrics, samples beside it; next: lavit report {out}"
@@ -103,7 +103,7 @@ def probe(
     if not common.as_json:
         from rich.console import Console
 
-        from lavit_evaluation.probing.table import show_probe
+        from lavit_evaluation.probing.show_probe import show_probe
 
         show_probe(result, Console())
     last = [] if out is None else [f"{out / 'score.json'}: {len(result['figures'])} metrics"]

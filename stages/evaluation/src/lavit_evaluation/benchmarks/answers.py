@@ -15,7 +15,7 @@ from lavit_scoring import Benchmark, ScoringTask, score_file
 from lavit_scoring.scorers import PROTOCOLS
 from pydantic import Field
 
-from lavit_evaluation.benchmarks.items import Item, images_digest, load_material
+from lavit_evaluation.benchmarks.items import Item, images_digest, load_items
 from lavit_evaluation.benchmarks.result_file import RESULTS_FILE, not_scored, write_results
 from lavit_evaluation.benchmarks.wording import ANSWERABLE, cleaner, is_refused
 from lavit_evaluation.compute import Compute
@@ -70,11 +70,11 @@ def run_answers(
     inputs = find_parts(model, PARTS)
     data, split = official_files(benchmark, files.data, out, split=files.split, allow_network=files.allow_network,
                                  quiet=compute.quiet)  # fmt: skip
-    material = load_material(
+    loaded = load_items(
         benchmark, data, annotations=files.annotations, questions=files.questions, images=files.images, split=split
     )
-    items = sample_items(material.items, config.limit, seed)
-    inputs |= {role: file_sha256(file) for role, file in material.files.items()}
+    items = sample_items(loaded.items, config.limit, seed)
+    inputs |= {role: file_sha256(file) for role, file in loaded.files.items()}
     inputs["pictures"] = images_digest(items)
     decoding = config.decoding
     if decoding == "auto":
@@ -100,12 +100,12 @@ def run_answers(
                 unit="caption" if benchmark.kind == "caption" else "question",
             )
         write_results(benchmark, rows, out, model_digests(model), made, protocol)
-        if not material.has_truth:
+        if not loaded.has_truth:
             return session.finish(not_scored(benchmark, out))
         task = ScoringTask(
             results=out / RESULTS_FILE,
-            annotations=material.files["annotations"],
-            questions=None if config.limit else material.files.get("questions"),
+            annotations=loaded.files["annotations"],
+            questions=None if config.limit else loaded.files.get("questions"),
             protocol=protocol,
             lemmatizer=lemmatizer,
             split=split,

@@ -30,7 +30,7 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
+class BenchmarkItems:
     """A benchmark's items and the files they come from."""
 
     items: list[Item]
@@ -40,7 +40,7 @@ class Material:
     """Whether the files hold answers to score against; test splits do not."""
 
 
-def load_material(
+def load_items(
     benchmark: Benchmark,
     data: Path,
     *,
@@ -48,7 +48,7 @@ def load_material(
     questions: Path | None = None,
     images: Path | None = None,
     split: str | None = None,
-) -> Material:
+) -> BenchmarkItems:
     """Return a benchmark's items; files that are not given are looked for under `data` by their official names.
 
     Raises InputError naming what is missing: a file, or images (all are looked for before anything is run);
@@ -66,7 +66,7 @@ def load_material(
     found = find_named({names for _, names, _ in rows}, folder, data)
     items = [Item(id=name, image=found[names], question=question) for name, names, question in rows]
     files = {"annotations": annotations, "questions": questions}
-    return Material(
+    return BenchmarkItems(
         items=items, files={role: file for role, file in files.items() if file is not None}, has_truth=has_truth
     )
 

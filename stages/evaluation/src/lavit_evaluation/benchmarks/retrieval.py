@@ -28,7 +28,7 @@ from pydantic import Field
 from safetensors.numpy import save
 
 from lavit_evaluation.benchmarks.answers import PARTS, sample_items
-from lavit_evaluation.benchmarks.items import Item, images_digest, load_material
+from lavit_evaluation.benchmarks.items import Item, images_digest, load_items
 from lavit_evaluation.benchmarks.ranking import ranks_by_codes, ranks_by_text, recalls
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.evaluation_session import EvaluationSession, evaluation_session
@@ -74,11 +74,11 @@ def run_retrieval(
     base = find_benchmark(BASES[name])
     data, split = official_files(base, files.data, out, split=files.split, allow_network=files.allow_network,
                                  quiet=compute.quiet)  # fmt: skip
-    material = load_material(base, data, annotations=files.annotations, images=files.images, split=split)
-    items = sample_items(material.items, config.limit, seed)
-    references = next(iter(read_references(material.files["annotations"], split).by_kind.values()))
+    loaded = load_items(base, data, annotations=files.annotations, images=files.images, split=split)
+    items = sample_items(loaded.items, config.limit, seed)
+    references = next(iter(read_references(loaded.files["annotations"], split).by_kind.values()))
     texts, owners = gallery(items, references, config.captions_per_image)
-    inputs |= {"annotations": file_sha256(material.files["annotations"]), "pictures": images_digest(items)}
+    inputs |= {"annotations": file_sha256(loaded.files["annotations"]), "pictures": images_digest(items)}
     settings = config.model_dump(mode="json") | {"split": split, "precision": compute.precision, "seed": seed}
 
     with evaluation_session(
@@ -98,11 +98,11 @@ def run_retrieval(
             ranks |= ranks_by_codes(log_p_MI[:-1], log_p_MI[-1], owners, config.eta)
         found = Score(protocol="likelihood", version=VERSION)
         metrics = recalls(ranks, owners, names, seed)
-        partial = len(items) < len(material.items)
+        partial = len(items) < len(loaded.items)
         found.metrics |= {} if partial else metrics
         found.seconds["likelihoods"] = time.monotonic() - began
         write_bytes(out / "ranks.safetensors", save(ranks))
-        counts = {"scored": len(items), "expected": len(material.items)}
+        counts = {"scored": len(items), "expected": len(loaded.items)}
         result = found.as_json({
             "benchmark": name,
             "complete": not partial,

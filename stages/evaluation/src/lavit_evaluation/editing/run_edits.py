@@ -47,7 +47,7 @@ EDITED = "edited"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class EditPlan:
     """What a run asks for, known before anything is loaded."""
 
     annotations: Path
@@ -56,7 +56,7 @@ class Asked:
     """Edits of a whole run."""
 
 
-def ask(benchmark: Benchmark, files: Files, config: EditRunConfig, *, seed: int = 0) -> Asked:
+def plan_edits(benchmark: Benchmark, files: Files, config: EditRunConfig, *, seed: int = 0) -> EditPlan:
     """Read what a benchmark asks for, and draw `limit` of its sessions. Raises InputError, UsageError."""
     refuse_split(benchmark, files.split)
     check_downloads(files.data)
@@ -65,7 +65,7 @@ def ask(benchmark: Benchmark, files: Files, config: EditRunConfig, *, seed: int 
     every = read_edits(benchmark.name, annotations, files.images, turns=config.turns, descriptions=config.descriptions)
     clusters = set(sample_items(list(dict.fromkeys(edit.cluster for edit in every)), config.limit, seed))
     edits = [edit for edit in every if edit.cluster in clusters]
-    return Asked(annotations=annotations, edits=edits, expected=len(every))
+    return EditPlan(annotations=annotations, edits=edits, expected=len(every))
 
 
 def run_edits(
@@ -81,9 +81,9 @@ def run_edits(
     inputs = find_drawing_parts(model, highres=highres)
     data, split = official_files(benchmark, files.data, out, split=files.split, allow_network=files.allow_network,
                                  quiet=compute.quiet)  # fmt: skip
-    asked = ask(benchmark, replace(files, data=data, split=split), config, seed=seed)
-    edits = asked.edits
-    inputs |= {"annotations": file_sha256(asked.annotations), "pictures": images_digest(edits)}
+    plan = plan_edits(benchmark, replace(files, data=data, split=split), config, seed=seed)
+    edits = plan.edits
+    inputs |= {"annotations": file_sha256(plan.annotations), "pictures": images_digest(edits)}
     measured = out / f"measured-{scoring_digest(config, weights)[:16]}.jsonl"
     # Before anything is recorded: weights that can't be used would leave a run directory tied to its settings.
     judges = load_judges(weights, config, device=compute.device)
@@ -108,7 +108,7 @@ def run_edits(
                 part=f"turn {turn}" if turn > 1 else "",
             )  # fmt: skip
         write_generation(edited, out, inputs, made)
-        task = ScoringTask(results=out / EDITED, annotations=asked.annotations, seed=seed)
+        task = ScoringTask(results=out / EDITED, annotations=plan.annotations, seed=seed)
         scoring = EditScoring(
             config=config.scoring,
             judges=judges,
