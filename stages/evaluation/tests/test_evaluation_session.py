@@ -66,3 +66,15 @@ def test_what_is_no_score_is_not_written_as_one(tmp_path: Path) -> None:
     with evaluation_session(tmp_path, **RECORD) as session:
         assert session.finished == {"statistics": "s"}
     assert not (tmp_path / "score.json").exists()
+
+
+def test_a_run_begun_under_the_command_s_former_name_goes_on(tmp_path: Path) -> None:
+    ask(tmp_path, [])
+    renamed = {**RECORD, "command": "eval y"}
+    with pytest.raises(UsageError, match="started with command = 'eval x'"), evaluation_session(tmp_path, **renamed):
+        pass
+    with evaluation_session(tmp_path, **renamed, formerly="eval x") as session:
+        assert session.finish(SCORE) == SCORE
+    with evaluation_session(tmp_path / "new", **renamed, formerly="eval x") as session:
+        session.finish(SCORE)
+    assert (tmp_path / "new" / "config.yaml").read_text().startswith("command: eval y\n")

@@ -100,3 +100,12 @@ def test_wrong_input(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("[]")
     with pytest.raises(InputError, match="no metrics in it"):
         run(one, tmp_path / "bad.json")
+
+
+def test_a_fid_score_of_an_earlier_release_is_one(tmp_path: Path) -> None:
+    one, two = (score(tmp_path / name, [0.5], benchmark=name) for name in ("coco-fid", "fid"))
+    for folder in (one, two):
+        content = json.loads((folder / "score.json").read_text())
+        del content["items"]
+        (folder / "score.json").write_text(json.dumps(content))
+    assert run(one, two)["not_comparable"] == []

@@ -90,20 +90,28 @@ class EvaluationSession:
 
 @contextlib.contextmanager
 def evaluation_session(
-    out: Path | None, *, command: str, settings: Mapping[str, Any], inputs: Mapping[str, str], quiet: bool = False
-) -> Iterator[EvaluationSession]:
+    out: Path | None, *, command: str, settings: Mapping[str, Any], inputs: Mapping[str, str], quiet: bool = False,
+    formerly: str | None = None,
+) -> Iterator[EvaluationSession]:  # fmt: skip
     """Open a run directory (`out` None: nothing is kept) and listen for SIGINT and SIGTERM.
 
-    `settings` are all that change the score, `inputs` the digests of model and data. Raises UsageError when `out`
+    `settings` are all that change the score, `inputs` the digests of model and data. A run that was begun when the
+    command was called `formerly` goes on under that name. Raises UsageError when `out`
     belongs to a run with others, InputError when it is in use.
     """
     with contextlib.ExitStack() as stack:
         run = None
         if out is not None:
-            run = stack.enter_context(open_run(out, command=command, config=settings, inputs=inputs))
+            recorded = formerly if formerly and _was_begun_as(out, formerly) else command
+            run = stack.enter_context(open_run(out, command=recorded, config=settings, inputs=inputs))
             if run.done is not None and not (out / SCORE_FILE).exists():
                 _write_score(out, run.done)
         yield EvaluationSession(run, command, stack.enter_context(stop_signals()), quiet=quiet)
+
+
+def _was_begun_as(out: Path, command: str) -> bool:
+    file = out / "config.yaml"
+    return file.is_file() and f"command: {command}" in file.read_text(encoding="utf-8").splitlines()
 
 
 def _write_score(out: Path, result: dict[str, Any]) -> None:

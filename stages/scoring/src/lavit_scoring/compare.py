@@ -60,6 +60,8 @@ def load_score(path: Path) -> dict[str, Any]:
     score = read_json(file)
     if not isinstance(score, dict) or not isinstance(score.get("figures"), dict):
         raise InputError(f"{file}: no metrics in it, expected a score.json of `lavit eval`")
+    if score.get("benchmark") == "coco-fid" and "items" not in score:
+        score["benchmark"] = "fid"  # as earlier releases called it
     return score
 
 

@@ -28,8 +28,6 @@ from lavit_evaluation.image_metrics.moments import (
 )
 
 VERSION = 1
-NAME = "coco-fid"
-"""What `fid` was called before; run directories and scores keep the name."""
 STATISTICS_FILE = "statistics.safetensors"
 FEW, BIASED = 2048, 10_000
 """Below as many images as features the covariance has no full rank; below 10,000 the bias is about a point."""
@@ -110,7 +108,7 @@ def evaluate_fid(
     settings = {**config.model_dump(mode="json"), "seed": seed}
 
     with evaluation_session(
-        out, command=f"eval {NAME}", settings=settings, inputs=inputs, quiet=compute.quiet
+        out, command="eval fid", formerly="eval coco-fid", settings=settings, inputs=inputs, quiet=compute.quiet
     ) as session:
         if session.finished:
             return session.finished
@@ -125,7 +123,7 @@ def evaluate_fid(
         found.seconds["score"] = time.monotonic() - began
         counts = {"generated": mine.count, "real": truth.count if is_counted(metadata) else None}
         result = found.as_json(
-            {"benchmark": NAME, "inputs": inputs, "pictures": counts, "settings": settings, "unit": "1",
+            {"benchmark": "fid", "inputs": inputs, "pictures": counts, "settings": settings, "unit": "1",
              "reference": metadata or None}
         )  # fmt: skip
         return session.finish(result)
