@@ -407,3 +407,66 @@ except InputError as error:
     done = subprocess.run([sys.executable, "-c", code, folders["codes"]], capture_output=True, text=True, check=True)
     name = missing.replace("_", "-")
     assert f"needs {name}, which is not installed; run `pip install ./stages/core" in done.stdout
+
+
+def test_unknown_words_are_refused_when_a_model_is_opened(folders) -> None:
+    for given, message in (
+        ({"precision": "int4"}, "--precision int4: expected auto, fp32 or bf16"),
+        ({"selection": "best"}, "selection: found 'best', expected threshold, topk, sample or None"),
+        ({"preset": "huge"}, "--preset huge: sample has the presets base, "),
+        ({"parts": "eyes"}, "parts: found eyes, expected some of"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            LaVIT.from_pretrained(folders["codes"], **given)  # type: ignore[arg-type]
+    assert LaVIT.from_pretrained(folders["codes"], parts="tokenizer").grid == (4, 4)
+    assert LaVIT.from_pretrained(folders["codes"], preset="published-sdxl").image_px == 16  # of drawing alone
+
+
+def test_save_pretrained_refuses_places_that_cannot_be(folders, tmp_path: Path) -> None:
+    model = LaVIT.from_pretrained(folders["codes"])
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/copy: can't be written \(Not a directory\)"):
+        model.save_pretrained(tmp_path / "file" / "copy")
+    for place in ("tokenizer/copy", "llm", "detokenizer/a/b"):
+        with pytest.raises(InputError, match=r"of the model itself, expected a place outside"):
+            model.save_pretrained(folders["codes"] / place)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+    assert not (folders["codes"] / "tokenizer" / "copy").exists()
+    assert not (folders["codes"] / "detokenizer" / "a").exists()
+
+
+def test_what_is_no_text_is_refused(folders, images) -> None:
+    model, codes = LaVIT.from_pretrained(folders["live"]), [np.array([1])]
+    lone = "a \ud800 b"
+    for call, name in (
+        (lambda text: model.sample(text), "prompts"),
+        (lambda text: model.generate([[text]]), "prompts"),
+        (lambda text: model.answer(images, text), "questions"),
+        (lambda text: model.score(images[:1], text), "texts"),
+        (lambda text: model.score_codes(text, codes), "texts"),
+        (lambda text: model.count_tokens(text), "texts"),
+    ):
+        with pytest.raises(UsageError, match=rf"{name}\[0\]: found a surrogate without its partner .*character 2"):
+            call(lone)
+        with pytest.raises(UsageError, match=rf"{name}(\[0\])?: found int"):
+            call(5)
+    with pytest.raises(UsageError, match=r"texts\[1\]: found NoneType, expected a text"):
+        model.score(images[:2], ["red", None])  # type: ignore[list-item]
+    for texts, given, name in (([], codes, "texts"), ("red", [], "codes")):
+        with pytest.raises(UsageError, match=f"{name}: found none"):
+            model.score_codes(texts, given, all_pairs=True)
+    assert model.count_tokens("a red circle").tolist() == model.count_tokens(["a red circle"]).tolist()
+    with pytest.raises(UsageError, match=r"max_tokens: 100000 after \d+ tokens .* language model's \d+ positions"):
+        model.caption(images[:1], max_tokens=100000)
+
+
+def test_libraries_say_nothing_on_stderr(folders) -> None:
+    code = """
+import sys, lavit
+model = lavit.LaVIT.from_pretrained(sys.argv[1])
+drawing = lavit.DrawSettings(num_steps=2)
+for own in (model, lavit.LaVIT.from_pretrained(sys.argv[1], precision="bf16")):
+    own.caption(own.generate("red", drawing=drawing), max_tokens=2)
+"""
+    done = subprocess.run([sys.executable, "-c", code, folders["codes"]], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

@@ -171,4 +171,6 @@ def _load_weights(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     wrong = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"], *report["error_msgs"]]
     if wrong:
         raise InputError(f"{folder}: weights do not fit the configuration ({wrong[0]} and {len(wrong) - 1} more)")
-    return module.to(dtype)
+    # diffusers warns of every cast, also of those that change nothing.
+    is_cast = all(parameter.dtype == dtype for parameter in module.parameters())
+    return module if is_cast else module.to(dtype)

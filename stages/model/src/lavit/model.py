@@ -20,10 +20,10 @@ from PIL import Image
 from lavit.encoding import check_codes, decode_steps, encode_images
 from lavit.images import ImageLike, as_list, identity
 from lavit.parts import PARTS, Parts
-from lavit.prompts import PromptLike, prompt_list
+from lavit.prompts import PromptLike, prompt_list, text_list
 from lavit.reading import read_images, read_prompts
 from lavit.save import save_model
-from lavit.settings import check_positive, draw_settings, sample_settings, seed_list
+from lavit.settings import check_positive, check_preset, draw_settings, sample_settings, seed_list
 from lavit.steps import GenerationStep
 from lavit.tokens import ImageTokens
 
@@ -53,7 +53,7 @@ class LaVIT:
     def from_pretrained(
         cls,
         path: str | Path,
-        parts: Sequence[str] | None = None,
+        parts: str | Sequence[str] | None = None,
         device: str = "auto",
         precision: str = "auto",
         low_memory: bool = False,
@@ -63,7 +63,7 @@ class LaVIT:
     ) -> LaVIT:
         """Open the model directory `path`; nothing is loaded yet.
 
-        `parts` limits what may be loaded: some of tokenizer, llm, detokenizer (None: whatever is needed and there).
+        `parts` limits what may be loaded: one or more of tokenizer, llm, detokenizer (None: what is needed and there).
         `device` is auto, cpu, cuda or cuda:N; `precision` of language model and UNet auto (as stored), fp32 or bf16.
         `low_memory` holds one of tokenizer, language model and detokenizer at a time and loads them again when needed.
         `selection` of patches is threshold, topk or sample (None: as in the tokens the model learned from).
@@ -74,6 +74,8 @@ class LaVIT:
         is checked before it is loaded), UsageError for an unknown word.
         """
         check_device_name(device)
+        if preset is not None:
+            check_preset(preset)
         opened = Parts(
             Path(path),
             allowed=parts,
@@ -283,9 +285,7 @@ class LaVIT:
         Raises UsageError for another number of questions than of images.
         """
         check_positive(max_tokens=max_tokens)
-        asked = [questions] if isinstance(questions, str) else list(questions)
-        if not asked:
-            raise UsageError("questions: found none, expected at least one")
+        asked = text_list(questions, "questions")
         read = None
         if images is not None:
             listed = as_list(images)
@@ -315,7 +315,7 @@ class LaVIT:
         Raises UsageError for a model trained without images, or another number of texts than of images.
         """
         check_positive(batch_size=batch_size)
-        listed, asked = as_list(images), [texts] if isinstance(texts, str) else list(texts)
+        listed, asked = as_list(images), text_list(texts, "texts")
         if not all_pairs and len(listed) != len(asked):
             raise UsageError(f"{len(asked)} texts but {len(listed)} images, expected as many, or all_pairs=True")
         with self._parts.using("llm"):
@@ -339,7 +339,9 @@ class LaVIT:
         """
         check_positive(batch_size=batch_size)
         listed = check_codes(codes.codes if isinstance(codes, ImageTokens) else codes, self.codebook_size)
-        asked = [texts] if isinstance(texts, str) else list(texts)
+        asked = text_list(texts, "texts")
+        if not listed:
+            raise UsageError("codes: found none, expected those of at least one image")
         if not all_pairs and len(listed) != len(asked):
             raise UsageError(
                 f"{len(asked)} texts but codes of {len(listed)} images, expected as many, or all_pairs=True"
@@ -351,15 +353,15 @@ class LaVIT:
             return np.stack(list(code_log_likelihoods(llm, asked, listed, rows=batch_size)))
         return paired_code_log_likelihoods(llm, asked, listed, rows=batch_size)
 
-    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
+    def count_tokens(self, texts: str | Sequence[str]) -> np.ndarray:
         """Return the number of text tokens of each text with its end token, int64 [M]: what `score` sums over."""
-        encode = self._parts.llm().codec.encode
-        return np.array([len(encode(text)) + 1 for text in texts], dtype=np.int64)
+        listed, encode = text_list(texts, "texts", least=0), self._parts.llm().codec.encode
+        return np.array([len(encode(text)) + 1 for text in listed], dtype=np.int64)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model directory, all its parts with their digests, to a new folder, whole or not at all.
 
-        Raises InputError if there is something at `folder` already.
+        Raises InputError if there is something at `folder` already, or it lies in one of this model's parts.
         """
         save_model(self._parts.path, Path(folder))
 

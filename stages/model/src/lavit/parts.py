@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lavit_core.device_name import check_precision_name
 from lavit_core.distributions import require_stages
 from lavit_core.errors import UsageError
-from lavit_core.modeldir import check_made_with, detokenizer_part, find_part
+from lavit_core.modeldir import SELECTIONS, check_made_with, detokenizer_part, find_part
 
 if TYPE_CHECKING:
     from lavit_detokenizer.api import Detokenizer
@@ -35,16 +36,20 @@ class Parts:
     """
 
     def __init__(
-        self, path: Path, *, allowed: Sequence[str] | None, device: str, precision: str, low_memory: bool,
+        self, path: Path, *, allowed: str | Sequence[str] | None, device: str, precision: str, low_memory: bool,
         selection: str | None, highres: bool,
     ) -> None:  # fmt: skip
         """Check that the `allowed` parts are there and belong together (None: that there is a tokenizer).
 
         Raises InputError, UsageError.
         """
+        allowed = (allowed,) if isinstance(allowed, str) else allowed
         unknown = [name for name in allowed or () if name not in PARTS]
         if unknown:
             raise UsageError(f"parts: found {', '.join(unknown)}, expected some of {', '.join(PARTS)}")
+        check_precision_name(precision)
+        if selection not in (None, *SELECTIONS):
+            raise UsageError(f"selection: found {selection!r}, expected {', '.join(SELECTIONS)} or None")
         self.path, self.device, self.precision, self.low_memory = path, device, precision, low_memory
         self.selection = selection
         self.folders = {"tokenizer": "tokenizer", "llm": "llm", "detokenizer": detokenizer_part(highres=highres)}

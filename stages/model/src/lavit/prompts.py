@@ -38,6 +38,29 @@ def prompt_list(prompts: Any) -> list[list[Any]]:
     return [_pieces(prompt, place) for place, prompt in enumerate(listed)]
 
 
+def text_list(texts: Any, name: str, *, least: int = 1) -> list[str]:
+    """Return one text or several as a list. Raises UsageError for fewer than `least`, and for what is no text."""
+    if not isinstance(texts, Iterable):
+        raise UsageError(f"{name}: found {type(texts).__name__}, expected a text or a list of texts")
+    listed = [texts] if isinstance(texts, str) else list(texts)
+    if len(listed) < least:
+        raise UsageError(f"{name}: found none, expected at least one")
+    for place, text in enumerate(listed):
+        check_text(text, f"{name}[{place}]")
+    return listed
+
+
+def check_text(text: Any, where: str) -> None:
+    """Raise UsageError for what is no text, or has no UTF-8: a surrogate that stands alone."""
+    if not isinstance(text, str):
+        raise UsageError(f"{where}: found {type(text).__name__}, expected a text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        found = f"a surrogate without its partner ({text[error.start]!r}, character {error.start})"
+        raise UsageError(f"{where}: found {found}, expected Unicode text") from None
+
+
 def _pieces(prompt: Any, place: int) -> list[Any]:
     pieces = [prompt] if isinstance(prompt, str) else list(prompt) if isinstance(prompt, list | tuple) else None
     if pieces is None:
@@ -46,6 +69,8 @@ def _pieces(prompt: Any, place: int) -> list[Any]:
     for piece in pieces:
         if not isinstance(piece, str) and not is_image(piece) and not is_codes(piece):
             raise UsageError(f"prompts[{place}]: found {type(piece).__name__} in it, {EXPECTED}, a text or codes [n]")
+        if isinstance(piece, str):
+            check_text(piece, f"prompts[{place}]")
     images = [piece for piece in pieces if not isinstance(piece, str)]
     wanted = sum(piece.count(PLACEHOLDER) for piece in pieces if isinstance(piece, str))
     if wanted and wanted != len(images):

@@ -27,6 +27,22 @@ def draw_settings(preset: str) -> "DrawSettings":
     return resolve(DrawSettings, preset=load_preset("lavit_detokenizer", "detokenize", preset))
 
 
+def check_preset(preset: str) -> None:
+    """Raise UsageError if neither sampling nor drawing has this preset; stages that are not installed are left out."""
+    refused = []
+    for package, command in (("lavit_pretrain", "sample"), ("lavit_detokenizer", "detokenize")):
+        try:
+            load_preset(package, command, preset)
+        except ModuleNotFoundError:
+            continue
+        except UsageError as error:
+            refused.append(error)
+        else:
+            return
+    if refused:
+        raise refused[0]
+
+
 def seed_list(seeds: int | Sequence[int] | None, count: int) -> list[int]:
     """Return one seed an image: those given, or `seeds`, `seeds + 1`, ... from a number (None: from 0).
 

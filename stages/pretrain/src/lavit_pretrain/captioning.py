@@ -58,11 +58,22 @@ def _complete(
         read = reading_prompts(llm.vocabulary, shown, asked, blind_eos=llm.blind_eos)
         with torch.inference_mode():
             rows = [llm.embed_prompt(prompt) for prompt in read]
+        check_room(llm, max(map(len, rows)), max_tokens)
         texts = (
             write_greedily(llm, rows, max_tokens) if beams is None else write_with_beams(llm, rows, max_tokens, beams)
         )
         written.update(zip(places.tolist(), texts, strict=True))
     return [written[place] for place in range(len(prompts))]
+
+
+def check_room(llm: LanguageModel, longest: int, max_tokens: int) -> None:
+    """Raise UsageError for more tokens than the language model has positions for; the last one written is not read."""
+    room = getattr(llm.llm.config, "max_position_embeddings", None)
+    if room is not None and longest + max_tokens - 1 > room:
+        raise UsageError(
+            f"max_tokens: {max_tokens} after {longest} tokens of image and question, more than the language model's "
+            f"{room} positions; lower it"
+        )
 
 
 @torch.inference_mode()

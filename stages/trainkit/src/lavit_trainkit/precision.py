@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from lavit_core.errors import InputError, UsageError
+from lavit_core.device_name import check_precision_name
+from lavit_core.errors import InputError
 from safetensors import SafetensorError, safe_open
 
 from lavit_trainkit.external_weights import weight_files
@@ -19,10 +20,9 @@ def choose_precision(precision: str, folder: Path, stems: Sequence[str]) -> str:
     Weights stored in 16 bits (imported ones are) were made to be computed so, and take half the memory.
     Raises UsageError for another word, InputError when the folder has no whole weights.
     """
-    if precision in ("fp32", "bf16"):
-        return precision
+    check_precision_name(precision)
     if precision != "auto":
-        raise UsageError(f"--precision {precision}: expected auto, fp32 or bf16")
+        return precision
     return "bf16" if all(_is_narrow(file) for file in weight_files(folder, stems)) else "fp32"
 
 
