@@ -8,8 +8,9 @@ import pytest
 from lavit_core.errors import InputError
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.compute import Compute
+from lavit_evaluation.config import ShapesConfig
 from lavit_evaluation.model import open_model
-from lavit_evaluation.shapes.benchmark import open_blind
+from lavit_evaluation.shapes.benchmark import eval_shapes, open_blind
 from lavit_evaluation.shapes.tokens_report import encode
 from typer.testing import CliRunner
 
@@ -52,6 +53,14 @@ def test_the_tokenizer_s_errors_are_those_of_every_patch(models: dict[str, Path]
     alone = encode(lavit, images[3:4])[0]
     assert np.array_equal(alone.codes, encoded[3].codes)
     assert np.allclose(alone.errors, encoded[3].errors, atol=1e-5)
+
+
+def test_tokens_of_another_tokenizer_are_refused_of_an_open_model_too(
+    oracle, models: dict[str, Path], shapes_data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="made with another tokenizer than the open model's"):
+        eval_shapes(oracle, shapes_data / "heldout", tmp_path / "o", ShapesConfig(), tokens=models["tokens"])
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_seeing_model_is_refused_as_the_one_without_images(models: dict[str, Path]) -> None:

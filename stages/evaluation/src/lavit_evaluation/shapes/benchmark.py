@@ -45,13 +45,14 @@ def eval_shapes(
 ) -> dict[str, Any]:  # fmt: skip
     """Evaluate a model on held-out data, write score.json and samples into `out`, and return score.json's content.
 
-    `blind` is a model that was trained without images; `tokens` of another tokenizer are refused where `model` is a
-    directory. Raises InputError, UsageError, Interrupted.
+    `blind` is a model that was trained without images. Raises InputError, UsageError, Interrupted.
     """
     source, training = open_data(data), None if train_data is None else open_data(train_data)
     reader = None if tokens is None else open_tokens(tokens)
     if reader is not None and isinstance(model, Path):
         check_tokenizer(reader, model)
+    elif reader is not None and reader.manifest.tokenizer_digest != model_digests(model).get("tokenizer"):
+        raise InputError(f"{tokens}: made with another tokenizer than the open model's; tokenize the images with it")
     inputs = _digests(model, blind, source, training, tokens)
     settings = {**config.model_dump(mode="json"), "precision": compute.precision, "seed": seed}
 
