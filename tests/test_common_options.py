@@ -106,6 +106,8 @@ def test_settings_are_printed_without_any_argument(here, name: str) -> None:
         "pretrain no-tokens --model no-model",
         "train-detokenizer no-tokens --images no-data --model no-model",
         "detokenize no-tokens --model no-model",
+        "eval vqav2 --model no-model --data no-data",
+        "eval shapes --model no-model --data no-data",
     ],
 )
 def test_a_missing_device_is_refused_before_a_run_directory_is_made(here, line: str, tmp_path: Path) -> None:
