@@ -75,7 +75,7 @@ def table(runs: list[dict[str, Any]]) -> str:
     for name in sorted(name for name in runs[0] if name.startswith("questions.kind.") and name.count(".") == 2):
         kind = name.removeprefix("questions.kind.")
         lines.append(f"| questions: {kind} | {cells(runs, name)} |")
-        lines.append(f"| questions: {kind}, blind model | {cells(runs, name.replace('questions', 'blind'))} |")
+        lines.append(f"| questions: {kind}, no-image baseline | {cells(runs, name.replace('questions', 'blind'))} |")
     return "\n".join(lines)
 
 

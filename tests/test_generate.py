@@ -45,7 +45,11 @@ def test_images_take_the_places_of_placeholders(files, texts, images, expected) 
 @pytest.mark.parametrize(
     ("texts", "images", "message"),
     [
-        (["as an oil painting"], ["A"], "0 <image> in the prompt but 1 --image; write one where each image is read"),
+        (
+            ["as an oil painting"],
+            ["A"],
+            "0 <image> in the prompt but 1 --image; put <image> where the image belongs, for example",
+        ),
         (["<image> and <image>"], ["A"], "2 <image> in the prompt but 1 --image"),
         (["a", "b"], [], "two texts in a row, 'a' and 'b'; put the words of a text in quotes"),
         ([], [], "no prompt: give a text, images, or both"),
@@ -159,12 +163,18 @@ def test_a_model_and_a_name_are_found(mini, here, tmp_path: Path, monkeypatch: p
     image = mini.heldout / "images/000000.png"
     monkeypatch.setenv("LAVIT_MODEL", str(mini.model))
     monkeypatch.chdir(tmp_path)
-    for name in ("a-red-circle-seed7.png", "a-red-circle-seed7-2.png"):
-        done = here("generate", "a red circle", "--num-steps", "2", "--seed", "7")
+    line = ["generate", "a red circle", "--seed", "7", "--num-steps"]
+    for steps, said in (
+        ("2", "a-red-circle-seed7.png: 1 image of "),
+        ("2", "same as a-red-circle-seed7.png; seed 7; --seed 8 draws another, --num-images 9 a grid"),
+        ("3", "a-red-circle-seed7-2.png: 1 image of "),
+    ):
+        done = here(*line, steps)
         assert done.code == 0, done.err
         assert f"model: {mini.model} ($LAVIT_MODEL)" in done.err
-        assert done.out.startswith(f"{name}: 1 image(s)")
-    assert Path("a-red-circle-seed7.png").read_bytes() == Path("a-red-circle-seed7-2.png").read_bytes()
+        assert "loading the model ..." in done.err
+        assert done.out.startswith(said)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a-red-circle-seed7-2.png", "a-red-circle-seed7.png"]
     done = here("reconstruct", image, "--num-steps", "2")
     assert done.out.startswith("000000-reconstruction-seed0.png: original | ")
     assert here("caption", image).code == here("ask", image, "what shape is it?").code == 0
@@ -194,4 +204,4 @@ def test_empty_prompts_and_unknown_words_are_explained(mini, here, tmp_path: Pat
     assert "the prompt is empty: the model draws whatever its training made likely" in here("generate", "", *line).err
     done = here("generate", "a red dinosaur, a quokka", *line)
     assert done.code == 0, done.err
-    assert re.search("not whole words of the model's vocabulary, so read in pieces: .*dinosaur, quokka;", done.err)
+    assert re.search("the model has not learned these words whole: .*dinosaur, quokka;", done.err)

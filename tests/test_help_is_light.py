@@ -72,3 +72,27 @@ def test_only_the_named_command_is_loaded() -> None:
     seen, _ = run_watched("tokens", "--help")
     assert "lavit_core" in seen["modules"]
     assert not {"lavit_tokenizer", "lavit_pretrain", "lavit_detokenizer", "lavit_evaluation"} & set(seen["modules"])
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("caption nosuch.png --model X", "error: nosuch.png: file not found"),
+        ("reconstruct pyproject.toml --model X", "error: pyproject.toml: not a readable image"),
+        ("ask question pyproject.toml --model X", "give the image first: lavit ask IMAGE QUESTION"),
+        ("generate x --image nosuch.png --model X", "error: --image nosuch.png: file not found"),
+        ("train-encoder nowhere --out X", "error: nowhere: found nothing"),
+        ("train-tokenizer nowhere --model X --out X", "error: nowhere: found nothing"),
+        ("train-tokenizer . --model nowhere --out X", "error: nowhere: no such directory; `lavit train-encoder` makes"),
+        ("tokenize-images nowhere --model X --out X", "error: nowhere: found nothing"),
+        ("pretrain nowhere --model X --out X", "error: nowhere: not a token directory"),
+        ("train-detokenizer nowhere --images X --model X --out X", "error: nowhere: not a token directory"),
+        ("detokenize nowhere --model X --out X", "error: nowhere: not a token directory"),
+    ],
+)
+def test_a_wrong_path_is_reported_before_torch_is_imported(command: str, line: str) -> None:
+    done = subprocess.run([sys.executable, "-c", WATCH, *command.split()], capture_output=True, text=True, check=False)
+    seen = json.loads(done.stderr.splitlines()[-1])
+    assert seen["code"] in (2, 3)
+    assert line in done.stderr
+    assert not {"torch", "transformers"} & set(seen["modules"])

@@ -49,10 +49,11 @@ def raising(error: BaseException) -> Callable[[], None]:
 
 
 def test_an_error_of_ours_is_one_line_with_its_code(register, capsys) -> None:
-    register({"caption": raising(InputError("a.png: file not found")), "ask": raising(Interrupted("run: stopped"))})
+    register({"caption": raising(InputError("a.png: file not found")), "ask": raising(Interrupted("run: step 3"))})
     assert run("caption") == 3
     assert capsys.readouterr().err == "error: a.png: file not found\n"
     assert run("ask") == 75
+    assert capsys.readouterr().err == "stopped: run: step 3\n"
 
 
 def test_an_unexpected_error_is_one_line_and_debug_shows_the_trace(register, capsys, monkeypatch) -> None:
@@ -79,6 +80,14 @@ def test_ctrl_c_is_one_line_and_exits_130(register, capsys) -> None:
     register({"caption": raising(KeyboardInterrupt())})
     assert run("caption") == 130
     assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_hidden_old_options_are_not_proposed(capsys) -> None:
+    assert run("generate", "x", "--prompt-imag", "a.png") == 2
+    err = capsys.readouterr().err
+    assert "--image-prompt-format" in err
+    assert "--prompt-image," not in err
+    assert "--prompt-images-as" not in err
 
 
 def test_usage_errors_are_one_line_and_exit_2(capsys) -> None:

@@ -31,9 +31,9 @@ def test_the_table_shows_mean_and_range(
     runs = [finished(tmp_path / str(seed), seed=seed, value=value) for seed, value in enumerate((0.5, 0.75, 0.7))]
     start(monkeypatch, *runs)
     shown = capsys.readouterr().out
-    assert "| questions answered right | 0.650 (0.500 to 0.750) | 0.650 (0.500 to 0.750) | - |" in shown
+    assert "| questions answered correctly | 0.650 (0.500 to 0.750) | 0.650 (0.500 to 0.750) | - |" in shown
     assert "| questions: count | 0.650 (0.500 to 0.750) | - | - |" in shown
-    assert "| questions: count, blind model | 0.650 (0.500 to 0.750) | - | - |" in shown
+    assert "| questions: count, no-image baseline | 0.650 (0.500 to 0.750) | - | - |" in shown
     assert "| patches kept an image | 12.7 (12.5 to 12.8) | - | - |" in shown
     assert "| codebook in use | - | - | - |" in shown
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -167,7 +168,11 @@ def test_a_stop_during_training_exits_75_and_resumes(tmp_path: Path) -> None:
     os.kill(child.pid, signal.SIGINT)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 75, err
-    assert "run the same command to go on" in err.splitlines()[-1]
+    last = err.splitlines()[-1]
+    assert last.startswith(f"stopped: {run}")
+    assert last.endswith(f"run `lavit {shlex.join(arguments)}` to go on")
     again = lavit(*arguments)
     assert again.code == 0, again.err
+    assert f"{run / 'tokenizer'}: already finished" in again.err
+    assert "pretrain: resuming from step " in again.err
     assert (run / "pretrain" / "DONE").exists()

@@ -221,8 +221,8 @@ def test_sigterm_ends_in_one_checkpoint(mini: Mini, tmp_path: Path) -> None:
     told = child.communicate()[1]
     steps = len(read_metrics(out))
     assert child.returncode != 0
-    said = [line for line in told.splitlines() if line.startswith("error: ")]
-    assert said == [f"error: {out}: stopped at step {steps} of 400, state saved; run the same command to go on"]
+    said = [line for line in told.splitlines() if line.startswith("stopped: ")]
+    assert said == [f"stopped: {out}: at step {steps} of 400, state saved; run the same command to go on"]
     assert (out / "checkpoints" / f"step-{steps:08d}").is_dir()
 
 

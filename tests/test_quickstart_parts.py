@@ -141,7 +141,16 @@ def test_headline_puts_seen_and_unseen_combinations_beside_a_metric():
     metric = {"value": 0.5, "count": 4, "low": 0.2, "high": 0.8}
     score = {"questions.all": metric, "questions.all.seen": {**metric, "value": 0.75}, "real.everything": metric}
     found = headline(score)
-    assert list(found) == ["questions answered right"]
-    assert found["questions answered right"]["value"] == 0.5
-    assert found["questions answered right"]["seen"]["value"] == 0.75
-    assert "unseen" not in found["questions answered right"]
+    assert list(found) == ["questions answered correctly"]
+    assert found["questions answered correctly"]["value"] == 0.5
+    assert found["questions answered correctly"]["seen"]["value"] == 0.75
+    assert "unseen" not in found["questions answered correctly"]
+
+
+@pytest.mark.parametrize(("best_of", "kind"), [(1, ""), (2, " (better of two)"), (4, " (best of 4)")])
+def test_headline_names_how_many_images_were_drawn_of_a_prompt(best_of: int, kind: str) -> None:
+    from lavit_cli.headline import headline_of
+
+    score = {"figures": {"generation.everything": {"value": 0.5, "count": 4}}, "settings": {"best_of": best_of}}
+    assert list(headline_of(score)) == [f"drawn from prompts, everything correct{kind}"]
+    assert headline_of({}) == {}

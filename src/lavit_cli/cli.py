@@ -17,7 +17,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the files, and wr
 
 @command(omit=["precision"])
 def quickstart(
-    out: Annotated[Path | None, typer.Option("--out", help="Run directory.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run directory (required), say runs/demo.", show_default=False)
+    ] = None,
     data: options.Data = None,
     images: options.NumTrainingImages = None,
     stop_after: options.StopAfter = None,
@@ -25,7 +27,6 @@ def quickstart(
     common: CommonOptions,
 ) -> None:
     """Run the whole pipeline and write a model, its metrics and a report; the same command resumes."""
-    from lavit_core.command import required
     from lavit_core.errors import UsageError
 
     from lavit_cli.quickstart import plan, quickstart, settled, show_summary
@@ -35,7 +36,8 @@ def quickstart(
     settings = plan(preset=str(common.preset), config=common.config, sets=common.sets, images=images)
     if common.dry_run or common.print_config:
         print_config(settled(settings), common)
-    out = required("--out", out)
+    if out is None:
+        raise UsageError("--out is missing, for example: lavit quickstart --out runs/demo")
     done = quickstart(
         out, settings, data=data, seed=common.seed, device=common.device, stop_after=stop_after, quiet=common.quiet
     )

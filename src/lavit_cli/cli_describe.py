@@ -1,9 +1,13 @@
 """Commands that describe images with a model: `caption`, `ask`."""
 
+from pathlib import Path
+
 from lavit_core.command import NO_PRESET, CommonOptions, command, settings_of, show, show_plan
 from lavit_core.default_model import model_or_default
 from lavit_core.distributions import require_stages
+from lavit_core.errors import UsageError
 from lavit_core.options import ModelOrDefault
+from lavit_core.progress import LOADING, waiting
 
 from lavit_cli import options
 
@@ -25,7 +29,13 @@ def caption(
     model = model_or_default(model, "tokenizer", "llm")
     if common.dry_run:
         return show_plan(settings, common, images=[str(file) for file in image], model=str(model))
-    rows = caption_files(image, model, max_tokens=settings.max_tokens, device=common.device, precision=common.precision)
+    from lavit_core.images import check_image
+
+    for file in image:
+        check_image(file)
+    how = {"device": common.device, "precision": common.precision}
+    with waiting(LOADING, quiet=common.silent):
+        rows = caption_files(image, model, max_tokens=settings.max_tokens, **how)
     show({"captions": rows}, common, lines=[f"{row['image']}: {row['caption']}" for row in rows])
 
 
@@ -43,10 +53,16 @@ def ask(
 
         from lavit_cli.image_to_text import ask_file
 
+    if not image.exists() and any(Path(text).is_file() for text in question):
+        raise UsageError(f"{image}: file not found; give the image first: lavit ask IMAGE QUESTION")
     settings = settings_of(common, AskSettings, ("lavit_pretrain", "ask"), {"max_tokens": max_tokens})
     model = model_or_default(model, "tokenizer", "llm")
     if common.dry_run:
         return show_plan(settings, common, image=str(image), questions=question, model=str(model))
+    from lavit_core.images import check_image
+
+    check_image(image)
     how = {"device": common.device, "precision": common.precision}
-    rows = ask_file(image, question, model, max_tokens=settings.max_tokens, **how)
+    with waiting(LOADING, quiet=common.silent):
+        rows = ask_file(image, question, model, max_tokens=settings.max_tokens, **how)
     show({"answers": rows}, common, lines=[row["answer"] for row in rows])

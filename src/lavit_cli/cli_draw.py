@@ -9,6 +9,7 @@ from lavit_core.default_model import model_or_default, with_default_preset
 from lavit_core.distributions import require_stages
 from lavit_core.modeldir import detokenizer_part
 from lavit_core.options import Highres, ModelOrDefault
+from lavit_core.progress import LOADING, waiting
 
 from lavit_cli import options
 
@@ -40,7 +41,9 @@ def generate(
     with require_stages("lavit generate"):
         from lavit_cli import prompts
         from lavit_cli.generate_settings import check_reranking, generate_settings
-    from lavit_cli.image_files import check_image_file, unused_file
+    from lavit_core.images import check_image
+
+    from lavit_cli.image_files import check_image_file, drop_repeated, unused_file
 
     flags: dict[str, Any] = {
         "highres": highres,
@@ -64,24 +67,31 @@ def generate(
     pieces = prompts.typed_prompt(prompt or (), images.image or (), images.prompt_image or (), context.find_root().obj)
     check_reranking(settings, reranking.rerank_clip_model, prompts.prompt_text(pieces), common.preset)
     model = model_or_default(model, "tokenizer", "llm", detokenizer_part(highres=settings.highres))
-    out = out or unused_file(prompts.file_stem(pieces, common.seed))
+    stem, is_named = prompts.file_stem(pieces, common.seed, num_images), out is not None
+    out = out or unused_file(stem)
     check_image_file(out)
     if common.dry_run:
         return show_plan(settings, common, prompt=prompts.prompt_record(pieces), model=str(model), out=str(out))
+    for piece in pieces:
+        if isinstance(piece, Path):
+            check_image(piece)
     from lavit_cli.generate import generate, lines
 
-    made = generate(
-        pieces,
-        model,
-        out,
-        settings,
-        num_images=num_images,
-        clip=reranking.rerank_clip_model,
-        safety_checker=safety_checker,
-        seed=common.seed,
-        device=common.device,
-        precision=common.precision,
-    )
+    with waiting(LOADING, quiet=common.silent):
+        made = generate(
+            pieces,
+            model,
+            out,
+            settings,
+            num_images=num_images,
+            clip=reranking.rerank_clip_model,
+            safety_checker=safety_checker,
+            seed=common.seed,
+            device=common.device,
+            precision=common.precision,
+        )
+    if not is_named and (earlier := drop_repeated(out, stem)):
+        made |= {"out": str(earlier), "same_as": str(earlier)}
     show(made, common, lines=lines(made))
 
 
@@ -101,18 +111,27 @@ def reconstruct(
     """
     with require_stages("lavit reconstruct"):
         from lavit_detokenizer.config import DrawSettings
-    from lavit_cli.image_files import check_image_file, unused_file
+    from lavit_core.images import check_image
+
+    from lavit_cli.image_files import check_image_file, drop_repeated, unused_file
 
     flags = {"guidance_scale": drawing.decoder_guidance_scale, "num_steps": drawing.num_steps}
     common = with_default_preset(common, model, "tokenizer", detokenizer_part(highres=highres))
     settings = settings_of(common, DrawSettings, ("lavit_detokenizer", "detokenize"), flags)
     model = model_or_default(model, "tokenizer", detokenizer_part(highres=highres))
-    out = out or unused_file(f"{image.stem}-reconstruction-seed{common.seed}")
+    stem, is_named = f"{image.stem}-reconstruction-seed{common.seed}", out is not None
+    out = out or unused_file(stem)
     check_image_file(out)
     if common.dry_run:
         return show_plan(settings, common, image=str(image), model=str(model), out=str(out))
+    check_image(image)
     from lavit_cli.reconstruct import reconstruct
 
     how = {"device": common.device, "precision": common.precision}
-    made = reconstruct(image, model, out, settings, highres=highres, seed=common.seed, **how)
-    show(made, common, lines=[f"{out}: original | {made['kept']} of {made['patches']} patches kept | reconstruction"])
+    with waiting(LOADING, quiet=common.silent):
+        made = reconstruct(image, model, out, settings, highres=highres, seed=common.seed, **how)
+    shown = f"{out}: original | {made['kept']} of {made['patches']} patches kept | reconstruction"
+    if not is_named and (earlier := drop_repeated(out, stem)):
+        made |= {"out": str(earlier), "same_as": str(earlier)}
+        shown = f"same as {earlier}"
+    show(made, common, lines=[shown])

@@ -73,8 +73,14 @@ def lines(made: dict[str, Any]) -> list[str]:
     said = [_candidate_line(candidate) for candidate in made.get("candidates", [])]
     if any(made.get("flagged", [])):
         said.append(f"{sum(made['flagged'])} of {made['num_images']} image(s) flagged by the safety checker: black")
-    count = f"{made['out']}: {made['num_images']} image(s), {sum(made['num_codes'])} codes"
-    return [*said, f"{count}; next: try --num-images 9"]
+    number, seed, (high, wide) = made["num_images"], made["seed"], made["size_px"]
+    images = "1 image" if number == 1 else f"{number} images"
+    drawn = f"{made['out']}: {images} of {wide}x{high} pixels, {sum(made['num_codes'])} codes"
+    seeds = f"seed {seed}" if number == 1 else f"seeds {seed} to {seed + number - 1}"
+    grid = ", --num-images 9 a grid" if number == 1 else ""
+    following = f"{seeds}; --seed {seed + number} draws another{grid}"
+    result = f"same as {made['same_as']}" if "same_as" in made else drawn
+    return [*said, f"{result}; {following}"]
 
 
 def _candidate_line(candidate: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import io
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,21 @@ def check_image_file(out: Path) -> None:
 
 def unused_file(stem: str) -> Path:
     """Return a PNG's name in the working directory that no file has: STEM.png, STEM-2.png, ..."""
-    names = itertools.chain([f"{stem}.png"], (f"{stem}-{number}.png" for number in itertools.count(2)))
-    return next(Path(name) for name in names if not Path(name).exists())
+    return next(file for file in _names(stem) if not file.exists())
+
+
+def drop_repeated(file: Path, stem: str) -> Path | None:
+    """Return the file of an earlier image of `stem` with the same pixels and metadata, and remove `file`; else None."""
+    content = file.read_bytes()
+    for earlier in itertools.takewhile(lambda name: name != file, _names(stem)):
+        if earlier.is_file() and earlier.read_bytes() == content:
+            file.unlink()
+            return earlier
+    return None
+
+
+def _names(stem: str) -> Iterator[Path]:
+    return itertools.chain([Path(f"{stem}.png")], (Path(f"{stem}-{number}.png") for number in itertools.count(2)))
 
 
 def save_image(path: Path, pixels: np.ndarray, metadata: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ QUIET_LIBRARIES = {
 ALLOW_NETWORK = "--allow-network"
 """With this option the hub's library is not set offline; it reads that setting once, when it is imported."""
 
-INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
+INTERNAL, USAGE, STOPPED, INTERRUPTED = 1, 2, 75, 130
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -78,6 +78,11 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
         return run([*arguments, "--help"])
     if hasattr(error, "format_message"):
         context = getattr(error, "ctx", None)
+        if context is not None and getattr(error, "possibilities", None):
+            hidden = {
+                name for param in context.command.params if getattr(param, "hidden", False) for name in param.opts
+            }
+            error.possibilities = [name for name in error.possibilities if name not in hidden]  # type: ignore[attr-defined]
         hint = f"see `{context.command_path if context is not None else 'lavit'} --help`"
         message = error.format_message().rstrip(".")
         return _fail(f"{message}; {hint}", getattr(error, "exit_code", USAGE))
@@ -117,5 +122,5 @@ def _fail(message: str, code: int) -> int:
     if os.environ.get("LAVIT_DEBUG") == "1":
         traceback.print_exc()
     process = "" if is_main() else f"process {process_rank()}: "
-    sys.stderr.write(f"error: {process}{message}\n")
+    sys.stderr.write(f"{'stopped' if code == STOPPED else 'error'}: {process}{message}\n")
     return code

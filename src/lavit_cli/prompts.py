@@ -47,8 +47,8 @@ def prompt_pieces(texts: Sequence[str], images: Sequence[Path]) -> list[str | Pa
     wanted = texts[0].count(PLACEHOLDER)
     if wanted != len(images):
         raise UsageError(
-            f"{wanted} {PLACEHOLDER} in the prompt but {len(images)} --image; write one where each image is read: "
-            f"{EXAMPLE}"
+            f"{wanted} {PLACEHOLDER} in the prompt but {len(images)} --image; put {PLACEHOLDER} where the image "
+            f"belongs, for example {EXAMPLE}"
         )
     return prompt_list([[texts[0], *images]])[0]
 
@@ -100,11 +100,13 @@ def warn_about(pieces: Sequence[str | Path], model: Path) -> None:
 
     if unknown := unknown_words(load_text_tokenizer(find_part(model, "llm")), prompt_text(pieces)):
         named = ", ".join(unknown)
-        warn(f"not whole words of the model's vocabulary, so read in pieces: {named}; rare words are drawn poorly")
+        warn(f"the model has not learned these words whole: {named}; expect poor drawings")
 
 
-def file_stem(pieces: Sequence[str | Path], seed: int) -> str:
-    """Return a file name without its suffix for what a prompt draws."""
+def file_stem(pieces: Sequence[str | Path], seed: int, num_images: int = 1) -> str:
+    """Return a file name without its suffix for what a prompt draws: whole words, up to about 60 characters."""
     words = [piece if isinstance(piece, str) else piece.stem for piece in pieces]
-    slug = re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")[:60].rstrip("-")
-    return f"{slug or 'image'}-seed{seed}"
+    slug = re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
+    slug = slug if len(slug) <= 60 else slug[:60].rpartition("-")[0] or slug[:60]
+    seeds = f"seed{seed}" if num_images == 1 else f"seeds{seed}-{seed + num_images - 1}"
+    return f"{slug or 'image'}-{seeds}"

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import Interrupted, UsageError
-from lavit_core.rundir import open_run
+from lavit_core.progress import note
+from lavit_core.rundir import command_line, open_run
 
 from lavit_cli.output import report_progress
 from lavit_cli.quickstart.config import QuickstartConfig
@@ -41,6 +42,7 @@ def quickstart(
     with open_run(out, command="quickstart", config=record, inputs=inputs) as run:
         if run.done:
             if all((out / file).exists() for file in PRODUCTS):
+                note(f"{out}: already finished", quiet=quiet)
                 return run.done
             run.reopen()
         job = Job(out=out, config=config, settings=settings, data=data, seed=seed, device=device, quiet=quiet)
@@ -58,9 +60,17 @@ def quickstart(
                 if step.name == stop_after:
                     return summarise(job, summaries)
         except KeyboardInterrupt:
-            raise Interrupted(f"{out}: stopped during {step.name}; run the same command to go on") from None
+            raise Interrupted(f"{out}: during {step.name}; {_again(out)}") from None
+        except Interrupted as error:
+            raise Interrupted(f"{str(error).partition(';')[0]}; {_again(out)}") from None
         finally:
             signal.signal(signal.SIGTERM, before)
         summary = summarise(job, summaries)
         run.finish(summary)
         return summary
+
+
+def _again(out: Path) -> str:
+    """Return what goes on with a quickstart that was stopped, whichever stage it was in."""
+    line = command_line(out)
+    return "run the same command to go on" if line is None else f"run `{line}` to go on"

@@ -9,7 +9,7 @@ from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import recorded_digest
 from lavit_core.rundir import versions
 
-from lavit_cli.headline import headline
+from lavit_cli.headline import headline_of
 from lavit_cli.output import print_json, print_line, print_table
 from lavit_cli.quickstart.steps import Job
 from lavit_cli.step_costs import costs
@@ -21,7 +21,7 @@ REPORTED = ("encoder", "tokenizer", "tokens", "pretrain", "blind", "detokenizer"
 def summarise(job: Job, summaries: Mapping[str, Any]) -> dict[str, Any]:
     """Write RUN/summary.json and return it: metrics with counts, costs, versions, and the next commands."""
     score_file = job.out / "evaluation" / "score.json"
-    score = read_json(score_file)["figures"] if score_file.exists() else {}
+    score = read_json(score_file) if score_file.exists() else {}
     cost = costs(job.out)
     model = job.out / "model"
     parts = sorted(folder.name for folder in model.iterdir() if folder.is_dir()) if model.exists() else []
@@ -34,7 +34,7 @@ def summarise(job: Job, summaries: Mapping[str, Any]) -> dict[str, Any]:
         "cpu_seconds": round(sum(row["cpu_seconds"] for row in cost), 1),
         "peak_memory_bytes": max((row["peak_memory_bytes"] for row in cost), default=0),
         "steps": cost,
-        "headline": headline(score),
+        "headline": headline_of(score),
         "stages": {name: summaries[name] for name in REPORTED if name in summaries},
         "versions": versions(),
         "next": _next_commands(job) if "report" in summaries else [],

@@ -13,7 +13,7 @@ from lavit_core.images import open_rgb
 from markupsafe import Markup
 from PIL import Image
 
-from lavit_cli.headline import headline
+from lavit_cli.headline import headline_of
 from lavit_cli.images import data_url, dim_dropped
 from lavit_cli.report.collect import Collected, Stage, collect
 from lavit_cli.report.curves import charts, short
@@ -52,7 +52,7 @@ def render(run: Collected, reference: Reference | None = None) -> str:
         "duration": duration,
         "tables": score_tables,
         "thousands": "{:,}".format,
-        "words": lambda name: name.replace("_", " "),
+        "words": lambda name: name.replace("_", " ").replace("blind", "no-image baseline"),
     }
     environment.tests["share"] = is_share
     total = {key: sum(cost[key] for cost in run.costs) for key in ("seconds", "cpu_seconds")}
@@ -62,7 +62,7 @@ def render(run: Collected, reference: Reference | None = None) -> str:
         name=run.path.resolve().name,
         style=Markup((resources.files("lavit_cli") / "report" / "style.css").read_text(encoding="utf-8")),
         total={**total, "peak": peak},
-        headline=headline(run.score.get("figures", {})),
+        headline=headline_of(run.score),
         samples=_samples(run.samples),
         reference=reference,
         stages=[_stage(stage, reference) for stage in run.stages if stage.rows],

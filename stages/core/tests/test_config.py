@@ -176,3 +176,10 @@ def test_yaml_that_contains_itself_or_nests_too_deep_is_refused(tmp_path, text):
         resolve(Config, file=tmp_path / "c.yaml")
     with pytest.raises(UsageError, match=r"--set .* a value contains itself, or is nested more than 20"):
         resolve(Config, sets=["a=" + "[" * 5000 + "]" * 5000])
+
+
+def test_a_quickstart_file_is_told_apart(tmp_path):
+    file = tmp_path / "q.yaml"
+    file.write_text("images: 20\nencoder: {num_steps: 3}\ntokenizer: {}\n")
+    with pytest.raises(UsageError, match=r"q.yaml: settings of a whole quickstart \(found encoder, tokenizer\)"):
+        resolve(Settings, file=file)

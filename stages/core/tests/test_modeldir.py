@@ -61,7 +61,7 @@ def test_missing_parts_name_the_command(tmp_path):
     model = export(tmp_path / "a", "encoder", "e")
     with pytest.raises(InputError, match=r"no llm/ here \(it holds encoder\); `lavit pretrain` makes one"):
         find_part(model, "llm")
-    with pytest.raises(InputError, match=r"no tokenizer/ here \(no model directory\)"):
+    with pytest.raises(InputError, match=r"absent: no such directory; `lavit train-tokenizer` makes a model directory"):
         find_part(tmp_path / "absent", "tokenizer")
 
 

@@ -82,6 +82,18 @@ def test_other_settings_are_refused(tmp_path, changes, message, left):
         pass
 
 
+def test_a_refusal_gives_the_command_line_that_started_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/bin/lavit", "train-x", "--out", "a b"])
+    with opened(tmp_path) as run:
+        run.log({"step": 1})
+    (tmp_path / "checkpoints" / "step-1").mkdir()
+    with (
+        pytest.raises(UsageError, match="it was started with: lavit train-x --out 'a b'"),
+        opened(tmp_path, command="train-y"),
+    ):
+        pass
+
+
 def test_a_run_that_left_nothing_begins_anew_with_other_settings(tmp_path):
     with contextlib.suppress(ValueError), opened(tmp_path):
         raise ValueError("unusable input")

@@ -135,7 +135,16 @@ def test_a_manifest_of_before_there_were_digests_loads_and_stays_as_it_is(tmp_pa
 
 
 def test_what_is_neither_is_refused(tmp_path, model):
-    with pytest.raises(InputError, match=r"no lavit.json .* and no manifest.json"):
+    with pytest.raises(InputError, match="absent: no such directory, expected a model or token directory"):
         verify(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no lavit.json .* and no manifest.json"):
+        verify(tmp_path / "empty")
     with pytest.raises(InputError, match=f"a run directory, expected .*; give {model}"):
         verify(tmp_path)
+
+
+def test_a_folder_of_token_directories_names_them(tmp_path, samples, tokens):
+    tokens(tmp_path / "train", samples(2))
+    with pytest.raises(InputError, match=rf"holds the token directories train; give one, say {tmp_path / 'train'}"):
+        verify(tmp_path, quiet=True)

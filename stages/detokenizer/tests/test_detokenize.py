@@ -47,7 +47,7 @@ def test_a_stopped_run_goes_on(world, trained, tmp_path, monkeypatch):
     looks = iter([False, True])
     with monkeypatch.context() as patch:
         patch.setattr(module, "stop_signals", lambda: contextlib.nullcontext(lambda: next(looks)))
-        with pytest.raises(Interrupted, match=f"stopped at step 5 of {NUM_IMAGES}"):
+        with pytest.raises(Interrupted, match=f"at step 5 of {NUM_IMAGES}"):
             detokenize(world / "tokens", trained, tmp_path / "cut", how, device="cpu", quiet=True)
     summary = detokenize(world / "tokens", trained, tmp_path / "cut", how, device="cpu", quiet=True)
     assert summary["drawn"] == NUM_IMAGES - 5

@@ -97,7 +97,7 @@ def test_killed_between_two_files_of_a_batch(whole: Path, tmp_path: Path, monkey
 
 def test_a_stop_reports_how_far_the_job_is(tmp_path: Path) -> None:
     painter = Painter()
-    with pytest.raises(Interrupted, match=r"t: stopped after 4 of 10 images; run the same command to go on"):
+    with pytest.raises(Interrupted, match=r"t: after 4 of 10 images; run the same command to go on"):
         fill(tmp_path / "out", painter, batch_size=4, stop=lambda: len(painter.drawn) >= 4)
     assert len(contents(tmp_path / "out")) == 4
 

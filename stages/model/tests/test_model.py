@@ -470,3 +470,10 @@ for own in (model, lavit.LaVIT.from_pretrained(sys.argv[1], precision="bf16")):
 """
     done = subprocess.run([sys.executable, "-c", code, folders["codes"]], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_its_name_is_directory_parts_and_device_and_loading_is_silent(folders, images, capsys) -> None:
+    model = LaVIT.from_pretrained(folders["codes"], device="cpu")
+    assert repr(model) == f"LaVIT('{folders['codes']}', parts: tokenizer, llm, detokenizer, device: cpu)"
+    model.reconstruct(images[:1], settings=DRAWING)
+    assert "kept in float32" not in capsys.readouterr().err

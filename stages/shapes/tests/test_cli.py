@@ -21,7 +21,7 @@ def test_make_shapes_reports_what_it_made_and_the_next_command(tmp_path):
     assert json.loads(run(*options, "--json")) == {
         "path": str(out), "generator": 2, "images": 12, "heldout": 4, "seed": 3,
     }  # fmt: skip
-    assert "12 images in train/, 4 in heldout/; next: lavit quickstart --data" in run(*options)
+    assert "12 images in train/, 4 in heldout/; next: lavit train-encoder" in run(*options)
 
 
 def test_help_imports_nothing_heavy():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from lavit_core.config import load_preset, resolve
 from lavit_core.errors import InputError
 from lavit_core.images import Preprocessing
 from lavit_tokenizer.config import ModelSettings, Phase, SmallVitConfig, TrainEncoderConfig, TrainTokenizerConfig
@@ -14,7 +15,7 @@ from lavit_tokenizer.phase_step import trained_parts
 from lavit_tokenizer.plan import plan_encoder, plan_tokenizer
 from lavit_tokenizer.small_vit import SmallVit
 from lavit_tokenizer.train_tokenizer import new_tokenizer
-from lavit_trainkit.cost import count
+from lavit_trainkit.cost import count, plan_lines
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Blip2VisionConfig, Blip2VisionModel
 
@@ -150,9 +151,28 @@ def test_an_encoder_step_counts_all_that_is_trained():
 
 def test_the_published_preset_is_planned_without_an_encoder():
     found = plan_tokenizer(TrainTokenizerConfig())
-    assert found["encoder"].startswith("EVA-CLIP ViT-g/14 (assumed")
+    assert found["encoder"] == "EVA-CLIP ViT-g/14"
+    assert found["assumed"] == "the encoder is EVA-CLIP ViT-g/14; give --model or --encoder for another"
     assert found["parameters"]["merger"] == 398_267_392
     features, codes = found["cost"]["steps"].values()
     assert codes["flops_per_step"] < features["flops_per_step"]  # packed against masked
     assert codes["parameters"]["selector"]["trained"] == 0
     assert found["tokens_per_image"] == 85
+
+
+def test_a_preset_is_planned_with_the_encoder_of_its_name():
+    config = resolve(TrainTokenizerConfig, preset=load_preset("lavit_tokenizer", "train-tokenizer", "tiny"))
+    found = plan_tokenizer(config, preset="tiny")
+    assert found["encoder"] == "that of `train-encoder --preset tiny`"
+    assert 450_000 < found["parameters"]["encoder"] < 550_000
+    assert found["codebook"] == f"{config.model.codebook_size} codes of {config.model.code_dim} numbers each"
+    lines = plan_lines(found)
+    assert (
+        lines[0]
+        == "assumed: the encoder is that of `train-encoder --preset tiny`; give --model or --encoder for another"
+    )
+    assert [line.split(":")[0] for line in lines if line.startswith("  phases.")] == [
+        f"  phases.{phase.name}" for phase in config.phases
+    ]
+    assert len([line for line in lines if line.startswith("  code projection:")]) == 1
+    assert "encode_task_layer" not in "".join(lines)

@@ -134,7 +134,7 @@ def test_exported_tokenizer_loads_and_carries_the_encoder(data, model, tmp_path)
 def test_a_signal_saves_and_names_the_next_command(data, model, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at_step(patch, 8)
-        with pytest.raises(Interrupted, match=r"stopped at step 8 of 16, state saved; run the same command"):
+        with pytest.raises(Interrupted, match=r"at step 8 of 16, state saved; run the same command"):
             train_tokens(data, model, tmp_path / "cut", checkpoint_every=1000)
     train_tokens(data, model, tmp_path / "cut", checkpoint_every=1000)
     train_tokens(data, model, tmp_path / "cut", checkpoint_every=1000)

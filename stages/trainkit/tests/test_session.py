@@ -32,8 +32,9 @@ def count_up(out: Path, *, every: int = 3, at_end: bool = True, seed: int = 0) -
         return session.finish({"value": float(value[0])})
 
 
-def test_a_finished_run_answers_with_its_summary(tmp_path: Path) -> None:
+def test_a_finished_run_answers_with_its_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert count_up(tmp_path) == count_up(tmp_path) == {"value": 21.0}
+    assert capsys.readouterr().err.splitlines()[-1] == f"{tmp_path}: already finished"
     assert [row["step"] for row in read_metrics(tmp_path)] == list(range(1, NUM_STEPS + 1))
     assert list(read_metrics(tmp_path)[0]) == ["step", "phase", "loss", "seconds"]
     with pytest.raises(UsageError, match=r"seed = 0, now it is 1"):
@@ -41,7 +42,7 @@ def test_a_finished_run_answers_with_its_summary(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint_with_the_same_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     count_up(tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -50,6 +51,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_with_the_same_rows(
             count_up(tmp_path / "cut")
     assert [row["step"] for row in read_metrics(tmp_path / "cut")] == [1, 2, 3, 4, 5]  # past the checkpoint at 3
     assert count_up(tmp_path / "cut") == {"value": 21.0}
+    assert f"{tmp_path / 'cut'}: resuming from step 3 of 7" in capsys.readouterr().err.splitlines()
     assert metrics_of(tmp_path / "cut") == metrics_of(tmp_path / "whole")
     assert "seconds" not in metrics_of(tmp_path / "cut")[0]
     assert [row["step"] for row in read_warnings(tmp_path / "cut")] == [2]
@@ -61,7 +63,7 @@ def test_a_stop_request_saves_at_once_and_is_told_with_exit_code_75(
 ) -> None:
     with monkeypatch.context() as patch:
         stop_at_step(patch, 4)
-        with pytest.raises(Interrupted, match="stopped at step 4 of 7, state saved") as caught:
+        with pytest.raises(Interrupted, match="at step 4 of 7, state saved") as caught:
             count_up(tmp_path)
     assert caught.value.exit_code == 75
     assert (tmp_path / "checkpoints" / "step-00000004").is_dir()

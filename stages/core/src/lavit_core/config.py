@@ -50,7 +50,9 @@ def resolve(
     """
     values = _over(model, {}, preset or {})
     for one in [file] if isinstance(file, Path) else file or ():
-        values = _over(model, values, _read_yaml(one))
+        given = _read_yaml(one)
+        _refuse_quickstart(model, one, given)
+        values = _over(model, values, given)
     for item in sets or ():
         values = _over(model, values, _setting(item))
     values = _over(model, values, _given(flags or {}))
@@ -115,6 +117,19 @@ def _check_nesting(value: Any, depth: int = 0) -> None:
         raise RecursionError
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _check_nesting(inner, depth + 1)
+
+
+QUICKSTART_STEPS = frozenset({"encoder", "tokenizer", "tokens", "pretrain", "blind", "detokenizer", "evaluation"})
+"""Names under which a file for `lavit quickstart` has the settings of its steps."""
+
+
+def _refuse_quickstart(model: type[BaseModel], file: Path, values: Mapping[str, Any]) -> None:
+    steps = [name for name in QUICKSTART_STEPS if name in values and name not in model.model_fields]
+    if steps and all(isinstance(values[name], Mapping) for name in steps):
+        raise UsageError(
+            f"--config {file}: settings of a whole quickstart (found {', '.join(sorted(steps))}); give it to "
+            "`lavit quickstart`, or put the settings of this command alone into a file"
+        )
 
 
 def _setting(item: str) -> dict[str, Any]:

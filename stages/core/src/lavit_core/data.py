@@ -71,11 +71,16 @@ def open_data(path: Path) -> Data:
     return data
 
 
-def scan_data(path: Path) -> tuple[Data, list[Problem]]:
-    """Open a data set and collect every problem instead of stopping. Raises InputError if `path` is not a data set."""
+def check_data_folder(path: Path) -> None:
+    """Raise InputError if `path` is not a folder; nothing in it is read."""
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"
         raise InputError(f"{path}: found {found}, expected a folder of images or one with {CAPTIONS_FILE}")
+
+
+def scan_data(path: Path) -> tuple[Data, list[Problem]]:
+    """Open a data set and collect every problem instead of stopping. Raises InputError if `path` is not a data set."""
+    check_data_folder(path)
     listed = [path / name for name in (CAPTIONS_FILE, QUESTIONS_FILE) if (path / name).is_file()]
     problems: list[Problem] = []
     captions: dict[str, tuple[str, ...]] = {}

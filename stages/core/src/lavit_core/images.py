@@ -1,8 +1,9 @@
 """Reading images the same way everywhere: fixed conversions, limits on size, no dependence on what is installed."""
 
+import contextlib
 import io
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 """Formats that are opened; PIL's other parsers are never run."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+
+MAX_PIXELS = 89_000_000
+"""Most pixels of an image that is read."""
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -32,11 +36,23 @@ class Preprocessing(Config):
     """Per-channel standard deviation on the [0, 1] scale."""
 
 
-def open_rgb(source: Path | bytes, *, max_pixels: int = 89_000_000) -> Image.Image:
+def open_rgb(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open an image as RGB: EXIF rotation applied, transparency on white, 16-bit scaled, first frame of animations.
 
     Raises InputError, naming the file and the reason, if it can't be read or is larger than `max_pixels`.
     """
+    with _opened(source, max_pixels) as image:
+        return to_rgb(image)
+
+
+def check_image(file: Path) -> None:
+    """Raise InputError, as `open_rgb` does, if `file` is not an image; only its header is read."""
+    with _opened(file, MAX_PIXELS):
+        pass
+
+
+@contextlib.contextmanager
+def _opened(source: Path | bytes, max_pixels: int) -> Iterator[Image.Image]:
     name = str(source) if isinstance(source, Path) else "image"
     try:
         # Opening a pipe would wait for somebody to write into it.
@@ -46,7 +62,7 @@ def open_rgb(source: Path | bytes, *, max_pixels: int = 89_000_000) -> Image.Ima
             # Only the header is read so far: a bomb is refused before it is unpacked.
             if image.width * image.height > max_pixels:
                 raise InputError(f"{name}: {image.width}x{image.height} pixels, more than the limit of {max_pixels}")
-            return to_rgb(image)
+            yield image
     except FileNotFoundError:
         raise InputError(f"{name}: file not found") from None
     except InputError:

@@ -33,6 +33,11 @@ def find_part(model: Path, name: str) -> Path:
         raise InputError(f"{model}: a run directory, expected a model directory; give {model / 'model'}")
     folder = model / name
     if not folder.is_dir():
+        if not model.exists():
+            raise InputError(
+                f"{model}: no such directory; `{MADE_BY[name]}` makes a model directory with {name}/, `make demo` a "
+                "whole one"
+            )
         held = [part for part in MADE_BY if (model / part).is_dir()]
         found = f"it holds {', '.join(held)}" if held else "no model directory"
         raise InputError(f"{model}: no {name}/ here ({found}); `{MADE_BY[name]}` makes one")

@@ -12,6 +12,9 @@ from typing import Any
 
 from lavit_core.processes import is_main
 
+LOADING = "loading the model ..."
+"""What a command that uses a model shows at once: torch alone takes seconds to import."""
+
 
 class Progress:
     """Counts units of work and shows rate, time left and the latest metrics. Use as a context manager."""
@@ -70,6 +73,26 @@ class Progress:
         with contextlib.suppress(BrokenPipeError):
             sys.stderr.write(f"{self.title}: {self._text()}{eta}\n")
             sys.stderr.flush()
+
+
+def note(line: str, *, quiet: bool = False) -> None:
+    """Print a line on stderr, in the first process alone, unless `quiet`."""
+    if not quiet and is_main():
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def waiting(line: str, *, quiet: bool = False) -> Iterator[None]:
+    """Show a line on stderr while the block runs; a terminal forgets it afterwards."""
+    if quiet or not is_main() or not sys.stderr.isatty():
+        note(line, quiet=quiet)
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(line):
+        yield
 
 
 def warn(message: str) -> None:

@@ -8,6 +8,7 @@ import dataclasses
 import fcntl
 import importlib.metadata
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -177,6 +178,14 @@ def _left_only_a_record(out: Path, record: Mapping[str, Any]) -> bool:
     return is_record and is_all
 
 
+def command_line(out: Path) -> str | None:
+    """Return the `lavit` command line that started a run, from its run.json; None if it was started in another way."""
+    argv = read_json(out / "run.json").get("argv") if (out / "run.json").is_file() else None
+    if not argv or Path(argv[0]).name not in ("lavit", "__main__.py"):
+        return None
+    return shlex.join(["lavit", *argv[1:]])
+
+
 def _refuse_difference(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     before, now = _flatten(old), _flatten(new)
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
@@ -186,9 +195,11 @@ def _refuse_difference(out: Path, old: dict[str, Any], new: dict[str, Any]) -> N
             [*changed[1:MOST_NAMED], f"{len(changed) - MOST_NAMED} more"] if len(changed) > MOST_NAMED else changed[1:]
         )
         others = f" (and {', '.join(more)})" if more else ""
+        line = command_line(out)
+        started = "" if line is None else f"; it was started with: {line}"
         raise UsageError(
             f"{out}: this run was started with {first} = {before.get(first)!r}, now it is {now.get(first)!r}{others}; "
-            "give another --out, or the same settings as before (its config.yaml lists them)"
+            f"give another --out, or the same settings as before (its config.yaml lists them){started}"
         )
 
 

@@ -58,6 +58,10 @@ def verify(path: Path, *, quiet: bool = False) -> list[Checked]:
         return list(_model_directory(path, quiet))
     if (path / "model" / METADATA_FILE).is_file():
         raise InputError(f"{path}: a run directory, expected a model or token directory; give {path / 'model'}")
+    if inner := sorted(file.parent.name for file in path.glob(f"*/{MANIFEST_FILE}")):
+        raise InputError(f"{path}: holds the token directories {', '.join(inner)}; give one, say {path / inner[0]}")
+    if not path.exists():
+        raise InputError(f"{path}: no such directory, expected a model or token directory")
     raise InputError(
         f"{path}: no {METADATA_FILE} (a model directory has one) and no {MANIFEST_FILE} (a token directory has one)"
     )

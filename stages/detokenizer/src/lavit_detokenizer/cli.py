@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, show_plan
 from lavit_core.default_model import model_or_default, with_default_preset
+from lavit_core.modeldir import detokenizer_part, find_part
 from lavit_core.options import AspectRatio, Highres, ModelOrDefault, ModelUnlessDry, Out, OutUnlessDry
+from lavit_core.progress import LOADING, waiting
 
 PACKAGE = "lavit_detokenizer"
 
@@ -52,6 +54,12 @@ def train_detokenizer(
         return show(planned, common, lines=plan_lines(planned))
     tokens, images = required("TOKENS", tokens), required("--images", images)
     model, out = required("--model", model), required("--out", out)
+    from lavit_core.data import check_data_folder
+    from lavit_core.token_format import read_manifest
+
+    read_manifest(tokens)
+    check_data_folder(images)
+    find_part(model, "tokenizer")
     from lavit_detokenizer import train_detokenizer as verb
 
     summary = verb.train_detokenizer(
@@ -88,8 +96,6 @@ def detokenize(
 
     Without --preset: `released-v2-readme` for imported weights (`published` if they have no SDXL decoder), else `tiny`.
     """
-    from lavit_core.modeldir import detokenizer_part
-
     from lavit_detokenizer.config import DrawSettings
 
     flags = {"guidance_scale": guidance_scale, "num_steps": num_steps, "aspect_ratio": aspect_ratio}
@@ -98,7 +104,11 @@ def detokenize(
     model = model_or_default(model, "tokenizer", detokenizer_part(highres=highres))
     if common.dry_run:
         return show_plan(settings, common, tokens=str(tokens), model=str(model))
-    from lavit_detokenizer import detokenize as verb
+    from lavit_core.token_format import read_manifest
+
+    read_manifest(tokens)
+    with waiting(LOADING, quiet=common.silent):
+        from lavit_detokenizer import detokenize as verb
 
     summary = verb.detokenize(
         tokens,

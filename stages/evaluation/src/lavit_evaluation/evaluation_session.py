@@ -73,7 +73,7 @@ class EvaluationSession:
                 if self._asked_to_stop():
                     end = "start over" if store is None else "go on"
                     so_far = f"{done + start} of {len(keys)} {unit}s"
-                    raise Interrupted(f"{title}: stopped after {so_far}; run the same command to {end}")
+                    raise Interrupted(f"{title}: after {so_far}; run the same command to {end}")
                 batch = missing[start : start + batch_size]
                 kept.add(batch, answer([items[key] for key in batch]))
                 progress.advance(len(batch))

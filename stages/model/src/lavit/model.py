@@ -49,6 +49,11 @@ class LaVIT:
     def __init__(self, parts: Parts, preset: str) -> None:
         self._parts, self._preset = parts, preset
 
+    def __repr__(self) -> str:
+        """Return the directory, its parts and the device as they were asked for."""
+        present = ", ".join(name for name in PARTS if self._parts.has(name))
+        return f"LaVIT({str(self._parts.path)!r}, parts: {present}, device: {self._parts.device})"
+
     @classmethod
     def from_pretrained(
         cls,

@@ -2,7 +2,9 @@
 
 from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, show_plan
 from lavit_core.default_model import model_or_default, with_default_preset
+from lavit_core.modeldir import find_part
 from lavit_core.options import ModelOrDefault, ModelUnlessDry, Out, OutUnlessDry
+from lavit_core.progress import LOADING, waiting
 
 from lavit_pretrain import options
 
@@ -33,6 +35,11 @@ def pretrain(
         planned = plan(settings, llm, tokens or (), model, **kinds)
         return show(planned, common, lines=plan_lines(planned))
     tokens, model, out = required("TOKENS", tokens), required("--model", model), required("--out", out)
+    from lavit_core.token_format import read_manifest
+
+    for folder in tokens:
+        read_manifest(folder)
+    find_part(model, "tokenizer")
     from lavit_pretrain.train_language_model import train_language_model
 
     summary = train_language_model(
@@ -74,9 +81,9 @@ def sample(
     model = model_or_default(model, "llm")
     if common.dry_run:
         return show_plan(settings, common, prompts=prompt, model=str(model), images=len(prompt) * num_images)
-    from lavit_pretrain import sample as verb
-
     wanted = {"num_images": num_images, "seed": common.seed}
+    with waiting(LOADING, quiet=common.silent):
+        from lavit_pretrain import sample as verb
     summary = verb.sample(prompt, model, out, settings, **wanted, device=common.device, precision=common.precision)
     following = f"next: lavit detokenize {out} --model {model} --out DIR"
     show(summary, common, f"{summary['images']} images as codes in {out}; {following}")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show
+from lavit_core.modeldir import find_part, is_imported
 from lavit_core.options import Model, Out, OutUnlessDry
 
 PACKAGE = "lavit_tokenizer"
@@ -45,6 +46,8 @@ class TokenizeOptions:
 @command()
 def train_encoder(data: ImagesUnlessDry = None, out: OutUnlessDry = None, *, common: CommonOptions) -> None:
     """Train a small image encoder (CLIP) on your captioned images."""
+    from lavit_core.data import check_data_folder
+
     from lavit_tokenizer.config import TrainEncoderConfig
 
     settings = settings_of(common, TrainEncoderConfig, (PACKAGE, "train-encoder"))
@@ -56,6 +59,7 @@ def train_encoder(data: ImagesUnlessDry = None, out: OutUnlessDry = None, *, com
         planned = plan_encoder(settings)
         return show(planned, common, lines=plan_lines(planned))
     data, out = required("DATA", data), required("--out", out)
+    check_data_folder(data)
     from lavit_tokenizer.train_encoder import train_encoder as verb
 
     summary = verb(data, out, settings, seed=common.seed, device=common.device, quiet=common.silent)
@@ -74,6 +78,8 @@ def train_tokenizer(
     common: CommonOptions,
 ) -> None:
     """Train the visual tokenizer: which patches become tokens, and their codebook."""
+    from lavit_core.data import check_data_folder
+
     from lavit_tokenizer.config import TrainTokenizerConfig
 
     settings = settings_of(common, TrainTokenizerConfig, (PACKAGE, "train-tokenizer"))
@@ -82,9 +88,12 @@ def train_tokenizer(
 
         from lavit_tokenizer.plan import plan_tokenizer
 
-        planned = plan_tokenizer(settings, data=data, model=model, encoder=encoder)
+        planned = plan_tokenizer(settings, data=data, model=model, encoder=encoder, preset=common.preset)
         return show(planned, common, lines=plan_lines(planned))
     data, out = required("DATA", data), required("--out", out)
+    check_data_folder(data)
+    if model is not None:
+        find_part(model, "encoder")
     from lavit_tokenizer.train_tokenizer import train_tokenizer as verb
 
     seed, device = common.seed, common.device
@@ -102,7 +111,7 @@ def tokenize_images(
 
     Without --preset: `imported` for imported weights, else `tiny`.
     """
-    from lavit_core.modeldir import is_imported
+    from lavit_core.data import check_data_folder
 
     from lavit_tokenizer.config import TokenizeConfig
 
@@ -113,6 +122,8 @@ def tokenize_images(
         from lavit_tokenizer.plan import plan_tokenize
 
         return show(plan_tokenize(data, model, settings), common)
+    check_data_folder(data)
+    find_part(model, "tokenizer")
     from lavit_tokenizer.tokenize_images import tokenize_images as verb
 
     summary = verb(data, model, out, settings, seed=common.seed, device=common.device, quiet=common.silent)

@@ -12,24 +12,32 @@ from lavit_trainkit.cost import Step, count, part
 from lavit_trainkit.flops import Counts, forward_flops, training_counts, with_recomputed_block
 from torch import Tensor, nn
 
-from lavit_tokenizer.config import Phase, TokenizerConfig, TrainEncoderConfig, TrainTokenizerConfig
+from lavit_tokenizer.config import Phase, SmallVitConfig, TokenizerConfig, TrainEncoderConfig, TrainTokenizerConfig
 from lavit_tokenizer.contrastive import ContrastiveModel
 from lavit_tokenizer.decoder import FeatureDecoder
-from lavit_tokenizer.encoder import Encoder
+from lavit_tokenizer.encoder import Encoder, small_encoder
 from lavit_tokenizer.encoder_folder import encoder_on_meta_device
 from lavit_tokenizer.merger import Merger
 from lavit_tokenizer.phase_step import trained_parts
 from lavit_tokenizer.selector import gumbel_mask
+from lavit_tokenizer.small_vit import SmallVit
 from lavit_tokenizer.tokenizer import VisualTokenizer, shape_for, tokenizer_on_meta_device
 
+PART_NAMES = {"encode_task_layer": "code projection"}
+"""Names of the tokenizer's parts for people, where the network's (the released file's) does not say what they do."""
 
-def planned_encoder(folder: Path | None) -> Encoder:
-    """Return an encoder without weights (meta device): the folder's, or the paper's EVA-CLIP ViT-g/14 if None.
+
+def planned_encoder(folder: Path | None, assumed: SmallVitConfig | None = None) -> Encoder:
+    """Return an encoder without weights (meta device): the folder's, else that of the `assumed` configuration, else the
+    paper's EVA-CLIP ViT-g/14.
 
     Raises InputError if `folder` is missing or of unknown kind.
     """
     if folder is not None:
         return encoder_on_meta_device(folder)
+    if assumed is not None:
+        with torch.device("meta"):
+            return small_encoder(SmallVit(assumed)).requires_grad_(False)
     from transformers import Blip2VisionModel
 
     from lavit_tokenizer.released_encoder import EncoderShape
@@ -90,7 +98,7 @@ def tokenizer_step(config: TrainTokenizerConfig, phase: Phase, encoder: Encoder,
     parts = [part("encoder", encoder)]
     for name in ("selector", "merger", "encode_task_layer", "decoder"):
         muon = name in trained and trained[name].muon_lr is not None
-        parts.append(part(name, getattr(network, name), trained=name in trained, muon=muon))
+        parts.append(part(PART_NAMES.get(name, name), getattr(network, name), trained=name in trained, muon=muon))
     network.merger.to(torch.bfloat16 if bf16 else torch.float32)
     network.decoder.to(torch.bfloat16 if bf16 else torch.float32)
     counts = _phase_counts(network, phase, recompute=False)

@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lavit_core.config import load_preset, resolve
 from lavit_core.data import open_data
+from lavit_core.errors import UsageError
 from lavit_core.modeldir import find_part
 from lavit_trainkit.cost import cost_report, count
 
-from lavit_tokenizer.config import TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
+from lavit_tokenizer.config import SmallVitConfig, TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
 from lavit_tokenizer.contrastive import ContrastiveModel
-from lavit_tokenizer.cost import encoder_step, planned_encoder, tokenizer_step
+from lavit_tokenizer.cost import PART_NAMES, encoder_step, planned_encoder, tokenizer_step
 from lavit_tokenizer.tokenizer import shape_for, tokenizer_on_meta_device
 from lavit_tokenizer.tokenizer_folder import read_config
 
@@ -36,13 +38,17 @@ def plan_tokenizer(
     data: Path | None = None,
     model: Path | None = None,
     encoder: Path | None = None,
+    preset: str | None = None,
 ) -> dict[str, Any]:
-    """Return what `train-tokenizer` would do and cost; without an encoder, on the paper's.
+    """Return what `train-tokenizer` would do and cost; without an encoder, on that of `train-encoder` with the same
+    `preset`, or on the paper's if it has no such preset.
 
     Raises InputError if the encoder is unknown, UsageError if the heads do not divide its width.
     """
     folder = encoder if encoder is not None else None if model is None else find_part(model, "encoder")
-    network = planned_encoder(folder)
+    small = _small_encoder(preset) if folder is None else None
+    network = planned_encoder(folder, small)
+    found = "EVA-CLIP ViT-g/14" if small is None else f"that of `train-encoder --preset {preset}`"
     shape = shape_for(config.model, network)
     tokenizer = tokenizer_on_meta_device(shape)
     images = None if data is None else len(open_data(data).records)
@@ -50,18 +56,31 @@ def plan_tokenizer(
     parts = ("selector", "merger", "encode_task_layer", "decoder")
     steps = [tokenizer_step(config, phase, network, cached=cached) for phase in config.phases]
     return {
+        **({"assumed": f"the encoder is {found}; give --model or --encoder for another"} if folder is None else {}),
         "config": config.model_dump(mode="json"),
-        "encoder": "EVA-CLIP ViT-g/14 (assumed: no --model or --encoder)" if folder is None else str(folder),
+        "encoder": found if folder is None else str(folder),
         "steps": sum(phase.num_steps for phase in config.phases),
         "images_per_step": {phase.name: phase.batch_size for phase in config.phases},
         "images": sum(phase.num_steps * phase.batch_size for phase in config.phases),
         "images_in_data": images,
         "features_cached": cached,
-        "parameters": {"encoder": count(network), **{name: count(getattr(tokenizer, name)) for name in parts}},
-        "codebook_entries": tokenizer.quantizer.codebook.numel(),
+        "parameters": {
+            "encoder": count(network),
+            **{PART_NAMES.get(name, name): count(getattr(tokenizer, name)) for name in parts},
+        },
+        "codebook": "{} codes of {} numbers each".format(*tokenizer.quantizer.codebook.shape),
         "tokens_per_image": round(config.model.keep_ratio * shape.num_patches),
         "cost": cost_report(steps),
     }
+
+
+def _small_encoder(preset: str | None) -> SmallVitConfig | None:
+    """Return the encoder of a preset of `train-encoder`; None if there is no such preset."""
+    try:
+        shipped = load_preset("lavit_tokenizer", "train-encoder", str(preset))
+    except UsageError:
+        return None
+    return resolve(TrainEncoderConfig, preset=shipped).vision
 
 
 def plan_tokenize(data: Path, model: Path, config: TokenizeConfig) -> dict[str, Any]:

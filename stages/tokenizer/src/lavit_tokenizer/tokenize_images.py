@@ -16,7 +16,7 @@ from lavit_core.files import file_sha256
 from lavit_core.images import square_pixels
 from lavit_core.interrupt import stop_signals
 from lavit_core.json_lines import read_json_lines, write_json_lines
-from lavit_core.progress import Progress
+from lavit_core.progress import Progress, note
 from lavit_core.rundir import open_run
 from lavit_core.seeds import epoch_batches
 from lavit_core.tokens import Manifest, ShardEntry, TokenSample, read_manifest, write_manifest, write_shard
@@ -90,6 +90,7 @@ def tokenize_images(
             # By size alone: a finished directory answers at once, `lavit tokens verify` reads every byte.
             known = read_manifest(out).shards if (out / "manifest.json").exists() else None
             if known is not None and all(_has_size(out, entry) for entry in known):
+                note(f"{out}: already finished", quiet=quiet)
                 return _within_budget(run.done, out, config)
             run.reopen()
         manifest, errors = _resume(out, tokenizer, config, seed)

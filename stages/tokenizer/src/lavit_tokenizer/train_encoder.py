@@ -71,7 +71,9 @@ def train_encoder(
         raise InputError(f"{data}: none of {len(opened.records)} images has a caption, expected image-text pairs")
     settings, num_steps = {**config.model_dump(mode="json"), "seed": seed}, config.num_steps
     inputs = {"data": opened.digest}
-    with training_session(out, command="train-encoder", config=settings, inputs=inputs, num_steps=num_steps) as session:
+    with training_session(
+        out, command="train-encoder", config=settings, inputs=inputs, num_steps=num_steps, quiet=quiet
+    ) as session:
         if session.finished:
             return session.finished
         on_main(lambda: _learn_pieces(session.path, records, config))

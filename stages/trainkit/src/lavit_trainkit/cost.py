@@ -113,18 +113,33 @@ def cost_report(steps: Sequence[Step]) -> dict[str, Any]:
 
 
 def plan_lines(planned: dict[str, Any]) -> list[str]:
-    """Return a whole `--dry-run` for a person: the settings one a line, what follows from them, and the cost."""
-    lines = ["settings:", *(f"  {name}: {value}" for name, value in _flat(planned["config"]))]
-    lines += ["", *(f"{name}: {value}" for name, value in _flat(planned, but=("config", "cost")))]
-    for name, step in planned["cost"]["steps"].items():
+    """Return a whole `--dry-run` for a person: what is assumed, the settings one a line (a phase one a line), what
+    follows from them, the parameters, and the cost of each step."""
+    lines = [f"assumed: {planned['assumed']}", ""] if "assumed" in planned else []
+    lines += ["settings:", *(f"  {name}: {value}" for name, value in _flat(planned["config"]))]
+    parts, steps = planned.get("parameters"), planned["cost"]["steps"]
+    # Parts that the steps name are listed once, with them.
+    but = ("config", "cost", "assumed", *(["parameters"] if isinstance(parts, dict) else []))
+    lines += ["", *(f"{name}: {value}" for name, value in _flat(planned, but=but)), "", "parameters:"]
+    counted = {name: counts["all"] for step in steps.values() for name, counts in step["parameters"].items()}
+    lines += [f"  {name + ':':20}{number:>16,}" for name, number in counted.items()]
+    for name, step in steps.items():
         unit, units = next((key.removesuffix("_per_step"), step[key]) for key in step if key.endswith("s_per_step"))
         lines += ["", f"{name}: {step['num_steps']:,} steps of {units:,} {unit}"]
-        lines += [f"  floating-point operations a step: {step['flops_per_step']:.3g}"]
-        for part_name, counts in step["parameters"].items():
-            state = f"{counts['trained']:,} trained" if counts["trained"] else "frozen"
-            lines.append(f"  {part_name + ':':20}{counts['all']:>16,} parameters, {state}")
+        lines += [f"  floating-point operations a step: {step['flops_per_step']:.3g}", f"  {_trained(step)}"]
         lines += _memory_lines(step["memory_bytes"])
     return lines
+
+
+def _trained(step: dict[str, Any]) -> str:
+    counts = step["parameters"]
+    trained = [
+        name if part["trained"] == part["all"] else f"{name} ({part['trained']:,})"
+        for name, part in counts.items()
+        if part["trained"]
+    ]
+    frozen = [name for name, part in counts.items() if not part["trained"]]
+    return "; ".join([f"trained: {', '.join(trained)}", *([f"frozen: {', '.join(frozen)}"] if frozen else [])])
 
 
 def _memory_lines(memory_bytes: dict[str, dict[str, float]]) -> list[str]:
@@ -145,6 +160,13 @@ def _flat(values: dict[str, Any], prefix: str = "", but: Sequence[str] = ()) -> 
     """Return nested settings as `--set` spells them."""
     flat: list[tuple[str, Any]] = []
     for name, value in values.items():
-        if name not in but:
+        if isinstance(value, list) and value and all(isinstance(one, dict) and "name" in one for one in value):
+            flat += [(f"{prefix}{name}.{one['name']}", _inline(one)) for one in value]
+        elif name not in but:
             flat += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
     return flat
+
+
+def _inline(item: dict[str, Any]) -> str:
+    """Return an item of a list, say a phase, on one line without its name."""
+    return ", ".join(f"{key} {value}" for key, value in item.items() if key != "name" and value is not None)

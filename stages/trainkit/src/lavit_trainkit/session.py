@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.interrupt import stop_signals
+from lavit_core.progress import note
 from lavit_core.rundir import Diagnostic, Run
 from torch import Tensor
 
@@ -32,8 +33,8 @@ from lavit_trainkit.stopping import stopped
 class Session:
     """An open training run, in each of its processes. Made by `training_session`."""
 
-    def __init__(self, run: Run, asked_to_stop: Callable[[], bool], num_steps: int) -> None:
-        self.run, self.num_steps = run, num_steps
+    def __init__(self, run: Run, asked_to_stop: Callable[[], bool], num_steps: int, *, quiet: bool = False) -> None:
+        self.run, self.num_steps, self.quiet = run, num_steps, quiet
         self.start = 0
         """Steps that are done already; set by `resume`."""
         self.is_stopping = False
@@ -70,6 +71,8 @@ class Session:
         checkpoint = load_newest(self.run.checkpoints)
         self.start = checkpoint.step if checkpoint else 0
         self.run.rewind(self.start)
+        if checkpoint:
+            note(f"{self.path}: resuming from step {self.start} of {self.num_steps}", quiet=self.quiet)
         return checkpoint
 
     def log(self, done: int, phase: str, row: Mapping[str, Any]) -> None:
@@ -104,11 +107,19 @@ class Session:
 
 @contextlib.contextmanager
 def training_session(
-    out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapping[str, str], num_steps: int
+    out: Path,
+    *,
+    command: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    num_steps: int,
+    quiet: bool = False,
 ) -> Iterator[Session]:
     """Open a run directory in all processes (see `lavit_core.rundir.open_run`) and listen for SIGINT and SIGTERM.
 
     Raises UsageError when `out` belongs to a run with other settings or inputs, InputError when it is in use.
     """
     with open_shared_run(out, command=command, config=config, inputs=inputs) as run, stop_signals() as asked:
-        yield Session(run, any_process(asked), num_steps)
+        if run.done:
+            note(f"{out}: already finished", quiet=quiet)
+        yield Session(run, any_process(asked), num_steps, quiet=quiet)

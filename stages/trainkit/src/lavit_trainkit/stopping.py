@@ -17,4 +17,4 @@ def require_finite(loss: float, *, name: str, step: int, run: Path) -> None:
 
 def stopped(run: Path, step: int, num_steps: int) -> Interrupted:
     """Return the error for a run that was asked to stop after it saved its checkpoint."""
-    return Interrupted(f"{run}: stopped at step {step} of {num_steps}, state saved; run the same command to go on")
+    return Interrupted(f"{run}: at step {step} of {num_steps}, state saved; run the same command to go on")

@@ -9,7 +9,7 @@ from rich.table import Table
 
 TITLES = {
     "questions": "Questions",
-    "blind": "Questions, blind model",
+    "blind": "Questions, no-image baseline",
     "majority": "Questions, majority answer",
     "captions": "Captions",
     "real": "Real images, judged",
