@@ -11,6 +11,7 @@ import torch
 import typer
 import typer.main
 import yaml
+from commandline import Mini
 
 WITH_SETTINGS = (
     "quickstart", "train-encoder", "train-tokenizer", "tokenize-images", "pretrain", "train-detokenizer", "generate",
@@ -102,16 +103,19 @@ def test_settings_are_printed_without_any_argument(here, name: str) -> None:
     "line",
     [
         "quickstart",
-        "train-encoder no-data",
-        "pretrain no-tokens --model no-model",
-        "train-detokenizer no-tokens --images no-data --model no-model",
-        "detokenize no-tokens --model no-model",
+        "train-encoder DATA",
+        "pretrain TOKENS --model MODEL",
+        "train-detokenizer TOKENS --images DATA --model MODEL",
+        "detokenize TOKENS --model MODEL",
         "eval vqav2 --model no-model --data no-data",
         "eval shapes --model no-model --data no-data",
     ],
 )
-def test_a_missing_device_is_refused_before_a_run_directory_is_made(here, line: str, tmp_path: Path) -> None:
-    done = here(*line.split(), "--out", tmp_path / "run", "--device", "cuda:1")
+def test_a_missing_device_is_refused_before_a_run_directory_is_made(
+    mini: Mini, here, line: str, tmp_path: Path
+) -> None:
+    given = {"DATA": mini.train, "TOKENS": mini.tokens, "MODEL": mini.model}
+    done = here(*(given.get(word, word) for word in line.split()), "--out", tmp_path / "run", "--device", "cuda:1")
     assert (done.code, done.err) == (2, "error: --device cuda:1: no CUDA device here; use --device cpu\n")
     assert not (tmp_path / "run").exists()
 

@@ -53,9 +53,9 @@ def ask(
 
         from lavit_cli.image_to_text import ask_file
 
+    settings = settings_of(common, AskSettings, ("lavit_pretrain", "ask"), {"max_tokens": max_tokens})
     if not image.exists() and any(Path(text).is_file() for text in question):
         raise UsageError(f"{image}: file not found; give the image first: lavit ask IMAGE QUESTION")
-    settings = settings_of(common, AskSettings, ("lavit_pretrain", "ask"), {"max_tokens": max_tokens})
     model = model_or_default(model, "tokenizer", "llm")
     if common.dry_run:
         return show_plan(settings, common, image=str(image), questions=question, model=str(model))
