@@ -115,7 +115,8 @@ def test_a_missing_device_is_refused_before_a_run_directory_is_made(
     mini: Mini, here, line: str, tmp_path: Path
 ) -> None:
     given = {"DATA": mini.train, "TOKENS": mini.tokens, "MODEL": mini.model}
-    done = here(*(given.get(word, word) for word in line.split()), "--out", tmp_path / "run", "--device", "cuda:1")
+    arguments = [given.get(word, word) for word in line.split()]
+    done = here(*arguments, "--out", tmp_path / "run", "--device", "cuda:1", "--quiet")
     assert (done.code, done.err) == (2, "error: --device cuda:1: no CUDA device here; use --device cpu\n")
     assert not (tmp_path / "run").exists()
 
