@@ -13,7 +13,7 @@ from lavit_tokenizer.objective import (
     selector_explained_variance,
     temperature,
 )
-from lavit_tokenizer.phase_step import clip_groups, trained_parts
+from lavit_tokenizer.phase_step import clip_phase, trained_parts
 
 from .conftest import make_tokenizer, phases, tokenizer_settings
 
@@ -50,7 +50,14 @@ def test_each_phase_trains_its_modules_and_no_other(index):
     losses(output, torch.randn(4, 16, 16), tokenizer_settings(), None)["loss"].backward()
     touched = {name.split(".")[0] for name, p in tokenizer.named_parameters() if p.grad is not None and p.grad.any()}
     assert touched == {"merger", "encode_task_layer", "decoder"} | ({"selector"} if index == 1 else set())
-    assert len(clip_groups(parts)) == (2 if index == 1 else 1)
+    # The selector's gradients are clipped apart from the others.
+    clip_phase(parts, 1e-3)
+    norms = {"selector": 0.0, "others": 0.0}
+    for name, p in tokenizer.named_parameters():
+        if p.grad is not None:
+            norms["selector" if name.startswith("selector.") else "others"] += float(p.grad.square().sum())
+    clipped = {"others": 1e-6} | ({"selector": 1e-6} if index == 1 else {"selector": 0.0})
+    assert norms == pytest.approx(clipped, rel=1e-2)
 
 
 def test_all_modules_learn_end_to_end_through_codes():
