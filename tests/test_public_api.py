@@ -25,7 +25,7 @@ DRAW = (
 SEEDS = "seeds: 'int | Sequence[int] | None' = None"
 
 METHODS = {
-    "from_pretrained": "(path: 'str | Path', parts: 'Sequence[str] | None' = None, device: 'str' = 'auto', "
+    "from_pretrained": "(path: 'str | Path', parts: 'str | Sequence[str] | None' = None, device: 'str' = 'auto', "
     "precision: 'str' = 'auto', low_memory: 'bool' = False, selection: 'str | None' = None, highres: 'bool' = False, "
     "preset: 'str | None' = None) -> 'LaVIT'",
     "encode": f"(self, {IMAGES}, selection: 'str | None' = None, seed: 'int' = 0, "
@@ -44,7 +44,7 @@ METHODS = {
     "-> 'np.ndarray'",
     "score_codes": "(self, texts: 'str | Sequence[str]', codes: 'ImageTokens | Sequence[np.ndarray]', "
     "all_pairs: 'bool' = False, batch_size: 'int' = 64) -> 'np.ndarray'",
-    "count_tokens": "(self, texts: 'Sequence[str]') -> 'np.ndarray'",
+    "count_tokens": "(self, texts: 'str | Sequence[str]') -> 'np.ndarray'",
     "draw_size": "(self, settings: 'DrawSettings | None' = None) -> 'tuple[int, int]'",
     "save_pretrained": "(self, folder: 'str | Path') -> 'None'",
 }

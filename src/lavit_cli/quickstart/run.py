@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from lavit_core.distributions import require_stages
 from lavit_core.errors import Interrupted, UsageError
 from lavit_core.progress import note
 from lavit_core.rundir import command_line, open_run
@@ -30,7 +31,8 @@ def quickstart(
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run every step that is not done yet and return the summary. Raises Interrupted on SIGTERM or Ctrl-C."""
-    from lavit_trainkit.device import check_training_device
+    with require_stages("lavit quickstart"):
+        from lavit_trainkit.device import check_training_device
 
     names = [step.name for step in STEPS]
     if stop_after is not None and stop_after not in names:

@@ -165,6 +165,9 @@ def test_wrong_inputs_do_not_claim_the_run_directory(oracle, shapes_data: Path, 
     seeing = type("Seeing", (Yes,), {"image_input": "codes"})()
     with pytest.raises(InputError, match="expected 'none'"):
         run(oracle, shapes_data / "heldout", tmp_path, blind=seeing)
+    with pytest.raises(InputError, match=r"m: no such directory; `lavit train-tokenizer` makes"):
+        run(tmp_path / "m", shapes_data / "heldout", tmp_path, blind=None)
+    (tmp_path / "m").mkdir()
     with pytest.raises(InputError, match="no tokenizer/ here"):
         run(tmp_path / "m", shapes_data / "heldout", tmp_path, blind=None)
     assert not (tmp_path / "score").exists()

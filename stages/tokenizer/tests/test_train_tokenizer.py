@@ -179,6 +179,9 @@ def test_unusable_input(data, model, tmp_path):
     settings = tokenizer_settings()
     with pytest.raises(UsageError, match=r"expected either --model .* or --encoder"):
         tokenizer_verb.train_tokenizer(data, tmp_path / "run", settings)
+    with pytest.raises(InputError, match=r"nothing: no such directory; `lavit train-encoder` makes"):
+        tokenizer_verb.train_tokenizer(data, tmp_path / "run", settings, model=tmp_path / "nothing")
+    (tmp_path / "nothing").mkdir()
     with pytest.raises(InputError, match=r"no encoder/ here .*lavit train-encoder"):
         tokenizer_verb.train_tokenizer(data, tmp_path / "run", settings, model=tmp_path / "nothing")
     odd = tokenizer_settings(model=MODEL.model_copy(update={"heads": 3}))

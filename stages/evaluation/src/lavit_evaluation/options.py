@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from lavit_core.command import CommonOptions
+from lavit_core.device_name import check_device_name
 from lavit_core.distributions import require_stages
 
 from lavit_evaluation.compute import Compute
@@ -35,10 +36,12 @@ Reference = Annotated[
 
 def compute_of(common: CommonOptions, batch_size: int = 32) -> Compute:
     """Return where and how many at once a command computes. Raises UsageError for a device that is not there."""
-    with require_stages("lavit eval"):
-        from lavit_trainkit.device import check_device
+    check_device_name(common.device)
+    if common.device.startswith("cuda"):  # only then is torch asked
+        with require_stages("lavit eval"):
+            from lavit_trainkit.device import check_device
 
-    check_device(common.device)
+        check_device(common.device)
     return Compute(batch_size=batch_size, device=common.device, precision=common.precision, quiet=common.silent)
 
 
