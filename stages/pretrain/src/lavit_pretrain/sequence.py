@@ -83,11 +83,11 @@ class TokenizedPrompt:
 
 def join_prompts(parts: Sequence[TokenizedPrompt]) -> TokenizedPrompt:
     """Return parts of a sequence one after another."""
-    starts = np.cumsum([0, *map(len, parts)])
+    starts = np.cumsum([0, *map(len, parts)])[:-1]
     features = [part.features for part in parts if part.features is not None]
     return TokenizedPrompt(
         ids=np.concatenate([part.ids for part in parts]).astype(np.int64),
-        places=np.concatenate([start + part.places for start, part in zip(starts, parts, strict=False)]),
+        places=np.concatenate([start + part.places for start, part in zip(starts, parts, strict=True)]),
         features=np.concatenate(features) if features else None,
         num_images=sum(part.num_images for part in parts),
     )
