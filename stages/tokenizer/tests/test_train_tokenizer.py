@@ -154,7 +154,9 @@ def test_collapse_and_an_undecided_selector_are_reported(data, model, tmp_path, 
     train_tokens(data, model, tmp_path / "run", window_steps=4, model=wide)
     said = capsys.readouterr().err
     assert re.search(r"codebook collapse: [36]% of 32 codes used in the last 4 steps of phase codes", said)
-    assert re.search(r"the selector is undecided: late in phase selector features explain \d+% of .*; give the", said)
+    assert re.search(
+        r"the selector is undecided: late in phase selector features explain \d+% of .*evidence: own", said
+    )
     kinds = [row["kind"] for row in read_warnings(tmp_path / "run")]
     assert {"codebook collapse", "undecided selector"} <= set(kinds)
     assert len(kinds) == len(set(kinds)) == said.count("warning: ")

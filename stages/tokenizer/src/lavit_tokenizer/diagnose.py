@@ -86,8 +86,10 @@ def _selector(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig
                 Diagnostic(
                     "undecided selector",
                     f"the selector is undecided: late in phase {phase.name} features explain {share:.0%} of whether a "
-                    "patch is kept, and chance the rest: the decoder learns from uninformative patches; give the phase "
-                    f"more steps{merger}; a higher selector_lr decides sooner, but more by position than by content",
+                    "patch is kept, and chance the rest: the decoder learns from uninformative patches; compare "
+                    "detail_kept with detail_dropped (reported at the end, and by `lavit eval tokenizer`): where empty "
+                    f"patches are kept, set evidence: own in phase {phase.name}; else give it more steps{merger}; a "
+                    "higher selector_lr decides sooner, but more by position than by content",
                 )
             )
     # While Gumbel noise decides, the rate is held by the loss; what counts is where it ends, and what follows from it.

@@ -38,9 +38,10 @@ from lavit_tokenizer.phase_step import (
     trained_parts,
     update_codebook,
 )
+from lavit_tokenizer.token_findings import diagnose_tokens
 from lavit_tokenizer.tokenizer import VisualTokenizer, shape_for, trained_state
 from lavit_tokenizer.tokenizer_folder import write_tokenizer
-from lavit_tokenizer.validation import evaluate, split_validation
+from lavit_tokenizer.validation import evaluate, split_validation, token_facts
 
 SHOWN = ("mean_predictor", "kept_mean", "kept_std", "decided")
 """Metrics of a logged row that the progress line shows."""
@@ -131,6 +132,8 @@ def train_tokenizer(
         if config.calibrate_threshold:
             calibrate_threshold(tokenizer, source, train[: config.statistics_images])
         metrics = evaluate(tokenizer, source, held, quantised=stats.codebook_started)
+        facts = token_facts(metrics, tokenizer.config, quantised=stats.codebook_started)
+        session.warn(num_steps, config.phases[-1].name, diagnose_tokens(facts))
         if session.writes:
             metadata = {"command": "train-tokenizer", "encoder_digest": inputs["encoder"], **metrics}
             with export_part(session.model, "tokenizer", carry_from=model, metadata=metadata) as folder:

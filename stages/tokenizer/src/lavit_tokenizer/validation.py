@@ -1,5 +1,6 @@
 """The validation split of a training run, and the tokenizer's metrics on it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,13 @@ import torch.nn.functional as F
 from lavit_core.seeds import derive_seed
 from torch import Tensor
 
+from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.features import FeatureSource
-from lavit_tokenizer.objective import kept_metrics, mean_predictor
+from lavit_tokenizer.objective import keep_moments, kept_metrics, mean_predictor, selector_explained_variance
 from lavit_tokenizer.quantizer import usage
+from lavit_tokenizer.selection_statistics import detail_of_kept, patch_detail, place_explained
 from lavit_tokenizer.selector import select_threshold
+from lavit_tokenizer.token_findings import FEW_TOKENS, TokenFacts
 from lavit_tokenizer.tokenizer import VisualTokenizer
 
 
@@ -31,13 +35,16 @@ def split_validation(num_items: int, num_validation: int, seed: int) -> tuple[np
 def evaluate(
     tokenizer: VisualTokenizer, source: FeatureSource, held: np.ndarray, *, quantised: bool, batch_size: int = 64
 ) -> dict[str, Any]:
-    """Return the metrics of held-out images: 1 - cos with and without codes, code usage, tokens an image."""
+    """Return the metrics of held-out images: 1 - cos with and without codes, code usage, tokens an image, and which
+    patches are kept."""
     tokenizer.eval()
-    counts, codes, targets = [], [], []
+    config = tokenizer.config
+    counts, codes, targets, masks, chances, details = [], [], [], [], [], []
     cosines: dict[str, list[Tensor]] = {"cos_loss_before_codes": [], "cos_loss": []}
     for start in range(0, len(held), batch_size):
         x_BPD = source.batch(held[start : start + batch_size])
-        keep = select_threshold(tokenizer.selector(x_BPD), tokenizer.config.keep_threshold)
+        log_keep = tokenizer.selector(x_BPD)
+        keep = select_threshold(log_keep, config.keep_threshold)
         z_TC = tokenizer.project(tokenizer.merger(x_BPD, keep))
         kept = keep.sum(dim=1)
         coded, image_codes = tokenizer.quantizer(z_TC)
@@ -46,9 +53,32 @@ def evaluate(
         counts.append(kept)
         codes.append(image_codes)
         targets.append(x_BPD)
-    share, perplexity = usage(torch.bincount(torch.cat(codes).cpu(), minlength=tokenizer.config.codebook_size))
+        masks.append(keep)
+        chances.append(log_keep)
+        details.append(patch_detail(source.pixels.batch(held[start : start + batch_size]).numpy(), config.grid))
+    share, perplexity = usage(torch.bincount(torch.cat(codes).cpu(), minlength=config.codebook_size))
     metrics: dict[str, Any] = {name: 1 - float(torch.cat(values).mean()) for name, values in cosines.items()}
     if not quantised:
         del metrics["cos_loss"]
     metrics |= {"mean_predictor": mean_predictor(torch.cat(targets)), "code_usage": share, "perplexity": perplexity}
-    return {**metrics, **kept_metrics(torch.cat(counts), tokenizer.config.num_patches), "validation_images": len(held)}
+    in_kept, in_dropped = detail_of_kept(np.concatenate(details), torch.cat(masks).cpu().numpy())
+    metrics |= {
+        "decided": selector_explained_variance(keep_moments(torch.cat(chances))),
+        "place_explained": place_explained(torch.cat(chances)[..., 0].exp().cpu().numpy()),
+        "detail_kept": in_kept,
+        "detail_dropped": in_dropped,
+        "few_tokens": float((torch.cat(counts) < FEW_TOKENS).double().mean()),
+    }
+    return {**metrics, **kept_metrics(torch.cat(counts), config.num_patches), "validation_images": len(held)}
+
+
+def token_facts(metrics: Mapping[str, Any], config: TokenizerConfig, *, quantised: bool) -> TokenFacts:
+    """Return what the metrics of `evaluate` tell about the tokens; codes count once the codebook was trained."""
+    return TokenFacts(
+        detail_kept=metrics["detail_kept"],
+        detail_dropped=metrics["detail_dropped"],
+        code_usage=metrics["code_usage"] if quantised else None,
+        num_codes=config.codebook_size,
+        num_tokens=round(metrics["kept_mean"] * metrics["validation_images"]),
+        few_tokens=metrics["few_tokens"],
+    )
