@@ -5,21 +5,19 @@ from typing import Annotated
 
 import typer
 from lavit_core.command import CommonOptions, OutputOptions, Renamed, command, print_config, show
-from lavit_core.options import Out
+from lavit_core.options import Out, argument, option
 
 from lavit_cli import options
 
-Folder = Annotated[Path, typer.Argument(metavar="SRC", help="Folder of the released weights.", show_default=False)]
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model directory.", show_default=False)]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
+Folder = Annotated[Path, argument(metavar="SRC", help="Folder of the released weights.")]
+Model = Annotated[Path, argument(metavar="MODEL", help="Model directory.")]
+Run = Annotated[Path, argument(metavar="RUN", help="A run directory.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the files, and write nothing.")]
 
 
 @command(omit=["precision"])
 def quickstart(
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Run directory (required), say runs/demo.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, option("--out", help="Run directory (required), say runs/demo.")] = None,
     data: options.Data = None,
     images: options.NumTrainingImages = None,
     stop_after: options.StopAfter = None,

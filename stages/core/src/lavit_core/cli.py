@@ -6,18 +6,18 @@ from typing import Annotated
 import typer
 
 from lavit_core.command import OutputOptions, command, show
-from lavit_core.options import Out
+from lavit_core.options import Out, argument, option
 
 data = typer.Typer(help="Data sets: make the synthetic one, inspect your own.", no_args_is_help=True)
 tokens = typer.Typer(help="Token directories: look into, check, export.", no_args_is_help=True)
 
-TokenFolder = Annotated[Path, typer.Argument(metavar="TOKENS", help="Token directory.", show_default=False)]
+TokenFolder = Annotated[Path, argument(metavar="TOKENS", help="Token directory.")]
 
 
 @data.command("inspect")
 @command()
 def inspect_data(
-    path: Annotated[Path, typer.Argument(help="Folder of images, with or without captions.jsonl.", show_default=False)],
+    path: Annotated[Path, argument(help="Folder of images, with or without captions.jsonl.")],
     output: OutputOptions,
 ) -> None:
     """Recognise a data set's layout; count its images, captions and questions; list what is wrong (then exit 3)."""
@@ -64,7 +64,7 @@ def verify_tokens(path: TokenFolder, output: OutputOptions) -> None:
 
 @command()
 def verify(
-    path: Annotated[Path, typer.Argument(metavar="MODEL|TOKENS", help="Model or token directory.", show_default=False)],
+    path: Annotated[Path, argument(metavar="MODEL|TOKENS", help="Model or token directory.")],
     output: OutputOptions,
 ) -> None:
     """Check a model or token directory against its digests; exits 4 naming the damaged file.
@@ -91,10 +91,7 @@ def verify(
 def export_tokens(
     path: TokenFolder,
     out: Out,
-    to: Annotated[
-        str | None,
-        typer.Option("--to", metavar="parquet|jsonl", help="Format (default: as --out ends).", show_default=False),
-    ] = None,
+    to: Annotated[str | None, option("--to", metavar="parquet|jsonl", help="Format (default: as --out ends).")] = None,
     *,
     output: OutputOptions,
 ) -> None:

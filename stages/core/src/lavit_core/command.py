@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="Config")
 T = TypeVar("T")
 
-PANEL = "Common options"
-
 
 def _without_arguments(context: typer.Context, given: bool) -> bool:
     """Let a command line of --print-config leave arguments out: settings do not depend on them."""
@@ -55,14 +53,15 @@ def _without_arguments(context: typer.Context, given: bool) -> bool:
     return given
 
 
+_common = functools.partial(typer.Option, rich_help_panel="Common options")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OutputOptions:
     """Options of every command, also of those that have no settings."""
 
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=PANEL)] = (
-        False
-    )
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.", rich_help_panel=PANEL)] = False
+    as_json: Annotated[bool, _common("--json", help="Print one JSON object on stdout.")] = False
+    quiet: Annotated[bool, _common("--quiet", help="Show no progress.")] = False
 
     @property
     def silent(self) -> bool:
@@ -74,43 +73,28 @@ class OutputOptions:
 class CommonOptions(OutputOptions):
     """Options of every command that has settings; a command's own defaults stand in its default instance."""
 
-    preset: Annotated[
-        str | None, typer.Option("--preset", help="Shipped settings to start from.", rich_help_panel=PANEL)
-    ] = "tiny"
+    preset: Annotated[str | None, _common("--preset", help="Shipped settings to start from.")] = "tiny"
     config: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--config",
-            metavar="FILE",
-            help="YAML file of settings; repeatable, later ones win.",
-            show_default=False,
-            rich_help_panel=PANEL,
+        _common(
+            "--config", metavar="FILE", help="YAML file of settings; repeatable, later ones win.", show_default=False
         ),
     ] = None
     sets: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change one setting, say a.b=2; repeatable.",
-            show_default=False,
-            rich_help_panel=PANEL,
-        ),
+        _common("--set", metavar="KEY=VALUE", help="Change one setting, say a.b=2; repeatable.", show_default=False),
     ] = None
-    seed: Annotated[int, typer.Option("--seed", help="Seed of every random draw.", rich_help_panel=PANEL)] = 0
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", rich_help_panel=PANEL)] = "auto"
-    precision: Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.", rich_help_panel=PANEL)] = "auto"
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.", rich_help_panel=PANEL)
-    ] = False
+    seed: Annotated[int, _common("--seed", help="Seed of every random draw.")] = 0
+    device: Annotated[str, _common("--device", help="auto, cpu, cuda or cuda:N.")] = "auto"
+    precision: Annotated[str, _common("--precision", help="auto, fp32 or bf16.")] = "auto"
+    dry_run: Annotated[bool, _common("--dry-run", help="Print what would be done, and do nothing.")] = False
     print_config: Annotated[
         bool,
-        typer.Option(
+        _common(
             "--print-config",
             help="Print the settings as YAML, and exit; needs no arguments.",
             is_eager=True,
             callback=_without_arguments,
-            rich_help_panel=PANEL,
         ),
     ] = False
 

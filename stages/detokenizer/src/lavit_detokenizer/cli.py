@@ -3,30 +3,31 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, show_plan
 from lavit_core.default_model import model_or_default, with_default_preset
 from lavit_core.modeldir import detokenizer_part, find_part
-from lavit_core.options import AspectRatio, Highres, ModelOrDefault, ModelUnlessDry, Out, OutUnlessDry
+from lavit_core.options import (
+    AspectRatio,
+    Highres,
+    ModelOrDefault,
+    ModelUnlessDry,
+    Out,
+    OutUnlessDry,
+    argument,
+    option,
+)
 from lavit_core.progress import LOADING, waiting
 
 PACKAGE = "lavit_detokenizer"
 
-TokensUnlessDry = Annotated[Path | None, typer.Argument(help="Token directory.", show_default=False)]
-Tokens = Annotated[Path, typer.Argument(help="Token directory.", show_default=False)]
-Images = Annotated[
-    Path | None, typer.Option("--images", help="The images the tokens were made from.", show_default=False)
-]
-UNet = Annotated[Path | None, typer.Option("--unet", help="diffusers UNet folder to start from.", show_default=False)]
-Vae = Annotated[
-    Path | None, typer.Option("--vae", help="diffusers AutoencoderKL folder (latent space).", show_default=False)
-]
-NullEmbedding = Annotated[
-    Path | None,
-    typer.Option("--null-embedding", help="Null-text embedding (null_condition: stored).", show_default=False),
-]
-Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="1 turns guidance off.", show_default=False)]
-NumSteps = Annotated[int | None, typer.Option("--num-steps", min=1, help="Denoising steps.", show_default=False)]
+TokensUnlessDry = Annotated[Path | None, argument(help="Token directory.")]
+Tokens = Annotated[Path, argument(help="Token directory.")]
+Images = Annotated[Path | None, option("--images", help="The images the tokens were made from.")]
+UNet = Annotated[Path | None, option("--unet", help="diffusers UNet folder to start from.")]
+Vae = Annotated[Path | None, option("--vae", help="diffusers AutoencoderKL folder (latent space).")]
+NullEmbedding = Annotated[Path | None, option("--null-embedding", help="Null-text embedding (null_condition: stored).")]
+Guidance = Annotated[float | None, option("--guidance-scale", help="1 turns guidance off.")]
+NumSteps = Annotated[int | None, option("--num-steps", min=1, help="Denoising steps.")]
 
 
 @command()

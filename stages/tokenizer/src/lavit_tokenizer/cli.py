@@ -4,42 +4,28 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show
 from lavit_core.modeldir import find_part, is_imported
-from lavit_core.options import Model, Out, OutUnlessDry
+from lavit_core.options import Model, Out, OutUnlessDry, argument, option
 
 PACKAGE = "lavit_tokenizer"
 
 DATA_HELP = "Folder of images, with captions.jsonl or without."
-Images = Annotated[Path, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
-ImagesUnlessDry = Annotated[Path | None, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
-EncoderModel = Annotated[
-    Path | None, typer.Option("--model", help="Model directory with encoder/.", show_default=False)
-]
-EncoderFolder = Annotated[
-    Path | None,
-    typer.Option("--encoder", help="transformers vision folder, instead of --model.", show_default=False),
-]
+Images = Annotated[Path, argument(metavar="DATA", help=DATA_HELP)]
+ImagesUnlessDry = Annotated[Path | None, argument(metavar="DATA", help=DATA_HELP)]
+EncoderModel = Annotated[Path | None, option("--model", help="Model directory with encoder/.")]
+EncoderFolder = Annotated[Path | None, option("--encoder", help="transformers vision folder, instead of --model.")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenizeOptions:
     """Settings of `tokenize-images` that have an option of their own."""
 
-    workers: Annotated[int | None, typer.Option("--workers", min=0, help="Decoding processes.", show_default=False)] = (
-        None
-    )
-    selection: Annotated[
-        str | None, typer.Option("--selection", help="threshold, topk or sample.", show_default=False)
-    ] = None
-    features: Annotated[
-        bool | None,
-        typer.Option("--features/--no-features", help="Store merger features too.", show_default=False),
-    ] = None
+    workers: Annotated[int | None, option("--workers", min=0, help="Decoding processes.")] = None
+    selection: Annotated[str | None, option("--selection", help="threshold, topk or sample.")] = None
+    features: Annotated[bool | None, option("--features/--no-features", help="Store merger features too.")] = None
     max_error_rate: Annotated[
-        float | None,
-        typer.Option("--max-error-rate", min=0, max=1, help="Unreadable share allowed.", show_default=False),
+        float | None, option("--max-error-rate", min=0, max=1, help="Unreadable share allowed.")
     ] = None
 
 
