@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from lavit_core.distributions import LIBRARIES, install_command, installed, module_name, names
+from lavit_core.distributions import LIBRARIES, install_command, installed, module_name, names, version
 
 from lavit_cli.output import print_json, print_line, print_table
 from lavit_cli.plugins import find_commands, one_line
@@ -102,13 +101,13 @@ def _available_memory() -> int | None:
 def _libraries() -> Iterator[Check]:
     for name in LIBRARIES:
         install = f"pip install -c constraints.txt {name}"
-        version = _version(name)
-        if version is None:
+        found = version(name)
+        if found is None:
             yield Check("libraries", name, "warning", "not installed", install)
         elif problem := _import_error("PIL.Image" if name == "pillow" else name):
             yield Check("libraries", name, "broken", problem, install.replace("install", "install --force-reinstall"))
         else:
-            yield Check("libraries", name, "ok", version)
+            yield Check("libraries", name, "ok", found)
 
 
 def check_torchvision() -> Iterator[Check]:
@@ -116,8 +115,8 @@ def check_torchvision() -> Iterator[Check]:
 
     Nothing here uses it; a build for another torch breaks the import of transformers' image classes.
     """
-    version = _version("torchvision")
-    if version is None:
+    found_version = version("torchvision")
+    if found_version is None:
         return
     probe = [sys.executable, "-c", "import torchvision"]
     done = subprocess.run(probe, capture_output=True, text=True, timeout=120, check=False)
@@ -127,7 +126,7 @@ def check_torchvision() -> Iterator[Check]:
     if state == "warning":
         found = "is installed: transformers may pick other image kernels because of it"
     yield Check(
-        "libraries", "torchvision", state, f"{version} {found}", "pip uninstall torchvision (lavit never uses it)"
+        "libraries", "torchvision", state, f"{found_version} {found}", "pip uninstall torchvision (lavit never uses it)"
     )
 
 
@@ -188,13 +187,6 @@ def _stages() -> Iterator[Check]:
             listed = ", ".join(command.name for command in own)
             value = f"{versions[distribution]}: {listed}" if own else versions[distribution]
             yield Check("stages", distribution, "ok", value)
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _import_error(module: str) -> str:

@@ -4,6 +4,7 @@ Every file is opened, and every name and shape in it checked, before anything is
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -162,21 +163,17 @@ def write(found: Found, model: Path, *, quiet: bool) -> None:
         if found.tokenizer is not None:
             from lavit_tokenizer.api import import_encoder_part, import_tokenizer
 
-            visual = found.tokenizer
-            if visual.config is None:
-                part("encoder", lambda folder: import_encoder_part(visual, folder))
+            if found.tokenizer.config is None:
+                part("encoder", functools.partial(import_encoder_part, found.tokenizer))
             else:
-                part("tokenizer", lambda folder: import_tokenizer(visual, folder))
+                part("tokenizer", functools.partial(import_tokenizer, found.tokenizer))
                 digest = recorded_digest(model, "tokenizer")
         if found.language_model is not None:
             from lavit_pretrain.api import import_language_model
 
-            llm = found.language_model
-            part("llm", lambda folder: import_language_model(llm, folder, tokenizer_digest=digest or ""))
+            fill = functools.partial(import_language_model, found.language_model, tokenizer_digest=digest or "")
+            part("llm", fill)
         for one in found.detokenizers:
             from lavit_detokenizer.api import import_detokenizer
 
-            def fill(folder: Path, one: "ReleasedDetokenizer" = one) -> None:
-                import_detokenizer(one, folder)
-
-            part(one.layout.part, fill)
+            part(one.layout.part, functools.partial(import_detokenizer, one))

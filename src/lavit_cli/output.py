@@ -35,10 +35,3 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str] | None], *, 
         else:
             table.add_row(*row)
     Console().print(table)
-
-
-def report_progress(line: str, *, quiet: bool = False) -> None:
-    """Write a line to stderr at once, unless `quiet`."""
-    if not quiet:
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()

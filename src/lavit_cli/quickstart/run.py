@@ -9,7 +9,6 @@ from lavit_core.errors import Interrupted, UsageError
 from lavit_core.progress import note
 from lavit_core.rundir import command_line, open_run
 
-from lavit_cli.output import report_progress
 from lavit_cli.quickstart.config import QuickstartConfig
 from lavit_cli.quickstart.settings import settle
 from lavit_cli.quickstart.steps import STEPS, Job, data_digest
@@ -55,10 +54,10 @@ def quickstart(
             for step in STEPS:
                 if not step.wanted(job):
                     continue
-                report_progress(f"{step.name}: {step.title}", quiet=quiet)
+                note(f"{step.name}: {step.title}", quiet=quiet)
                 with measured(out, step.name) as cost:
                     summaries[step.name] = step.run(job)
-                report_progress(f"{step.name}: done in {cost_line(cost)}\n", quiet=quiet)
+                note(f"{step.name}: done in {cost_line(cost)}\n", quiet=quiet)
                 if step.name == stop_after:
                     return summarise(job, summaries)
         except KeyboardInterrupt:

@@ -38,13 +38,17 @@ def module_name(distribution: str) -> str:
     return named.get(distribution, distribution.replace("-", "_"))
 
 
+def version(package: str) -> str | None:
+    """Return the version of a package, None if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def installed() -> dict[str, str]:
     """Return the versions of the distributions that are installed, by name."""
-    found = {}
-    for name in names():
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+    return {name: found for name in names() if (found := version(name))}
 
 
 def install_command(distribution: str) -> str:

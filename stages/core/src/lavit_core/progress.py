@@ -97,10 +97,7 @@ def waiting(line: str, *, quiet: bool = False) -> Iterator[None]:
 
 def warn(message: str) -> None:
     """Print a warning line on stderr."""
-    if not is_main():
-        return
-    sys.stderr.write(f"warning: {message}\n")
-    sys.stderr.flush()
+    note(f"warning: {message}")
 
 
 @contextlib.contextmanager
@@ -108,6 +105,4 @@ def timed(title: str, *, quiet: bool = False) -> Iterator[None]:
     """Print on stderr how long the block took."""
     began = time.monotonic()
     yield
-    if not quiet and is_main():
-        sys.stderr.write(f"{title}: {time.monotonic() - began:.1f} s\n")
-        sys.stderr.flush()
+    note(f"{title}: {time.monotonic() - began:.1f} s", quiet=quiet)

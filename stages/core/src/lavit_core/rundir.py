@@ -6,7 +6,6 @@ The same command resumes.
 import contextlib
 import dataclasses
 import fcntl
-import importlib.metadata
 import platform
 import shlex
 import subprocess
@@ -142,11 +141,9 @@ def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapp
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, of the installed libraries whose behaviour reaches the results, and of lavit."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in distributions.LIBRARIES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found | distributions.installed()
+    machine = {"python": platform.python_version(), "platform": platform.platform()}
+    libraries = {name: found for name in distributions.LIBRARIES if (found := distributions.version(name))}
+    return machine | libraries | distributions.installed()
 
 
 def _git_revision() -> str | None:
