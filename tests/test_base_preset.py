@@ -58,8 +58,8 @@ def test_tokenizer_departs_from_the_paper_as_the_tiny_one_does() -> None:
         tiny.model.merger_positions,
         tiny.model.whiten_power,
     )
-    ways = [[(phase.name, phase.selection, phase.merger, phase.quantise, phase.train, phase.cos_weight, phase.tau)
-             for phase in config.phases] for config in (tiny, base)]  # fmt: skip
+    ways = [[(phase.name, phase.selection, phase.merger, phase.evidence, phase.quantise, phase.train, phase.cos_weight,
+              phase.tau) for phase in config.phases] for config in (tiny, base)]  # fmt: skip
     assert ways[0] == ways[1]
 
 

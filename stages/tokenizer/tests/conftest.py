@@ -120,6 +120,13 @@ def phases(steps: int) -> tuple[Phase, ...]:
     )  # fmt: skip
 
 
+def own_phases(steps: int) -> tuple[Phase, ...]:
+    """The tiny preset's phases: the first two read own rows, without the merger."""
+    first, second, *others = phases(steps)
+    own = {"merger": "off", "evidence": "own"}
+    return first.model_copy(update=own), second.model_copy(update=own), *others
+
+
 def tokenizer_settings(**changes: object) -> TrainTokenizerConfig:
     """Settings of a train-tokenizer run of seconds."""
     pace = {"log_every": 2, "checkpoint_every": 3, "window_steps": 2, "num_validation": 4, "kmeans_samples": 256}

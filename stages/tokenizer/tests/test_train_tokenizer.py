@@ -16,7 +16,7 @@ from lavit_tokenizer.tokenizer_folder import load_tokenizer
 from lavit_trainkit.pixels import Pixels
 from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, metrics_of, stop_at_step
 
-from .conftest import MODEL, phases, tokenizer_settings, write_images
+from .conftest import MODEL, make_tokenizer, own_phases, phases, tokenizer_settings, write_images
 
 
 def train_tokens(data, folder, out, **changes):
@@ -39,6 +39,22 @@ def test_tokenizer_resumes_to_the_same_bits(data, model, tmp_path, monkeypatch, 
     timing = {"per_second", "seconds", "cpu_seconds", "peak_memory_bytes"}
     assert {k: v for k, v in whole.items() if k not in timing} == {k: v for k, v in again.items() if k not in timing}
     assert train_tokens(data, model, tmp_path / "cut", optimizer=optimizer) == again  # a finished run answers from DONE
+
+
+@pytest.mark.parametrize("steps", [2, 5, 9])
+def test_own_evidence_resumes_to_the_same_bits(data, model, tmp_path, monkeypatch, steps):
+    """Killed in its first phase, in its second, and after both; what it is fitted on is no part of the checkpoint."""
+    recipe = {"phases": own_phases(4), "checkpoint_every": 1}
+    train_tokens(data, model, tmp_path / "whole", **recipe)
+    with monkeypatch.context() as patch:
+        kill_at_step(patch, steps)
+        with pytest.raises(Killed):
+            train_tokens(data, model, tmp_path / "cut", **recipe)
+    train_tokens(data, model, tmp_path / "cut", **recipe)
+    assert have_equal_weights(tmp_path / "whole" / "model" / "tokenizer", tmp_path / "cut" / "model" / "tokenizer")
+    assert metrics_of(tmp_path / "whole") == metrics_of(tmp_path / "cut")
+    names = set(load_tokenizer(tmp_path / "whole" / "model").state_dict())
+    assert names == set(make_tokenizer().state_dict()), "nothing of it is exported"
 
 
 def test_a_calibrated_threshold_keeps_the_ratio_and_survives_a_kill(data, model, tmp_path, monkeypatch):
@@ -64,7 +80,7 @@ def test_a_calibrated_threshold_keeps_the_ratio_and_survives_a_kill(data, model,
 
 def test_a_step_cut_into_passes_is_the_same_step(data, model, tmp_path):
     config = tokenizer_settings(
-        precision="fp32", keep_term="image", commitment_weight=0.0, nmse_weight=0.5, log_every=1
+        precision="fp32", keep_term="image", commitment_weight=0.0, nmse_weight=0.5, log_every=1, phases=own_phases(4)
     )
     for passes in (1, 3):
         cut = config.model_copy(update={"accumulate_steps": passes, "gradient_checkpointing": passes > 1})

@@ -173,6 +173,10 @@ class Phase(Config):
     formulation), or the selector's own threshold (packed)."""
     merger: Literal["on", "off", "mixed"] = "on"
     """`off` hands kept features to the codes unmerged (a selector learns faster so); `mixed` alternates by step."""
+    evidence: Literal["features", "own"] = "features"
+    """What a kept patch tells the decoder: its encoder feature (paper), or only what it shows itself (the rows of the
+    small ViT's stem, the pixels of another encoder). Differs when own: attention puts the whole scene into every
+    feature, and where scenes are simple the selector learns to keep empty patches. Needs merger: off and no codes."""
     quantise: bool = False
     """Quantise in the forward pass; the first such phase initialises the codebook by k-means."""
     train: tuple[Literal["selector", "merger", "decoder"], ...]
@@ -194,6 +198,16 @@ class Phase(Config):
     """Steps of linear warm-up."""
     lr_floor: Share = 0.0
     """Learning rate at the phase's end as a share of its peak (cosine)."""
+
+    @model_validator(mode="after")
+    def _own_evidence_is_read_alone(self) -> "Phase":
+        if self.evidence == "own" and (self.merger != "off" or self.quantise):
+            found = "quantise: true" if self.merger == "off" else f"merger: {self.merger}"
+            raise ValueError(
+                f"phase {self.name} has evidence: own with {found}, but merger and codes learn from encoder features; "
+                "expected merger: off and quantise: false, or evidence: features"
+            )
+        return self
 
     @model_validator(mode="after")
     def _selector_can_learn(self) -> "Phase":

@@ -73,9 +73,12 @@ def encoder_step(config: TrainEncoderConfig, model: ContrastiveModel) -> Step:
 
 def encoder_flops(encoder: Encoder) -> float:
     """Return the operations of a frozen encoder on the meta device for one image."""
-    px = encoder.preprocessing.image_px
-    pixels = torch.zeros(1, 3, px, px, device="meta")
-    return forward_flops(lambda: encoder(pixels))
+    return forward_flops(lambda: encoder(_pixels(encoder)))
+
+
+def own_rows_flops(encoder: Encoder) -> float:
+    """Return the operations of what each patch shows before attention, for one image."""
+    return forward_flops(lambda: encoder.own_rows(_pixels(encoder)))
 
 
 def merger_counts(merger: Merger, shape: TokenizerConfig) -> Counts:
@@ -105,13 +108,16 @@ def tokenizer_step(config: TrainTokenizerConfig, phase: Phase, encoder: Encoder,
     if config.gradient_checkpointing:
         checkpointed = _phase_counts(network, phase, recompute=True)
         counts = with_recomputed_block(checkpointed, counts, shape.merger_layers + shape.decoder_layers)
+    frozen_flops = 0.0 if cached else encoder_flops(encoder)
+    if phase.evidence == "own":
+        frozen_flops += own_rows_flops(encoder)
     return Step(
         name=phase.name,
         unit="image",
         units=phase.batch_size,
         num_steps=phase.num_steps,
         parts=tuple(parts),
-        flops=phase.batch_size * (counts.flops + (0.0 if cached else encoder_flops(encoder))),
+        flops=phase.batch_size * (counts.flops + frozen_flops),
         activation_bytes=phase.batch_size / config.accumulate_steps * counts.kept_bytes,
         low_weights=bf16,
         gathered=count(network),
@@ -154,6 +160,11 @@ def _phase_loss(network: VisualTokenizer, phase: Phase, *, merge: bool) -> Tenso
 def _keep(shape: TokenizerConfig) -> Tensor:
     """Return the mask bool [1, P] of an image of which the wanted share is kept."""
     return (torch.arange(shape.num_patches) < round(shape.keep_ratio * shape.num_patches))[None]
+
+
+def _pixels(encoder: Encoder) -> Tensor:
+    px = encoder.preprocessing.image_px
+    return torch.zeros(1, 3, px, px, device="meta")
 
 
 def _zeros(module: nn.Module, *shape: int) -> Tensor:

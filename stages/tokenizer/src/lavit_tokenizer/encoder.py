@@ -1,9 +1,10 @@
 """Frozen image encoder: a vision network with what one must know to use it.
 
 The feature is the last block's output before its final norm; class and register tokens are dropped, as released.
-Letters: B images, P patches, D width.
+Letters: B images, P patches, D width, R width of own rows.
 """
 
+import torch.nn.functional as F
 from lavit_core.images import Preprocessing
 from torch import Tensor, nn
 
@@ -34,6 +35,19 @@ class Encoder(nn.Module):
         dtype = next(self.network.parameters()).dtype
         hidden = self.network(pixel_values=pixels_B3HW.to(dtype), output_hidden_states=True).hidden_states[-1]
         return hidden[:, self.num_prefix :].float()
+
+    def own_rows(self, pixels_B3HW: Tensor) -> Tensor:
+        """Return what each patch shows before any attention, [B, P, R], of normalised pixels.
+
+        R is the small ViT's width, whose convolutions see a few pixels across a patch's border; for other networks the
+        rows are the patch's pixels, R = 3 * patch^2.
+        """
+        if isinstance(self.network, SmallVit):
+            return self.network.stem_rows(pixels_B3HW)
+        rows, columns = self.grid
+        side = int(self.network.config.patch_size)  # type: ignore[union-attr, arg-type]
+        inside = pixels_B3HW[:, :, : rows * side, : columns * side]
+        return F.unfold(inside, side, stride=side).transpose(1, 2)
 
 
 def small_encoder(network: SmallVit) -> Encoder:

@@ -45,14 +45,22 @@ class ForwardOutput:
 
 
 def forward_phase(
-    tokenizer: VisualTokenizer, x_BPD: Tensor, phase: Phase, *, step: int, seed: int, rows: slice = slice(None)
+    tokenizer: VisualTokenizer,
+    x_BPD: Tensor,
+    phase: Phase,
+    *,
+    step: int,
+    seed: int,
+    rows: slice = slice(None),
+    own_BPD: Tensor | None = None,
 ) -> ForwardOutput:
     """Run features through selection, merger, codes and decoder as the phase sets; `step` counts within the phase.
 
     Where the features are only some `rows` of the phase's batch, they get those rows of its random draws.
+    `own_BPD` is what kept patches tell in place of their features: `OwnRows` of the same images.
     """
     log_keep, mask = _select(tokenizer, x_BPD, phase, step=step, seed=seed, rows=rows)
-    z = _vectors(tokenizer, x_BPD, mask, phase, step=step)
+    z = _vectors(tokenizer, x_BPD if own_BPD is None else own_BPD, mask, phase, step=step)
     if phase.selection == "gumbel":
         return _decode_masked(tokenizer, z, mask, log_keep, quantise=phase.quantise)
     return _decode_packed(tokenizer, z, mask, log_keep, quantise=phase.quantise)

@@ -64,14 +64,14 @@ def parallelize_phase(
     *,
     seed: int,
 ) -> nn.Module:
-    """Return the phase's loss as all processes compute it: (features, step, their rows, energy) -> terms and pass."""
+    """Return the phase's loss as all processes compute it: (features, own rows, step, their rows, energy) -> terms."""
 
     def compute(
-        net: VisualTokenizer, x_BPD: Tensor, step: int, rows: slice, energy: Tensor
+        net: VisualTokenizer, x_BPD: Tensor, own_BPD: Tensor | None, step: int, rows: slice, energy: Tensor
     ) -> tuple[dict[str, Tensor], ForwardOutput]:
         share = x_BPD.shape[0] / phase.batch_size
         with accelerator.autocast():
-            output = forward_phase(net, x_BPD, phase, step=step, seed=seed, rows=rows)
+            output = forward_phase(net, x_BPD, phase, step=step, seed=seed, rows=rows, own_BPD=own_BPD)
         vectors = None if output.codes is None else net.quantizer.codebook[output.codes]
         terms = losses(output, x_BPD, config, vectors, cos_weight=phase.cos_weight, share=share, energy=energy)
         return terms, output.detach()
@@ -92,6 +92,7 @@ def forward_backward(
     computed: nn.Module,
     accelerator: Accelerator,
     targets: list[Tensor],
+    own: list[Tensor | None],
     rows: list[slice],
     config: TrainTokenizerConfig,
     *,
@@ -99,13 +100,14 @@ def forward_backward(
 ) -> tuple[dict[str, float], list[ForwardOutput]]:
     """Add the gradients of one step to the parameters, in one pass for each of this process's `rows` of the batch.
 
-    Returns the step's loss terms over all processes, and the output of each pass; `targets` are features [b, P, D].
+    Returns the step's loss terms over all processes, and the output of each pass; `targets` are features [b, P, D],
+    `own` the patches' own rows [b, P, D] where the phase's evidence is `own`.
     """
     energy = all_reduce_sum(sum((weighed_energy(x_BPD, config) for x_BPD in targets), torch.zeros(())))
     terms, outputs = [], []
-    for part, x_BPD in zip(rows, targets, strict=True):
+    for part, x_BPD, own_BPD in zip(rows, targets, own, strict=True):
         with no_sync_until_last(computed, last=part is rows[-1]):
-            term, output = computed(x_BPD, step, part, energy)
+            term, output = computed(x_BPD, own_BPD, step, part, energy)
             accelerator.backward(term["loss"])
         terms.append(term)
         outputs.append(output)

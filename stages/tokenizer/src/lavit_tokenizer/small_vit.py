@@ -81,9 +81,13 @@ class SmallVit(nn.Module):
         shorter.load_state_dict({name: own[name] for name in shorter.state_dict()})
         return shorter
 
+    def stem_rows(self, pixels_B3HW: Tensor) -> Tensor:
+        """Return the convolutions' rows [B, P, D], before place and attention."""
+        return self.stem(pixels_B3HW).flatten(2).transpose(1, 2)
+
     def rows(self, pixels_B3HW: Tensor) -> Tensor:
         """Return the registers' rows, then the patches' features, [B, R + P, D]."""
-        x_BPD = self.stem(pixels_B3HW).flatten(2).transpose(1, 2) + self.pos_embed
+        x_BPD = self.stem_rows(pixels_B3HW) + self.pos_embed
         if self.registers is not None:
             x_BPD = torch.cat([self.registers.expand(x_BPD.shape[0], -1, -1), x_BPD], dim=1)
         for block in self.blocks:

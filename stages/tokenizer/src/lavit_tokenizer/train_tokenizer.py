@@ -25,6 +25,7 @@ from lavit_tokenizer.config import Phase, TrainTokenizerConfig
 from lavit_tokenizer.diagnose import diagnose_tokenizer
 from lavit_tokenizer.encoder import Encoder
 from lavit_tokenizer.encoder_folder import load_encoder
+from lavit_tokenizer.evidence import OwnRows
 from lavit_tokenizer.features import FeatureSource, fit_statistics
 from lavit_tokenizer.layers import sincos_table
 from lavit_tokenizer.objective import phase_seed
@@ -94,6 +95,9 @@ def train_tokenizer(
         source = FeatureSource(
             tokenizer, pixels, cache_bytes=config.cache_bytes, precision=config.precision, quiet=quiet
         )
+        own_rows = None
+        if any(phase.evidence == "own" for phase, _ in phases_from(config.phases, session.start)):
+            own_rows = OwnRows(tokenizer, pixels, train[: config.statistics_images])
         for phase, first in phases_from(config.phases, session.start):
             start, draws = max(session.start - first, 0), phase_seed(seed, phase)
             start_phase(tokenizer, source, train, config, phase, stats, is_resumed=start > 0, seed=draws)
@@ -105,9 +109,11 @@ def train_tokenizer(
             with Progress(f"train-tokenizer {phase.name}", phase.num_steps, start=start, quiet=quiet) as progress:
                 for step in range(start, phase.num_steps):
                     batch = train[shuffled_batch(len(train), phase.batch_size, step, draws)]
-                    own = shares[phase.name]
-                    targets = [source.batch(batch[rows]) for rows in own]
-                    metrics, outputs = forward_backward(computed, accelerator, targets, own, config, step=step)
+                    mine = shares[phase.name]
+                    targets = [source.batch(batch[rows]) for rows in mine]
+                    reads_own = own_rows if phase.evidence == "own" else None
+                    own = [None if reads_own is None else reads_own.batch(batch[rows]) for rows in mine]
+                    metrics, outputs = forward_backward(computed, accelerator, targets, own, mine, config, step=step)
                     require_finite(metrics["loss"], name="loss", step=first + step, run=out)
                     clip_phase(parts, config.max_grad_norm)
                     factor = warmup_cosine(step, phase.num_steps, warmup_steps=phase.warmup_steps, floor=phase.lr_floor)
