@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from lavit_core.command import NO_PRESET, CommonOptions, OutputOptions, command, settings_of, show
-from lavit_core.options import Model, Out
+from lavit_core.options import Model, Out, option
 
 from lavit_evaluation.options import BatchSize, Files, Lemmatizer, Limit, Protocol, QuestionFiles, compute_of
 
@@ -57,11 +56,10 @@ def retrieval(name: str) -> Callable[..., None]:
         files: Files,
         likelihood: Annotated[
             str | None,
-            typer.Option(
+            option(
                 "--likelihood",
                 metavar="text|codes|both",
                 help="log p(caption | image), log p(codes | caption), or each (text).",
-                show_default=False,
             ),
         ] = None,
         limit: Limit = None,

@@ -16,7 +16,7 @@ from lavit_core.command import (
     settings_of,
     show,
 )
-from lavit_core.options import Highres, Model, Out
+from lavit_core.options import Highres, Model, Out, argument, option
 
 from lavit_evaluation.options import (
     BatchSize,
@@ -39,19 +39,10 @@ RENAMED_CLIP = Renamed("--clip", "--clip-model")
 class InceptionOptions:
     """How images reach Inception; None: as the settings say."""
 
-    size: Annotated[
-        int | None, typer.Option("--size", help="Side images are brought to first (512).", show_default=False)
-    ] = None
-    crop: Annotated[str | None, typer.Option("--crop", help="squash, center or none (squash).", show_default=False)] = (
-        None
-    )
+    size: Annotated[int | None, option("--size", help="Side images are brought to first (512).")] = None
+    crop: Annotated[str | None, option("--crop", help="squash, center or none (squash).")] = None
     preprocess: Annotated[
-        str | None,
-        typer.Option(
-            "--preprocess",
-            help="torch-fidelity, torchmetrics, pytorch-fid or clean-fid (the first).",
-            show_default=False,
-        ),
+        str | None, option("--preprocess", help="torch-fidelity, torchmetrics, pytorch-fid or clean-fid (the first).")
     ] = None
     any_inception: Annotated[
         bool, typer.Option("--skip-inception-check", help="Other weights; metrics are named fd, kd.")
@@ -83,8 +74,7 @@ def coco_fid(
     metrics: MetricFiles = MetricFiles(),
     options: FidOptions = FidOptions(),
     best_of: Annotated[
-        int | None,
-        typer.Option("--best-of", min=1, help="Candidates a caption, one is kept (published: 4).", show_default=False),
+        int | None, option("--best-of", min=1, help="Candidates a caption, one is kept (published: 4).")
     ] = None,
     limit: Limit = None,
     highres: Highres = False,
@@ -111,7 +101,7 @@ def fid(
     generated: Generated,
     out: Out,
     inception: Inception = None,
-    real: Annotated[Path | None, typer.Option("--real", help="Folder of real images.", show_default=False)] = None,
+    real: Annotated[Path | None, option("--real", help="Folder of real images.")] = None,
     reference: Reference = None,
     options: FidOptions = FidOptions(),
     batch_size: BatchSize = 32,
@@ -133,7 +123,7 @@ def fid(
 
 @command(omit=["precision", "seed"], renamed=RENAMED)
 def fid_stats(
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of real images.", show_default=False)],
+    images: Annotated[Path, argument(metavar="IMAGES", help="Folder of real images.")],
     out: Out,
     inception: Inception = None,
     options: InceptionOptions = InceptionOptions(),
@@ -157,9 +147,7 @@ def clip_score(
     generated: Generated,
     out: Out,
     clip: ClipDir = None,
-    prompts: Annotated[
-        Path | None, typer.Option("--prompts", help="captions.jsonl (in --generated).", show_default=False)
-    ] = None,
+    prompts: Annotated[Path | None, option("--prompts", help="captions.jsonl (in --generated).")] = None,
     batch_size: BatchSize = 32,
     *,
     common: CommonOptions = NO_PRESET,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from lavit_core.command import NO_PRESET, CommonOptions, OutputOptions, Renamed, command, settings_of, show
-from lavit_core.options import Seed
+from lavit_core.options import Seed, argument, option
 
 from lavit_evaluation.options import Images, Protocol, Weights
 
@@ -18,20 +18,13 @@ if TYPE_CHECKING:
 class RuleOptions:
     """By whose rules a result file is scored, and the official files beside the answers."""
 
-    questions: Annotated[
-        Path | None, typer.Option("--questions", help="Question file, checked against both.", show_default=False)
-    ] = None
-    choices: Annotated[
-        Path | None, typer.Option("--choices", help="GQA's choices file: validity, plausibility.", show_default=False)
-    ] = None
+    questions: Annotated[Path | None, option("--questions", help="Question file, checked against both.")] = None
+    choices: Annotated[Path | None, option("--choices", help="GQA's choices file: validity, plausibility.")] = None
     protocol: Protocol = "official"
     lemmatizer: Annotated[
-        str | None,
-        typer.Option("--lemmatizer", help="With lavit: given, rules or a spaCy model directory.", show_default=False),
+        str | None, option("--lemmatizer", help="With lavit: given, rules or a spaCy model directory.")
     ] = None
-    split: Annotated[
-        str | None, typer.Option("--split", help="Split of a Karpathy file (test).", show_default=False)
-    ] = None
+    split: Annotated[str | None, option("--split", help="Split of a Karpathy file (test).")] = None
     partial: Annotated[bool, typer.Option("--partial", help="Score what is there; marked, never complete.")] = False
     java: Annotated[bool, typer.Option("--java", help="METEOR and SPICE too (Java, pycocoevalcap).")] = False
 
@@ -39,18 +32,12 @@ class RuleOptions:
 @command(omit=["preset", "precision"], renamed=[Renamed("--clip", "--clip-model")])
 def score(
     benchmark: Annotated[str, typer.Argument(help="vqav2, okvqa, gqa, ...; `lavit eval list` shows all.")],
-    results: Annotated[
-        Path, typer.Option("--results", help="Result file of any model; a folder for edits.", show_default=False)
-    ],
-    annotations: Annotated[
-        Path, typer.Option("--annotations", help="Official answers or references.", show_default=False)
-    ],
+    results: Annotated[Path, option("--results", help="Result file of any model; a folder for edits.")],
+    annotations: Annotated[Path, option("--annotations", help="Official answers or references.")],
     rules: RuleOptions,
     images: Images = None,
     weights: Weights = Weights(),
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for score.json and items.jsonl.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, option("--out", help="Folder for score.json and items.jsonl.")] = None,
     common: CommonOptions = NO_PRESET,
 ) -> None:
     """Score a result file, or edited images, of any model as the benchmark's own rules have it; no model is run."""
@@ -89,16 +76,14 @@ def _refuse_edit_options(benchmark: "Benchmark", images: Path | None, weights: W
 
     given: dict[str, Any] = {"--images": images, **weights.by_option()}
     given |= {"--set": common.sets, "--config": common.config, "--print-config": common.print_config}
-    for option, value in given.items():
+    for name, value in given.items():
         if value:
-            raise UsageError(f"{option}: {benchmark.name} has no edited images; magicbrush and ma5k have")
+            raise UsageError(f"{name}: {benchmark.name} has no edited images; magicbrush and ma5k have")
 
 
 @command()
 def list_benchmarks(
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Folder with downloads: say what is there.", show_default=False)
-    ] = None,
+    data: Annotated[Path | None, option("--data", help="Folder with downloads: say what is there.")] = None,
     output: OutputOptions = OutputOptions(),
 ) -> None:
     """List the benchmarks, the files each needs, where they come from, and which of them lie under --data."""
@@ -110,7 +95,7 @@ def list_benchmarks(
 
 @command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Folders with score.json, or such files.", show_default=False)],
+    runs: Annotated[list[Path], argument(help="Folders with score.json, or such files.")],
     seed: Seed = 0,
     output: OutputOptions = OutputOptions(),
 ) -> None:

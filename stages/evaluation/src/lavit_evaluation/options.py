@@ -8,30 +8,20 @@ import typer
 from lavit_core.command import CommonOptions
 from lavit_core.device_name import check_device_name
 from lavit_core.distributions import require_stages
+from lavit_core.options import option
 
 from lavit_evaluation.compute import Compute
 
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many; marked partial.", show_default=False)]
+Limit = Annotated[int | None, option("--limit", min=1, help="Only so many; marked partial.")]
 Protocol = Annotated[str, typer.Option("--protocol", help="official (the server's rules) or lavit.")]
-Lemmatizer = Annotated[
-    str | None, typer.Option("--lemmatizer", help="With lavit: rules or a spaCy model.", show_default=False)
-]
+Lemmatizer = Annotated[str | None, option("--lemmatizer", help="With lavit: rules or a spaCy model.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="How many at once.")]
-ClipDir = Annotated[
-    Path | None, typer.Option("--clip-model", help="Transformers directory of a CLIP.", show_default=False)
-]
-Generated = Annotated[Path, typer.Option("--generated", help="Folder of drawn images.", show_default=False)]
-Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images.", show_default=False)]
-Split = Annotated[
-    str | None, typer.Option("--split", help="Split of a data set, or of a Karpathy file (test).", show_default=False)
-]
-Inception = Annotated[
-    Path | None, typer.Option("--inception", help="pt_inception-2015-12-05-6726825d.pth.", show_default=False)
-]
-Reference = Annotated[
-    Path | None,
-    typer.Option("--reference", help="Not --real but what `lavit eval fid-stats` saved.", show_default=False),
-]
+ClipDir = Annotated[Path | None, option("--clip-model", help="Transformers directory of a CLIP.")]
+Generated = Annotated[Path, option("--generated", help="Folder of drawn images.")]
+Images = Annotated[Path | None, option("--images", help="Folder of the images.")]
+Split = Annotated[str | None, option("--split", help="Split of a data set, or of a Karpathy file (test).")]
+Inception = Annotated[Path | None, option("--inception", help="pt_inception-2015-12-05-6726825d.pth.")]
+Reference = Annotated[Path | None, option("--reference", help="Not --real but what `lavit eval fid-stats` saved.")]
 
 
 def compute_of(common: CommonOptions, batch_size: int = 32) -> Compute:
@@ -50,14 +40,9 @@ class Files:
     """Official downloads, or a data set, of a benchmark."""
 
     data: Annotated[
-        Path,
-        typer.Option(
-            "--data", help="Official downloads, or a data set: parquet, save_to_disk, OWNER/NAME.", show_default=False
-        ),
+        Path, option("--data", help="Official downloads, or a data set: parquet, save_to_disk, OWNER/NAME.")
     ]
-    annotations: Annotated[
-        Path | None, typer.Option("--annotations", help="Instead of the one under --data.", show_default=False)
-    ] = None
+    annotations: Annotated[Path | None, option("--annotations", help="Instead of the one under --data.")] = None
     images: Images = None
     split: Split = None
     allow_network: Annotated[
@@ -69,9 +54,7 @@ class Files:
 class QuestionFiles(Files):
     """The same with a file of questions."""
 
-    questions: Annotated[
-        Path | None, typer.Option("--questions", help="Instead of the one under --data.", show_default=False)
-    ] = None
+    questions: Annotated[Path | None, option("--questions", help="Instead of the one under --data.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,19 +62,11 @@ class MetricFiles:
     """What the metrics of drawn images need; a metric without its files is skipped."""
 
     inception: Inception = None
-    clip: Annotated[
-        Path | None,
-        typer.Option("--clip-model", help="Transformers directory of a CLIP, for CLIPScore.", show_default=False),
-    ] = None
-    real: Annotated[
-        Path | None, typer.Option("--real", help="Real images, instead of the captions' own.", show_default=False)
-    ] = None
+    clip: Annotated[Path | None, option("--clip-model", help="Transformers directory of a CLIP, for CLIPScore.")] = None
+    real: Annotated[Path | None, option("--real", help="Real images, instead of the captions' own.")] = None
     reference: Reference = None
     rerank_clip: Annotated[
-        Path | None,
-        typer.Option(
-            "--rerank-clip-model", help="CLIP that chooses of --best-of (published: ViT-L/14).", show_default=False
-        ),
+        Path | None, option("--rerank-clip-model", help="CLIP that chooses of --best-of (published: ViT-L/14).")
     ] = None
 
 
@@ -99,21 +74,13 @@ class MetricFiles:
 class Weights:
     """Local weights that the metrics of edited images need; a metric without them is skipped."""
 
-    clip: Annotated[
-        Path | None, typer.Option("--clip-model", help="Edits: transformers directory of a CLIP.", show_default=False)
-    ] = None
+    clip: Annotated[Path | None, option("--clip-model", help="Edits: transformers directory of a CLIP.")] = None
     """The official script: ViT-B/32."""
-    dino: Annotated[
-        Path | None, typer.Option("--dino", help="Edits: transformers directory of DINO's ViT.", show_default=False)
-    ] = None
+    dino: Annotated[Path | None, option("--dino", help="Edits: transformers directory of DINO's ViT.")] = None
     """The official script: ViT-S/16."""
-    lpips_trunk: Annotated[
-        Path | None, typer.Option("--lpips-trunk", help="Edits: alexnet-owt-7be5be79.pth.", show_default=False)
-    ] = None
+    lpips_trunk: Annotated[Path | None, option("--lpips-trunk", help="Edits: alexnet-owt-7be5be79.pth.")] = None
     """torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth."""
-    lpips_heads: Annotated[
-        Path | None, typer.Option("--lpips-heads", help="Edits: lpips' weights/v0.1/alex.pth.", show_default=False)
-    ] = None
+    lpips_heads: Annotated[Path | None, option("--lpips-heads", help="Edits: lpips' weights/v0.1/alex.pth.")] = None
     """lpips' weights/v0.1/alex.pth or vgg.pth."""
 
     def by_option(self) -> dict[str, Path | None]:
