@@ -23,7 +23,7 @@ def caption(
     with require_stages("lavit caption"):
         from lavit_pretrain.config import CaptionSettings
 
-        from lavit_cli.image_to_text import caption_files
+        from lavit_cli.image_to_text import open_reader
 
     settings = settings_of(common, CaptionSettings, ("lavit_pretrain", "caption"), {"max_tokens": max_tokens})
     model = model_or_default(model, "tokenizer", "llm")
@@ -33,9 +33,9 @@ def caption(
 
     for file in image:
         check_image(file)
-    how = {"device": common.device, "precision": common.precision}
     with waiting(LOADING, quiet=common.silent):
-        rows = caption_files(image, model, max_tokens=settings.max_tokens, **how)
+        captions = open_reader(model, common).caption(image, max_tokens=settings.max_tokens)
+    rows = [{"image": str(file), "caption": text} for file, text in zip(image, captions, strict=True)]
     show({"captions": rows}, common, lines=[f"{row['image']}: {row['caption']}" for row in rows])
 
 
@@ -51,7 +51,7 @@ def ask(
     with require_stages("lavit ask"):
         from lavit_pretrain.config import AskSettings
 
-        from lavit_cli.image_to_text import ask_file
+        from lavit_cli.image_to_text import open_reader
 
     settings = settings_of(common, AskSettings, ("lavit_pretrain", "ask"), {"max_tokens": max_tokens})
     if not image.exists() and any(Path(text).is_file() for text in question):
@@ -62,7 +62,8 @@ def ask(
     from lavit_core.images import check_image
 
     check_image(image)
-    how = {"device": common.device, "precision": common.precision}
     with waiting(LOADING, quiet=common.silent):
-        rows = ask_file(image, question, model, max_tokens=settings.max_tokens, **how)
-    show({"answers": rows}, common, lines=[row["answer"] for row in rows])
+        answers = open_reader(model, common).answer(image, question, max_tokens=settings.max_tokens)
+    pairs = zip(question, answers, strict=True)
+    rows = [{"image": str(image), "question": asked, "answer": answer} for asked, answer in pairs]
+    show({"answers": rows}, common, lines=answers)

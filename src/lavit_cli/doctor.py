@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import importlib.util
+import json
 import os
 import platform
 import shutil
@@ -14,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import typer
 from lavit_core.distributions import LIBRARIES, install_command, installed, module_name, names, version
 
-from lavit_cli.output import print_json, print_line, print_table
+from lavit_cli.output import print_table
 from lavit_cli.plugins import find_commands, one_line
 
 State = Literal["ok", "warning", "broken"]
@@ -51,7 +53,7 @@ def show(checks: list[Check], *, as_json: bool) -> None:
     """Write the checks to stdout as a table, or as one JSON object."""
     broken = sum(check.state == "broken" for check in checks)
     if as_json:
-        print_json({"broken": broken, "checks": [dataclasses.asdict(check) for check in checks]})
+        typer.echo(json.dumps({"broken": broken, "checks": [dataclasses.asdict(check) for check in checks]}))
         return
     from rich.markup import escape
 
@@ -64,7 +66,7 @@ def show(checks: list[Check], *, as_json: bool) -> None:
         state = f"[{COLOURS[check.state]}]{check.state}[/]"
         rows.append((state, f"  {escape(check.name)}", escape(check.value) + fix))
     print_table(("", "what", "found"), rows)
-    print_line(f"\n{broken} broken" if broken else "\nall works; begin with `lavit quickstart --out runs/demo`")
+    typer.echo(f"\n{broken} broken" if broken else "\nall works; begin with `lavit quickstart --out runs/demo`")
 
 
 def _machine() -> Iterator[Check]:

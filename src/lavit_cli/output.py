@@ -1,19 +1,6 @@
-"""The host's output: results go to stdout as text, JSON or tables, progress to stderr."""
+"""Tables on stdout."""
 
-import json
-import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
-
-
-def print_line(text: str) -> None:
-    """Write a line to stdout."""
-    sys.stdout.write(text + "\n")
-
-
-def print_json(value: Any) -> None:
-    """Write one JSON value to stdout, on one line."""
-    print_line(json.dumps(value))
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str] | None], *, right_from: int | None = None) -> None:

@@ -32,29 +32,22 @@ def load_reranker(model: LaVIT | None, clip: Path | None, safety_checker: Path |
 
     Raises InputError if a directory does not hold one, or a distribution is not installed.
     """
-    reranker = Reranker()
+    name, score, flagged = "", None, None
+    metadata: dict[str, Any] = {}
     if model is not None:
-        reads = model.score
-        reranker = dataclasses.replace(
-            reranker, score=lambda images, texts: reads(list(images), texts), name="log_likelihood"
-        )
+        name, score = "log_likelihood", lambda images, texts: model.score(list(images), texts)
     if clip is not None:
         from lavit_evaluation.api import load_clip, similarities
 
         loaded = load_clip(clip, device, option="--rerank-clip-model")
-        reranker = dataclasses.replace(
-            reranker,
-            score=lambda images, texts: similarities(loaded, list(images), texts),
-            name="clip_similarity",
-            metadata={"clip": loaded.metadata},
-        )
+        name, score = "clip_similarity", lambda images, texts: similarities(loaded, list(images), texts)
+        metadata["clip"] = loaded.metadata
     if safety_checker is not None:
         from lavit_detokenizer.api import load_safety_checker
 
         flagged = load_safety_checker(safety_checker, device=device)
-        metadata = {**reranker.metadata, "safety_checker": str(safety_checker)}
-        reranker = dataclasses.replace(reranker, flagged=flagged, metadata=metadata)
-    return reranker
+        metadata["safety_checker"] = str(safety_checker)
+    return Reranker(score=score, name=name, flagged=flagged, metadata=metadata)
 
 
 def rerank(

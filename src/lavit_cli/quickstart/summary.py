@@ -1,16 +1,18 @@
 """summary.json of a quickstart: metrics, costs, versions and what to try next; and the same for a terminal."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import typer
 from lavit_core.data import open_data
 from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import recorded_digest
 from lavit_core.rundir import versions
 
 from lavit_cli.headline import headline_of
-from lavit_cli.output import print_json, print_line, print_table
+from lavit_cli.output import print_table
 from lavit_cli.quickstart.steps import Job
 from lavit_cli.step_costs import costs
 
@@ -57,17 +59,17 @@ def _next_commands(job: Job) -> list[str]:
 def show_summary(out: Path, summary: Mapping[str, Any], *, as_json: bool) -> None:
     """Write the summary to stdout: one JSON object, or tables and the commands to try next."""
     if as_json:
-        print_json(summary)
+        typer.echo(json.dumps(summary))
         return
     rows = [(row["step"], *_cost_cells(row)) for row in costs(out)]
     print_table(("step", "wall s", "CPU s", "peak GB"), [*rows, None, ("all", *_cost_cells(summary))], right_from=1)
     headline = summary.get("headline", {})
     if metrics := [_metric_cells(name, metric) for name, metric in headline.items() if metric["value"] is not None]:
-        print_line("")
+        typer.echo("")
         print_table(("metric", "value", "95 %", "count", "seen", "unseen"), metrics, right_from=1)
         if any("seen" in metric for metric in headline.values()):
-            print_line("seen, unseen: images whose colour-shape combinations training showed, or left out")
-    print_line("".join(f"\n{line}" for line in summary.get("next", ())))
+            typer.echo("seen, unseen: images whose colour-shape combinations training showed, or left out")
+    typer.echo("".join(f"\n{line}" for line in summary.get("next", ())))
 
 
 def _cost_cells(cost: Mapping[str, Any]) -> list[str]:

@@ -216,15 +216,8 @@ def required(name: str, value: T | None) -> T:
 
 def _fields(kind: type[Any], default: Any) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(kind, include_extras=True)
-    for field in dataclasses.fields(kind):
-        value = field.default
-        if default is not None:
-            value = getattr(default, field.name)
-        elif field.default_factory is not dataclasses.MISSING:
-            value = field.default_factory()
-        yield _keyword(
-            field.name, hints[field.name], inspect.Parameter.empty if value is dataclasses.MISSING else value
-        )
+    for name, parameter in inspect.signature(kind).parameters.items():
+        yield _keyword(name, hints[name], parameter.default if default is None else getattr(default, name))
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
