@@ -4,9 +4,8 @@ On disk it is a plain transformers directory: `AutoModelForCausalLM` and `AutoTo
 `visual.json` (vocabulary, how images are shown) and `visual.safetensors` (projector and merger).
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +16,7 @@ from lavit_core.modeldir import check_made_with, find_part
 from lavit_trainkit.device import pick_device
 from lavit_trainkit.external_weights import load_strictly
 from lavit_trainkit.precision import choose_precision, dtype_of
-from lavit_trainkit.pretrained import load_pretrained
+from lavit_trainkit.pretrained import load_pretrained, quiet_transformers
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
@@ -25,7 +24,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from lavit_pretrain.attention import use_padded
 from lavit_pretrain.config import LlmShape
 from lavit_pretrain.sequence import TokenizedPrompt
-from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer
+from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer, train_text_tokenizer
 from lavit_pretrain.vocabulary import IMG, Vocabulary, register
 
 WEIGHT_STEMS = ("model", "pytorch_model")
@@ -119,7 +118,7 @@ class LanguageModel(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write the directory described above; the weights keep their dtype."""
-        with _quiet_transformers():
+        with quiet_transformers():
             self.llm.save_pretrained(folder)
         self.text.save_pretrained(folder)
         write_json(folder / VISUAL_CONFIG_FILE, dataclasses.asdict(self.visual))
@@ -140,8 +139,6 @@ def build_llm(
     A `source` that has them (imported weights, an earlier run) keeps what it learned. New rows are drawn by the model's
     own initialiser (seed torch before). Raises InputError if `source` is not a causal language model.
     """
-    from lavit_pretrain.text_tokenizer import train_text_tokenizer
-
     if source is None:
         text = train_text_tokenizer(texts, shape.text_vocab_size)
         vocabulary = Vocabulary(text_vocab=register(text), codebook_size=codebook_size)
@@ -149,8 +146,7 @@ def build_llm(
     text = load_text_tokenizer(source)
     has_brackets = IMG in text.get_added_vocab()
     vocabulary = Vocabulary(text_vocab=register(text), codebook_size=codebook_size)
-    with _quiet_transformers():
-        llm = load_causal_lm(source, torch.float32)
+    llm = load_causal_lm(source, torch.float32)
     rows = int(cast(Tensor, llm.get_input_embeddings().weight).shape[0])
     if rows < vocabulary.text_vocab:
         raise InputError(
@@ -234,22 +230,9 @@ def load_llm(model: Path, *, device: str = "auto", precision: str = "auto") -> L
 
         merger = merger_on_meta_device(model).to_empty(device="cpu")
     dtype = dtype_of(choose_precision(precision, folder, WEIGHT_STEMS))
-    with _quiet_transformers():
-        loaded = LanguageModel(load_causal_lm(folder, dtype), load_text_tokenizer(folder), visual, merger)
+    loaded = LanguageModel(load_causal_lm(folder, dtype), load_text_tokenizer(folder), visual, merger)
     parts = nn.ModuleDict(loaded.visual_parts())
     if parts:
         load_strictly(parts, folder / VISUAL_FILE)
     use_padded(loaded.llm)
     return loaded.to(pick_device(device)).requires_grad_(False).eval()
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keep transformers' own progress bars out of ours."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.enable_progress_bar()

@@ -6,6 +6,7 @@ import torch
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from lavit_trainkit.external_weights import load_strictly
+from lavit_trainkit.pretrained import quiet_transformers
 from safetensors.torch import save_file
 
 from lavit_tokenizer.config import SMALL_VIT, SmallVitConfig
@@ -55,7 +56,8 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
             folder / "model.safetensors",
         )
         return
-    network.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
+    with quiet_transformers():
+        network.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
     save_preprocessing(encoder.preprocessing, folder)
 
 

@@ -33,7 +33,6 @@ def load_pretrained_encoder(folder: Path, class_name: str) -> Encoder:
     """Load a network of a class of transformers. Raises InputError if the folder is incomplete."""
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()  # a second bar beside the job's own
     network = load_pretrained(getattr(transformers, class_name), folder, what=class_name, use_safetensors=True)
     return _wrapped(network, folder, class_name)
 

@@ -1,5 +1,7 @@
 """Networks that transformers builds from a local folder: with every weight of theirs, or not at all."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ def load_pretrained(kind: Any, folder: Path, *, what: str, option: str | None = 
     """
     place = str(folder) if option is None else f"{option} {folder}"
     try:
-        network, report = kind.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, output_loading_info=True, **arguments
-        )
+        with quiet_transformers():
+            network, report = kind.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, output_loading_info=True, **arguments
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{place}: not a loadable {what} ({' '.join(str(error).split())[:300]})") from None
     if missing := sorted(report["missing_keys"]):
@@ -26,3 +29,15 @@ def load_pretrained(kind: Any, folder: Path, *, what: str, option: str | None = 
             "copy the folder again, or export this model alone with save_pretrained"
         )
     return network
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' own progress bars out of ours."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
