@@ -207,13 +207,7 @@ def import_detokenizer(found: ReleasedDetokenizer, folder: Path) -> None:
     write_json(folder / "config.json", found.config.model_dump(mode="json"))
     if not found.drawable:
         return
-    for name in ("unet", "vae"):
-        files = weight_files(found.pixels / name, [WEIGHTS])
-        copy_weights(files, folder / name, WEIGHTS, rename=modern_name)
-        write_json(folder / name / "config.json", read_json(found.pixels / name / "config.json"))
-    scheduler = read_json(found.pixels / "scheduler" / "scheduler_config.json")
-    (folder / "scheduler").mkdir()
-    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    _copy_networks(found.pixels, folder, suffix="safetensors")
     write_json(folder / "model_index.json", model_index(with_vae=True))
 
 
@@ -236,15 +230,19 @@ def export_detokenizer(folder: Path, part: str, decoder: dict[str, Tensor], dst:
     if not (folder / "unet").is_dir():
         return
     pixels = dst / layout.pixels
-    for name in ("unet", "vae"):
-        # The released code asks for the UNet with use_safetensors=False.
-        copy_weights(weight_files(folder / name, [WEIGHTS]), pixels / name, WEIGHTS, suffix="bin")
-        write_json(pixels / name / "config.json", read_json(folder / name / "config.json"))
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
-    (pixels / "scheduler").mkdir(parents=True, exist_ok=True)
-    write_json(pixels / "scheduler" / "scheduler_config.json", scheduler)
+    # The released code asks for the UNet with use_safetensors=False.
+    _copy_networks(folder, pixels, suffix="bin")
     if null is not None and layout.null_file is not None:
         torch.save(null[None].clone(), pixels / layout.null_file)
+
+
+def _copy_networks(source: Path, target: Path, *, suffix: str) -> None:
+    """Write UNet, VAE and scheduler again, tensors under their present names in files of `suffix`."""
+    for name in ("unet", "vae"):
+        files = weight_files(source / name, [WEIGHTS])
+        copy_weights(files, target / name, WEIGHTS, suffix=suffix, rename=modern_name)
+    for name in ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json"):
+        write_json(target / name, read_json(source / name))
 
 
 def _require_exportable(folder: Path, config: DetokenizerConfig, layout: Layout) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lavit_pretrain.attention import document_bounds, use_packed
 from lavit_pretrain.chunked_cross_entropy import CHUNK_ROWS
 from lavit_pretrain.config import PretrainConfig
+from lavit_pretrain.documents import shares_with_input
 
 QUESTION_TOKENS, ANSWER_TOKENS = 16, 3
 """Approximate tokens of a question in its prompt, and of an answer with its end."""
@@ -49,9 +50,7 @@ def expected_documents(
         "questions": (image + asked, answers + scored_image, float(sees)),
         "text": (float(config.max_text_tokens), float(config.max_text_tokens), 0.0),
     }
-    shares = config.mix.model_dump()
-    absent = {"text_to_image": not sees, "questions": not questions, "text": not text}
-    shares = {kind: 0.0 if absent.get(kind) else share for kind, share in shares.items()}
+    shares = shares_with_input(config, images=True, questions=questions, text=text)
     total = sum(shares.values()) or 1.0
     tokens = sum(shares[kind] * length for kind, (length, _, _) in kinds.items()) or 1.0
     read = sum(shares[kind] * images for kind, (_, _, images) in kinds.items())

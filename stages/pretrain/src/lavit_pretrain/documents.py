@@ -183,15 +183,7 @@ class DocumentSource:
 
 def document_quotas(config: PretrainConfig, *, num_images: int, num_asked: int, num_texts: int) -> dict[str, int]:
     """Return the number of documents of each kind in a block: the mix, over the kinds that have input."""
-    shares = config.mix.model_dump()
-    # The no-image baseline is for questions and captions: it never draws.
-    present = {
-        "text_to_image": num_images > 0 and config.image_input != "none",
-        "image_to_text": num_images > 0,
-        "questions": num_asked > 0,
-        "text": num_texts > 0,
-    }
-    shares = {kind: shares[kind] if present[kind] else 0.0 for kind in KINDS}
+    shares = shares_with_input(config, images=num_images > 0, questions=num_asked > 0, text=num_texts > 0)
     total = sum(shares.values())
     if total == 0:
         return dict.fromkeys(KINDS, 0)
@@ -201,6 +193,15 @@ def document_quotas(config: PretrainConfig, *, num_images: int, num_asked: int, 
     for kind in largest_remainders[: BLOCK_DOCUMENTS - sum(quotas.values())]:
         quotas[kind] += 1
     return quotas
+
+
+def shares_with_input(config: PretrainConfig, *, images: bool, questions: bool, text: bool) -> dict[str, float]:
+    """Return the mix, with 0 for the kinds of documents that have no input."""
+    # The no-image baseline is for questions and captions: it never draws.
+    draws = images and config.image_input != "none"
+    present = {"text_to_image": draws, "image_to_text": images, "questions": questions, "text": text}
+    shares = config.mix.model_dump()
+    return {kind: shares[kind] if present[kind] else 0.0 for kind in KINDS}
 
 
 def _first_unscored(weights: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ def inspect_language_model(src: Path, tokenizer: TokenizerConfig | None) -> Rele
             raise InputError(f"{visual}: needs visual_tokenizer/tokenizer_encoder.bin, whose features it reads")
         shapes = shapes_of(read_tensors(visual))
         width, image_input = _check_visual(visual, shapes, tokenizer)
-    weights, vocabulary = (_check_llm(folder, tokenizer, width)) if has_llm else ((), None)
+    weights, vocabulary = _check_llm(folder, tokenizer, width) if has_llm else ((), None)
     return ReleasedLanguageModel(
         src=src, tokenizer=tokenizer, vocabulary=vocabulary, weights=weights, image_input=image_input
     )
@@ -115,11 +115,10 @@ def _check_llm(
     files = tuple(weight_files(folder, WEIGHT_STEMS))
     expected = _llm_shapes(folder)
     found = {name: shape for name, shape in folder_shapes(files).items() if not name.endswith(DERIVED)}
-    tied = {name for name in expected if name == "lm_head.weight" and name not in found}
-    if tied and read_json(folder / "config.json").get("tie_word_embeddings"):
-        expected = {name: shape for name, shape in expected.items() if name not in tied}
-    require_shapes(files[0] if len(files) == 1 else folder, found, expected)
     config = read_json(folder / "config.json")
+    if config.get("tie_word_embeddings") and "lm_head.weight" not in found:
+        expected.pop("lm_head.weight", None)
+    require_shapes(files[0] if len(files) == 1 else folder, found, expected)
     if width is not None and config.get("hidden_size") != width:
         raise InputError(
             f"{folder / RELEASED_VISUAL}: projects to {width}, expected hidden_size {config.get('hidden_size')} "

@@ -26,7 +26,6 @@ def sample(
     *,
     num_images: int = 1,
     seed: int = 0,
-    batch_size: int = 64,
     device: str = "auto",
     precision: str = "auto",
 ) -> dict[str, Any]:
@@ -42,7 +41,7 @@ def sample(
     wanted = [prompt for prompt in prompts for _ in range(num_images)]
     seeds = [seed + place % num_images for place in range(len(wanted))]
     began = time.monotonic()
-    codes = sample_codes(llm, wanted, seeds=seeds, settings=settings, batch_size=batch_size)
+    codes = sample_codes(llm, wanted, seeds=seeds, settings=settings)
     seconds = time.monotonic() - began
     write_sampled(llm, wanted, codes, out)
     num_codes = sum(map(len, codes))

@@ -45,9 +45,9 @@ def check_training_device(device: str) -> None:
         raise UsageError(f"--device {device}: a trainer takes what it sees; use CUDA_VISIBLE_DEVICES={number} and cuda")
 
 
-def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+def generator(seed: int, *purpose: str | int) -> torch.Generator:
     """Return a fresh torch generator for the stream named by `purpose` (see lavit_core.seeds)."""
-    return torch.Generator(device).manual_seed(derive_seed(seed, *purpose))
+    return torch.Generator().manual_seed(derive_seed(seed, *purpose))
 
 
 def seed_init(seed: int, *purpose: str | int) -> None:

@@ -45,7 +45,7 @@ def build_optimizers(
 
 
 def adamw(
-    modules: Mapping[str, tuple[nn.Module | nn.Parameter, float]],
+    modules: Mapping[str, tuple[nn.Module, float]],
     *,
     betas: tuple[float, float],
     weight_decay: float,
@@ -57,8 +57,7 @@ def adamw(
     """
     groups = []
     for name, (module, lr) in modules.items():
-        parameters = [module] if isinstance(module, nn.Parameter) else list(module.parameters())
-        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         for decay, chosen in (
             (weight_decay, [p for p in trained if p.ndim >= 2]),
             (0.0, [p for p in trained if p.ndim < 2]),

@@ -4,7 +4,7 @@ Segment s owns rows cu[s]:cu[s+1] (int32 or int64, first 0, last T). Letters: T 
 width, B segments, L longest segment.
 """
 
-import itertools
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -61,8 +61,8 @@ def looped_attention(
 ) -> Tensor:
     """Reference: one scaled_dot_product_attention a segment."""
     parts = []
-    bounds_q, bounds_k = cu_q.tolist(), cu_k.tolist()
-    for (start, end), (first, last) in zip(_pairs(bounds_q), _pairs(bounds_k), strict=True):
+    bounds_q, bounds_k = pairwise(cu_q.tolist()), pairwise(cu_k.tolist())
+    for (start, end), (first, last) in zip(bounds_q, bounds_k, strict=True):
         if first == last or start == end:
             parts.append(torch.zeros_like(q_THE[start:end]))
             continue
@@ -176,7 +176,3 @@ def _collect(x_NLE: Tensor, rows: Tensor | None, segments: int, heads: int) -> T
     """Undo `_spread`: return the packed rows [T, H, E]."""
     x_THE = x_NLE.unflatten(0, (segments, heads)).transpose(1, 2).flatten(0, 1)
     return x_THE if rows is None else x_THE.index_select(0, rows)
-
-
-def _pairs(bounds: list[int]) -> list[tuple[int, int]]:
-    return list(itertools.pairwise(bounds))
