@@ -39,8 +39,7 @@ def score_captions(task: ScoringTask) -> ScoringResult:
     captions, notes = read_results(task.results, ids=("image_id", "image", "file_name"), values=("caption",),
                                    as_id=str)  # fmt: skip
     truths = references.keyed_like(captions)
-    ids, more = align(captions, truths, file=task.results, against=task.annotations, what="image",
-                      partial=task.partial)  # fmt: skip
+    ids, more = align(task, captions, truths, what="image")
     texts, expected = [captions[name] for name in ids], [truths[name] for name in ids]
     scores = caption_metrics(texts, expected, seed=task.seed)
     metrics, items = scores.metrics, scores.items

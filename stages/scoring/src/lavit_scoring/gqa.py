@@ -66,8 +66,7 @@ def score_gqa(task: ScoringTask) -> ScoringResult:
     raw, notes = read_results(task.results, ids=("questionId", "question_id"), values=("prediction", "answer"),
                               as_id=str)  # fmt: skip
     # The official script looks predictions up, so predictions for other splits' questions do no harm.
-    ids, more = align(raw, balanced, file=task.results, against=task.annotations, what="question",
-                      partial=task.partial, ignore_extra=True)  # fmt: skip
+    ids, more = align(task, raw, balanced, what="question", ignore_extra=True)
     predictions, gold = raw, {name: row.get("answer") for name, row in questions.items()}
     if task.protocol == "lavit":
         lemmas = lemmatizer(task.lemmatizer or "given")

@@ -6,6 +6,7 @@ from typing import Any
 
 from lavit_scoring.errors import InputError, shorten, some_names
 from lavit_scoring.files import read_json, read_json_lines
+from lavit_scoring.task import ScoringTask
 
 
 def read_rows(file: Path) -> list[Any]:
@@ -55,30 +56,23 @@ def read_results(
 
 
 def align(
-    results: Mapping[Any, Any],
-    expected: Iterable[Any],
-    *,
-    file: Path,
-    against: Path,
-    what: str,
-    partial: bool,
-    ignore_extra: bool = False,
+    task: ScoringTask, results: Mapping[Any, Any], expected: Iterable[Any], *, what: str, ignore_extra: bool = False
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Return the expected ids that have a result, in their own order, and notes.
+    """Return the expected ids that have a result, in their own order, and notes; `what` names an item in messages.
 
-    Raises InputError naming the ids if results are missing and not `partial`, or if there are results for ids that are
-    not expected and not `ignore_extra` (then they are counted).
+    Raises InputError naming the ids if results are missing and the task is not partial, or if there are results for ids
+    that are not expected and not `ignore_extra` (then they are counted).
     """
-    wanted = list(expected)
+    file, wanted = task.results, list(expected)
     known = set(wanted)
     extra = [name for name in results if name not in known]
     if extra and not ignore_extra:
-        raise InputError(_extra_message(extra, known, file, against, what))
+        raise InputError(_extra_message(extra, known, file, task.annotations, what))
     answered = [name for name in wanted if name in results]
     if missing := [name for name in wanted if name not in results]:
         if not answered:
-            raise InputError(f"{file}: none of its {what}s is in {against}; expected ids like {some_names(wanted)}")
-        if not partial:
+            raise InputError(f"{file}: none of its {what}s is in {task.annotations}; expected ids like {some_names(wanted)}")
+        if not task.partial:
             raise InputError(
                 f"{file}: {len(missing)} of {len(wanted)} {what}s have no result ({some_names(missing)}); add them, or "
                 "score what is there with --partial, marked as such"

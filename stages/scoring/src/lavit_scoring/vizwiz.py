@@ -43,7 +43,7 @@ def score_vizwiz(task: ScoringTask) -> ScoringResult:
         if not humans or not all(isinstance(human, str) for human in humans):
             raise InputError(f"{task.annotations}: {name} has no human answers; the test split can't be scored here")
     answers, notes = read_results(task.results, ids=("image",), values=("answer",))
-    ids, more = align(answers, texts, file=task.results, against=task.annotations, what="image", partial=task.partial)
+    ids, more = align(task, answers, texts, what="image")
     rules = vizwiz_accuracy
     lemmas: Lemmatize = as_given
     if task.protocol == "lavit":
@@ -71,7 +71,7 @@ def score_answerability(task: ScoringTask) -> ScoringResult:
         if row.get("answerable") not in (0, 1):
             raise InputError(f"{task.annotations}: {name} has no `answerable` of 0 or 1; the test split has none")
     sure, notes = read_results(task.results, ids=("image",), values=("answerable",), kind=float)
-    ids, more = align(sure, truths, file=task.results, against=task.annotations, what="image", partial=task.partial)
+    ids, more = align(task, sure, truths, what="image")
     positives = np.array([1 - truths[name]["answerable"] for name in ids], dtype=bool)
     scores = 1.0 - np.array([sure[name] for name in ids], dtype=np.float64)
     if not positives.any():

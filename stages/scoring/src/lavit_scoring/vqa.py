@@ -36,8 +36,7 @@ def score_vqa(task: ScoringTask) -> ScoringResult:
     if task.questions is not None:
         check_questions(task.questions, task.annotations, truths)
     answers, notes = read_results(task.results, ids=("question_id",), values=("answer",))
-    ids, more = align(answers, truths, file=task.results, against=task.annotations, what="question",
-                      partial=task.partial)  # fmt: skip
+    ids, more = align(task, answers, truths, what="question")
     shown = [truths[name] for name in ids]
     scores = [
         rules(lemmas(answers[name]), [lemmas(text) for text in truth.answers], truth.records)

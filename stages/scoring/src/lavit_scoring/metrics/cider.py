@@ -7,6 +7,7 @@ set, and scores of parts can't be averaged into the score of the whole.
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,13 +38,12 @@ def cider_d(captions: Sequence[Sequence[str]], references: Sequence[Sequence[Seq
     )
 
 
-class _Vector:
+class _Vector(NamedTuple):
     """The weighted n-grams of one caption: `terms` by n-gram, `norms` by n, `bigrams` in all."""
 
-    __slots__ = ("bigrams", "norms", "terms")
-
-    def __init__(self, terms: dict[Ngram, float], norms: list[float], bigrams: int) -> None:
-        self.terms, self.norms, self.bigrams = terms, norms, bigrams
+    terms: dict[Ngram, float]
+    norms: list[float]
+    bigrams: int
 
 
 def _vector(counts: Counter[Ngram], weights: dict[Ngram, float], log_size: float) -> _Vector:

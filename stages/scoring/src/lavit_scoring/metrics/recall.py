@@ -25,6 +25,6 @@ def first_hits(scores: np.ndarray, relevant: Sequence[Sequence[int]]) -> np.ndar
     return ranks
 
 
-def recall_at(ranks: np.ndarray, depths: Sequence[int] = DEPTHS) -> dict[str, np.ndarray]:
+def recall_at(ranks: np.ndarray) -> dict[str, np.ndarray]:
     """Return per row whether something relevant is among the first K: `r@1`, `r@5`, `r@10` (bool [N])."""
-    return {f"r@{depth}": ranks < depth for depth in depths}
+    return {f"r@{depth}": ranks < depth for depth in DEPTHS}

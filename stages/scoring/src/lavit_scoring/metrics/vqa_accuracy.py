@@ -46,9 +46,7 @@ def lavit_accuracy(answer: str, truths: Sequence[str], records: Sequence[Hashabl
     return agreement(normalize_lavit(answer), truths, records)
 
 
-def vizwiz_accuracy(answer: str, truths: Sequence[str], records: Sequence[Hashable] | None = None) -> float:
-    """Return one answer's accuracy as the VizWiz server counts it.
-
-    Truths are never normalized, and humans are told apart by position, so there are no `records`.
-    """
+def vizwiz_accuracy(answer: str, truths: Sequence[str]) -> float:
+    """Return one answer's accuracy as the VizWiz server counts it: truths are never normalized."""
+    # Humans are told apart by position, so there are no records of theirs.
     return agreement(normalize_vizwiz(answer), truths)
