@@ -18,7 +18,7 @@ from lavit_scoring.files import file_sha256, read_json, write_json, write_text
 from lavit_scoring.gqa import score_gqa
 from lavit_scoring.metrics.java import why_no_java
 from lavit_scoring.metrics.lemmas import RULES
-from lavit_scoring.score import Score
+from lavit_scoring.score import Score, mark_partial
 from lavit_scoring.task import ScoringResult, ScoringTask
 from lavit_scoring.vizwiz import score_answerability, score_vizwiz
 from lavit_scoring.vqa import score_vqa
@@ -59,17 +59,15 @@ def score_results(benchmark: Benchmark, task: ScoringTask) -> ScoringResult:
 
 def write_score(benchmark: Benchmark, task: ScoringTask, result: ScoringResult, out: Path | None) -> dict[str, Any]:
     """Return score.json's content; with `out`, write it and the score of every item there. Raises UsageError."""
-    score = Score(protocol=result.protocol or task.protocol, version=VERSION, skipped=result.skipped,
-                  notes=result.notes)  # fmt: skip
-    score.seconds["score"] = result.seconds
-    metadata = _metadata(benchmark, task, result)
-    if metadata["complete"]:
-        score.metrics = result.metrics
-    else:
-        # Under another name, so that nobody can average them as the benchmark's metrics.
-        partial = {name: metric.as_json() for name, metric in result.metrics.items()}
-        metadata["partial"] = {"scored": len(result.ids), "expected": result.expected, "figures": partial}
-    content = score.as_json(metadata)
+    score = Score(
+        protocol=result.protocol or task.protocol,
+        version=VERSION,
+        metrics=result.metrics,
+        skipped=result.skipped,
+        notes=result.notes,
+        seconds={"score": result.seconds},
+    )
+    content = mark_partial(score.as_json(_metadata(benchmark, task, result)))
     if out is not None:
         _write(out, content, result)
     return content
@@ -77,17 +75,10 @@ def write_score(benchmark: Benchmark, task: ScoringTask, result: ScoringResult, 
 
 def check(benchmark: Benchmark, task: ScoringTask) -> None:
     """Raise UsageError or InputError for what can't be scored, before any file is read through."""
-    compares_lemmas = task.protocol == "lavit" and benchmark.kind in ("vqa", "vizwiz", "gqa")
-    if task.protocol not in PROTOCOLS:
-        raise UsageError(f"--protocol {task.protocol}: expected one of {', '.join(PROTOCOLS)}")
-    if compares_lemmas and task.lemmatizer is None:
+    if check_protocol(benchmark, task.protocol, task.lemmatizer) and task.lemmatizer is None:
         raise UsageError(
             "--protocol lavit compares lemmas; say where they come from: --lemmatizer given (both files contain "
             "lemmas, as LaVIT's *_lemm.json do), rules (built in, not the published ones), or a spaCy model directory"
-        )
-    if task.lemmatizer is not None and not compares_lemmas:
-        raise UsageError(
-            f"--lemmatizer {task.lemmatizer}: {benchmark.name} under --protocol {task.protocol} has no lemmas"
         )
     if task.choices is not None and benchmark.kind != "gqa":
         raise UsageError(f"--choices: {benchmark.name} has none; GQA has")
@@ -100,6 +91,16 @@ def check(benchmark: Benchmark, task: ScoringTask) -> None:
         is_folder_of_edits = option == "results" and benchmark.kind == "edit"
         if not file.is_file() and not is_folder_of_edits:
             raise InputError(f"--{option} {file}: {'a folder' if file.is_dir() else 'file not found'}, expected a file")
+
+
+def check_protocol(benchmark: Benchmark, protocol: str, lemmatizer: str | None) -> bool:
+    """Return whether lemmas are compared. Raises UsageError for an unknown protocol, or a lemmatizer without use."""
+    if protocol not in PROTOCOLS:
+        raise UsageError(f"--protocol {protocol}: expected one of {', '.join(PROTOCOLS)}")
+    compares_lemmas = protocol == "lavit" and benchmark.kind in ("vqa", "vizwiz", "gqa")
+    if lemmatizer is not None and not compares_lemmas:
+        raise UsageError(f"--lemmatizer {lemmatizer}: {benchmark.name} under --protocol {protocol} has no lemmas")
+    return compares_lemmas
 
 
 def examples_digest(ids: list[Any]) -> str:

@@ -12,7 +12,7 @@ from lavit_core.files import file_sha256
 from lavit_core.images import square_pixels
 from lavit_core.seeds import derive_seed
 from lavit_scoring import Benchmark, ScoringTask, score_file
-from lavit_scoring.scorers import PROTOCOLS
+from lavit_scoring.scorers import check_protocol
 from pydantic import Field
 
 from lavit_evaluation.benchmarks.items import Item, images_digest, load_items
@@ -117,16 +117,11 @@ def run_answers(
 
 def check(benchmark: Benchmark, protocol: str, lemmatizer: str | None) -> None:
     """Raise UsageError for a protocol that can't be followed, before anything is read."""
-    if protocol not in PROTOCOLS:
-        raise UsageError(f"--protocol {protocol}: expected one of {', '.join(PROTOCOLS)}")
-    compares_lemmas = protocol == "lavit" and benchmark.kind != "caption"
-    if compares_lemmas and lemmatizer in (None, "given"):
+    if check_protocol(benchmark, protocol, lemmatizer) and lemmatizer in (None, "given"):
         raise UsageError(
             "--protocol lavit compares lemmas, and a model writes words: give --lemmatizer rules (built in, not the "
             "published ones) or a spaCy model directory"
         )
-    if lemmatizer is not None and not compares_lemmas:
-        raise UsageError(f"--lemmatizer {lemmatizer}: {benchmark.name} under --protocol {protocol} has no lemmas")
 
 
 def sample_items(items: list[T], limit: int | None, seed: int) -> list[T]:

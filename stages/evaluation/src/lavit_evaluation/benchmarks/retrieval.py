@@ -22,7 +22,7 @@ from lavit_core.images import square_pixels
 from lavit_core.seeds import epoch_batches
 from lavit_scoring import find_benchmark
 from lavit_scoring.references import read_references
-from lavit_scoring.score import Score
+from lavit_scoring.score import Score, mark_partial
 from lavit_scoring.scorers import examples_digest
 from pydantic import Field
 from safetensors.numpy import save
@@ -97,16 +97,13 @@ def run_retrieval(
             log_p_MI = code_matrix(session, items, texts, lavit, out, compute.batch_size)
             ranks |= ranks_by_codes(log_p_MI[:-1], log_p_MI[-1], owners, config.eta)
         found = Score(protocol="likelihood", version=VERSION)
-        metrics = recalls(ranks, owners, names, seed)
-        partial = len(items) < len(loaded.items)
-        found.metrics |= {} if partial else metrics
+        found.metrics |= recalls(ranks, owners, names, seed)
         found.seconds["likelihoods"] = time.monotonic() - began
         write_bytes(out / "ranks.safetensors", save(ranks))
-        counts = {"scored": len(items), "expected": len(loaded.items)}
         result = found.as_json({
             "benchmark": name,
-            "complete": not partial,
-            "items": {**counts, "digest": examples_digest(names)},
+            "complete": len(items) == len(loaded.items),
+            "items": {"scored": len(items), "expected": len(loaded.items), "digest": examples_digest(names)},
             "unit": "per cent",
             "lemmatizer": None,
             "gallery": {"pictures": len(items), "captions": len(texts)},
@@ -117,9 +114,7 @@ def run_retrieval(
             "settings": settings,
             "published": PUBLISHED.get(name),
         })  # fmt: skip
-        if partial:
-            result["partial"] = {**counts, "figures": {key: metric.as_json() for key, metric in metrics.items()}}
-        return session.finish(result)
+        return session.finish(mark_partial(result))
 
 
 PROMPTS = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lavit_core.progress import warn
 from lavit_core.rundir import versions
+from lavit_scoring.score import mark_partial
 
 from lavit_evaluation.benchmarks.text_to_image import draw_images, write_captions
 from lavit_evaluation.compute import Compute
@@ -78,17 +79,16 @@ def _together(
     def union(key: str) -> dict[str, Any]:
         return {name: value for part in parts for name, value in (part.get(key) or {}).items()}
 
-    metrics, notes = union("figures"), union("notes")
-    complete = len(plan.prompts) == plan.expected
+    notes = union("notes")
     published = is_published(plan, config)
     if plan.expected < PROMPTS:
         notes["prompts"] = f"{plan.expected:,} captions; papers draw {PROMPTS:,}"
     result: dict[str, Any] = {
         "benchmark": "coco-fid",
         "protocol": {"name": "lavit" if published else "custom", "version": VERSION},
-        "complete": complete,
+        "complete": len(plan.prompts) == plan.expected,
         "items": {"scored": len(plan.prompts), "expected": plan.expected, "digest": plan.inputs["prompts"]},
-        "figures": metrics if complete else {},
+        "figures": union("figures"),
         "skipped": plan.skipped | union("skipped"),
         "notes": notes,
         "generation": made,
@@ -100,6 +100,4 @@ def _together(
         "versions": versions(),
         "seconds": {name: round(value, 2) for name, value in (seconds | union("seconds")).items()},
     }
-    if not complete:
-        result["partial"] = {"scored": len(plan.prompts), "expected": plan.expected, "figures": metrics}
-    return result
+    return mark_partial(result)
