@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from lavit_core.config import resolve
 from lavit_core.distributions import require_stages
 from lavit_core.files import read_json, write_json
-from lavit_core.modeldir import check_made_with, detokenizer_part, find_part
+from lavit_core.modeldir import MADE_BY, check_made_with, detokenizer_part, find_part, recorded_digest
 
 from lavit_evaluation.compute import Compute
-from lavit_evaluation.model_digests import model_digests
 
 if TYPE_CHECKING:
     from lavit import LaVIT
@@ -33,6 +32,13 @@ def keep_record(out: Path, name: str, make: Callable[[], dict[str, Any]]) -> dic
         write_json(file, make())
     record: dict[str, Any] = read_json(file)
     return record
+
+
+def model_digests(model: "Path | LaVIT") -> dict[str, str]:
+    """Return the digest of each part that a model directory, or an open model, holds."""
+    if isinstance(model, Path):
+        return {part: recorded_digest(model, part) for part in MADE_BY if (model / part).is_dir()}
+    return dict(model.metadata["model"])
 
 
 def find_parts(model: "Path | LaVIT", parts: Sequence[str]) -> dict[str, str]:

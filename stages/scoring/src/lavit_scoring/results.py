@@ -63,15 +63,15 @@ def align(
     Raises InputError naming the ids if results are missing and the task is not partial, or if there are results for ids
     that are not expected and not `ignore_extra` (then they are counted).
     """
-    file, wanted = task.results, list(expected)
+    file, against, wanted = task.results, task.annotations, list(expected)
     known = set(wanted)
     extra = [name for name in results if name not in known]
     if extra and not ignore_extra:
-        raise InputError(_extra_message(extra, known, file, task.annotations, what))
+        raise InputError(_extra_message(extra, known, file, against, what))
     answered = [name for name in wanted if name in results]
     if missing := [name for name in wanted if name not in results]:
         if not answered:
-            raise InputError(f"{file}: none of its {what}s is in {task.annotations}; expected ids like {some_names(wanted)}")
+            raise InputError(f"{file}: none of its {what}s is in {against}; expected ids like {some_names(wanted)}")
         if not task.partial:
             raise InputError(
                 f"{file}: {len(missing)} of {len(wanted)} {what}s have no result ({some_names(missing)}); add them, or "

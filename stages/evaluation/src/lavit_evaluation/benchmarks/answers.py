@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from lavit_core.config import Config
 from lavit_core.errors import UsageError
 from lavit_core.files import file_sha256
 from lavit_core.images import square_pixels
-from lavit_core.seeds import derive_seed
 from lavit_scoring import Benchmark, ScoringTask, score_file
 from lavit_scoring.scorers import check_protocol
 from pydantic import Field
 
-from lavit_evaluation.benchmarks.items import Item, images_digest, load_items
+from lavit_evaluation.benchmarks.items import Item, images_digest, load_items, sample_items
 from lavit_evaluation.benchmarks.result_file import RESULTS_FILE, not_scored, write_results
 from lavit_evaluation.benchmarks.wording import ANSWERABLE, cleaner, is_refused
 from lavit_evaluation.compute import Compute
@@ -25,19 +23,17 @@ from lavit_evaluation.model import (
     TextDecoding,
     find_parts,
     keep_record,
+    model_digests,
     open_model,
     reading_record,
     text_decoding,
 )
-from lavit_evaluation.model_digests import model_digests
 from lavit_evaluation.options import QuestionFiles
 from lavit_evaluation.stores import AnswerLog
 from lavit_evaluation.tables.unpack import official_files
 
 if TYPE_CHECKING:
     from lavit import LaVIT
-
-T = TypeVar("T")
 
 ANSWERS_FILE = "answers.jsonl"
 PARTS = ("tokenizer", "llm")
@@ -122,14 +118,6 @@ def check(benchmark: Benchmark, protocol: str, lemmatizer: str | None) -> None:
             "--protocol lavit compares lemmas, and a model writes words: give --lemmatizer rules (built in, not the "
             "published ones) or a spaCy model directory"
         )
-
-
-def sample_items(items: list[T], limit: int | None, seed: int) -> list[T]:
-    """Return all items, or `limit` of them drawn by the seed, in their own order."""
-    if limit is None or limit >= len(items):
-        return items
-    chosen = np.random.default_rng(derive_seed(seed, "eval limit")).permutation(len(items))[:limit]
-    return [items[index] for index in sorted(chosen)]
 
 
 def answer_batch(

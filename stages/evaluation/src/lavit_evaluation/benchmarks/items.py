@@ -4,16 +4,20 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from lavit_core.errors import InputError
 from lavit_core.files import read_json
+from lavit_core.seeds import derive_seed
 from lavit_scoring import Benchmark
 from lavit_scoring.catalogue import find_file, find_folder, refuse_split
 from lavit_scoring.gqa import read_gqa
 from lavit_scoring.references import read_references
 from lavit_scoring.vizwiz import read_vizwiz
 from lavit_scoring.vqa import check_questions, read_question_rows, read_truths
+
+T = TypeVar("T")
 
 SHOWN = 3
 
@@ -69,6 +73,12 @@ def load_items(
     return BenchmarkItems(
         items=items, files={role: file for role, file in files.items() if file is not None}, has_truth=has_truth
     )
+
+
+def sample_items(items: Sequence[T], limit: int | None, seed: int, purpose: str = "eval limit") -> list[T]:
+    """Return all items, or `limit` of them drawn by the seed, in their own order."""
+    chosen = np.random.default_rng(derive_seed(seed, purpose)).permutation(len(items))[:limit]
+    return [items[index] for index in sorted(chosen)]
 
 
 def images_digest(items: Sequence[Item]) -> str:

@@ -46,10 +46,10 @@ def write_results(
 
 
 def not_scored(benchmark: Benchmark, out: Path) -> dict[str, Any]:
-    """Return, and write, a score.json that says why there is no metric (a test split)."""
+    """Return the content of a score.json that says why there is no metric (a test split)."""
     reason = f"the files hold no answers; submit {RESULTS_FILE} to the benchmark's server ({benchmark.source})"
     generation = {key: said for key, said in read_json(out / GENERATION_FILE).items() if key != "results"}
-    result = {
+    return {
         "benchmark": benchmark.name,
         "complete": False,
         "figures": {},
@@ -57,5 +57,3 @@ def not_scored(benchmark: Benchmark, out: Path) -> dict[str, Any]:
         "inputs": {"results": file_sha256(out / RESULTS_FILE)},
         "generation": generation,
     }
-    write_json(out / "score.json", result)
-    return result

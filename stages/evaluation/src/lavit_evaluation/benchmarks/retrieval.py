@@ -27,13 +27,12 @@ from lavit_scoring.scorers import examples_digest
 from pydantic import Field
 from safetensors.numpy import save
 
-from lavit_evaluation.benchmarks.answers import PARTS, sample_items
-from lavit_evaluation.benchmarks.items import Item, images_digest, load_items
+from lavit_evaluation.benchmarks.answers import PARTS
+from lavit_evaluation.benchmarks.items import Item, images_digest, load_items, sample_items
 from lavit_evaluation.benchmarks.ranking import ranks_by_codes, ranks_by_text, recalls
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.evaluation_session import EvaluationSession, evaluation_session
-from lavit_evaluation.model import find_parts, open_model, reading_record
-from lavit_evaluation.model_digests import model_digests
+from lavit_evaluation.model import find_parts, model_digests, open_model, reading_record
 from lavit_evaluation.options import Files
 from lavit_evaluation.stores import Shards
 from lavit_evaluation.tables.unpack import official_files

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lavit_core.distributions import require_stages
 from lavit_core.errors import InputError
 from lavit_core.files import read_json
+from lavit_core.images import Preprocessing
 
-from lavit_evaluation.image_metrics.weight_digests import weight_digests
+from lavit_evaluation.image_metrics.frozen_network import describe, load_frozen
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORTER_PX, INPUT_PX = 256, 224
@@ -39,32 +39,18 @@ def load_dino(folder: Path, device: str) -> Dino:
         raise InputError(
             f"--dino {folder}: model_type is {kind!r}, expected 'vit' (facebook/dino-vits16); DINOv2 is another metric"
         )
-    try:
-        with require_stages("DINO"):
-            import torch
-            from lavit_trainkit.device import pick_device
-            from lavit_trainkit.pretrained import load_pretrained
-            from transformers import ViTModel
-            from transformers.utils import logging
-    except ModuleNotFoundError as error:
-        raise InputError(f"DINO needs {error.name}; run `pip install {error.name}`") from None
-    where = pick_device(device)
-    logging.disable_progress_bar()  # a second bar beside the job's own
-    # In fp32 also where half-precision weights are stored: a score must not hang on how a folder was saved.
-    model = load_pretrained(ViTModel, folder, option="--dino", what="ViT", dtype=torch.float32, add_pooling_layer=False)
-    model = model.eval().requires_grad_(False).to(where)
+    model = load_frozen("ViTModel", folder, device, option="--dino", what="ViT", metric="DINO", add_pooling_layer=False)
+    import torch
+    from lavit_trainkit.pixels import normalise
+
     if model.config.image_size != INPUT_PX:
         raise InputError(f"--dino {folder}: image_size is {model.config.image_size}, expected {INPUT_PX}")
-    mean = torch.tensor(MEAN, device=where).view(1, 3, 1, 1)
-    deviation = torch.tensor(DEVIATION, device=where).view(1, 3, 1, 1)
+    preprocessing = Preprocessing(image_px=INPUT_PX, mean=MEAN, std=DEVIATION)
 
     @torch.inference_mode()
     def images(batch: Sequence[np.ndarray]) -> np.ndarray:
-        pixels = torch.from_numpy(np.stack(batch)).to(where).permute(0, 3, 1, 2).float() / 255
-        rows = model(pixel_values=(pixels - mean) / deviation).last_hidden_state[:, 0]
+        pixels = normalise(torch.from_numpy(np.stack(batch)).to(model.device), preprocessing)
+        rows = model(pixel_values=pixels).last_hidden_state[:, 0]
         return torch.nn.functional.normalize(rows, dim=-1).cpu().numpy()
 
-    shape = f"patch {model.config.patch_size}, width {model.config.hidden_size}"
-    shape += f", {model.config.num_hidden_layers} layers"
-    metadata = {"dino": str(folder), "dino_shape": shape, "dino_digests": weight_digests(folder)}
-    return Dino(images=images, metadata=metadata)
+    return Dino(images=images, metadata=describe("dino", folder, model.config))

@@ -47,35 +47,31 @@ class Judges:
 
 
 def load_judges(weights: Weights, config: EditScoreConfig, *, device: str) -> Judges:
-    """Load what was given. Raises InputError, VerificationError for weights that can't be used."""
-    skipped = why_skipped(weights)
+    """Load what was given.
+
+    Raises UsageError for half of what LPIPS needs, InputError and VerificationError for weights that can't be used.
+    """
+    trunk, heads = weights.lpips_trunk, weights.lpips_heads
+    if (trunk is None) != (heads is None):
+        raise UsageError("LPIPS needs two files: give --lpips-trunk and --lpips-heads, or neither")
     clip = dino = distance = None
-    name, metadata = "lpips", dict[str, Any]()
-    if weights.clip is not None:
-        clip = load_clip(weights.clip, device)
-        metadata |= clip.metadata
-    if weights.dino is not None:
-        dino = load_dino(weights.dino, device)
-        metadata |= dino.metadata
-    if weights.lpips_trunk is not None and weights.lpips_heads is not None:
-        distance, name = _lpips(weights.lpips_trunk, weights.lpips_heads, config, device)
-        files = {"trunk": weights.lpips_trunk, "heads": weights.lpips_heads}
-        metadata["lpips_digests"] = {role: file_sha256(file) for role, file in files.items()}
-    return Judges(clip=clip, dino=dino, lpips=distance, lpips_name=name, skipped=skipped, metadata=metadata)
-
-
-def why_skipped(weights: Weights) -> dict[str, str]:
-    """Return why a metric can't be computed, by what was not given. Raises UsageError for half of what LPIPS needs."""
-    skipped: dict[str, str] = {}
+    name, skipped, metadata = "lpips", dict[str, str](), dict[str, Any]()
     if weights.clip is None:
         skipped |= dict.fromkeys(("clip_i", "clip_t"), "no CLIP weights given (--clip-model DIR)")
+    else:
+        clip = load_clip(weights.clip, device)
+        metadata |= clip.metadata
     if weights.dino is None:
         skipped["dino"] = "no DINO weights given (--dino DIR)"
-    if weights.lpips_trunk is None and weights.lpips_heads is None:
+    else:
+        dino = load_dino(weights.dino, device)
+        metadata |= dino.metadata
+    if trunk is None or heads is None:
         skipped["lpips"] = "no LPIPS weights given (--lpips-trunk FILE --lpips-heads FILE)"
-    elif weights.lpips_trunk is None or weights.lpips_heads is None:
-        raise UsageError("LPIPS needs two files: give --lpips-trunk and --lpips-heads, or neither")
-    return skipped
+    else:
+        distance, name = _lpips(trunk, heads, config, device)
+        metadata["lpips_digests"] = {"trunk": file_sha256(trunk), "heads": file_sha256(heads)}
+    return Judges(clip=clip, dino=dino, lpips=distance, lpips_name=name, skipped=skipped, metadata=metadata)
 
 
 def _lpips(

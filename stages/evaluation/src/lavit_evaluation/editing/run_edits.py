@@ -24,8 +24,7 @@ from lavit_scoring import Benchmark, ScoringTask, write_score
 from lavit_scoring.catalogue import find_file, refuse_split
 from lavit_scoring.scorers import GENERATION_FILE
 
-from lavit_evaluation.benchmarks.answers import sample_items
-from lavit_evaluation.benchmarks.items import check_downloads, must_find
+from lavit_evaluation.benchmarks.items import check_downloads, must_find, sample_items
 from lavit_evaluation.benchmarks.text_to_image import draw_images
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.editing.config import EditRunConfig

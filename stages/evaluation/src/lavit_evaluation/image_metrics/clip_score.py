@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lavit_core.distributions import require_stages
 from lavit_core.errors import InputError
 from lavit_core.files import file_sha256, read_json
-from lavit_core.images import CLIP_MEAN, CLIP_STD, middle_square, open_rgb
+from lavit_core.images import CLIP_MEAN, CLIP_STD, Preprocessing, middle_square, open_rgb
 from lavit_scoring.bootstrap import bootstrap_mean
 from lavit_scoring.references import read_references
 from lavit_scoring.score import Score
@@ -24,7 +23,7 @@ from lavit_scoring.score import Score
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.evaluation_session import evaluation_session
 from lavit_evaluation.image_metrics.features import open_folder
-from lavit_evaluation.image_metrics.weight_digests import weight_digests
+from lavit_evaluation.image_metrics.frozen_network import describe, load_frozen, weight_digests
 from lavit_evaluation.stores import AnswerLog
 
 VERSION = 2
@@ -119,53 +118,42 @@ def load_clip(folder: Path, device: str, *, option: str = "--clip-model") -> Cli
     """Load a CLIP from the transformers directory that `option` gave. Raises InputError if `folder` is not one."""
     if not (folder / "config.json").is_file():
         raise InputError(f"{option} {folder}: no config.json here, expected a transformers directory of a CLIP")
-    try:
-        with require_stages("CLIPScore"):
-            import torch
-            from lavit_trainkit.device import pick_device
-            from lavit_trainkit.pretrained import load_pretrained
-            from transformers import AutoTokenizer, CLIPModel
-            from transformers.utils import logging
-    except ModuleNotFoundError as error:
-        raise InputError(f"CLIPScore needs {error.name}; run `pip install {error.name}`") from None
-    where = pick_device(device)
-    logging.disable_progress_bar()  # a second bar beside the job's own
-    # In fp32 also where half-precision weights are stored: a score must not hang on how a folder was saved.
-    model = load_pretrained(CLIPModel, folder, option=option, what="CLIP", dtype=torch.float32)
-    model = model.eval().requires_grad_(False).to(where)
+    model = load_frozen("CLIPModel", folder, device, option=option, what="CLIP", metric="CLIPScore")
+    import torch
+    from lavit_trainkit.pixels import normalise
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{option} {folder}: not a CLIP ({' '.join(str(error).split())[:200]})") from None
     file = folder / "preprocessor_config.json"
     preprocessor = read_json(file) if file.is_file() else {}
-    mean = torch.tensor(preprocessor.get("image_mean", CLIP_MEAN), device=where).view(1, 3, 1, 1)
-    deviation = torch.tensor(preprocessor.get("image_std", CLIP_STD), device=where).view(1, 3, 1, 1)
+    preprocessing = Preprocessing(
+        image_px=model.config.vision_config.image_size,
+        mean=preprocessor.get("image_mean", CLIP_MEAN),
+        std=preprocessor.get("image_std", CLIP_STD),
+    )
     longest = model.config.text_config.max_position_embeddings
 
     @torch.inference_mode()
     def images(arrays: Sequence[np.ndarray]) -> np.ndarray:
-        pixels = torch.from_numpy(np.stack(arrays)).to(where).permute(0, 3, 1, 2).float() / 255
-        pooled = model.vision_model(pixel_values=(pixels - mean) / deviation).pooler_output
+        pixels = normalise(torch.from_numpy(np.stack(arrays)).to(model.device), preprocessing)
+        pooled = model.vision_model(pixel_values=pixels).pooler_output
         return _unit(model.visual_projection(pooled).cpu().numpy())
 
     @torch.inference_mode()
     def texts(said: Sequence[str]) -> np.ndarray:
-        tokens = tokenizer(list(said), padding=True, truncation=True, max_length=longest, return_tensors="pt").to(where)
+        tokens = tokenizer(list(said), padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        tokens = tokens.to(model.device)
         pooled = model.text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).pooler_output
         return _unit(model.text_projection(pooled).cpu().numpy())
 
-    vision = model.config.vision_config
-    shape = f"patch {vision.patch_size}, width {vision.hidden_size}, {vision.num_hidden_layers} layers"
     return Clip(
         images=images,
         texts=texts,
-        image_px=int(model.config.vision_config.image_size),
-        metadata={
-            "clip": str(folder),
-            "clip_shape": shape,
-            "clip_digests": weight_digests(folder),
-        },
+        image_px=preprocessing.image_px,
+        metadata=describe("clip", folder, model.config.vision_config),
     )
 
 

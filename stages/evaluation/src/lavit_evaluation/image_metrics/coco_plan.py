@@ -65,9 +65,7 @@ class CocoFidConfig(FidConfig):
     @property
     def drawing(self) -> dict[str, Any]:
         """What the images depend on beside model and captions."""
-        return {
-            name: value for name, value in self.model_dump(mode="json").items() if name not in FidConfig.model_fields
-        }
+        return self.model_dump(mode="json", exclude=set(FidConfig.model_fields))
 
     @property
     def sampling(self) -> dict[str, Any]:

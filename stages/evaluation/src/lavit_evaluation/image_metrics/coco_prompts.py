@@ -12,7 +12,7 @@ from lavit_core.seeds import derive_seed
 from lavit_scoring.catalogue import find_file, find_folder
 from lavit_scoring.references import References
 
-from lavit_evaluation.benchmarks.items import find_named
+from lavit_evaluation.benchmarks.items import check_downloads, find_named
 from lavit_evaluation.image_metrics.features import Folder, some_of
 
 CAPTION_FILES = ("captions_val2014.json", "dataset_coco.json", "coco_karpathy_test_gt.json", "coco_karpathy_test.json")
@@ -34,8 +34,7 @@ class CocoPrompt:
 
 def find_captions(data: Path, annotations: Path | None) -> Path:
     """Return the caption file. Raises InputError if it is not found."""
-    if not data.is_dir():
-        raise InputError(f"--data {data}: {'a file' if data.exists() else 'nothing'}, expected the folder of downloads")
+    check_downloads(data)
     file = annotations or find_file(data, CAPTION_FILES)
     if file is None:
         raise InputError(

@@ -1,7 +1,7 @@
 """Inception features of a folder of images, in shards on disk: a killed job goes on with the next shard."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,26 +51,25 @@ def some_of(root: Path, keys: list[str]) -> Folder:
 
 
 def read_features(
-    session: EvaluationSession, folder: Folder, out: Path, side: str, *, prepare: Callable[[Path], np.ndarray],
+    session: EvaluationSession, sides: Mapping[str, Folder], out: Path, *, size: int | None, crop: str,
     featurize: Featurize, batch_size: int,
-) -> Iterable[np.ndarray]:  # fmt: skip
-    """Yield the features of each shard, float32 [n, D], from `out` or from the network.
+) -> dict[str, list[np.ndarray]]:  # fmt: skip
+    """Return the features of each side, shard by shard, float32 [n, D], from `out` or from the network.
 
-    Raises Interrupted at a stop signal, InputError for an unreadable image.
+    Images are brought to `size` by `crop`. Raises Interrupted at a stop signal, InputError for an unreadable image.
     """
-    with ThreadPoolExecutor(8) as pool:
-        return session.ask(
-            {key: folder.root / key for key in folder.keys},
-            lambda files: featurize(list(pool.map(prepare, files))),
-            Shards(out, size=SHARD, tensor="features", prefix=f"{side}-"),
-            batch_size=batch_size,
-            unit="image",
-            part=f"Inception features, {side}",
-        )
-
-
-def reader(size: int | None, crop: str) -> Callable[[Path], np.ndarray]:
-    """Return what reads an image file as uint8 [H, W, 3], cropped and resized."""
     from lavit_evaluation.image_metrics.preprocess import resized
 
-    return lambda file: resized(open_rgb(file), size, crop)
+    features: dict[str, list[np.ndarray]] = {}
+    with ThreadPoolExecutor(8) as pool:
+        for side, folder in sides.items():
+            shards = session.ask(
+                {key: folder.root / key for key in folder.keys},
+                lambda files: featurize(list(pool.map(lambda file: resized(open_rgb(file), size, crop), files))),
+                Shards(out, size=SHARD, tensor="features", prefix=f"{side}-"),
+                batch_size=batch_size,
+                unit="image",
+                part=f"Inception features, {side}",
+            )
+            features[side] = list(shards)
+    return features

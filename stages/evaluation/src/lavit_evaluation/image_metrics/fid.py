@@ -15,8 +15,8 @@ from lavit_scoring.score import Score
 from pydantic import Field
 
 from lavit_evaluation.compute import Compute
-from lavit_evaluation.evaluation_session import EvaluationSession, evaluation_session
-from lavit_evaluation.image_metrics.features import Featurize, Folder, open_folder, read_features, reader
+from lavit_evaluation.evaluation_session import evaluation_session
+from lavit_evaluation.image_metrics.features import Featurize, Folder, open_folder, read_features
 from lavit_evaluation.image_metrics.kid import SUBSET_SIZE, SUBSETS, kid
 from lavit_evaluation.image_metrics.moments import (
     Moments,
@@ -79,7 +79,11 @@ def statistics(
             return session.finished
         network = load_network(inception, config, compute.device)
         metadata = {**config.image_settings(), "inception": digest, "pictures_digest": folder.digest}
-        moments = moments_of_all(features_of(session, {"real": folder}, out, config, network, compute)["real"])
+        features = read_features(
+            session, {"real": folder}, out / "features", size=config.size, crop=config.crop, featurize=network,
+            batch_size=compute.batch_size,
+        )  # fmt: skip
+        moments = moments_of_all(features["real"])
         save_moments(out / STATISTICS_FILE, moments, metadata)
         return session.finish({"statistics": str(out / STATISTICS_FILE), "pictures": moments.count, **metadata})
 
@@ -114,7 +118,10 @@ def evaluate_fid(
             return session.finished
         began = time.monotonic()
         network = load_network(inception, config, compute.device)
-        features = features_of(session, sides, out, config, network, compute)
+        features = read_features(
+            session, sides, out / "features", size=config.size, crop=config.crop, featurize=network,
+            batch_size=compute.batch_size,
+        )  # fmt: skip
         found = Score(protocol=config.protocol, version=VERSION)
         mine = moments_of_all(features["generated"])
         truth = known if known is not None else moments_of_all(features["real"])
@@ -127,26 +134,6 @@ def evaluate_fid(
              "reference": metadata or None}
         )  # fmt: skip
         return session.finish(result)
-
-
-def features_of(
-    session: EvaluationSession,
-    sides: Mapping[str, Folder],
-    out: Path,
-    config: FidConfig,
-    network: Featurize,
-    compute: Compute,
-) -> dict[str, list[np.ndarray]]:
-    """Return the features of each side, shard by shard, each float32 [n, D]."""
-    return {
-        side: list(
-            read_features(
-                session, folder, out / "features", side, prepare=reader(config.size, config.crop), featurize=network,
-                batch_size=compute.batch_size,
-            )
-        )
-        for side, folder in sides.items()
-    }  # fmt: skip
 
 
 def moments_of_all(shards: Iterable[np.ndarray]) -> Moments:

@@ -14,8 +14,7 @@ from lavit_scoring.score import Score
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.config import ShapesConfig
 from lavit_evaluation.evaluation_session import evaluation_session, is_finished
-from lavit_evaluation.model import open_model
-from lavit_evaluation.model_digests import model_digests
+from lavit_evaluation.model import model_digests, open_model
 from lavit_evaluation.samples import write_samples
 from lavit_evaluation.shapes.heldout import open_heldout, scenes_digest
 from lavit_evaluation.shapes.sections import (

@@ -11,6 +11,8 @@ from lavit_core.images import open_rgb, square_pixels
 from lavit_core.seeds import derive_seed
 from lavit_shapes.scenes import Scene, read_scenes
 
+from lavit_evaluation.benchmarks.items import sample_items
+
 
 def scenes_of(data: Data) -> dict[str, Scene]:
     """Return the scenes of a data set by key; empty when it has none. Raises InputError on a broken row."""
@@ -34,12 +36,6 @@ def choose_images(data: Data, scenes: dict[str, Scene], count: int, seed: int) -
     seen = [key for key, new in zip(shuffled, is_unseen, strict=True) if not new]
     take = min(len(unseen), max(count // 2, count - len(seen)))
     return sorted(unseen[:take] + seen[: count - take])
-
-
-def choose_questions(questions: Sequence[Question], count: int, seed: int) -> list[Question]:
-    """Return at most `count` questions in file order, drawn by `seed`."""
-    order = np.random.default_rng(derive_seed(seed, "eval questions")).permutation(len(questions))
-    return [questions[index] for index in sorted(order[:count])]
 
 
 def read_pixels(data: Data, keys: Sequence[str], image_px: int) -> np.ndarray:
@@ -91,6 +87,6 @@ def open_heldout(
         keys=keys,
         pixels=read_pixels(data, keys, image_px),
         token_keys=choose_images(data, scenes, num_token_images, seed),
-        questions=choose_questions(data.questions, num_questions, seed),
+        questions=sample_items(data.questions, num_questions, seed, "eval questions"),
         scene_px=open_rgb(data.records[0].path).width,
     )

@@ -3,7 +3,7 @@
 Letters: H, W = image size; C = palette colours; M = candidate outlines. Lengths are in pixels of the judged image.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,15 +44,11 @@ class Found:
     """Intersection over union with the fitted outline."""
 
 
-def judge(
-    pixels: np.ndarray,
-    palette: Mapping[str, tuple[int, int, int]] = COLOURS,
-    shapes: Sequence[str] = SHAPES,
-) -> list[Found]:
+def judge(pixels: np.ndarray, shapes: Sequence[str] = SHAPES) -> list[Found]:
     """Return the objects of a uint8 image [H, W, 3], from left to right; `shapes` are the outlines it knows."""
-    labels = colour_labels(pixels, palette)
+    labels = colour_labels(pixels)
     min_area = MIN_AREA * pixels.shape[0] * pixels.shape[1] / 64**2
-    names = list(palette)
+    names = list(COLOURS)
     found = []
     for component in connected(labels >= 0):
         for colour, mask in _by_colour(labels, component, min_area):
@@ -60,7 +56,7 @@ def judge(
     return sorted(found, key=lambda one: (one.x, one.y))
 
 
-def colour_labels(pixels: np.ndarray, palette: Mapping[str, tuple[int, int, int]] = COLOURS) -> np.ndarray:
+def colour_labels(pixels: np.ndarray) -> np.ndarray:
     """Return int [H, W]: the palette index of each object pixel, -1 on the background.
 
     A pixel is explained as background + share * (colour - background) with the colour that leaves the smallest rest,
@@ -70,7 +66,7 @@ def colour_labels(pixels: np.ndarray, palette: Mapping[str, tuple[int, int, int]
     border = np.concatenate([smooth[:2].reshape(-1, 3), smooth[-2:].reshape(-1, 3), smooth[:, :2].reshape(-1, 3),
                              smooth[:, -2:].reshape(-1, 3)])  # fmt: skip
     background = np.median(border, axis=0)
-    towards = np.array(list(palette.values()), dtype=np.float64) - background  # [C, 3]
+    towards = np.array(list(COLOURS.values()), dtype=np.float64) - background  # [C, 3]
     shift = smooth - background  # [H, W, 3]
     lengths = np.maximum((towards**2).sum(-1), 1.0)
     along = shift @ towards.T  # [H, W, C]

@@ -11,6 +11,7 @@ from lavit_core.seeds import derive_seed
 from lavit_scoring import Estimate
 from lavit_scoring.estimate import mean
 
+from lavit_evaluation.benchmarks.items import sample_items
 from lavit_evaluation.config import ShapesConfig
 from lavit_evaluation.evaluation_session import EvaluationSession
 from lavit_evaluation.shapes.captions import score_captions
@@ -280,8 +281,7 @@ def generation_section(material: Material) -> Section:
 def random_section(material: Material, encoded: dict[str, EncodedImage]) -> Section:
     """Draw random codes, as many an image as real ones have, and hold them against the same prompts."""
     heldout, config, seed = material.heldout, material.config, material.seed
-    order = np.random.default_rng(derive_seed(seed, "random pictures")).permutation(len(heldout.keys))
-    chosen = sorted(order[: config.random_pictures].tolist())
+    chosen = sample_items(range(len(heldout.keys)), config.random_pictures, seed, "random pictures")
     keys = [heldout.keys[index] for index in chosen]
     counts = [len(encoded[key].codes) for key in keys]
     codes = random_codes(counts, material.model.codebook_size, derive_seed(seed, "random codes"))

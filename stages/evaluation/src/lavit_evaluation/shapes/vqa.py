@@ -67,10 +67,7 @@ def majority_leave_one_out(asked: Sequence[Asked]) -> list[str]:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for one in asked:
         counts[one.kind][normalise(one.expected)] += 1
-    answers = []
-    for one in asked:
-        answers.append(_most_frequent(counts[one.kind] - Counter([normalise(one.expected)])))
-    return answers
+    return [_most_frequent(counts[one.kind] - Counter([normalise(one.expected)])) for one in asked]
 
 
 def _most_frequent(counts: Counter[str]) -> str:
