@@ -1,12 +1,44 @@
 """Settings of the benchmarks; every one is written into score.json."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from lavit_core.config import Config
 from pydantic import Field
 
 
-class ShapesConfig(Config):
+class DrawingConfig(Config):
+    """How images are drawn from prompts."""
+
+    llm_guidance: float = Field(1.5, ge=0)
+    """Guidance scale of the codes (1 switches it off). Source: the released COCO script uses 1.5."""
+    temperature: float = Field(1.0, ge=0)
+    """Divides the codes' log-probabilities; 0 takes the most likely code."""
+    top_k: int = Field(50, ge=0)
+    """Codes are drawn among this many of the most probable (0 = all)."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Codes are drawn among the fewest that hold this much probability."""
+    decoder_guidance: float = Field(1.5, ge=0)
+    """Guidance scale of the detokenizer (1 switches it off)."""
+    decoder_steps: int = Field(20, ge=1)
+    """Denoising steps an image."""
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Settings of `lavit sample`."""
+        return {
+            "guidance_scale": self.llm_guidance,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "temperature": self.temperature,
+        }
+
+    @property
+    def pixels(self) -> dict[str, Any]:
+        """Settings of `lavit detokenize`."""
+        return {"guidance_scale": self.decoder_guidance, "num_steps": self.decoder_steps}
+
+
+class ShapesConfig(DrawingConfig):
     """Settings of `lavit eval shapes`."""
 
     pictures: int = Field(256, ge=1)
@@ -24,21 +56,9 @@ class ShapesConfig(Config):
     selection: Literal["threshold", "topk", "sample"] | None = None
     """How patches of evaluated images are kept, as in tokenize-images (None: as in the token files that the model
     learned from; it reads other lengths badly)."""
-    llm_guidance: float = Field(1.5, ge=0)
-    """Guidance scale of the codes (1 switches it off). Source: the released COCO script uses 1.5."""
-    temperature: float = Field(1.0, ge=0)
-    """Divides the codes' log-probabilities; 0 takes the most likely code."""
-    top_k: int = Field(50, ge=0)
-    """Codes are drawn among this many of the most probable (0 = all)."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Codes are drawn among the fewest that hold this much probability."""
     best_of: int = Field(1, ge=1)
     """Images drawn from each prompt; kept is the one after which the model finds the prompt likeliest, reading it
     back. What the first of them got stands beside it as `generation_first`."""
-    decoder_guidance: float = Field(1.5, ge=0)
-    """Guidance scale of the detokenizer (1 switches it off)."""
-    decoder_steps: int = Field(20, ge=1)
-    """Denoising steps an image."""
     max_answer_tokens: int = Field(10, ge=1)
     """Longest answer in text tokens."""
     max_caption_tokens: int = Field(36, ge=1)

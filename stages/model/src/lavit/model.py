@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from lavit_core.config import resolve
+from lavit_core.config import load_preset, resolve
 from lavit_core.device_name import check_device_name
 from lavit_core.errors import UsageError
 from lavit_core.modeldir import default_preset, recorded_digest
@@ -23,7 +23,7 @@ from lavit.parts import PARTS, Parts
 from lavit.prompts import PromptLike, prompt_list, text_list
 from lavit.reading import read_images, read_prompts
 from lavit.save import save_model
-from lavit.settings import check_positive, check_preset, draw_settings, sample_settings, seed_list
+from lavit.settings import check_positive, check_preset, seed_list
 from lavit.steps import GenerationStep
 from lavit.tokens import ImageTokens
 
@@ -372,8 +372,12 @@ class LaVIT:
 
     def _sample_settings(self) -> SampleSettings:
         with self._parts.using("llm"):
-            return sample_settings(self._preset)
+            from lavit_pretrain.config import SampleSettings
+
+            return resolve(SampleSettings, preset=load_preset("lavit_pretrain", "sample", self._preset))
 
     def _draw_settings(self) -> DrawSettings:
         with self._parts.using("detokenizer"):
-            return draw_settings(self._preset)
+            from lavit_detokenizer.config import DrawSettings
+
+            return resolve(DrawSettings, preset=load_preset("lavit_detokenizer", "detokenize", self._preset))

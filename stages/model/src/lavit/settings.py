@@ -1,30 +1,12 @@
-"""Settings of sampling and drawing: a preset of the stage. Never imports torch."""
+"""Checks of a caller's settings: presets, seeds, counts. Never imports torch."""
 
 import operator
 from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lavit_core.config import load_preset, resolve
+from lavit_core.config import load_preset
 from lavit_core.errors import UsageError
-
-if TYPE_CHECKING:
-    from lavit_detokenizer.api import DrawSettings
-    from lavit_pretrain.api import SampleSettings
-
-
-def sample_settings(preset: str) -> "SampleSettings":
-    """Return how codes are drawn: the preset of `lavit sample`. Raises UsageError for an unknown preset."""
-    from lavit_pretrain.config import SampleSettings
-
-    return resolve(SampleSettings, preset=load_preset("lavit_pretrain", "sample", preset))
-
-
-def draw_settings(preset: str) -> "DrawSettings":
-    """Return how pixels are drawn: the preset of `lavit detokenize`. Raises UsageError for an unknown preset."""
-    from lavit_detokenizer.config import DrawSettings
-
-    return resolve(DrawSettings, preset=load_preset("lavit_detokenizer", "detokenize", preset))
 
 
 def check_preset(preset: str) -> None:

@@ -1,7 +1,7 @@
 """95 % intervals by resampling images: questions about one image are correlated, so they are drawn together."""
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -46,14 +46,8 @@ def interval_of_mean(
     values: Sequence[float] | np.ndarray, clusters: Sequence[Hashable], seed: int, purpose: str
 ) -> tuple[float, float]:
     """Return the 95 % interval of a mean whose values come in clusters (the image each belongs to)."""
-    return interval(per_cluster(values, clusters), lambda sums: sums[:, 0] / sums[:, 1], seed, purpose)
-
-
-def interval(
-    parts: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int, purpose: str
-) -> tuple[float, float]:
-    """Return the 95 % interval of a statistic of summed parts: `statistic` takes [R, D] and gives [R]."""
-    return ends(statistic(resampled_sums(parts, seed, purpose)))
+    sums = resampled_sums(per_cluster(values, clusters), seed, purpose)
+    return ends(sums[:, 0] / sums[:, 1])
 
 
 def bootstrap_mean(

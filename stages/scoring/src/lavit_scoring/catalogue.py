@@ -176,7 +176,7 @@ def find_file(data: Path, names: tuple[str, ...]) -> Path | None:
     Raises InputError if a name occurs in two places: guessing could score the wrong one.
     """
     for name in names:
-        found = [path for depth in ("", "*/", "*/*/", "*/*/*/") for path in sorted(data.glob(depth + name))]
+        found = find_below(data, name, depth=3)
         if len(found) > 1:
             raise InputError(f"{data}: {name} is in {found[0].parent} and in {found[1].parent}, expected one place")
         if found:
@@ -186,9 +186,10 @@ def find_file(data: Path, names: tuple[str, ...]) -> Path | None:
 
 def find_folder(data: Path, names: tuple[str, ...]) -> Path | None:
     """Return the first of the named folders at most two folders below `data`."""
-    for name in names:
-        for depth in ("", "*/", "*/*/"):
-            for path in sorted(data.glob(depth + name)):
-                if path.is_dir():
-                    return path
-    return None
+    found = (path for name in names for path in find_below(data, name, depth=2))
+    return next((path for path in found if path.is_dir()), None)
+
+
+def find_below(folder: Path, pattern: str, *, depth: int) -> list[Path]:
+    """Return the paths of a pattern in a folder and at most `depth` folders below it, the upper ones first."""
+    return [path for level in range(depth + 1) for path in sorted(folder.glob("*/" * level + pattern))]

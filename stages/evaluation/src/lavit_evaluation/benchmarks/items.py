@@ -83,10 +83,8 @@ def sample_items(items: Sequence[T], limit: int | None, seed: int, purpose: str 
 
 def images_digest(items: Sequence[Item]) -> str:
     """Return the SHA-256 of every item's id, image name and image size in bytes."""
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(f"{item.id}\0{item.image.name}\0{item.image.stat().st_size}\n".encode())
-    return digest.hexdigest()
+    lines = (f"{item.id}\0{item.image.name}\0{item.image.stat().st_size}\n" for item in items)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 Row = tuple[int | str, tuple[str, ...], str | None]

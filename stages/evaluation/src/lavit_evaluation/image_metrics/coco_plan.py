@@ -9,6 +9,7 @@ from lavit_core.files import file_sha256
 from lavit_scoring.references import read_references
 from pydantic import Field
 
+from lavit_evaluation.config import DrawingConfig
 from lavit_evaluation.image_metrics.clip_score import load_clip
 from lavit_evaluation.image_metrics.coco_prompts import (
     CocoPrompt,
@@ -35,25 +36,17 @@ if TYPE_CHECKING:
 PROMPTS = 30_000
 
 
-class CocoFidConfig(FidConfig):
+class CocoFidConfig(FidConfig, DrawingConfig):
     """Settings of images drawn from COCO's captions; the defaults are those of LaVIT's script."""
 
     prompts: int = Field(PROMPTS, ge=1)
     """Captions drawn by the seed, one an image first (papers: 30,000)."""
     limit: int | None = Field(None, ge=1)
     """Only the first so many of them; the score is then marked partial."""
-    llm_guidance: float = Field(1.5, ge=0)
-    """Guidance of the codes."""
     top_k: int = Field(300, ge=0)
-    """Codes are drawn from the likeliest so many; 0 means all."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Codes are drawn from the smallest set with this probability."""
-    temperature: float = Field(1.0, ge=0)
-    """Divides the log-probabilities of codes."""
-    decoder_guidance: float = Field(1.5, ge=0)
-    """Guidance of the pixels."""
+    """Codes are drawn among this many of the most probable (0 = all)."""
     decoder_steps: int = Field(50, ge=1)
-    """Denoising steps."""
+    """Denoising steps an image."""
     best_of: int = Field(1, ge=1)
     """Images drawn of each caption, of which a CLIP keeps the nearest (LaVIT's script: 4, ViT-L/14)."""
 
@@ -66,21 +59,6 @@ class CocoFidConfig(FidConfig):
     def drawing(self) -> dict[str, Any]:
         """What the images depend on beside model and captions."""
         return self.model_dump(mode="json", exclude=set(FidConfig.model_fields))
-
-    @property
-    def sampling(self) -> dict[str, Any]:
-        """Settings of `lavit sample`."""
-        return {
-            "guidance_scale": self.llm_guidance,
-            "top_k": self.top_k,
-            "top_p": self.top_p,
-            "temperature": self.temperature,
-        }
-
-    @property
-    def pixels(self) -> dict[str, Any]:
-        """Settings of `lavit detokenize`."""
-        return {"guidance_scale": self.decoder_guidance, "num_steps": self.decoder_steps}
 
 
 PUBLISHED = CocoFidConfig.model_validate({"best_of": 4})

@@ -69,10 +69,8 @@ def choose_prompts(references: References, count: int, seed: int) -> list[CocoPr
 
 def prompts_digest(prompts: Sequence[CocoPrompt]) -> str:
     """Return the SHA-256 of every caption and its image, in order."""
-    digest = hashlib.sha256()
-    for prompt in prompts:
-        digest.update(f"{prompt.name}\0{prompt.image.rpartition('/')[2]}\0{prompt.text}\n".encode())
-    return digest.hexdigest()
+    lines = (f"{prompt.name}\0{prompt.image.rpartition('/')[2]}\0{prompt.text}\n" for prompt in prompts)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def real_images(prompts: Sequence[CocoPrompt], data: Path, images: Path | None) -> Folder:

@@ -44,10 +44,8 @@ def open_folder(root: Path, option: str) -> Folder:
 
 def some_of(root: Path, keys: list[str]) -> Folder:
     """Return the named images of a folder as one side."""
-    digest = hashlib.sha256()
-    for key in keys:
-        digest.update(f"{key}\0{(root / key).stat().st_size}\n".encode())
-    return Folder(root=root, keys=keys, digest=digest.hexdigest())
+    lines = (f"{key}\0{(root / key).stat().st_size}\n" for key in keys)
+    return Folder(root=root, keys=keys, digest=hashlib.sha256("".join(lines).encode()).hexdigest())
 
 
 def read_features(

@@ -88,10 +88,7 @@ class Material:
         """Return the codes that the model draws for prompts."""
         from lavit import SampleSettings
 
-        config = self.config
-        settings = SampleSettings(
-            guidance_scale=config.llm_guidance, top_k=config.top_k, top_p=config.top_p, temperature=config.temperature
-        )
+        settings = SampleSettings(**self.config.sampling)
 
         def answer(some: list[tuple[str, int]]) -> list[dict[str, np.ndarray]]:
             texts, own = [text for text, _ in some], [seed for _, seed in some]
@@ -104,7 +101,7 @@ class Material:
         """Return images drawn from codes, uint8 [N, px, px, 3]."""
         from lavit import DrawSettings
 
-        settings = DrawSettings(num_steps=self.config.decoder_steps, guidance_scale=self.config.decoder_guidance)
+        settings = DrawSettings(**self.config.pixels)
 
         def answer(some: list[tuple[np.ndarray, int]]) -> list[dict[str, np.ndarray]]:
             images = self.model.decode([own for own, _ in some], [seed for _, seed in some], settings)

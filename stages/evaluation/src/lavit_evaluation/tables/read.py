@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import InputError
+from lavit_scoring.catalogue import find_below
 
 BATCH_ROWS = 64
 """Rows read at once: with images in them a few megabytes."""
@@ -53,11 +54,11 @@ class Table:
 def find_tables(root: Path) -> dict[str, Table]:
     """Return the tables of a folder by name; empty if it is not a data set. No file is opened."""
     found: dict[str, list[Path]] = {}
-    for state in _at_most_three_down(root, STATE_FILE):
+    for state in find_below(root, STATE_FILE, depth=3):
         name = state.parent.relative_to(root).as_posix()
         found[root.name if name == "." else name] = [state.parent]
     if not found:
-        for file in _at_most_three_down(root, "*.parquet"):
+        for file in find_below(root, "*.parquet", depth=3):
             found.setdefault(_table_name(file, root), []).append(file)
     return {name: Table(name=name, paths=tuple(paths)) for name, paths in sorted(found.items())}
 
@@ -70,10 +71,6 @@ def files_digest(tables: dict[str, Table]) -> str:
             for file in sorted(path.glob("*.arrow")) if path.is_dir() else (path,):
                 digest.update(f"{table.name}\0{file.name}\0{file.stat().st_size}\n".encode())
     return digest.hexdigest()
-
-
-def _at_most_three_down(root: Path, name: str) -> list[Path]:
-    return [path for depth in ("", "*/", "*/*/", "*/*/*/") for path in sorted(root.glob(depth + name))]
 
 
 def _table_name(file: Path, root: Path) -> str:
