@@ -23,7 +23,6 @@ def load_frozen(kind: str, folder: Path, device: str, *, option: str, what: str,
     except ModuleNotFoundError as error:
         raise InputError(f"{metric} needs {error.name}; run `pip install {error.name}`") from None
     where = pick_device(device)
-    transformers.utils.logging.disable_progress_bar()  # a second bar beside the job's own
     # In fp32 also where half-precision weights are stored: a score must not hang on how a folder was saved.
     network = load_pretrained(
         getattr(transformers, kind), folder, option=option, what=what, dtype=torch.float32, **arguments
