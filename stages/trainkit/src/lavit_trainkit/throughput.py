@@ -2,7 +2,8 @@
 
 import time
 
-from lavit_trainkit.memory import peak_memory_bytes
+import torch
+from lavit_core.peak_memory import peak_resident_bytes
 
 
 class Meter:
@@ -27,4 +28,11 @@ class Meter:
     def summary(self) -> dict[str, float]:
         """Return `speed`, processor seconds and peak memory in bytes, for a run's summary."""
         cpu_seconds = round(time.process_time() - self._cpu, 2)
-        return {**self.speed(), "cpu_seconds": cpu_seconds, "peak_memory_bytes": peak_memory_bytes()}
+        return {**self.speed(), "cpu_seconds": cpu_seconds, "peak_memory_bytes": _peak_memory_bytes()}
+
+
+def _peak_memory_bytes() -> int:
+    """Return the peak memory in bytes: of the GPU where one is in use, else of this process (resident)."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    return peak_resident_bytes()
