@@ -122,13 +122,8 @@ class LanguageModel(nn.Module):
             self.llm.save_pretrained(folder)
         self.text.save_pretrained(folder)
         write_json(folder / VISUAL_CONFIG_FILE, dataclasses.asdict(self.visual))
-        tensors = {
-            f"{name}.{key}": value.detach().cpu().contiguous()
-            for name, part in self.visual_parts().items()
-            for key, value in part.state_dict().items()
-        }
-        if tensors:
-            save_file(tensors, folder / VISUAL_FILE)
+        if state := nn.ModuleDict(self.visual_parts()).state_dict():
+            save_file({name: value.cpu().contiguous() for name, value in state.items()}, folder / VISUAL_FILE)
 
 
 def build_llm(
