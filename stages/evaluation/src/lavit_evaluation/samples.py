@@ -17,9 +17,8 @@ def write_samples(run: Path, sections: Mapping[str, Sequence[Mapping[str, Any]]]
     for section, rows in sections.items():
         written[section] = []
         for number, row in enumerate(rows):
-            said: dict[str, Any] = {}
+            said = dict(row)
             for key, value in row.items():
-                said[key] = value
                 if isinstance(value, np.ndarray):
                     said[key] = f"samples/{section}-{number:03d}-{key}.png"
                     Image.fromarray(value).save(run / said[key])

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lavit_scoring.catalogue import find_benchmark
 from lavit_scoring.errors import ScoringError
@@ -19,18 +18,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Score a result file, print the score, and return the exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        result = score(arguments)
+        task = ScoringTask(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(ScoringTask)})
+        result = score_file(find_benchmark(arguments.benchmark), task, arguments.out)
     except ScoringError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     sys.stdout.write((json.dumps(result) if arguments.json else show_result(result)) + "\n")
     return 0
-
-
-def score(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the content of score.json for parsed arguments. Raises InputError, UsageError."""
-    task = ScoringTask(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(ScoringTask)})
-    return score_file(find_benchmark(arguments.benchmark), task, arguments.out)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -115,16 +115,12 @@ def _vqa_rows(annotations: Path | None, questions: Path) -> tuple[list[Row], boo
     if annotations is not None:
         check_questions(questions, annotations, read_truths(annotations)[0])
     # The release numbers images; COCO's names carry the subset, which the 2017 release dropped.
-    subset = _subset(questions)
+    subset = str(read_json(questions).get("data_subtype") or "val2014").replace("test-dev2015", "test2015")
     return [
         (row["question_id"], (f"COCO_{subset}_{int(row['image_id']):012d}.jpg", f"{int(row['image_id']):012d}.jpg"),
          row["question"])
         for row in asked
     ], annotations is not None  # fmt: skip
-
-
-def _subset(questions: Path) -> str:
-    return str(read_json(questions).get("data_subtype") or "val2014").replace("test-dev2015", "test2015")
 
 
 def find_named(wanted: set[tuple[str, ...]], folder: Path, data: Path) -> dict[tuple[str, ...], Path]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from lavit_core.images import resize_to_square
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -36,18 +37,11 @@ def clean_fid(pixels_u8: Tensor) -> Tensor:
 
     Source: clean-fid (arXiv 2104.11222).
     """
-    rows = []
-    for image in pixels_u8.permute(0, 2, 3, 1).cpu().numpy():
-        channels = [
-            np.asarray(
-                Image.fromarray(np.ascontiguousarray(image[:, :, c]).astype(np.float32), mode="F").resize(
-                    (INPUT_PX, INPUT_PX), Image.Resampling.BICUBIC
-                )
-            )
-            for c in range(3)
-        ]
-        rows.append(np.stack(channels).clip(0, 255))
-    return ((torch.from_numpy(np.stack(rows)) - 128) / 128).to(pixels_u8.device)
+    planes = pixels_u8.flatten(0, 1).float().cpu().numpy()  # [B * 3, H, W]
+    side = (INPUT_PX, INPUT_PX)
+    images = [Image.fromarray(plane, mode="F").resize(side, Image.Resampling.BICUBIC) for plane in planes]
+    x = torch.from_numpy(np.stack([np.asarray(image) for image in images])).clamp(0, 255).view(-1, 3, *side)
+    return ((x - 128) / 128).to(pixels_u8.device)
 
 
 PREPROCESS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -82,6 +76,4 @@ def resized(image: Image.Image, size: int | None, crop: str) -> np.ndarray:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image)
+    return resize_to_square(image, size)

@@ -76,12 +76,11 @@ def official_files(
 
 def is_data_set(benchmark: Benchmark, data: Path) -> bool:
     """Return whether `data` is a data set, or could name one on the hub, and holds no official files."""
-    return is_name(data) or (data.is_dir() and not _has_official(benchmark, data) and bool(find_tables(data)))
-
-
-def _has_official(benchmark: Benchmark, data: Path) -> bool:
-    """Return whether the official files lie there, perhaps beside a data set."""
-    return find_file(data, benchmark.annotations) is not None or find_file(data, benchmark.questions) is not None
+    if is_name(data):
+        return True
+    # Official files may lie beside a data set.
+    official = (*benchmark.annotations, *benchmark.questions)
+    return data.is_dir() and find_file(data, official) is None and bool(find_tables(data))
 
 
 Add = Callable[[Official, Row], None]
