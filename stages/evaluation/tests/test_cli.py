@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.cli import evaluate
-from lavit_evaluation.shapes.show_score import show_score
+from lavit_evaluation.show_score import show_score
 from rich.console import Console
 from typer.testing import CliRunner
 

@@ -63,7 +63,7 @@ def shapes(
     if not common.silent:
         from rich.console import Console
 
-        from lavit_evaluation.shapes.show_score import show_score
+        from lavit_evaluation.show_score import show_score
 
         show_score(result, Console())
     last = f"{out / 'score.json'}: {len(result['figures'])} metrics, samples beside it; next: lavit report {out}"
