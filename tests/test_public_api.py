@@ -30,6 +30,7 @@ METHODS = {
     "preset: 'str | None' = None) -> 'LaVIT'",
     "encode": f"(self, {IMAGES}, selection: 'str | None' = None, seed: 'int' = 0, "
     "keys: 'Sequence[str] | None' = None) -> 'ImageTokens'",
+    "draw_settings": "(self, **changes: 'Any') -> 'DrawSettings'",
     "decode": f"(self, tokens: 'ImageTokens | Sequence[np.ndarray]', {SEEDS}, settings: 'DrawSettings | None' = None) "
     "-> 'list[Image.Image]'",
     "reconstruct": f"(self, {IMAGES}, {SEEDS}, settings: 'DrawSettings | None' = None) -> 'list[Image.Image]'",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from lavit_core.data import open_data
 from lavit_core.errors import InputError
+from lavit_core.images import square_pixels
 from lavit_core.modeldir import export_part
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.compute import Compute
@@ -249,6 +250,26 @@ def test_fitted_images_are_never_scored(model: Path, own_data: Path, monkeypatch
     assert not fit & test
     # Labels that say nothing about the images: near chance at every station.
     assert all(result["figures"][f"probe.label.{station}"]["value"] < 0.8 for station in STATIONS)
+
+
+def test_a_probe_warns_of_the_scored_images_tokens(model: Path, shapes_data: Path) -> None:
+    from lavit import LaVIT
+    from lavit_tokenizer.api import diagnose_tokens, facts_of, patch_detail
+
+    heldout = open_data(shapes_data / "heldout")
+    config = CONFIG.model_copy(update={"test_pictures": len(heldout.records)})
+    train = shapes_data / "train"
+    result = eval_probe(model, heldout.root, None, config, train_data=train, compute=QUIET)
+    opened = LaVIT.from_pretrained(model)
+    tokens = opened.encode([record.path for record in heldout.records])
+    pixels = np.stack([square_pixels(record.path, 64) for record in heldout.records])
+    counts = np.bincount(np.concatenate(tokens.codes), minlength=16)
+    expected = diagnose_tokens(facts_of(tokens.keep_mask, patch_detail(pixels, opened.grid), counts))
+    assert [row["kind"] for row in result["notes"]["warnings"]] == [one.kind for one in expected]
+    assert [row["message"] for row in result["notes"]["warnings"]] == [one.message for one in expected]
+    # Of sixteen random codes few occur; an untrained selector keeps many patches of each image, so that is no fault.
+    assert "codes unused" in {one.kind for one in expected}
+    assert "one-patch images" not in {one.kind for one in expected}
 
 
 def test_a_kind_with_one_value_is_left_out_with_its_reason(model: Path, own_data: Path) -> None:

@@ -13,7 +13,7 @@ from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.config import ShapesConfig
 from lavit_evaluation.shapes.benchmark import eval_shapes
-from lavit_evaluation.shapes.sections import image_seeds
+from lavit_evaluation.shapes.heldout import image_seeds
 from PIL import Image
 
 CONFIG = ShapesConfig(pictures=60, questions=300, token_pictures=100, random_pictures=40, samples=6, batch_size=16)

@@ -2,9 +2,8 @@
 
 import math
 
-import numpy as np
 import pytest
-from lavit_evaluation.shapes.tokens_report import code_metrics, kept_by_place, patch_cover
+from lavit_evaluation.shapes.tokens_report import kept_by_place, patch_cover
 from lavit_shapes.scenes import Scene
 
 
@@ -17,9 +16,3 @@ def test_patch_cover_is_the_covered_area(two_objects: Scene) -> None:
     metrics = kept_by_place(keep, cover[None])
     assert [metrics[f"tokens.kept_{place}"].value for place in ("on_shapes", "on_edges", "on_background")] == [1, 1, 0]
     assert sum(metric.n for metric in metrics.values()) == 64
-
-
-def test_perplexity_of_even_codes_is_their_number() -> None:
-    metrics = code_metrics("tokens", np.array([5, 5, 0, 5, 5, 0, 0, 0]))
-    assert metrics["tokens.perplexity"].value == pytest.approx(4.0)
-    assert metrics["tokens.code_usage"].value == 0.5

@@ -253,7 +253,9 @@ def test_imported_weights_have_the_released_settings(folders, tmp_path: Path, hi
     (model / "detokenizer-highres").mkdir() if highres else None
     opened = LaVIT.from_pretrained(model)
     assert opened._sample_settings() == resolve(SampleSettings, preset=load_preset("lavit_pretrain", "sample", preset))
-    assert (opened._sample_settings().guidance_scale, opened._draw_settings().guidance_scale) == (4.0, 7.0)
+    assert (opened._sample_settings().guidance_scale, opened.draw_settings().guidance_scale) == (4.0, 7.0)
+    changed = opened.draw_settings(num_steps=3, guidance_scale=None)
+    assert (changed.num_steps, changed.guidance_scale) == (3, 7.0)
     assert LaVIT.from_pretrained(model, preset="tiny")._sample_settings().top_k == 8
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from lavit_scoring.metrics.pixels import l1_distance, l2_distance, ssim
+from lavit_scoring.metrics.pixels import l1_distance, l2_distance, psnr, ssim
 
 
 def noise(seed: int, height: int, width: int) -> np.ndarray:
@@ -14,6 +14,14 @@ def test_pixel_distances_by_hand() -> None:
     assert l1_distance(black, grey) == pytest.approx(0.2)
     assert l2_distance(black, grey) == pytest.approx(0.04)
     assert l1_distance(grey, black) == l1_distance(black, grey)
+
+
+def test_psnr_by_hand() -> None:
+    black = np.zeros((3, 4, 5, 3), np.uint8)
+    drawn = black.copy()
+    drawn[1] += 255
+    drawn[2, 0, 0] = 51  # one of 20 pixels is a fifth away: mean square 0.04 / 20
+    assert psnr(drawn, black) == pytest.approx([99.0, 0.0, 10 * np.log10(500)])
 
 
 def test_ssim_against_its_definition_window_by_window() -> None:

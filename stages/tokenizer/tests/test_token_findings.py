@@ -2,8 +2,9 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
-from lavit_tokenizer.token_findings import TokenFacts, diagnose_tokens
+from lavit_tokenizer.token_findings import TokenFacts, diagnose_tokens, facts_of
 
 HEALTHY = TokenFacts(
     detail_kept=0.16, detail_dropped=0.04, code_usage=0.78, num_codes=512, num_tokens=3300, few_tokens=0.02,
@@ -51,3 +52,13 @@ def test_few_tokens_do_not_show_which_codes_are_unused():
 def test_what_was_not_measured_is_not_judged():
     assert kinds(detail_dropped=None, detail_kept=0.0) == []
     assert kinds(seam_ratio=3.0, seam_ratio_originals=None) == []
+
+
+def test_facts_of_masks_details_and_codes():
+    keep = np.array([[True, True, True, False], [True, False, False, False]])
+    detail = np.array([[0.1, 0.2, 0.3, 0.4], [0.4, 0.1, 0.0, 0.1]])
+    facts = facts_of(keep, detail, np.array([3, 0, 1, 0, 0]))
+    assert facts == TokenFacts(
+        detail_kept=pytest.approx(0.25), detail_dropped=pytest.approx(0.15), code_usage=0.4, num_codes=5, num_tokens=4,
+        few_tokens=0.5,
+    )  # fmt: skip

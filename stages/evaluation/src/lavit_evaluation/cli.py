@@ -12,6 +12,7 @@ from lavit_evaluation.cli_editing import editing
 from lavit_evaluation.cli_images import clip_score, coco_fid, fid, fid_stats
 from lavit_evaluation.cli_score import compare, list_benchmarks, score
 from lavit_evaluation.cli_shapes import probe, shapes
+from lavit_evaluation.cli_tokenizer import tokenizer
 
 
 class Commands(TyperGroup):
@@ -43,3 +44,4 @@ evaluate.command("fid-stats")(fid_stats)
 evaluate.command("clip-score")(clip_score)
 evaluate.command("shapes")(shapes)
 evaluate.command("probe")(probe)
+evaluate.command("tokenizer")(tokenizer)

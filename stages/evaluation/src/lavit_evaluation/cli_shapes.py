@@ -96,6 +96,7 @@ def probe(
     if common.dry_run:
         return show({"config": settings.model_dump(mode="json"), "seed": common.seed}, common)
     from lavit_evaluation.probing.probe import eval_probe
+    from lavit_evaluation.token_warnings import warn_again
 
     result = eval_probe(
         model, data, out, settings, train_data=train_data, labels=labels, seed=common.seed, compute=compute_of(common)
@@ -106,6 +107,7 @@ def probe(
         from lavit_evaluation.probing.show_probe import show_probe
 
         show_probe(result, Console())
+    warn_again(result)
     last = [] if out is None else [f"{out / 'score.json'}: {len(result['figures'])} metrics"]
     if common.as_json or last:
         show(result, common, lines=last)

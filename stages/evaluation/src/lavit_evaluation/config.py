@@ -78,3 +78,29 @@ class ProbeConfig(Config):
     """Values with fewer labels than this to fit on are left out."""
     batch_size: int = Field(32, ge=1)
     """Images in one forward pass."""
+
+
+class EvalTokenizerConfig(Config):
+    """Settings of `lavit eval tokenizer`."""
+
+    images: int = Field(1024, ge=1)
+    """Images that are tokenized, at most, drawn from all of the data's."""
+    reconstructions: int = Field(256, ge=0)
+    """How many of them are drawn again from their tokens, where the model can draw."""
+    rates: tuple[int, ...] = ()
+    """Tokens an image at which the learned selection is held against the best of each image and against random
+    patches."""
+    rate_images: int = Field(64, ge=1)
+    """Images that are tokenized at each rate."""
+    rate_reconstructions: int = Field(64, ge=0)
+    """How many of these are drawn at each rate."""
+    samples: int = Field(24, ge=0)
+    """Reconstructions with their kept patches that are kept for the report."""
+    batch_size: int = Field(32, ge=1)
+    """Images handled at once; on CPU it may change a result in its last bits."""
+    selection: Literal["threshold", "topk", "sample"] | None = None
+    """How patches are kept, as in tokenize-images (None: as in the token files that the model learned from)."""
+    decoder_steps: int | None = Field(None, ge=1)
+    """Denoising steps an image (None: as the model draws by itself)."""
+    decoder_guidance: float | None = Field(None, ge=0)
+    """Guidance scale of the detokenizer (None: as the model draws by itself)."""

@@ -17,6 +17,7 @@ TITLES = {
     "generation": "Drawn from prompts",
     "random": "Drawn from random codes",
     "tokens": "Tokens",
+    "selection": "Kept patches",
     "corpus": "Token directory",
 }
 """Title of each section, in the order in which a reader wants them."""

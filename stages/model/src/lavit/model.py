@@ -121,6 +121,14 @@ class LaVIT:
         """
         return self._parts.draw_size((settings or self._draw_settings()).aspect_ratio)
 
+    def draw_settings(self, **changes: Any) -> DrawSettings:
+        """Return the settings of drawing that this model has where none are given, with `changes`. Loads no weights.
+
+        Raises UsageError for an unknown name or value.
+        """
+        settings = self._draw_settings()
+        return resolve(type(settings), preset=settings.model_dump(), flags=changes)
+
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """Contents of a result's record: `model` (SHA-256 of each part), `precision` (of language model and

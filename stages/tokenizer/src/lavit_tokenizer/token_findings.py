@@ -7,7 +7,10 @@ All thresholds are here.
 import dataclasses
 import math
 
+import numpy as np
 from lavit_core.rundir import Diagnostic
+
+from lavit_tokenizer.selection_statistics import detail_of_kept
 
 CODES_IN_USE = 0.5
 """Codes are unused below this share of the codes that so many tokens reach if all are equally likely."""
@@ -42,6 +45,20 @@ class TokenFacts:
     """Of reconstructions: mean step across patch borders over mean step within patches."""
     seam_ratio_originals: float | None = None
     """The same of the originals."""
+
+
+def facts_of(keep_NP: np.ndarray, detail_NP: np.ndarray, code_counts_K: np.ndarray) -> TokenFacts:
+    """Return what is known of N images from their keep masks, the detail of their P patches, and how often each of K
+    codes occurs."""
+    kept, dropped = detail_of_kept(detail_NP, keep_NP)
+    return TokenFacts(
+        detail_kept=kept,
+        detail_dropped=dropped,
+        code_usage=float((code_counts_K > 0).mean()),
+        num_codes=len(code_counts_K),
+        num_tokens=int(code_counts_K.sum()),
+        few_tokens=float((keep_NP.sum(axis=1) < FEW_TOKENS).mean()),
+    )
 
 
 def diagnose_tokens(facts: TokenFacts) -> list[Diagnostic]:

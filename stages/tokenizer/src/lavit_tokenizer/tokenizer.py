@@ -161,6 +161,11 @@ class VisualTokenizer(nn.Module):
     ) -> Encoded:
         """Turn uint8 images [B, px, px, 3] into a variable number of codes each; selection as in `select`."""
         x_BPD, keep_BP = self.select(pixels_u8, selection=selection, seed=seed, keys=keys)
+        return self.encode_kept(x_BPD, keep_BP, return_intermediates=return_intermediates)
+
+    @torch.no_grad()
+    def encode_kept(self, x_BPD: Tensor, keep_BP: Tensor, *, return_intermediates: bool = False) -> Encoded:
+        """Turn features [B, P, D] into the codes of a keep mask bool [B, P], whoever chose it."""
         with self._autocast():
             merged = self.merger(x_BPD, keep_BP).float()
         vectors = self.project(merged)

@@ -16,7 +16,7 @@ from lavit_evaluation.probing.labels import Box
 
 if TYPE_CHECKING:
     from lavit import LaVIT
-    from lavit_tokenizer.api import VisualTokenizer
+    from lavit_tokenizer.api import TokenFacts, VisualTokenizer
 
 Place = tuple[str, Box | None]
 """An image and a box in it, in pixels of the image; None is the whole image."""
@@ -38,6 +38,9 @@ ON_TOKENS = ("kept", "merged", "vectors", "codes")
 
 KEPT_INSIDE = "kept_inside"
 
+TOKENS = ("token_mask", "token_detail", "token_codes")
+"""What is kept of each image beside the features of its places."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlaceFeatures:
@@ -47,12 +50,16 @@ class PlaceFeatures:
     """float32 [M, W], in the order of the places."""
     kept_inside: np.ndarray
     """bool [M]: at least one kept patch has its centre in the place's box."""
+    facts: "TokenFacts"
+    """What is known about the tokens of all images."""
 
 
 def read_places(
     session: EvaluationSession, model: "LaVIT", data: Data, places: Sequence[Place], *, batch_size: int, part: str
 ) -> PlaceFeatures:
     """Return the features of places; a station on kept patches reads the kept ones inside the box, or the nearest."""
+    from lavit_tokenizer.api import facts_of, patch_detail
+
     paths = {record.key: record.path for record in data.records}
     wanted: dict[str, list[int]] = {}
     for index, (key, _) in enumerate(places):
@@ -62,9 +69,10 @@ def read_places(
     def read(keys: list[str]) -> list[dict[str, np.ndarray]]:
         images = [open_rgb(paths[key]) for key in keys]
         pixels = np.stack([resize_to_square(image, model.image_px) for image in images])
-        stations, keep_BP = dense_stations(model.tokenizer, pixels)
+        stations, keep_BP, codes = dense_stations(model.tokenizer, pixels)
+        tokens = zip(keep_BP, patch_detail(pixels, grid), codes, strict=True)
         rows = []
-        for row, (key, image) in enumerate(zip(keys, images, strict=True)):
+        for row, (key, image, own) in enumerate(zip(keys, images, tokens, strict=True)):
             boxes = [places[index][1] for index in wanted[key]]
             inside = np.stack([patches_inside(box, image.size, grid) for box in boxes])
             everywhere = np.ones_like(keep_BP[row])
@@ -75,24 +83,26 @@ def read_places(
                 ]).astype(np.float32)
                 for station, x_BPW in stations.items()
             }  # fmt: skip
-            rows.append({**vectors, KEPT_INSIDE: (inside & keep_BP[row]).any(1)})
+            rows.append({**vectors, KEPT_INSIDE: (inside & keep_BP[row]).any(1), **dict(zip(TOKENS, own, strict=True))})
         return rows
 
-    rows = list(
-        session.ask(
-            {key: key for key in wanted}, read, session.array_store(part), batch_size=batch_size, unit="image",
-            part=part,
-        )
-    )  # fmt: skip
+    store = session.array_store(f"{part} and tokens")
+    rows = list(session.ask({key: key for key in wanted}, read, store, batch_size=batch_size, unit="image", part=part))
     order = np.argsort([index for indices in wanted.values() for index in indices])
     joined = {
         name: np.concatenate([row[name] for row in rows])[order] for name in (*STATIONS, KEPT_INSIDE) if name in rows[0]
     }
-    return PlaceFeatures(kept_inside=joined.pop(KEPT_INSIDE), by_station=joined)
+    keep, detail, codes = ([row[name] for row in rows] for name in TOKENS)
+    counts = np.bincount(np.concatenate(codes), minlength=model.codebook_size)
+    facts = facts_of(np.stack(keep), np.stack(detail), counts)
+    return PlaceFeatures(kept_inside=joined.pop(KEPT_INSIDE), by_station=joined, facts=facts)
 
 
-def dense_stations(tokenizer: "VisualTokenizer", pixels: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return every station as float32 [B, P, W] (zeros where a patch was dropped), and the keep mask bool [B, P]."""
+def dense_stations(
+    tokenizer: "VisualTokenizer", pixels: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray, list[np.ndarray]]:
+    """Return every station as float32 [B, P, W] (zeros where a patch was dropped), the keep mask bool [B, P], and the
+    codes int64 [n] of each image."""
     import torch
 
     encoded = tokenizer.encode(torch.from_numpy(pixels), return_intermediates=True)
@@ -115,7 +125,7 @@ def dense_stations(tokenizer: "VisualTokenizer", pixels: np.ndarray) -> tuple[di
     if tokenizer.config.decoder_layers:  # imported tokenizers may have no feature decoder
         stations["decoded_vectors"] = tokenizer.decode_vectors(steps.vectors, encoded.counts).cpu().numpy()
         stations["decoded"] = tokenizer.decode_codes(encoded.codes, encoded.counts).cpu().numpy()
-    return stations, keep
+    return stations, keep, np.split(encoded.codes.cpu().numpy(), keep.sum(axis=1).cumsum()[:-1])
 
 
 def patches_inside(box: Box | None, size: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:

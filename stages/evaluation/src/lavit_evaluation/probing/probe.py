@@ -24,6 +24,7 @@ from lavit_evaluation.probing.features import STATIONS, Place, PlaceFeatures, re
 from lavit_evaluation.probing.labels import LABELS_FILE, Label, read_labels
 from lavit_evaluation.probing.linear_probe import fit_probe
 from lavit_evaluation.shapes.heldout import scenes_digest
+from lavit_evaluation.token_warnings import note_findings
 
 if TYPE_CHECKING:
     from lavit import LaVIT
@@ -84,6 +85,7 @@ def eval_probe(
         _score_kept(found, test, test_features)
         _score_probes(found, session, (fit, fit_features), (test, test_features), config, seed)
         found.seconds["probes"] = time.monotonic() - began
+        note_findings(found, test_features.facts)
         counts = {"fit_pictures": len(fit.images), "test_pictures": len(test.images)}
         result = found.as_json({"inputs": inputs, "data": {"path": str(data), **counts}, "settings": settings})
         return session.finish(result)

@@ -38,6 +38,11 @@ def choose_images(data: Data, scenes: dict[str, Scene], count: int, seed: int) -
     return sorted(unseen[:take] + seen[: count - take])
 
 
+def image_seeds(keys: Sequence[str], purpose: str, seed: int) -> list[int]:
+    """Return one seed an image, named by its key: a draw does not depend on which other images are drawn."""
+    return [derive_seed(seed, purpose, key) for key in keys]
+
+
 def read_pixels(data: Data, keys: Sequence[str], image_px: int) -> np.ndarray:
     """Return images uint8 [N, px, px, 3]. Raises InputError naming one that can't be read."""
     wanted = set(keys)

@@ -55,12 +55,6 @@ def centre_errors(rows: Sequence[dict[str, Any]], scenes: Sequence[Scene], scale
     return mean(distances)
 
 
-def psnr(drawn: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """Return the peak signal-to-noise ratio in dB of each uint8 image [N, H, W, 3]; equal images count as 99."""
-    error = ((drawn.astype(np.float64) - real.astype(np.float64)) ** 2).mean((1, 2, 3))
-    return np.where(error > 0, 10 * np.log10(255.0**2 / np.maximum(error, 1e-12)), 99.0)
-
-
 def random_codes(counts: Sequence[int], codebook_size: int, seed: int) -> list[np.ndarray]:
     """Return uniformly random codes, as many an image as `counts` says."""
     rng = np.random.default_rng(seed)

@@ -10,13 +10,14 @@ from lavit_core.data import Data
 from lavit_core.seeds import derive_seed
 from lavit_scoring import Estimate
 from lavit_scoring.estimate import mean
+from lavit_scoring.metrics.pixels import psnr
 
 from lavit_evaluation.benchmarks.items import sample_items
 from lavit_evaluation.config import ShapesConfig
 from lavit_evaluation.evaluation_session import EvaluationSession
 from lavit_evaluation.shapes.captions import score_captions
-from lavit_evaluation.shapes.heldout import Heldout, read_pixels
-from lavit_evaluation.shapes.images import centre_errors, psnr, random_codes, score_images
+from lavit_evaluation.shapes.heldout import Heldout, image_seeds, read_pixels
+from lavit_evaluation.shapes.images import centre_errors, random_codes, score_images
 from lavit_evaluation.shapes.tokens_report import EncodedImage, encode, score_tokens
 from lavit_evaluation.shapes.vqa import (
     Asked,
@@ -286,11 +287,6 @@ def random_section(material: Material, encoded: dict[str, EncodedImage]) -> Sect
     metrics, rows = score_images("random", drawn, [heldout.drawn[index] for index in chosen])
     rows = [{**row, "picture": image} for row, image in zip(rows, drawn, strict=True)]
     return Section(metrics=metrics, samples={"random": pick(rows, min(config.samples, 8), "combination")})
-
-
-def image_seeds(keys: Sequence[str], purpose: str, seed: int) -> list[int]:
-    """Return one seed an image, named by its key: a draw does not depend on which other images are drawn."""
-    return [derive_seed(seed, purpose, key) for key in keys]
 
 
 def pick(rows: Sequence[dict[str, Any]], count: int, group: str) -> list[dict[str, Any]]:

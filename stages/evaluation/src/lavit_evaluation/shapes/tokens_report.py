@@ -12,6 +12,7 @@ from lavit_scoring.estimate import exact, mean, ratio
 from lavit_shapes.scenes import Scene
 
 from lavit_evaluation.shapes.judge import outline
+from lavit_evaluation.token_metrics import code_metrics, count_metrics
 
 if TYPE_CHECKING:
     from lavit import LaVIT
@@ -81,19 +82,6 @@ def kept_by_place(keep_masks: np.ndarray, covers: np.ndarray) -> dict[str, Estim
     return {f"tokens.kept_{place}": ratio((keep_masks & where).sum(1), where.sum(1)) for place, where in places.items()}
 
 
-def code_metrics(name: str, code_counts: np.ndarray) -> dict[str, Estimate]:
-    """Return the share of the codebook in use and the perplexity of codes, from how often each occurs, [K].
-
-    Source: perplexity is exp of the entropy in nats of the codes' frequencies.
-    """
-    total = int(code_counts.sum())
-    shares = code_counts[code_counts > 0] / max(total, 1)
-    return {
-        f"{name}.code_usage": exact(float((code_counts > 0).mean()), total),
-        f"{name}.perplexity": exact(float(np.exp(-(shares * np.log(shares)).sum())), total),
-    }
-
-
 def corpus_metrics(reader: TokenReader) -> dict[str, Estimate]:
     """Return `corpus.*`, the code usage and kept count over a whole token directory, read in slices."""
     size = reader.manifest.codebook_size
@@ -121,13 +109,7 @@ def score_tokens(
 ) -> dict[str, Estimate]:
     """Return the metrics `tokens.*` of encoded images; scenes are None where the data has none."""
     counts = [len(image.codes) for image in images]
-    metrics = {
-        "tokens.kept": mean(counts),
-        "tokens.kept_sd": exact(float(np.std(counts)), len(counts)),
-        "tokens.kept_min": exact(min(counts), len(counts)),
-        "tokens.kept_max": exact(max(counts), len(counts)),
-        "tokens.patches": exact(grid[0] * grid[1], len(counts)),
-    }
+    metrics = count_metrics(counts, grid)
     drawn = [(index, scene) for index, scene in enumerate(scenes) if scene is not None]
     if drawn:
         covers = np.stack([patch_cover(scene, grid, scene_px=scene_px) for _, scene in drawn])

@@ -1,4 +1,4 @@
-"""How far two images are apart, pixel by pixel: L1, L2 (mean squared) and SSIM, on the [0, 1] scale."""
+"""How far two images are apart, pixel by pixel: L1, L2 (mean squared) and SSIM on the [0, 1] scale, PSNR in dB."""
 
 import numpy as np
 
@@ -14,6 +14,12 @@ def l1_distance(first: np.ndarray, second: np.ndarray) -> float:
 def l2_distance(first: np.ndarray, second: np.ndarray) -> float:
     """Return the mean squared difference of two uint8 images [H, W, 3], 0 to 1, as MagicBrush's script has it."""
     return float(((first.astype(np.float64) - second) ** 2).mean() / 255**2)
+
+
+def psnr(drawn: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Return the peak signal-to-noise ratio in dB of each uint8 image [N, H, W, 3]; equal images count as 99."""
+    error = ((drawn.astype(np.float64) - real.astype(np.float64)) ** 2).mean((1, 2, 3))
+    return np.where(error > 0, 10 * np.log10(255.0**2 / np.maximum(error, 1e-12)), 99.0)
 
 
 def ssim(first: np.ndarray, second: np.ndarray) -> float:

@@ -1,0 +1,184 @@
+"""`lavit eval tokenizer` on a model of a few steps: other ways to the same numbers, kills, masks, warnings."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lavit_core.errors import InputError, UsageError
+from lavit_evaluation.cli import evaluate
+from lavit_evaluation.compute import Compute
+from lavit_evaluation.config import EvalTokenizerConfig
+from lavit_evaluation.shapes.tokens_report import encode
+from lavit_evaluation.tokenizing import benchmark
+from lavit_evaluation.tokenizing.benchmark import eval_tokenizer
+from lavit_scoring.metrics.pixels import psnr
+from PIL import Image
+from typer.testing import CliRunner
+
+QUIET = Compute(quiet=True)
+CONFIG = EvalTokenizerConfig(
+    images=30, reconstructions=6, rates=(3, 20), rate_images=8, rate_reconstructions=4, batch_size=8,
+    selection="topk", decoder_steps=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def heldout(shapes_data: Path) -> Path:
+    return shapes_data / "heldout"
+
+
+@pytest.fixture(scope="session")
+def whole(models: dict[str, Path], heldout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("tokenizer") / "score"
+    return out, eval_tokenizer(models["whole"], heldout, out, CONFIG, compute=QUIET)
+
+
+def test_the_numbers_are_those_of_the_models_own_methods(
+    whole: tuple[Path, dict], models: dict[str, Path], heldout: Path
+) -> None:
+    from lavit import LaVIT
+
+    out, result = whole
+    metrics = result["figures"]
+    model = LaVIT.from_pretrained(models["whole"], selection="topk")
+    samples = json.loads((out / "samples.json").read_text())["reconstruction"]
+    assert len(samples) == 6
+    files = [heldout / row["key"] for row in samples]
+    pixels = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    tokens = model.encode(pixels)
+    assert [row["kept"] for row in samples] == tokens.keep_mask.astype(int).tolist()
+    assert metrics["tokens.kept_min"]["value"] == metrics["tokens.kept_max"]["value"] == tokens.counts[0] > 3
+    drawn = np.stack([np.asarray(Image.open(out / row["picture"])) for row in samples])
+    assert metrics["reconstruction.psnr_db"]["value"] == pytest.approx(psnr(drawn, pixels).mean())
+    assert metrics["reconstruction.psnr_db"]["count"] == 6
+    assert metrics["tokens.kept"]["count"] == 30
+    # The benchmark of shapes encodes by another way.
+    alone = eval_tokenizer(
+        model, heldout, None, CONFIG.model_copy(update={"images": 6, "rates": (), "reconstructions": 0})
+    )
+    assert alone["skipped"]["reconstruction"] == "no reconstructions were asked for"
+    errors = np.stack([one.errors for one in encode(model, pixels)])
+    assert alone["figures"]["tokens.feature_error"]["value"] == pytest.approx(errors.mean(), rel=1e-5)
+
+
+def test_rates_compare_equal_numbers_of_tokens(whole: tuple[Path, dict]) -> None:
+    metrics = whole[1]["figures"]
+    for method in ("learned", "topk", "random"):
+        for rate in (3, 20):
+            name = f"rate_{method}.{rate}"
+            assert metrics[f"{name}.tokens"]["value"] == rate
+            assert metrics[f"{name}.feature_error"]["count"] == 8
+            assert metrics[f"{name}.psnr_db"]["count"] == 4
+
+
+def test_topk_at_its_own_number_is_the_models_selection(models: dict[str, Path], heldout: Path) -> None:
+    from lavit import LaVIT
+
+    model = LaVIT.from_pretrained(models["whole"], selection="topk")
+    count = int(model.encode(next(iter(sorted((heldout / "images").iterdir())))).counts[0])
+    config = CONFIG.model_copy(update={"images": 8, "rates": (count,), "reconstructions": 4})
+    metrics = eval_tokenizer(model, heldout, None, config, compute=QUIET)["figures"]
+    assert metrics[f"rate_topk.{count}.feature_error"]["value"] == metrics["tokens.feature_error"]["value"]
+    assert metrics[f"rate_topk.{count}.psnr_db"]["value"] == metrics["reconstruction.psnr_db"]["value"]
+
+
+@pytest.mark.parametrize("calls", [1, 4, 5, 7])
+def test_killed_and_resumed_is_the_same_and_computes_nothing_twice(
+    whole: tuple[Path, dict], models: dict[str, Path], heldout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    calls: int,
+) -> None:  # fmt: skip
+    made: list[str] = []
+
+    def counted(name: str, real: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            if len(made) == limit:
+                raise KeyboardInterrupt
+            made.append(name)
+            return real(*arguments)
+
+        return call
+
+    from lavit import LaVIT
+
+    for name in ("tokenize", "tokenize_kept"):
+        monkeypatch.setattr(benchmark, name, counted(name, getattr(benchmark, name)))
+    monkeypatch.setattr(LaVIT, "decode", counted("decode", LaVIT.decode))
+    limit = calls
+    with pytest.raises(KeyboardInterrupt):
+        eval_tokenizer(models["whole"], heldout, tmp_path / "o", CONFIG, compute=QUIET)
+    limit = 4 + 1 + 1 + 6
+    result = eval_tokenizer(models["whole"], heldout, tmp_path / "o", CONFIG, compute=QUIET)
+    assert len(made) == limit
+    assert result["figures"] == whole[1]["figures"]
+    assert not (tmp_path / "o" / "unfinished").exists()
+    assert eval_tokenizer(models["whole"], heldout, tmp_path / "o", CONFIG, compute=QUIET) == result
+
+
+def test_masks_are_read_before_the_run_directory_is_made(
+    models: dict[str, Path], heldout: Path, tmp_path: Path
+) -> None:
+    config = EvalTokenizerConfig(images=10, reconstructions=0, selection="topk")
+    folder, out = tmp_path / "masks", tmp_path / "o"
+    folder.mkdir()
+    with pytest.raises(InputError, match="no mask for 10 of 10 images"):
+        eval_tokenizer(models["whole"], heldout, out, config, masks=folder, compute=QUIET)
+    assert not out.exists()
+    for file in (heldout / "images").iterdir():
+        mask = np.zeros((32, 32), np.uint8)
+        mask[:16] = 255
+        Image.fromarray(mask).save(folder / f"{file.stem}.png")
+    metrics = eval_tokenizer(models["whole"], heldout, out, config, masks=folder, compute=QUIET)["figures"]
+    assert metrics["selection.kept_of_object"]["count"] == metrics["selection.kept_of_ground"]["count"] == 320
+    assert metrics["selection.kept_of_object_edge"] == {"value": None, "count": 0, "low": None, "high": None}
+    both = [metrics[f"selection.kept_of_{name}"]["value"] for name in ("object", "ground")]
+    assert np.mean(both) == pytest.approx(metrics["tokens.kept"]["value"] / 64)
+    with pytest.raises(UsageError, match="masks"):
+        eval_tokenizer(models["whole"], heldout, out, config, compute=QUIET)
+
+
+def kinds(result: dict) -> set[str]:
+    return {row["kind"] for row in result["notes"]["warnings"]}
+
+
+def test_warnings_follow_the_tokens(models: dict[str, Path], heldout: Path) -> None:
+    # Three steps of training: by the threshold nearly nothing is kept.
+    config = EvalTokenizerConfig(images=40, reconstructions=0)
+    few = eval_tokenizer(models["seeing"], heldout, None, config, compute=QUIET)
+    assert few["figures"]["tokens.fewer_than_3"]["value"] > 0.5
+    assert "one-patch images" in kinds(few)
+    assert few["skipped"]["reconstruction"] == "no detokenizer" or few["data"]["reconstructions"] == 0
+    many = eval_tokenizer(models["seeing"], heldout, None, config.model_copy(update={"selection": "topk"}))
+    assert "one-patch images" not in kinds(many)
+    for result in (few, many):
+        values = [result["figures"][f"selection.detail_{name}"]["value"] for name in ("kept", "dropped")]
+        assert ("empty patches kept" in kinds(result)) == (values[0] < values[1])
+
+
+def test_a_folder_of_images_of_any_size_and_a_model_that_can_not_draw(models: dict[str, Path], tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for index, size in enumerate([(40, 90, 3), (200, 120, 3), (64, 64, 3)]):
+        Image.fromarray(draw.integers(0, 256, size, dtype=np.uint8)).save(tmp_path / f"{index}.png")
+    result = eval_tokenizer(models["seeing"], tmp_path, tmp_path.parent / "o", EvalTokenizerConfig(rates=(5,)))
+    assert result["skipped"]["reconstruction"] == "no detokenizer"
+    assert result["figures"]["rate_random.5.tokens"]["value"] == 5
+    assert "rate_random.5.psnr_db" not in result["figures"]
+    rows = json.loads((tmp_path.parent / "o" / "samples.json").read_text())["reconstruction"]
+    assert [set(row) for row in rows] == [{"key", "kept", "grid", "original"}] * 3
+
+
+def test_the_command(models: dict[str, Path], heldout: Path, tmp_path: Path) -> None:
+    line = ["tokenizer", "--model", str(models["whole"]), "--data", str(heldout), "--images", "12"]
+    line += ["--reconstructions", "2", "--rates", "2,4", "--set", "rate_images=2", "--set", "decoder_steps=1"]
+    shown = json.loads(CliRunner().invoke(evaluate, [*line, "--dry-run", "--json"]).stdout)
+    assert (shown["config"]["images"], shown["config"]["rates"]) == (12, [2, 4])
+    done = CliRunner().invoke(evaluate, [*line, "--json"])
+    result = json.loads(done.stdout)
+    assert result["data"] == {"path": str(heldout), "images": 12, "reconstructions": 2}
+    assert f"warning: {heldout}: 100% of the images have fewer than 3 tokens" in done.stderr
+    table = CliRunner().invoke(evaluate, [*line, "--out", str(tmp_path / "o")]).stdout
+    assert "seam ratio originals" in table
+    assert "learned: threshold moved" in table
+    wrong = CliRunner().invoke(evaluate, [*line[:-6], "--rates", "99"])
+    assert "expected 1 to 64" in str(wrong.exception)
