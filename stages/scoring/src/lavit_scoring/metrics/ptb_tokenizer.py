@@ -40,16 +40,11 @@ _PAIRS = {"cannot": ("can", "not"), "gonna": ("gon", "na"), "gotta": ("got", "ta
 _NAMES = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 
 
-def clean_caption(caption: str) -> str:
-    """Return a caption as one line: line separators of any kind become a space."""
-    return SEPARATORS.sub(" ", caption).strip()
-
-
 def words(caption: str) -> list[str]:
     """Return the lower-case words of one caption, punctuation left out."""
     found: list[str] = []
-    for found_piece in _PIECES.findall(clean_caption(caption).translate(_QUOTES)):
-        piece = found_piece.lower()
+    line = SEPARATORS.sub(" ", caption).translate(_QUOTES)
+    for piece in map(str.lower, _PIECES.findall(line)):
         if piece in _NAMES:
             found.append(_NAMES[piece])
         elif piece in _PAIRS:
