@@ -43,3 +43,22 @@ def test_yaml_reads_a_ratio_as_a_number():
 def test_image_px_must_be_a_multiple_of_unshuffle():
     with pytest.raises(UsageError, match="image_px 20 is not a multiple of unshuffle 8"):
         resolve(TrainDetokenizerConfig, sets=["space=pixel", "image_px=20", "unshuffle=8"])
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        ["space=latent", "noise.prediction_type=sample"],
+        ["space=pixel"],
+        ["space=pixel", "noise.prediction_type=v_prediction"],
+    ],
+)
+def test_only_predicted_pixels_are_refined(sets):
+    with pytest.raises(
+        UsageError, match=r"refine_channels 8 with space .*set space to pixel and prediction_type to sam"
+    ):
+        resolve(TrainDetokenizerConfig, sets=[*sets, "refine_channels=8"])
+    pixels = resolve(TrainDetokenizerConfig, sets=["space=pixel", "noise.prediction_type=sample", "refine_channels=8"])
+    assert pixels.detokenizer(8, (2, 2)).refine_channels == 8
+    with pytest.raises(UsageError, match=r"setting refine_layers: .*greater than or equal to 2"):
+        resolve(TrainDetokenizerConfig, sets=["refine_layers=1"])

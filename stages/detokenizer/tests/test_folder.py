@@ -12,6 +12,8 @@ from lavit_detokenizer.folder import load_detokenizer, save_detokenizer
 from lavit_trainkit.testing import forget_sizes, have_equal_weights
 from safetensors.torch import load_file, save_file
 
+from .conftest import settings, train
+
 
 def test_a_loaded_detokenizer_is_saved_as_it_was(trained, tmp_path):
     save_detokenizer(load_detokenizer(trained, device="cpu"), tmp_path / "again")
@@ -19,6 +21,36 @@ def test_a_loaded_detokenizer_is_saved_as_it_was(trained, tmp_path):
     for name in ("config.json", "model_index.json", "scheduler/scheduler_config.json"):
         found, expected = ((folder / name).read_text() for folder in (tmp_path / "again", trained / "detokenizer"))
         assert json.loads(found) == json.loads(expected)
+
+
+def test_a_refiner_is_stored_and_drawn_with(world, model, tmp_path):
+    train(world, tmp_path / "run", config=settings(refine_channels=4))
+    refined, features, pace = tmp_path / "run" / "model", torch.randn(2, 16, 16), DrawSettings(num_steps=2)
+    made = load_detokenizer(refined, device="cpu")
+    assert float(made.denoiser.refiner.convs[-1].weight.abs().max()) > 0
+    save_detokenizer(made, tmp_path / "again")
+    assert have_equal_weights(tmp_path / "again", refined / "detokenizer")
+    drawn = draw(made, features, seeds=[0, 1], settings=pace)
+    made.denoiser.refiner = None
+    assert (draw(made, features, seeds=[0, 1], settings=pace) != drawn).any()
+    (refined / "detokenizer" / "refiner.safetensors").unlink()
+    forget_sizes(refined)
+    with pytest.raises(InputError, match=r"refiner\.safetensors: "):
+        load_detokenizer(refined, device="cpu")
+
+
+def test_a_configuration_without_the_settings_of_a_refiner_is_read(model):
+    made = load_detokenizer(model, device="cpu")
+    file = model / "detokenizer" / "config.json"
+    stored = json.loads(file.read_text())
+    older = {name: value for name, value in stored.items() if not name.startswith("refine_")}
+    assert len(older) == len(stored) - 2
+    file.write_text(json.dumps(older))
+    forget_sizes(model)
+    again = load_detokenizer(model, device="cpu")
+    assert again.config == made.config
+    assert again.denoiser.refiner is None
+    assert not (model / "detokenizer" / "refiner.safetensors").exists()
 
 
 def test_a_unet_is_used_as_it_is_stored(model):

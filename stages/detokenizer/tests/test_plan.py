@@ -7,7 +7,7 @@ from lavit_core.errors import InputError
 from lavit_core.tokens import open_tokens
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
-from lavit_detokenizer.network import Denoiser, unet_arguments
+from lavit_detokenizer.network import Denoiser, build_refiner, unet_arguments
 from lavit_detokenizer.plan import plan
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,17 +19,26 @@ def test_a_plan_on_tokens_counts_without_building(world):
     assert found["images"] == len(open_tokens(world / "tokens"))
     assert found["sample_shape"] == [48, 4, 4]
     assert found["condition_parameters"] == 16 * 8 + 8
+    assert found["refiner_parameters"] == 0
+    # 1x1 from 48 to 2 * 16 channels, 3x3 from 2 to 2 and from 2 to 3.
+    refined = plan(settings(refine_channels=2), world / "tokens", world / "model")
+    assert refined["refiner_parameters"] == 49 * 32 + 19 * 2 + 19 * 3
     assert found["epochs"] == pytest.approx(8 * 4 / found["images"])
     assert list(found["cost"]["steps"]["train-detokenizer"]["parameters"]) == ["denoiser", "feature decoder"]
 
 
-def test_the_unet_is_counted_as_it_runs(world):
-    config = settings()
+@pytest.mark.parametrize("refine_channels", [0, 4])
+def test_the_unet_is_counted_as_it_runs(world, refine_channels):
+    config = settings(refine_channels=refine_channels)
     step = plan(config, world / "tokens", world / "model")["cost"]["steps"]["train-detokenizer"]
     shape = DetokenizerConfig(
-        **config.model_dump(include={"space", "image_px", "unshuffle", "condition"}), feature_dim=16, grid=(4, 4)
+        **config.model_dump(include={"space", "image_px", "unshuffle", "condition", "refine_channels"}),
+        feature_dim=16,
+        grid=(4, 4),
     )
-    denoiser = Denoiser(UNet2DConditionModel(**unet_arguments(shape, config.unet, (48, 4, 4))), Condition(shape))
+    denoiser = Denoiser(
+        UNet2DConditionModel(**unet_arguments(shape, config.unet, (48, 4, 4))), Condition(shape), build_refiner(shape)
+    )
     inputs = (torch.zeros(4, 48, 4, 4), torch.zeros(4).long(), torch.zeros(4, 16, 16), torch.zeros(4).bool())
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():

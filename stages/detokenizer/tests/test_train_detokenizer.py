@@ -21,21 +21,23 @@ from safetensors.torch import load_file, save_file
 from .conftest import NUM_IMAGES, TWO_LEVELS, settings, train, write_model
 
 
-def test_killed_and_run_again_equals_uninterrupted(world, tmp_path, monkeypatch):
-    summary = train(world, tmp_path / "whole")
+@pytest.mark.parametrize("refine_channels", [0, 4])
+def test_killed_and_run_again_equals_uninterrupted(world, tmp_path, monkeypatch, refine_channels):
+    config = settings(refine_channels=refine_channels)
+    summary = train(world, tmp_path / "whole", config=config)
     assert summary["steps"] == 8
     assert summary["images"] == NUM_IMAGES
     with monkeypatch.context() as patch:
         kill_at_step(patch, 5)  # after the checkpoint of step 3
         with pytest.raises(Killed):
-            train(world, tmp_path / "cut")
-    train(world, tmp_path / "cut")
+            train(world, tmp_path / "cut", config=config)
+    train(world, tmp_path / "cut", config=config)
     assert len(metrics_of(tmp_path / "cut")) == 3
     assert metrics_of(tmp_path / "cut") == metrics_of(tmp_path / "whole")
     parts = [tmp_path / name / "model" / "detokenizer" for name in ("whole", "cut")]
     assert part_digest(parts[0]) == part_digest(parts[1])
     assert (tmp_path / "cut" / "model" / "tokenizer").is_dir()
-    assert train(world, tmp_path / "cut") == json.loads((tmp_path / "cut" / "DONE").read_text())
+    assert train(world, tmp_path / "cut", config=config) == json.loads((tmp_path / "cut" / "DONE").read_text())
 
 
 def test_a_run_stopped_after_its_last_step_reports_its_loss(world, tmp_path, monkeypatch):

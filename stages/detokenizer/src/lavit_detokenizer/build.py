@@ -10,7 +10,7 @@ from torch import Tensor
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import TrainDetokenizerConfig
 from lavit_detokenizer.folder import NULL_KEY, check_unet, load_unet
-from lavit_detokenizer.network import Denoiser, Detokenizer, build_unet, sample_shape
+from lavit_detokenizer.network import Denoiser, Detokenizer, build_refiner, build_unet, sample_shape
 from lavit_detokenizer.noise import build_scheduler
 
 
@@ -53,7 +53,8 @@ def build_detokenizer(
     condition = Condition(shape, null_shape=None if null is None else (null.shape[0], null.shape[1]))
     if null is not None:
         condition.null_embedding.copy_(null)
-    denoiser = Denoiser(network, condition)
+    # Last, so that the other weights are drawn as without it.
+    denoiser = Denoiser(network, condition, build_refiner(shape))
     return Detokenizer(config=shape, denoiser=denoiser, scheduler=build_scheduler(config.noise), vae=vae)
 
 

@@ -128,6 +128,11 @@ class DetokenizerConfig(Config):
     """Side of the square images that are drawn, in pixels."""
     unshuffle: int = 8
     """Pixel space: squares of this side become channels, so that the UNet works at image_px / unshuffle."""
+    refine_channels: int = 0
+    """Pixel space with prediction_type sample: channels of the 3x3 convolutions that refine the predicted image, pixel
+    by pixel and across the borders of the UNet's squares; 0 for none (published). Differs when not 0."""
+    refine_layers: int = 2
+    """3x3 convolutions of the refinement; each sees one pixel further."""
     condition: ConditionShape = ConditionShape()
     """The condition."""
     feature_dim: int = 1408
@@ -146,6 +151,10 @@ class TrainDetokenizerConfig(Config):
     image_px: int = Field(default=512, ge=1)
     """See DetokenizerConfig."""
     unshuffle: int = Field(default=8, ge=1)
+    """See DetokenizerConfig."""
+    refine_channels: int = Field(default=0, ge=0)
+    """See DetokenizerConfig."""
+    refine_layers: int = Field(default=2, ge=2)
     """See DetokenizerConfig."""
     unet: UNetShape = UNetShape()
     """Shape of the UNet, unless `--unet` gives one."""
@@ -193,6 +202,12 @@ class TrainDetokenizerConfig(Config):
     def _fits(self) -> Self:
         if self.space == "pixel" and self.image_px % self.unshuffle:
             raise ValueError(f"image_px {self.image_px} is not a multiple of unshuffle {self.unshuffle}")
+        if self.refine_channels and (self.space, self.noise.prediction_type) != ("pixel", "sample"):
+            raise ValueError(
+                f"refine_channels {self.refine_channels} with space {self.space} and prediction_type "
+                f"{self.noise.prediction_type}: predicted pixels are refined; set space to pixel and prediction_type "
+                "to sample, or refine_channels to 0"
+            )
         return self
 
     def detokenizer(self, feature_dim: int, grid: tuple[int, int]) -> DetokenizerConfig:
@@ -201,6 +216,8 @@ class TrainDetokenizerConfig(Config):
             space=self.space,
             image_px=self.image_px,
             unshuffle=self.unshuffle,
+            refine_channels=self.refine_channels,
+            refine_layers=self.refine_layers,
             condition=self.condition,
             feature_dim=feature_dim,
             grid=grid,

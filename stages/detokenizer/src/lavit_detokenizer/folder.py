@@ -1,5 +1,5 @@
-"""The detokenizer on disk: a diffusers layout (model_index.json, unet/, scheduler/, vae/) with config.json and
-condition.safetensors beside it."""
+"""The detokenizer on disk: a diffusers layout (model_index.json, unet/, scheduler/, vae/) with config.json,
+condition.safetensors and, if the prediction is refined, refiner.safetensors beside it."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from torch import nn
 
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DecoderShape, DetokenizerConfig, UNetShape
-from lavit_detokenizer.network import Denoiser, Detokenizer, sample_shape, unet_arguments
+from lavit_detokenizer.network import Denoiser, Detokenizer, build_refiner, sample_shape, unet_arguments
+from lavit_detokenizer.refine import Refiner
 
 NULL_KEY = "null_embedding"
 WEIGHTS = "diffusion_pytorch_model"
@@ -34,6 +35,8 @@ def save_detokenizer(detokenizer: Detokenizer, folder: Path) -> None:
     if detokenizer.vae is not None:
         detokenizer.vae.save_pretrained(folder / "vae", safe_serialization=True)
     _save_state(detokenizer.denoiser.condition, folder / "condition.safetensors")
+    if detokenizer.denoiser.refiner is not None:
+        _save_state(detokenizer.denoiser.refiner, folder / "refiner.safetensors")
     if detokenizer.decoder is not None:
         _save_state(detokenizer.decoder, folder / "decoder.safetensors")
     write_json(folder / "config.json", detokenizer.config.model_dump(mode="json"))
@@ -71,7 +74,7 @@ def load_detokenizer(
     vae = load_vae(folder / "vae") if config.space == "latent" else None
     check_unet(unet, folder / "unet", config, vae)
     scheduler = _from_folder(DDIMScheduler, folder / "scheduler")
-    denoiser = Denoiser(unet, read_condition(folder, config)).eval().requires_grad_(False)
+    denoiser = Denoiser(unet, read_condition(folder, config), read_refiner(folder, config)).eval().requires_grad_(False)
     detokenizer = Detokenizer(
         config=config,
         denoiser=denoiser,
@@ -100,6 +103,15 @@ def read_condition(folder: Path, config: DetokenizerConfig) -> Condition:
     condition = Condition(config, null_shape=None if null is None else (null.shape[0], null.shape[1]))
     load_strictly(condition, file, state)
     return condition.eval().requires_grad_(False)
+
+
+def read_refiner(folder: Path, config: DetokenizerConfig) -> Refiner | None:
+    """Load the convolutions on the pixel grid, frozen; return None if there are none. Raises InputError."""
+    refiner = build_refiner(config)
+    if refiner is None:
+        return None
+    load_strictly(refiner, folder / "refiner.safetensors")
+    return refiner.eval().requires_grad_(False)
 
 
 def read_decoder(folder: Path, config: DetokenizerConfig) -> FeatureDecoder | None:

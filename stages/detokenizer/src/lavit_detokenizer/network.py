@@ -1,4 +1,4 @@
-"""The denoiser (UNet and condition) and the detokenizer around it: images to samples, which are denoised, and back.
+"""The denoiser (UNet, condition, refiner) and the detokenizer around it: images to samples, denoised, and back.
 
 Letters: B images, C channels, H = W = side of the UNet's grid, P patches, D feature width.
 """
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, UNetShape
+from lavit_detokenizer.refine import Refiner
 
 SIZE_ID_DIM = 256
 """Width of the embedding of each of SDXL's six size ids."""
@@ -26,11 +27,11 @@ def levels_of(unet: UNet2DConditionModel) -> list[nn.Module]:
 
 
 class Denoiser(nn.Module):
-    """The trained network: the UNet and the projections of its condition."""
+    """The trained network: the UNet, the projections of its condition, and convolutions on the pixel grid if any."""
 
-    def __init__(self, unet: UNet2DConditionModel, condition: Condition) -> None:
+    def __init__(self, unet: UNet2DConditionModel, condition: Condition, refiner: Refiner | None = None) -> None:
         super().__init__()
-        self.unet, self.condition = unet, condition
+        self.unet, self.condition, self.refiner = unet, condition, refiner
 
     def forward(
         self,
@@ -51,13 +52,14 @@ class Denoiser(nn.Module):
         if prompt.pooled_BE is not None:
             size_ids = self.condition.size_ids(len(noisy_BCHW), noisy_BCHW.device, size_px)
             added = {"text_embeds": prompt.pooled_BE, "time_ids": size_ids}
-        return self.unet(
+        predicted_BCHW = self.unet(
             noisy_BCHW,
             timesteps_B,
             encoder_hidden_states=prompt.sequence_BLW,
             encoder_attention_mask=prompt.mask_BL,
             added_cond_kwargs=added,
         ).sample.float()
+        return predicted_BCHW if self.refiner is None else self.refiner(predicted_BCHW).float()
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -171,6 +173,13 @@ def unet_arguments(config: DetokenizerConfig, shape: UNetShape, sample: tuple[in
             "projection_class_embeddings_input_dim": condition.pooled_dim + 6 * SIZE_ID_DIM,
         }
     return arguments
+
+
+def build_refiner(config: DetokenizerConfig) -> Refiner | None:
+    """Return the untrained convolutions on the pixel grid, None without them; the global generator must be seeded."""
+    if config.refine_channels == 0:
+        return None
+    return Refiner(config.refine_channels, layers=config.refine_layers, unshuffle=config.unshuffle)
 
 
 def build_unet(config: DetokenizerConfig, shape: UNetShape, sample: tuple[int, int, int]) -> UNet2DConditionModel:

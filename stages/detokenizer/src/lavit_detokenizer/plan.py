@@ -17,7 +17,7 @@ from torch import nn
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
 from lavit_detokenizer.folder import network_on_meta_device
-from lavit_detokenizer.network import Denoiser, levels_of, sample_shape, unet_arguments
+from lavit_detokenizer.network import Denoiser, build_refiner, levels_of, sample_shape, unet_arguments
 
 STABLE_DIFFUSION_VAE = {
     "block_out_channels": (128, 256, 512, 512),
@@ -58,6 +58,7 @@ def plan(
         "sample_shape": list(sample),
         "unet_parameters": count(denoiser.unet),
         "condition_parameters": count(denoiser.condition),
+        "refiner_parameters": 0 if denoiser.refiner is None else count(denoiser.refiner),
         "images_per_step": config.batch_size,
         "epochs": None if not images else config.num_steps * config.batch_size / images,
         "cost": cost_report([step]),
@@ -74,7 +75,7 @@ def _denoiser(network: Any, detokenizer: DetokenizerConfig, config: TrainDetoken
     width = sum(config.condition.cross_dims)
     null_shape = (77, width) if config.condition.null_condition == "stored" else None
     with torch.device("meta"):
-        return Denoiser(network, Condition(detokenizer, null_shape=null_shape))
+        return Denoiser(network, Condition(detokenizer, null_shape=null_shape), build_refiner(detokenizer))
 
 
 def _step(
