@@ -24,6 +24,7 @@ SHORT = {
     "detokenizer": {"num_steps": 20, "batch_size": 4, "warmup_steps": 4},
     "evaluation": {"pictures": 2, "questions": 4, "token_pictures": 4, "random_pictures": 1, "samples": 1,
                    "batch_size": 4, "decoder_steps": 1},
+    "tokenizer_evaluation": {"images": 4, "reconstructions": 2, "decoder_steps": 1},
 }  # fmt: skip
 
 

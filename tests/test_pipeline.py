@@ -29,7 +29,7 @@ def test_quickstart_leaves_a_whole_run(mini) -> None:
     summary = mini.summary
     steps = [row["step"] for row in summary["steps"]]
     assert steps[:4] == ["data", "encoder", "tokenizer", "tokens"]
-    assert {"verify", "pretrain", "blind", "detokenizer", "evaluation", "report"} <= set(steps)
+    assert {"verify", "pretrain", "blind", "detokenizer", "evaluation", "tokenizer_evaluation", "report"} <= set(steps)
     assert all(row["finished"] and row["peak_memory_bytes"] > 0 for row in summary["steps"])
     for name in ("config.yaml", "run.json", "DONE", "report.html", "summary.json"):
         assert (mini.run / name).stat().st_size > 0
@@ -40,6 +40,13 @@ def test_quickstart_leaves_a_whole_run(mini) -> None:
     score = json.loads((mini.run / "evaluation" / "score.json").read_text())
     assert {"questions.all", "blind.all", "generation.everything", "tokens.code_usage"} <= score["figures"].keys()
     assert "lavit generate" in mini.done.out
+    kept = json.loads((mini.run / "tokenizer_evaluation" / "score.json").read_text())
+    assert {"selection.detail_kept", "selection.decided", "reconstruction.seam_ratio"} <= kept["figures"].keys()
+    reported = {"figures": kept["figures"], "warnings": kept["notes"]["warnings"]}
+    assert summary["tokenizer_evaluation"] == reported
+    page = (mini.run / "report.html").read_text(encoding="utf-8")
+    assert "What the tokenizer keeps" in page
+    assert all(f"<b>{row['kind']}</b> (tokenizer_evaluation)" in page for row in kept["notes"]["warnings"])
 
 
 def test_model_parts_are_links_not_copies(mini) -> None:
@@ -67,6 +74,7 @@ def test_deleted_outputs_are_made_again(mini, here, tmp_path: Path) -> None:
     shutil.copytree(mini.run, run, symlinks=True)
     shutil.rmtree(run / "model")
     shutil.rmtree(run / "evaluation")
+    shutil.rmtree(run / "tokenizer_evaluation")
     done = here("quickstart", "--out", run, "--config", MINI, "--json")
     assert done.code == 0, done.err
     before, again = mini.summary, json.loads(done.out)

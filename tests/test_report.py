@@ -93,6 +93,32 @@ def test_report_of_a_single_training_run_and_of_no_run(tmp_path: Path) -> None:
     assert end.value.code == 3
 
 
+def test_what_the_tokenizer_keeps_and_its_warnings(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "demo", samples=1)
+    assert "What the tokenizer keeps" not in write_report(run).read_text(encoding="utf-8")
+    kept = {"selection.detail_kept": {"value": 0.0081, "count": 99, "low": 0.007, "high": 0.009}}
+    found = [{"kind": "empty patches kept", "message": "kept patches <show> nothing"}]
+    score = {"figures": kept, "skipped": {}, "notes": {"warnings": found}}
+    (run / "tokenizer_evaluation").mkdir()
+    (run / "tokenizer_evaluation" / "score.json").write_text(json.dumps(score))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "<b>empty patches kept</b> (tokenizer_evaluation): kept patches &lt;show&gt; nothing" in page
+    assert page.index("empty patches kept") < page.index("Kept patches, and the reconstruction")
+    assert "What the tokenizer keeps" in page
+    assert "detail kept" in page
+
+
+def test_kept_patches_are_shown_without_a_reconstruction(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "demo", samples=2)
+    file = run / "evaluation" / "samples.json"
+    rows = json.loads(file.read_text())["reconstruction"]
+    kept = [{key: value for key, value in row.items() if key not in ("picture", "right", "psnr_db")} for row in rows]
+    file.write_text(json.dumps({"reconstruction": kept}))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert page.count('alt="kept patches"') == page.count('alt="original"') == 2
+    assert 'alt="reconstruction"' not in page
+
+
 def test_charts_leave_out_timings_constants_and_nan() -> None:
     rows = [
         {

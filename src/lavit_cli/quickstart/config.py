@@ -37,6 +37,8 @@ class QuickstartConfig(Config):
     """Settings of train-detokenizer."""
     evaluation: Overrides = Field(default_factory=dict)
     """Settings of eval shapes."""
+    tokenizer_evaluation: Overrides = Field(default_factory=dict)
+    """Settings of eval tokenizer."""
 
 
 def plan(

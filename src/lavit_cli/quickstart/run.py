@@ -15,7 +15,9 @@ from lavit_cli.quickstart.steps import STEPS, Job, data_digest
 from lavit_cli.quickstart.summary import summarise
 from lavit_cli.step_costs import cost_line, measured
 
-PRODUCTS = ("model/lavit.json", "evaluation/score.json", "report.html", "summary.json")
+PRODUCTS = (
+    "model/lavit.json", "evaluation/score.json", "tokenizer_evaluation/score.json", "report.html", "summary.json",
+)  # fmt: skip
 """Files that a finished quickstart leaves; if one is missing, the same command makes it again."""
 
 

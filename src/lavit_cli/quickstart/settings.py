@@ -12,7 +12,7 @@ from lavit_cli.quickstart.config import QuickstartConfig
 
 if TYPE_CHECKING:
     from lavit_detokenizer.config import TrainDetokenizerConfig
-    from lavit_evaluation.config import ShapesConfig
+    from lavit_evaluation.config import EvalTokenizerConfig, ShapesConfig
     from lavit_pretrain.config import PretrainConfig
     from lavit_shapes.style import Style
     from lavit_tokenizer.config import TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
@@ -31,6 +31,7 @@ class StepSettings:
     blind: "PretrainConfig"
     detokenizer: "TrainDetokenizerConfig"
     evaluation: "ShapesConfig"
+    tokenizer_evaluation: "EvalTokenizerConfig"
 
     def as_json(self) -> dict[str, Any]:
         """Return every step's settings as plain values."""
@@ -41,7 +42,7 @@ def settle(config: QuickstartConfig) -> StepSettings:
     """Resolve the settings of every step. Raises UsageError naming the step, InputError for a missing stage."""
     with require_stages("lavit quickstart"):
         from lavit_detokenizer.config import TrainDetokenizerConfig
-        from lavit_evaluation.config import ShapesConfig
+        from lavit_evaluation.config import EvalTokenizerConfig, ShapesConfig
         from lavit_pretrain.config import PretrainConfig
         from lavit_tokenizer.config import TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
 
@@ -61,6 +62,7 @@ def settle(config: QuickstartConfig) -> StepSettings:
         blind=_resolve(PretrainConfig, "blind", blind),
         detokenizer=of(TrainDetokenizerConfig, "lavit_detokenizer", "train-detokenizer", "detokenizer"),
         evaluation=of(ShapesConfig, "lavit_evaluation", "shapes", "evaluation"),
+        tokenizer_evaluation=_resolve(EvalTokenizerConfig, "tokenizer_evaluation", config.tokenizer_evaluation),
     )
 
 

@@ -180,6 +180,21 @@ def _evaluate(job: Job) -> dict[str, Any]:
     return {}
 
 
+def _evaluate_tokenizer(job: Job) -> dict[str, Any]:
+    from lavit_evaluation.api import Compute, eval_tokenizer, warn_again
+
+    made = eval_tokenizer(
+        job.out / "model",
+        job.heldout,
+        job.out / "tokenizer_evaluation",
+        job.settings.tokenizer_evaluation,
+        seed=job.seed,
+        compute=Compute(device=job.device, quiet=job.quiet),
+    )
+    warn_again(made)
+    return {}
+
+
 def _report(job: Job) -> dict[str, Any]:
     file = write_report(job.out)
     return {"file": str(file), "bytes": file.stat().st_size}
@@ -195,5 +210,6 @@ STEPS = (
     Step(name="blind", title="the same model without images, to compare", run=_pretrain_blind, wanted=_has_questions),
     Step(name="detokenizer", title="a diffusion model from codes to pixels", run=_train_detokenizer),
     Step(name="evaluation", title="held-out images: answers, captions, drawings", run=_evaluate),
+    Step(name="tokenizer_evaluation", title="held-out images: what the tokenizer keeps", run=_evaluate_tokenizer),
     Step(name="report", title="one page to look at", run=_report),
 )

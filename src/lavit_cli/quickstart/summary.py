@@ -22,8 +22,7 @@ REPORTED = ("encoder", "tokenizer", "tokens", "pretrain", "blind", "detokenizer"
 
 def summarise(job: Job, summaries: Mapping[str, Any]) -> dict[str, Any]:
     """Write RUN/summary.json and return it: metrics with counts, costs, versions, and the next commands."""
-    score_file = job.out / "evaluation" / "score.json"
-    score = read_json(score_file) if score_file.exists() else {}
+    score, tokens = _score(job.out / "evaluation"), _score(job.out / "tokenizer_evaluation")
     cost = costs(job.out)
     model = job.out / "model"
     parts = sorted(folder.name for folder in model.iterdir() if folder.is_dir()) if model.exists() else []
@@ -37,12 +36,21 @@ def summarise(job: Job, summaries: Mapping[str, Any]) -> dict[str, Any]:
         "peak_memory_bytes": max((row["peak_memory_bytes"] for row in cost), default=0),
         "steps": cost,
         "headline": headline_of(score),
+        "tokenizer_evaluation": {
+            "figures": tokens.get("figures", {}),
+            "warnings": tokens.get("notes", {}).get("warnings", []),
+        },
         "stages": {name: summaries[name] for name in REPORTED if name in summaries},
         "versions": versions(),
         "next": _next_commands(job) if "report" in summaries else [],
     }
     write_json(job.out / "summary.json", summary)
     return summary
+
+
+def _score(folder: Path) -> dict[str, Any]:
+    file = folder / "score.json"
+    return read_json(file) if file.exists() else {}
 
 
 def _next_commands(job: Job) -> list[str]:

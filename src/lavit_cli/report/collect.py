@@ -55,19 +55,31 @@ class Collected:
     """Step -> how fast it ran, in words."""
     costs: list[dict[str, Any]]
     score: dict[str, Any]
+    token_score: dict[str, Any]
+    """Of a quickstart, what `lavit eval tokenizer` found."""
     samples: dict[str, list[dict[str, Any]]]
     """Rows by kind (questions, captions, reconstruction, generation, random); paths of images are absolute."""
 
+    @property
+    def warnings(self) -> list[dict[str, str]]:
+        """Kind, message and place of every warning, those of training first."""
+        found = [
+            {**row, "where": f"{stage.name}, step {row['step']:,}"} for stage in self.stages for row in stage.warnings
+        ]
+        for score, name in ((self.score, "evaluation"), (self.token_score, "tokenizer_evaluation")):
+            found += [{**row, "where": name} for row in score.get("notes", {}).get("warnings", ())]
+        return found
+
 
 def collect(run: Path) -> Collected:
-    """Read the run directory of a quickstart, of a training command or of `lavit eval shapes`.
+    """Read the run directory of a quickstart, of a training command, of `lavit eval shapes` or `eval tokenizer`.
 
     Raises InputError if `run` is not a run directory.
     """
     if not (run / "run.json").exists():
         raise InputError(
             f"{run}: no run directory (run.json is missing); give the --out of a quickstart, of a training command "
-            "or of `lavit eval shapes`"
+            "or of `lavit eval shapes` or `eval tokenizer`"
         )
     folders = [run / name for name in TRAINED if (run / name).is_dir()] or [run]
     record = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
@@ -81,6 +93,7 @@ def collect(run: Path) -> Collected:
         speeds=_speeds(run),
         costs=costs(run),
         score=_optional(evaluation / "score.json"),
+        token_score=_optional(run / "tokenizer_evaluation" / "score.json"),
         samples=_samples(evaluation),
     )
 

@@ -91,12 +91,12 @@ def _samples(rows_by_kind: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[st
 
 
 def _reconstruction(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return original, kept patches and reconstruction."""
-    original, drawn = (np.asarray(open_rgb(row[name])) for name in ("original", "picture"))
-    kept = original
+    """Return original, kept patches and, if it was drawn, the reconstruction."""
+    kept = original = np.asarray(open_rgb(row["original"]))
     if row.get("kept"):
         kept = dim_dropped(original, np.asarray(row["kept"], dtype=bool), tuple(row["grid"]))
-    return [_thumbnail(original, "original"), _thumbnail(kept, "kept patches"), _thumbnail(drawn, "reconstruction")]
+    images = [_thumbnail(original, "original"), _thumbnail(kept, "kept patches")]
+    return [*images, _thumbnail(np.asarray(open_rgb(row["picture"])), "reconstruction")] if "picture" in row else images
 
 
 def _image(row: Mapping[str, Any], alt: str) -> dict[str, Any]:

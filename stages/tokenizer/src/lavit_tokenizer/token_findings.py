@@ -91,8 +91,9 @@ def _unused(facts: TokenFacts) -> list[Diagnostic]:
         Diagnostic(
             "codes unused",
             f"{facts.code_usage:.0%} of {facts.num_codes:,} codes occur in {facts.num_tokens:,} tokens, expected at "
-            f"least {CODES_IN_USE * reachable:.0%}: kept patches look alike, or the codebook is too large for the "
-            "data; look at detail kept and dropped first, then lower model.codebook_size",
+            f"least {CODES_IN_USE * reachable:.0%}: kept patches look alike, the tokenizer was trained on other "
+            "images, or the codebook is too large; look at detail kept and dropped first, then train on these images "
+            "or lower model.codebook_size",
         )
     ]
 
