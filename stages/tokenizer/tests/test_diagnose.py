@@ -48,6 +48,20 @@ def test_an_undecided_selector_is_reported_late_in_its_phase():
     assert kinds(lambda row: {"decided": 0.25}) == {}
 
 
+def test_the_advice_names_own_evidence_where_the_phase_has_it_not():
+    def said(**changes) -> str:
+        phases = [phase.model_copy(update=changes if phase.name == "selector" else {}) for phase in CONFIG.phases]
+        rows = [{**healthy(step), "decided": 0.1} for step in range(20, 801, 20)]
+        [finding] = diagnose_tokenizer(rows, CONFIG.model_copy(update={"phases": tuple(phases)}), 16)
+        return finding.message
+
+    assert "detail_kept" in said()
+    assert "set evidence: own (it needs merger: off) in phase selector; else give the phase more steps" in said()
+    own = said(evidence="own", merger="off")
+    assert "evidence" not in own
+    assert "give the phase more steps" in own
+
+
 @pytest.mark.parametrize("kept", [1.0, 14.0])
 def test_a_keep_rate_far_off_is_reported(kept):
     assert kinds(lambda row: {"kept_mean": kept}) == {"keep rate": 700}
