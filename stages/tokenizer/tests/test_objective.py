@@ -13,6 +13,7 @@ from lavit_tokenizer.objective import (
     selector_explained_variance,
     temperature,
 )
+from lavit_tokenizer.patch_weights import patch_weights
 from lavit_tokenizer.phase_step import clip_phase, trained_parts
 
 from .conftest import make_tokenizer, phases, tokenizer_settings
@@ -113,7 +114,8 @@ def test_energy_power_weighs_patches_by_their_energy():
     x_BPD = torch.randn(3, 16, 16) * torch.linspace(0.1, 2, 16)[None, :, None]
     output = forward_phase(tokenizer, x_BPD, phase, step=0, seed=0)
     error, energy = (output.decoded - x_BPD).square().sum(-1), x_BPD.square().sum(-1)
-    plain = losses(output, x_BPD, tokenizer_settings(energy_power=0.0), None)
+    plain = losses(output, x_BPD, tokenizer_settings(), None)
     torch.testing.assert_close(plain["nmse"], error.sum() / energy.sum())
-    weighted = losses(output, x_BPD, tokenizer_settings(energy_power=1.0), None)
+    config = tokenizer_settings(energy_power=1.0)
+    weighted = losses(output, x_BPD, config, None, weight_BP=patch_weights(x_BPD, (4, 4), config))
     torch.testing.assert_close(weighted["nmse"], (energy * error).sum() / energy.square().sum())

@@ -16,6 +16,7 @@ from lavit_trainkit.distributed import all_gather_with_gradient, all_reduce_sum
 from torch import Tensor
 
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
+from lavit_tokenizer.patch_weights import weighted_energy
 from lavit_tokenizer.selector import at_least_one, gumbel, gumbel_mask, select_threshold
 from lavit_tokenizer.tokenizer import VisualTokenizer
 
@@ -145,18 +146,20 @@ def losses(
     *,
     cos_weight: float = 1.0,
     share: float = 1.0,
+    weight_BP: Tensor | None = None,
     energy: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the terms of the loss by name; `loss` is their weighted sum.
 
     Of a step that several passes or processes share these are parts that add up to the step's terms: `share` is the
-    part of its images that is here, `energy` the `weighed_energy` of all of them.
+    part of its images that is here, `weight_BP` the `patch_weights` of the squared error (None: all equal), `energy`
+    the `weighted_energy` of all of the step's images.
     """
     decoded, target = output.decoded.float(), target_BPD.float()
     terms = {"cos_loss": (1 - F.cosine_similarity(decoded, target, dim=-1).mean()) * share}
-    weight_BP = target.square().sum(dim=-1).pow(config.energy_power)
-    energy = weighed_energy(target, config) if energy is None else energy
-    terms["nmse"] = (weight_BP * (decoded - target).square().sum(dim=-1)).sum() / energy
+    weight_BP = torch.ones_like(target[..., 0]) if weight_BP is None else weight_BP
+    energy = weighted_energy(weight_BP, target) if energy is None else energy
+    terms["nmse"] = (weight_BP * (decoded - target).square().sum(dim=-1)).sum() / energy.clamp_min(1e-30)
     share_B = output.mask.mean(dim=1)
     if config.keep_term == "image":
         terms["keep_term"] = (config.model.keep_ratio - share_B).square().mean() * share
@@ -171,12 +174,6 @@ def losses(
         terms["commitment"] = distance * (rows / all_reduce_sum(rows))
         loss = loss + config.commitment_weight * terms["commitment"]
     return {"loss": loss, **terms}
-
-
-def weighed_energy(target_BPD: Tensor, config: TrainTokenizerConfig) -> Tensor:
-    """Return what the normalised squared error is divided by: the sum of the patches' weighted energies."""
-    energy_BP = target_BPD.float().square().sum(dim=-1)
-    return (energy_BP.pow(config.energy_power) * energy_BP).sum()
 
 
 def mean_predictor(target_BPD: Tensor) -> float:

@@ -1,7 +1,9 @@
 """One step of a phase of `train-tokenizer`: trained modules, loss and gradients in all processes, logged metrics."""
 
+import dataclasses
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from lavit_trainkit.clipping import clip_gradients
@@ -11,6 +13,8 @@ from lavit_trainkit.parallel import no_sync_until_last, parallelize
 from torch import Tensor, nn
 
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
+from lavit_tokenizer.evidence import OwnRows
+from lavit_tokenizer.features import FeatureSource
 from lavit_tokenizer.objective import (
     ForwardOutput,
     forward_phase,
@@ -19,9 +23,36 @@ from lavit_tokenizer.objective import (
     losses,
     mean_direction,
     selector_explained_variance,
-    weighed_energy,
 )
+from lavit_tokenizer.patch_weights import patch_weights, weighted_energy
 from lavit_tokenizer.tokenizer import VisualTokenizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PassInput:
+    """The images of one forward and backward pass: `rows` of a step's batch. Letters: b of B images."""
+
+    rows: slice
+    """The rows of the batch."""
+    x_BPD: Tensor
+    """Features [b, P, D]: what the selector reads and the decoder's target."""
+    own_BPD: Tensor | None
+    """What kept patches tell in place of their features, [b, P, D], where the phase's evidence is `own`."""
+    weight_BP: Tensor
+    """Weights of the patches' squared errors [b, P]."""
+
+
+def read_passes(
+    batch: np.ndarray, shares: list[slice], source: FeatureSource, own: OwnRows | None, config: TrainTokenizerConfig
+) -> list[PassInput]:
+    """Return this process's passes of a step over the images `batch` (indices), one for each of its `shares`."""
+    passes, grid = [], source.tokenizer.config.grid
+    for rows in shares:
+        x_BPD = source.batch(batch[rows])
+        own_BPD = None if own is None else own.batch(batch[rows])
+        weight_BP = patch_weights(x_BPD, grid, config)
+        passes.append(PassInput(rows=rows, x_BPD=x_BPD, own_BPD=own_BPD, weight_BP=weight_BP))
+    return passes
 
 
 def shares_of_phase(phase: Phase, config: TrainTokenizerConfig) -> list[slice]:
@@ -64,16 +95,20 @@ def parallelize_phase(
     *,
     seed: int,
 ) -> nn.Module:
-    """Return the phase's loss as all processes compute it: (features, own rows, step, their rows, energy) -> terms."""
+    """Return the phase's loss as all processes compute it: (pass, step, energy) -> its terms and output."""
 
     def compute(
-        net: VisualTokenizer, x_BPD: Tensor, own_BPD: Tensor | None, step: int, rows: slice, energy: Tensor
+        net: VisualTokenizer, given: PassInput, step: int, energy: Tensor
     ) -> tuple[dict[str, Tensor], ForwardOutput]:
-        share = x_BPD.shape[0] / phase.batch_size
         with accelerator.autocast():
-            output = forward_phase(net, x_BPD, phase, step=step, seed=seed, rows=rows, own_BPD=own_BPD)
+            output = forward_phase(
+                net, given.x_BPD, phase, step=step, seed=seed, rows=given.rows, own_BPD=given.own_BPD
+            )
         vectors = None if output.codes is None else net.quantizer.codebook[output.codes]
-        terms = losses(output, x_BPD, config, vectors, cos_weight=phase.cos_weight, share=share, energy=energy)
+        terms = losses(
+            output, given.x_BPD, config, vectors, cos_weight=phase.cos_weight, weight_BP=given.weight_BP,
+            share=len(given.x_BPD) / phase.batch_size, energy=energy,
+        )  # fmt: skip
         return terms, output.detach()
 
     # The masked formulation calls a method of blocks, not blocks: shards are gathered for all of them together.
@@ -89,25 +124,18 @@ def parallelize_phase(
 
 
 def forward_backward(
-    computed: nn.Module,
-    accelerator: Accelerator,
-    targets: list[Tensor],
-    own: list[Tensor | None],
-    rows: list[slice],
-    config: TrainTokenizerConfig,
-    *,
-    step: int,
+    computed: nn.Module, accelerator: Accelerator, passes: list[PassInput], *, step: int
 ) -> tuple[dict[str, float], list[ForwardOutput]]:
-    """Add the gradients of one step to the parameters, in one pass for each of this process's `rows` of the batch.
+    """Add the gradients of one step to the parameters, over this process's passes.
 
-    Returns the step's loss terms over all processes, and the output of each pass; `targets` are features [b, P, D],
-    `own` the patches' own rows [b, P, D] where the phase's evidence is `own`.
+    Returns the step's loss terms over all processes, and the output of each pass.
     """
-    energy = all_reduce_sum(sum((weighed_energy(x_BPD, config) for x_BPD in targets), torch.zeros(())))
+    energies = (weighted_energy(given.weight_BP, given.x_BPD) for given in passes)
+    energy = all_reduce_sum(sum(energies, torch.zeros(())))
     terms, outputs = [], []
-    for part, x_BPD, own_BPD in zip(rows, targets, own, strict=True):
-        with no_sync_until_last(computed, last=part is rows[-1]):
-            term, output = computed(x_BPD, own_BPD, step, part, energy)
+    for given in passes:
+        with no_sync_until_last(computed, last=given is passes[-1]):
+            term, output = computed(given, step, energy)
             accelerator.backward(term["loss"])
         terms.append(term)
         outputs.append(output)
@@ -130,10 +158,10 @@ def update_codebook(
     return codes, restarted
 
 
-def keep_metrics(targets: list[Tensor], outputs: list[ForwardOutput], batch_size: int) -> dict[str, Any]:
+def keep_metrics(passes: list[PassInput], outputs: list[ForwardOutput], batch_size: int) -> dict[str, Any]:
     """Return the metrics of a step's features and keep masks, over all passes of all processes."""
-    shares = [x_BPD.shape[0] / batch_size for x_BPD in targets]
-    direction = sum(mean_direction(x_BPD) * share for x_BPD, share in zip(targets, shares, strict=True))
+    shares = [len(given.x_BPD) / batch_size for given in passes]
+    direction = sum(mean_direction(given.x_BPD) * share for given, share in zip(passes, shares, strict=True))
     keep = sum(keep_moments(output.log_keep) * share for output, share in zip(outputs, shares, strict=True))
     kept = torch.cat([all_gather((output.mask > 0.5).sum(dim=1)) for output in outputs])
     metrics = {

@@ -35,6 +35,7 @@ from lavit_tokenizer.phase_step import (
     forward_backward,
     keep_metrics,
     parallelize_phase,
+    read_passes,
     shares_of_phase,
     trained_parts,
     update_codebook,
@@ -109,11 +110,9 @@ def train_tokenizer(
             with Progress(f"train-tokenizer {phase.name}", phase.num_steps, start=start, quiet=quiet) as progress:
                 for step in range(start, phase.num_steps):
                     batch = train[shuffled_batch(len(train), phase.batch_size, step, draws)]
-                    mine = shares[phase.name]
-                    targets = [source.batch(batch[rows]) for rows in mine]
-                    reads_own = own_rows if phase.evidence == "own" else None
-                    own = [None if reads_own is None else reads_own.batch(batch[rows]) for rows in mine]
-                    metrics, outputs = forward_backward(computed, accelerator, targets, own, mine, config, step=step)
+                    own = own_rows if phase.evidence == "own" else None
+                    passes = read_passes(batch, shares[phase.name], source, own, config)
+                    metrics, outputs = forward_backward(computed, accelerator, passes, step=step)
                     require_finite(metrics["loss"], name="loss", step=first + step, run=out)
                     clip_phase(parts, config.max_grad_norm)
                     factor = warmup_cosine(step, phase.num_steps, warmup_steps=phase.warmup_steps, floor=phase.lr_floor)
@@ -125,7 +124,7 @@ def train_tokenizer(
                     meter.count(phase.batch_size)
                     session.warn(done, phase.name, stats.close_window(step + 1, phase))
                     if done % config.log_every == 0 or step + 1 == phase.num_steps:
-                        metrics |= keep_metrics(targets, outputs, phase.batch_size)
+                        metrics |= keep_metrics(passes, outputs, phase.batch_size)
                         session.log(done, phase.name, {**metrics, **stats.metrics, **meter.speed()})
                         findings = diagnose_tokenizer(session.rows, config, tokenizer.config.num_patches)
                         session.warn(done, phase.name, findings)
