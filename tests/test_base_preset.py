@@ -53,7 +53,7 @@ def test_sizes_of_the_base_presets_fit_together() -> None:
 def test_tokenizer_departs_from_the_paper_as_the_tiny_one_does() -> None:
     tiny, base = (settle(plan(preset=name)).tokenizer for name in ("tiny", "base"))
     for setting in ("optimizer", "keep_weight", "keep_term", "calibrate_threshold", "nmse_weight", "energy_power",
-                    "position_init", "commitment_weight"):  # fmt: skip
+                    "patch_energy", "position_init", "commitment_weight"):  # fmt: skip
         assert getattr(base, setting) == getattr(tiny, setting), setting
     assert (base.model.merger_positions, base.model.whiten_power) == (
         tiny.model.merger_positions,
