@@ -247,9 +247,9 @@ class TrainTokenizerConfig(Config):
     """Weigh a patch's squared error by its own energy to this power. Differs when not 0: empty patches are mostly
     noise, and many of them outweigh one patch of an object."""
     patch_energy: Literal["feature", "contrast"] = "feature"
-    """The energy of a patch: its squared feature, or its contrast with its image and with the patches around it. With
-    the squared feature, a photograph's patches far from the data's mean count most, bright sky and snow; with contrast
-    those where there is detail."""
+    """The energy of a patch: its squared feature, or the squared distance of its feature from those of the patches
+    around it. By the squared feature bright sky and snow of photographs count most, far from the mean of the data, and
+    the ground beside an object that fills an image; by contrast patches count where there is detail."""
     calibrate_threshold: bool = False
     """Set `model.keep_threshold` before phases of `fixed` selection so that `model.keep_ratio` of the training patches
     are kept. Differs when on: at 0.5 a selector of few steps, undecided about many patches, keeps another share."""

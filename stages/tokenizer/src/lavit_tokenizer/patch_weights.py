@@ -17,17 +17,14 @@ def patch_weights(target_BPD: Tensor, grid: tuple[int, int], config: TrainTokeni
 
 
 def contrast(x_BPD: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return the contrast [B, P]: the geometric mean of two squared distances of a patch's feature.
+    """Return the contrast [B, P]: the squared distance of a patch's feature from the mean of the eight around it.
 
-    One is from the mean feature of its image, the other from the mean of the patches around it (eight; at the border
-    the outer ones are repeated).
+    At the border of an image the outer patches are repeated.
     """
-    from_image_BP = (x_BPD - x_BPD.mean(dim=1, keepdim=True)).square().sum(dim=-1)
     map_BDHW = x_BPD.transpose(1, 2).unflatten(-1, grid)
     nine_BDHW = F.avg_pool2d(F.pad(map_BDHW, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    # The mean of nine holds the patch itself: its distance is 8/9 of that from the eight around.
-    from_around_BP = (9 / 8 * (map_BDHW - nine_BDHW)).square().sum(dim=1).flatten(1)
-    return (from_image_BP * from_around_BP).sqrt()
+    # The mean of nine holds the patch itself: the distance from it is 8/9 of that from the mean of the eight around.
+    return (9 / 8 * (map_BDHW - nine_BDHW)).square().sum(dim=1).flatten(1)
 
 
 def weighted_energy(weight_BP: Tensor, target_BPD: Tensor) -> Tensor:
