@@ -56,7 +56,7 @@ def digest(root: Path) -> str:
 def heldout(root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return image [H, W, 3] and mask [H, W] of every held-out example."""
     return [
-        (np.asarray(Image.open(record.path)), np.asarray(Image.open(root / "heldout_masks" / record.path.name)))
+        (np.asarray(Image.open(record.image)), np.asarray(Image.open(root / "heldout_masks" / record.image.name)))
         for record in open_data(root / "heldout").records
     ]
 

@@ -42,7 +42,7 @@ def test_split_is_a_partition_and_keeps_captions_and_questions_with_their_image(
     assert 4 <= len(keys[1]) <= 22
     for part in (train, heldout):
         for record in part.records:
-            assert record.path.read_bytes() == (source.root / record.key).read_bytes()
+            assert record.image.read_bytes() == (source.root / record.key).read_bytes()
             assert record.captions == next(one.captions for one in source.records if one.key == record.key)
     assert sorted(map(str, train.questions + heldout.questions)) == sorted(map(str, source.questions))
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from lavit_core.command import CommonOptions, OutputOptions, Renamed, command, print_config, show
+from lavit_core.data_options import DataOptions
 from lavit_core.options import Out, argument, option
 
 from lavit_cli import options
@@ -22,6 +23,7 @@ def quickstart(
     images: options.NumTrainingImages = None,
     stop_after: options.StopAfter = None,
     *,
+    layout: DataOptions,
     common: CommonOptions,
 ) -> None:
     """Run the whole pipeline and write a model, its metrics and a report; the same command resumes."""
@@ -36,8 +38,9 @@ def quickstart(
         print_config(settled(settings), common)
     if out is None:
         raise UsageError("--out is missing, for example: lavit quickstart --out runs/demo")
+    source = None if data is None else layout.source(data)
     done = quickstart(
-        out, settings, data=data, seed=common.seed, device=common.device, stop_after=stop_after, quiet=common.quiet
+        out, settings, data=source, seed=common.seed, device=common.device, stop_after=stop_after, quiet=common.quiet
     )
     show_summary(out, done, as_json=common.as_json)
 

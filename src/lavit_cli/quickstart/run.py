@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from lavit_core.data import Source
 from lavit_core.distributions import require_stages
 from lavit_core.errors import Interrupted, UsageError
 from lavit_core.progress import note
@@ -25,7 +26,7 @@ def quickstart(
     out: Path,
     config: QuickstartConfig,
     *,
-    data: Path | None = None,
+    data: Path | Source | None = None,
     seed: int = 0,
     device: str = "auto",
     stop_after: str | None = None,

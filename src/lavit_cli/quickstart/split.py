@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from lavit_core.data import Data, Question, open_data
+from lavit_core.data import Data, Question, Source, open_data
 from lavit_core.errors import InputError
 from lavit_core.files import atomic_folder
 from lavit_core.json_lines import iterate_json_objects, write_json_lines
 from lavit_core.seeds import derive_seed
 
 
-def split_data(source: Path, out: Path, *, share: float, seed: int) -> None:
+def split_data(source: Path | Source, out: Path, *, share: float, seed: int) -> None:
     """Write out/{train,heldout}: captions.jsonl, questions.jsonl and links to the images.
 
     A hash of an image's key decides its part, so images that are added later move none. Raises InputError if a part

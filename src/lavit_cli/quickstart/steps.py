@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavit_core.data import Data, open_data
+from lavit_core.data import Data, Source, open_data
 from lavit_core.errors import VerificationError
 
 from lavit_cli.quickstart.config import QuickstartConfig
@@ -24,7 +24,7 @@ class Job:
     out: Path
     config: QuickstartConfig
     settings: StepSettings
-    data: Path | None
+    data: Path | Source | None
     seed: int
     device: str
     quiet: bool
@@ -63,7 +63,7 @@ class Step:
     wanted: Callable[[Job], bool] = lambda job: True
 
 
-def data_digest(data: Path | None) -> str:
+def data_digest(data: Path | Source | None) -> str:
     """Return a digest of the image set `data`, or of the drawn shapes. Raises InputError if it holds no images."""
     return "drawn shapes" if data is None else open_data(data).digest
 

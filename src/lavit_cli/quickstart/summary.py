@@ -59,8 +59,8 @@ def _next_commands(job: Job) -> list[str]:
     return [
         f"{job.out / 'report.html'}: open it in a browser",
         f'lavit generate "{prompt}" --model {model} --out image.png --num-images 4',
-        f"lavit reconstruct {first.path} --model {model} --out reconstruction.png",
-        f"lavit caption {first.path} --model {model}",
+        f"lavit reconstruct {first.image} --model {model} --out reconstruction.png",
+        f"lavit caption {first.image} --model {model}",
     ]
 
 

@@ -40,7 +40,7 @@ def test_reads_captions_and_questions(folder):
     assert data.layout == "lavit"
     found = [(record.key, record.captions) for record in data.records]
     assert found == [("images/a.png", ()), ("images/b.png", ("two", "é\u2028x")), ("images/c.png", ())]
-    assert all(record.path.is_file() for record in data.records)
+    assert all(record.image.is_file() for record in data.records)
     assert [(q.question_id, q.key, q.answer, q.kind) for q in data.questions] == [
         (7, "images/c.png", "this", None),
         ("q", "images/a.png", "this", "colour"),
@@ -145,7 +145,8 @@ def test_wrong_paths(folder, tmp_path):
     with pytest.raises(InputError, match="found nothing, expected a folder"):
         open_data(tmp_path / "absent")
     with pytest.raises(InputError, match="found a file, expected a folder"):
-        open_data(folder / "captions.jsonl")
+        open_data(folder / "images" / "a.png")
+    assert open_data(folder / "captions.jsonl") == open_data(folder)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no image .* and no captions.jsonl here"):
         open_data(tmp_path / "empty")

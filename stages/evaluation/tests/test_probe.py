@@ -261,8 +261,8 @@ def test_a_probe_warns_of_the_scored_images_tokens(model: Path, shapes_data: Pat
     train = shapes_data / "train"
     result = eval_probe(model, heldout.root, None, config, train_data=train, compute=QUIET)
     opened = LaVIT.from_pretrained(model)
-    tokens = opened.encode([record.path for record in heldout.records])
-    pixels = np.stack([square_pixels(record.path, 64) for record in heldout.records])
+    tokens = opened.encode([record.image for record in heldout.records])
+    pixels = np.stack([square_pixels(record.image, 64) for record in heldout.records])
     counts = np.bincount(np.concatenate(tokens.codes), minlength=16)
     expected = diagnose_tokens(facts_of(tokens.keep_mask, patch_detail(pixels, opened.grid), counts))
     assert [row["kind"] for row in result["notes"]["warnings"]] == [one.kind for one in expected]

@@ -48,7 +48,7 @@ def test_layout_and_counts(made):
         assert set(asked.values()) <= {4, 5, 6}
         assert {question.kind for question in data.questions} == set(QUESTION_KINDS)
         assert [question.question_id for question in data.questions] == list(range(len(data.questions)))
-        with Image.open(data.records[0].path) as image:
+        with Image.open(data.records[0].image) as image:
             assert (image.size, image.mode, image.format) == ((64, 64), "RGB", "PNG")
         for scene, record in zip(rows(made / split / "scenes.jsonl"), data.records, strict=True):
             assert set(scene) == {"file_name", "combination", "objects", "prompt"}
@@ -137,7 +137,7 @@ def test_the_larger_data_set(tmp_path):
         assert (np.array([thing["x"], thing["y"]]) - half >= 1.8).all()
         assert (np.array([thing["x"], thing["y"]]) + half <= 126.2).all()
     data = open_data(tmp_path / "data" / "train")
-    with Image.open(data.records[0].path) as image:
+    with Image.open(data.records[0].image) as image:
         assert image.size == (128, 128)
     asked = [question for question in data.questions if question.kind == "pattern"]
     assert len(asked) == 400

@@ -69,7 +69,7 @@ def test_components_have_a_sign_of_their_own():
 
 def test_own_rows_are_centred_and_as_strong_as_whitened_features(data):
     tokenizer = new_tokenizer(tokenizer_settings(), make_encoder())
-    paths = [record.path for record in open_data(data).records]
+    paths = [record.image for record in open_data(data).records]
     pixels, every = Pixels(paths, 16), np.arange(len(paths))
     fit_statistics(tokenizer, pixels, every, "fp32")
     rows = OwnRows(tokenizer, pixels, every).batch(every)

@@ -88,7 +88,7 @@ def test_a_reader_finds_codes_masks_texts_and_features(data, model, tmp_path):
     assert reader.keys(everything) == [record.key for record in records]
     assert reader.texts(everything) == [record.captions for record in records]
     tokenizer = load_tokenizer(model, device="cpu")
-    image = Pixels([records[17].path], 16).batch([0])
+    image = Pixels([records[17].image], 16).batch([0])
     encoded = tokenizer.encode(image)
     codes, counts = reader.codes(np.array([17]))
     assert codes.tolist() == encoded.codes.tolist()

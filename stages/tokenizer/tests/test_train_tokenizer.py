@@ -72,7 +72,7 @@ def test_a_calibrated_threshold_keeps_the_ratio_and_survives_a_kill(data, model,
 
     tokenizer = load_tokenizer(tmp_path / "whole" / "model")
     assert tokenizer.config.keep_threshold != 0.5
-    paths = [record.path for record in open_data(data).records]
+    paths = [record.image for record in open_data(data).records]
     pixels = Pixels(paths, tokenizer.config.preprocessing.image_px)
     _, keep = tokenizer.select(pixels.batch(np.arange(len(paths))))
     assert float(keep.float().mean()) == pytest.approx(0.25, abs=0.05)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lavit_core.command import OutputOptions, command, show
+from lavit_core.data_options import DATA_HELP, DataOptions
 from lavit_core.options import Out, argument, option
 
 data = typer.Typer(help="Data sets: make the synthetic one, inspect your own.", no_args_is_help=True)
@@ -17,14 +18,15 @@ TokenFolder = Annotated[Path, argument(metavar="TOKENS", help="Token directory."
 @data.command("inspect")
 @command()
 def inspect_data(
-    path: Annotated[Path, argument(help="Folder of images, with or without captions.jsonl.")],
+    path: Annotated[Path, argument(metavar="DATA", help=DATA_HELP)],
+    layout: DataOptions,
     output: OutputOptions,
 ) -> None:
     """Recognise a data set's layout; count its images, captions and questions; list what is wrong (then exit 3)."""
     from lavit_core import data_report
     from lavit_core.errors import InputError
 
-    report = data_report.inspect_data(path, quiet=output.silent)
+    report = data_report.inspect_data(layout.source(path), quiet=output.silent)
     show(report, output, lines=list(data_report.report_lines(report)))
     if problems := data_report.count_problems(report):
         raise InputError(f"{path}: {problems} problem(s), listed above; training and scoring refuse such a data set")

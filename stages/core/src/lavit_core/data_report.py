@@ -1,11 +1,13 @@
 """Counts, sizes and problems of a data set, for `lavit data inspect`."""
 
 import collections
+import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lavit_core.data import CAPTIONS_FILE, QUESTIONS_FILE, Record, find_images, scan_data
+from lavit_core.data import Record, Source, find_images, scan_data, source_of
 from lavit_core.errors import InputError
 from lavit_core.images import open_rgb
 from lavit_core.progress import Progress
@@ -19,12 +21,13 @@ NOT_READ = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", 
 """Image formats that are not read: such files are counted, so that nobody misses them later."""
 
 
-def inspect_data(path: Path, *, quiet: bool = False) -> dict[str, Any]:
+def inspect_data(source: Path | Source, *, quiet: bool = False) -> dict[str, Any]:
     """Read a data set whole, every image decoded; return counts, sizes and every problem.
 
-    Raises InputError if `path` is not a data set.
+    Raises InputError if `source` is not a data set.
     """
-    data, problems = scan_data(path)
+    data, problems = scan_data(source)
+    path = source_of(source).path
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
     unreadable = []
     with (
@@ -42,7 +45,8 @@ def inspect_data(path: Path, *, quiet: bool = False) -> dict[str, Any]:
     return {
         "path": str(path),
         "layout": data.layout,
-        "files": [name for name in (CAPTIONS_FILE, QUESTIONS_FILE) if (path / name).is_file()],
+        "files": [os.path.relpath(file, path if path.is_dir() else path.parent) for file in data.files],
+        "notes": list(data.notes),
         "images": len(data.records),
         "captions": captions,
         "empty_captions": data.num_empty_captions,
@@ -55,8 +59,8 @@ def inspect_data(path: Path, *, quiet: bool = False) -> dict[str, Any]:
         "duplicate_keys": [problem.message for problem in problems if problem.kind == "duplicate"],
         "bad_lines": [problem.message for problem in problems if problem.kind == "line"],
         "bad_names": [problem.message for problem in problems if problem.kind == "name"],
-        "unlisted_images": sum(key not in listed for key in find_images(path)),
-        "not_read": _not_read(path),
+        "unlisted_images": sum(key not in listed for key in find_images(data.root)),
+        "not_read": _not_read(data.root),
         "digest": data.digest,
     }
 
@@ -74,9 +78,9 @@ def _not_read(path: Path) -> dict[str, int]:
 
 def _size_or_reason(record: Record) -> tuple[int, int] | str:
     try:
-        return open_rgb(record.path).size
+        return open_rgb(record.image).size
     except InputError as error:
-        return str(error).removeprefix(f"{record.path}: ")
+        return str(error).removeprefix(f"{record.image}: ")
 
 
 def _summary(sizes: collections.Counter[tuple[int, int]]) -> dict[str, Any]:
@@ -96,7 +100,9 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     """Return an inspection as lines for a person."""
     empty = f"; {report['empty_captions']} empty ones are left out" if report["empty_captions"] else ""
     lines = [
-        f"{report['path']}: layout {report['layout']} ({', '.join(report['files']) or 'nothing but images'})",
+        f"{report['path']}: layout {report['layout']} ({', '.join(report['files'][:5]) or 'nothing but images'})",
+        *(f"           {line}" for line in report["notes"]),
+        *_problem_lines(report),
         f"images     {report['images']} ({report['unlisted_images']} more files are named nowhere)",
         f"captions   {report['captions']} ({report['without_captions']} images have none{empty})",
         f"questions  {report['questions']}",
@@ -110,11 +116,17 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     if report["not_read"]:
         left_out = ", ".join(f"{count} {suffix}" for suffix, count in report["not_read"].items())
         lines.append(f"not read   {left_out} files")
-    wrong = {name: report[name] for name in ("unreadable", *REFUSED)}
-    for name, found in wrong.items():
-        lines.append(f"{name.replace('_', ' '):<15}{len(found)}")
-        lines += [
-            f"  {item['file']}: {item['reason']}" if isinstance(item, dict) else f"  {item}" for item in found[:20]
-        ]
-        lines += [f"  ... and {len(found) - 20} more (--json lists them)"] if len(found) > 20 else []
     return lines
+
+
+def _problem_lines(report: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong, the first 20 of each kind."""
+    wrong = {name: report[name] for name in ("unreadable", *REFUSED) if report[name]}
+    if not wrong:
+        yield "problems   none"
+    for name, found in wrong.items():
+        yield f"{name.replace('_', ' '):<15}{len(found)}"
+        for item in found[:20]:
+            yield f"  {item['file']}: {item['reason']}" if isinstance(item, dict) else f"  {item}"
+        if len(found) > 20:
+            yield f"  ... and {len(found) - 20} more (--json lists them)"

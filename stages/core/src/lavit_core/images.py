@@ -5,6 +5,7 @@ import io
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -25,6 +26,17 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
+class StoredImage(Protocol):
+    """An image inside another file, say a tar; `str` names it in messages."""
+
+    def read_bytes(self) -> bytes:
+        """Return the encoded image. Raises OSError."""
+
+
+ImageFile = Path | StoredImage
+"""Where an image lies: in a file of its own, or inside another."""
+
+
 class Preprocessing(Config):
     """The steps from an image to the encoder's input; part of the tokenizer's digest."""
 
@@ -36,7 +48,7 @@ class Preprocessing(Config):
     """Per-channel standard deviation on the [0, 1] scale."""
 
 
-def open_rgb(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_rgb(source: ImageFile | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open an image as RGB: EXIF rotation applied, transparency on white, 16-bit scaled, first frame of animations.
 
     Raises InputError, naming the file and the reason, if it can't be read or is larger than `max_pixels`.
@@ -52,13 +64,14 @@ def check_image(file: Path) -> None:
 
 
 @contextlib.contextmanager
-def _opened(source: Path | bytes, max_pixels: int) -> Iterator[Image.Image]:
-    name = str(source) if isinstance(source, Path) else "image"
+def _opened(source: ImageFile | bytes, max_pixels: int) -> Iterator[Image.Image]:
+    name = "image" if isinstance(source, bytes) else str(source)
     try:
         # Opening a pipe would wait for somebody to write into it.
         if isinstance(source, Path) and not stat.S_ISREG(source.stat().st_mode):
             raise InputError(f"{name}: not a readable image (not a regular file)")
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        stored = source if isinstance(source, Path | bytes) else source.read_bytes()
+        with Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored, formats=FORMATS) as image:
             # Only the header is read so far: a bomb is refused before it is unpacked.
             if image.width * image.height > max_pixels:
                 raise InputError(f"{name}: {image.width}x{image.height} pixels, more than the limit of {max_pixels}")
@@ -88,7 +101,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def square_pixels(source: Path | bytes, image_px: int) -> np.ndarray:
+def square_pixels(source: ImageFile | bytes, image_px: int) -> np.ndarray:
     """Return an image as uint8 [image_px, image_px, 3], resized bicubically to a square. Raises InputError."""
     return resize_to_square(open_rgb(source), image_px)
 

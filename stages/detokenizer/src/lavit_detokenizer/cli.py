@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, show_plan
+from lavit_core.data_options import DataOptions
 from lavit_core.default_model import model_or_default, with_default_preset
 from lavit_core.modeldir import detokenizer_part, find_part
 from lavit_core.options import (
@@ -40,6 +41,7 @@ def train_detokenizer(
     vae: Vae = None,
     null_embedding: NullEmbedding = None,
     *,
+    layout: DataOptions,
     common: CommonOptions,
 ) -> None:
     """Train a diffusion model that draws images from their codes."""
@@ -53,19 +55,19 @@ def train_detokenizer(
 
         planned = plan(settings, tokens, model, vae, unet)
         return show(planned, common, lines=plan_lines(planned))
-    tokens, images = required("TOKENS", tokens), required("--images", images)
+    tokens, source = required("TOKENS", tokens), layout.source(required("--images", images))
     model, out = required("--model", model), required("--out", out)
-    from lavit_core.data import check_data_folder
+    from lavit_core.data import check_data
     from lavit_core.token_format import read_manifest
 
     read_manifest(tokens)
-    check_data_folder(images)
+    check_data(source)
     find_part(model, "tokenizer")
     from lavit_detokenizer import train_detokenizer as verb
 
     summary = verb.train_detokenizer(
         tokens,
-        images,
+        source,
         model,
         out,
         settings,

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from lavit_core.data import Data
 from lavit_core.errors import InputError
+from lavit_core.images import ImageFile
 from lavit_core.tokens import TokenReader
 from lavit_tokenizer.api import VisualTokenizer
 from lavit_trainkit.cached_rows import CachedRows
@@ -17,9 +18,9 @@ from torch import Tensor
 from lavit_detokenizer.network import Detokenizer, latent_moments, sample_latents, to_sample
 
 
-def image_paths(reader: TokenReader, images: Data, tokens: Path) -> list[Path]:
+def image_paths(reader: TokenReader, images: Data, tokens: Path) -> list[ImageFile]:
     """Return the image file of every sample. Raises InputError naming the first key that has none."""
-    by_key = {record.key: record.path for record in images.records}
+    by_key = {record.key: record.image for record in images.records}
     keys = reader.keys(np.arange(len(reader)))
     missing = [key for key in keys if key not in by_key]
     if missing:
@@ -40,7 +41,7 @@ class TrainingPairs:
     def __init__(
         self,
         reader: TokenReader,
-        paths: Sequence[Path],
+        paths: Sequence[ImageFile],
         tokenizer: VisualTokenizer,
         detokenizer: Detokenizer,
         *,

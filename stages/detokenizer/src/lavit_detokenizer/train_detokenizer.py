@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lavit_core.data import Data, open_data
+from lavit_core.data import Data, Source, open_data
 from lavit_core.files import file_sha256
 from lavit_core.modeldir import export_part, part_digest
 from lavit_core.progress import Progress
@@ -47,7 +47,7 @@ SCALE_SAMPLES = 2048
 @across_processes
 def train_detokenizer(
     tokens: Path,
-    images: Path,
+    images: Path | Source,
     model: Path,
     out: Path,
     config: TrainDetokenizerConfig,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from lavit_core.command import NO_PRESET, CommonOptions, Renamed, command, settings_of, show
+from lavit_core.data_options import DataOptions
 from lavit_core.options import Model, Out
 
 from lavit_evaluation.options import compute_of
@@ -46,6 +47,7 @@ def shapes(
     ] = None,
     options: ShapesOptions = ShapesOptions(),
     *,
+    layout: DataOptions,
     common: CommonOptions,
 ) -> None:
     """Score a model on drawn shapes: questions, captions, drawings judged from pixels, reconstructions, tokens."""
@@ -56,8 +58,9 @@ def shapes(
         return show({"config": settings.model_dump(mode="json"), "seed": common.seed}, common)
     from lavit_evaluation.shapes.benchmark import eval_shapes
 
+    training = None if train_data is None else layout.source(train_data)
     result = eval_shapes(
-        model, data, out, settings, blind=blind, tokens=tokens, train_data=train_data, seed=common.seed,
+        model, layout.source(data), out, settings, blind=blind, tokens=tokens, train_data=training, seed=common.seed,
         compute=compute_of(common),
     )  # fmt: skip
     if not common.silent:
@@ -87,6 +90,7 @@ def probe(
         Path | None, typer.Option("--labels", help="A labels.jsonl in another place.", show_default=False)
     ] = None,
     *,
+    layout: DataOptions,
     common: CommonOptions = NO_PRESET,
 ) -> None:
     """Linear probes through a tokenizer: where colour, shape, place, or your own labels are lost."""
@@ -98,8 +102,10 @@ def probe(
     from lavit_evaluation.probing.probe import eval_probe
     from lavit_evaluation.token_warnings import warn_again
 
+    source, training = layout.source(data), None if train_data is None else layout.source(train_data)
+    compute = compute_of(common)
     result = eval_probe(
-        model, data, out, settings, train_data=train_data, labels=labels, seed=common.seed, compute=compute_of(common)
+        model, source, out, settings, train_data=training, labels=labels, seed=common.seed, compute=compute
     )
     if not common.as_json:
         from rich.console import Console

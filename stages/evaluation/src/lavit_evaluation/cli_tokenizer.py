@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from lavit_core.command import NO_PRESET, CommonOptions, command, settings_of, show
+from lavit_core.data_options import DataOptions
 from lavit_core.options import Model
 
 from lavit_evaluation.options import compute_of
@@ -39,6 +40,7 @@ def tokenizer(
         typer.Option("--reconstructions", min=0, help="Images drawn again, at most (256).", show_default=False),
     ] = None,
     *,
+    layout: DataOptions,
     common: CommonOptions = NO_PRESET,
 ) -> None:
     """What a tokenizer keeps, loses and draws, on images without labels; warns of what is wrong."""
@@ -53,7 +55,8 @@ def tokenizer(
     from lavit_evaluation.token_warnings import warn_again
     from lavit_evaluation.tokenizing.benchmark import eval_tokenizer
 
-    result = eval_tokenizer(model, data, out, settings, masks=masks, seed=common.seed, compute=compute_of(common))
+    source, compute = layout.source(data), compute_of(common)
+    result = eval_tokenizer(model, source, out, settings, masks=masks, seed=common.seed, compute=compute)
     if not common.silent:
         from rich.console import Console
 

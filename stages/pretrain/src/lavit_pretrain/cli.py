@@ -1,6 +1,7 @@
 """Commands of the pretrain stage: `pretrain`, `sample`."""
 
 from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, show_plan
+from lavit_core.data_options import DataOptions
 from lavit_core.default_model import model_or_default, with_default_preset
 from lavit_core.modeldir import find_part
 from lavit_core.options import ModelOrDefault, ModelUnlessDry, Out, OutUnlessDry
@@ -20,6 +21,7 @@ def pretrain(
     text: options.Text = None,
     data: options.LiveImages = None,
     *,
+    layout: DataOptions,
     common: CommonOptions,
 ) -> None:
     """Train a language model on token files: it learns to read and to write images."""
@@ -50,7 +52,7 @@ def pretrain(
         llm=llm,
         questions=questions or (),
         text=text or (),
-        data=data,
+        data=None if data is None else layout.source(data),
         seed=common.seed,
         device=common.device,
         quiet=common.silent,

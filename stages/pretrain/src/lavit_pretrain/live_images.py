@@ -25,7 +25,7 @@ class LiveImages:
         self.reader, self.device = reader, device
         self.tokenizer = load_tokenizer(model, device=str(device))
         self.feature_dim = int(self.tokenizer.config.feature_dim)
-        paths = {record.key: record.path for record in data.records}
+        paths = {record.key: record.image for record in data.records}
         keys = reader.keys(np.arange(len(reader)))
         absent = [key for key in keys if key not in paths]
         if absent:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lavit_core.data import Source
 from lavit_core.modeldir import export_part
 from lavit_core.progress import Progress, timed
 from lavit_core.tokens import training_metadata
@@ -46,7 +47,7 @@ def train_language_model(
     questions: Sequence[Path] = (),
     text: Sequence[Path] = (),
     llm: Path | None = None,
-    data: Path | None = None,
+    data: Path | Source | None = None,
     seed: int = 0,
     device: str = "auto",
     quiet: bool = False,

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from lavit_core.data import Data, open_data
+from lavit_core.data import Data, Source, open_data
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
 from lavit_core.modeldir import recorded_digest
@@ -30,7 +30,7 @@ def open_inputs(
     questions: Sequence[Path],
     text: Sequence[Path],
     llm: Path | None,
-    data: Path | None,
+    data: Path | Source | None,
 ) -> TrainingInputs:
     """Open token files and images.
 
@@ -44,7 +44,7 @@ def open_inputs(
     return TrainingInputs(reader=reader, images=images, digests=digests)
 
 
-def _live_data(config: PretrainConfig, reader: TokenReader, data: Path | None) -> Data | None:
+def _live_data(config: PretrainConfig, reader: TokenReader, data: Path | Source | None) -> Data | None:
     if config.image_input == "features" and reader.manifest.feature_dim is None:
         raise UsageError(
             "setting image_input: features, but these tokens hold none; "

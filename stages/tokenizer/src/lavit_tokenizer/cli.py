@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show
+from lavit_core.data_options import DATA_HELP, DataOptions
 from lavit_core.modeldir import find_part, is_imported
 from lavit_core.options import Model, Out, OutUnlessDry, argument, option
 
 PACKAGE = "lavit_tokenizer"
 
-DATA_HELP = "Folder of images, with captions.jsonl or without."
 Images = Annotated[Path, argument(metavar="DATA", help=DATA_HELP)]
 ImagesUnlessDry = Annotated[Path | None, argument(metavar="DATA", help=DATA_HELP)]
 EncoderModel = Annotated[Path | None, option("--model", help="Model directory with encoder/.")]
@@ -30,9 +30,11 @@ class TokenizeOptions:
 
 
 @command()
-def train_encoder(data: ImagesUnlessDry = None, out: OutUnlessDry = None, *, common: CommonOptions) -> None:
+def train_encoder(
+    data: ImagesUnlessDry = None, out: OutUnlessDry = None, *, layout: DataOptions, common: CommonOptions
+) -> None:
     """Train a small image encoder (CLIP) on your captioned images."""
-    from lavit_core.data import check_data_folder
+    from lavit_core.data import check_data
 
     from lavit_tokenizer.config import TrainEncoderConfig
 
@@ -44,13 +46,13 @@ def train_encoder(data: ImagesUnlessDry = None, out: OutUnlessDry = None, *, com
 
         planned = plan_encoder(settings)
         return show(planned, common, lines=plan_lines(planned))
-    data, out = required("DATA", data), required("--out", out)
-    check_data_folder(data)
+    source, out = layout.source(required("DATA", data)), required("--out", out)
+    check_data(source)
     from lavit_tokenizer.train_encoder import train_encoder as verb
 
-    summary = verb(data, out, settings, seed=common.seed, device=common.device, quiet=common.silent)
+    summary = verb(source, out, settings, seed=common.seed, device=common.device, quiet=common.silent)
     model = out / "model"
-    following = f"next: lavit train-tokenizer {data} --model {model} --out RUN"
+    following = f"next: lavit train-tokenizer {source.words} --model {model} --out RUN"
     show(summary, common, f"encoder in {model / 'encoder'}; {following}")
 
 
@@ -61,10 +63,11 @@ def train_tokenizer(
     model: EncoderModel = None,
     encoder: EncoderFolder = None,
     *,
+    layout: DataOptions,
     common: CommonOptions,
 ) -> None:
     """Train the visual tokenizer: which patches become tokens, and their codebook."""
-    from lavit_core.data import check_data_folder
+    from lavit_core.data import check_data
 
     from lavit_tokenizer.config import TrainTokenizerConfig
 
@@ -74,45 +77,52 @@ def train_tokenizer(
 
         from lavit_tokenizer.plan import plan_tokenizer
 
-        planned = plan_tokenizer(settings, data=data, model=model, encoder=encoder, preset=common.preset)
+        source = None if data is None else layout.source(data)
+        planned = plan_tokenizer(settings, data=source, model=model, encoder=encoder, preset=common.preset)
         return show(planned, common, lines=plan_lines(planned))
-    data, out = required("DATA", data), required("--out", out)
-    check_data_folder(data)
+    source, out = layout.source(required("DATA", data)), required("--out", out)
+    check_data(source)
     if model is not None:
         find_part(model, "encoder")
     from lavit_tokenizer.train_tokenizer import train_tokenizer as verb
 
     seed, device = common.seed, common.device
-    summary = verb(data, out, settings, model=model, encoder=encoder, seed=seed, device=device, quiet=common.silent)
+    summary = verb(source, out, settings, model=model, encoder=encoder, seed=seed, device=device, quiet=common.silent)
     model = out / "model"
-    following = f"next: lavit tokenize-images {data} --model {model} --out TOKENS"
+    following = f"next: lavit tokenize-images {source.words} --model {model} --out TOKENS"
     show(summary, common, f"tokenizer in {model / 'tokenizer'}; {following}")
 
 
 @command()
 def tokenize_images(
-    data: Images, model: Model, out: Out, options: TokenizeOptions, common: CommonOptions = NO_PRESET
+    data: Images,
+    model: Model,
+    out: Out,
+    options: TokenizeOptions,
+    layout: DataOptions,
+    common: CommonOptions = NO_PRESET,
 ) -> None:
     """Write images as codes to a token directory; resumable.
 
     Without --preset: `imported` for imported weights, else `tiny`.
     """
-    from lavit_core.data import check_data_folder
+    from lavit_core.data import check_data
 
     from lavit_tokenizer.config import TokenizeConfig
 
+    source = layout.source(data)
     preset = common.preset or ("imported" if model is not None and is_imported(model, "tokenizer") else "tiny")
     common = dataclasses.replace(common, preset=preset)
     settings = settings_of(common, TokenizeConfig, (PACKAGE, "tokenize-images"), dataclasses.asdict(options))
     if common.dry_run:
         from lavit_tokenizer.plan import plan_tokenize
 
-        return show(plan_tokenize(data, model, settings), common)
-    check_data_folder(data)
+        return show(plan_tokenize(source, model, settings), common)
+    check_data(source)
     find_part(model, "tokenizer")
     from lavit_tokenizer.tokenize_images import tokenize_images as verb
 
-    summary = verb(data, model, out, settings, seed=common.seed, device=common.device, quiet=common.silent)
+    summary = verb(source, model, out, settings, seed=common.seed, device=common.device, quiet=common.silent)
     # The language model's presets read stored features; tokens without them have their codes.
     codes = "" if settings.features else " --image-input codes"
     show(summary, common, f"tokens in {out}; next: lavit pretrain {out} --model {model}{codes} --out RUN")

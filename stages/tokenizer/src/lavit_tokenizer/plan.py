@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from lavit_core.config import load_preset, resolve
-from lavit_core.data import open_data
+from lavit_core.data import Source, open_data
 from lavit_core.errors import UsageError
 from lavit_core.modeldir import find_part
 from lavit_trainkit.cost import cost_report, count
@@ -35,7 +35,7 @@ def plan_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
 def plan_tokenizer(
     config: TrainTokenizerConfig,
     *,
-    data: Path | None = None,
+    data: Path | Source | None = None,
     model: Path | None = None,
     encoder: Path | None = None,
     preset: str | None = None,
@@ -83,7 +83,7 @@ def _small_encoder(preset: str | None) -> SmallVitConfig | None:
     return resolve(TrainEncoderConfig, preset=shipped).vision
 
 
-def plan_tokenize(data: Path, model: Path, config: TokenizeConfig) -> dict[str, Any]:
+def plan_tokenize(data: Path | Source, model: Path, config: TokenizeConfig) -> dict[str, Any]:
     """Return what `tokenize-images` would do."""
     images = len(open_data(data).records)
     shape = read_config(find_part(model, "tokenizer"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lavit_core.data import Record, check_out_outside, open_data
+from lavit_core.data import Record, Source, check_out_outside, open_data, source_of
 from lavit_core.errors import ErrorBudgetExceeded, InputError
 from lavit_core.files import file_sha256
 from lavit_core.images import square_pixels
@@ -51,7 +51,7 @@ class ImageBatches(Dataset):
         good, pixels, errors = [], [], []
         for index in range(here.start, here.stop):
             try:
-                pixels.append(square_pixels(self.records[index].path, self.image_px))
+                pixels.append(square_pixels(self.records[index].image, self.image_px))
                 good.append(index)
             except InputError as error:
                 errors.append({"key": self.records[index].key, "reason": str(error)})
@@ -60,7 +60,7 @@ class ImageBatches(Dataset):
 
 
 def tokenize_images(
-    data: Path,
+    data: Path | Source,
     model: Path,
     out: Path,
     config: TokenizeConfig,
@@ -111,7 +111,7 @@ def tokenize_images(
                     progress.advance(len(good) + len(unreadable), errors=len(kept_errors))
                 entry = write_shard(
                     out, shard_name(number), samples, codebook_size=manifest.codebook_size, grid=manifest.grid,
-                    source=data.name,
+                    source=source_of(data).path.name,
                 )  # fmt: skip
                 finished[entry.file] = entry
                 # Errors first: a kill in between leaves rows of a shard that will be done, and listed, again.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lavit_core.data import Record, open_data
+from lavit_core.data import Record, Source, open_data
 from lavit_core.errors import InputError
 from lavit_core.files import atomic_folder
 from lavit_core.modeldir import export_part
@@ -56,7 +56,13 @@ PIECES = Path("text/tokenizer.json")
 
 @across_processes
 def train_encoder(
-    data: Path, out: Path, config: TrainEncoderConfig, *, seed: int = 0, device: str = "auto", quiet: bool = False
+    data: Path | Source,
+    out: Path,
+    config: TrainEncoderConfig,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Train on the captioned images of `data`, export `out/model/encoder`, return the run's summary.
 
@@ -79,7 +85,7 @@ def train_encoder(
         on_main(lambda: _learn_pieces(session.path, records, config))
         words = Tokenizer.from_file(str(session.path / PIECES))
         train, held = split_validation(len(records), config.num_validation, seed)
-        pixels = Pixels([record.path for record in records], config.vision.preprocessing.image_px)
+        pixels = Pixels([record.image for record in records], config.vision.preprocessing.image_px)
         seed_init(seed, "encoder")
         model = ContrastiveModel(config, words.get_vocab_size())
         accelerator = make_accelerator(device=device, precision=config.precision)

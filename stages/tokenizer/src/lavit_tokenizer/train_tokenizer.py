@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lavit_core.data import open_data
+from lavit_core.data import Source, open_data
 from lavit_core.errors import UsageError
 from lavit_core.modeldir import export_part, find_part, recorded_digest
 from lavit_core.progress import Progress
@@ -51,7 +51,7 @@ SHOWN = ("mean_predictor", "kept_mean", "kept_std", "decided")
 
 @across_processes
 def train_tokenizer(
-    data: Path,
+    data: Path | Source,
     out: Path,
     config: TrainTokenizerConfig,
     *,
@@ -83,7 +83,7 @@ def train_tokenizer(
         seed_init(seed, "tokenizer")
         tokenizer = new_tokenizer(config, network).to(accelerator.device)
         tokenizer.merger.recompute = tokenizer.decoder.recompute = config.gradient_checkpointing
-        pixels = Pixels([record.path for record in opened.records], tokenizer.config.preprocessing.image_px)
+        pixels = Pixels([record.image for record in opened.records], tokenizer.config.preprocessing.image_px)
         train, held = split_validation(len(pixels), config.num_validation, seed)
         stats, meter = CodebookStats(config), Meter()
         checkpoint = session.resume()

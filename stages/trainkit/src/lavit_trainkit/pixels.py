@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
 from lavit_core.errors import InputError
-from lavit_core.images import Preprocessing, square_pixels
+from lavit_core.images import ImageFile, Preprocessing, square_pixels
 from torch import Tensor
 
 DECODE_THREADS = 2
@@ -16,7 +15,7 @@ DECODE_THREADS = 2
 class Pixels:
     """uint8 images [N, px, px, 3] of one preprocessing, from `paths`. PIL releases the GIL while it decodes."""
 
-    def __init__(self, paths: Sequence[Path], image_px: int, *, cache_bytes: int = 1 << 30) -> None:
+    def __init__(self, paths: Sequence[ImageFile], image_px: int, *, cache_bytes: int = 1 << 30) -> None:
         self.paths, self.image_px = list(paths), image_px
         self._pool = ThreadPoolExecutor(DECODE_THREADS)
         fits = len(self.paths) * image_px * image_px * 3 <= cache_bytes

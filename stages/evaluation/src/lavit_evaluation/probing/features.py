@@ -60,7 +60,7 @@ def read_places(
     """Return the features of places; a station on kept patches reads the kept ones inside the box, or the nearest."""
     from lavit_tokenizer.api import facts_of, patch_detail
 
-    paths = {record.key: record.path for record in data.records}
+    paths = {record.key: record.image for record in data.records}
     wanted: dict[str, list[int]] = {}
     for index, (key, _) in enumerate(places):
         wanted.setdefault(key, []).append(index)

@@ -61,7 +61,7 @@ def read_labels(data: Data, file: Path | None = None) -> Labels:
     if file is not None:
         return Labels(source=LABELS_FILE, by_kind=_from_file(file, {record.key for record in data.records}))
     if scenes := scenes_of(data):
-        width = open_rgb(data.records[0].path).width
+        width = open_rgb(data.records[0].image).width
         return Labels(source="scenes.jsonl", by_kind=_from_scenes(list(scenes.values()), width))
     if by_kind := _from_questions(data):
         return Labels(source="questions.jsonl", by_kind=by_kind)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from lavit_core.data import Data, open_data
+from lavit_core.data import Data, Source, open_data
 from lavit_core.errors import InputError
 from lavit_core.files import file_sha256
 from lavit_core.seeds import derive_seed
@@ -51,8 +51,8 @@ class Part:
 
 
 def eval_probe(
-    model: "Path | LaVIT", data: Path, out: Path | None, config: ProbeConfig, *, train_data: Path | None = None,
-    labels: Path | None = None, seed: int = 0, compute: Compute = Compute(),
+    model: "Path | LaVIT", data: Path | Source, out: Path | None, config: ProbeConfig, *,
+    train_data: Path | Source | None = None, labels: Path | None = None, seed: int = 0, compute: Compute = Compute(),
 ) -> dict[str, Any]:  # fmt: skip
     """Fit and score the probes of a model directory's tokenizer; return score.json's content, and write it into `out`.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavit_core.data import Data, open_data
+from lavit_core.data import Data, Source, open_data
 from lavit_core.errors import InputError
 from lavit_core.files import file_sha256
 from lavit_core.tokens import check_tokenizer, open_tokens
@@ -39,8 +39,8 @@ PROTOCOL, VERSION = "lavit-shapes", 1
 
 
 def eval_shapes(
-    model: "Path | LaVIT", data: Path, out: Path, config: ShapesConfig, *, blind: "Path | LaVIT | None" = None,
-    tokens: Path | None = None, train_data: Path | None = None, seed: int = 0, compute: Compute = Compute(),
+    model: "Path | LaVIT", data: Path | Source, out: Path, config: ShapesConfig, *, blind: "Path | LaVIT | None" = None,
+    tokens: Path | None = None, train_data: Path | Source | None = None, seed: int = 0, compute: Compute = Compute(),
 ) -> dict[str, Any]:  # fmt: skip
     """Evaluate a model on held-out data, write score.json and samples into `out`, and return score.json's content.
 

@@ -46,7 +46,7 @@ def image_seeds(keys: Sequence[str], purpose: str, seed: int) -> list[int]:
 def read_pixels(data: Data, keys: Sequence[str], image_px: int) -> np.ndarray:
     """Return images uint8 [N, px, px, 3]. Raises InputError naming one that can't be read."""
     wanted = set(keys)
-    paths = {record.key: record.path for record in data.records if record.key in wanted}
+    paths = {record.key: record.image for record in data.records if record.key in wanted}
     images = {key: square_pixels(paths[key], image_px) for key in dict.fromkeys(keys)}
     return np.stack([images[key] for key in keys])
 
@@ -93,5 +93,5 @@ def open_heldout(
         pixels=read_pixels(data, keys, image_px),
         token_keys=choose_images(data, scenes, num_token_images, seed),
         questions=sample_items(data.questions, num_questions, seed, "eval questions"),
-        scene_px=open_rgb(data.records[0].path).width,
+        scene_px=open_rgb(data.records[0].image).width,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from lavit_core.data import Data, open_data
+from lavit_core.data import Data, Source, open_data
 from lavit_scoring.metrics.pixels import psnr
 from lavit_scoring.score import Score
 
@@ -53,8 +53,8 @@ class Job:
 
 
 def eval_tokenizer(
-    model: "Path | LaVIT", data: Path, out: Path | None, config: EvalTokenizerConfig, *, masks: Path | None = None,
-    seed: int = 0, compute: Compute = Compute(),
+    model: "Path | LaVIT", data: Path | Source, out: Path | None, config: EvalTokenizerConfig, *,
+    masks: Path | None = None, seed: int = 0, compute: Compute = Compute(),
 ) -> dict[str, Any]:  # fmt: skip
     """Evaluate the tokenizer of a model on the images of `data`, and return score.json's content, written into `out`.
 

@@ -1,0 +1,27 @@
+"""The layouts, in the order in which they are tried: the first that recognises the folder or file reads it."""
+
+from collections.abc import Callable
+
+from lavit_core.errors import InputError
+from lavit_core.layouts.folder import nothing_here, read_folder, refuse_splits
+from lavit_core.layouts.own import read_own
+from lavit_core.layouts.place import Place
+from lavit_core.layouts.table import read_metadata, read_table
+from lavit_core.records import Contents, Source
+
+LAYOUTS: tuple[Callable[[Place], Contents | None], ...] = (read_own, read_metadata, read_table)
+
+
+def read_contents(source: Source) -> Contents:
+    """Return what a folder or file holds. Raises InputError if it is in no layout that is known."""
+    place = Place(source)
+    for read in LAYOUTS:
+        if (contents := read(place)) is not None:
+            return contents
+    if place.file is not None:
+        raise InputError(f"{place.file}: found a file, expected a folder of images, or a list as in docs/data.md")
+    refuse_splits(place)
+    contents = read_folder(place)
+    if contents is None:
+        raise nothing_here(source.path)
+    return contents

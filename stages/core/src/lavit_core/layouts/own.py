@@ -1,0 +1,105 @@
+"""Our own layout.
+
+captions.jsonl     {"file_name": "images/1.png", "captions": ["a dog", ...]}, one line per image
+questions.jsonl    {"question_id": 0, "file_name": "images/1.png", "question": "...", "answer": "...", "kind": "colour"}
+"""
+
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lavit_core.errors import InputError
+from lavit_core.json_lines import iterate_json_lines
+from lavit_core.layouts.columns import guess_columns
+from lavit_core.layouts.place import Place, bad_line, short, wrong_key
+from lavit_core.records import Contents, Problem, Question
+
+CAPTIONS_FILE = "captions.jsonl"
+QUESTIONS_FILE = "questions.jsonl"
+FILES = (CAPTIONS_FILE, QUESTIONS_FILE)
+
+
+def read_own(place: Place) -> Contents | None:
+    """Return captions.jsonl and questions.jsonl of the folder; None if it has neither, or another tool's columns."""
+    if place.file is not None and place.file.name not in FILES:
+        return None
+    listed = [place.root / name for name in FILES if (place.root / name).is_file()]
+    if not listed or not _is_ours(place):
+        return None
+    contents = Contents(layout="lavit", root=place.root, files=listed)
+    _read_captions(place.root / CAPTIONS_FILE, contents)
+    _read_questions(place.root / QUESTIONS_FILE, contents)
+    for question in contents.questions:
+        contents.captions.setdefault(question.key, ())
+    if not contents.captions and not contents.problems:
+        raise InputError(f"{listed[0]}: empty, expected one line per image")
+    return contents
+
+
+def _is_ours(place: Place) -> bool:
+    """Return whether captions.jsonl has our keys; a first line that fits no layout is ours too, and refused."""
+    file, source = place.root / CAPTIONS_FILE, place.source
+    first = next(iterate_json_lines(file, lambda message: None), (1, None))[1] if file.is_file() else None
+    if not isinstance(first, dict) or {"file_name", "captions"} <= set(first):
+        return True
+    return not guess_columns(list(first), image=source.image_column, caption=source.caption_column).useful
+
+
+def _read_captions(file: Path, contents: Contents) -> None:
+    problems, captions = contents.problems, contents.captions
+    lines: dict[str, int] = {}
+    odd: list[str] = []
+    for number, row in _rows(file, problems):
+        key, texts = row.get("file_name", ""), row.get("captions")
+        if wrong := wrong_key(key):
+            others = f"; its keys are {', '.join(row)}" if "file_name" not in row else ""
+            problems.append(bad_line(file, number, f"file_name {wrong}{others}"))
+        elif not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            problems.append(bad_line(file, number, f"captions is {short(texts)}, expected a list of strings"))
+        elif key in lines:
+            message = f"{key} is already on line {lines[key]}, expected one line per image"
+            problems.append(Problem("duplicate", f"{file}:{number}: {message}"))
+        else:
+            lines[key], captions[key] = number, tuple(texts)
+            if "./" in key or "//" in key:
+                odd.append(key)
+    plain = {posixpath.normpath(key): key for key in captions if "./" not in key and "//" not in key} if odd else {}
+    for key in odd:
+        other = plain.setdefault(posixpath.normpath(key), key)
+        if other != key:
+            message = f"{key} is {other} of line {lines[other]} in another spelling, expected one line per image"
+            problems.append(Problem("duplicate", f"{file}:{lines[key]}: {message}"))
+
+
+def _read_questions(file: Path, contents: Contents) -> None:
+    problems = contents.problems
+    lines: dict[int | str, int] = {}
+    for number, row in _rows(file, problems):
+        name, key, kind = row.get("question_id"), row.get("file_name", ""), row.get("kind")
+        bad_text = [part for part in ("question", "answer") if not isinstance(row.get(part), str)]
+        if wrong := wrong_key(key):
+            problems.append(bad_line(file, number, f"file_name {wrong}"))
+        elif bad_text:
+            message = f"{bad_text[0]} is {short(row.get(bad_text[0]))}, expected a string"
+            problems.append(bad_line(file, number, message))
+        elif not isinstance(name, int | str) or not isinstance(kind, str | None):
+            message = f"question_id is {short(name)}, kind {short(kind)}, expected a number or string, and a string"
+            problems.append(bad_line(file, number, message))
+        elif name in lines:
+            message = f"{file}:{number}: question_id {name!r} is already on line {lines[name]}"
+            problems.append(Problem("duplicate", message))
+        else:
+            lines[name] = number
+            contents.questions.append(Question(name, key, row["question"], row["answer"], kind))
+
+
+def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) of a jsonl file, nothing without a file; collect what is wrong."""
+    if not file.is_file():
+        return
+    for number, row in iterate_json_lines(file, lambda message: problems.append(Problem("line", message))):
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            problems.append(bad_line(file, number, f"found {short(row)}, expected an object"))

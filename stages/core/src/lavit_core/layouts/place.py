@@ -1,0 +1,144 @@
+"""The folder or file that the user named, looked at once for all layouts."""
+
+import functools
+import itertools
+import json
+import os
+import posixpath
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lavit_core.errors import InputError
+from lavit_core.images import SUFFIXES
+from lavit_core.records import Problem, Source
+
+ANNOTATION_FOLDERS = ("annotations", "questions")
+"""Folders below DATA in which JSON files are looked for too, as COCO and VQA are published."""
+
+
+class Place:
+    """A source with the names that lie in its folder; `file` is None unless the user named one."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.file = source.path if source.path.is_file() else None
+        self.root = source.path if self.file is None else source.path.parent
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """Names in the folder, sorted, hidden ones left out."""
+        try:
+            return sorted(name for name in os.listdir(self.root) if not name.startswith("."))
+        except OSError as error:
+            raise InputError(f"{self.root}: can't be read ({error.strerror}), expected a folder of images") from None
+
+    def files(self, *suffixes: str) -> list[Path]:
+        """Return the file that was named, or the folder's files, whose lower-case names end in one of `suffixes`.
+
+        Files that lie beside an image of the same name belong to that image and do not count.
+        """
+        if self.file is not None:
+            return [self.file] if self.file.name.lower().endswith(suffixes) else []
+        found = [name for name in self.names if name.lower().endswith(suffixes)]
+        return [self.root / name for name in found if posixpath.splitext(name)[0] not in self._image_stems]
+
+    @functools.cached_property
+    def _image_stems(self) -> set[str]:
+        return {posixpath.splitext(name)[0] for name in self.names if name.lower().endswith(SUFFIXES)}
+
+    @functools.cached_property
+    def json_files(self) -> dict[Path, Any]:
+        """The values of the JSON files of the folder and of annotations/ below it; those that are not JSON left out.
+
+        Raises InputError for a file that was named and is not JSON.
+        """
+        files = self.files(".json")
+        if self.file is None:
+            files += [file for name in ANNOTATION_FOLDERS for file in sorted((self.root / name).glob("*.json"))]
+        values = {}
+        for file in files:
+            try:
+                values[file] = json.loads(file.read_text(encoding="utf-8-sig"))
+            except (OSError, ValueError, RecursionError) as error:
+                if self.file is not None:
+                    raise InputError(f"{file}: not valid JSON ({error})") from None
+        return values
+
+
+def one_of(files: Iterable[Path], what: str, root: Path) -> Path:
+    """Return the only file. Raises InputError naming all of them if there are several."""
+    found = list(files)
+    if len(found) > 1:
+        names = ", ".join(str(file.relative_to(root)) for file in found)
+        raise InputError(f"{root}: {len(found)} {what} ({names}); give one of them, say {found[0]}")
+    return found[0]
+
+
+def wrong_key(key: Any) -> str | None:
+    """Return what is wrong with the name of an image in a list, or None."""
+    if not isinstance(key, str) or not key:
+        return f"is {short(key)}, expected a string"
+    if "\0" in key or key.startswith("/") or (".." in key and ".." in key.split("/")):
+        return f"{short(key)} leads out of the data folder"
+    return None
+
+
+def key_of(name: Any, root: Path, prefix: str = "") -> tuple[str, str | None]:
+    """Return (key, what is wrong or None) of an image's name in a list that is not ours: `./` and the folder's own
+    absolute path are taken away, `prefix` is put before."""
+    if isinstance(name, str) and os.path.isabs(name):
+        name = os.path.relpath(name, root.absolute()) if Path(name).is_relative_to(root.absolute()) else name
+        prefix = ""
+    if wrong := wrong_key(name):
+        return "", wrong
+    return posixpath.normpath(prefix + name), None
+
+
+def find_prefix(root: Path, names: Iterable[Any], *, depth: int = 2) -> str:
+    """Return the folder below `root`, as `images/`, in which the first of `names` lie; "" if they lie in none."""
+    probes = [name for name in itertools.islice(names, 20) if wrong_key(name) is None]
+    best, most = "", sum((root / name).is_file() for name in probes)
+    level = [""]
+    for _ in range(depth):
+        if most == len(probes):
+            break
+        level = [f"{above}{name}/" for above in level for name in _subfolders(root / above)]
+        for prefix in level:
+            found = sum((root / prefix / name).is_file() for name in probes)
+            if found > most:
+                best, most = prefix, found
+    return best
+
+
+def locate(place: Place, names: Iterable[Any]) -> tuple[Path, str]:
+    """Return (data folder, prefix) under which the images of a list lie: beside the list, or one folder up if a list
+    was named that lies in a folder of its own, say annotations/."""
+    names = list(itertools.islice(names, 20))
+    prefix = find_prefix(place.root, names)
+    if place.file is None or any((place.root / prefix / str(name)).is_file() for name in names):
+        return place.root, prefix
+    above = place.root.absolute().parent
+    prefix = find_prefix(above, names)
+    return (above, prefix) if any((above / prefix / str(name)).is_file() for name in names) else (place.root, "")
+
+
+def say_prefix(prefix: str) -> list[str]:
+    """Return the note that images were found in another folder than their names say."""
+    return [f"images are in {prefix}: their names in the list leave it out"] if prefix else []
+
+
+def _subfolders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def bad_line(file: Path, line: int | str, message: str) -> Problem:
+    """Return the problem of one line (or item) of a file."""
+    return Problem("line", f"{file}:{line}: {message}")
+
+
+def short(value: Any) -> str:
+    """Return a JSON value in at most 60 characters."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."

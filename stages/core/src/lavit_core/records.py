@@ -1,0 +1,83 @@
+"""What a data set is once it is read: images with captions, questions, and what is wrong with it."""
+
+import dataclasses
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from lavit_core.images import ImageFile, StoredImage
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """One image: its key (its path below the data folder, or its name in a tar), where it lies and its captions."""
+
+    key: str
+    image: ImageFile
+    captions: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """One question on the image `key`; `kind` groups answers in a score."""
+
+    question_id: int | str
+    key: str
+    question: str
+    answer: str
+    kind: str | None
+    earlier: tuple[tuple[str, str], ...] = ()
+    """Questions and answers of the same conversation that came before it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem of a data set: its kind, and a line that names file and line number."""
+
+    kind: Literal["line", "duplicate", "missing", "name"]
+    message: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Source:
+    """What the user named: a folder or a file, and how to read it where that can't be seen."""
+
+    path: Path
+    image_column: str | None = None
+    """Column of a table that names or holds the image; None: guessed."""
+    caption_column: str | None = None
+    """Column that holds the captions; `none`: read no captions; None: guessed."""
+    split: str | None = None
+    """Splits to read of what holds several, separated by commas; `all` for all."""
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def words(self) -> str:
+        """The words that name it on a command line."""
+        columns = {"image-column": self.image_column, "caption-column": self.caption_column, "split": self.split}
+        given = [word for name, value in columns.items() if value is not None for word in (f"--{name}", value)]
+        return shlex.join([str(self.path), *given])
+
+
+@dataclasses.dataclass(kw_only=True)
+class Contents:
+    """What one layout holds, as its file says: nothing is known yet about whether the images are there."""
+
+    layout: str
+    root: Path
+    """Folder that keys are relative to."""
+    files: list[Path] = dataclasses.field(default_factory=list)
+    """Files with captions, questions or images that were read."""
+    captions: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Captions by key, empty ones included."""
+    questions: list[Question] = dataclasses.field(default_factory=list)
+    stored: Mapping[str, tuple[StoredImage, int]] | None = None
+    """Images inside other files, with their size in bytes, by key; None: keys are paths below `root`."""
+    named_by: str = "file_name"
+    """What names an image in the files, for messages."""
+    notes: list[str] = dataclasses.field(default_factory=list)
+    """What was guessed or left out, for stderr."""
+    problems: list[Problem] = dataclasses.field(default_factory=list)

@@ -1,0 +1,359 @@
+"""The same images, captions and questions, written in each layout, are the same records."""
+
+import csv
+import dataclasses
+import json
+import os
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lavit_core.data import Data, Source, open_data, scan_data
+from lavit_core.errors import InputError
+from lavit_core.images import open_rgb
+from PIL import Image
+
+NUM_IMAGES = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Photos:
+    """A data set in our own layout: file names below images/, and captions in order."""
+
+    root: Path
+    captions: dict[str, list[str]]
+
+    @property
+    def first_captions(self) -> dict[str, list[str]]:
+        return {name: texts[:1] for name, texts in self.captions.items()}
+
+
+def make_photos(root: Path, count: int = NUM_IMAGES) -> Photos:
+    """Draw images of one colour each, with two captions each: separators, quotes and words that tables misread."""
+    (root / "images").mkdir(parents=True)
+    captions = {}
+    for number in range(count):
+        name = f"{number:012d}.jpg"
+        Image.new("RGB", (20 + number, 16), (40 * number, 10, 10)).save(root / "images" / name)
+        captions[name] = [["None", 'a "red", big; dog', "NA | x", "123", "é dog", "nan"][number % 6], f"dog {number}"]
+    own = [{"file_name": f"images/{name}", "captions": texts} for name, texts in captions.items()]
+    (root / "captions.jsonl").write_text(json_lines(own), encoding="utf-8")
+    return Photos(root, captions)
+
+
+def json_lines(rows: list[dict[str, object]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def link_images(photos: Photos, folder: Path, inside: str = "images") -> None:
+    (folder / inside).mkdir(parents=True, exist_ok=True)
+    for name in photos.captions:
+        os.link((photos.root / "images" / name).resolve(), folder / inside / name)
+
+
+def write_table(file: Path, rows: list[list[str]], delimiter: str = ",") -> None:
+    with open(file, "w", encoding="utf-8", newline="") as handle:
+        csv.writer(handle, delimiter=delimiter).writerows(rows)
+
+
+def pairs(photos: Photos, prefix: str = "images/") -> list[list[str]]:
+    return [[prefix + name, text] for name, texts in photos.captions.items() for text in texts]
+
+
+def write_own(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    (out / "captions.jsonl").write_bytes((photos.root / "captions.jsonl").read_bytes())
+    return out
+
+
+def write_txt(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    for name, texts in photos.captions.items():
+        (out / "images" / name).with_suffix(".txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return out
+
+
+def write_caption(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    for name, texts in photos.captions.items():
+        (out / "images" / name).with_suffix(".caption").write_text("\r\n".join(texts), encoding="utf-8-sig")
+    return out
+
+
+def write_metadata_jsonl(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    rows: list[dict[str, object]] = [
+        {"file_name": f"images/{name}", "text": texts} for name, texts in photos.captions.items()
+    ]
+    (out / "metadata.jsonl").write_text(json_lines(rows), encoding="utf-8")
+    return out
+
+
+def write_metadata_csv(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    write_table(out / "metadata.csv", [["file_name", "text"], *pairs(photos)])
+    return out
+
+
+def write_csv(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    write_table(out / "list.csv", [["path", "caption"], *pairs(photos)])
+    return out
+
+
+def write_csv_of_bare_names(photos: Photos, out: Path) -> Path:
+    """Flickr8k's own file: captions.txt beside Images/, its names without the folder."""
+    link_images(photos, out)
+    write_table(out / "captions.txt", [["image", "caption"], *pairs(photos, "")])
+    return out
+
+
+def write_tsv(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    write_table(out / "list.tsv", [["image", "text"], *pairs(photos)], "\t")
+    return out
+
+
+def write_semicolons(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    write_table(out / "list.csv", [["image_name", " comment"], *pairs(photos)], ";")
+    return out
+
+
+def write_jsonl(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    rows: list[dict[str, object]] = [{"image": name, "caption": text} for name, text in pairs(photos)]
+    (out / "data.jsonl").write_text(json_lines(rows), encoding="utf-8")
+    return out
+
+
+def write_jsonl_as_file(photos: Photos, out: Path) -> Path:
+    return write_jsonl(photos, out) / "data.jsonl"
+
+
+def write_absolute_paths(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    write_table(out / "list.csv", [["path", "caption"], *pairs(photos, f"{out.absolute()}/images/")])
+    return out
+
+
+def write_captions_of_other_columns(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    rows: list[dict[str, object]] = [
+        {"image": f"./images/{name}", "captions": texts} for name, texts in photos.captions.items()
+    ]
+    (out / "captions.jsonl").write_text(json_lines(rows), encoding="utf-8")
+    return out
+
+
+Writer = Callable[[Photos, Path], Path]
+WRITERS: dict[str, Writer] = {
+    "own": write_own,
+    "txt": write_txt,
+    "caption": write_caption,
+    "metadata.jsonl": write_metadata_jsonl,
+    "metadata.csv": write_metadata_csv,
+    "csv": write_csv,
+    "captions.txt": write_csv_of_bare_names,
+    "tsv": write_tsv,
+    "semicolons": write_semicolons,
+    "jsonl": write_jsonl,
+    "jsonl file": write_jsonl_as_file,
+    "absolute": write_absolute_paths,
+    "other columns": write_captions_of_other_columns,
+}
+
+
+@pytest.fixture(name="photos")
+def photos_fixture(tmp_path: Path) -> Photos:
+    return make_photos(tmp_path / "photos")
+
+
+def texts_of(data: Data) -> list[tuple[str, tuple[str, ...]]]:
+    return [(record.key, record.captions) for record in data.records]
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_every_layout_gives_the_same_records(layout, photos, tmp_path):
+    expected, found = open_data(photos.root), open_data(WRITERS[layout](photos, tmp_path / "out"))
+    assert texts_of(found) == texts_of(expected)
+    for record, other in zip(found.records, expected.records, strict=True):
+        assert open_rgb(record.image).tobytes() == open_rgb(other.image).tobytes()
+
+
+def test_digests_follow_content_and_not_the_layout(photos, tmp_path):
+    digests = {
+        open_data(WRITERS[layout](photos, tmp_path / str(place))).digest
+        for place, layout in enumerate(WRITERS)
+        if layout != "own"
+    }
+    assert len(digests) == 1
+    (tmp_path / "1" / "images" / "000000000000.txt").write_text("another\n")
+    assert open_data(tmp_path / "1").digest not in digests
+
+
+def test_our_own_digest_stays_what_it_was(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.png").write_bytes(b"1234567")
+    (tmp_path / "captions.jsonl").write_text('{"file_name": "images/a.png", "captions": ["x", ""]}\n')
+    (tmp_path / "questions.jsonl").write_text(
+        '{"question_id": 1, "file_name": "images/a.png", "question": "what?", "answer": "x"}\n'
+    )
+    assert open_data(tmp_path).digest == "eeaacb9b8407b892349cd4ae80699a1b4080297450d8654d5d2d30b8db8396d2"
+    (tmp_path / "captions.jsonl").unlink()
+    (tmp_path / "questions.jsonl").unlink()
+    assert open_data(tmp_path).digest == "e3648a16ea7e4dd9f8ccfb0e5a81068c02905ef30ff3bd15f2ebe198924cb9c6"
+
+
+def test_what_was_guessed_is_said_once(photos, tmp_path, capfd):
+    folder = write_csv_of_bare_names(photos, tmp_path / "out")
+    open_data(folder)
+    open_data(folder)
+    said = capfd.readouterr().err
+    assert said.count("column 'image' names the image (--image-column); 'caption' holds captions") == 1
+    assert "images are in images/" in said
+
+
+def test_columns_can_be_named(photos, tmp_path):
+    link_images(photos, tmp_path / "out")
+    rows = [[name, "wrong", text, "x"] for name, text in pairs(photos)]
+    write_table(tmp_path / "out" / "list.csv", [["where", "text", "what", "path"], *rows])
+    found = open_data(Source(tmp_path / "out", image_column="where", caption_column="what"))
+    assert texts_of(found) == texts_of(open_data(photos.root))
+    bare = open_data(Source(tmp_path / "out", image_column="where", caption_column="none"))
+    assert {record.captions for record in bare.records} == {()}
+    with pytest.raises(InputError, match=r"no column 'wher', found 'where', 'text'.*--image-column NAME"):
+        open_data(Source(tmp_path / "out" / "list.csv", image_column="wher"))
+
+
+def test_a_list_that_would_be_read_without_captions_is_refused(photos, tmp_path):
+    link_images(photos, tmp_path / "out")
+    write_table(tmp_path / "out" / "metadata.csv", [["file_name", "label"], *pairs(photos)])
+    with pytest.raises(
+        InputError, match=r"metadata.csv: no column of captions, found 'file_name', 'label'; give --cap"
+    ):
+        open_data(tmp_path / "out")
+
+
+def test_a_list_that_is_not_known_is_named(photos, tmp_path):
+    link_images(photos, tmp_path / "out")
+    (tmp_path / "out" / "odd.csv").write_text("x,y\n1,2\n")
+    opened = open_data(tmp_path / "out")
+    assert opened.layout == "images"
+    assert "odd.csv is in no layout that is known" in opened.notes[0]
+
+
+def test_several_tables_are_named(photos, tmp_path):
+    write_csv(photos, tmp_path / "out")
+    write_table(tmp_path / "out" / "more.tsv", [["image", "text"], *pairs(photos)], "\t")
+    with pytest.raises(InputError, match=r"2 tables of images \(list.csv, more.tsv\); give one of them"):
+        open_data(tmp_path / "out")
+    assert texts_of(open_data(tmp_path / "out" / "more.tsv")) == texts_of(open_data(photos.root))
+
+
+def test_a_folder_of_metadata_splits_is_named(photos, tmp_path):
+    write_metadata_csv(photos, tmp_path / "out" / "train")
+    with pytest.raises(InputError, match=r"holds train; give one of them"):
+        open_data(tmp_path / "out")
+
+
+def test_sidecars_say_what_is_missing(photos, tmp_path):
+    folder = write_txt(photos, tmp_path / "out")
+    (folder / "images" / "000000000001.txt").unlink()
+    (folder / "README.txt").write_text("how these were made")
+    opened = open_data(folder)
+    assert opened.layout == "sidecars"
+    assert "1 text files belong to no image and are not read (first: README.txt)" in opened.notes
+    assert any(f"{NUM_IMAGES - 1} of {NUM_IMAGES} images have one" in line for line in opened.notes)
+    (folder / "images" / "000000000002.txt").rename(folder / "images" / "000000000002.TXT")
+    assert open_data(folder) == opened
+    (folder / "images" / "000000000002.TXT").rename(folder / "images" / "000000000002 .txt")
+    _, problems = scan_data(folder)
+    assert "no image has this name, but images/000000000002.jpg almost" in problems[0].message
+
+
+def test_json_sidecars_of_img2dataset(photos, tmp_path):
+    folder = tmp_path / "out"
+    link_images(photos, folder, "00000")
+    for name, texts in photos.first_captions.items():
+        (folder / "00000" / name).with_suffix(".json").write_text(json.dumps({"caption": texts[0], "url": "x"}))
+    (folder / "00000_stats.json").write_text("{}")
+    found = open_data(folder)
+    assert [record.captions for record in found.records] == [tuple(texts) for texts in photos.first_captions.values()]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("images/a.jpg,x,y", r"list.csv:14: 3 columns, expected the 2 of the first line"),
+        ("../a.jpg,x", r"list.csv:14: path \"../a.jpg\" leads out of the data folder"),
+        ("images/gone.jpg,x", r"images/gone.jpg: no such image, yet list.csv names it"),
+        ('images/a.jpg,"x', r"list.csv:14: not valid CSV"),
+        ("images/\udcff.jpg,x", r"list.csv:\d+: not valid CSV .*utf-8|not readable as UTF-8"),
+    ],
+)
+def test_bad_table_lines_name_file_and_line(photos, tmp_path, line, message):
+    folder = write_csv(photos, tmp_path / "out")
+    with open(folder / "list.csv", "a", encoding="utf-8", errors="surrogateescape") as handle:
+        handle.write(line + "\n")
+    with pytest.raises(InputError, match=message):
+        open_data(folder)
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "listed", "how"),
+    [
+        (unicodedata.normalize("NFD", "Müller.jpg"), "Müller.jpg", "Unicode's NFD"),
+        ("Müller.jpg", unicodedata.normalize("NFD", "Müller.jpg"), "Unicode's NFC"),
+        ("images/a.jpg", "images\\a.jpg", r"/ and not \\"),
+        ("my cat.jpg", "my%20cat.jpg", "without % codes"),
+        ("a.jpg", "a.jpg ", "without blanks"),
+        ("a.jpg", "a .jpg", "without blanks"),
+        ("a.jpg", "train/a.jpg", "another folder"),
+        ("images/a.jpg", "a.jpg", "another folder"),
+        ("sub/a.jpg", "images/a.jpg", "another folder"),
+        ("../a.jpg", "images/a.jpg", "another folder"),
+        ("Sub/A.JPG", "sub/a.jpg", "capital and small letters"),
+        ("sub/my cat.jpg", "x\\my%20cat.jpg", "another folder, and plainly spelled"),
+    ],
+)
+def test_near_misses_are_named(tmp_path, on_disk, listed, how):
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / on_disk).parent.mkdir(exist_ok=True)
+    Image.new("RGB", (4, 4)).save(root / on_disk, "JPEG")
+    row = json.dumps({"file_name": listed, "captions": ["x"]})
+    (root / "captions.jsonl").write_text(row + "\n")
+    with pytest.raises(InputError, match="no such image") as caught:
+        open_data(root)
+    assert f"{root / on_disk} is there: write file_name {on_disk} (" in str(caught.value)
+    assert how.replace("\\\\", "\\") in str(caught.value)
+
+
+def test_two_spellings_of_one_path_are_doubles(photos):
+    with open(photos.root / "captions.jsonl", "a", encoding="utf-8") as handle:
+        handle.write('{"file_name": "./images/000000000001.jpg", "captions": ["again"]}\n')
+    with pytest.raises(InputError, match=r":7: ./images/0+1.jpg is images/0+1.jpg of line 2 in another spelling"):
+        open_data(photos.root)
+
+
+def test_keys_of_another_tool_are_shown(photos):
+    (photos.root / "captions.jsonl").write_text('{"picture": "a.jpg", "said": "x"}\n')
+    with pytest.raises(InputError, match=r"captions.jsonl:1: file_name is \"\", expected a string; its keys are pict"):
+        open_data(photos.root)
+
+
+def test_questions_of_a_table(photos, tmp_path):
+    link_images(photos, tmp_path / "out")
+    rows: list[dict[str, object]] = [
+        {"id": 7, "image": "images/000000000003.jpg", "question": "who?", "answer": "dog", "type": "who"},
+        {"id": 9, "image": "images/000000000003.jpg", "question": "what?", "answer": "red", "type": None},
+    ]
+    (tmp_path / "out" / "asked.jsonl").write_text(json_lines(rows))
+    opened = open_data(tmp_path / "out")
+    assert [(q.question_id, q.key, q.question, q.answer, q.kind) for q in opened.questions] == [
+        (7, "images/000000000003.jpg", "who?", "dog", "who"),
+        (9, "images/000000000003.jpg", "what?", "red", None),
+    ]
+    assert len(opened.records) == 1
