@@ -53,4 +53,5 @@ def _write_part(folder: Path, data: Data, keys: set[str]) -> None:
 def _question(question: Question) -> dict[str, object]:
     row: dict[str, object] = {"question_id": question.question_id, "file_name": question.key}
     row |= {"question": question.question, "answer": question.answer}
+    row |= {"earlier": [list(turn) for turn in question.earlier]} if question.earlier else {}
     return row if question.kind is None else row | {"kind": question.kind}

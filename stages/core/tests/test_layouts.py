@@ -132,6 +132,54 @@ def write_jsonl_as_file(photos: Photos, out: Path) -> Path:
     return write_jsonl(photos, out) / "data.jsonl"
 
 
+def write_json_list(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    rows = [{"image": name, "caption": text, "image_id": "x"} for name, text in pairs(photos)]
+    (out / "data.json").write_text(json.dumps(rows), encoding="utf-8")
+    return out
+
+
+def coco_of(photos: Photos) -> dict[str, object]:
+    images = [{"id": int(name[:12]), "file_name": name, "height": 16} for name in photos.captions]
+    texts = [(int(name[:12]), text) for name, own in photos.captions.items() for text in own]
+    annotations = [
+        {"id": number, "image_id": image, "caption": text} for number, (image, text) in enumerate(texts, start=100)
+    ]
+    return {"info": {}, "images": images, "licenses": [], "annotations": annotations}
+
+
+def write_coco(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    (out / "annotations").mkdir()
+    (out / "annotations" / "captions_train2017.json").write_text(json.dumps(coco_of(photos)), encoding="utf-8")
+    instances = {"images": [{"id": 1, "file_name": "x.jpg"}], "annotations": [{"image_id": 1, "bbox": []}]}
+    (out / "annotations" / "instances_train2017.json").write_text(json.dumps(instances))
+    return out
+
+
+def write_coco_as_file(photos: Photos, out: Path) -> Path:
+    return write_coco(photos, out) / "annotations" / "captions_train2017.json"
+
+
+def karpathy_of(photos: Photos, split: str = "train") -> dict[str, object]:
+    images = [
+        {
+            "filename": name,
+            "imgid": number,
+            "split": split,
+            "sentences": [{"raw": text, "tokens": []} for text in texts],
+        }
+        for number, (name, texts) in enumerate(photos.captions.items())
+    ]
+    return {"dataset": "x", "images": images}
+
+
+def write_karpathy(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    (out / "dataset.json").write_text(json.dumps(karpathy_of(photos)), encoding="utf-8")
+    return out
+
+
 def write_absolute_paths(photos: Photos, out: Path) -> Path:
     link_images(photos, out)
     write_table(out / "list.csv", [["path", "caption"], *pairs(photos, f"{out.absolute()}/images/")])
@@ -160,6 +208,10 @@ WRITERS: dict[str, Writer] = {
     "semicolons": write_semicolons,
     "jsonl": write_jsonl,
     "jsonl file": write_jsonl_as_file,
+    "json list": write_json_list,
+    "coco": write_coco,
+    "coco file": write_coco_as_file,
+    "karpathy": write_karpathy,
     "absolute": write_absolute_paths,
     "other columns": write_captions_of_other_columns,
 }
@@ -357,3 +409,209 @@ def test_questions_of_a_table(photos, tmp_path):
         (9, "images/000000000003.jpg", "what?", "red", None),
     ]
     assert len(opened.records) == 1
+
+
+def asked_of(photos: Photos) -> list[dict[str, object]]:
+    return [
+        {
+            "question_id": 10 * number + turn,
+            "file_name": f"images/{name}",
+            "question": f"what is {turn}?",
+            "answer": f"{texts[turn]}",
+            "kind": "other",
+        }
+        for number, (name, texts) in enumerate(photos.captions.items())
+        for turn in range(2)
+    ]
+
+
+def write_own_questions(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    (out / "questions.jsonl").write_text(json_lines(asked_of(photos)), encoding="utf-8")
+    return out
+
+
+def write_vqa(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    asked = [
+        {"question_id": row["question_id"], "image_id": int(str(row["file_name"])[7:19]), "question": row["question"]}
+        for row in asked_of(photos)
+    ]
+    answers = [
+        {
+            "question_id": row["question_id"],
+            "multiple_choice_answer": row["answer"],
+            "answers": [{"answer": "no"}],
+            "answer_type": "other",
+        }
+        for row in asked_of(photos)
+    ]
+    for name, rows in {"questions": asked, "annotations": answers}.items():
+        (out / f"v2_{name}.json").write_text(json.dumps({"data_subtype": "val2014", name: rows}), encoding="utf-8")
+    return out
+
+
+def write_question_table(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    rows = [
+        {"image" if name == "file_name" else name: value for name, value in row.items()} for row in asked_of(photos)
+    ]
+    (out / "asked.jsonl").write_text(json_lines(rows), encoding="utf-8")
+    return out
+
+
+def write_llava_of_one_turn(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    rows = [
+        {"id": row["question_id"], "image": row["file_name"], "conversations": conversation(row)}
+        for row in asked_of(photos)
+    ]
+    (out / "llava.json").write_text(json.dumps(rows), encoding="utf-8")
+    return out
+
+
+def conversation(*rows: dict[str, object]) -> list[dict[str, object]]:
+    said = [("human", row["question"], "gpt", row["answer"]) for row in rows]
+    turns = [(who, text) for human, asks, gpt, answers in said for who, text in ((human, asks), (gpt, answers))]
+    return [
+        {"from": who, "value": f"<image>\n{text}" if place == 0 else text} for place, (who, text) in enumerate(turns)
+    ]
+
+
+QUESTION_WRITERS: dict[str, Writer] = {
+    "vqa": write_vqa,
+    "vqa file": lambda photos, out: write_vqa(photos, out) / "v2_questions.json",
+    "table": write_question_table,
+    "llava": write_llava_of_one_turn,
+}
+
+
+@pytest.mark.parametrize("layout", QUESTION_WRITERS)
+def test_every_layout_gives_the_same_questions(layout, photos, tmp_path):
+    expected = open_data(write_own_questions(photos, tmp_path / "own"))
+    found = open_data(QUESTION_WRITERS[layout](photos, tmp_path / "out"))
+    assert texts_of(found) == texts_of(expected)
+    # Conversations have no kinds.
+    wanted = [dataclasses.replace(q, kind=None if layout == "llava" else q.kind) for q in expected.questions]
+    assert list(found.questions) == wanted
+
+
+@pytest.mark.parametrize("shape", ["llava", "sharegpt"])
+def test_turns_of_a_conversation_are_questions_with_those_before(shape, photos, tmp_path):
+    link_images(photos, tmp_path / "out")
+    rows = asked_of(photos)
+    talks = []
+    for first, second in zip(rows[::2], rows[1::2], strict=True):
+        said = conversation(first, second)
+        if shape == "llava":
+            talks.append({"id": "same", "image": first["file_name"], "conversations": said})
+        else:
+            names = {"human": "user", "gpt": "assistant"}
+            messages = [{"role": "system", "content": "be brief"}]
+            messages += [{"role": names[str(one["from"])], "content": str(one["value"])} for one in said]
+            talks.append({"images": [first["file_name"]], "messages": messages})
+    talks += [{"id": "text", "conversations": conversation(rows[0])}, {**talks[0], "image": ["a.jpg", "b.jpg"]}]
+    (tmp_path / "out" / "talks.jsonl").write_text(json_lines(talks), encoding="utf-8")
+    found = open_data(tmp_path / "out")
+    assert found.layout == "llava"
+    assert len(found.questions) == 2 * NUM_IMAGES
+    assert len({question.question_id for question in found.questions}) == 2 * NUM_IMAGES
+    second = found.questions[3]
+    assert (second.question, second.earlier) == ("what is 1?", (("what is 0?", 'a "red", big; dog'),))
+    assert found.notes == (
+        f"talks.jsonl: 1 of {NUM_IMAGES + 2} conversations have no image and are left out",
+        f"talks.jsonl: 1 of {NUM_IMAGES + 2} conversations have several images and are left out",
+    )
+
+
+def test_earlier_turns_in_our_own_layout(photos):
+    row = {"question_id": 1, "file_name": "images/000000000000.jpg", "question": "a?", "answer": "b"}
+    file = photos.root / "questions.jsonl"
+    file.write_text(json_lines([{**row, "earlier": [["who?", "a dog"]]}]))
+    assert open_data(photos.root).questions[0].earlier == (("who?", "a dog"),)
+    for wrong in ("x", [["a"]], [["a", 1]], None):
+        file.write_text(json_lines([{**row, "earlier": wrong}]))
+        with pytest.raises(
+            InputError, match=r"questions.jsonl:1: earlier is .*, expected a list of \[question, answer\]"
+        ):
+            open_data(photos.root)
+
+
+def test_splits_must_be_chosen(photos, tmp_path):
+    folder = write_karpathy(photos, tmp_path / "out")
+    value = karpathy_of(photos)
+    rows = value["images"]
+    assert isinstance(rows, list)
+    for place, row in enumerate(rows):
+        row["split"] = ["train", "val", "restval"][place % 3]
+    (folder / "dataset.json").write_text(json.dumps(value))
+    with pytest.raises(InputError, match=r"holds the splits restval, train, val; give --split NAME"):
+        open_data(folder)
+    assert len(open_data(Source(folder, split="train")).records) == 2
+    assert len(open_data(Source(folder, split="train, restval")).records) == 4
+    assert len(open_data(Source(folder, split="all")).records) == 6
+    with pytest.raises(InputError, match=r"no split 'test', found restval, train, val"):
+        open_data(Source(folder, split="test"))
+
+
+def test_several_coco_files_are_named(photos, tmp_path):
+    folder = write_coco(photos, tmp_path / "out")
+    (folder / "annotations" / "captions_val2017.json").write_text(json.dumps(coco_of(photos)))
+    with pytest.raises(
+        InputError, match=r"2 files of COCO captions \(annotations/captions_train2017.json, annotations/"
+    ):
+        open_data(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda value: value["annotations"].append({"image_id": 99, "caption": "x"}),
+            "image_id 99 is no image of this",
+        ),
+        (
+            lambda value: value["annotations"].append({"image_id": 1}),
+            "annotation 12: caption is null, expected a string",
+        ),
+        (lambda value: value["images"].append({"id": 99}), "image 99: file_name is null"),
+        (
+            lambda value: value["images"].append({"id": 99, "file_name": "99.jpg"}),
+            "99.jpg: no such image, yet captions_",
+        ),
+    ],
+)
+def test_what_is_wrong_in_coco_is_named(photos, tmp_path, change, message):
+    folder = write_coco(photos, tmp_path / "out")
+    value = coco_of(photos)
+    change(value)
+    (folder / "annotations" / "captions_train2017.json").write_text(json.dumps(value))
+    with pytest.raises(InputError, match=message):
+        open_data(folder)
+
+
+def test_coco_without_captions_is_refused(photos, tmp_path):
+    folder = write_coco(photos, tmp_path / "out")
+    (folder / "annotations" / "captions_train2017.json").unlink()
+    with pytest.raises(InputError, match=r"instances_train2017.json: its annotations have no caption"):
+        open_data(folder)
+    assert open_data(Source(folder, caption_column="none")).layout == "images"
+
+
+def test_questions_without_answers_and_images_are_named(photos, tmp_path):
+    folder = write_vqa(photos, tmp_path / "out")
+    (folder / "images" / "000000000003.jpg").unlink()
+    with pytest.raises(InputError, match=r"v2_questions.json: image_id 3: no image below .* ends in this number"):
+        open_data(folder)
+    (folder / "v2_annotations.json").unlink()
+    with pytest.raises(InputError, match=r"v2_questions.json: questions without answers, expected a JSON file of ann"):
+        open_data(folder)
+
+
+def test_a_json_file_that_was_named_and_is_broken(tmp_path):
+    (tmp_path / "captions.json").write_text("{")
+    with pytest.raises(InputError, match=r"captions.json: not valid JSON"):
+        open_data(tmp_path / "captions.json")
+    (tmp_path / "captions.json").write_text("[1]")
+    with pytest.raises(InputError, match=r"captions.json: no column of image names, found nothing"):
+        open_data(tmp_path / "captions.json")

@@ -3,13 +3,25 @@
 from collections.abc import Callable
 
 from lavit_core.errors import InputError
+from lavit_core.layouts.coco import read_coco
 from lavit_core.layouts.folder import nothing_here, read_folder, refuse_splits
+from lavit_core.layouts.karpathy import read_karpathy
+from lavit_core.layouts.llava import read_llava
 from lavit_core.layouts.own import read_own
 from lavit_core.layouts.place import Place
 from lavit_core.layouts.table import read_metadata, read_table
+from lavit_core.layouts.vqa import read_vqa
 from lavit_core.records import Contents, Source
 
-LAYOUTS: tuple[Callable[[Place], Contents | None], ...] = (read_own, read_metadata, read_table)
+LAYOUTS: tuple[Callable[[Place], Contents | None], ...] = (
+    read_own,
+    read_metadata,
+    read_coco,
+    read_karpathy,
+    read_llava,
+    read_vqa,
+    read_table,
+)
 
 
 def read_contents(source: Source) -> Contents:

@@ -2,6 +2,7 @@
 
 captions.jsonl     {"file_name": "images/1.png", "captions": ["a dog", ...]}, one line per image
 questions.jsonl    {"question_id": 0, "file_name": "images/1.png", "question": "...", "answer": "...", "kind": "colour"}
+                   and, in a conversation, "earlier": [["question", "answer"], ...]: the turns before it
 """
 
 import posixpath
@@ -86,12 +87,23 @@ def _read_questions(file: Path, contents: Contents) -> None:
         elif not isinstance(name, int | str) or not isinstance(kind, str | None):
             message = f"question_id is {short(name)}, kind {short(kind)}, expected a number or string, and a string"
             problems.append(bad_line(file, number, message))
+        elif (earlier := _earlier(row.get("earlier", []))) is None:
+            message = f"earlier is {short(row['earlier'])}, expected a list of [question, answer]"
+            problems.append(bad_line(file, number, message))
         elif name in lines:
             message = f"{file}:{number}: question_id {name!r} is already on line {lines[name]}"
             problems.append(Problem("duplicate", message))
         else:
             lines[name] = number
-            contents.questions.append(Question(name, key, row["question"], row["answer"], kind))
+            contents.questions.append(Question(name, key, row["question"], row["answer"], kind, earlier))
+
+
+def _earlier(value: Any) -> tuple[tuple[str, str], ...] | None:
+    """Return the turns before a question, None if they are no pairs of strings."""
+    pairs: list[Any] = value if isinstance(value, list) else [None]
+    if not all(isinstance(pair, list) and [type(text) for text in pair] == [str, str] for pair in pairs):
+        return None
+    return tuple((question, answer) for question, answer in pairs)
 
 
 def _rows(file: Path, problems: list[Problem]) -> Iterator[tuple[int, dict[str, Any]]]:

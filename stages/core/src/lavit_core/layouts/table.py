@@ -1,13 +1,14 @@
-"""Tables with a line for each image or caption: CSV, TSV, JSON lines, and the metadata files of imagefolder.
+"""Tables with a line for each image or caption: CSV, TSV, JSON lines, JSON, and the metadata files of imagefolder.
 
 captions.csv       image,caption            also with tabs, semicolons or bars; also named captions.txt
 data.jsonl         {"image": "images/1.jpg", "text": "a dog"}
+data.json          [{"image": "images/1.jpg", "text": "a dog"}]
 metadata.csv       file_name,text           names are relative to the folder of the file
 """
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from lavit_core.errors import InputError
 from lavit_core.json_lines import iterate_json_lines
 from lavit_core.layouts.columns import Columns, guess_columns
 from lavit_core.layouts.place import Place, bad_line, key_of, locate, one_of, say_prefix, short
-from lavit_core.records import Contents, Problem, Question, Source
+from lavit_core.records import Contents, Problem, Question
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".txt")
 METADATA = ("metadata.jsonl", "metadata.csv")
 MAX_FIELD_BYTES = 1 << 24
 """Longest field of a CSV file."""
@@ -31,7 +32,7 @@ def read_metadata(place: Place) -> Contents | None:
     if not files:
         return None
     file = one_of(files, "lists of the same images", place.root)
-    return _read(place, file, _columns(file, place.source), layout="imagefolder")
+    return _read(place, file, _columns(place, file), layout="imagefolder")
 
 
 def read_table(place: Place) -> Contents | None:
@@ -41,25 +42,25 @@ def read_table(place: Place) -> Contents | None:
     """
     if place.file is not None:
         files = place.files(*SUFFIXES)
-        return _read(place, files[0], _columns(files[0], place.source), layout="table") if files else None
+        return _read(place, files[0], _columns(place, files[0]), layout="table") if files else None
     # A folder has text files of many kinds; only this one is a published table (Flickr8k).
     files = [file for file in place.files(*SUFFIXES) if file.suffix.lower() != ".txt" or file.name == "captions.txt"]
-    known = {file: _guess(file, place.source) for file in files}
+    known = {file: _guess(place, file) for file in files}
     useful = [file for file, columns in known.items() if columns is not None and columns.useful]
     if not useful:
         return None
     file = one_of(useful, "tables of images", place.root)
-    return _read(place, file, _columns(file, place.source), layout="table")
+    return _read(place, file, _columns(place, file), layout="table")
 
 
-def _guess(file: Path, source: Source) -> Columns | None:
-    names = _names(file)
+def _guess(place: Place, file: Path) -> Columns | None:
+    names, source = _names(place, file), place.source
     return guess_columns(names, image=source.image_column, caption=source.caption_column) if names else None
 
 
-def _columns(file: Path, source: Source) -> Columns:
+def _columns(place: Place, file: Path) -> Columns:
     """Return the columns of a table. Raises InputError if it has no column for images, or none for texts."""
-    names = _names(file)
+    names, source = _names(place, file), place.source
     columns = guess_columns(names, image=source.image_column, caption=source.caption_column)
     has = f"found {', '.join(map(repr, names)) or 'nothing'}"
     if columns.image is None:
@@ -74,8 +75,11 @@ def _columns(file: Path, source: Source) -> Columns:
     return columns
 
 
-def _names(file: Path) -> list[str]:
-    """Return the names of a table's columns; of JSON lines, those of its first object."""
+def _names(place: Place, file: Path) -> list[str]:
+    """Return the names of a table's columns; of JSON, those of its first object."""
+    if file.suffix.lower() == ".json":
+        first = next(iter(_json_rows(place, file)), None)
+        return [str(name) for name in first] if isinstance(first, dict) else []
     if file.suffix.lower() == ".jsonl":
         first = next(iterate_json_lines(file, lambda message: None), (1, None))[1]
         return [str(name) for name in first] if isinstance(first, dict) else []
@@ -89,7 +93,7 @@ def _names(file: Path) -> list[str]:
 
 def _read(place: Place, file: Path, columns: Columns, *, layout: str) -> Contents:
     contents = Contents(layout=layout, root=place.root, files=[file], named_by=str(columns.image))
-    rows = list(_rows(file, contents))
+    rows = list(_rows(place, file, contents))
     names = [row.get(str(columns.image)) for _, row in rows]
     prefix = ""
     if layout == "table":
@@ -146,10 +150,18 @@ def caption_texts(value: Any) -> list[str] | None:
     return None
 
 
-def _rows(file: Path, contents: Contents) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(place: Place, file: Path) -> list[Any]:
+    value = place.json_files.get(file)
+    return value if isinstance(value, list) else []
+
+
+def _rows(place: Place, file: Path, contents: Contents) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, {column: value}) of a table; collect what is wrong with its lines."""
-    if file.suffix.lower() == ".jsonl":
-        for number, row in iterate_json_lines(file, lambda message: contents.problems.append(Problem("line", message))):
+    if file.suffix.lower() in (".jsonl", ".json"):
+        values: Iterable[tuple[int, Any]] = enumerate(_json_rows(place, file))
+        if file.suffix.lower() == ".jsonl":
+            values = iterate_json_lines(file, lambda message: contents.problems.append(Problem("line", message)))
+        for number, row in values:
             if isinstance(row, dict):
                 yield number, row
             else:
