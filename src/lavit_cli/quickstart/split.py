@@ -1,4 +1,5 @@
-"""Hold out a part of a data set: two index folders that link to the original images, which are never copied."""
+"""Hold out a part of a data set: two index folders that link to the original images, which are copied only
+out of files that hold several."""
 
 from pathlib import Path
 
@@ -46,8 +47,13 @@ def _write_part(folder: Path, data: Data, keys: set[str]) -> None:
         drawn = [row for _, row in iterate_json_objects(scenes)]
         write_json_lines(folder / scenes.name, [row for row in drawn if row["file_name"] in keys])
     # One link for each folder that the keys begin with: keys stay what they are in the original data.
-    for top in sorted({Path(record.key).parts[0] for record in records}):
+    for top in sorted({Path(record.key).parts[0] for record in records if isinstance(record.image, Path)}):
         (folder / top).symlink_to((data.root / top).resolve())
+    # Images inside tars and tables can't be linked to: they are written out, a quickstart has thousands at most.
+    for record in records:
+        if not isinstance(record.image, Path):
+            (folder / record.key).parent.mkdir(parents=True, exist_ok=True)
+            (folder / record.key).write_bytes(record.image.read_bytes())
 
 
 def _question(question: Question) -> dict[str, object]:

@@ -2,8 +2,10 @@
 
 import csv
 import dataclasses
+import io
 import json
 import os
+import tarfile
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -180,6 +182,34 @@ def write_karpathy(photos: Photos, out: Path) -> Path:
     return out
 
 
+def write_tars(photos: Photos, out: Path, texts: str = ".txt", stats: bool = False) -> Path:
+    """Two tars of webdataset; with `stats`, the files that img2dataset writes beside them."""
+    out.mkdir(parents=True)
+    names = sorted(photos.captions)
+    for shard in range(2):
+        own = names[shard::2]
+        with tarfile.open(out / f"{shard:05d}.tar", "w") as tar:
+            for name in own:
+                add_member(tar, f"images/{name}", (photos.root / "images" / name).read_bytes())
+                stem = f"images/{name[:-4]}"
+                lines = "\n".join(photos.captions[name]).encode()
+                row = json.dumps({"caption": photos.captions[name], "url": "x"}).encode()
+                add_member(tar, stem + texts, row if texts == ".json" else lines)
+        if stats:
+            row = {"count": len(own) + 1, "successes": len(own), "failed_to_download": 1}
+            (out / f"{shard:05d}_stats.json").write_text(json.dumps(row))
+            (out / f"{shard:05d}.parquet").write_bytes(b"not read")
+    return out
+
+
+def add_member(tar: tarfile.TarFile, name: str, content: bytes, **more: object) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    for part, value in more.items():
+        setattr(member, part, value)
+    tar.addfile(member, io.BytesIO(content))
+
+
 def write_absolute_paths(photos: Photos, out: Path) -> Path:
     link_images(photos, out)
     write_table(out / "list.csv", [["path", "caption"], *pairs(photos, f"{out.absolute()}/images/")])
@@ -212,6 +242,10 @@ WRITERS: dict[str, Writer] = {
     "coco": write_coco,
     "coco file": write_coco_as_file,
     "karpathy": write_karpathy,
+    "tars": write_tars,
+    "tars of json": lambda photos, out: write_tars(photos, out, ".json"),
+    "img2dataset": lambda photos, out: write_tars(photos, out, stats=True),
+    "tar range": lambda photos, out: write_tars(photos, out) / "{00000..00001}.tar",
     "absolute": write_absolute_paths,
     "other columns": write_captions_of_other_columns,
 }
@@ -293,7 +327,7 @@ def test_a_list_that_is_not_known_is_named(photos, tmp_path):
     (tmp_path / "out" / "odd.csv").write_text("x,y\n1,2\n")
     opened = open_data(tmp_path / "out")
     assert opened.layout == "images"
-    assert "odd.csv is in no layout that is known" in opened.notes[0]
+    assert "odd.csv not read" in opened.notes[0]
 
 
 def test_several_tables_are_named(photos, tmp_path):
@@ -615,3 +649,119 @@ def test_a_json_file_that_was_named_and_is_broken(tmp_path):
     (tmp_path / "captions.json").write_text("[1]")
     with pytest.raises(InputError, match=r"captions.json: no column of image names, found nothing"):
         open_data(tmp_path / "captions.json")
+
+
+def make_tar(file: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(file, "w") as tar:
+        for name, content in members.items():
+            add_member(tar, name, content)
+    return file
+
+
+def jpeg() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def keys_and_captions(path: Path) -> dict[str, tuple[str, ...]]:
+    return {record.key: record.captions for record in open_data(path).records}
+
+
+def test_members_of_a_tar_need_not_be_adjacent_and_dots_split_no_names(tmp_path):
+    members = {"train.v1/0.jpg": jpeg(), "a.b.jpg": jpeg(), "a.c.jpg": jpeg(), "s0.input.jpg": jpeg()}
+    members |= {"train.v1/0.txt": b"zero", "a.b.txt": b"b", "a.c.txt": b"c", "s0.outputs.txt": b"out"}
+    members |= {"__MACOSX/0.jpg": b"x", "._0.jpg": b"x"}
+    found = keys_and_captions(make_tar(tmp_path / "0.tar", members))
+    assert found == {
+        "train.v1/0.jpg": ("zero",),
+        "a.b.jpg": ("b",),
+        "a.c.jpg": ("c",),
+        "s0.input.jpg": ("out",),
+    }
+
+
+def test_a_text_that_may_belong_to_two_images_is_named(tmp_path):
+    file = make_tar(tmp_path / "0.tar", {"s.in.jpg": jpeg(), "s.out.jpg": jpeg(), "s.txt": b"which?"})
+    with pytest.raises(InputError, match=r"0.tar: s.in.jpg and s.txt may belong together or not"):
+        open_data(file)
+
+
+def test_equal_names_in_two_tars_are_kept_apart(tmp_path):
+    for number in range(2):
+        make_tar(tmp_path / f"part-{number}.tar", {"0.jpg": jpeg(), "0.txt": f"{number}".encode()})
+    assert keys_and_captions(tmp_path) == {"part-0/0.jpg": ("0",), "part-1/0.jpg": ("1",)}
+
+
+def test_the_same_name_twice_in_a_tar_is_named(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in ("x/0.jpg", "x/0.txt", "./x/0.jpg"):
+            add_member(tar, name, jpeg())
+    with pytest.raises(InputError, match=r"x.tar: x/0.jpg is there twice"):
+        open_data(tmp_path)
+
+
+def test_a_tar_that_is_cut_short_anywhere_is_named(photos, tmp_path):
+    folder = write_tars(photos, tmp_path / "out")
+    whole = (folder / "00001.tar").read_bytes()
+    with tarfile.open(folder / "00001.tar") as tar:
+        members = [(member.offset, member.offset_data, member.size) for member in tar]
+    ends = {place for header, data, size in members for place in (header, header + 100, data, data + size // 2)}
+    for end in sorted(ends):
+        (folder / "00001.tar").write_bytes(whole[:end])
+        _, problems = scan_data(folder)
+        assert any("00001.tar: cut short or damaged" in problem.message for problem in problems), end
+    damaged = bytearray(whole)
+    damaged[members[2][0] + 20] ^= 255
+    (folder / "00001.tar").write_bytes(damaged)
+    assert "00001.tar: cut short or damaged" in scan_data(folder)[1][0].message
+
+
+def test_names_that_lead_out_and_links_are_not_read(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        add_member(tar, "a.jpg", jpeg())
+        add_member(tar, "link.jpg", b"", type=tarfile.SYMTYPE, linkname="/etc/passwd")
+        add_member(tar, "a.txt", b"red")
+    opened = open_data(tmp_path)
+    assert [record.key for record in opened.records] == ["a.jpg"]
+    assert "x.tar: 1 links or folders named like images are not read" in opened.notes
+    for name in ("../../evil.jpg", "/abs.jpg"):
+        make_tar(tmp_path / "x.tar", {name: jpeg()})
+        with pytest.raises(InputError, match=r"x.tar: member .*(leads out of the data folder|/abs.jpg)"):
+            open_data(tmp_path)
+
+
+def test_counts_of_img2dataset_are_compared(photos, tmp_path):
+    folder = write_tars(photos, tmp_path / "out", stats=True)
+    assert "00000.tar: 3 of 4 images were downloaded" in open_data(folder).notes
+    (folder / "00000_stats.json").write_text('{"count": 4, "successes": 4}')
+    with pytest.raises(InputError, match=r"00000.tar: 3 images, but 00000_stats.json counts 4"):
+        open_data(folder)
+    (folder / "00000_stats.json").unlink()
+    assert "00000.tar has no 00000_stats.json beside it: its download was not finished" in open_data(folder).notes
+    for file in folder.iterdir():
+        file.unlink()
+    make_tar(folder / "00000.tar", {})
+    (folder / "00000_stats.json").write_text('{"count": 3, "successes": 0}')
+    with pytest.raises(InputError, match=r"00000.tar: no image"):
+        open_data(folder)
+
+
+def test_tars_that_are_missing_or_compressed_are_named(photos, tmp_path):
+    folder = write_tars(photos, tmp_path / "out")
+    with pytest.raises(
+        InputError, match=r"00002.tar: no such file, but \{00000..00002\}.tar names it \(1 are missing\)"
+    ):
+        open_data(folder / "{00000..00002}.tar")
+    for file in folder.iterdir():
+        file.unlink()
+    (folder / "x.tar.gz").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"x.tar.gz: compressed, so images can't be read in place"):
+        open_data(folder)
+
+
+def test_an_unreadable_image_in_a_tar_is_named(tmp_path):
+    make_tar(tmp_path / "x.tar", {"a.jpg": b"no image"})
+    [record] = open_data(tmp_path).records
+    with pytest.raises(InputError, match=r"x.tar: a.jpg: not a readable image"):
+        open_rgb(record.image)

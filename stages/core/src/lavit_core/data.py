@@ -13,6 +13,7 @@ from lavit_core.folders import find_images
 from lavit_core.layouts.detect import read_contents
 from lavit_core.layouts.near_misses import near_miss
 from lavit_core.layouts.own import CAPTIONS_FILE, QUESTIONS_FILE
+from lavit_core.layouts.place import expand_range
 from lavit_core.progress import note
 from lavit_core.records import Contents, Problem, Question, Record, Source
 
@@ -83,7 +84,11 @@ _say_once = lru_cache(note)
 def check_data(data: Path | Source) -> None:
     """Raise InputError if nothing is at the path of a data set; nothing in it is read."""
     path = source_of(data).path
-    if not path.exists():
+    if several := expand_range(path):
+        missing = [file for file in several if not file.is_file()]
+        if missing:
+            raise InputError(f"{missing[0]}: no such file, but {path.name} names it ({len(missing)} are missing)")
+    elif not path.exists():
         raise InputError(f"{path}: found nothing, expected a folder of images or a list of them (docs/data.md)")
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lavit_core.data import Record, Source, find_images, scan_data, source_of
+from lavit_core.data import Data, Record, Source, find_images, scan_data, source_of
 from lavit_core.errors import InputError
 from lavit_core.images import open_rgb
 from lavit_core.progress import Progress
@@ -40,7 +40,6 @@ def inspect_data(source: Path | Source, *, quiet: bool = False) -> dict[str, Any
             else:
                 sizes[found] += 1
             bar.advance()
-    listed = {record.key for record in data.records}
     captions = sum(len(record.captions) for record in data.records)
     return {
         "path": str(path),
@@ -59,7 +58,7 @@ def inspect_data(source: Path | Source, *, quiet: bool = False) -> dict[str, Any
         "duplicate_keys": [problem.message for problem in problems if problem.kind == "duplicate"],
         "bad_lines": [problem.message for problem in problems if problem.kind == "line"],
         "bad_names": [problem.message for problem in problems if problem.kind == "name"],
-        "unlisted_images": sum(key not in listed for key in find_images(data.root)),
+        "unlisted_images": _unlisted(data),
         "not_read": _not_read(data.root),
         "digest": data.digest,
     }
@@ -68,6 +67,12 @@ def inspect_data(source: Path | Source, *, quiet: bool = False) -> dict[str, Any
 def count_problems(report: dict[str, Any]) -> int:
     """Return the number of problems that keep a data set from being opened (unreadable images do not)."""
     return sum(len(report[name]) for name in REFUSED)
+
+
+def _unlisted(data: Data) -> int:
+    """Return the number of image files in the data folder that are no record of it."""
+    listed = {record.key for record in data.records if isinstance(record.image, Path)}
+    return sum(key not in listed for key in find_images(data.root)) if listed else 0
 
 
 def _not_read(path: Path) -> dict[str, int]:

@@ -10,11 +10,13 @@ from lavit_core.layouts.llava import read_llava
 from lavit_core.layouts.own import read_own
 from lavit_core.layouts.place import Place
 from lavit_core.layouts.table import read_metadata, read_table
+from lavit_core.layouts.tars import read_tars
 from lavit_core.layouts.vqa import read_vqa
 from lavit_core.records import Contents, Source
 
 LAYOUTS: tuple[Callable[[Place], Contents | None], ...] = (
     read_own,
+    read_tars,
     read_metadata,
     read_coco,
     read_karpathy,

@@ -9,12 +9,15 @@ import posixpath
 import unicodedata
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from lavit_core.errors import InputError
 from lavit_core.folders import find_files
 from lavit_core.images import SUFFIXES
+from lavit_core.layouts.columns import guess_columns
 from lavit_core.layouts.own import CAPTIONS_FILE
 from lavit_core.layouts.place import Place
+from lavit_core.layouts.table import caption_texts
 from lavit_core.records import Contents, Problem
 
 TEXTS = (".txt", ".caption")
@@ -32,16 +35,16 @@ def read_folder(place: Place) -> Contents | None:
         return None
     contents = Contents(layout="images", root=place.root, captions=dict.fromkeys(images, ()))
     if place.source.caption_column != "none":
-        _read_sidecars(contents, names)
+        _read_sidecars(contents, names, place.source.caption_column)
     if contents.layout == "images":
         others = [name for name in place.names if name.lower().endswith(LISTS)]
         if others:
             shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if others[3:] else "")
-            contents.notes.append(f"images without captions: {shown} is in no layout that is known, and not read")
+            contents.notes.append(f"images without captions: {shown} not read (docs/data.md has the layouts that are)")
     return contents
 
 
-def _read_sidecars(contents: Contents, names: set[str]) -> None:
+def _read_sidecars(contents: Contents, names: set[str], column: str | None) -> None:
     texts_by_stem = {_low_suffix(name): name for name in names if name.lower().endswith(TEXTS)}
     used: set[str] = set()
     beside: Counter[str] = Counter()
@@ -55,15 +58,13 @@ def _read_sidecars(contents: Contents, names: set[str]) -> None:
             contents.captions[key] = tuple(line for name in texts for line in _lines(contents, name))
             beside.update({posixpath.splitext(name)[1].lower() for name in texts})
         elif stem + ".json" in names:
-            caption = _json_caption(contents, stem + ".json")
-            if caption is not None:
-                contents.captions[key] = (caption,)
-                beside[".json"] += 1
+            contents.captions[key] = _json_file(contents, stem + ".json", column)
+            beside[".json"] += bool(contents.captions[key])
         if not contents.captions[key]:
             without_text.append(key)
     left = sorted(name for name in texts_by_stem.values() if name not in used)
     _name_orphans(contents, left, without_text)
-    if beside:
+    if any(beside.values()):
         contents.layout = "sidecars"
         have = len(contents.captions) - len(without_text)
         contents.notes.append(
@@ -104,18 +105,28 @@ def _lines(contents: Contents, name: str) -> list[str]:
     except (OSError, ValueError) as error:
         contents.problems.append(Problem("line", f"{file}: not readable as UTF-8 text ({error})"))
         return []
+    return caption_lines(text)
+
+
+def caption_lines(text: str) -> list[str]:
+    """Return the captions in a text file: its lines that are not blank, or one empty caption."""
     return [line.strip() for line in text.split("\n") if line.strip()] or [""]
 
 
-def _json_caption(contents: Contents, name: str) -> str | None:
+def json_captions(value: Any, column: str | None) -> list[str]:
+    """Return the captions in the JSON object beside an image, [] if it has none."""
+    names = guess_columns(list(value), image=None, caption=column) if isinstance(value, dict) else None
+    return [] if names is None or names.caption is None else caption_texts(value[names.caption]) or []
+
+
+def _json_file(contents: Contents, name: str, column: str | None) -> tuple[str, ...]:
     file = contents.root / name
     try:
         value = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         contents.problems.append(Problem("line", f"{file}: not valid JSON ({error})"))
-        return None
-    caption = value.get("caption") if isinstance(value, dict) else None
-    return caption if isinstance(caption, str) else None
+        return ()
+    return tuple(json_captions(value, column))
 
 
 def refuse_splits(place: Place) -> None:

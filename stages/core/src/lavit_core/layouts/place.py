@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import posixpath
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ ANNOTATION_FOLDERS = ("annotations", "questions")
 
 
 class Place:
-    """A source with the names that lie in its folder; `file` is None unless the user named one."""
+    """A source with the names that lie in its folder; `file` is None unless the user named one, `several` is empty
+    unless a range of files was named."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.file = source.path if source.path.is_file() else None
-        self.root = source.path if self.file is None else source.path.parent
+        self.several = expand_range(source.path)
+        self.root = source.path if self.file is None and not self.several else source.path.parent
 
     @functools.cached_property
     def names(self) -> list[str]:
@@ -64,6 +67,16 @@ class Place:
                 if self.file is not None:
                     raise InputError(f"{file}: not valid JSON ({error})") from None
         return values
+
+
+def expand_range(path: Path) -> list[Path]:
+    """Return the files of a range, as `data/{00000..00003}.tar`; [] for any other name, and where the path exists."""
+    found = re.fullmatch(r"(.*)\{(\d+)\.\.(\d+)\}(.*)", path.name)
+    if found is None or path.exists():
+        return []
+    before, first, last, after = found.groups()
+    numbers = range(int(first), int(last) + 1)
+    return [path.with_name(f"{before}{number:0{len(first)}d}{after}") for number in numbers]
 
 
 def one_of(files: Iterable[Path], what: str, root: Path) -> Path:

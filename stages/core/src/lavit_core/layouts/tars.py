@@ -1,0 +1,191 @@
+"""Tars of webdataset and img2dataset, read where they lie: an image is a range of bytes of its tar.
+
+00000.tar              000000000.jpg, 000000000.txt (each line a caption) or 000000000.json ({"caption": "a dog"})
+00000_stats.json       img2dataset's counts; 00000.parquet beside it is not needed
+"""
+
+import dataclasses
+import json
+import posixpath
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lavit_core.errors import InputError
+from lavit_core.folders import find_files
+from lavit_core.images import SUFFIXES, StoredImage
+from lavit_core.layouts.folder import TEXTS, caption_lines, json_captions
+from lavit_core.layouts.place import Place, key_of
+from lavit_core.records import Contents, Problem
+
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TarImage:
+    """An image inside a tar that is not compressed."""
+
+    file: Path
+    name: str
+    offset: int
+    """Where its bytes begin in the tar."""
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.name}"
+
+    def read_bytes(self) -> bytes:
+        """Return the encoded image. Raises OSError."""
+        with open(self.file, "rb") as handle:
+            handle.seek(self.offset)
+            found = handle.read(self.size)
+        if len(found) != self.size:
+            raise OSError(f"{len(found)} of {self.size} bytes, the tar is cut short")
+        return found
+
+
+def read_tars(place: Place) -> Contents | None:
+    """Return the images of the tars of the folder, of the range, or of the tar that was named; None without tars, and
+    in a folder that has image files too."""
+    tars = place.several or place.files(".tar")
+    packed = [] if tars else place.files(*COMPRESSED)
+    if not tars and not packed:
+        return None
+    if place.file is None and not place.several and any(True for _ in find_files(place.root, SUFFIXES)):
+        return None
+    if packed:
+        raise InputError(f"{packed[0]}: compressed, so images can't be read in place; unpack it once into a .tar")
+    contents = Contents(layout="tars", root=place.root, files=tars, named_by="member")
+    samples = [_read_tar(contents, file, place.source.caption_column) for file in tars]
+    names = Counter(name for found in samples for name in found)
+    apart = any(count > 1 for count in names.values())
+    if apart:
+        contents.notes.append("images of several tars have equal names: keys begin with the tar's name")
+    stored: dict[str, tuple[StoredImage, int]] = {}
+    for file, found in zip(tars, samples, strict=True):
+        _compare_with_stats(contents, file, len(found))
+        for name, (image, captions) in found.items():
+            key = f"{file.stem}/{name}" if apart else name
+            contents.captions[key], stored[key] = captions, (image, image.size)
+    if not stored and not contents.problems:
+        raise InputError(f"{tars[0]}: no image ({', '.join(SUFFIXES)}) in it, nor in the {len(tars) - 1} other tars")
+    have = sum(bool(captions) for captions in contents.captions.values())
+    contents.notes.append(f"{have} of {len(stored)} images in {len(tars)} tars have a caption")
+    contents.stored = stored
+    return contents
+
+
+def _read_tar(contents: Contents, file: Path, column: str | None) -> dict[str, tuple[TarImage, tuple[str, ...]]]:
+    """Return image and captions by the member's name; collect what is wrong."""
+    images: dict[str, TarImage] = {}
+    texts: dict[str, TarImage] = {}
+    links = 0
+    for member in _members(contents, file):
+        name = posixpath.normpath(member.name)
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.split("/") if part != "..")
+        kind = posixpath.splitext(name)[1].lower()
+        if hidden or kind not in (*SUFFIXES, *TEXTS, ".json"):
+            continue
+        if not member.isreg():
+            links += 1
+            continue
+        key, wrong = key_of(name, contents.root)
+        where = images if kind in SUFFIXES else texts
+        if wrong or member.name.startswith("/"):
+            contents.problems.append(Problem("line", f"{file}: member {wrong or member.name}"))
+        elif key in where:
+            contents.problems.append(Problem("duplicate", f"{file}: {key} is there twice"))
+        else:
+            where[key] = TarImage(file, key, member.offset_data, member.size)
+    if links:
+        contents.notes.append(f"{file.name}: {links} links or folders named like images are not read")
+    if column == "none":
+        return {name: (image, ()) for name, image in images.items()}
+    by_prefix, texts_by_prefix = Counter(map(_prefix, images)), _by_prefix(texts)
+    found = {}
+    with open(file, "rb") as handle:
+        for name, image in images.items():
+            own = _own_texts(name, texts)
+            if not own and (near := texts_by_prefix.get(_prefix(name))):
+                if by_prefix[_prefix(name)] > 1 or len({posixpath.splitext(text)[0] for text in near}) > 1:
+                    message = f"{name} and {near[0]} may belong together or not; name each text like its image"
+                    contents.problems.append(Problem("name", f"{file}: {message}"))
+                else:
+                    own = _own_texts(near[0], texts)
+            found[name] = (image, _captions(contents, handle, [texts[text] for text in own], column))
+    return found
+
+
+def _members(contents: Contents, file: Path) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of a tar; a tar that does not end as tars do is a problem."""
+    last, cut = "its start", f"{file}: cut short or damaged after"
+    try:
+        with tarfile.open(file, "r:") as tar:
+            while (member := tar.next()) is not None:
+                last = member.name
+                yield member
+                # They would fill the memory.
+                tar.members = []  # type: ignore[attr-defined]
+            end = tar.offset  # type: ignore[attr-defined]
+        with open(file, "rb") as handle:
+            handle.seek(end)
+            block = handle.read(tarfile.BLOCKSIZE)
+        if block != bytes(tarfile.BLOCKSIZE):
+            contents.problems.append(Problem("line", f"{cut} {last}, expected the block of zeros that ends a tar"))
+    except (tarfile.TarError, OSError) as error:
+        contents.problems.append(Problem("line", f"{cut} {last} ({error})"))
+
+
+def _prefix(name: str) -> str:
+    """Return webdataset's key of a member: everything up to the first dot of its last part."""
+    folder, base = posixpath.split(name)
+    return posixpath.join(folder, base.split(".")[0])
+
+
+def _by_prefix(names: Any) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(_prefix(name), []).append(name)
+    return found
+
+
+def _own_texts(name: str, texts: dict[str, TarImage]) -> list[str]:
+    """Return the text files of a member, those of captions before the JSON file."""
+    stem = posixpath.splitext(name)[0]
+    lines = [stem + suffix for suffix in TEXTS if stem + suffix in texts]
+    return lines or [text for text in (stem + ".json",) if text in texts]
+
+
+def _captions(contents: Contents, handle: Any, texts: list[TarImage], column: str | None) -> tuple[str, ...]:
+    captions: list[str] = []
+    for text in texts:
+        handle.seek(text.offset)
+        try:
+            content = handle.read(text.size).decode("utf-8-sig")
+            captions += (
+                json_captions(json.loads(content), column) if text.name.endswith(".json") else caption_lines(content)
+            )
+        except (ValueError, RecursionError) as error:
+            contents.problems.append(Problem("line", f"{text}: not readable ({error})"))
+    return tuple(captions)
+
+
+def _compare_with_stats(contents: Contents, file: Path, images: int) -> None:
+    """Compare a tar with img2dataset's counts beside it; without them, its download was not finished."""
+    stats = file.with_name(f"{file.stem}_stats.json")
+    if not stats.is_file():
+        if any(one.with_name(f"{one.stem}_stats.json").is_file() for one in contents.files):
+            contents.notes.append(f"{file.name} has no {stats.name} beside it: its download was not finished")
+        return
+    try:
+        counts = json.loads(stats.read_text(encoding="utf-8"))
+        total, good = int(counts["count"]), int(counts["successes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        contents.problems.append(Problem("line", f"{stats}: count and successes can't be read ({error!r})"))
+        return
+    if good != images:
+        contents.problems.append(Problem("missing", f"{file}: {images} images, but {stats.name} counts {good}"))
+    elif good < total:
+        contents.notes.append(f"{file.name}: {good} of {total} images were downloaded")
