@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+import sys
 import tarfile
 import unicodedata
 from collections.abc import Callable
@@ -210,6 +211,44 @@ def add_member(tar: tarfile.TarFile, name: str, content: bytes, **more: object) 
     tar.addfile(member, io.BytesIO(content))
 
 
+def write_parquet(photos: Photos, out: Path, *, embedded: bool = True) -> Path:
+    """Two files of one split, in small row groups."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    (out / "data").mkdir(parents=True)
+    names = sorted(photos.captions)
+    if not embedded:
+        link_images(photos, out)
+    for shard in range(2):
+        own = names[shard::2]
+        paths = [f"images/{name}" for name in own]
+        cells = [
+            {"bytes": (photos.root / "images" / name).read_bytes(), "path": path}
+            for name, path in zip(own, paths, strict=True)
+        ]
+        columns = {"image": cells if embedded else paths, "caption": [photos.captions[name] for name in own]}
+        file = out / "data" / f"train-{shard:05d}-of-00002.parquet"
+        pq.write_table(pa.table(columns), file, row_group_size=2)
+    return out
+
+
+def write_saved(photos: Photos, out: Path) -> Path:
+    """What datasets' save_to_disk writes, in two files."""
+    datasets = pytest.importorskip("datasets")
+    names = list(photos.captions)
+    cells = [{"bytes": (photos.root / "images" / name).read_bytes(), "path": f"images/{name}"} for name in names]
+    rows = {"image": cells, "text": list(photos.captions.values())}
+    features = datasets.Features({"image": datasets.Image(), "text": datasets.List(datasets.Value("string"))})
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(out, num_shards=2)
+    return out
+
+
+def write_saved_splits(photos: Photos, out: Path) -> Path:
+    write_saved(photos, out / "train")
+    (out / "dataset_dict.json").write_text('{"splits": ["train"]}')
+    return out
+
+
 def write_absolute_paths(photos: Photos, out: Path) -> Path:
     link_images(photos, out)
     write_table(out / "list.csv", [["path", "caption"], *pairs(photos, f"{out.absolute()}/images/")])
@@ -223,6 +262,13 @@ def write_captions_of_other_columns(photos: Photos, out: Path) -> Path:
     ]
     (out / "captions.jsonl").write_text(json_lines(rows), encoding="utf-8")
     return out
+
+
+def merged(folder: Path) -> Path:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    tables = [pq.read_table(file) for file in sorted((folder / "data").iterdir())]
+    pq.write_table(pa.concat_tables(tables), folder / "all.parquet")
+    return folder / "all.parquet"
 
 
 Writer = Callable[[Photos, Path], Path]
@@ -246,6 +292,11 @@ WRITERS: dict[str, Writer] = {
     "tars of json": lambda photos, out: write_tars(photos, out, ".json"),
     "img2dataset": lambda photos, out: write_tars(photos, out, stats=True),
     "tar range": lambda photos, out: write_tars(photos, out) / "{00000..00001}.tar",
+    "parquet": write_parquet,
+    "parquet file": lambda photos, out: merged(write_parquet(photos, out)),
+    "parquet of names": lambda photos, out: write_parquet(photos, out, embedded=False),
+    "saved": write_saved,
+    "saved splits": write_saved_splits,
     "absolute": write_absolute_paths,
     "other columns": write_captions_of_other_columns,
 }
@@ -263,7 +314,9 @@ def texts_of(data: Data) -> list[tuple[str, tuple[str, ...]]]:
 @pytest.mark.parametrize("layout", WRITERS)
 def test_every_layout_gives_the_same_records(layout, photos, tmp_path):
     expected, found = open_data(photos.root), open_data(WRITERS[layout](photos, tmp_path / "out"))
-    assert texts_of(found) == texts_of(expected)
+    # save_to_disk keeps the last part of an image's path alone.
+    folder = "images/" if layout.startswith("saved") else ""
+    assert texts_of(found) == [(key.removeprefix(folder), captions) for key, captions in texts_of(expected)]
     for record, other in zip(found.records, expected.records, strict=True):
         assert open_rgb(record.image).tobytes() == open_rgb(other.image).tobytes()
 
@@ -272,7 +325,7 @@ def test_digests_follow_content_and_not_the_layout(photos, tmp_path):
     digests = {
         open_data(WRITERS[layout](photos, tmp_path / str(place))).digest
         for place, layout in enumerate(WRITERS)
-        if layout != "own"
+        if layout not in ("own", "parquet", "parquet file", "saved", "saved splits")
     }
     assert len(digests) == 1
     (tmp_path / "1" / "images" / "000000000000.txt").write_text("another\n")
@@ -765,3 +818,60 @@ def test_an_unreadable_image_in_a_tar_is_named(tmp_path):
     [record] = open_data(tmp_path).records
     with pytest.raises(InputError, match=r"x.tar: a.jpg: not a readable image"):
         open_rgb(record.image)
+
+
+def test_splits_of_parquet_and_saved_data_must_be_chosen(photos, tmp_path):
+    folder = write_parquet(photos, tmp_path / "parquet")
+    (folder / "data" / "train-00001-of-00002.parquet").rename(folder / "data" / "test-00000-of-00001.parquet")
+    write_saved(photos, tmp_path / "saved" / "train")
+    write_saved(photos, tmp_path / "saved" / "test")
+    (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    for path in (folder, tmp_path / "saved"):
+        with pytest.raises(InputError, match=r"holds the splits test, train; give --split NAME"):
+            open_data(path)
+    assert len(open_data(Source(folder, split="train")).records) == NUM_IMAGES // 2
+    assert len(open_data(Source(folder, split="all")).records) == NUM_IMAGES
+    assert len(open_data(Source(tmp_path / "saved", split="test")).records) == NUM_IMAGES
+    both = open_data(Source(tmp_path / "saved", split="all"))
+    assert {record.key.split("/")[0] for record in both.records} == {"train", "test"}
+    assert len(both.records) == 2 * NUM_IMAGES
+
+
+def test_images_without_names_have_numbers(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = {"jpg": [jpeg(), jpeg(), None], "txt": ["a", "b", "c"]}
+    pq.write_table(pa.table(rows), tmp_path / "00000.parquet")
+    opened = open_data(tmp_path)
+    assert [record.key for record in opened.records] == [f"00000/{row:08d}" for row in range(3)]
+    assert open_rgb(opened.records[1].image).size == (8, 8)
+    with pytest.raises(InputError, match=r"00000.parquet: row 2 of row group 0: not a readable image \(the cell is em"):
+        open_rgb(opened.records[2].image)
+
+
+def test_parquet_without_captions_or_images_is_refused(photos, tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    pq.write_table(pa.table({"image": [jpeg()], "label": [1]}), folder / "x.parquet")
+    with pytest.raises(InputError, match=r"x.parquet: no column of captions, found 'image', 'label'; give --cap"):
+        open_data(folder)
+    assert len(open_data(Source(folder, caption_column="none")).records) == 1
+    pq.write_table(pa.table({"label": [1]}), folder / "x.parquet")
+    with pytest.raises(InputError, match=r"x.parquet: no column of images, found 'label'"):
+        open_data(folder)
+    link_images(photos, folder)
+    assert "x.parquet not read" in open_data(folder).notes[0]
+    (folder / "x.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"x.parquet: not a readable Parquet file"):
+        open_data(folder / "x.parquet")
+
+
+@pytest.mark.parametrize(("library", "message"), [("pyarrow", "need pyarrow"), ("datasets", "the `datasets` library")])
+def test_a_library_that_is_not_installed_is_named(photos, tmp_path, monkeypatch, library, message):
+    folder = (write_parquet if library == "pyarrow" else write_saved)(photos, tmp_path / "out")
+    for name in [name for name in sys.modules if name.split(".")[0] == library]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(InputError, match=rf"{message}, which is not installed; pip install 'lavit-core\[") as caught:
+        open_data(folder)
+    assert "\n" not in str(caught.value)

@@ -8,7 +8,9 @@ from lavit_core.layouts.folder import nothing_here, read_folder, refuse_splits
 from lavit_core.layouts.karpathy import read_karpathy
 from lavit_core.layouts.llava import read_llava
 from lavit_core.layouts.own import read_own
+from lavit_core.layouts.parquet import read_parquet
 from lavit_core.layouts.place import Place
+from lavit_core.layouts.saved_dataset import read_saved_dataset
 from lavit_core.layouts.table import read_metadata, read_table
 from lavit_core.layouts.tars import read_tars
 from lavit_core.layouts.vqa import read_vqa
@@ -17,6 +19,8 @@ from lavit_core.records import Contents, Source
 LAYOUTS: tuple[Callable[[Place], Contents | None], ...] = (
     read_own,
     read_tars,
+    read_saved_dataset,
+    read_parquet,
     read_metadata,
     read_coco,
     read_karpathy,

@@ -1,0 +1,104 @@
+"""Tables whose cells hold the encoded images, as Hugging Face's Image column does: {"bytes": ..., "path": ...}."""
+
+import dataclasses
+import posixpath
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lavit_core.errors import InputError
+from lavit_core.images import StoredImage
+from lavit_core.layouts.columns import IMAGE, Columns, guess_columns
+from lavit_core.layouts.place import wrong_key
+from lavit_core.layouts.table import add_rows
+from lavit_core.records import Contents, Source
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row: its texts by column, the path in its image cell, and the image, None where the cell holds no bytes."""
+
+    texts: dict[str, Any]
+    path: str | None
+    image: StoredImage | None
+    size: int
+    number: str
+    """Its key if paths can't be used."""
+
+
+def columns_of(schema: Any, source: Source, where: Path) -> tuple[Columns, bool]:
+    """Return the columns of an Arrow schema, and whether the image column holds bytes (and not names alone).
+
+    Raises InputError if there is no column of images, or none of texts and no `none` was given.
+    """
+    embedded = [field.name for field in schema if _holds_bytes(field.type)]
+    usual = [name for name in IMAGE if name in embedded]
+    image = source.image_column or next(iter([*usual, *embedded]), None)
+    columns = guess_columns(schema.names, image=image, caption=source.caption_column)
+    if source.image_column is None and image is not None:
+        columns = dataclasses.replace(
+            columns, guessed=(f"column {image!r} holds the image (--image-column)", *columns.guessed)
+        )
+    has = f"found {', '.join(map(repr, schema.names))}"
+    if columns.image is None:
+        raise InputError(f"{where}: no column of images, {has}; give --image-column NAME")
+    if source.caption_column not in (None, "none") and columns.caption is None:
+        raise InputError(f"{where}: no column {source.caption_column!r}, {has}; give --caption-column NAME")
+    if not columns.useful and source.caption_column != "none":
+        raise InputError(f"{where}: no column of captions, {has}; give --caption-column NAME, or none for images alone")
+    return columns, columns.image in embedded
+
+
+def text_columns(columns: Columns) -> list[str]:
+    """Return the columns that are read for their texts."""
+    named = (columns.caption, columns.question, columns.answer, columns.question_id, columns.kind)
+    return list(dict.fromkeys(name for name in named if name is not None and name != columns.image))
+
+
+def _holds_bytes(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return any(kind.field(place).name == "bytes" for place in range(kind.num_fields))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def paths_and_sizes(cells: Any, embedded: bool) -> tuple[list[str | None], list[int | None]]:
+    """Return paths and sizes in bytes of an Arrow column of images; no byte of an image is read."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not embedded:
+        return cells.to_pylist(), [None] * len(cells)
+    if not pa.types.is_struct(cells.type):
+        return [None] * len(cells), pc.binary_length(cells).to_pylist()
+    names = [cells.type.field(place).name for place in range(cells.type.num_fields)]
+    paths = pc.struct_field(cells, "path").to_pylist() if "path" in names else [None] * len(cells)
+    return paths, pc.binary_length(pc.struct_field(cells, "bytes")).to_pylist()
+
+
+def cell_bytes(cell: Any) -> bytes:
+    """Return the encoded image in a cell. Raises OSError if it is empty."""
+    found = cell.get("bytes") if isinstance(cell, dict) else cell
+    if not isinstance(found, bytes):
+        raise OSError("the cell is empty")
+    return found
+
+
+def add_embedded(contents: Contents, file: Path, rows: Sequence[Row], columns: Columns) -> None:
+    """Add rows to contents: keys are the paths in the image cells, or numbers of rows if one is missing or repeats."""
+    paths = [row.path for row in rows]
+    named = [posixpath.normpath(path) for path in paths if path is not None and wrong_key(path) is None]
+    by_path = len(set(named)) == len(rows)
+    inside = all(row.image is not None for row in rows)
+    if not by_path and inside:
+        contents.notes.append("image names are missing or repeat: keys are numbers of rows")
+    keys = [str(row.path if by_path or not inside else row.number) for row in rows]
+    contents.notes += [f"{file.name}: {'; '.join(columns.guessed)}"] if columns.guessed else []
+    texts = [{**row.texts, str(columns.image): key} for row, key in zip(rows, keys, strict=True)]
+    add_rows(contents, file, list(enumerate(texts)), columns, "")
+    contents.stored = {
+        posixpath.normpath(key): (row.image, row.size)
+        for row, key in zip(rows, keys, strict=True)
+        if row.image is not None
+    }
