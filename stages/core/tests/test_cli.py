@@ -59,8 +59,8 @@ def test_inspect_a_data_folder(run, tmp_path):
     with pytest.raises(InputError, match="give one of them"):
         run("data", "inspect", tmp_path / "data")
     # What training refuses, a script learns from the exit code; what is only left out is counted.
-    (folder / "images" / "scan.TIF").touch()
-    assert "not read   1 .tif files" in run("data", "inspect", folder).stdout
+    (folder / "images" / "scan.HEIC").touch()
+    assert "not read   1 .heic files" in run("data", "inspect", folder).stdout
     (folder / "images" / "3.png").unlink()
     with pytest.raises(InputError, match=r"[1-9]\d* problem\(s\), listed above"):
         run("data", "inspect", folder)

@@ -17,7 +17,7 @@ _DECODE_THREADS = 2
 REFUSED = ("missing", "duplicate_keys", "bad_lines", "bad_names")
 """Lists of an inspection that keep a data set from being opened."""
 
-NOT_READ = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg")
+NOT_READ = (".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg")
 """Image formats that are not read: such files are counted, so that nobody misses them later."""
 
 

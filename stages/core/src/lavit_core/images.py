@@ -1,29 +1,49 @@
-"""Reading images the same way everywhere: fixed conversions, limits on size, no dependence on what is installed."""
+"""Reading images the same way everywhere: fixed conversions, limits on size, no dependence on what is installed.
 
-import contextlib
+Metadata never costs the pixels: where EXIF, profiles or text keep Pillow from reading a file, it is read without them.
+"""
+
 import io
 import stat
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 from PIL.PngImagePlugin import PngInfo
 
 from lavit_core.config import Config
 from lavit_core.errors import InputError
+from lavit_core.image_conversion import to_rgb
+from lavit_core.image_metadata import format_of, without_metadata
+from lavit_core.image_warnings import ImageWarning
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Formats that are opened; PIL's other parsers are never run."""
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 
 MAX_PIXELS = 89_000_000
-"""Most pixels of an image that is read."""
+"""Most pixels of an image that is read, unless a command is told another number."""
+
+PIXELS_CEILING = 178_000_000
+"""What `max_pixels` may be at most: Pillow itself refuses images of twice its own limit."""
+
+MAX_BYTES_WITHOUT_METADATA = 1 << 28
+"""Largest file that is read into memory to leave its metadata out."""
+
+TIFF_BITS = frozenset((1, 2, 4, 8, 16))
+"""Bits a channel of a TIFF that have a defined conversion; 12, 32 and floating point have none."""
+
+TIFF_BITS_TAG, TIFF_TILE_WIDTH_TAG, TIFF_TILE_HEIGHT_TAG = 258, 322, 323
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+ErrorKind: TypeAlias = Literal["missing", "unreadable", "too large", "too small"]
+Result = TypeVar("Result")
 
 
 class StoredImage(Protocol):
@@ -37,6 +57,14 @@ ImageFile = Path | StoredImage
 """Where an image lies: in a file of its own, or inside another."""
 
 
+class ImageError(InputError):
+    """An image that is not read: one line that names it, and the kind of reason."""
+
+    def __init__(self, message: str, kind: ErrorKind) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 class Preprocessing(Config):
     """The steps from an image to the encoder's input; part of the tokenizer's digest."""
 
@@ -48,62 +76,112 @@ class Preprocessing(Config):
     """Per-channel standard deviation on the [0, 1] scale."""
 
 
-def open_rgb(source: ImageFile | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Open an image as RGB: EXIF rotation applied, transparency on white, 16-bit scaled, first frame of animations.
+def open_rgb(source: ImageFile | bytes, *, min_pixels: int = 1, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open an image as upright RGB: transparency on white, 16-bit scaled, first frame of animations.
 
-    Raises InputError, naming the file and the reason, if it can't be read or is larger than `max_pixels`.
+    Raises ImageError, naming the file and the reason, if it can't be read or its width x height is outside
+    `min_pixels` to `max_pixels` (at most PIXELS_CEILING); that is decided by the header, before anything is unpacked.
     """
-    with _opened(source, max_pixels) as image:
-        return to_rgb(image)
+    return _read(source, to_rgb, min_pixels, max_pixels)
 
 
 def check_image(file: Path) -> None:
-    """Raise InputError, as `open_rgb` does, if `file` is not an image; only its header is read."""
-    with _opened(file, MAX_PIXELS):
-        pass
+    """Raise ImageError, as `open_rgb` does, if `file` is not an image; only its header is read."""
+    _read(file, lambda image: None, 1, MAX_PIXELS)
 
 
-@contextlib.contextmanager
-def _opened(source: ImageFile | bytes, max_pixels: int) -> Iterator[Image.Image]:
+def _read(source: ImageFile | bytes, use: Callable[[Image.Image], Result], min_pixels: int, max_pixels: int) -> Result:
+    """Return `use` of an opened image; if that fails, of the file without its metadata."""
     name = "image" if isinstance(source, bytes) else str(source)
+    stored: Path | bytes = b""
     try:
         # Opening a pipe would wait for somebody to write into it.
         if isinstance(source, Path) and not stat.S_ISREG(source.stat().st_mode):
-            raise InputError(f"{name}: not a readable image (not a regular file)")
+            raise ImageError(f"{name}: not a readable image (not a regular file)", "unreadable")
         stored = source if isinstance(source, Path | bytes) else source.read_bytes()
-        with Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored, formats=FORMATS) as image:
-            # Only the header is read so far: a bomb is refused before it is unpacked.
-            if image.width * image.height > max_pixels:
-                raise InputError(f"{name}: {image.width}x{image.height} pixels, more than the limit of {max_pixels}")
-            yield image
+        content = io.BytesIO(stored) if isinstance(stored, bytes) else stored
+        try:
+            return _use_opened(content, name, use, min_pixels, max_pixels)
+        except (ImageError, FileNotFoundError):
+            raise
+        except Exception:
+            if (bare := _without_metadata(stored)) is None:
+                raise
+        result = _use_opened(io.BytesIO(bare), name, use, min_pixels, max_pixels)
+        warnings.warn("metadata is damaged or too large; the image was read without it", ImageWarning, stacklevel=3)
+        return result
     except FileNotFoundError:
-        raise InputError(f"{name}: file not found") from None
-    except InputError:
+        raise ImageError(f"{name}: file not found", "missing") from None
+    except ImageError:
         raise
     except UnidentifiedImageError:
-        raise InputError(f"{name}: not a readable image, expected {', '.join(FORMATS)}") from None
+        raise ImageError(f"{name}: not a readable image{_found(stored)}", "unreadable") from None
     # PIL raises many kinds for broken content (OSError, SyntaxError, ValueError, struct.error, bomb warnings).
     except Exception as error:  # noqa: BLE001
-        raise InputError(f"{name}: not a readable image ({' '.join(str(error).split())})") from None
+        reason = " ".join(str(error).split())
+        raise ImageError(f"{name}: not a readable image ({reason})", "unreadable") from None
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a PIL image as RGB: EXIF rotation applied, transparency on white, 16-bit scaled."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # PIL clips 16-bit grey to 255 when converting: scale it instead.
-        grey = np.asarray(image, dtype=np.float64) / 257.0
-        image = Image.fromarray(np.clip(grey + 0.5, 0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
+def _use_opened(
+    content: Path | io.BytesIO, name: str, use: Callable[[Image.Image], Result], min_pixels: int, max_pixels: int
+) -> Result:
+    with Image.open(content, formats=FORMATS) as image:
+        # Only the header is read so far: a bomb is refused before it is unpacked.
+        size, pixels = f"{name}: {image.width}x{image.height} pixels", image.width * image.height
+        if pixels > max_pixels:
+            raise ImageError(f"{size}, more than the limit of {max_pixels}", "too large")
+        if pixels < min_pixels:
+            raise ImageError(f"{size}, fewer than the limit of {min_pixels}", "too small")
+        if image.format == "TIFF":
+            _check_tiff(image, name, max_pixels)
+        return use(image)
 
 
-def square_pixels(source: ImageFile | bytes, image_px: int) -> np.ndarray:
-    """Return an image as uint8 [image_px, image_px, 3], resized bicubically to a square. Raises InputError."""
-    return resize_to_square(open_rgb(source), image_px)
+def _check_tiff(image: Image.Image, name: str, max_pixels: int) -> None:
+    """Raise ImageError for a TIFF whose samples have no defined conversion, and for tiles that are bombs."""
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(TIFF_BITS_TAG, (1,))
+    if not TIFF_BITS.issuperset(bits) or image.mode in ("F", "I", "LAB"):
+        message = f"{name}: TIFF of mode {image.mode}, {max(bits)} bits, expected grey, RGB or CMYK of up to 16 bits"
+        raise ImageError(message, "unreadable")
+    tile = (tags.get(TIFF_TILE_WIDTH_TAG, 1), tags.get(TIFF_TILE_HEIGHT_TAG, 1))
+    # A tile is unpacked whole, however small the image: some room for the usual sizes.
+    if tile[0] * tile[1] > max(max_pixels, 1 << 20):
+        message = f"{name}: tiles of {tile[0]}x{tile[1]} pixels, more than the limit of {max_pixels}"
+        raise ImageError(message, "too large")
+
+
+def _without_metadata(source: Path | bytes) -> bytes | None:
+    if isinstance(source, Path):
+        if source.stat().st_size > MAX_BYTES_WITHOUT_METADATA:
+            return None
+        source = source.read_bytes()
+    return without_metadata(source)
+
+
+def _found(source: Path | bytes) -> str:
+    """Return what content that PIL knows nothing of looks like, for the end of an error message."""
+    if isinstance(source, Path):
+        with open(source, "rb") as handle:
+            head = handle.read(256)
+    else:
+        head = source[:256]
+    name = format_of(head)
+    if name == "AVIF" and not features.check("avif"):
+        return " (AVIF, which this Pillow was built without)"
+    if name in FORMATS:
+        return f" (damaged {name})"
+    start = head.lstrip().lower()
+    if not head or name is not None or start.startswith((b"<!doctype html", b"<html")):
+        return f", expected {', '.join(FORMATS)}, found {name or ('HTML' if head else 'an empty file')}"
+    return f", expected {', '.join(FORMATS)}"
+
+
+def square_pixels(
+    source: ImageFile | bytes, image_px: int, *, min_pixels: int = 1, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """Return an image as uint8 [image_px, image_px, 3], resized bicubically to a square. Raises as `open_rgb` does."""
+    return resize_to_square(open_rgb(source, min_pixels=min_pixels, max_pixels=max_pixels), image_px)
 
 
 def resize_to_square(image: Image.Image, image_px: int) -> np.ndarray:

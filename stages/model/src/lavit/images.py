@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from lavit_core.errors import InputError
-from lavit_core.images import open_rgb, resize_to_square, to_rgb
+from lavit_core.image_conversion import to_rgb
+from lavit_core.images import open_rgb, resize_to_square
 from PIL import Image
 
 if TYPE_CHECKING:
