@@ -102,3 +102,30 @@ def test_documents_are_a_function_of_their_number(parts: Any, tiny_config: Calla
     expected = [forward.document(n).ids for n in range(600)]
     assert np.array_equal(late.document(599).ids, expected[599])
     assert np.array_equal(late.document(3).ids, expected[3])
+
+
+def test_hidden_words_are_read_as_eos_and_still_scored(parts: Any, only: Any) -> None:
+    _, _, codec = parts
+    plain = source(parts, only("image_to_text"))
+    stream = source(parts, only("image_to_text", caption_word_drop=0.25))
+    assert plain.document(0).read_tail is None
+    hidden = []
+    for number in range(256):
+        document = stream.document(number)
+        last = document.image[1]
+        text = document.ids[last + 1 :]
+        assert document.read_tail is not None
+        assert len(document.read_tail) == len(text)
+        assert (document.weights[last + 1 :] == 1).all()
+        changed = document.read_tail != text
+        assert (document.read_tail[changed] == codec.eos).all()
+        hidden.append(changed[:-1])  # the last one is <eos> itself
+    assert np.concatenate(hidden).mean() == pytest.approx(0.25, abs=0.03)
+    again = source(parts, only("image_to_text", caption_word_drop=0.25)).document(7)
+    assert np.array_equal(again.read_tail, stream.document(7).read_tail)
+
+
+@pytest.mark.parametrize("kind", ["text_to_image", "questions", "text"])
+def test_words_of_other_documents_are_not_hidden(parts: Any, only: Any, kind: str) -> None:
+    stream = source(parts, only(kind, caption_word_drop=0.9))
+    assert all(stream.document(number).read_tail is None for number in range(64))

@@ -1,11 +1,13 @@
 """Packing documents into steps, and attention that stays inside a document."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from lavit_core.errors import UsageError
 from lavit_pretrain.documents import Document
-from lavit_pretrain.packing import Packer, share_documents, share_step
+from lavit_pretrain.packing import Packer, collate, share_documents, share_step
 
 
 def make_document(number: int) -> Document:
@@ -78,3 +80,16 @@ def test_a_document_longer_than_a_step_is_refused() -> None:
     long = Document(ids=np.zeros(11, np.int64), weights=np.ones(11, np.float32))
     with pytest.raises(UsageError, match="tokens_per_step: 10 tokens, but document 0 has 11"):
         Packer(lambda number: long, 10).next_batch()
+
+
+def test_a_batch_reads_the_tail_and_scores_the_ids() -> None:
+    documents = [make_document(number) for number in range(3)]
+    tail = np.array([901, 902, 903])
+    hidden = [documents[0], dataclasses.replace(documents[1], read_tail=tail), documents[2]]
+    plain, batch = collate(documents), collate(hidden)
+    end = len(documents[0]) + len(documents[1])
+    expected = plain.ids_T.clone()
+    expected[end - 3 : end] = torch.from_numpy(tail)
+    assert torch.equal(batch.ids_T, expected)
+    for name in ("rows_S", "targets_S", "weights_S", "positions_T"):
+        assert torch.equal(getattr(batch, name), getattr(plain, name)), name

@@ -96,6 +96,10 @@ class PretrainConfig(Config):
 
     caption_drop: float = Field(default=0.1, ge=0, le=1)
     """Share of text-to-image documents that start at a bare `[IMG]`, for guidance (unpublished; 0.1 is usual)."""
+    caption_word_drop: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a caption's words that image-to-text documents hide from the words after them (`<eos>` is read in their
+    place; all words are still scored). Differs when not 0: a model that reads `yellow` has learned which shapes are
+    yellow in the captions, and looks no further; with words hidden it has to look at the image."""
     t2i_text_loss: bool = True
     """Score the caption of text-to-image documents (paper: cross-entropy on both modalities)."""
     i2t_image_loss: bool = False

@@ -27,6 +27,8 @@ class Document:
 
     ids: np.ndarray
     """int64 [n]; under continuous image rows lie the codes' ids, which serve as targets only."""
+    read_tail: np.ndarray | None = None
+    """int64 [k]: what the model reads in place of the last k ids, which are its targets; None: these ids."""
     weights: np.ndarray
     """float32 [n], 0 where nothing is scored."""
     image: tuple[int, int] | None = None
@@ -109,12 +111,17 @@ class DocumentSource:
 
     def _image_to_text(self, images: np.ndarray, rng: np.random.Generator) -> list[Document]:
         captions = self._captions(images, rng)
-        tails = []
+        tails, read = [], []
         for caption in captions:
             text = np.empty(0, np.int64) if caption is None else self.codec.encode(caption)
             ids = text_continuation(text, self.codec.eos)
             tails.append((ids, np.full(len(ids), self.config.text_loss_weight, np.float32)))
-        return self._after_images(images, tails, "image_to_text")
+            if self.config.caption_word_drop:
+                read.append(np.where(rng.random(len(ids)) < self.config.caption_word_drop, self.codec.eos, ids))
+        documents = self._after_images(images, tails, "image_to_text")
+        if not read:
+            return documents
+        return [dataclasses.replace(document, read_tail=tail) for document, tail in zip(documents, read, strict=True)]
 
     def _questions(self, images: np.ndarray, rng: np.random.Generator) -> list[Document]:
         tails = []

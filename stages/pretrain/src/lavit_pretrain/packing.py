@@ -27,6 +27,7 @@ class PackedBatch:
     """Documents one after another. T tokens, B documents, S scored positions, F continuous image rows."""
 
     ids_T: Tensor
+    """What the model reads."""
     positions_T: Tensor
     bounds_B1: Tensor
     """int32 [B + 1], where each document begins and ends."""
@@ -164,6 +165,10 @@ def collate(documents: Sequence[Document]) -> PackedBatch:
     lengths = np.array([len(document) for document in documents])
     starts = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.concatenate([document.ids for document in documents])
+    read = ids.copy()
+    for end, document in zip(starts[1:], documents, strict=True):
+        if document.read_tail is not None:
+            read[end - len(document.read_tail) : end] = document.read_tail
     weights = np.concatenate([document.weights for document in documents])
     scored = np.flatnonzero(weights)
     images = [
@@ -174,7 +179,7 @@ def collate(documents: Sequence[Document]) -> PackedBatch:
     ]
     features = [document.features for _, document in images if document.features is not None]
     return PackedBatch(
-        ids_T=torch.from_numpy(ids),
+        ids_T=torch.from_numpy(read),
         positions_T=torch.from_numpy(np.arange(len(ids)) - np.repeat(starts[:-1], lengths)),
         bounds_B1=torch.from_numpy(starts.astype(np.int32)),
         rows_S=torch.from_numpy(scored - 1),
