@@ -4,6 +4,8 @@ import pytest
 from lavit_core.data_report import inspect_data, report_lines
 from PIL import Image
 
+from .image_bytes import png_chunk
+
 
 def image(file, size=(8, 6)):
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -55,3 +57,17 @@ def test_empty_captions_are_counted(folder):
     report = inspect_data(folder, quiet=True)
     assert (report["captions"], report["without_captions"], report["empty_captions"]) == (1, 2, 3)
     assert "captions   1 (2 images have none; 3 empty ones are left out)" in report_lines(report)
+
+
+def test_images_outside_the_limits_and_warnings_are_counted(tmp_path):
+    image(tmp_path / "small.png", (1, 1))
+    image(tmp_path / "large.png", (40, 40))
+    image(tmp_path / "fine.png")
+    # Pillow refuses a text with a wrong checksum; the pixels are read without it.
+    content = (tmp_path / "fine.png").read_bytes()
+    (tmp_path / "fine.png").write_bytes(content[:33] + png_chunk(b"tEXt", b"a\0b", crc=1) + content[33:])
+    report = inspect_data(tmp_path, min_pixels=2, max_pixels=1000, quiet=True)
+    assert report["unreadable_kinds"] == {"too large": 1, "too small": 1}
+    assert report["image_warnings"] == {"metadata is damaged or too large; the image was read without it": 1}
+    assert any(line.startswith("warning    1 time: metadata is damaged") for line in report_lines(report))
+    assert inspect_data(tmp_path, quiet=True)["unreadable"] == []

@@ -14,6 +14,7 @@ from lavit_core.json_lines import read_json_lines
 from lavit_core.tokens import check_tokenizer, open_tokens
 from lavit_tokenizer import tokenize_images as verb
 from lavit_tokenizer.config import TokenizeConfig
+from PIL import Image
 
 from .conftest import write_images
 
@@ -180,3 +181,40 @@ def test_a_run_without_readable_images_ends_with_an_error(tmp_path, model):
         (folder / f"{index}.png").write_text("text")
     with pytest.raises(ErrorBudgetExceeded, match="3 of 3 images"):
         tokenize(folder, model, tmp_path / "tokens")
+
+
+def test_images_that_failed_are_read_again_on_request(damaged, model, tmp_path):
+    out, bad = tmp_path / "tokens", damaged / "images" / "021.png"
+    torn = bad.read_bytes()
+    whole = write_images(tmp_path / "again", 40) / "images" / "021.png"
+    # The data set is known by names and sizes: the torn file has the size of the whole one.
+    bad.write_bytes(torn + bytes(whole.stat().st_size - len(torn)))
+    tokenize(damaged, model, out, max_error_rate=0.1)
+    before = content(out)
+    bad.write_bytes(whole.read_bytes())
+    tokenize(damaged, model, out, max_error_rate=0.1)
+    assert content(out) == before
+    verb.tokenize_images(
+        damaged, model, out, settings(max_error_rate=0.1), seed=1, device="cpu", retry_errors=True, quiet=True
+    )
+    tokenize(damaged, model, tmp_path / "clean", max_error_rate=0.1)
+    assert content(out) == content(tmp_path / "clean")
+    assert [row["key"] for row in read_json_lines(out / "errors.jsonl")] == ["images/007.png"]
+
+
+def test_small_images_are_left_out_and_large_ones_are_errors(data, model, tmp_path):
+    for name, size in (("tiny.png", (1, 1)), ("wide.png", (600, 2))):
+        Image.new("RGB", size).save(data / "images" / name)
+    (data / "captions.jsonl").unlink()
+    limits = {"min_pixels": 16, "max_pixels": 1100}
+    summary = tokenize(data, model, tmp_path / "tokens", max_error_rate=0.1, **limits)
+    assert (summary["images"], summary["errors"], summary["too_small"]) == (40, 1, 1)
+    rows = read_json_lines(tmp_path / "tokens" / "errors.jsonl")
+    assert [(row["key"], row["kind"]) for row in rows] == [
+        ("images/tiny.png", "too small"),
+        ("images/wide.png", "too large"),
+    ]
+    with pytest.raises(ErrorBudgetExceeded, match="1 of 42 images"):
+        tokenize(data, model, tmp_path / "tokens", max_error_rate=0, **limits)
+    with pytest.raises(UsageError, match=r"config.min_pixels = 16, now it is None"):
+        tokenize(data, model, tmp_path / "tokens", max_error_rate=0.1)

@@ -29,3 +29,18 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<html>")
     with pytest.raises(InputError, match=r"page\.jpg.*lavit data inspect"):
         Pixels([tmp_path / "page.jpg"], 8)
+
+
+def test_warnings_about_images_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "maker" * 20
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
+    content = bytearray((tmp_path / "a.jpg").read_bytes())
+    content[content.index(b"Exif") + 14] = 99  # many entries, few bytes
+    (tmp_path / "a.jpg").write_bytes(content)
+    pixels = Pixels([tmp_path / "a.jpg"] * 20, 8, cache_bytes=0)
+    pixels.batch(range(20))
+    pixels.batch(range(20))
+    printed = capfd.readouterr().err.splitlines()
+    assert len(printed) == 1
+    assert printed[0].startswith("warning: images were read with warnings (20 times: Corrupt EXIF data")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.data import Data, Record, Source, find_images, scan_data, source_of
-from lavit_core.errors import InputError
-from lavit_core.images import open_rgb
+from lavit_core.image_warnings import count_image_warnings, warning_lines
+from lavit_core.images import MAX_PIXELS, ImageError, open_rgb
 from lavit_core.progress import Progress
 
 _DECODE_THREADS = 2
@@ -21,22 +21,34 @@ NOT_READ = (".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg")
 """Image formats that are not read: such files are counted, so that nobody misses them later."""
 
 
-def inspect_data(source: Path | Source, *, quiet: bool = False) -> dict[str, Any]:
+def inspect_data(
+    source: Path | Source, *, min_pixels: int = 1, max_pixels: int = MAX_PIXELS, quiet: bool = False
+) -> dict[str, Any]:
     """Read a data set whole, every image decoded; return counts, sizes and every problem.
 
-    Raises InputError if `source` is not a data set.
+    Images of fewer or more pixels are listed as unreadable. Raises InputError if `source` is not a data set.
     """
     data, problems = scan_data(source)
     path = source_of(source).path
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
     unreadable = []
+    warned: collections.Counter[str] = collections.Counter()
+
+    def look(record: Record) -> tuple[int, int] | dict[str, str]:
+        try:
+            return open_rgb(record.image, min_pixels=min_pixels, max_pixels=max_pixels).size
+        except ImageError as error:
+            reason = str(error).removeprefix(f"{record.image}: ")
+            return {"file": record.key, "kind": error.kind, "reason": reason}
+
     with (
+        count_image_warnings(warned),
         ThreadPoolExecutor(_DECODE_THREADS) as pool,
         Progress("inspect", len(data.records), unit="image", quiet=quiet) as bar,
     ):
-        for record, found in zip(data.records, pool.map(_size_or_reason, data.records), strict=True):
-            if isinstance(found, str):
-                unreadable.append({"file": record.key, "reason": found})
+        for found in pool.map(look, data.records):
+            if isinstance(found, dict):
+                unreadable.append(found)
             else:
                 sizes[found] += 1
             bar.advance()
@@ -54,6 +66,8 @@ def inspect_data(source: Path | Source, *, quiet: bool = False) -> dict[str, Any
         "question_kinds": dict(sorted(collections.Counter(question.kind or "" for question in data.questions).items())),
         "sizes": _summary(sizes),
         "unreadable": unreadable,
+        "unreadable_kinds": dict(sorted(collections.Counter(row["kind"] for row in unreadable).items())),
+        "image_warnings": dict(sorted(warned.items())),
         "missing": [problem.message for problem in problems if problem.kind == "missing"],
         "duplicate_keys": [problem.message for problem in problems if problem.kind == "duplicate"],
         "bad_lines": [problem.message for problem in problems if problem.kind == "line"],
@@ -79,13 +93,6 @@ def _not_read(path: Path) -> dict[str, int]:
     """Return the number of files below a folder in image formats that are not read, by suffix."""
     found = collections.Counter(file.suffix.lower() for file in path.rglob("*") if file.suffix.lower() in NOT_READ)
     return dict(sorted(found.items()))
-
-
-def _size_or_reason(record: Record) -> tuple[int, int] | str:
-    try:
-        return open_rgb(record.image).size
-    except InputError as error:
-        return str(error).removeprefix(f"{record.image}: ")
 
 
 def _summary(sizes: collections.Counter[tuple[int, int]]) -> dict[str, Any]:
@@ -118,6 +125,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         (w0, w1), (h0, h1) = sizes["width"], sizes["height"]
         common = ", ".join(f"{s['width']}x{s['height']} ({s['images']})" for s in sizes["common"])
         lines.append(f"sizes      {sizes['distinct']} sizes, width {w0}..{w1}, height {h0}..{h1}; most often {common}")
+    lines += [f"warning    {line}" for line in warning_lines(collections.Counter(report["image_warnings"]))[:5]]
     if report["not_read"]:
         left_out = ", ".join(f"{count} {suffix}" for suffix, count in report["not_read"].items())
         lines.append(f"not read   {left_out} files")

@@ -27,6 +27,9 @@ class TokenizeOptions:
     max_error_rate: Annotated[
         float | None, option("--max-error-rate", min=0, max=1, help="Unreadable share allowed.")
     ] = None
+    min_pixels: Annotated[int | None, option("--min-pixels", min=1, help="Leave smaller images out.")] = None
+    max_pixels: Annotated[int | None, option("--max-pixels", min=1, help="Refuse larger images.")] = None
+    retry_errors: Annotated[bool, option("--retry-errors", help="Read the images of errors.jsonl again.")] = False
 
 
 @command()
@@ -113,7 +116,9 @@ def tokenize_images(
     source = layout.source(data)
     preset = common.preset or ("imported" if model is not None and is_imported(model, "tokenizer") else "tiny")
     common = dataclasses.replace(common, preset=preset)
-    settings = settings_of(common, TokenizeConfig, (PACKAGE, "tokenize-images"), dataclasses.asdict(options))
+    given = dataclasses.asdict(options)
+    retry_errors = given.pop("retry_errors")
+    settings = settings_of(common, TokenizeConfig, (PACKAGE, "tokenize-images"), given)
     if common.dry_run:
         from lavit_tokenizer.plan import plan_tokenize
 
@@ -122,7 +127,8 @@ def tokenize_images(
     find_part(model, "tokenizer")
     from lavit_tokenizer.tokenize_images import tokenize_images as verb
 
-    summary = verb(source, model, out, settings, seed=common.seed, device=common.device, quiet=common.silent)
+    seed, device, quiet = common.seed, common.device, common.silent
+    summary = verb(source, model, out, settings, seed=seed, device=device, retry_errors=retry_errors, quiet=quiet)
     # The language model's presets read stored features; tokens without them have their codes.
     codes = "" if settings.features else " --image-input codes"
     show(summary, common, f"tokens in {out}; next: lavit pretrain {out} --model {model}{codes} --out RUN")

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal, Self
 
 from lavit_core.config import Config
-from lavit_core.images import Preprocessing
+from lavit_core.images import MAX_PIXELS, PIXELS_CEILING, Preprocessing
 from pydantic import Field, model_validator
 
 Count = Annotated[int, Field(ge=1)]
@@ -321,5 +321,9 @@ class TokenizeConfig(Config):
     """Images per forward pass; batches never cross a shard."""
     max_error_rate: Share = 0.01
     """Share of unreadable images above which the finished job exits with 5."""
+    min_pixels: Count = 1
+    """Fewest pixels (width x height) of an image that is read; smaller ones are listed, but are no errors."""
+    max_pixels: Annotated[int, Field(ge=1, le=PIXELS_CEILING)] = MAX_PIXELS
+    """Most pixels of an image that is read, by its header; larger ones are errors."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of encoder and merger; selection and code distances are always fp32."""

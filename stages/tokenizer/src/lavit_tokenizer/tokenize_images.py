@@ -1,19 +1,20 @@
 """`lavit tokenize-images`: images to a token directory, the same bytes whatever the workers and interruptions."""
 
+import collections
 import contextlib
 import ctypes
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lavit_core.data import Record, Source, check_out_outside, open_data, source_of
-from lavit_core.errors import ErrorBudgetExceeded, InputError
+from lavit_core.errors import ErrorBudgetExceeded
 from lavit_core.files import file_sha256
-from lavit_core.images import square_pixels
+from lavit_core.image_batch import TOO_SMALL, decode_batch
+from lavit_core.image_warnings import warning_lines
 from lavit_core.interrupt import stop_signals
 from lavit_core.json_lines import read_json_lines, write_json_lines
 from lavit_core.progress import Progress, note
@@ -30,33 +31,34 @@ from lavit_tokenizer.tokenizer_folder import load_tokenizer
 
 ERRORS_FILE = "errors.jsonl"
 
+MOST_WARNINGS = 5
+"""Kinds of warnings about images that are shown at the end."""
+
 PR_SET_PDEATHSIG = 1
 """Number of the Linux prctl that ties a process's life to its parent's."""
 
-Decoded = tuple[list[int], torch.Tensor, list[dict[str, str]]]
-"""Record numbers that could be read, their pixels uint8 [b, px, px, 3], and rows for errors.jsonl."""
+Decoded = tuple[list[int], torch.Tensor, list[dict[str, str]], dict[str, int]]
+"""Record numbers that could be read, their pixels uint8 [b, px, px, 3], rows for errors.jsonl, warnings by kind."""
+
+LIMITS = ("min_pixels", "max_pixels")
 
 
 class ImageBatches(Dataset):
     """Decoded images, a batch an item: where batches begin and end never depends on who decodes them."""
 
-    def __init__(self, records: Sequence[Record], batches: Sequence[slice], image_px: int) -> None:
-        self.records, self.batches, self.image_px = records, batches, image_px
+    def __init__(
+        self, records: Sequence[Record], batches: Sequence[slice], image_px: int, limits: Mapping[str, int]
+    ) -> None:
+        self.records, self.batches, self.image_px, self.limits = records, batches, image_px, limits
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, number: int) -> Decoded:
         here = self.batches[number]
-        good, pixels, errors = [], [], []
-        for index in range(here.start, here.stop):
-            try:
-                pixels.append(square_pixels(self.records[index].image, self.image_px))
-                good.append(index)
-            except InputError as error:
-                errors.append({"key": self.records[index].key, "reason": str(error)})
-        empty = np.empty((0, self.image_px, self.image_px, 3), dtype=np.uint8)
-        return good, torch.from_numpy(np.stack(pixels) if pixels else empty), errors
+        images = [(record.key, record.image) for record in self.records[here]]
+        good, pixels, errors, warned = decode_batch(images, self.image_px, **self.limits)
+        return [here.start + place for place in good], torch.from_numpy(pixels), errors, warned
 
 
 def tokenize_images(
@@ -67,10 +69,12 @@ def tokenize_images(
     *,
     seed: int = 0,
     device: str = "auto",
+    retry_errors: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Write the images of `data` as codes to the token directory `out`, return the summary; finished shards are kept,
-    and missing ones of a finished directory made again.
+    and missing ones of a finished directory made again; with `retry_errors` also those of images that failed before
+    and can be read now.
 
     Raises InputError for unusable input, ErrorBudgetExceeded after finishing when too many images were unreadable,
     Interrupted when stopped by a signal.
@@ -79,17 +83,22 @@ def tokenize_images(
     opened = open_data(data)
     tokenizer = load_tokenizer(model, device=device, precision=config.precision, use="encode")
     # How the work is done (workers, where the run gives up) does not decide what is written.
-    decides = config.model_dump(mode="json", exclude={"workers", "max_error_rate"})
+    undecided = {"workers", "max_error_rate"}
+    # Limits nobody set are not recorded, so that directories from before there were any go on.
+    undecided |= {name for name in LIMITS if getattr(config, name) == TokenizeConfig.model_fields[name].default}
+    decides = config.model_dump(mode="json", exclude=undecided)
     inputs = {"data": opened.digest, "tokenizer": tokenizer.loaded.digest}
     shards = list(epoch_batches(len(opened.records), config.shard_samples))
     with (
         open_run(out, command="tokenize-images", config={**decides, "seed": seed}, inputs=inputs) as run,
         stop_signals() as stop,
     ):
+        if retry_errors:
+            _forget_readable(out, opened.records, shards, config, quiet=quiet)
         if run.done:
             # By size alone: a finished directory answers at once, `lavit tokens verify` reads every byte.
             known = read_manifest(out).shards if (out / "manifest.json").exists() else None
-            if known is not None and all(_has_size(out, entry) for entry in known):
+            if known is not None and len(known) == len(shards) and all(_has_size(out, entry) for entry in known):
                 note(f"{out}: already finished", quiet=quiet)
                 return _within_budget(run.done, out, config)
             run.reopen()
@@ -99,12 +108,14 @@ def tokenize_images(
         kept_errors = _errors_of(errors, opened.records, [shards[n] for n in range(len(shards)) if n not in set(todo)])
         loader = image_loader(opened.records, [shards[n] for n in todo], tokenizer, config)
         batches, meter = iter(loader), Meter()
+        warned: collections.Counter[str] = collections.Counter()
         total = sum(shards[n].stop - shards[n].start for n in todo)
         with Progress("tokenize-images", total, unit="image", quiet=quiet) as progress:
             for done, number in enumerate(todo):
                 samples: list[TokenSample] = []
                 for _ in epoch_batches(shards[number].stop - shards[number].start, config.batch_size):
-                    good, pixels, unreadable = next(batches)
+                    good, pixels, unreadable, kinds = next(batches)
+                    warned.update(kinds)
                     samples += _tokenized(tokenizer, [opened.records[index] for index in good], pixels, config, seed)
                     kept_errors += unreadable
                     meter.count(len(good) + len(unreadable))
@@ -127,10 +138,14 @@ def tokenize_images(
             "images": samples_written,
             "codes": codes,
             "codes_per_image": codes / max(1, samples_written),
-            "errors": len(kept_errors),
+            "errors": len(kept_errors) - (too_small := sum(row.get("kind") == TOO_SMALL for row in kept_errors)),
+            "too_small": too_small,
+            "image_warnings": warned.total(),
             "shards": len(manifest.shards),
             **meter.summary(),
         }
+        for line in warning_lines(warned)[:MOST_WARNINGS]:
+            note(f"images with a warning, {line}", quiet=quiet)
         run.finish(summary)
         with contextlib.suppress(OSError):
             run.checkpoints.rmdir()
@@ -151,7 +166,8 @@ def image_loader(
         for shard in shards
         for part in epoch_batches(shard.stop - shard.start, config.batch_size)
     ]
-    dataset = ImageBatches(records, batches, tokenizer.config.preprocessing.image_px)
+    limits = {name: getattr(config, name) for name in LIMITS}
+    dataset = ImageBatches(records, batches, tokenizer.config.preprocessing.image_px, limits)
     workers = min(config.workers, len(batches))
     # Spawned workers would import torch again for seconds; forked ones only decode images with PIL.
     context = "fork" if workers else None
@@ -231,11 +247,33 @@ def _errors_of(
     return [row for row in errors if row["key"] in keys]
 
 
+def _forget_readable(
+    out: Path, records: Sequence[Record], shards: Sequence[slice], config: TokenizeConfig, *, quiet: bool
+) -> None:
+    """Take the shards of images that failed before and can be read now out of the manifest: they are made again."""
+    if not (out / "manifest.json").exists():
+        return
+    failed = {row["key"] for row in read_json_lines(out / ERRORS_FILE)}
+    limits = {name: getattr(config, name) for name in LIMITS}
+    again = set()
+    for number, shard in enumerate(shards):
+        images = [(record.key, record.image) for record in records[shard] if record.key in failed]
+        # One pixel: only whether they can be read matters.
+        if any(decode_batch([image], 1, **limits)[0] for image in images):
+            again.add(shard_name(number))
+    manifest = read_manifest(out)
+    if again:
+        kept = tuple(entry for entry in manifest.shards if entry.file not in again)
+        write_manifest(out, manifest.model_copy(update={"shards": kept}))
+    note(f"{out}: {len(failed)} images failed before; shards to make again: {len(again)}", quiet=quiet)
+
+
 def _within_budget(summary: dict[str, Any], out: Path, config: TokenizeConfig) -> dict[str, Any]:
-    seen = summary["images"] + summary["errors"]
+    seen = summary["images"] + summary["errors"] + summary.get("too_small", 0)
     if summary["errors"] > config.max_error_rate * seen:
         raise ErrorBudgetExceeded(
             f"{out}: finished, but {summary['errors']} of {seen} images could not be read "
-            f"(--max-error-rate {config.max_error_rate}); {out / ERRORS_FILE} names each with its reason"
+            f"(--max-error-rate {config.max_error_rate}); {out / ERRORS_FILE} names each with its reason; "
+            "--retry-errors reads them again"
         )
     return summary

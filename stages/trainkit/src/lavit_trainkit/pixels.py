@@ -1,12 +1,15 @@
 """Training images by index: decoded once into memory if they fit, else read from disk each time."""
 
+import collections
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from lavit_core.errors import InputError
+from lavit_core.image_warnings import count_image_warnings, warning_lines
 from lavit_core.images import ImageFile, Preprocessing, square_pixels
+from lavit_core.progress import warn
 from torch import Tensor
 
 DECODE_THREADS = 2
@@ -17,6 +20,7 @@ class Pixels:
 
     def __init__(self, paths: Sequence[ImageFile], image_px: int, *, cache_bytes: int = 1 << 30) -> None:
         self.paths, self.image_px = list(paths), image_px
+        self._warned = False
         self._pool = ThreadPoolExecutor(DECODE_THREADS)
         fits = len(self.paths) * image_px * image_px * 3 <= cache_bytes
         self._cache = self._read(range(len(self.paths))) if fits else None
@@ -36,10 +40,15 @@ class Pixels:
         def place(position: int) -> None:
             out[position] = square_pixels(self.paths[indices[position]], self.image_px)
 
+        counts: collections.Counter[str] = collections.Counter()
         try:
-            list(self._pool.map(place, range(len(indices))))
+            with count_image_warnings(counts):
+                list(self._pool.map(place, range(len(indices))))
         except InputError as error:
             raise InputError(f"{error}; `lavit data inspect` lists every unreadable image") from None
+        if counts and not self._warned:
+            self._warned = True
+            warn(f"images were read with warnings ({warning_lines(counts)[0]}); `lavit data inspect` counts them all")
         return out
 
 
