@@ -98,6 +98,7 @@ def test_blank_lines_and_byte_order_mark(folder):
     ("line", "message"),
     [
         ("{oops", r"captions.jsonl:3: not valid JSON"),
+        ('{"file_name": "a.png", "captions": [], "captions": ["x"]}', r":3: not valid JSON \(key 'captions' twice"),
         ("[1]", r"captions.jsonl:3: found \[1\], expected an object"),
         ("[" * 100_000, r"captions.jsonl:3: not valid JSON"),
         ('{"captions": []}', r"captions.jsonl:3: file_name is \"\", expected a string"),

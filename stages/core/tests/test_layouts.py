@@ -875,3 +875,13 @@ def test_a_library_that_is_not_installed_is_named(photos, tmp_path, monkeypatch,
     with pytest.raises(InputError, match=rf"{message}, which is not installed; pip install 'lavit-core\[") as caught:
         open_data(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_pipes_are_named_and_not_waited_for(photos, tmp_path):
+    folder = write_txt(photos, tmp_path / "out")
+    (folder / "images" / "000000000001.txt").unlink()
+    os.mkfifo(folder / "images" / "000000000001.txt")
+    os.mkfifo(folder / "list.csv")
+    os.mkfifo(folder / "list.json")
+    with pytest.raises(InputError, match=r"000000000001.txt: not readable as UTF-8 text \(not a regular file\)"):
+        open_data(folder)

@@ -13,10 +13,10 @@ from lavit_core.files import explain_write_errors, write_text
 def iterate_json_lines(file: Path, on_problem: Callable[[str], object] | None = None) -> Iterator[tuple[int, Any]]:
     """Yield (line number, value) for each line of a file that people write; blank lines and a BOM are skipped.
 
-    Raises InputError naming file and line for a line that is not JSON; with `on_problem`, that is called with the
-    message instead, and reading goes on.
+    Raises InputError naming file and line for a line that is not JSON or has a key twice; with `on_problem`, that is
+    called with the message instead, and reading goes on.
     """
-    load: Callable[[str], Any] = json.JSONDecoder().decode
+    load: Callable[[str], Any] = json.JSONDecoder(object_pairs_hook=_object).decode
     try:
         handle = open(file, "rb")  # noqa: SIM115 - closed below
     except FileNotFoundError:
@@ -41,6 +41,15 @@ def iterate_json_lines(file: Path, on_problem: Callable[[str], object] | None = 
             if on_problem is None:
                 raise InputError(message)
             on_problem(message)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object. Raises ValueError if it has a key twice: one of the values would be lost."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} twice in one object")
+    return value
 
 
 def iterate_json_objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

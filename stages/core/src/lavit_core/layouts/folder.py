@@ -101,11 +101,18 @@ def _plain(stem: str) -> str:
 def _lines(contents: Contents, name: str) -> list[str]:
     file = contents.root / name
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = _text(file)
     except (OSError, ValueError) as error:
         contents.problems.append(Problem("line", f"{file}: not readable as UTF-8 text ({error})"))
         return []
     return caption_lines(text)
+
+
+def _text(file: Path) -> str:
+    """Return the text of a file. Raises OSError, for a pipe too: its reader would wait for a writer."""
+    if not file.is_file():
+        raise OSError("not a regular file")
+    return file.read_text(encoding="utf-8-sig")
 
 
 def caption_lines(text: str) -> list[str]:
@@ -122,7 +129,7 @@ def json_captions(value: Any, column: str | None) -> list[str]:
 def _json_file(contents: Contents, name: str, column: str | None) -> tuple[str, ...]:
     file = contents.root / name
     try:
-        value = json.loads(file.read_text(encoding="utf-8-sig"))
+        value = json.loads(_text(file))
     except (OSError, ValueError, RecursionError) as error:
         contents.problems.append(Problem("line", f"{file}: not valid JSON ({error})"))
         return ()

@@ -44,7 +44,9 @@ class Place:
         if self.file is not None:
             return [self.file] if self.file.name.lower().endswith(suffixes) else []
         found = [name for name in self.names if name.lower().endswith(suffixes)]
-        return [self.root / name for name in found if posixpath.splitext(name)[0] not in self._image_stems]
+        files = [self.root / name for name in found if posixpath.splitext(name)[0] not in self._image_stems]
+        # Not a pipe, whose reader would wait for a writer.
+        return [file for file in files if file.is_file()]
 
     @functools.cached_property
     def _image_stems(self) -> set[str]:
@@ -58,7 +60,12 @@ class Place:
         """
         files = self.files(".json")
         if self.file is None:
-            files += [file for name in ANNOTATION_FOLDERS for file in sorted((self.root / name).glob("*.json"))]
+            files += [
+                file
+                for name in ANNOTATION_FOLDERS
+                for file in sorted((self.root / name).glob("*.json"))
+                if file.is_file()
+            ]
         values = {}
         for file in files:
             try:
