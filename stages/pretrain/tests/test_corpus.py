@@ -1,6 +1,7 @@
 """The sources of documents: what is joined, left out and refused."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lavit_pretrain.documents import Corpus
 from lavit_pretrain.sequence import question_prompt
 from lavit_pretrain.text_tokenizer import TextCodec, train_text_tokenizer
 from lavit_pretrain.vocabulary import Vocabulary, register
+from PIL import Image
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,27 @@ def test_questions_about_absent_images_are_counted_or_refused(
     file.write_text(row % "nowhere.png")
     with pytest.raises(InputError, match="none of its 1 questions is about an image in the tokens"):
         open_corpus(reader, questions=[file], text=[])
+
+
+def test_questions_of_other_layouts_and_their_earlier_turns_are_joined(
+    world: Any, reader: TokenReader, tmp_path: Path
+) -> None:
+    said = [("human", "<image>what?"), ("gpt", "red"), ("human", "where?"), ("gpt", "above")]
+    talk = {"image": "images/0001.png", "conversations": [{"from": who, "value": text} for who, text in said]}
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "0001.png")
+    files = [tmp_path / "talk.json", tmp_path / "talk.jsonl", tmp_path / "own.jsonl"]
+    files[0].write_text(json.dumps([talk]))
+    expected = [("what?", "red"), ("what?", "red", "where?", "above")]
+    assert [*open_corpus(reader, questions=[tmp_path], text=[]).questions.values()] == [expected]
+    files[1].write_text(json.dumps(talk) + "\n")
+    row = {"file_name": "images/0001.png", "question": "where?", "answer": "above", "earlier": [["what?", "red"]]}
+    files[2].write_text(json.dumps(row) + "\n")
+    for file, wanted in zip(files, (expected, expected, expected[1:]), strict=True):
+        assert [*open_corpus(reader, questions=[file], text=[]).questions.values()] == [wanted]
+    files[2].write_text(json.dumps({**row, "earlier": "what?"}) + "\n")
+    with pytest.raises(InputError, match=r"own.jsonl:1: earlier is not a list of \[question, answer\]"):
+        open_corpus(reader, questions=[files[2]], text=[])
 
 
 def test_questions_too_long_for_their_answers_are_left_out(parts: Any, capsys: pytest.CaptureFixture[str]) -> None:

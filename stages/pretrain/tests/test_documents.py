@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -77,6 +78,20 @@ def test_questions_score_answers_only_and_fit_several_in_a_document(parts: Any, 
     assert (document.ids == codec.eos).sum() == 2
     answers = codec.tokenizer.decode(document.ids[document.weights > 0])
     assert len(answers.replace("<eos>", " ").split()) == 2
+
+
+def test_a_turn_of_a_conversation_follows_those_before_and_is_scored_alone(parts: Any, only: Any) -> None:
+    corpus, vocabulary, codec = parts
+    talk = ("what is it?", "red", "and where?", "above")
+    talking = dataclasses.replace(corpus, questions={1: [talk]})
+    document = DocumentSource(talking, vocabulary, codec, only("questions", image_input="none"), 0).document(0)
+    first = codec.question(*talk[:2])
+    assert (document.ids[1:] == np.concatenate([*first, *codec.question(*talk[2:])])).all()
+    assert codec.decode(document.ids[document.weights > 0].tolist()) == "above"
+    # The model is asked what it was trained on.
+    prompt = codec.prompt_after([talk[:2]], talk[2])
+    assert (document.ids[1 : 1 + len(prompt)] == prompt).all()
+    assert (codec.prompt_after([], talk[0]) == first[0]).all()
 
 
 def test_blind_documents_hold_no_image(parts: Any, tiny_config: Callable[..., PretrainConfig]) -> None:

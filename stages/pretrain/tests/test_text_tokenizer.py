@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lavit_pretrain.corpus import all_texts, open_corpus
-from lavit_pretrain.sequence import question_prompt
+from lavit_pretrain.sequence import question_prompt, question_text
 from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer, train_text_tokenizer, unknown_words
 from lavit_pretrain.vocabulary import Vocabulary, register
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -66,8 +66,8 @@ def test_whether_a_question_fits_is_the_same_with_and_without_tokenising_it(part
     ]
     for most in (4, 20, 40, 60, 80, 100, 120, 1 << 30):
         expected = [ids_of(codec, *pair) <= most for pair in asked]
-        assert TextCodec(codec.tokenizer, most).questions_fit(asked) == expected
-    assert codec.questions_fit([]) == []
+        assert TextCodec(codec.tokenizer, most).texts_fit([question_text(*pair) for pair in asked]) == expected
+    assert codec.texts_fit([]) == []
 
 
 def ids_of(codec, question, answer):

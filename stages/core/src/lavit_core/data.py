@@ -12,7 +12,7 @@ from lavit_core.errors import InputError, UsageError
 from lavit_core.folders import find_images
 from lavit_core.layouts.detect import read_contents
 from lavit_core.layouts.near_misses import near_miss
-from lavit_core.layouts.own import CAPTIONS_FILE, QUESTIONS_FILE
+from lavit_core.layouts.own import CAPTIONS_FILE, QUESTIONS_FILE, earlier_turns
 from lavit_core.layouts.place import expand_range
 from lavit_core.progress import note
 from lavit_core.records import Contents, Problem, Question, Record, Source
@@ -27,6 +27,7 @@ __all__ = [
     "Source",
     "check_data",
     "check_out_outside",
+    "earlier_turns",
     "find_images",
     "open_data",
     "scan_data",

@@ -291,9 +291,11 @@ class LaVIT:
         questions: str | Sequence[str],
         max_tokens: int = 10,
         beams: Beams | None = None,
+        earlier: Sequence[Sequence[tuple[str, str]]] | None = None,
     ) -> list[str]:
         """Return the answer to each question about its image; one image may go with all of them.
 
+        `earlier` has for each question the (question, answer) pairs of the conversation before it.
         Without images the questions alone are read. Repeated images (the same object or path) are encoded once.
         Raises UsageError for another number of questions than of images.
         """
@@ -311,7 +313,7 @@ class LaVIT:
             read = read_images(self._parts, list(unique.values())).take([places[name] for name in names])
         with self._parts.using("llm"):
             from lavit_pretrain.api import answer
-        return answer(self._parts.llm(), read, asked, max_tokens=max_tokens, beams=beams)
+        return answer(self._parts.llm(), read, asked, earlier=earlier, max_tokens=max_tokens, beams=beams)
 
     # Likelihoods.
 

@@ -30,13 +30,18 @@ def answer(
     images: EncodedImages | None,
     questions: Sequence[str],
     *,
+    earlier: Sequence[Sequence[tuple[str, str]]] | None = None,
     max_tokens: int = 10,
     beams: Beams | None = None,
 ) -> list[str]:
-    """Return the answer to question i about image i; without images the model reads the question alone."""
+    """Return the answer to question i about image i, after the questions and answers `earlier[i]` if given; without
+    images the model reads the question alone."""
     if images is not None and len(images) != len(questions):
         raise UsageError(f"{len(questions)} questions but {len(images)} images, expected one image a question")
-    prompts = [llm.codec.question(question, None)[0] for question in questions]
+    if earlier is not None and len(earlier) != len(questions):
+        raise UsageError(f"{len(questions)} questions but {len(earlier)} conversations before them, expected one each")
+    before = earlier or [()] * len(questions)
+    prompts = [llm.codec.prompt_after(*asked) for asked in zip(before, questions, strict=True)]
     return _complete(llm, images, prompts, max_tokens, beams)
 
 

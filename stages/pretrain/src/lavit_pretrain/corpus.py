@@ -1,18 +1,20 @@
 """Reads the sources of training documents and refuses those that do not fit together."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from lavit_core.data import earlier_turns, open_data
 from lavit_core.errors import InputError, UsageError
-from lavit_core.json_lines import iterate_json_objects
+from lavit_core.json_lines import iterate_json_lines, iterate_json_objects
 from lavit_core.progress import warn
 from lavit_core.tokens import TokenReader
 from transformers import PreTrainedTokenizerBase
 
 from lavit_pretrain.config import PretrainConfig
-from lavit_pretrain.documents import Corpus, DocumentSource
+from lavit_pretrain.documents import Asked, Corpus, DocumentSource, turns_of
 from lavit_pretrain.sequence import question_text
 from lavit_pretrain.text_tokenizer import TextCodec
 from lavit_pretrain.vocabulary import Vocabulary
@@ -49,7 +51,7 @@ def leave_out_long(corpus: Corpus, codec: TextCodec) -> Corpus:
     Cut at that length they would teach empty answers. Raises InputError if no question is left.
     """
     asked = [(image, pair) for image, pairs in corpus.questions.items() for pair in pairs]
-    fits = codec.questions_fit([pair for _, pair in asked])
+    fits = codec.texts_fit([_whole_text(pair) for _, pair in asked])
     left_out = fits.count(False)
     if not left_out:
         return corpus
@@ -59,32 +61,56 @@ def leave_out_long(corpus: Corpus, codec: TextCodec) -> Corpus:
     if left_out == len(asked):
         raise InputError(f"{said}; give --set max_text_tokens=N with a new --out")
     warn(f"{said}; left out (--set max_text_tokens=N with a new --out takes them)")
-    kept: dict[int, list[tuple[str, str]]] = {}
+    kept: dict[int, list[Asked]] = {}
     for (image, pair), fit in zip(asked, fits, strict=True):
         if fit:
             kept.setdefault(image, []).append(pair)
     return dataclasses.replace(corpus, questions=kept)
 
 
-def _join_questions(reader: TokenReader, files: Sequence[Path]) -> dict[int, list[tuple[str, str]]]:
+def _whole_text(asked: Asked) -> str:
+    return " ".join(question_text(*turn) for turn in turns_of(asked))
+
+
+def is_question_list(file: Path) -> bool:
+    """Return whether `file` is a questions.jsonl under any name, and not a data set in another layout."""
+    if not file.is_file() or file.suffix.lower() != ".jsonl":
+        return False
+    first = next(iterate_json_lines(file, lambda message: None), (1, None))[1]
+    return not isinstance(first, dict) or not {"conversations", "messages", "image", "images"} & set(first)
+
+
+def _rows(file: Path) -> Iterator[tuple[str, Asked]]:
+    """Yield (image, question) of a questions.jsonl or of another data set."""
+    if not is_question_list(file):
+        for question in open_data(file).questions:
+            yield question.key, (*chain.from_iterable(question.earlier), question.question, question.answer)
+        return
+    for number, row in iterate_json_objects(file):
+        missing = [name for name in ("file_name", "question", "answer") if not isinstance(row.get(name), str)]
+        if missing:
+            raise InputError(
+                f"{file}:{number}: no text in {', '.join(missing)}, expected question_id, file_name, question, answer"
+            )
+        earlier = earlier_turns(row.get("earlier", []))
+        if earlier is None:
+            raise InputError(f"{file}:{number}: earlier is not a list of [question, answer]")
+        yield row["file_name"], (*chain.from_iterable(earlier), row["question"], row["answer"])
+
+
+def _join_questions(reader: TokenReader, files: Sequence[Path]) -> dict[int, list[Asked]]:
     if not files:
         return {}
     where = {key: index for index, key in enumerate(reader.keys(np.arange(len(reader))))}
-    joined: dict[int, list[tuple[str, str]]] = {}
+    joined: dict[int, list[Asked]] = {}
     for file in files:
         absent, asked = 0, 0
-        for number, row in iterate_json_objects(file):
-            missing = [name for name in ("file_name", "question", "answer") if not isinstance(row.get(name), str)]
-            if missing:
-                raise InputError(
-                    f"{file}:{number}: no text in {', '.join(missing)}, "
-                    "expected question_id, file_name, question, answer"
-                )
+        for key, question in _rows(file):
             asked += 1
-            if row["file_name"] not in where:
+            if key not in where:
                 absent += 1
                 continue
-            joined.setdefault(where[row["file_name"]], []).append((row["question"], row["answer"]))
+            joined.setdefault(where[key], []).append(question)
         if absent == asked:
             example = next(iter(where), "none")
             raise InputError(
@@ -123,5 +149,5 @@ def all_texts(corpus: Corpus) -> list[str]:
     reader = corpus.reader
     images = np.arange(min(len(reader), MAX_TEXT_TOKENIZER_IMAGES))
     captions = [caption for own in reader.texts(images) for caption in own]
-    asked = [question_text(*pair) for own in corpus.questions.values() for pair in own]
+    asked = [question_text(*turns_of(one)[-1]) for own in corpus.questions.values() for one in own]
     return [*captions, *asked, *corpus.text]

@@ -44,13 +44,22 @@ class Document:
         return len(self.ids)
 
 
+Asked = tuple[str, ...]
+"""A question and its answer; in a conversation, the questions and answers before them come first."""
+
+
+def turns_of(asked: Asked) -> list[tuple[str, str]]:
+    """Return the turns of a question: (question, answer) of each, its own last."""
+    return list(zip(asked[::2], asked[1::2], strict=True))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Corpus:
     """Source of documents: images with captions, questions by image, lines of text."""
 
     reader: TokenReader
-    questions: Mapping[int, Sequence[tuple[str, str]]]
-    """Question and answer pairs by index in the reader."""
+    questions: Mapping[int, Sequence[Asked]]
+    """Questions with their answers, by index in the reader."""
     text: Sequence[str]
 
 
@@ -130,11 +139,15 @@ class DocumentSource:
             chosen = rng.permutation(len(asked))[: self.config.questions_per_document]
             parts, weights = [], []
             for place in chosen:
-                prompt, answer = self.codec.question(*asked[place])
-                parts += [prompt, answer]
                 asked_weight = self.config.text_loss_weight if self.config.question_text_loss else 0.0
-                weights.append(np.full(len(prompt), asked_weight, np.float32))
-                weights.append(np.full(len(answer), self.config.text_loss_weight, np.float32))
+                turns = turns_of(asked[place])
+                for number, turn in enumerate(turns, 1):
+                    prompt, answer = self.codec.question(*turn)
+                    parts += [prompt, answer]
+                    # Earlier turns are what the last one is asked after: each is scored as a question of its own.
+                    own = float(number == len(turns))
+                    weights.append(np.full(len(prompt), own * asked_weight, np.float32))
+                    weights.append(np.full(len(answer), own * self.config.text_loss_weight, np.float32))
             tails.append((np.concatenate(parts), np.concatenate(weights)))
         return self._after_images(images, tails, "questions")
 

@@ -10,7 +10,8 @@ Tokens = Annotated[list[Path] | None, argument(help="Token directories.")]
 ImageInputOption = Annotated[str | None, option("--image-input", help="codes, features, live or none (blind).")]
 Llm = Annotated[Path | None, option("--llm", help="Language model to start from.")]
 Questions = Annotated[
-    list[Path] | None, option("--questions", metavar="FILE", help="Questions and answers; repeatable.")
+    list[Path] | None,
+    option("--questions", metavar="DATA", help="questions.jsonl or a data set with questions; repeatable."),
 ]
 Text = Annotated[list[Path] | None, option("--text", metavar="FILE", help="Text alone; repeatable.")]
 LiveImages = Annotated[Path | None, option("--data", help="Images, for live input.")]

@@ -95,9 +95,13 @@ class TextCodec:
         answer_ids = whole[len(prompt_ids) :] if joined else self.encode(answer)
         return prompt_ids, text_continuation(answer_ids, self.eos)
 
-    def questions_fit(self, questions: Sequence[tuple[str, str]]) -> list[bool]:
-        """Return whether each (question, answer) has at most `max_tokens` ids, prompt included, end token not."""
-        whole = [question_text(question, answer) for question, answer in questions]
+    def prompt_after(self, earlier: Sequence[tuple[str, str]], question: str) -> np.ndarray:
+        """Return the ids of a question's prompt after earlier questions and answers, as documents hold them."""
+        parts = [part for turn in earlier for part in self.question(*turn)]
+        return np.concatenate([*parts, self.question(question, None)[0]])
+
+    def texts_fit(self, whole: Sequence[str]) -> list[bool]:
+        """Return whether each text has at most `max_tokens` ids."""
         unsure = [text for text in whole if not text.isascii() or len(text) + ADDED_IDS > self.max_tokens]
         lengths = [len(ids) for ids in self._ids(unsure)] if unsure else []
         too_long = {text for text, length in zip(unsure, lengths, strict=True) if length > self.max_tokens}

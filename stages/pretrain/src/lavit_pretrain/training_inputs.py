@@ -11,6 +11,7 @@ from lavit_core.modeldir import recorded_digest
 from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
 
 from lavit_pretrain.config import PretrainConfig
+from lavit_pretrain.corpus import is_question_list
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,9 @@ def _input_digests(
     digests |= {f"tokens {place}": file_sha256(folder / "manifest.json") for place, folder in enumerate(tokens)}
     for name, files in (("questions", questions), ("text", text)):
         for place, file in enumerate(files):
+            if name == "questions" and file.exists() and not is_question_list(file):
+                digests[f"{name} {place}"] = open_data(file).digest
+                continue
             if not file.is_file():
                 raise InputError(f"{file}: file not found, expected a file for --{name}")
             digests[f"{name} {place}"] = file_sha256(file)

@@ -87,7 +87,7 @@ def _read_questions(file: Path, contents: Contents) -> None:
         elif not isinstance(name, int | str) or not isinstance(kind, str | None):
             message = f"question_id is {short(name)}, kind {short(kind)}, expected a number or string, and a string"
             problems.append(bad_line(file, number, message))
-        elif (earlier := _earlier(row.get("earlier", []))) is None:
+        elif (earlier := earlier_turns(row.get("earlier", []))) is None:
             message = f"earlier is {short(row['earlier'])}, expected a list of [question, answer]"
             problems.append(bad_line(file, number, message))
         elif name in lines:
@@ -98,7 +98,7 @@ def _read_questions(file: Path, contents: Contents) -> None:
             contents.questions.append(Question(name, key, row["question"], row["answer"], kind, earlier))
 
 
-def _earlier(value: Any) -> tuple[tuple[str, str], ...] | None:
+def earlier_turns(value: Any) -> tuple[tuple[str, str], ...] | None:
     """Return the turns before a question, None if they are no pairs of strings."""
     pairs: list[Any] = value if isinstance(value, list) else [None]
     if not all(isinstance(pair, list) and [type(text) for text in pair] == [str, str] for pair in pairs):
