@@ -1,6 +1,7 @@
 """The parts of a quickstart that need no model: holding out, costs, settings, arranging images."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,27 @@ def test_split_is_a_partition_and_keeps_captions_and_questions_with_their_image(
             assert record.image.read_bytes() == (source.root / record.key).read_bytes()
             assert record.captions == next(one.captions for one in source.records if one.key == record.key)
     assert sorted(map(str, train.questions + heldout.questions)) == sorted(map(str, source.questions))
+
+
+def test_split_writes_images_out_of_tars_and_keeps_conversations(tmp_path: Path) -> None:
+    own = own_images(tmp_path / "own", 60)
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars" / "0.tar", "w") as tar:
+        for file in sorted(own.rglob("*.png")):
+            tar.add(file, str(file.relative_to(own)))
+    talk = {"image": "001.png", "conversations": [{"from": ("human", "gpt")[n % 2], "value": str(n)} for n in range(4)]}
+    (own / "captions.jsonl").unlink()
+    (own / "questions.jsonl").unlink()
+    (own / "talk.json").write_text(json.dumps([{**talk, "image": f"{n:03d}.png"} for n in range(0, 60, 2)]))
+    for name in ("tars", "own"):
+        split_data(tmp_path / name, tmp_path / f"{name}-out", share=0.2, seed=1)
+        parts = [open_data(tmp_path / f"{name}-out" / part) for part in ("train", "heldout")]
+        whole = open_data(tmp_path / name)
+        found = {record.key: record.image.read_bytes() for part in parts for record in part.records}
+        assert found == {record.key: record.image.read_bytes() for record in whole.records}
+        asked = [question for part in parts for question in part.questions]
+        assert sorted(map(str, asked)) == sorted(map(str, whole.questions))
+    assert any(question.earlier == (("0", "1"),) for question in asked)
 
 
 def test_split_holds_out_the_same_images_when_others_are_added(tmp_path: Path) -> None:
