@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from lavit_core.errors import InputError
 from lavit_core.token_check import inspect_tokens, verify_tokens
+from lavit_core.token_export import export_tokens
 from lavit_core.token_format import read_manifest, write_manifest
 
 SHARD = "shard-000001.safetensors"
@@ -54,6 +55,29 @@ def test_broken_rules_are_named(tmp_path, samples, tokens, tensor, position, val
     assert message in problems[0]
 
 
+@pytest.mark.parametrize(
+    ("tensor", "position", "value", "message"),
+    [
+        ("codes", 0, b"\xff\xff", "code 65535, expected 0 .. 511"),
+        ("code_offsets", 12, b"\x80", "code_offsets lead out of its"),
+        ("code_offsets", 13, b"\x01", "code_offsets lead out of its"),
+        ("code_offsets", 8, b"\xfb" + b"\xff" * 7, "code_offsets lead out of its"),
+        ("key_offsets", 13, b"\x01", "key_offsets lead out of its"),
+        ("text_offsets", 8, b"\xfd" + b"\xff" * 7, "text_offsets lead out of its"),
+        ("keys", 0, b"\xff", "keys are not UTF-8"),
+        ("texts", 0, b"\xff", "texts are not UTF-8"),
+    ],
+)
+def test_a_reader_refuses_what_leads_out_of_a_shard(tmp_path, samples, tokens, tensor, position, value, message):
+    folder = tokens(tmp_path / "t", samples(25))
+    damage(folder, tensor, position, value)  # the digests fit: somebody made it so
+    with pytest.raises(InputError, match=message):
+        export_tokens(folder, "jsonl", tmp_path / "out.jsonl")
+    if tensor.startswith("code"):
+        with pytest.raises(InputError, match=message):
+            inspect_tokens(folder)
+
+
 def test_damaged_files_are_named(tmp_path, samples, tokens):
     folder = tokens(tmp_path / "t", samples(35))
     shards = sorted(folder.glob("*.safetensors"))
@@ -74,6 +98,14 @@ def test_damaged_files_are_named(tmp_path, samples, tokens):
         verify_tokens(tmp_path)
     with pytest.raises(InputError, match="not a token directory"):
         verify_tokens(tmp_path / "none")
+
+
+def test_shards_out_of_order_are_named(tmp_path, samples, tokens):
+    folder = tokens(tmp_path / "t", samples(25))
+    manifest = read_manifest(folder)
+    write_manifest(folder, manifest.model_copy(update={"shards": manifest.shards[::-1]}))
+    [problem] = verify_tokens(folder, quiet=True)
+    assert problem.endswith("listed after shard-000002.safetensors, expected the order of their names")
 
 
 def test_every_flipped_bit_is_found(tmp_path, samples, tokens):

@@ -151,6 +151,7 @@ def edited(name: str, **changes):
         (lambda t: t.replace('\\"version\\":1', '\\"version\\":9'), "version 9, expected lavit-tokens 1"),
         (lambda t: t[:40], "damaged header"),
         (lambda t: "[" * 500, "damaged header"),
+        (lambda t: "[" * 100_000, "damaged header"),
         (edited("keys", shape=[-1]), "whole numbers"),
         (edited("codes", shape=[1 << 62]), "codes takes"),
         (edited("keep_mask", shape=[24]), "keep_mask has 1 dimensions, expected 2"),

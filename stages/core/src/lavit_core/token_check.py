@@ -1,6 +1,7 @@
 """Token directories checked against their specification, and summarised: `lavit tokens verify` and `inspect`."""
 
 import array
+import collections
 import itertools
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ def verify_tokens(folder: Path, *, quiet: bool = False) -> list[str]:
     manifest = read_manifest(folder)
     problems = []
     hashes = array.array("q")
-    names = [shard.file for shard in manifest.shards]
-    problems += [
-        f"{folder / name}: listed twice in the manifest" for name in sorted({n for n in names if names.count(n) > 1})
-    ]
+    names = collections.Counter(shard.file for shard in manifest.shards)
+    problems += [f"{folder / name}: listed twice in the manifest" for name, times in names.items() if times > 1]
+    for before, shard in itertools.pairwise(manifest.shards):
+        if shard.file < before.file:
+            problems.append(f"{folder / shard.file}: listed after {before.file}, expected the order of their names")
+            break
     with Progress("verify", len(manifest.shards), unit="shard", quiet=quiet) as progress:
         for shard in manifest.shards:
             try:

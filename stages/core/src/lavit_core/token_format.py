@@ -1,7 +1,7 @@
 """The token-file format, version 1: a shard's tensors and the manifest. The text is docs/token-format.md."""
 
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, ValidationError, field_validator
@@ -42,6 +42,16 @@ RANKS = {"keep_mask": 2, "features": 2}
 """Tensors with more than one dimension."""
 
 
+MAX_CODEBOOK = 1 << 24
+"""Most codes of a codebook; readers count how often each one occurs."""
+
+MAX_COUNT = 1 << 53
+"""Most of anything that the manifest counts: JSON readers keep whole numbers exact up to here."""
+
+_Whole = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)]
+_Side = Annotated[int, Field(strict=True, ge=1, le=1 << 16)]
+
+
 def code_dtype(codebook_size: int) -> str:
     """Return the type of `codes`: two bytes up to 65,536 codes, four bytes beyond."""
     return "U16" if codebook_size <= 1 << 16 else "U32"
@@ -50,13 +60,13 @@ def code_dtype(codebook_size: int) -> str:
 class ShardEntry(Config):
     """One shard's row in the manifest."""
 
-    file: str
+    file: str = Field(max_length=255)
     """Name inside the token directory."""
-    samples: int = Field(ge=0)
+    samples: _Whole
     """Number of images."""
-    codes: int = Field(ge=0)
+    codes: _Whole
     """Number of codes of all its images."""
-    bytes: int = Field(ge=0)
+    bytes: _Whole
     """Size of the file."""
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Digest of the file's bytes."""
@@ -66,27 +76,27 @@ class ShardEntry(Config):
     @field_validator("file")
     @classmethod
     def _plain_name(cls, value: str) -> str:
-        if PurePath(value).name != value:
-            raise ValueError("expected a file name without folders")
+        if PurePath(value).name != value or not value.isprintable():
+            raise ValueError("expected a file name without folders and control characters")
         return value
 
 
 class Manifest(Config):
     """Contents of manifest.json: the shards of a token directory, and how they were made."""
 
-    version: int = FORMAT_VERSION
+    version: int = Field(default=FORMAT_VERSION, strict=True)
     """Version of the format."""
-    tokenizer_digest: str
+    tokenizer_digest: str = Field(pattern="^[ -~]*$")
     """Digest of the tokenizer whose codebook gives the codes their meaning (see lavit_core.modeldir.part_digest)."""
-    codebook_size: int = Field(ge=1, le=1 << 32)
+    codebook_size: int = Field(strict=True, ge=1, le=MAX_CODEBOOK)
     """Codes are 0 .. codebook_size - 1."""
-    grid: tuple[int, int]
+    grid: tuple[_Side, _Side]
     """Rows and columns of the patch grid."""
     preprocessing: dict[str, Any] = Field(default_factory=dict)
     """The preprocessing that turned images into pixels."""
     selection: dict[str, Any] = Field(default_factory=dict)
     """The policy that chose patches, and what it takes (seed, threshold or ratio)."""
-    feature_dim: int | None = None
+    feature_dim: _Whole | None = None
     """Width of the stored features, None without them."""
     shards: tuple[ShardEntry, ...] = ()
     """One row a shard, in order."""
@@ -141,6 +151,6 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{file}: {where}: {first['msg']}, found {first['input']!r}; tokenize again") from None
+        raise InputError(f"{file}: {where}: {first['msg']}, found {first['input']!r:.80}; tokenize again") from None
     _, has_digest = check_digest(file, values)
     return manifest.model_copy(update={"has_digest": has_digest})

@@ -4,16 +4,22 @@ Letters: B samples asked for, T codes of them all, P patches, D feature width.
 """
 
 import functools
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from lavit_core.errors import InputError
+from lavit_core.errors import InputError, VerificationError
 from lavit_core.files import file_sha256
 from lavit_core.modeldir import recorded_digest
+from lavit_core.processes import is_first_of_machine
 from lavit_core.token_format import Manifest, ShardEntry, read_manifest
 from lavit_core.token_shard import from_bfloat16, map_shard
+
+_HASHING_THREADS = 8
+"""Shards that are hashed at once; Python lets go of its lock meanwhile."""
 
 
 class TokenReader:
@@ -34,7 +40,8 @@ class TokenReader:
         return int(self._bounds[-1])
 
     def __reduce__(self) -> tuple[Callable[..., "TokenReader"], tuple[Path, ...]]:
-        return open_tokens, self.folders  # a loader's worker maps the files itself
+        # A loader's worker maps the files itself; their bytes are known to be right.
+        return functools.partial(open_tokens, check_digests=False), self.folders
 
     @functools.cached_property
     def counts(self) -> np.ndarray:
@@ -55,7 +62,13 @@ class TokenReader:
 
     def codes(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (codes int64 [T], counts int64 [B]) of the samples, one after another in the order asked for."""
-        return self._gather(indices, "codes", np.dtype(np.int64))
+        codes, counts = self._gather(indices, "codes", np.dtype(np.int64))
+        if len(codes) and (highest := int(codes.max())) >= self.manifests[0].codebook_size:
+            raise InputError(
+                f"{self.folders[0]}: code {highest}, expected 0 .. {self.manifests[0].codebook_size - 1}; "
+                "`lavit tokens verify` names the shard"
+            )
+        return codes, counts
 
     def features(self, indices: np.ndarray) -> np.ndarray:
         """Return the stored features float32 [T, D], one row per code. Raises InputError if none are stored."""
@@ -75,8 +88,7 @@ class TokenReader:
         """Return the samples' keys."""
         found = np.empty(len(indices), dtype=object)
         for shard, asked, rows in self._by_shard(indices):
-            tensors = self._tensors(shard)
-            found[asked] = _strings(tensors["keys"], tensors["key_offsets"], rows)
+            found[asked] = self._strings(shard, "keys", "key_offsets", rows)
         return list(found)
 
     def texts(self, indices: np.ndarray) -> list[tuple[str, ...]]:
@@ -86,7 +98,7 @@ class TokenReader:
             tensors = self._tensors(shard)
             first = np.searchsorted(tensors["text_sample"], rows, side="left")
             counts = np.searchsorted(tensors["text_sample"], rows, side="right") - first
-            lines = _strings(tensors["texts"], tensors["text_offsets"], _ranges(first, counts))
+            lines = self._strings(shard, "texts", "text_offsets", _ranges(first, counts))
             ends = np.cumsum(counts)
             groups = np.empty(len(rows), dtype=object)
             groups[:] = [tuple(lines[e - c : e]) for e, c in zip(ends.tolist(), counts.tolist(), strict=True)]
@@ -98,8 +110,8 @@ class TokenReader:
         parts = []
         for shard, asked, rows in self._by_shard(indices):
             tensors = self._tensors(shard)
-            first = tensors["code_offsets"][rows]
-            lengths = tensors["code_offsets"][rows + 1] - first
+            first, after = self._bounds_of(shard, "code_offsets", rows, len(tensors[name]))
+            lengths = after - first
             counts[asked] = lengths
             # Checked already: every index lies inside the tensor, so "clip" only spares numpy a second pass.
             parts.append((asked, np.take(tensors[name], _ranges(first, lengths), axis=0, mode="clip")))
@@ -128,6 +140,26 @@ class TokenReader:
         for shard in np.unique(shards).tolist():
             asked = np.flatnonzero(shards == shard)
             yield shard, asked, indices[asked] - self._bounds[shard]
+
+    def _bounds_of(self, shard: int, offsets: str, rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the rows begin and end in a tensor of `size`. Raises InputError if that is nowhere."""
+        values = self._tensors(shard)[offsets]
+        first, after = values[rows], values[rows + 1]
+        if len(rows) and (int(first.min()) < 0 or int(after.max()) > size or int((after - first).min()) < 0):
+            raise InputError(
+                f"{self._shards[shard][0]}: {offsets} lead out of its {size} values; `lavit tokens verify` checks it"
+            )
+        return first, after
+
+    def _strings(self, shard: int, name: str, offsets: str, rows: np.ndarray) -> list[str]:
+        content = self._tensors(shard)[name]
+        first, after = self._bounds_of(shard, offsets, rows, len(content))
+        spans = zip(first.tolist(), after.tolist(), strict=True)
+        try:
+            return [content[begin:end].tobytes().decode() for begin, end in spans]
+        except UnicodeDecodeError as error:
+            file = self._shards[shard][0]
+            raise InputError(f"{file}: {name} are not UTF-8 ({error.reason}); tokenize again") from None
 
     def _tensors(self, shard: int) -> dict[str, np.ndarray]:
         tensors = self._open[shard]
@@ -158,11 +190,13 @@ def open_shard(file: Path, entry: ShardEntry, manifest: Manifest) -> dict[str, n
     return tensors
 
 
-def open_tokens(*folders: Path, check_digests: bool = False) -> TokenReader:
+def open_tokens(*folders: Path, check_digests: bool = True) -> TokenReader:
     """Open token directories made with one tokenizer as one sequence of samples.
 
-    Sizes and headers are always held against the manifest, every byte with `check_digests` (reads all the files).
-    Raises InputError if a directory or shard is missing or damaged, or if tokenizers differ.
+    Sizes and headers are always held against the manifest. With `check_digests` every byte is too: all files are read,
+    under torchrun by the first process of each machine.
+    Raises InputError if a directory or shard is missing or malformed, or if tokenizers differ; VerificationError if a
+    shard's bytes are not those that were written.
     """
     manifests = tuple(read_manifest(folder) for folder in folders)
     for folder, manifest in zip(folders, manifests, strict=True):
@@ -180,12 +214,25 @@ def open_tokens(*folders: Path, check_digests: bool = False) -> TokenReader:
             if size != shard.bytes:
                 found = "missing" if size is None else f"{size} bytes"
                 raise InputError(f"{file}: {found}, expected {shard.bytes} bytes; run `lavit tokenize-images` again")
-            if check_digests and (digest := file_sha256(file)) != shard.sha256:
-                raise InputError(
-                    f"{file}: SHA-256 {digest[:12]}, expected {shard.sha256[:12]}; "
-                    "delete it and run `lavit tokenize-images` again"
+    reader = TokenReader(folders, manifests)
+    if check_digests and is_first_of_machine():
+        _check_digests(reader)
+    return reader
+
+
+def _check_digests(reader: TokenReader) -> None:
+    """Read every shard. Raises VerificationError naming the first one whose bytes were changed."""
+    folders = zip(reader.folders, reader.manifests, strict=True)
+    shards = [(folder / shard.file, shard.sha256) for folder, manifest in folders for shard in manifest.shards]
+    with ThreadPoolExecutor(min(_HASHING_THREADS, os.cpu_count() or 1)) as pool:
+        digests = pool.map(file_sha256, (file for file, _ in shards))
+        for (file, expected), found in zip(shards, digests, strict=True):
+            if found != expected:
+                pool.shutdown(cancel_futures=True)
+                raise VerificationError(
+                    f"{file}: SHA-256 {found[:12]}, expected {expected[:12]}: damaged after it was written; "
+                    "delete it and run the same `lavit tokenize-images` again"
                 )
-    return TokenReader(folders, manifests)
 
 
 def check_tokenizer(reader: TokenReader, model: Path) -> None:
@@ -205,8 +252,3 @@ def _ranges(first: np.ndarray, counts: np.ndarray) -> np.ndarray:
     index = np.repeat(first - (ends - counts), counts)
     index += np.arange(total)
     return index
-
-
-def _strings(content: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> list[str]:
-    begins, ends = offsets[rows].tolist(), offsets[rows + 1].tolist()
-    return [content[begin:end].tobytes().decode() for begin, end in zip(begins, ends, strict=True)]

@@ -164,7 +164,7 @@ def map_shard(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         header = json.loads(text, object_pairs_hook=_without_duplicates)
         metadata = json.loads(header.pop("__metadata__")[METADATA_KEY])
         layout = _check_layout(header, metadata, size - 8 - length)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{file}: damaged header ({type(error).__name__}: {error}); tokenize again") from None
     raw = np.asarray(np.memmap(file, dtype=np.uint8, mode="r")) if size else np.empty(0, np.uint8)
     start = 8 + length
