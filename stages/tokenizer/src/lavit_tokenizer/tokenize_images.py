@@ -2,10 +2,7 @@
 
 import collections
 import contextlib
-import ctypes
-import signal
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +20,9 @@ from lavit_core.seeds import epoch_batches
 from lavit_core.tokens import Manifest, ShardEntry, TokenSample, read_manifest, write_manifest, write_shard
 from lavit_trainkit.stopping import stopped
 from lavit_trainkit.throughput import Meter
-from torch.utils.data import DataLoader, Dataset
 
 from lavit_tokenizer.config import TokenizeConfig
+from lavit_tokenizer.decoded_batches import decoded_batches
 from lavit_tokenizer.tokenizer import VisualTokenizer
 from lavit_tokenizer.tokenizer_folder import load_tokenizer
 
@@ -34,31 +31,7 @@ ERRORS_FILE = "errors.jsonl"
 MOST_WARNINGS = 5
 """Kinds of warnings about images that are shown at the end."""
 
-PR_SET_PDEATHSIG = 1
-"""Number of the Linux prctl that ties a process's life to its parent's."""
-
-Decoded = tuple[list[int], torch.Tensor, list[dict[str, str]], dict[str, int]]
-"""Record numbers that could be read, their pixels uint8 [b, px, px, 3], rows for errors.jsonl, warnings by kind."""
-
 LIMITS = ("min_pixels", "max_pixels")
-
-
-class ImageBatches(Dataset):
-    """Decoded images, a batch an item: where batches begin and end never depends on who decodes them."""
-
-    def __init__(
-        self, records: Sequence[Record], batches: Sequence[slice], image_px: int, limits: Mapping[str, int]
-    ) -> None:
-        self.records, self.batches, self.image_px, self.limits = records, batches, image_px, limits
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, number: int) -> Decoded:
-        here = self.batches[number]
-        images = [(record.key, record.image) for record in self.records[here]]
-        good, pixels, errors, warned = decode_batch(images, self.image_px, **self.limits)
-        return [here.start + place for place in good], torch.from_numpy(pixels), errors, warned
 
 
 def tokenize_images(
@@ -106,17 +79,27 @@ def tokenize_images(
         finished = {entry.file: entry for entry in manifest.shards if _whole(out, entry)}
         todo = [number for number in range(len(shards)) if shard_name(number) not in finished]
         kept_errors = _errors_of(errors, opened.records, [shards[n] for n in range(len(shards)) if n not in set(todo)])
-        loader = image_loader(opened.records, [shards[n] for n in todo], tokenizer, config)
-        batches, meter = iter(loader), Meter()
+        meter, image_px = Meter(), tokenizer.config.preprocessing.image_px
         warned: collections.Counter[str] = collections.Counter()
+        limits = {name: getattr(config, name) for name in LIMITS}
         total = sum(shards[n].stop - shards[n].start for n in todo)
-        with Progress("tokenize-images", total, unit="image", quiet=quiet) as progress:
-            for done, number in enumerate(todo):
+        every = _batches(opened.records, [shards[n] for n in todo], config.batch_size)
+        decoded = decoded_batches(every, image_px, limits, workers=config.workers, stop=stop)
+        with (
+            Progress("tokenize-images", total, unit="image", quiet=quiet) as progress,
+            contextlib.closing(decoded),
+        ):
+            for number in todo:
                 samples: list[TokenSample] = []
-                for _ in epoch_batches(shards[number].stop - shards[number].start, config.batch_size):
-                    good, pixels, unreadable, kinds = next(batches)
+                for records in _batches(opened.records, [shards[number]], config.batch_size):
+                    # A shard that is begun is not waited for: a scheduler gives half a minute, and it is made again.
+                    if stop() or (batch := next(decoded, None)) is None:
+                        raise stopped(out, len(finished), len(shards))
+                    good, pixels, unreadable, kinds = batch
                     warned.update(kinds)
-                    samples += _tokenized(tokenizer, [opened.records[index] for index in good], pixels, config, seed)
+                    samples += _tokenized(
+                        tokenizer, [records[place] for place in good], torch.from_numpy(pixels), config, seed
+                    )
                     kept_errors += unreadable
                     meter.count(len(good) + len(unreadable))
                     progress.advance(len(good) + len(unreadable), errors=len(kept_errors))
@@ -130,8 +113,6 @@ def tokenize_images(
                 write_json_lines(out / ERRORS_FILE, kept_errors)
                 manifest = manifest.model_copy(update={"shards": tuple(finished[name] for name in sorted(finished))})
                 write_manifest(out, manifest)
-                if stop() and done + 1 < len(todo):
-                    raise stopped(out, len(finished), len(shards))
         codes = sum(entry.codes for entry in manifest.shards)
         samples_written = sum(entry.samples for entry in manifest.shards)
         summary = {
@@ -157,34 +138,13 @@ def shard_name(number: int) -> str:
     return f"shard-{number:06d}.safetensors"
 
 
-def image_loader(
-    records: Sequence[Record], shards: Sequence[slice], tokenizer: VisualTokenizer, config: TokenizeConfig
-) -> DataLoader:
-    """Return a loader over the batches of the given shards, in order, whatever the number of workers."""
-    batches = [
-        slice(shard.start + part.start, shard.start + part.stop)
+def _batches(records: Sequence[Record], shards: Sequence[slice], batch_size: int) -> list[Sequence[Record]]:
+    """Return the records of each batch of the given shards: where it begins and ends never depends on who decodes."""
+    return [
+        records[shard.start + part.start : shard.start + part.stop]
         for shard in shards
-        for part in epoch_batches(shard.stop - shard.start, config.batch_size)
+        for part in epoch_batches(shard.stop - shard.start, batch_size)
     ]
-    limits = {name: getattr(config, name) for name in LIMITS}
-    dataset = ImageBatches(records, batches, tokenizer.config.preprocessing.image_px, limits)
-    workers = min(config.workers, len(batches))
-    # Spawned workers would import torch again for seconds; forked ones only decode images with PIL.
-    context = "fork" if workers else None
-    return DataLoader(
-        dataset,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        multiprocessing_context=context,
-        worker_init_fn=_end_with_parent if workers else None,
-    )
-
-
-def _end_with_parent(worker: int) -> None:
-    """Have the kernel end this worker when the main process dies: it inherited the lock of the run directory."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _tokenized(

@@ -1,0 +1,121 @@
+"""Images decoded ahead of the tokenizer by worker processes, in order, whatever their number.
+
+Pixels come back through pipes: shared memory is small in containers, and a worker that finds it full only waits.
+"""
+
+import contextlib
+import ctypes
+import multiprocessing
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+from lavit_core.data import Record
+from lavit_core.errors import InputError, LavitError
+from lavit_core.image_batch import decode_batch
+
+AHEAD = 4
+"""Batches that each worker decodes ahead."""
+
+STUCK_SECONDS = 600.0
+"""Longest wait for one batch: a worker that takes longer is stuck, or the storage under it is."""
+
+PR_SET_PDEATHSIG = 1
+"""Number of the Linux prctl that ties a process's life to its parent's."""
+
+Decoded = tuple[list[int], np.ndarray, list[dict[str, str]], dict[str, int]]
+"""What `lavit_core.image_batch.decode_batch` returns."""
+
+
+def decoded_batches(
+    batches: Sequence[Sequence[Record]],
+    image_px: int,
+    limits: Mapping[str, int],
+    *,
+    workers: int,
+    stop: Callable[[], bool] = lambda: False,
+) -> Generator[Decoded, None, None]:
+    """Yield each batch decoded within `limits` (min_pixels, max_pixels); by this process if `workers` is 0.
+
+    When `stop` says so during a wait, the batches end early.
+    Raises InputError if worker processes can't be started, LavitError if one dies or takes too long.
+    """
+    jobs = ([(record.key, record.image) for record in batch] for batch in batches)
+    workers = min(workers, len(batches))
+    if not workers:
+        yield from (decode_batch(job, image_px, **limits) for job in jobs)
+        return
+    with _worker_pool(workers) as pool:
+        waiting: deque[Future[Decoded]] = deque()
+        for _ in batches:
+            try:
+                while len(waiting) < workers * AHEAD and (job := next(jobs, None)) is not None:
+                    waiting.append(pool.submit(decode_batch, job, image_px, **limits))
+            except OSError as error:
+                raise InputError(
+                    f"--workers {workers}: processes can't be started ({error.strerror or error}); is /dev/shm there, "
+                    "and can it be written to? --workers 0 needs none"
+                ) from None
+            result = _result(waiting.popleft(), stop)
+            if result is None:
+                return
+            yield result
+
+
+def _result(job: "Future[Decoded]", stop: Callable[[], bool]) -> Decoded | None:
+    """Wait for a batch; None when asked to stop meanwhile."""
+    for _ in range(max(1, round(STUCK_SECONDS))):
+        try:
+            return job.result(timeout=min(1.0, STUCK_SECONDS))
+        except BrokenProcessPool:
+            raise LavitError(
+                "a process that decodes images was killed, most often because memory ran out; run the same command to "
+                "go on, with fewer --workers if it happens again"
+            ) from None
+        except TimeoutError:
+            if stop():
+                return None
+    raise LavitError(
+        f"no images were decoded for {STUCK_SECONDS:.0f} s: a worker process is stuck, or the storage does not answer; "
+        "run the same command to go on"
+    )
+
+
+@contextlib.contextmanager
+def _worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool of forked processes; whatever ends the block early ends them too, stuck ones included."""
+    before = set(multiprocessing.active_children())
+    # Spawned workers would import torch again for seconds; forked ones only decode images with PIL.
+    pool = None
+    try:
+        pool = _new_pool(workers)
+        yield pool
+    except BaseException:
+        for child in set(multiprocessing.active_children()) - before:
+            child.kill()
+        raise
+    finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+
+
+def _new_pool(workers: int) -> ProcessPoolExecutor:
+    try:
+        return ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), initializer=_as_worker)
+    except OSError as error:
+        raise InputError(
+            f"--workers {workers}: processes can't be started ({error.strerror or error}); is /dev/shm there, and can "
+            "it be written to? --workers 0 needs none"
+        ) from None
+
+
+def _as_worker() -> None:
+    """Leave signals to the main process, and end with it: this worker inherited the lock of the run directory."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
