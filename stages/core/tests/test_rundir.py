@@ -82,6 +82,20 @@ def test_other_settings_are_refused(tmp_path, changes, message, left):
         pass
 
 
+@pytest.mark.parametrize("left", ["metrics.jsonl", "checkpoints/step-00000005", "DONE"])
+def test_a_run_without_its_settings_is_not_resumed_under_others(tmp_path, left):
+    with open_run(tmp_path, command="x", config={"lr": 1}, inputs={}):
+        pass
+    (tmp_path / "config.yaml").unlink()
+    with open_run(tmp_path, command="x", config={"lr": 2}, inputs={}):  # killed before there were any
+        pass
+    (tmp_path / left).touch()
+    (tmp_path / "config.yaml").unlink()
+    refused = pytest.raises(InputError, match=r"config.yaml: missing, expected the settings of the run here")
+    with refused, open_run(tmp_path, command="x", config={"lr": 2}, inputs={}):
+        pass
+
+
 def test_a_refusal_gives_the_command_line_that_started_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/bin/lavit", "train-x", "--out", "a b"])
     with opened(tmp_path) as run:

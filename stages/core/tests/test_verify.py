@@ -2,8 +2,9 @@ import json
 import shutil
 
 import pytest
+from lavit_core.digests import with_digest
 from lavit_core.errors import InputError, VerificationError
-from lavit_core.files import write_json
+from lavit_core.files import file_sha256, write_json
 from lavit_core.modeldir import export_part, find_part, read_metadata
 from lavit_core.token_format import read_manifest, write_manifest
 from lavit_core.verify import NO_DIGEST, NOT_RECORDED, verify
@@ -134,14 +135,60 @@ def test_a_manifest_of_before_there_were_digests_loads_and_stays_as_it_is(tmp_pa
     assert json.loads((folder / "manifest.json").read_text()) == values
 
 
+@pytest.fixture(name="run")
+def run_fixture(tmp_path, model):
+    write_json(tmp_path / "run.json", {})
+    write_json(tmp_path / "DONE", {})
+    for step in (5, 10):
+        folder = tmp_path / "checkpoints" / f"step-{step:08d}"
+        folder.mkdir(parents=True)
+        (folder / "net.safetensors").write_bytes(bytes(range(200)))
+        files = {"net.safetensors": file_sha256(folder / "net.safetensors")}
+        write_json(folder / "state.json", with_digest({"step": step, "state": {"best": 0.5}, "files": files}))
+    return tmp_path
+
+
+def test_a_run_has_its_checkpoints_and_its_model(run):
+    assert [part.part for part in verify(run, quiet=True)] == [
+        "checkpoints/step-00000005",
+        "checkpoints/step-00000010",
+        "model/lavit.json",
+        "model/encoder",
+        "model/tokenizer",
+    ]
+    assert problems(run) == []
+
+
+@pytest.mark.parametrize("name", ["net.safetensors", "state.json"])
+def test_every_flipped_byte_of_a_checkpoint_is_named(run, name):
+    file = run / "checkpoints" / "step-00000010" / name
+    content = file.read_bytes()
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        file.write_bytes(changed)
+        found = problems(run)
+        if name == "state.json" and not found:
+            assert json.loads(changed) == json.loads(content)  # white space
+            continue
+        assert len(found) == 1
+        assert str(file) in found[0]
+        assert found[0].endswith("the same command goes on from an older checkpoint")
+
+
+def test_a_finished_run_without_its_model_is_named(run):
+    shutil.rmtree(run / "model")
+    assert problems(run) == [f"{run}/model/lavit.json: missing, expected the model of a finished run; run it again"]
+    flip(run / "checkpoints" / "step-00000005" / "net.safetensors")
+    assert len(problems(run)) == 2
+
+
 def test_what_is_neither_is_refused(tmp_path, model):
-    with pytest.raises(InputError, match="absent: no such directory, expected a model or token directory"):
+    with pytest.raises(InputError, match="absent: no such directory, expected a model, token or run directory"):
         verify(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no lavit.json .* and no manifest.json"):
         verify(tmp_path / "empty")
-    with pytest.raises(InputError, match=f"a run directory, expected .*; give {model}"):
-        verify(tmp_path)
 
 
 def test_a_folder_of_token_directories_names_them(tmp_path, samples, tokens):

@@ -50,7 +50,48 @@ def test_damaged_checkpoint_is_named_and_the_older_one_used(tmp_path: Path, caps
     found = load_newest(tmp_path)
     assert found is not None
     assert (found.step, found.state) == (1, {"note": 1})
-    assert "step-00000002: model.safetensors damaged" in capsys.readouterr().err
+    assert "step-00000002/model.safetensors: SHA-256 " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[]",
+        b"{}",
+        b"{",
+        b'{"step": 2, "state": {}, "sha256": {}}',
+        b'{"step": 2, "state": {}}',
+        b'{"step": 1, "state": {}, "sha256": {"model.safetensors": "0"}}',
+        None,
+    ],
+)
+def test_malformed_state_falls_back_to_the_older_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, {"model": {"x": torch.zeros(4)}})
+    (tmp_path / "step-foo").mkdir()
+    (tmp_path / "step-foo" / "state.json").write_bytes(b"[]")
+    file = tmp_path / "step-00000002" / "state.json"
+    file.unlink() if content is None else file.write_bytes(content)
+    found = load_newest(tmp_path)
+    assert found is not None
+    assert found.step == 1
+    assert f"{file}: " in (said := capsys.readouterr().err)
+    assert said.endswith("; using an older checkpoint\n")
+
+
+def test_an_edited_step_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = save_checkpoint(tmp_path, 12, {"model": {"x": torch.zeros(4)}}, {"seen": {3: 0.1}})
+    assert (found := load_newest(tmp_path)) is not None
+    assert found.state == {"seen": {"3": 0.1}}
+    content = (target / "state.json").read_text()
+    for old, new in (('"step": 12', '"step": 11'), ("0.1", "0.2")):
+        (target / "state.json").write_text(content.replace(old, new))
+        assert load_newest(tmp_path) is None
+        said = capsys.readouterr().err
+        assert "state.json: SHA-256 " in said
+        assert said.endswith("; none is whole: starting over from step 0\n")
 
 
 def test_no_checkpoint_is_none_and_old_ones_are_dropped(tmp_path: Path) -> None:

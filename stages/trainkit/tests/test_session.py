@@ -1,14 +1,17 @@
 """A run from open to finish: resuming, stopping, saving, finishing."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lavit_core.errors import Interrupted, UsageError
+from lavit_core.modeldir import export_part
 from lavit_core.rundir import Diagnostic, read_metrics, read_warnings
 from lavit_trainkit.session import training_session
 from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, metrics_of, stop_at_step
+from safetensors.torch import save_file
 
 NUM_STEPS = 7
 
@@ -29,6 +32,8 @@ def count_up(out: Path, *, every: int = 3, at_end: bool = True, seed: int = 0) -
             session.warn(done, "train", [Diagnostic("odd", f"step {done}")] if done == 2 else [])
             if session.should_save(done, every=every, at_end=at_end):
                 session.save(done, {"model": {"value": value}}, {"note": done})
+        with export_part(session.model, "encoder") as folder:
+            save_file({"value": value}, folder / "model.safetensors")
         return session.finish({"value": float(value[0])})
 
 
@@ -39,6 +44,24 @@ def test_a_finished_run_answers_with_its_summary(tmp_path: Path, capsys: pytest.
     assert list(read_metrics(tmp_path)[0]) == ["step", "phase", "loss", "seconds"]
     with pytest.raises(UsageError, match=r"seed = 0, now it is 1"):
         count_up(tmp_path, seed=1)
+
+
+@pytest.mark.parametrize("damage", ["model", "model/lavit.json", "model/encoder", "model/encoder/model.safetensors"])
+def test_a_finished_run_makes_a_lost_model_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    summary = count_up(tmp_path)
+    before = (tmp_path / "model" / "encoder" / "model.safetensors").read_bytes()
+    lost = tmp_path / damage
+    shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+    capsys.readouterr()
+    assert count_up(tmp_path) == summary
+    said = capsys.readouterr().err
+    assert "the run was finished, and goes on from its newest checkpoint to export the model again" in said
+    assert f"{tmp_path}: resuming from step 6 of 7" in said
+    assert (tmp_path / "model" / "encoder" / "model.safetensors").read_bytes() == before
+    assert count_up(tmp_path) == summary
+    assert f"{tmp_path}: already finished" in capsys.readouterr().err
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint_with_the_same_rows(

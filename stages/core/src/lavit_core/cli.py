@@ -70,13 +70,14 @@ def verify_tokens(path: TokenFolder, output: OutputOptions) -> None:
 
 @command()
 def verify(
-    path: Annotated[Path, argument(metavar="MODEL|TOKENS", help="Model or token directory.")],
+    path: Annotated[Path, argument(metavar="MODEL|TOKENS|RUN", help="Model, token or run directory.")],
     output: OutputOptions,
 ) -> None:
-    """Check a model or token directory against its digests; exits 4 naming the damaged file.
+    """Check a model, token or run directory against its digests; exits 4 naming the damaged file.
 
     Of a model: the content of lavit.json and every byte of its parts. Of tokens: the content of manifest.json and every
-    byte of its shards; not DONE, config.yaml, run.json and errors.jsonl, which tell how they were made.
+    byte of its shards. Of a training run: every checkpoint, and the model. Not what tells how they were made: DONE,
+    config.yaml, run.json, metrics.jsonl and errors.jsonl.
     """
     import dataclasses
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.digests import check_digest, with_digest
-from lavit_core.errors import InputError
+from lavit_core.errors import InputError, VerificationError
 from lavit_core.files import atomic_folder, file_sha256, link_or_copy, read_json, write_json
 
 METADATA_FILE = "lavit.json"
@@ -55,6 +55,20 @@ def _check_weight_sizes(model: Path, name: str) -> None:
                 f"{file}: {found}, expected {recorded['bytes']} bytes; copy the model again "
                 f"(`lavit verify {model}` checks every file)"
             )
+
+
+def missing_parts(model: Path) -> str | None:
+    """Return what a finished run's model directory lacks, as a line without its end; None if it is all there.
+
+    Sizes alone are looked at; `lavit verify` reads every byte.
+    """
+    try:
+        parts = read_metadata(model)["parts"]
+        for name in parts:
+            find_part(model, name)
+    except (InputError, VerificationError) as error:
+        return str(error).split(";")[0]
+    return None if parts else f"{model}: no part in it"
 
 
 def part_files(folder: Path, recorded: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:

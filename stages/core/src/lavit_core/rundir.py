@@ -28,6 +28,9 @@ TIMING_KEYS = frozenset({"seconds", "per_second", "peak_memory_bytes", "cpu_seco
 """Keys of a metrics row that measure the machine; all others are equal in a resumed and an uninterrupted run."""
 
 
+_RECORD = frozenset({".lock", "run.json", "config.yaml", "checkpoints"})
+"""What a run directory holds before the run has made anything."""
+
 MOST_NAMED = 4
 """Differing settings that an error names; a --config left off would be dozens."""
 
@@ -128,6 +131,10 @@ def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapp
         record = {"command": command, "config": dict(config), "inputs": dict(inputs)}
         file = out / "config.yaml"
         old = _read_record(file) if file.exists() else None
+        if old is None and (out / "run.json").exists() and not _holds_only(out, _RECORD):
+            raise InputError(
+                f"{file}: missing, expected the settings of the run here; restore it or give another --out"
+            )
         if old is not None and not _left_only_a_record(out, old):
             _refuse_difference(out, old, record)
         else:
@@ -169,10 +176,13 @@ def _left_only_a_record(out: Path, record: Mapping[str, Any]) -> bool:
 
     A config.yaml that `open_run` did not write is not a record.
     """
+    is_record = record.keys() == {"command", "config", "inputs"} and (out / "run.json").exists()
+    return is_record and _holds_only(out, _RECORD)
+
+
+def _holds_only(out: Path, names: frozenset[str]) -> bool:
     found = {entry.name for entry in out.iterdir()}
-    is_record = record.keys() == {"command", "config", "inputs"} and "run.json" in found
-    is_all = found <= {".lock", "run.json", "config.yaml", "checkpoints"} and not any((out / "checkpoints").glob("*"))
-    return is_record and is_all
+    return found <= names and not any((out / "checkpoints").glob("*"))
 
 
 def command_line(out: Path) -> str | None:

@@ -1,10 +1,11 @@
-"""The files of a model directory or token directory against the digests recorded when they were written."""
+"""The files of a model directory, token directory or run against the digests recorded when they were written."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lavit_core.checkpoints import check_checkpoint, checkpoint_folders
 from lavit_core.digests import check_digest
 from lavit_core.errors import InputError, VerificationError
 from lavit_core.files import read_json
@@ -46,22 +47,22 @@ class Checked:
 
 
 def verify(path: Path, *, quiet: bool = False) -> list[Checked]:
-    """Check the files of a model directory or of a token directory; return one result a part.
+    """Check the files of a model directory, of a token directory or of a run; return one result a part.
 
     Covered are the content of lavit.json and every byte of the parts it records, or the content of manifest.json and
-    every byte of its shards; not what a run leaves beside them (DONE, config.yaml, run.json, errors.jsonl).
-    Raises InputError if `path` is neither.
+    every byte of its shards, or every checkpoint of a run and its model; not what a run leaves beside them (DONE,
+    config.yaml, run.json, metrics.jsonl, errors.jsonl). Raises InputError if `path` is none of them.
     """
     if (path / MANIFEST_FILE).is_file():
         return list(_token_directory(path, quiet))
     if (path / METADATA_FILE).is_file():
         return list(_model_directory(path, quiet))
-    if (path / "model" / METADATA_FILE).is_file():
-        raise InputError(f"{path}: a run directory, expected a model or token directory; give {path / 'model'}")
+    if (path / "run.json").is_file() and ((path / "model").is_dir() or checkpoint_folders(path / "checkpoints")):
+        return list(_run_directory(path, quiet))
     if inner := sorted(file.parent.name for file in path.glob(f"*/{MANIFEST_FILE}")):
         raise InputError(f"{path}: holds the token directories {', '.join(inner)}; give one, say {path / inner[0]}")
     if not path.exists():
-        raise InputError(f"{path}: no such directory, expected a model or token directory")
+        raise InputError(f"{path}: no such directory, expected a model, token or run directory")
     raise InputError(
         f"{path}: no {METADATA_FILE} (a model directory has one) and no {MANIFEST_FILE} (a token directory has one)"
     )
@@ -81,6 +82,24 @@ def _token_directory(folder: Path, quiet: bool) -> Iterator[Checked]:
     problems = tuple(f"{problem}; {remedy}" for problem in verify_tokens(folder, quiet=quiet))
     total = sum(shard.bytes for shard in manifest.shards)
     yield Checked(part="shards", files=len(manifest.shards), bytes=total, problems=problems)
+
+
+def _run_directory(run: Path, quiet: bool) -> Iterator[Checked]:
+    for checkpoint in checkpoint_folders(run / "checkpoints"):
+        files = len(list(checkpoint.iterdir()))
+        size, problems = 0, ()
+        try:
+            size = check_checkpoint(checkpoint)
+        except (InputError, VerificationError) as error:
+            problems = (f"{error}; delete {checkpoint}: the same command goes on from an older checkpoint",)
+        name = f"checkpoints/{checkpoint.name}"
+        yield Checked(part=name, files=files, bytes=size, problems=problems)
+    if (run / "model" / METADATA_FILE).is_file():
+        for part in _model_directory(run / "model", quiet):
+            yield dataclasses.replace(part, part=f"model/{part.part}")
+    elif (run / "DONE").is_file():
+        missing = f"{run / 'model' / METADATA_FILE}: missing, expected the model of a finished run; run it again"
+        yield Checked(part="model", files=0, bytes=0, problems=(missing,))
 
 
 def _model_directory(model: Path, quiet: bool) -> Iterator[Checked]:

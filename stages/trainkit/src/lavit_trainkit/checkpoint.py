@@ -4,14 +4,17 @@ No RNG state is stored: every random draw is a function of (seed, purpose, step)
 """
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from lavit_core.checkpoints import STATE_FILE, check_checkpoint, checkpoint_folders, read_state
+from lavit_core.digests import with_digest
 from lavit_core.errors import InputError, VerificationError
-from lavit_core.files import atomic_folder, file_sha256, read_json, write_chunks, write_json
+from lavit_core.files import atomic_folder, file_sha256, write_chunks, write_json
 from lavit_core.processes import is_main
 from lavit_core.progress import warn
 from lavit_core.safetensors_stream import safetensors_chunks
@@ -20,8 +23,6 @@ from torch import Tensor
 
 from lavit_trainkit.distributed import from_main
 from lavit_trainkit.parallel import full_tensor
-
-STATE_FILE = "state.json"
 
 TYPE_NAMES = {
     torch.int64: "I64",
@@ -66,12 +67,14 @@ def save_checkpoint(
         return target
     with atomic_folder(target) as scratch:
         digests = {}
-        for group, content in tensors.items():
+        for group, values in tensors.items():
             file = scratch / f"{group}.safetensors"
-            write_chunks(file, _safetensors(content))
+            write_chunks(file, _safetensors(values))
             digests[file.name] = file_sha256(file)
-        write_json(scratch / STATE_FILE, {"step": step, "state": dict(state or {}), "sha256": digests})
-    for old in sorted(folder.glob("step-*"))[:-keep]:
+        # Through JSON once: the digest is of what a reader finds (keys that are numbers become strings).
+        content = json.loads(json.dumps({"step": step, "state": dict(state or {}), "files": digests}))
+        write_json(scratch / STATE_FILE, with_digest(content))
+    for old in checkpoint_folders(folder)[:-keep]:
         shutil.rmtree(old)
     return target
 
@@ -101,20 +104,19 @@ def load_newest(folder: Path) -> Checkpoint | None:
     chosen = from_main(_newest_whole(folder) if is_main() else None)
     if chosen is None:
         return None
-    stored = read_json(chosen / STATE_FILE)
-    tensors = {name.removesuffix(".safetensors"): load_file(chosen / name) for name in stored["sha256"]}
+    stored = read_state(chosen)
+    tensors = {name.removesuffix(".safetensors"): load_file(chosen / name) for name in stored["files"]}
     return Checkpoint(step=stored["step"], tensors=tensors, state=stored["state"])
 
 
 def _newest_whole(folder: Path) -> Path | None:
-    for candidate in sorted(folder.glob("step-*"), reverse=True):
+    candidates = checkpoint_folders(folder)[::-1]
+    for place, candidate in enumerate(candidates):
         try:
-            stored = read_json(candidate / STATE_FILE)
-            for name, digest in stored["sha256"].items():
-                if not (candidate / name).exists() or file_sha256(candidate / name) != digest:
-                    raise VerificationError(f"{candidate}: {name} damaged or missing")
+            check_checkpoint(candidate)
         except (InputError, VerificationError) as error:
-            warn(f"{error}; using an older checkpoint")
+            older = place + 1 < len(candidates)
+            warn(f"{error}; {'using an older checkpoint' if older else 'none is whole: starting over from step 0'}")
             continue
         return candidate
     return None

@@ -16,7 +16,9 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 import torch.distributed as dist
 from lavit_core.errors import LavitError, UsageError
+from lavit_core.modeldir import missing_parts
 from lavit_core.processes import is_main, num_processes, process_rank
+from lavit_core.progress import warn
 from lavit_core.rundir import Run, open_run
 from torch import Tensor
 
@@ -89,7 +91,15 @@ def _main_says(message: str) -> bool:
 def open_shared_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> Iterator[Run]:
     """Open a run directory as `lavit_core.rundir.open_run` does, in the first process; the others follow in silence."""
     with contextlib.ExitStack() as stack:
-        run = on_main(lambda: stack.enter_context(open_run(out, command=command, config=config, inputs=inputs)))
+
+        def open_whole() -> Run:
+            run = stack.enter_context(open_run(out, command=command, config=config, inputs=inputs))
+            if run.done and (wrong := missing_parts(out / "model")):
+                warn(f"{wrong}: the run was finished, and goes on from its newest checkpoint to export the model again")
+                run.reopen()
+            return run
+
+        run = on_main(open_whole)
         yield run or Run(out, writes=False)
 
 
