@@ -87,7 +87,7 @@ def _token_directory(folder: Path, quiet: bool) -> Iterator[Checked]:
 def _run_directory(run: Path, quiet: bool) -> Iterator[Checked]:
     for checkpoint in checkpoint_folders(run / "checkpoints"):
         files = len(list(checkpoint.iterdir()))
-        size, problems = 0, ()
+        size, problems = 0, tuple[str, ...]()
         try:
             size = check_checkpoint(checkpoint)
         except (InputError, VerificationError) as error:
