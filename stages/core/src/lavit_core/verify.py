@@ -51,7 +51,7 @@ def verify(path: Path, *, quiet: bool = False) -> list[Checked]:
 
     Covered are the content of lavit.json and every byte of the parts it records, or the content of manifest.json and
     every byte of its shards, or every checkpoint of a run and its model; not what a run leaves beside them (DONE,
-    config.yaml, run.json, metrics.jsonl, errors.jsonl). Raises InputError if `path` is none of them.
+    config.yaml, run.json, metrics.jsonl, errors.jsonl). Raises InputError for any other path.
     """
     if (path / MANIFEST_FILE).is_file():
         return list(_token_directory(path, quiet))
