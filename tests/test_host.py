@@ -1,7 +1,11 @@
 """The host: one line and the right exit code for every failure, and stages that are missing or broken."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -54,6 +58,52 @@ def test_an_error_of_ours_is_one_line_with_its_code(register, capsys) -> None:
     assert capsys.readouterr().err == "error: a.png: file not found\n"
     assert run("ask") == 75
     assert capsys.readouterr().err == "stopped: run: step 3\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(28, "No space", "/full/file"), "/full/file: No space left on device"),
+        (OSError(28, "No space"), "reading or writing failed: No space left on device"),
+        (PermissionError(13, "no", "/secret"), "/secret: Permission denied"),
+        (OSError(30, "ro", "/ro/x"), "/ro/x: Read-only file system"),
+        (OSError(5, "io", "/nfs/x"), "/nfs/x: Input/output error"),
+    ],
+)
+def test_a_fault_of_the_machine_is_no_bug_of_ours(register, capsys, error: OSError, line: str) -> None:
+    register({"caption": raising(error)})
+    assert run("caption") == 3
+    assert capsys.readouterr().err == f"error: {line}\n"
+
+
+def test_a_full_disk_under_stdout_is_no_bug_of_ours() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lavit_cli", "doctor", "--help"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 3
+    assert done.stderr == b"error: reading or writing failed: No space left on device\n"
+
+
+def test_sigterm_before_a_command_listens_says_run_it_again(register, capfd) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def command() -> None:
+        """Wait."""
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    register({"caption": command})
+    assert run("caption") == 75
+    assert capfd.readouterr().err == "stopped: before there was anything to save; run the same command again\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("arguments", [("--out", ""), ("--out=",), ("--model", "", "--out", "x")])
+def test_an_empty_place_is_no_current_folder(capsys, arguments) -> None:
+    assert run("tokenize-images", "data", *arguments) == 2
+    option = arguments[0].removesuffix("=")
+    assert capsys.readouterr().err == f"error: {option} is empty, expected a path (is a shell variable unset?)\n"
 
 
 def test_an_unexpected_error_is_one_line_and_debug_shows_the_trace(register, capsys, monkeypatch) -> None:

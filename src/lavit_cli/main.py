@@ -1,10 +1,16 @@
 """Entry of the `lavit` command: environment, arguments, one line for every failure, the exit code that goes with it."""
 
+import contextlib
 import difflib
+import errno
+import itertools
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 from lavit_core.processes import is_main, num_processes, process_rank
@@ -22,7 +28,18 @@ QUIET_LIBRARIES = {
 ALLOW_NETWORK = "--allow-network"
 """With this option the hub's library is not set offline; it reads that setting once, when it is imported."""
 
-INTERNAL, USAGE, STOPPED, INTERRUPTED = 1, 2, 75, 130
+INTERNAL, USAGE, INPUT, STOPPED, INTERRUPTED = 1, 2, 3, 75, 130
+
+FAULTS_OF_THE_MACHINE = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE,
+        errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN,
+    }
+)  # fmt: skip
+"""Error numbers of full disks, missing rights, broken storage and exhausted resources: no code of ours could help."""
+
+NAMES_A_PLACE = ("--out", "--model", "--data", "--images", "--tokens")
+"""Options whose value "" is an unset shell variable: it would be read as the current folder."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,7 +57,27 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         sys.stdout.write(f"lavit {__version__}\n")
         raise SystemExit(0)
-    raise SystemExit(run(arguments or ["--help"]))
+    with _stopping_early():
+        raise SystemExit(run(arguments or ["--help"]))
+
+
+@contextlib.contextmanager
+def _stopping_early() -> Iterator[None]:
+    """Let SIGTERM end a command with the code for "run it again" where it does not listen itself (imports, loading)."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if is_main():  # past Python's stream, which may be in the middle of a write
+            os.write(2, b"stopped: before there was anything to save; run the same command again\n")
+        raise SystemExit(STOPPED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -54,6 +91,8 @@ def run(arguments: Sequence[str]) -> int:
     if not is_main():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of this process
     try:
+        if option := _empty_place(arguments):
+            return _fail(f"{option} is empty, expected a path (is a shell variable unset?)", USAGE)
         program = build_command(arguments)
         if problem := _unknown_command(program, arguments):
             return _fail(problem, USAGE)
@@ -62,7 +101,7 @@ def run(arguments: Sequence[str]) -> int:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # The reader (say: head) has gone; a second flush at exit would complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return INTERNAL
     except Exception as error:  # noqa: BLE001 - the outermost frame: nothing above could show it better
         return _unexpected(error, arguments)
@@ -70,6 +109,10 @@ def run(arguments: Sequence[str]) -> int:
     if result == INTERRUPTED:
         return _fail("interrupted", INTERRUPTED)
     return result if isinstance(result, int) else 0
+
+
+def _give_up_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
@@ -91,8 +134,23 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
     # A distribution that stands without lavit-core has errors of its own, which carry their exit code.
     if isinstance(code := getattr(error, "exit_code", None), int):
         return _fail(str(error), code)
+    if isinstance(error, OSError) and error.errno is not None and error.errno in FAULTS_OF_THE_MACHINE:
+        reason = os.strerror(error.errno)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _give_up_stdout()
+        return _fail(f"{error.filename}: {reason}" if error.filename else f"reading or writing failed: {reason}", INPUT)
+    if isinstance(error, MemoryError):
+        return _fail("memory ran out; smaller batches or fewer --workers need less", INTERNAL)
     text = " ".join(str(error).split()) or "no message"
     return _fail(f"{type(error).__name__}: {text} (a bug in lavit; run again with --debug for the trace)", INTERNAL)
+
+
+def _empty_place(arguments: Sequence[str]) -> str | None:
+    """Return the first option that names a place and is given an empty one."""
+    given = (f"{name}={value}" for name, value in itertools.pairwise([*arguments, "-"]))
+    return next((one[:-1] for one in (*arguments, *given) if one.endswith("=") and one[:-1] in NAMES_A_PLACE), None)
 
 
 def _unknown_command(group: Any, arguments: Sequence[str]) -> str:

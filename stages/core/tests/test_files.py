@@ -225,3 +225,9 @@ def test_copies_are_links_and_whole(tmp_path, monkeypatch):
 def test_sha256(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     assert file_sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    for path, reason in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(InputError, match=rf"{path}: can't be read \({reason}\)"):
+            file_sha256(path)

@@ -3,7 +3,7 @@ import signal
 import threading
 
 import pytest
-from lavit_core.interrupt import stop_signals
+from lavit_core.interrupt import stop_requested, stop_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -16,6 +16,15 @@ def test_first_signal_asks_second_insists(number):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
+
+
+def test_long_work_inside_a_block_sees_the_request_too():
+    assert not stop_requested()
+    with stop_signals():
+        assert not stop_requested()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop_requested()
+    assert not stop_requested()
 
 
 def test_handlers_come_back_after_an_error():

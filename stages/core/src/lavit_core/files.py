@@ -141,9 +141,12 @@ def read_json(path: Path) -> Any:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file's content."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """Return the hexadecimal SHA-256 of a file's content. Raises InputError if it can't be read."""
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror or error})") from None
 
 
 @contextlib.contextmanager

@@ -8,6 +8,17 @@ from types import FrameType
 
 from lavit_core.processes import num_processes
 
+_asked: list[Callable[[], bool]] = []
+"""The blocks of `stop_signals` that are open, innermost last."""
+
+
+def stop_requested() -> bool:
+    """Return whether a stop was requested of the block of `stop_signals` that is open; False outside of one.
+
+    For long work before a loop's first step, which can't be handed the block's own function.
+    """
+    return bool(_asked) and _asked[-1]()
+
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
@@ -28,8 +39,10 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         requested = True
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    _asked.append(lambda: requested)
     try:
-        yield lambda: requested
+        yield _asked[-1]
     finally:
+        _asked.pop()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from lavit_core.errors import Interrupted
+from lavit_core.interrupt import stop_requested
 from lavit_core.progress import Progress
 from lavit_core.seeds import epoch_batches
 from torch import Tensor
@@ -52,6 +54,11 @@ def _fill(
             if is_own_place(number):
                 cache[rows] = part
             progress.advance(rows.stop - rows.start)
+            if stop_requested():
+                # The cache is not kept: it would be as large as what it spares, and is the same when made again.
+                raise Interrupted(
+                    f"{title}: at image {rows.stop} of {count}, before the first step; run the same command again"
+                )
     assert cache is not None
     all_reduce_(cache)
     return cache

@@ -168,7 +168,11 @@ def _load(file: Path) -> Any:
             warnings.simplefilter("ignore")  # about pickle protocols; what can't be read raises
             return _torch_load(file)
     except FileNotFoundError:
-        raise InputError(f"{file}: file not found") from None
+        # safetensors says so of a file that it may not read, too.
+        found = "can't be read (Permission denied)" if file.exists() else "file not found"
+        raise InputError(f"{file}: {found}") from None
+    except PermissionError:
+        raise InputError(f"{file}: can't be read (Permission denied)") from None
     except SafetensorError as error:
         raise InputError(f"{file}: not a whole safetensors file ({error}); copy it again") from None
     except pickle.UnpicklingError as error:
