@@ -40,7 +40,8 @@ METHODS = {
     "generate_steps": f"(self, {DRAW}) -> 'Iterator[GenerationStep]'",
     "caption": f"(self, {IMAGES}, max_tokens: 'int' = 36, beams: 'Beams | None' = None) -> 'list[str]'",
     "answer": "(self, images: 'ImageLike | Sequence[ImageLike] | None', questions: 'str | Sequence[str]', "
-    "max_tokens: 'int' = 10, beams: 'Beams | None' = None) -> 'list[str]'",
+    "max_tokens: 'int' = 10, beams: 'Beams | None' = None, "
+    "earlier: 'Sequence[Sequence[tuple[str, str]]] | None' = None) -> 'list[str]'",
     "score": f"(self, {IMAGES}, texts: 'str | Sequence[str]', all_pairs: 'bool' = False, batch_size: 'int' = 64) "
     "-> 'np.ndarray'",
     "score_codes": "(self, texts: 'str | Sequence[str]', codes: 'ImageTokens | Sequence[np.ndarray]', "

@@ -51,11 +51,14 @@ def test_no_worker_stays(data, use):
     assert workers() == before
 
 
-def test_a_killed_worker_ends_the_job_with_a_line(data):
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_a_killed_worker_ends_the_job_with_a_line(data, seconds):
+    """Noticed while the next batch is waited for, or when another one is handed to the pool."""
     decoded = decoded_batches(batches_of(data, 1), 16, {}, workers=2)
     before = workers()
     next(decoded)
     os.kill(next(pid for pid in workers() if pid not in before), signal.SIGKILL)
+    time.sleep(seconds)
     with pytest.raises(LavitError, match=r"was killed, most often because memory ran out; run the same command"):
         list(decoded)
     assert workers() == before

@@ -55,6 +55,8 @@ def decoded_batches(
             try:
                 while len(waiting) < workers * AHEAD and (job := next(jobs, None)) is not None:
                     waiting.append(pool.submit(decode_batch, job, image_px, **limits))
+            except BrokenProcessPool:  # a worker died while nobody waited for it
+                raise _killed() from None
             except OSError as error:
                 raise InputError(
                     f"--workers {workers}: processes can't be started ({error.strerror or error}); is /dev/shm there, "
@@ -72,16 +74,20 @@ def _result(job: "Future[Decoded]", stop: Callable[[], bool]) -> Decoded | None:
         try:
             return job.result(timeout=min(1.0, STUCK_SECONDS))
         except BrokenProcessPool:
-            raise LavitError(
-                "a process that decodes images was killed, most often because memory ran out; run the same command to "
-                "go on, with fewer --workers if it happens again"
-            ) from None
+            raise _killed() from None
         except TimeoutError:
             if stop():
                 return None
     raise LavitError(
         f"no images were decoded for {STUCK_SECONDS:.0f} s: a worker process is stuck, or the storage does not answer; "
         "run the same command to go on"
+    )
+
+
+def _killed() -> LavitError:
+    return LavitError(
+        "a process that decodes images was killed, most often because memory ran out; run the same command to go on, "
+        "with fewer --workers if it happens again"
     )
 
 
