@@ -8,6 +8,7 @@ from lavit_core.data import Data, Source, open_data
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
 from lavit_core.modeldir import recorded_digest
+from lavit_core.progress import warn
 from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
 
 from lavit_pretrain.config import PretrainConfig
@@ -39,6 +40,11 @@ def open_inputs(
     """
     reader = open_tokens(*tokens)
     check_tokenizer(reader, model)
+    if not (reader.num_texts or questions or text):
+        warn(
+            f"{', '.join(map(str, tokens))}: no image has a caption, and neither --questions nor --text is given: the "
+            "language model learns codes alone and no words (`lavit data inspect` shows where captions are looked for)"
+        )
     images = _live_data(config, reader, data)
     digests = _input_digests(tokens, model, questions, text, llm)
     digests |= {} if images is None else {"data": images.digest}
