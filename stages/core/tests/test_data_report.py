@@ -50,6 +50,23 @@ def test_inspect_lists_everything_wrong(folder):
     text = "\n".join(report_lines(report))
     assert "images/text.jpg: not a readable image" in text
     assert "captions.jsonl:3" in text
+    assert "images     4 (1 more in no list)" in text
+
+
+def test_sidecars_are_not_called_nothing_but_images(tmp_path):
+    image(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("a red square")
+    lines = report_lines(inspect_data(tmp_path, quiet=True))
+    assert lines[0] == f"{tmp_path}: layout sidecars"
+    assert "images     1" in lines
+
+
+def test_long_question_kinds_stand_apart_from_their_counts(folder):
+    kinds = ("count", "how many objects are there")
+    write(folder / "questions.jsonl", [question(number, "a", kind=kind) for number, kind in enumerate(kinds)])
+    lines = report_lines(inspect_data(folder, quiet=True))
+    assert "  count                       1" in lines
+    assert "  how many objects are there  1" in lines
 
 
 def test_empty_captions_are_counted(folder):

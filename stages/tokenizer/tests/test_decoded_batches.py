@@ -82,7 +82,7 @@ def test_a_stuck_worker_ends_the_job_in_bounded_time(data, monkeypatch, halt):
     began = time.monotonic()
     with pytest.raises(LavitError, match=r"no images were decoded for 0 s: a worker process is stuck, or the storage"):
         list(decoded)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25  # slow() sleeps for 30
     assert workers() == before
 
 

@@ -111,15 +111,19 @@ def _summary(sizes: collections.Counter[tuple[int, int]]) -> dict[str, Any]:
 def report_lines(report: dict[str, Any]) -> list[str]:
     """Return an inspection as lines for a person."""
     empty = f"; {report['empty_captions']} empty ones are left out" if report["empty_captions"] else ""
+    lists = f" ({', '.join(report['files'][:5])})" if report["files"] else ""
+    unlisted = f" ({report['unlisted_images']} more in no list)" if report["unlisted_images"] else ""
     lines = [
-        f"{report['path']}: layout {report['layout']} ({', '.join(report['files'][:5]) or 'nothing but images'})",
+        f"{report['path']}: layout {report['layout']}{lists}",
         *(f"           {line}" for line in report["notes"]),
         *_problem_lines(report),
-        f"images     {report['images']} ({report['unlisted_images']} more files are named nowhere)",
+        f"images     {report['images']}{unlisted}",
         f"captions   {report['captions']} ({report['without_captions']} images have none{empty})",
         f"questions  {report['questions']}",
     ]
-    lines += [f"  {kind or 'no kind':<9}{count}" for kind, count in report["question_kinds"].items()]
+    kinds = report["question_kinds"]
+    widest = max((len(kind or "no kind") for kind in kinds), default=0)
+    lines += [f"  {kind or 'no kind':<{widest}}  {count}" for kind, count in kinds.items()]
     sizes = report["sizes"]
     if sizes["distinct"]:
         (w0, w1), (h0, h1) = sizes["width"], sizes["height"]
