@@ -89,7 +89,9 @@ def test_a_stuck_worker_ends_the_job_in_bounded_time(data, monkeypatch, halt):
 def test_a_stop_is_seen_while_waiting_for_a_worker(data, monkeypatch):
     monkeypatch.setattr(module, "decode_batch", slow)
     before = workers()
+    began = time.monotonic()
     assert list(decoded_batches(batches_of(data), 16, {}, workers=2, stop=lambda: True)) == []
+    assert time.monotonic() - began < 25  # the workers are not waited for either
     assert workers() == before
 
 

@@ -49,7 +49,7 @@ def decoded_batches(
     if not workers:
         yield from (decode_batch(job, image_px, **limits) for job in jobs)
         return
-    with _worker_pool(workers) as pool:
+    with contextlib.suppress(_Stopped), _worker_pool(workers) as pool:
         waiting: deque[Future[Decoded]] = deque()
         for _ in batches:
             try:
@@ -62,14 +62,15 @@ def decoded_batches(
                     f"--workers {workers}: processes can't be started ({error.strerror or error}); is /dev/shm there, "
                     "and can it be written to? --workers 0 needs none"
                 ) from None
-            result = _result(waiting.popleft(), stop)
-            if result is None:
-                return
-            yield result
+            yield _result(waiting.popleft(), stop)
 
 
-def _result(job: "Future[Decoded]", stop: Callable[[], bool]) -> Decoded | None:
-    """Wait for a batch; None when asked to stop meanwhile."""
+class _Stopped(Exception):
+    """Somebody asked for the end while a batch was waited for."""
+
+
+def _result(job: "Future[Decoded]", stop: Callable[[], bool]) -> Decoded:
+    """Wait for a batch; raise _Stopped when asked to stop meanwhile."""
     for _ in range(max(1, round(STUCK_SECONDS))):
         try:
             return job.result(timeout=min(1.0, STUCK_SECONDS))
@@ -77,7 +78,7 @@ def _result(job: "Future[Decoded]", stop: Callable[[], bool]) -> Decoded | None:
             raise _killed() from None
         except TimeoutError:
             if stop():
-                return None
+                raise _Stopped from None
     raise LavitError(
         f"no images were decoded for {STUCK_SECONDS:.0f} s: a worker process is stuck, or the storage does not answer; "
         "run the same command to go on"
