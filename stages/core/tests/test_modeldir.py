@@ -13,6 +13,7 @@ from lavit_core.modeldir import (
     recorded_digest,
     selection_of,
 )
+from lavit_core.tokens import Manifest, training_metadata
 
 
 def export(model, name, text, **more):
@@ -40,12 +41,27 @@ def test_parts_are_carried_over(tmp_path):
 
 def test_a_model_reads_the_patches_that_its_token_files_kept(tmp_path):
     first = export(tmp_path / "a", "tokenizer", "t")
-    assert selection_of(tmp_path / "none") == selection_of(first) == "threshold"
+    assert selection_of(tmp_path / "none") == selection_of(first) == ("threshold", None)
     second = export(tmp_path / "b", "detokenizer", "d", carry_from=first, metadata={"selection": "sample"})
-    assert selection_of(second) == "sample"
+    assert selection_of(second) == ("sample", None)
     third = export(tmp_path / "c", "llm", "l", carry_from=second, metadata={"selection": "topk"})
-    assert selection_of(third) == "topk", "what reads comes before what draws"
-    assert selection_of(export(tmp_path / "d", "llm", "l", metadata={"selection": "drawn"})) == "threshold"
+    assert selection_of(third) == ("topk", None), "what reads comes before what draws"
+    fourth = export(tmp_path / "e", "llm", "l", metadata={"selection": "topk", "selection_tokens": 9})
+    assert selection_of(fourth) == ("topk", 9)
+    unknown = export(tmp_path / "d", "llm", "l", metadata={"selection": "drawn", "selection_tokens": 9})
+    assert selection_of(unknown) == ("threshold", None)
+
+
+def test_a_part_records_the_selection_that_its_token_directories_share():
+    def of(*selections):
+        manifests = [Manifest(tokenizer_digest="a", codebook_size=4, grid=(2, 2), selection=one) for one in selections]
+        return training_metadata(*manifests)
+
+    three, four = ({"policy": "topk", "tokens": count} for count in (3, 4))
+    assert of(three) == of(three, three) == {"tokenizer_digest": "a", "selection": "topk", "selection_tokens": 3}
+    assert of({"policy": "sample", "seed": 0}, {"policy": "sample", "seed": 1})["selection"] == "sample"
+    for mixed in ((three, four), (three, {"policy": "threshold", "keep_threshold": 0.5})):
+        assert of(*mixed) == {"tokenizer_digest": "a", "selection": None}
 
 
 def test_failed_export_keeps_the_old_part(tmp_path):

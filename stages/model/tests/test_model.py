@@ -348,6 +348,25 @@ def test_sampled_patches_are_keyed_by_the_pixels_or_by_one_key_an_image(folders,
             model.encode(images, selection="sample", keys=keys)
 
 
+def test_exact_budgets_are_those_of_the_call_then_of_opening_then_of_training(folders, images, tmp_path) -> None:
+    model = LaVIT.from_pretrained(folders["codes"])
+    own = int(model.encode(images).counts[0])  # the tokenizer's keep_ratio: lavit.json has no number
+    assert model.encode(images, tokens=own + 2).counts.tolist() == [own + 2] * len(images)
+    five = LaVIT.from_pretrained(folders["codes"], tokens=5)
+    assert five.encode(images).counts.tolist() == [5] * len(images)
+    assert five.encode(images, selection="topk", tokens=3).counts.tolist() == [3] * len(images)
+    assert (five.encode(images, selection="threshold").keep_mask == model.encode(images, "threshold").keep_mask).all()
+    for given, message in (
+        ({"tokens": 17}, "tokens: found 17, expected 1 to 16, the patches of an image"),
+        ({"tokens": 0}, "tokens: found 0, expected a whole number"),
+        ({"tokens": 2, "selection": "sample"}, "tokens: found 2 with selection 'sample'"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            model.encode(images, **given)
+        with pytest.raises(UsageError, match=message):
+            LaVIT.from_pretrained(folders["codes"], **given).encode(images)
+
+
 def test_threads_that_begin_at_once_load_each_part_once(folders, images, monkeypatch) -> None:
     loads: list[Path] = []
 

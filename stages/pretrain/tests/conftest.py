@@ -57,7 +57,7 @@ def build_world(root: Path, num_images: int = 48, *, seed: int = 0, features: bo
         tokenizer_digest=part_digest(model / "tokenizer"),
         codebook_size=CODEBOOK,
         grid=GRID,
-        selection={"policy": "topk"},
+        selection={"policy": "topk", "tokens": 3},
         feature_dim=FEATURE_DIM if features else None,
         shards=shards,
     )

@@ -42,12 +42,24 @@ def test_the_best_patch_is_kept_when_none_passes():
     assert select_topk(both, 1).tolist() == expected
 
 
+def test_topk_tells_apart_what_rounding_makes_equal_and_takes_the_first_of_equal_patches():
+    odds = torch.tensor([[40.0, 60.0, 50.0, -9.0], [3.0, 3.0, 3.0, 3.0]])
+    both = torch.stack([torch.nn.functional.logsigmoid(odds), torch.nn.functional.logsigmoid(-odds)], dim=-1)
+    assert both[0, :3, 0].exp().unique().tolist() == [1.0]
+    assert select_topk(both, 2).tolist() == [[False, True, True, False], [True, True, False, False]]
+
+
 def test_select_patches_applies_the_policy():
     config = TokenizerConfig(grid=(2, 2), keep_threshold=0.3, keep_ratio=0.5)
     log_keep = torch.log(torch.tensor([[0.1, 0.4, 0.35, 0.5], [0.3, 0.2, 0.1, 0.05]]))
     both = torch.stack([log_keep, torch.log1p(-log_keep.exp())], dim=-1)
     assert torch.equal(select_patches(both, "threshold", config), select_threshold(both, 0.3))
     assert torch.equal(select_patches(both, "topk", config), select_topk(both, 2))
+    for tokens in (1, 3, 4):
+        assert select_patches(both, "topk", config, tokens=tokens).sum(1).tolist() == [tokens, tokens]
+    for tokens in (0, 5):
+        with pytest.raises(UsageError, match=f"tokens: found {tokens}, expected 1 to 4, the patches of an image"):
+            select_patches(both, "topk", config, tokens=tokens)
     drawn = select_patches(both, "sample", config, seed=3, keys=["a", "b"])
     assert torch.equal(drawn, select_sample(both, seed=3, keys=["a", "b"]))
     with pytest.raises(UsageError, match="expected the images' keys"):

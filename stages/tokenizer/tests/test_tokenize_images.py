@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from lavit_core.errors import ErrorBudgetExceeded, InputError, UsageError
 from lavit_core.json_lines import read_json_lines
+from lavit_core.modeldir import export_part
+from lavit_core.token_check import inspect_tokens
 from lavit_core.tokens import check_tokenizer, open_tokens
 from lavit_tokenizer import tokenize_images as verb
 from lavit_tokenizer.config import TokenizeConfig
@@ -53,6 +55,34 @@ def test_workers_do_not_change_a_byte(damaged, model, tmp_path, selection):
     errors = [json.loads(line) for line in found[0]["errors.jsonl"].splitlines()]
     assert [row["key"] for row in errors] == ["images/007.png", "images/021.png"]
     assert all("not a readable image" in row["reason"] for row in errors)
+
+
+def test_exact_budgets_are_written_and_recorded(data, model, tmp_path):
+    tokenize(data, model, tmp_path / "five", selection="topk", tokens=5)
+    reader = open_tokens(tmp_path / "five")
+    assert set(reader.counts) == {5}
+    assert (reader.keep_masks(np.arange(len(reader))).sum(1) == 5).all()
+    assert reader.manifest.selection == {"policy": "topk", "tokens": 5}
+    assert inspect_tokens(tmp_path / "five")["selection"] == {"policy": "topk", "tokens": 5}
+    # A language model beside the tokenizer that learned from nine tokens changes nothing.
+    with export_part(model, "llm", metadata={"selection": "topk", "selection_tokens": 9}) as folder:
+        (folder / "config.json").write_text("{}")
+    tokenize(data, model, tmp_path / "own", selection="topk")
+    assert open_tokens(tmp_path / "own").manifest.selection == {"policy": "topk", "tokens": 6}
+    assert set(open_tokens(tmp_path / "own").counts) == {6}
+    # More tokens add to fewer, and what they have in common is chosen equally.
+    six = open_tokens(tmp_path / "own").keep_masks(np.arange(len(reader)))
+    assert (six | ~reader.keep_masks(np.arange(len(reader)))).all()
+    with pytest.raises(UsageError, match=r"started with config.tokens = 5, now it is 6"):
+        tokenize(data, model, tmp_path / "five", selection="topk", tokens=6)
+
+
+def test_budgets_that_can_not_be_leave_nothing_behind(data, model, tmp_path):
+    with pytest.raises(UsageError, match="tokens: found 17, expected 1 to 16, the patches of an image"):
+        tokenize(data, model, tmp_path / "tokens", selection="topk", tokens=17)
+    assert not (tmp_path / "tokens").exists()
+    with pytest.raises(UsageError, match="tokens: found 5 with selection 'threshold'; a number of tokens goes with"):
+        settings(tokens=5)
 
 
 def test_an_unreadable_file_with_a_line_separator_in_its_name_does_not_stop_a_resumed_run(model, tmp_path):

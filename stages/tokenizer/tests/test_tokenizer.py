@@ -1,5 +1,7 @@
 """Encoding and decoding, and the released structure."""
 
+import itertools
+
 import pytest
 import torch
 from lavit_core.errors import InputError, UsageError
@@ -30,13 +32,36 @@ def test_sampling_depends_on_key_and_seed_alone():
     assert not torch.equal(whole, tokenizer.encode(pixels, selection="sample", seed=2, keys=keys).keep_mask)
     with pytest.raises(UsageError, match="expected the images' keys"):
         tokenizer.encode(pixels, selection="sample")
-    with pytest.raises(UsageError, match="selection best: expected threshold, topk or sample"):
+    with pytest.raises(UsageError, match="selection: found 'best', expected threshold, topk, sample"):
         tokenizer.encode(pixels, selection="best")
 
 
 def test_topk_keeps_the_same_number():
     encoded = make_tokenizer().encode(images(8), selection="topk")
     assert encoded.counts.unique().tolist() == [round(0.4 * 16)]
+
+
+def test_exact_budgets_grow_by_the_next_best_patch():
+    tokenizer, pixels = make_tokenizer(), images(8)
+    masks = [tokenizer.encode(pixels, selection="topk", tokens=count).keep_mask for count in range(1, 17)]
+    assert [mask.sum(1).unique().tolist() for mask in masks] == [[count] for count in range(1, 17)]
+    assert all(bool((more | ~fewer).all()) for fewer, more in itertools.pairwise(masks))
+
+
+@pytest.mark.parametrize(
+    ("selection", "tokens", "message"),
+    [
+        ("topk", 17, "tokens: found 17, expected 1 to 16"),
+        ("topk", 0, "tokens: found 0, expected a whole number of tokens an image, at least 1"),
+        ("topk", 2.5, "tokens: found 2.5, expected a whole number"),
+        ("topk", True, "tokens: found True, expected a whole number"),
+        ("threshold", 4, "tokens: found 4 with selection 'threshold'; a number of tokens goes with 'topk'"),
+        (None, 4, "tokens: found 4 with selection 'threshold'"),
+    ],
+)
+def test_budgets_that_can_not_be_are_refused(selection, tokens, message):
+    with pytest.raises(UsageError, match=message):
+        make_tokenizer().encode(images(2), selection=selection, tokens=tokens)
 
 
 def test_decode_codes_refuses_foreign_codes():

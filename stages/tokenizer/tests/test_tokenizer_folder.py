@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from lavit_core.errors import InputError
+from lavit_core.errors import InputError, UsageError
 from lavit_core.modeldir import export_part, part_digest
 from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.selector import select_threshold
@@ -81,6 +81,17 @@ def test_selection_defaults_to_that_of_the_model_directory(model):
     with export_part(model, "llm", metadata={"selection": "topk"}) as folder:
         (folder / "config.json").write_text("{}")
     assert load_tokenizer(model, device="cpu").encode(some).counts.unique().tolist() == [6]
+    with export_part(model, "llm", metadata={"selection": "topk", "selection_tokens": 9}) as folder:
+        (folder / "config.json").write_text("{}")
+    assert load_tokenizer(model, device="cpu").encode(some).counts.unique().tolist() == [9]
+    assert load_tokenizer(model, device="cpu").encode(some, tokens=3).counts.unique().tolist() == [3]
+    assert load_tokenizer(model, device="cpu", tokens=4).encode(some).counts.unique().tolist() == [4]
+    for given, message in (
+        ({"tokens": 17}, "found 17, expected 1 to 16"),
+        ({"tokens": 4, "selection": "threshold"}, "found 4 with selection 'threshold'"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            load_tokenizer(model, device="cpu", **given)
     drawn = load_tokenizer(model, device="cpu", selection="sample")
     whole = drawn.encode(some).keep_mask
     assert torch.equal(whole[3:5], drawn.encode(some[3:5]).keep_mask)  # seeded by the image, not by its neighbours

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.digests import check_digest, with_digest
-from lavit_core.errors import InputError, VerificationError
+from lavit_core.errors import InputError, UsageError, VerificationError
 from lavit_core.files import atomic_folder, file_sha256, link_or_copy, read_json, write_json
 
 METADATA_FILE = "lavit.json"
@@ -150,14 +150,31 @@ SELECTIONS = ("threshold", "topk", "sample")
 """Ways in which `lavit tokenize-images` chooses the patches to keep; the first is the tokenizer's own."""
 
 
-def selection_of(model: Path) -> str:
-    """Return the patch selection of the token files that trained this model, which it follows when it reads an image.
+def selection_of(model: Path) -> tuple[str, int | None]:
+    """Return the patch selection of the token files that trained this model, which it follows when it reads an image,
+    and of `topk` the number of tokens (None: the tokenizer's own).
 
     A model trained on a number of tokens per image reads other numbers badly. Without a record of the selection, or
     before anything was trained on tokens, it is the tokenizer's own threshold.
     """
-    recorded = (_recorded(model, name).get("selection") for name in ("llm", "detokenizer"))
-    return next((selection for selection in recorded if selection in SELECTIONS), SELECTIONS[0])
+    for name in ("llm", "detokenizer"):
+        recorded = _recorded(model, name)
+        if (policy := recorded.get("selection")) in SELECTIONS:
+            tokens = recorded.get("selection_tokens")
+            return policy, tokens if policy == "topk" and isinstance(tokens, int) else None
+    return SELECTIONS[0], None
+
+
+def check_selection(selection: str | None, tokens: int | None) -> None:
+    """Raise UsageError for an unknown selection, or for `tokens` that are not a number of them, or without `topk`."""
+    if selection not in (None, *SELECTIONS):
+        raise UsageError(f"selection: found {selection!r}, expected {', '.join(SELECTIONS)} or None")
+    if tokens is None:
+        return
+    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:
+        raise UsageError(f"tokens: found {tokens!r}, expected a whole number of tokens an image, at least 1")
+    if selection != "topk":
+        raise UsageError(f"tokens: found {tokens} with selection {selection!r}; a number of tokens goes with 'topk'")
 
 
 @contextlib.contextmanager

@@ -125,9 +125,13 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_json(folder / MANIFEST_FILE, with_digest(values) if manifest.has_digest else values)
 
 
-def training_metadata(manifest: Manifest) -> dict[str, Any]:
-    """Return what lavit.json records of a part trained on these tokens: the tokenizer's digest and the selection."""
-    return {"tokenizer_digest": manifest.tokenizer_digest, "selection": manifest.selection.get("policy")}
+def training_metadata(*manifests: Manifest) -> dict[str, Any]:
+    """Return what lavit.json records of a part trained on these tokens: the tokenizer's digest and the selection, with
+    the number of tokens of `topk`. Directories of different selections, read together, have none."""
+    chosen = {(one.selection.get("policy"), one.selection.get("tokens")) for one in manifests}
+    policy, tokens = chosen.pop() if len(chosen) == 1 else (None, None)
+    made = {"tokenizer_digest": manifests[0].tokenizer_digest, "selection": policy}
+    return made if tokens is None else {**made, "selection_tokens": tokens}
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -147,7 +147,7 @@ def train_detokenizer(
         ema.copy_to(denoiser)
         exported = take_weights(exported, denoiser, keep=session.writes)
         if session.writes:
-            metadata = {"command": "train-detokenizer", **training_metadata(reader.manifest)}
+            metadata = {"command": "train-detokenizer", **training_metadata(*reader.manifests)}
             with export_part(session.model, "detokenizer", carry_from=model, metadata=metadata) as folder:
                 save_detokenizer(dataclasses.replace(detokenizer, denoiser=exported), folder)
         summary = {

@@ -26,13 +26,14 @@ def encode_images(
     images: Sequence[Any],
     *,
     selection: str | None = None,
+    tokens: int | None = None,
     seed: int = 0,
     keys: Sequence[str] | None = None,
 ) -> ImageTokens:
     """Return images as tokens.
 
-    Raises InputError for an unreadable image, UsageError for an unknown selection or another number of keys than of
-    images.
+    Raises InputError for an unreadable image, UsageError for an unknown selection, `tokens` that do not fit, or another
+    number of keys than of images.
     """
     import torch
 
@@ -48,7 +49,7 @@ def encode_images(
         if keys is None and selection == "sample":
             own = [hashlib.sha256(square.tobytes()).hexdigest() for square in squares]
         with torch.inference_mode():
-            encoded.append(encoder.encode(pixels, selection=selection, seed=seed, keys=own))
+            encoded.append(encoder.encode(pixels, selection=selection, tokens=tokens, seed=seed, keys=own))
     codes, counts, keep_mask, features = (
         np.concatenate([getattr(batch, name).cpu().numpy() for batch in encoded])
         for name in ("codes", "counts", "keep_mask", "merged")

@@ -65,13 +65,15 @@ class LaVIT:
         selection: str | None = None,
         highres: bool = False,
         preset: str | None = None,
+        tokens: int | None = None,
     ) -> LaVIT:
         """Open the model directory `path`; nothing is loaded yet.
 
         `parts` limits what may be loaded: one or more of tokenizer, llm, detokenizer (None: what is needed and there).
         `device` is auto, cpu, cuda or cuda:N; `precision` of language model and UNet auto (as stored), fp32 or bf16.
         `low_memory` holds one of tokenizer, language model and detokenizer at a time and loads them again when needed.
-        `selection` of patches is threshold, topk or sample (None: as in the tokens the model learned from).
+        `selection` of patches is threshold, topk or sample (None: as in the tokens the model learned from); `tokens` is
+        the number that topk keeps of each image (None: as above, else the tokenizer's keep_ratio).
         `highres` draws with detokenizer-highres/. `preset` names the default settings of sampling and drawing, as the
         commands' `--preset` does; None is `tiny`, but for imported weights `released-v2-readme` (`published` if they
         came without the SDXL decoder), as docs/released-weights.md recommends.
@@ -88,6 +90,7 @@ class LaVIT:
             precision=precision,
             low_memory=low_memory,
             selection=selection,
+            tokens=tokens,
             highres=highres,
         )
         return cls(opened, preset or default_preset(Path(path)))
@@ -164,13 +167,15 @@ class LaVIT:
         selection: str | None = None,
         seed: int = 0,
         keys: Sequence[str] | None = None,
+        tokens: int | None = None,
     ) -> ImageTokens:
         """Return images as tokens.
 
         `selection` overrides the model's own; `sample` draws patches by `seed` and one key an image (None: a digest of
-        its pixels). Raises InputError for an unreadable image, UsageError for an unknown selection.
+        its pixels), `topk` keeps exactly `tokens` of each (None: the model's number). Raises InputError for an
+        unreadable image, UsageError for an unknown selection, or `tokens` that do not fit.
         """
-        return encode_images(self._parts, as_list(images), selection=selection, seed=seed, keys=keys)
+        return encode_images(self._parts, as_list(images), selection=selection, tokens=tokens, seed=seed, keys=keys)
 
     def decode(
         self,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from lavit_core.device_name import check_precision_name
 from lavit_core.distributions import require_stages
 from lavit_core.errors import UsageError
-from lavit_core.modeldir import SELECTIONS, check_made_with, detokenizer_part, find_part
+from lavit_core.modeldir import check_made_with, check_selection, detokenizer_part, find_part, selection_of
 
 if TYPE_CHECKING:
     from lavit_detokenizer.api import Detokenizer
@@ -37,7 +37,7 @@ class Parts:
 
     def __init__(
         self, path: Path, *, allowed: str | Sequence[str] | None, device: str, precision: str, low_memory: bool,
-        selection: str | None, highres: bool,
+        selection: str | None, highres: bool, tokens: int | None = None,
     ) -> None:  # fmt: skip
         """Check that the `allowed` parts are there and belong together (None: that there is a tokenizer).
 
@@ -48,10 +48,9 @@ class Parts:
         if unknown:
             raise UsageError(f"parts: found {', '.join(unknown)}, expected some of {', '.join(PARTS)}")
         check_precision_name(precision)
-        if selection not in (None, *SELECTIONS):
-            raise UsageError(f"selection: found {selection!r}, expected {', '.join(SELECTIONS)} or None")
+        check_selection(selection_of(path)[0] if selection is None and tokens is not None else selection, tokens)
         self.path, self.device, self.precision, self.low_memory = path, device, precision, low_memory
-        self.selection = selection
+        self.selection, self.tokens = selection, tokens
         self.folders = {"tokenizer": "tokenizer", "llm": "llm", "detokenizer": detokenizer_part(highres=highres)}
         self.allowed = tuple(allowed) if allowed is not None else PARTS
         self._checked: set[str] = set()
@@ -169,7 +168,9 @@ class Parts:
             held = self._tokenizer
             if held is None or (use != "decode" and not hasattr(held, "encoder")):
                 half: Literal["encode", "decode"] = "decode" if use == "decode" else "encode"
-                loaded = load_tokenizer(self.path, device=self.device, selection=self.selection, use=half)
+                loaded = load_tokenizer(
+                    self.path, device=self.device, selection=self.selection, tokens=self.tokens, use=half
+                )
                 if held is not None and hasattr(held, "decoder"):
                     loaded.decoder = held.decoder
                 held = self._tokenizer = loaded

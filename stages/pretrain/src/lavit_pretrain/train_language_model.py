@@ -118,7 +118,7 @@ def train_language_model(
                     session.save(done, {"model": parameters, **stored_optimizers(optimizers)}, packer.state)
         exported = take_weights(exported, network, keep=session.writes)
         if session.writes:
-            metadata = {**training_metadata(reader.manifest), "image_input": config.image_input}
+            metadata = {**training_metadata(*reader.manifests), "image_input": config.image_input}
             with export_part(session.model, "llm", carry_from=model, metadata=metadata) as folder:
                 exported.save(folder)
         summary = {

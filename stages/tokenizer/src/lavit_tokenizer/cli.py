@@ -23,6 +23,7 @@ class TokenizeOptions:
 
     workers: Annotated[int | None, option("--workers", min=0, help="Decoding processes.")] = None
     selection: Annotated[str | None, option("--selection", help="threshold, topk or sample.")] = None
+    tokens: Annotated[int | None, option("--tokens", min=1, help="With topk: so many tokens of every image.")] = None
     features: Annotated[bool | None, option("--features/--no-features", help="Store merger features too.")] = None
     max_error_rate: Annotated[
         float | None, option("--max-error-rate", min=0, max=1, help="Unreadable share allowed.")

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from lavit_core.config import Config
 from lavit_core.images import MAX_PIXELS, PIXELS_CEILING, Preprocessing
+from lavit_core.modeldir import check_selection
 from pydantic import Field, model_validator
 
 Count = Annotated[int, Field(ge=1)]
@@ -313,6 +314,8 @@ class TokenizeConfig(Config):
     """Processes that decode images; 0 decodes in the main one. The bytes written do not depend on it."""
     selection: Literal["threshold", "topk", "sample"] = "threshold"
     """threshold (deterministic), topk (a fixed number of patches), sample (as released: Gumbel; seeded per key)."""
+    tokens: Count | None = None
+    """Tokens of every image with topk, at most its patches (None: round(keep_ratio * P) of the tokenizer)."""
     features: bool = False
     """Store the merger's features (bfloat16) beside the codes: the continuous image input of the language model."""
     shard_samples: Count = 4096
@@ -327,3 +330,8 @@ class TokenizeConfig(Config):
     """Most pixels of an image that is read, by its header; larger ones are errors."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of encoder and merger; selection and code distances are always fp32."""
+
+    @model_validator(mode="after")
+    def _tokens_are_those_of_topk(self) -> Self:
+        check_selection(self.selection, self.tokens)
+        return self

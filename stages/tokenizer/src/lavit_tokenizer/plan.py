@@ -13,6 +13,7 @@ from lavit_trainkit.cost import cost_report, count
 from lavit_tokenizer.config import SmallVitConfig, TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
 from lavit_tokenizer.contrastive import ContrastiveModel
 from lavit_tokenizer.cost import PART_NAMES, encoder_step, planned_encoder, tokenizer_step
+from lavit_tokenizer.selector import topk_tokens
 from lavit_tokenizer.tokenizer import shape_for, tokenizer_on_meta_device
 from lavit_tokenizer.tokenizer_folder import read_config
 
@@ -91,6 +92,6 @@ def plan_tokenize(data: Path | Source, model: Path, config: TokenizeConfig) -> d
         "config": config.model_dump(mode="json"),
         "images": images,
         "shards": -(-images // config.shard_samples),
-        "tokens_per_image": round(shape.keep_ratio * shape.num_patches),
+        "tokens_per_image": topk_tokens(shape, config.tokens),
         "codebook_size": shape.codebook_size,
     }

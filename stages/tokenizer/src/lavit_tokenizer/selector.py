@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from lavit_core.errors import UsageError
+from lavit_core.modeldir import SELECTIONS
 from lavit_core.seeds import derive_seed
 from lavit_trainkit.device import generator
 from torch import Tensor, nn
@@ -51,22 +52,36 @@ class Selector(nn.Module):
         return self.out_conv(torch.cat([x_BPD[..., :half], whole_image], dim=-1))
 
 
+def topk_tokens(config: TokenizerConfig, tokens: int | None) -> int:
+    """Return how many patches of each image `topk` keeps: `tokens`, or round(keep_ratio * P) where it is None.
+
+    Raises UsageError if an image has fewer patches.
+    """
+    if tokens is None:
+        return max(1, round(config.keep_ratio * config.num_patches))
+    if not 1 <= tokens <= config.num_patches:
+        raise UsageError(f"tokens: found {tokens}, expected 1 to {config.num_patches}, the patches of an image")
+    return tokens
+
+
 def select_patches(
-    log_keep_BP2: Tensor, selection: str, config: TokenizerConfig, *, seed: int = 0, keys: Sequence[str] | None = None
-) -> Tensor:
+    log_keep_BP2: Tensor, selection: str, config: TokenizerConfig, *, tokens: int | None = None, seed: int = 0,
+    keys: Sequence[str] | None = None,
+) -> Tensor:  # fmt: skip
     """Return the keep mask bool [B, P] of a selection policy; at least one patch an image.
 
-    Raises UsageError if `selection` is unknown, or `sample` and there are no image keys.
+    `tokens` is the number that `topk` keeps. Raises UsageError if `selection` is unknown, `tokens` are more than there
+    are patches, or `sample` has no image keys.
     """
     if selection == "threshold":
         return select_threshold(log_keep_BP2, config.keep_threshold)
     if selection == "topk":
-        return select_topk(log_keep_BP2, round(config.keep_ratio * config.num_patches))
+        return select_topk(log_keep_BP2, topk_tokens(config, tokens))
     if selection == "sample" and keys is not None:
         return select_sample(log_keep_BP2, seed=seed, keys=keys)
     if selection == "sample":
         raise UsageError("selection sample: expected the images' keys, found none")
-    raise UsageError(f"selection {selection}: expected threshold, topk or sample")
+    raise UsageError(f"selection {selection}: expected {', '.join(SELECTIONS[:-1])} or {SELECTIONS[-1]}")
 
 
 def at_least_one(keep_BP: Tensor, score_BP: Tensor) -> Tensor:
@@ -82,10 +97,12 @@ def select_threshold(log_keep_BP2: Tensor, threshold: float) -> Tensor:
 
 
 def select_topk(log_keep_BP2: Tensor, count: int) -> Tensor:
-    """Keep the `count` patches with the highest keep probability; returns bool [B, P]."""
-    log_keep = log_keep_BP2[..., 0]
-    chosen = log_keep.topk(max(1, min(count, log_keep.shape[1])), dim=1).indices
-    return torch.zeros_like(log_keep, dtype=torch.bool).scatter(1, chosen, True)
+    """Keep the `count` patches (at least one) with the highest keep probability, of equal ones the first; returns bool
+    [B, P]."""
+    # Log-odds, since a keep probability near 1 is rounded to it, and a stable order, since topk's is any.
+    odds = log_keep_BP2[..., 0] - log_keep_BP2[..., 1]
+    chosen = odds.argsort(dim=1, descending=True, stable=True)[:, : max(1, count)]
+    return torch.zeros_like(odds, dtype=torch.bool).scatter(1, chosen, True)
 
 
 def select_sample(log_keep_BP2: Tensor, *, seed: int, keys: Sequence[str]) -> Tensor:

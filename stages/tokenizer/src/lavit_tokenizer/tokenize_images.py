@@ -23,6 +23,7 @@ from lavit_trainkit.throughput import Meter
 
 from lavit_tokenizer.config import TokenizeConfig
 from lavit_tokenizer.decoded_batches import decoded_batches
+from lavit_tokenizer.selector import topk_tokens
 from lavit_tokenizer.tokenizer import VisualTokenizer
 from lavit_tokenizer.tokenizer_folder import load_tokenizer
 
@@ -32,6 +33,9 @@ MOST_WARNINGS = 5
 """Kinds of warnings about images that are shown at the end."""
 
 LIMITS = ("min_pixels", "max_pixels")
+
+NEWER = (*LIMITS, "tokens")
+"""Settings that directories of before do not record."""
 
 
 def tokenize_images(
@@ -55,10 +59,11 @@ def tokenize_images(
     check_out_outside(out, data)
     opened = open_data(data)
     tokenizer = load_tokenizer(model, device=device, precision=config.precision, use="encode")
+    topk_tokens(tokenizer.config, config.tokens)  # refused before the run directory is bound to it
     # How the work is done (workers, where the run gives up) does not decide what is written.
     undecided = {"workers", "max_error_rate"}
-    # Limits nobody set are not recorded, so that directories from before there were any go on.
-    undecided |= {name for name in LIMITS if getattr(config, name) == TokenizeConfig.model_fields[name].default}
+    # Settings nobody set are not recorded, so that directories from before there were any go on.
+    undecided |= {name for name in NEWER if getattr(config, name) == TokenizeConfig.model_fields[name].default}
     decides = config.model_dump(mode="json", exclude=undecided)
     inputs = {"data": opened.digest, "tokenizer": tokenizer.loaded.digest}
     shards = list(epoch_batches(len(opened.records), config.shard_samples))
@@ -153,7 +158,9 @@ def _tokenized(
     if not records:
         return
     keys = [record.key for record in records]
-    encoded = tokenizer.encode(pixels, selection=config.selection, seed=seed, keys=keys)
+    # Not the number of a language model beside it: the manifest records what the settings say.
+    tokens = topk_tokens(tokenizer.config, config.tokens) if config.selection == "topk" else None
+    encoded = tokenizer.encode(pixels, selection=config.selection, tokens=tokens, seed=seed, keys=keys)
     ends = encoded.counts.cumsum(0).tolist()
     codes, masks = encoded.codes.cpu().numpy(), encoded.keep_mask.cpu().numpy()
     merged = encoded.merged.cpu().numpy() if config.features else None
@@ -173,7 +180,7 @@ def _resume(
     if config.selection == "sample":
         selection["seed"] = seed
     if config.selection == "topk":
-        selection["keep_ratio"] = shape.keep_ratio
+        selection["tokens"] = topk_tokens(shape, config.tokens)
     if config.selection == "threshold":
         selection["keep_threshold"] = shape.keep_threshold
     fresh = Manifest(

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from lavit_core.errors import InputError, UsageError
+from lavit_core.modeldir import check_selection
 from lavit_trainkit.pixels import normalise
 from torch import Tensor, nn
 
@@ -36,6 +37,8 @@ class Loaded:
     """`bf16` puts encoder, merger and decoder under autocast, never selector and codes."""
     selection: str = "threshold"
     """Selection policy where a caller gives none."""
+    tokens: int | None = None
+    """Tokens of an image where `topk` is chosen and a caller gives no number (None: round(keep_ratio * P))."""
 
 
 UNTRAINED = Loaded()
@@ -132,18 +135,23 @@ class VisualTokenizer(nn.Module):
 
     @torch.no_grad()
     def select(
-        self, pixels_u8: Tensor, *, selection: str | None = None, seed: int = 0, keys: Sequence[str] | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, pixels_u8: Tensor, *, selection: str | None = None, tokens: int | None = None, seed: int = 0,
+        keys: Sequence[str] | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Return features [B, P, D] and keep mask [B, P] without gradients: what a merger still in training reads.
 
-        Without `selection` the tokenizer's own is used; `sample` is then seeded by the images' bytes.
-        Raises UsageError if `selection` is unknown, or `sample` and there are no image keys.
+        Without `selection` the tokenizer's own is used; `sample` is then seeded by the images' bytes. `topk` keeps
+        `tokens` patches of each image.
+        Raises UsageError if `selection` is unknown, `tokens` do not fit it, or `sample` has no image keys.
         """
         if selection is None and self.loaded.selection == "sample" and keys is None:
             keys = [hashlib.sha256(image.cpu().numpy().tobytes()).hexdigest() for image in pixels_u8]
-        x_BPD = self.features(pixels_u8)
         policy = selection or self.loaded.selection
-        return x_BPD, select_patches(self.selector(x_BPD), policy, self.config, seed=seed, keys=keys)
+        check_selection(policy, tokens)
+        if tokens is None and policy == "topk":
+            tokens = self.loaded.tokens
+        x_BPD = self.features(pixels_u8)
+        return x_BPD, select_patches(self.selector(x_BPD), policy, self.config, tokens=tokens, seed=seed, keys=keys)
 
     def project(self, merged: Tensor) -> Tensor:
         """Return unit code vectors [..., C], before quantisation, of merged features [..., D] in fp32."""
@@ -155,12 +163,13 @@ class VisualTokenizer(nn.Module):
         pixels_u8: Tensor,
         *,
         selection: str | None = None,
+        tokens: int | None = None,
         seed: int = 0,
         keys: Sequence[str] | None = None,
         return_intermediates: bool = False,
     ) -> Encoded:
         """Turn uint8 images [B, px, px, 3] into a variable number of codes each; selection as in `select`."""
-        x_BPD, keep_BP = self.select(pixels_u8, selection=selection, seed=seed, keys=keys)
+        x_BPD, keep_BP = self.select(pixels_u8, selection=selection, tokens=tokens, seed=seed, keys=keys)
         return self.encode_kept(x_BPD, keep_BP, return_intermediates=return_intermediates)
 
     @torch.no_grad()

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
-from lavit_core.modeldir import find_part, recorded_digest, selection_of
+from lavit_core.modeldir import check_selection, find_part, recorded_digest, selection_of
 from lavit_trainkit.device import pick_device
 from lavit_trainkit.external_weights import load_strictly
 from safetensors.torch import save_file
@@ -15,6 +15,7 @@ from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.encoder import Encoder
 from lavit_tokenizer.encoder_folder import load_encoder, save_encoder
 from lavit_tokenizer.merger import Merger, new_merger
+from lavit_tokenizer.selector import topk_tokens
 from lavit_tokenizer.tokenizer import (
     UNTRAINED,
     Loaded,
@@ -40,17 +41,23 @@ LEFT_OUT: dict[Use, tuple[str, ...]] = {
 
 
 def load_tokenizer(
-    model: Path, *, device: str = "auto", precision: str = "fp32", selection: str | None = None, use: Use = "all"
-) -> VisualTokenizer:
+    model: Path, *, device: str = "auto", precision: str = "fp32", selection: str | None = None,
+    tokens: int | None = None, use: Use = "all",
+) -> VisualTokenizer:  # fmt: skip
     """Load `model/tokenizer`, frozen; `bf16` puts encoder, merger and decoder under autocast, never selector and codes.
 
-    `selection` is the policy where a caller gives none (default: that of the tokens that the model's language model
-    learned from); `use` leaves out modules that are not needed.
-    Raises InputError if the part is missing or damaged.
+    `selection` is the policy where a caller gives none, and `tokens` the number that `topk` keeps (default: those of
+    the tokens that the model's language model learned from); `use` leaves out modules that are not needed.
+    Raises InputError if the part is missing or damaged, UsageError if `tokens` do not fit.
     """
     folder = find_part(model, "tokenizer")
     digest = recorded_digest(model, "tokenizer")
-    loaded = Loaded(digest=digest, precision=precision, selection=selection or selection_of(model))
+    recorded, count = selection_of(model)
+    policy = selection or recorded
+    check_selection(policy, tokens)
+    if tokens is not None:
+        count = topk_tokens(read_config(folder), tokens)
+    loaded = Loaded(digest=digest, precision=precision, selection=policy, tokens=count)
     # Released encoders are stored in bfloat16, and transformers would compute in what is stored.
     return read_tokenizer(folder, use=use, loaded=loaded).float().to(pick_device(device)).eval().requires_grad_(False)
 
