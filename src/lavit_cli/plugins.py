@@ -25,6 +25,7 @@ KNOWN = {
     "doctor": (START, "lavit"),
     "data": (DATA, "lavit-core"),
     "data make-shapes": (DATA, "lavit-shapes"),
+    "data preview": (DATA, "lavit"),
     "tokenize-images": (DATA, "lavit-tokenizer"),
     "tokens": (DATA, "lavit-core"),
     "verify": (DATA, "lavit-core"),

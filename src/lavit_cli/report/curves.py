@@ -83,8 +83,8 @@ def curve(name: str, points: Sequence[Point], behind: Sequence[Point] = ()) -> s
     return _frame(name, short(values[-1]), "".join(parts), f"step {round(start):,}", f"{round(end):,}", ends)
 
 
-def histogram(name: str, heights: Sequence[float]) -> str:
-    """Return bars for the counts of bins 0, 1, 2, ..."""
+def histogram(name: str, heights: Sequence[float], labels: tuple[str, str, str] | None = None) -> str:
+    """Return bars for the counts of bins 0, 1, 2, ...; `labels` stand below the first, the middle and the last one."""
     most = max(heights) or 1
     step = (WIDE - LEFT - RIGHT) / len(heights)
     bars = []
@@ -94,7 +94,8 @@ def histogram(name: str, heights: Sequence[float]) -> str:
         bars.append(
             f'<rect class="bar" x="{x:.1f}" y="{y:.1f}" width="{max(step - 0.6, 0.4):.1f}" height="{tall:.1f}"/>'
         )
-    return _frame(name, "", "".join(bars), "bin 0", str(len(heights) - 1), f"sum {short(sum(heights))}")
+    first, middle, end = labels or ("bin 0", f"sum {short(sum(heights))}", str(len(heights) - 1))
+    return _frame(name, "", "".join(bars), first, end, middle)
 
 
 def short(value: float) -> str:

@@ -1,13 +1,14 @@
 """Counts, sizes and problems of a data set, for `lavit data inspect`."""
 
 import collections
+import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lavit_core.data import Data, Record, Source, find_images, scan_data, source_of
+from lavit_core.data import Data, Problem, Record, Source, find_images, scan_data, source_of
 from lavit_core.image_warnings import count_image_warnings, warning_lines
 from lavit_core.images import MAX_PIXELS, ImageError, open_rgb
 from lavit_core.progress import Progress
@@ -21,6 +22,18 @@ NOT_READ = (".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg")
 """Image formats that are not read: such files are counted, so that nobody misses them later."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """What decoding images found."""
+
+    images: int
+    sizes: collections.Counter[tuple[int, int]]
+    """Width and height in pixels of those that can be read."""
+    unreadable: list[dict[str, str]]
+    """File, kind and reason of the others."""
+    warned: collections.Counter[str]
+
+
 def inspect_data(
     source: Path | Source, *, min_pixels: int = 1, max_pixels: int = MAX_PIXELS, quiet: bool = False
 ) -> dict[str, Any]:
@@ -29,7 +42,14 @@ def inspect_data(
     Images of fewer or more pixels are listed as unreadable. Raises InputError if `source` is not a data set.
     """
     data, problems = scan_data(source)
-    path = source_of(source).path
+    decoded = decode_images(data.records, min_pixels=min_pixels, max_pixels=max_pixels, quiet=quiet)
+    return report_of(source, data, problems, decoded)
+
+
+def decode_images(
+    records: Sequence[Record], *, min_pixels: int = 1, max_pixels: int = MAX_PIXELS, quiet: bool = False
+) -> Decoded:
+    """Decode images and count their sizes; those of fewer or more pixels are listed as unreadable."""
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
     unreadable = []
     warned: collections.Counter[str] = collections.Counter()
@@ -44,14 +64,20 @@ def inspect_data(
     with (
         count_image_warnings(warned),
         ThreadPoolExecutor(_DECODE_THREADS) as pool,
-        Progress("inspect", len(data.records), unit="image", quiet=quiet) as bar,
+        Progress("inspect", len(records), unit="image", quiet=quiet) as bar,
     ):
-        for found in pool.map(look, data.records):
+        for found in pool.map(look, records):
             if isinstance(found, dict):
                 unreadable.append(found)
             else:
                 sizes[found] += 1
             bar.advance()
+    return Decoded(images=len(records), sizes=sizes, unreadable=unreadable, warned=warned)
+
+
+def report_of(source: Path | Source, data: Data, problems: Sequence[Problem], decoded: Decoded) -> dict[str, Any]:
+    """Return counts, sizes and problems of a data set of which some or all images were decoded."""
+    path = source_of(source).path
     captions = sum(len(record.captions) for record in data.records)
     return {
         "path": str(path),
@@ -59,15 +85,16 @@ def inspect_data(
         "files": [os.path.relpath(file, path if path.is_dir() else path.parent) for file in data.files],
         "notes": list(data.notes),
         "images": len(data.records),
+        "decoded": decoded.images,
         "captions": captions,
         "empty_captions": data.num_empty_captions,
         "without_captions": sum(not record.captions for record in data.records),
         "questions": len(data.questions),
         "question_kinds": dict(sorted(collections.Counter(question.kind or "" for question in data.questions).items())),
-        "sizes": _summary(sizes),
-        "unreadable": unreadable,
-        "unreadable_kinds": dict(sorted(collections.Counter(row["kind"] for row in unreadable).items())),
-        "image_warnings": dict(sorted(warned.items())),
+        "sizes": _summary(decoded.sizes),
+        "unreadable": decoded.unreadable,
+        "unreadable_kinds": dict(sorted(collections.Counter(row["kind"] for row in decoded.unreadable).items())),
+        "image_warnings": dict(sorted(decoded.warned.items())),
         "missing": [problem.message for problem in problems if problem.kind == "missing"],
         "duplicate_keys": [problem.message for problem in problems if problem.kind == "duplicate"],
         "bad_lines": [problem.message for problem in problems if problem.kind == "line"],
@@ -138,12 +165,20 @@ def report_lines(report: dict[str, Any]) -> list[str]:
 
 def _problem_lines(report: dict[str, Any]) -> Iterator[str]:
     """Yield what is wrong, the first 20 of each kind."""
-    wrong = {name: report[name] for name in ("unreadable", *REFUSED) if report[name]}
+    wrong = problem_lists(report)
     if not wrong:
         yield "problems   none"
     for name, found in wrong.items():
-        yield f"{name.replace('_', ' '):<15}{len(found)}"
-        for item in found[:20]:
-            yield f"  {item['file']}: {item['reason']}" if isinstance(item, dict) else f"  {item}"
+        yield f"{name:<15}{len(found)}"
+        yield from (f"  {line}" for line in found[:20])
         if len(found) > 20:
             yield f"  ... and {len(found) - 20} more (--json lists them)"
+
+
+def problem_lists(report: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the problems of an inspection as lines, by kind, unreadable images first."""
+    lists = {name.replace("_", " "): report[name] for name in ("unreadable", *REFUSED) if report[name]}
+    return {
+        name: [f"{one['file']}: {one['reason']}" if isinstance(one, dict) else one for one in found]
+        for name, found in lists.items()
+    }

@@ -3,6 +3,7 @@
 from lavit_pretrain.beam_search import ANSWERS, CAPTIONS, Beams
 from lavit_pretrain.captioning import answer, caption
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig, SampleSettings
+from lavit_pretrain.corpus import asked_of, texts_to_learn, whole_text
 from lavit_pretrain.encoded_images import EncodedImages, join_images
 from lavit_pretrain.image_input import encode_images, merge_patches, select_patches
 from lavit_pretrain.language_model import LanguageModel, load_llm, read_visual_config
@@ -20,6 +21,7 @@ from lavit_pretrain.released import (
     inspect_language_model,
 )
 from lavit_pretrain.sample_codes import SamplingStep, codes_in_order, sample_codes, sample_steps
+from lavit_pretrain.shown_documents import DocumentText, Piece, ShownDocument, open_document_text, show_documents
 from lavit_pretrain.text_tokenizer import load_text_tokenizer, unknown_words
 from lavit_pretrain.train_language_model import train_language_model
 
@@ -27,15 +29,19 @@ __all__ = [
     "ANSWERS",
     "CAPTIONS",
     "Beams",
+    "DocumentText",
     "EncodedImages",
     "LanguageModel",
     "LlmShape",
     "Mix",
+    "Piece",
     "PretrainConfig",
     "ReleasedLanguageModel",
     "SampleSettings",
     "SamplingStep",
+    "ShownDocument",
     "answer",
+    "asked_of",
     "caption",
     "caption_log_likelihoods",
     "code_log_likelihoods",
@@ -49,12 +55,16 @@ __all__ = [
     "load_text_tokenizer",
     "load_visual_input",
     "merge_patches",
+    "open_document_text",
     "paired_code_log_likelihoods",
     "read_visual_config",
     "sample_codes",
     "sample_steps",
     "select_patches",
+    "show_documents",
     "text_log_likelihoods",
+    "texts_to_learn",
     "train_language_model",
     "unknown_words",
+    "whole_text",
 ]

@@ -1,12 +1,12 @@
 """Reads the sources of training documents and refuses those that do not fit together."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-from lavit_core.data import earlier_turns, open_data
+from lavit_core.data import Question, earlier_turns, open_data
 from lavit_core.errors import InputError, UsageError
 from lavit_core.json_lines import iterate_json_lines, iterate_json_objects
 from lavit_core.progress import warn
@@ -50,25 +50,30 @@ def leave_out_long(corpus: Corpus, codec: TextCodec) -> Corpus:
 
     Cut at that length they would teach empty answers. Raises InputError if no question is left.
     """
-    asked = [(image, pair) for image, pairs in corpus.questions.items() for pair in pairs]
-    fits = codec.texts_fit([_whole_text(pair) for _, pair in asked])
-    left_out = fits.count(False)
+    kept, left_out = fitting_questions(corpus.questions, codec)
     if not left_out:
         return corpus
-    said = (
-        f"{left_out} of {len(asked)} questions, answers included, are longer than max_text_tokens ({codec.max_tokens})"
-    )
-    if left_out == len(asked):
+    asked = left_out + sum(map(len, kept.values()))
+    said = f"{left_out} of {asked} questions, answers included, are longer than max_text_tokens ({codec.max_tokens})"
+    if not kept:
         raise InputError(f"{said}; give --set max_text_tokens=N with a new --out")
     warn(f"{said}; left out (--set max_text_tokens=N with a new --out takes them)")
+    return dataclasses.replace(corpus, questions=kept)
+
+
+def fitting_questions(questions: Mapping[int, Sequence[Asked]], codec: TextCodec) -> tuple[dict[int, list[Asked]], int]:
+    """Return the questions that fit `max_text_tokens` with their answers, by image, and how many do not."""
+    asked = [(image, pair) for image, pairs in questions.items() for pair in pairs]
+    fits = codec.texts_fit([whole_text(pair) for _, pair in asked])
     kept: dict[int, list[Asked]] = {}
     for (image, pair), fit in zip(asked, fits, strict=True):
         if fit:
             kept.setdefault(image, []).append(pair)
-    return dataclasses.replace(corpus, questions=kept)
+    return kept, fits.count(False)
 
 
-def _whole_text(asked: Asked) -> str:
+def whole_text(asked: Asked) -> str:
+    """Return a question with its answer, after the turns before it, as one text."""
     return " ".join(question_text(*turn) for turn in turns_of(asked))
 
 
@@ -80,11 +85,16 @@ def is_question_list(file: Path) -> bool:
     return not isinstance(first, dict) or not {"conversations", "messages", "image", "images"} & set(first)
 
 
+def asked_of(question: Question) -> Asked:
+    """Return a question of a data set with its answer, after the turns before it."""
+    return (*chain.from_iterable(question.earlier), question.question, question.answer)
+
+
 def _rows(file: Path) -> Iterator[tuple[str, Asked]]:
     """Yield (image, question) of a questions.jsonl or of another data set."""
     if not is_question_list(file):
         for question in open_data(file).questions:
-            yield question.key, (*chain.from_iterable(question.earlier), question.question, question.answer)
+            yield question.key, asked_of(question)
         return
     for number, row in iterate_json_objects(file):
         missing = [name for name in ("file_name", "question", "answer") if not isinstance(row.get(name), str)]
@@ -147,7 +157,11 @@ def _read(file: Path) -> str:
 def all_texts(corpus: Corpus) -> list[str]:
     """Return the texts that a new text tokenizer learns its words from, as training documents contain them."""
     reader = corpus.reader
-    images = np.arange(min(len(reader), MAX_TEXT_TOKENIZER_IMAGES))
-    captions = [caption for own in reader.texts(images) for caption in own]
-    asked = [question_text(*turns_of(one)[-1]) for own in corpus.questions.values() for one in own]
-    return [*captions, *asked, *corpus.text]
+    captions = reader.texts(np.arange(min(len(reader), MAX_TEXT_TOKENIZER_IMAGES)))
+    return texts_to_learn(captions, chain.from_iterable(corpus.questions.values()), corpus.text)
+
+
+def texts_to_learn(captions: Iterable[Sequence[str]], asked: Iterable[Asked], text: Sequence[str] = ()) -> list[str]:
+    """Return the captions of the first images, the questions with their answers, and plain text."""
+    learned = chain.from_iterable(islice(captions, MAX_TEXT_TOKENIZER_IMAGES))
+    return [*learned, *(question_text(*turns_of(one)[-1]) for one in asked), *text]

@@ -95,14 +95,22 @@ class DocumentSource:
             if kind == "text":
                 lines = shuffled_batch(len(self.corpus.text), quota, block, seed)
                 documents += [self._text(self.corpus.text[int(line)]) for line in lines]
-            elif kind == "questions":
-                images = self.asked[shuffled_batch(len(self.asked), quota, block, seed)]
-                documents += self._questions(images, rng)
             else:
-                images = shuffled_batch(len(self.corpus.reader), quota, block, seed)
-                make = self._text_to_image if kind == "text_to_image" else self._image_to_text
-                documents += make(images, rng)
+                if kind == "questions":
+                    images = self.asked[shuffled_batch(len(self.asked), quota, block, seed)]
+                else:
+                    images = shuffled_batch(len(self.corpus.reader), quota, block, seed)
+                documents += self.about(kind, images, rng)
         return [documents[place] for place in rng.permutation(len(documents))]
+
+    def about(self, kind: str, images: np.ndarray, rng: np.random.Generator) -> list[Document]:
+        """Return one document of a kind (not text) about each of `images`; `questions` need images that have some."""
+        make = {
+            "text_to_image": self._text_to_image,
+            "image_to_text": self._image_to_text,
+            "questions": self._questions,
+        }
+        return make[kind](images, rng)
 
     def _text_to_image(self, images: np.ndarray, rng: np.random.Generator) -> list[Document]:
         codes, _ = self._codes_and_features(images, features=False)

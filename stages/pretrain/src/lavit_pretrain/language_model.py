@@ -134,13 +134,11 @@ def build_llm(
     A `source` that has them (imported weights, an earlier run) keeps what it learned. New rows are drawn by the model's
     own initialiser (seed torch before). Raises InputError if `source` is not a causal language model.
     """
-    if source is None:
-        text = train_text_tokenizer(texts, shape.text_vocab_size)
-        vocabulary = Vocabulary(text_vocab=register(text), codebook_size=codebook_size)
-        return LlamaForCausalLM(llama_config(shape, vocabulary.total, text)), text, vocabulary
-    text = load_text_tokenizer(source)
+    text = train_text_tokenizer(texts, shape.text_vocab_size) if source is None else load_text_tokenizer(source)
     has_brackets = IMG in text.get_added_vocab()
     vocabulary = Vocabulary(text_vocab=register(text), codebook_size=codebook_size)
+    if source is None:
+        return LlamaForCausalLM(llama_config(shape, vocabulary.total, text)), text, vocabulary
     llm = load_causal_lm(source, torch.float32)
     rows = int(cast(Tensor, llm.get_input_embeddings().weight).shape[0])
     if rows < vocabulary.text_vocab:

@@ -103,9 +103,12 @@ class TextCodec:
     def texts_fit(self, whole: Sequence[str]) -> list[bool]:
         """Return whether each text has at most `max_tokens` ids."""
         unsure = [text for text in whole if not text.isascii() or len(text) + ADDED_IDS > self.max_tokens]
-        lengths = [len(ids) for ids in self._ids(unsure)] if unsure else []
-        too_long = {text for text, length in zip(unsure, lengths, strict=True) if length > self.max_tokens}
+        too_long = {text for text, length in zip(unsure, self.lengths(unsure), strict=True) if length > self.max_tokens}
         return [text not in too_long for text in whole]
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of ids of each text, uncut."""
+        return [len(ids) for ids in self._ids(list(texts))] if texts else []
 
     def _ids(self, text: str | list[str]) -> Any:
         """Return a text's ids, or the ids of each text of a list: thousands at a time are tokenised in parallel."""
