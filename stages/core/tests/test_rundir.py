@@ -126,6 +126,20 @@ def test_a_config_that_is_no_record_stays(tmp_path):
     assert (tmp_path / "config.yaml").read_text() == "name: mine\n"
 
 
+def test_processes_that_say_so_share_a_run_and_its_record(tmp_path, monkeypatch):
+    """Each opening has a file of its own, so locks of one process stand against each other as those of two."""
+    with opened(tmp_path, shared=True):
+        with opened(tmp_path, shared=True) as run:
+            assert run.done is None
+        with pytest.raises(UsageError, match=r"started with inputs.data = 'abc', now it is 'x'"):
+            opened(tmp_path, shared=True, inputs={"data": "x"}).__enter__()
+        with pytest.raises(InputError, match="another process is working here"):
+            opened(tmp_path).__enter__()
+    monkeypatch.setattr("lavit_core.rundir.SETUP_SECONDS", 0.0)
+    with opened(tmp_path), pytest.raises(InputError, match="another process is working here"):
+        opened(tmp_path, shared=True).__enter__()
+
+
 def test_two_processes_do_not_share_a_run(tmp_path):
     script = f"""
 from pathlib import Path

@@ -7,6 +7,7 @@ from importlib import resources
 
 import pytest
 from lavit_core.config import load_preset, resolve
+from lavit_core.errors import UsageError
 from lavit_tokenizer import cli
 from lavit_tokenizer.config import TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
 
@@ -64,3 +65,17 @@ def test_last_line_names_the_next_command(data, model, tmp_path, capsys):
 def test_importing_the_commands_imports_no_torch():
     code = "import sys, lavit_tokenizer.cli; assert not {'torch', 'transformers', 'pydantic'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_task_says_that_the_directory_is_not_finished_yet(data, model, tmp_path, capsys):
+    out = tmp_path / "tokens"
+    common = {"data": data, "model": model, "out": out, "device": "cpu", "sets": ["shard_samples=20"], "workers": 0}
+    with pytest.raises(UsageError, match=r"--num-tasks 2 needs --task-id, 0 .. 1: which of them this is"):
+        cli.tokenize_images(**common, num_tasks=2)
+    with pytest.raises(UsageError, match=r"--task-id 1: expected 0 .. 0"):
+        cli.tokenize_images(**common, task_id=1)
+    assert not out.exists()
+    cli.tokenize_images(**common, num_tasks=2, task_id=1)
+    assert capsys.readouterr().out.splitlines()[-1] == f"task 1 of 2 is done; {out} is not finished yet"
+    cli.tokenize_images(**common, num_tasks=2, task_id=0)
+    assert f"tokens in {out}; next: lavit pretrain" in capsys.readouterr().out

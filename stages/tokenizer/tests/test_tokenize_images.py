@@ -14,6 +14,7 @@ from lavit_core.json_lines import read_json_lines
 from lavit_core.modeldir import export_part
 from lavit_core.token_check import inspect_tokens
 from lavit_core.tokens import check_tokenizer, open_tokens
+from lavit_tokenizer import make_shards as making
 from lavit_tokenizer import tokenize_images as verb
 from lavit_tokenizer.config import TokenizeConfig
 from PIL import Image
@@ -134,12 +135,13 @@ def test_kill_at_any_time_then_the_same_command(damaged, model, tmp_path):
     tokenize(damaged, model, tmp_path / "whole", workers=2, max_error_rate=0.1)
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from lavit_tokenizer import tokenize_images as verb; from lavit_tokenizer.config import TokenizeConfig\n"
-        "real = verb.write_shard\n"
+        "from lavit_tokenizer import make_shards as making, tokenize_images as verb\n"
+        "from lavit_tokenizer.config import TokenizeConfig\n"
+        "real = making.write_shard\n"
         "def slow(*a, **k):\n"
         "    print('shard', flush=True); time.sleep(0.2); entry = real(*a, **k); print('done', flush=True)\n"
         "    time.sleep(0.2); return entry\n"
-        "verb.write_shard = slow\n"
+        "making.write_shard = slow\n"
         "config = TokenizeConfig(workers=2, shard_samples=16, batch_size=5, max_error_rate=0.1)\n"
         "verb.tokenize_images(*map(Path, sys.argv[1:4]), config, seed=1, device='cpu', quiet=True)\n"
     )
@@ -169,9 +171,9 @@ def test_finished_shards_are_kept_and_damaged_ones_made_again(data, model, tmp_p
     (out / "DONE").unlink()
     shard.write_bytes(shard.read_bytes()[:-1] + b"\x00")
     written = []
-    real = verb.write_shard
+    real = making.write_shard
     monkeypatch.setattr(
-        verb, "write_shard", lambda folder, name, *a, **k: written.append(name) or real(folder, name, *a, **k)
+        making, "write_shard", lambda folder, name, *a, **k: written.append(name) or real(folder, name, *a, **k)
     )
     tokenize(data, model, out)
     assert written == ["shard-000001.safetensors"]

@@ -71,16 +71,17 @@ def _kind(mode: int) -> str:
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, *, temporary: Path | None = None) -> Iterator[Path]:
     """Give a temporary file name whose file takes `path`'s place when the block ends well, flushed to disk.
 
-    On any failure the old file stays as it was. Folders above `path` are made, and a link is written through.
+    On any failure the old file stays as it was. Folders above `path` are made, and a link is written through. Processes
+    that may write one `path` at the same time give a `temporary` each, on the same disk.
     Raises InputError if `path` is not a regular file, or can't be written.
     """
     target = writable_file(path)
     with explain_write_errors(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.tmp")
+        temporary = temporary or target.with_name(f".{target.name}.tmp")
         try:
             yield temporary
             with open(temporary, "rb") as handle:
@@ -93,9 +94,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
             raise
 
 
-def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+def write_chunks(path: Path, chunks: Iterable[bytes | memoryview], *, temporary: Path | None = None) -> None:
     """Write a file atomically with the mode the umask gives. Raises InputError as `atomic_file` does."""
-    with atomic_file(path) as temporary, open(temporary, "wb") as handle:
+    with atomic_file(path, temporary=temporary) as scratch, open(scratch, "wb") as handle:
         for chunk in chunks:
             handle.write(chunk)
 

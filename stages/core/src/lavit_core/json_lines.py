@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import InputError
-from lavit_core.files import explain_write_errors, write_text
+from lavit_core.files import explain_write_errors, write_chunks
 
 
 def iterate_json_lines(file: Path, on_problem: Callable[[str], object] | None = None) -> Iterator[tuple[int, Any]]:
@@ -86,7 +86,7 @@ def append_json_lines(file: Path, rows: Iterable[Mapping[str, Any]], *, sync: bo
             handle.seek(-1, os.SEEK_END)
             if handle.read() != b"\n":
                 handle.truncate(file.read_bytes().rfind(b"\n") + 1)
-        handle.write(_lines(rows).encode())
+        handle.writelines(_lines(rows))
         if sync:
             handle.flush()
             os.fsync(handle.fileno())
@@ -94,8 +94,8 @@ def append_json_lines(file: Path, rows: Iterable[Mapping[str, Any]], *, sync: bo
 
 def write_json_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one row a line, atomically, as `append_json_lines` does: a resumed job's file equals a whole one's."""
-    write_text(file, _lines(rows))
+    write_chunks(file, _lines(rows))
 
 
-def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def _lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    return ((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)

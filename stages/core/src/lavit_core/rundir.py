@@ -5,7 +5,6 @@ The same command resumes.
 
 import contextlib
 import dataclasses
-import fcntl
 import platform
 import shlex
 import subprocess
@@ -18,9 +17,11 @@ import yaml
 
 from lavit_core import distributions
 from lavit_core.errors import InputError, UsageError
+from lavit_core.file_lock import EXCLUSIVE, SHARED, wait_for_lock
 from lavit_core.files import read_json, write_json, write_text
 from lavit_core.json_lines import append_json_lines, read_json_lines, write_json_lines
 from lavit_core.progress import warn
+from lavit_core.token_format import JOURNAL_FOLDER
 
 METRICS_FILE, WARNINGS_FILE = "metrics.jsonl", "warnings.jsonl"
 
@@ -28,11 +29,19 @@ TIMING_KEYS = frozenset({"seconds", "per_second", "peak_memory_bytes", "cpu_seco
 """Keys of a metrics row that measure the machine; all others are equal in a resumed and an uninterrupted run."""
 
 
-_RECORD = frozenset({".lock", "run.json", "config.yaml", "checkpoints"})
-"""What a run directory holds before the run has made anything."""
+TASKS_LOCK_FILE = ".tasks.lock"
+"""Lock that those who share a directory take for a moment."""
+
+_FOLDERS = ("checkpoints", JOURNAL_FOLDER)
+_RECORD = frozenset({".lock", TASKS_LOCK_FILE, "run.json", "config.yaml", *_FOLDERS})
+"""What a run directory holds before the run has made anything; the folders are empty."""
 
 MOST_NAMED = 4
 """Differing settings that an error names; a --config left off would be dozens."""
+
+
+SETUP_SECONDS = 30.0
+"""Longest wait for another process that makes the record of a shared run."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,8 +120,10 @@ def read_warnings(path: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> Iterator[Run]:
-    """Create or reopen a run directory, alone.
+def open_run(
+    out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapping[str, str], shared: bool = False
+) -> Iterator[Run]:
+    """Create or reopen a run directory, alone; with `shared` together with others that say so.
 
     `config` holds the resolved settings, `inputs` the digests of what the run reads.
     Raises UsageError, listing the differing keys, if the directory holds the results of a run with other settings or
@@ -120,14 +131,16 @@ def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapp
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = open(out / ".lock", "w")  # noqa: SIM115 - closed below
+        # For reading too: network file systems lock what is shared only so.
+        lock = open(out / ".lock", "a+")  # noqa: SIM115 - closed below
     except OSError as error:
         raise UsageError(f"{out}: can't be a run directory ({error.strerror}); give another --out") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{out}: another process is working here; wait for it or stop it") from None
+        # Whoever comes first alone writes the record; those who share the directory find it there.
+        wanted, seconds = ((EXCLUSIVE, SHARED), SETUP_SECONDS) if shared else ((EXCLUSIVE,), 0.0)
+        held = wait_for_lock(lock, *wanted, seconds=seconds)
+        if not held:
+            raise InputError(f"{out}: another process is working here; wait for it or stop it")
         record = {"command": command, "config": dict(config), "inputs": dict(inputs)}
         file = out / "config.yaml"
         old = _read_record(file) if file.exists() else None
@@ -135,7 +148,7 @@ def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapp
             raise InputError(
                 f"{file}: missing, expected the settings of the run here; restore it or give another --out"
             )
-        if old is not None and not _left_only_a_record(out, old):
+        if old is not None and (held == SHARED or not _left_only_a_record(out, old)):
             _refuse_difference(out, old, record)
         else:
             # config.yaml comes last: it marks the directory as a run's.
@@ -143,6 +156,8 @@ def open_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapp
             write_text(file, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
         run = Run(out)
         run.checkpoints.mkdir(exist_ok=True)
+        if shared and not wait_for_lock(lock, SHARED, seconds=SETUP_SECONDS):
+            raise InputError(f"{out}: another process is working here; wait for it or stop it")
         yield run
 
 
@@ -182,7 +197,7 @@ def _left_only_a_record(out: Path, record: Mapping[str, Any]) -> bool:
 
 def _holds_only(out: Path, names: frozenset[str]) -> bool:
     found = {entry.name for entry in out.iterdir()}
-    return found <= names and not any((out / "checkpoints").glob("*"))
+    return found <= names and not any(any((out / name).glob("*")) for name in _FOLDERS)
 
 
 def command_line(out: Path) -> str | None:

@@ -14,6 +14,8 @@ from lavit_core.files import read_json, write_json
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
+JOURNAL_FOLDER = "journal"
+"""Folder in a token directory that is not finished yet (see lavit_core.token_journal)."""
 METADATA_KEY = "lavit"
 """The one key of a shard's `__metadata__`: safetensors writes several in random order, and equal content
 must be equal bytes."""
@@ -143,6 +145,11 @@ def read_manifest(folder: Path) -> Manifest:
     if not file.is_file():
         if inner := sorted(found.parent.name for found in folder.glob(f"*/{MANIFEST_FILE}")):
             raise InputError(f"{folder}: holds {', '.join(inner)}; give one of them, say {folder / inner[0]}")
+        if (folder / JOURNAL_FOLDER).is_dir():
+            raise InputError(
+                f"{folder}: not finished ({JOURNAL_FOLDER}/ lists the shards so far, {MANIFEST_FILE} comes last); run "
+                "the same `lavit tokenize-images` to its end, with --num-tasks every task"
+            )
         raise InputError(
             f"{folder}: not a token directory ({MANIFEST_FILE} is missing); `lavit tokenize-images` makes one"
         )

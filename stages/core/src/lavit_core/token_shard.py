@@ -45,8 +45,11 @@ def write_shard(
     codebook_size: int,
     grid: tuple[int, int],
     source: str = "",
+    temporary: Path | None = None,
 ) -> ShardEntry:
     """Write `folder/name` atomically and return its manifest row; equal samples give equal bytes.
+
+    `temporary` is as in `lavit_core.files.atomic_file`.
 
     Raises ValueError for samples that break the format (a bug of the caller), naming the sample's key.
     """
@@ -63,7 +66,7 @@ def write_shard(
             num_bytes += len(chunk)
             yield chunk
 
-    write_chunks(folder / name, chunks())
+    write_chunks(folder / name, chunks(), temporary=temporary)
     return ShardEntry(
         file=name,
         samples=len(samples),

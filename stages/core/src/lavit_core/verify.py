@@ -12,7 +12,7 @@ from lavit_core.files import read_json
 from lavit_core.modeldir import MADE_BY, METADATA_FILE, digest_of, part_files, read_metadata
 from lavit_core.progress import Progress
 from lavit_core.token_check import verify_tokens
-from lavit_core.token_format import MANIFEST_FILE, read_manifest
+from lavit_core.token_format import JOURNAL_FOLDER, MANIFEST_FILE, read_manifest
 
 BYTES = "every byte as it was written"
 CONTENT = "content as it was written"
@@ -59,6 +59,8 @@ def verify(path: Path, *, quiet: bool = False) -> list[Checked]:
         return list(_model_directory(path, quiet))
     if (path / "run.json").is_file() and ((path / "model").is_dir() or checkpoint_folders(path / "checkpoints")):
         return list(_run_directory(path, quiet))
+    if (path / JOURNAL_FOLDER).is_dir():
+        read_manifest(path)  # says that it is not finished
     if inner := sorted(file.parent.name for file in path.glob(f"*/{MANIFEST_FILE}")):
         raise InputError(f"{path}: holds the token directories {', '.join(inner)}; give one, say {path / inner[0]}")
     if not path.exists():

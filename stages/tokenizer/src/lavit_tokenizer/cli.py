@@ -6,6 +6,7 @@ from typing import Annotated
 
 from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show
 from lavit_core.data_options import DATA_HELP, DataOptions
+from lavit_core.errors import UsageError
 from lavit_core.modeldir import find_part, is_imported
 from lavit_core.options import Model, Out, OutUnlessDry, argument, option
 
@@ -31,6 +32,8 @@ class TokenizeOptions:
     min_pixels: Annotated[int | None, option("--min-pixels", min=1, help="Leave smaller images out.")] = None
     max_pixels: Annotated[int | None, option("--max-pixels", min=1, help="Refuse larger images.")] = None
     retry_errors: Annotated[bool, option("--retry-errors", help="Read the images of errors.jsonl again.")] = False
+    num_tasks: Annotated[int, option("--num-tasks", min=1, help="Tasks that fill one --out.")] = 1
+    task_id: Annotated[int | None, option("--task-id", min=0, help="This task: 0 .. num-tasks - 1.")] = None
 
 
 @command()
@@ -119,6 +122,9 @@ def tokenize_images(
     common = dataclasses.replace(common, preset=preset)
     given = dataclasses.asdict(options)
     retry_errors = given.pop("retry_errors")
+    num_tasks, task_id = given.pop("num_tasks"), given.pop("task_id")
+    if num_tasks > 1 and task_id is None:
+        raise UsageError(f"--num-tasks {num_tasks} needs --task-id, 0 .. {num_tasks - 1}: which of them this is")
     settings = settings_of(common, TokenizeConfig, (PACKAGE, "tokenize-images"), given)
     if common.dry_run:
         from lavit_tokenizer.plan import plan_tokenize
@@ -126,10 +132,16 @@ def tokenize_images(
         return show(plan_tokenize(source, model, settings), common)
     check_data(source)
     find_part(model, "tokenizer")
+    from lavit_tokenizer.tasks import Task
     from lavit_tokenizer.tokenize_images import tokenize_images as verb
 
+    task = Task(number=task_id or 0, of=num_tasks)
     seed, device, quiet = common.seed, common.device, common.silent
-    summary = verb(source, model, out, settings, seed=seed, device=device, retry_errors=retry_errors, quiet=quiet)
+    summary = verb(
+        source, model, out, settings, seed=seed, device=device, task=task, retry_errors=retry_errors, quiet=quiet
+    )
+    if summary.get("missing_tasks") is not None:
+        return show(summary, common, f"{task} is done; {out} is not finished yet")
     # The language model's presets read stored features; tokens without them have their codes.
     codes = "" if settings.features else " --image-input codes"
     show(summary, common, f"tokens in {out}; next: lavit pretrain {out} --model {model}{codes} --out RUN")

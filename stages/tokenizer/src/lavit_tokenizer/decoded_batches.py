@@ -5,11 +5,12 @@ Pixels come back through pipes: shared memory is small in containers, and a work
 
 import contextlib
 import ctypes
+import itertools
 import multiprocessing
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
@@ -17,6 +18,7 @@ import numpy as np
 from lavit_core.data import Record
 from lavit_core.errors import InputError, LavitError
 from lavit_core.image_batch import decode_batch
+from lavit_core.images import ImageFile
 
 AHEAD = 4
 """Batches that each worker decodes ahead."""
@@ -32,7 +34,7 @@ Decoded = tuple[list[int], np.ndarray, list[dict[str, str]], dict[str, int]]
 
 
 def decoded_batches(
-    batches: Sequence[Sequence[Record]],
+    batches: Iterable[Sequence[Record]],
     image_px: int,
     limits: Mapping[str, int],
     *,
@@ -41,17 +43,21 @@ def decoded_batches(
 ) -> Generator[Decoded, None, None]:
     """Yield each batch decoded within `limits` (min_pixels, max_pixels); by this process if `workers` is 0.
 
+    `batches` may be longer than memory: a few are read ahead.
+
     When `stop` says so during a wait, the batches end early.
     Raises InputError if worker processes can't be started, LavitError if one dies or takes too long.
     """
+    jobs: Iterator[list[tuple[str, ImageFile]]]
     jobs = ([(record.key, record.image) for record in batch] for batch in batches)
-    workers = min(workers, len(batches))
+    first = list(itertools.islice(jobs, workers))
+    workers, jobs = len(first), itertools.chain(first, jobs)
     if not workers:
         yield from (decode_batch(job, image_px, **limits) for job in jobs)
         return
     with contextlib.suppress(_Stopped), _worker_pool(workers) as pool:
         waiting: deque[Future[Decoded]] = deque()
-        for _ in batches:
+        while True:
             try:
                 while len(waiting) < workers * AHEAD and (job := next(jobs, None)) is not None:
                     waiting.append(pool.submit(decode_batch, job, image_px, **limits))
@@ -62,6 +68,8 @@ def decoded_batches(
                     f"--workers {workers}: processes can't be started ({error.strerror or error}); is /dev/shm there, "
                     "and can it be written to? --workers 0 needs none"
                 ) from None
+            if not waiting:
+                return
             yield _result(waiting.popleft(), stop)
 
 
