@@ -108,6 +108,25 @@ def test_what_the_tokenizer_keeps_and_its_warnings(tmp_path: Path) -> None:
     assert "detail kept" in page
 
 
+def test_rates_are_curves_of_three_selections(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "demo", samples=0)
+    assert "What a number of tokens loses" not in write_report(run).read_text(encoding="utf-8")
+    places = {"learned": 2.0, "topk": 1.5, "random": 0.5}
+    metrics = {
+        f"{method}.{rate}.psnr_db": {"value": 20 + step * place, "count": 9, "low": 1.0, "high": 99.0}
+        for method, place in places.items()
+        for step, rate in enumerate((8, 16, 100, "own"))
+    } | {"learned.8.ssim": {"value": 0.5, "count": 9, "low": 0.4, "high": 0.6}}
+    (run / "evaluation" / "score.json").write_text(json.dumps({"figures": metrics, "skipped": {}, "notes": {}}))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "What a number of tokens loses" in page
+    [chart] = re.findall(r'<svg class="chart"[^>]*aria-label="PSNR in dB".*?</svg>', page)
+    assert (polylines(chart, "line"), polylines(chart, "behind")) == (1, 2)
+    assert 'points="8.0,130.0 ' in chart  # the fewest tokens at the left
+    assert all(f">{method}</text>" in chart for method in places)
+    assert 'aria-label="SSIM"' not in page
+
+
 def test_kept_patches_are_shown_without_a_reconstruction(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "demo", samples=2)
     file = run / "evaluation" / "samples.json"

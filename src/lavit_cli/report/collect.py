@@ -72,14 +72,15 @@ class Collected:
 
 
 def collect(run: Path) -> Collected:
-    """Read the run directory of a quickstart, of a training command, of `lavit eval shapes` or `eval tokenizer`.
+    """Read the run directory of a quickstart, of a training command, or of `lavit eval shapes`, `tokenizer` or
+    `rate-distortion`.
 
     Raises InputError if `run` is not a run directory.
     """
     if not (run / "run.json").exists():
         raise InputError(
             f"{run}: no run directory (run.json is missing); give the --out of a quickstart, of a training command "
-            "or of `lavit eval shapes` or `eval tokenizer`"
+            "or of `lavit eval shapes`, `tokenizer` or `rate-distortion`"
         )
     folders = [run / name for name in TRAINED if (run / name).is_dir()] or [run]
     record = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))

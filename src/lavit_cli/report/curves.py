@@ -5,7 +5,7 @@ A curve may be drawn over another run's, which lies behind it in grey.
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -54,16 +54,7 @@ def metric_points(rows: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
 def curve(name: str, points: Sequence[Point], behind: Sequence[Point] = ()) -> str:
     """Return a curve of (step, value, phase) over another one; a vertical line marks each change of phase."""
     steps, values = [point[0] for point in points], [point[1] for point in points]
-    everything = [*points, *behind]
-    low, high = (choose(point[1] for point in everything) for choose in (min, max))
-    start, end = (choose(point[0] for point in everything) for choose in (min, max))
-    span, length = (high - low) or 1.0, (end - start) or 1
-
-    def place(step: float, value: float) -> str:
-        x = LEFT + (step - start) / length * (WIDE - LEFT - RIGHT)
-        y = TOP + (high - value) / span * (HIGH - TOP - BOTTOM)
-        return f"{x:.1f},{y:.1f}"
-
+    place, (start, end), (low, high) = _placing([point[:2] for point in (*points, *behind)])
     smooth = len(points) >= SMOOTH_FROM_POINTS
     raw = " ".join(place(step, value) for step, value in zip(steps, values, strict=True))
     parts = []
@@ -81,6 +72,23 @@ def curve(name: str, points: Sequence[Point], behind: Sequence[Point] = ()) -> s
             parts.append(f'<text class="note" x="{float(x) + 3:.1f}" y="{TOP + 8}">{escape(after[2])}</text>')
     ends = f"{short(low)} to {short(high)}"
     return _frame(name, short(values[-1]), "".join(parts), f"step {round(start):,}", f"{round(end):,}", ends)
+
+
+def lines(name: str, series: Mapping[str, Sequence[tuple[float, float]]], along: str) -> str:
+    """Return several lines of (x, y), the first in the accent and all with their names; `along` says what x is."""
+    place, (start, end), (low, high) = _placing([point for points in series.values() for point in points])
+    parts = []
+    for index, (title, points) in enumerate(series.items()):
+        path = " ".join(place(*point) for point in points)
+        parts.append(f'<polyline class="{"behind" if index else "line"}" points="{path}"/>')
+        # Names stand apart where lines run together: at the first line's end, the second's middle, the third's start.
+        last = len(points) - 1
+        x, y = place(*points[(last, last // 2, 0)[index % 3]]).split(",")
+        side = ("end", "mid", "start")[index % 3]
+        parts.append(f'<text class="note {side}" x="{x}" y="{float(y) - 4:.1f}">{escape(title)}</text>')
+    first = next(iter(series.values()))
+    ends = f"{short(low)} to {short(high)}"
+    return _frame(name, short(first[-1][1]), "".join(parts), f"{short(start)} {along}", short(end), ends)
 
 
 def histogram(name: str, heights: Sequence[float], labels: tuple[str, str, str] | None = None) -> str:
@@ -103,6 +111,21 @@ def short(value: float) -> str:
     if value == int(value) and abs(value) < 1e9:
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _placing(
+    points: Sequence[tuple[float, float]],
+) -> tuple[Callable[[float, float], str], tuple[float, float], tuple[float, float]]:
+    """Return what places a point in a chart that holds all of `points`, and the ends of both axes."""
+    (start, low), (end, high) = (tuple(choose(one) for one in zip(*points, strict=True)) for choose in (min, max))
+    span, length = (high - low) or 1.0, (end - start) or 1
+
+    def place(x: float, y: float) -> str:
+        across = LEFT + (x - start) / length * (WIDE - LEFT - RIGHT)
+        down = TOP + (high - y) / span * (HIGH - TOP - BOTTOM)
+        return f"{across:.1f},{down:.1f}"
+
+    return place, (start, end), (low, high)
 
 
 def _frame(name: str, last: str, inside: str, first: str, end: str, middle: str) -> str:

@@ -17,6 +17,7 @@ from lavit_cli.headline import headline_of
 from lavit_cli.images import data_url, dim_dropped
 from lavit_cli.report.collect import Collected, Stage, collect
 from lavit_cli.report.curves import charts, short
+from lavit_cli.report.rates import rate_charts
 from lavit_cli.report.reference import Reference, aligned, different_settings, load_reference
 from lavit_cli.report.tables import is_share, score_tables
 
@@ -64,6 +65,7 @@ def render(run: Collected, reference: Reference | None = None) -> str:
         total={**total, "peak": peak},
         headline=headline_of(run.score),
         samples=_samples(run.samples),
+        rates=rate_charts(run.score.get("figures", {})),
         reference=reference,
         stages=[_stage(stage, reference) for stage in run.stages if stage.rows],
         versions={**run.metadata.get("versions", {}), "git revision": run.metadata.get("git") or "none"},

@@ -11,7 +11,7 @@ from lavit_evaluation.cli import evaluate
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.config import EvalTokenizerConfig
 from lavit_evaluation.shapes.tokens_report import encode
-from lavit_evaluation.tokenizing import benchmark
+from lavit_evaluation.tokenizing import job
 from lavit_evaluation.tokenizing.benchmark import eval_tokenizer
 from lavit_scoring.metrics.pixels import psnr
 from PIL import Image
@@ -19,8 +19,7 @@ from typer.testing import CliRunner
 
 QUIET = Compute(quiet=True)
 CONFIG = EvalTokenizerConfig(
-    images=30, reconstructions=6, rates=(3, 20), rate_images=8, rate_reconstructions=4, batch_size=8,
-    selection="topk", decoder_steps=2,
+    images=30, reconstructions=6, batch_size=8, selection="topk", decoder_steps=2,
 )  # fmt: skip
 
 
@@ -55,36 +54,13 @@ def test_the_numbers_are_those_of_the_models_own_methods(
     assert metrics["reconstruction.psnr_db"]["count"] == 6
     assert metrics["tokens.kept"]["count"] == 30
     # The benchmark of shapes encodes by another way.
-    alone = eval_tokenizer(
-        model, heldout, None, CONFIG.model_copy(update={"images": 6, "rates": (), "reconstructions": 0})
-    )
+    alone = eval_tokenizer(model, heldout, None, CONFIG.model_copy(update={"images": 6, "reconstructions": 0}))
     assert alone["skipped"]["reconstruction"] == "no reconstructions were asked for"
     errors = np.stack([one.errors for one in encode(model, pixels)])
     assert alone["figures"]["tokens.feature_error"]["value"] == pytest.approx(errors.mean(), rel=1e-5)
 
 
-def test_rates_compare_equal_numbers_of_tokens(whole: tuple[Path, dict]) -> None:
-    metrics = whole[1]["figures"]
-    for method in ("learned", "topk", "random"):
-        for rate in (3, 20):
-            name = f"rate_{method}.{rate}"
-            assert metrics[f"{name}.tokens"]["value"] == rate
-            assert metrics[f"{name}.feature_error"]["count"] == 8
-            assert metrics[f"{name}.psnr_db"]["count"] == 4
-
-
-def test_topk_at_its_own_number_is_the_models_selection(models: dict[str, Path], heldout: Path) -> None:
-    from lavit import LaVIT
-
-    model = LaVIT.from_pretrained(models["whole"], selection="topk")
-    count = int(model.encode(next(iter(sorted((heldout / "images").iterdir())))).counts[0])
-    config = CONFIG.model_copy(update={"images": 8, "rates": (count,), "reconstructions": 4})
-    metrics = eval_tokenizer(model, heldout, None, config, compute=QUIET)["figures"]
-    assert metrics[f"rate_topk.{count}.feature_error"]["value"] == metrics["tokens.feature_error"]["value"]
-    assert metrics[f"rate_topk.{count}.psnr_db"]["value"] == metrics["reconstruction.psnr_db"]["value"]
-
-
-@pytest.mark.parametrize("calls", [1, 4, 5, 7])
+@pytest.mark.parametrize("calls", [1, 3, 4])
 def test_killed_and_resumed_is_the_same_and_computes_nothing_twice(
     whole: tuple[Path, dict], models: dict[str, Path], heldout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     calls: int,
@@ -92,23 +68,22 @@ def test_killed_and_resumed_is_the_same_and_computes_nothing_twice(
     made: list[str] = []
 
     def counted(name: str, real: Any) -> Any:
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
             if len(made) == limit:
                 raise KeyboardInterrupt
             made.append(name)
-            return real(*arguments)
+            return real(*arguments, **options)
 
         return call
 
     from lavit import LaVIT
 
-    for name in ("tokenize", "tokenize_kept"):
-        monkeypatch.setattr(benchmark, name, counted(name, getattr(benchmark, name)))
+    monkeypatch.setattr(job, "tokenize", counted("tokenize", job.tokenize))
     monkeypatch.setattr(LaVIT, "decode", counted("decode", LaVIT.decode))
     limit = calls
     with pytest.raises(KeyboardInterrupt):
         eval_tokenizer(models["whole"], heldout, tmp_path / "o", CONFIG, compute=QUIET)
-    limit = 4 + 1 + 1 + 6
+    limit = 4 + 1
     result = eval_tokenizer(models["whole"], heldout, tmp_path / "o", CONFIG, compute=QUIET)
     assert len(made) == limit
     assert result["figures"] == whole[1]["figures"]
@@ -160,25 +135,23 @@ def test_a_folder_of_images_of_any_size_and_a_model_that_can_not_draw(models: di
     draw = np.random.default_rng(0)
     for index, size in enumerate([(40, 90, 3), (200, 120, 3), (64, 64, 3)]):
         Image.fromarray(draw.integers(0, 256, size, dtype=np.uint8)).save(tmp_path / f"{index}.png")
-    result = eval_tokenizer(models["seeing"], tmp_path, tmp_path.parent / "o", EvalTokenizerConfig(rates=(5,)))
+    result = eval_tokenizer(
+        models["seeing"], tmp_path, tmp_path.parent / "o", EvalTokenizerConfig(selection="topk", tokens=5)
+    )
     assert result["skipped"]["reconstruction"] == "no detokenizer"
-    assert result["figures"]["rate_random.5.tokens"]["value"] == 5
-    assert "rate_random.5.psnr_db" not in result["figures"]
+    assert result["figures"]["tokens.kept_min"]["value"] == result["figures"]["tokens.kept_max"]["value"] == 5
     rows = json.loads((tmp_path.parent / "o" / "samples.json").read_text())["reconstruction"]
     assert [set(row) for row in rows] == [{"key", "kept", "grid", "original"}] * 3
 
 
 def test_the_command(models: dict[str, Path], heldout: Path, tmp_path: Path) -> None:
     line = ["tokenizer", "--model", str(models["whole"]), "--data", str(heldout), "--images", "12"]
-    line += ["--reconstructions", "2", "--rates", "2,4", "--set", "rate_images=2", "--set", "decoder_steps=1"]
+    line += ["--reconstructions", "2", "--set", "decoder_steps=1"]
     shown = json.loads(CliRunner().invoke(evaluate, [*line, "--dry-run", "--json"]).stdout)
-    assert (shown["config"]["images"], shown["config"]["rates"]) == (12, [2, 4])
+    assert (shown["config"]["images"], shown["config"]["reconstructions"]) == (12, 2)
     done = CliRunner().invoke(evaluate, [*line, "--json"])
     result = json.loads(done.stdout)
     assert result["data"] == {"path": str(heldout), "images": 12, "reconstructions": 2}
     assert f"warning: {heldout}: 100% of the images have fewer than 3 tokens" in done.stderr
     table = CliRunner().invoke(evaluate, [*line, "--out", str(tmp_path / "o")]).stdout
     assert "seam ratio originals" in table
-    assert "learned: threshold moved" in table
-    wrong = CliRunner().invoke(evaluate, [*line[:-6], "--rates", "99"])
-    assert "expected 1 to 64" in str(wrong.exception)

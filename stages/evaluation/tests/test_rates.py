@@ -35,7 +35,7 @@ def test_random_masks_are_the_seeds_and_the_keys_and_grow() -> None:
     assert not np.array_equal(random_masks(KEYS, 64, 8, seed=4), eight)
 
 
-def test_what_is_no_rate() -> None:
+def test_what_is_no_number_of_tokens() -> None:
     assert read_rates("8, 12,8,16") == (8, 12, 16)
     for text in ("8,,9", "", "1.5", "-3", "a"):
         with pytest.raises(UsageError, match="expected whole numbers"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from lavit_evaluation.tokenizing.metrics import add_rate, add_reconstruction, add_selection, add_tokens
+from lavit_evaluation.tokenizing.metrics import add_by_image, add_reconstruction, add_selection, add_tokens
 from lavit_evaluation.tokenizing.tokenize import TokenizedImage
 from lavit_scoring.score import Score
 
@@ -137,7 +137,9 @@ def test_reconstructions_with_and_without_seams() -> None:
 
 def test_a_rate_has_the_metrics_that_were_measured() -> None:
     score = Score(protocol="p", version=1)
-    add_rate(score, "rate_topk.4", {"tokens": {"a": 4, "b": 4}, "feature_error": {}, "psnr_db": {"a": 20.0}}, seed=0)
+    add_by_image(
+        score, "rate_topk.4", {"tokens": {"a": 4, "b": 4}, "feature_error": {}, "psnr_db": {"a": 20.0}}, seed=0
+    )
     assert {name: (one.value, one.n) for name, one in score.metrics.items()} == {
         "rate_topk.4.tokens": (4, 2), "rate_topk.4.psnr_db": (20, 1)
     }  # fmt: skip

@@ -12,7 +12,7 @@ from lavit_evaluation.cli_editing import editing
 from lavit_evaluation.cli_images import clip_score, coco_fid, fid, fid_stats
 from lavit_evaluation.cli_score import compare, list_benchmarks, score
 from lavit_evaluation.cli_shapes import probe, shapes
-from lavit_evaluation.cli_tokenizer import tokenizer
+from lavit_evaluation.cli_tokenizer import rate_distortion, tokenizer
 
 
 class Commands(TyperGroup):
@@ -45,3 +45,4 @@ evaluate.command("clip-score")(clip_score)
 evaluate.command("shapes")(shapes)
 evaluate.command("probe")(probe)
 evaluate.command("tokenizer")(tokenizer)
+evaluate.command("rate-distortion")(rate_distortion)

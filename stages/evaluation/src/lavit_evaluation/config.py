@@ -1,9 +1,10 @@
 """Settings of the benchmarks; every one is written into score.json."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from lavit_core.config import Config
-from pydantic import Field
+from lavit_core.modeldir import check_selection
+from pydantic import Field, model_validator
 
 
 class DrawingConfig(Config):
@@ -80,27 +81,43 @@ class ProbeConfig(Config):
     """Images in one forward pass."""
 
 
-class EvalTokenizerConfig(Config):
+class DecodingConfig(Config):
+    """How images go through a tokenizer and are drawn again from their tokens."""
+
+    batch_size: int = Field(32, ge=1)
+    """Images handled at once; on CPU it may change a result in its last bits."""
+    decoder_steps: int | None = Field(None, ge=1)
+    """Denoising steps an image (None: as the model draws by itself)."""
+    decoder_guidance: float | None = Field(None, ge=0)
+    """Guidance scale of the detokenizer (None: as the model draws by itself)."""
+
+
+class EvalTokenizerConfig(DecodingConfig):
     """Settings of `lavit eval tokenizer`."""
 
     images: int = Field(1024, ge=1)
     """Images that are tokenized, at most, drawn from all of the data's."""
     reconstructions: int = Field(256, ge=0)
     """How many of them are drawn again from their tokens, where the model can draw."""
-    rates: tuple[int, ...] = ()
-    """Tokens an image at which the learned selection is held against the best of each image and against random
-    patches."""
-    rate_images: int = Field(64, ge=1)
-    """Images that are tokenized at each rate."""
-    rate_reconstructions: int = Field(64, ge=0)
-    """How many of these are drawn at each rate."""
     samples: int = Field(24, ge=0)
     """Reconstructions with their kept patches that are kept for the report."""
-    batch_size: int = Field(32, ge=1)
-    """Images handled at once; on CPU it may change a result in its last bits."""
     selection: Literal["threshold", "topk", "sample"] | None = None
     """How patches are kept, as in tokenize-images (None: as in the token files that the model learned from)."""
-    decoder_steps: int | None = Field(None, ge=1)
-    """Denoising steps an image (None: as the model draws by itself)."""
-    decoder_guidance: float | None = Field(None, ge=0)
-    """Guidance scale of the detokenizer (None: as the model draws by itself)."""
+    tokens: int | None = Field(None, ge=1)
+    """With selection topk: tokens of every image (None: the model's number)."""
+
+    @model_validator(mode="after")
+    def _tokens_are_those_of_topk(self) -> Self:
+        check_selection(self.selection, self.tokens)
+        return self
+
+
+class RateDistortionConfig(DecodingConfig):
+    """Settings of `lavit eval rate-distortion`."""
+
+    tokens: tuple[int, ...] = Field((8, 12, 16, 24, 32), min_length=1)
+    """Tokens an image at which the learned selection is held against the best patches of each image and random ones."""
+    images: int = Field(256, ge=1)
+    """Images that are tokenized at each number of tokens, at most, drawn from all of the data's."""
+    reconstructions: int = Field(128, ge=0)
+    """How many of them are drawn again at each number of tokens, where the model can draw."""

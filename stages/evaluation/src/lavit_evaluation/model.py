@@ -65,7 +65,7 @@ def find_drawing_parts(model: "Path | LaVIT", *, highres: bool = False) -> dict[
 
 def open_model(
     model: "Path | LaVIT", parts: Sequence[str] | None, compute: Compute, *, selection: str | None = None,
-    highres: bool = False,
+    tokens: int | None = None, highres: bool = False,
 ) -> "LaVIT":  # fmt: skip
     """Open a model directory; its parts are loaded when they are first used. An open model is returned as it is.
 
@@ -76,8 +76,9 @@ def open_model(
     with require_stages(f"running {model}"):
         from lavit import LaVIT
     return LaVIT.from_pretrained(
-        model, parts=parts, device=compute.device, precision=compute.precision, selection=selection, highres=highres
-    )
+        model, parts=parts, device=compute.device, precision=compute.precision, selection=selection, tokens=tokens,
+        highres=highres,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ OTHERS = (
     "pytorch-fid's pt_inception-2015-12-05-6726825d.pth",
     "clip-score: a folder of drawn images with captions.jsonl, and a transformers directory of a CLIP",
     "magicbrush and ma5k: metrics beyond L1, L2 and SSIM need local weights, see `lavit eval magicbrush --help`",
-    "tokenizer: any folder of images, see `lavit eval tokenizer --help`",
+    "tokenizer and rate-distortion: any folder of images, see `lavit eval tokenizer --help`",
     "shapes and probe: data made by this toolkit, see `lavit eval shapes --help`",
 )
 """Benchmarks of lavit-evaluation that score images, not result files."""

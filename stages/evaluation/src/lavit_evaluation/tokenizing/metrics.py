@@ -76,8 +76,8 @@ def add_reconstruction(
         _add(score, f"reconstruction.{name}", _seam_ratio, mean_steps(pixels, grid), seed)
 
 
-def add_rate(score: Score, name: str, values: Mapping[str, Mapping[str, float]], seed: int) -> None:
-    """Add the metrics `name.*` of one way to choose patches, from the values of each image by its key."""
+def add_by_image(score: Score, name: str, values: Mapping[str, Mapping[str, float]], seed: int) -> None:
+    """Add the means `name.*` of metrics, from the values of each image by its key; those of no image are left out."""
     for metric, by_key in values.items():
         if by_key:
             title = f"{name}.{metric}"

@@ -1,4 +1,4 @@
-"""The same number of tokens, chosen in three ways: the learned threshold, the best of each image, and at random.
+"""The same number of tokens, chosen in three ways: one threshold for all, the best of each image, and at random.
 
 Letters: N images, P patches.
 """
@@ -16,18 +16,22 @@ METHODS = {
 }
 
 
+OWN = "own"
+"""In the place of a number of tokens: the tokenizer's threshold as it was trained."""
+
+
 def read_rates(text: str) -> tuple[int, ...]:
     """Return the tokens an image of an option like 8,12,16. Raises UsageError for anything else."""
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts):
-        raise UsageError(f"--rates {text}: expected whole numbers of tokens an image, say 8,12,16,24,32")
+        raise UsageError(f"--tokens {text}: expected whole numbers of tokens an image, say 8,12,16,24,32")
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
 def check_rates(rates: Sequence[int], num_patches: int) -> None:
     """Raise UsageError for a number of tokens that an image can't have."""
     if wrong := [rate for rate in rates if not 1 <= rate <= num_patches]:
-        raise UsageError(f"--rates: found {wrong[0]} tokens an image, expected 1 to {num_patches}, its patches")
+        raise UsageError(f"--tokens: found {wrong[0]} tokens an image, expected 1 to {num_patches}, its patches")
 
 
 def masks_at(log_odds_NP: np.ndarray, rate: int, keys: Sequence[str], seed: int) -> dict[str, np.ndarray]:

@@ -41,13 +41,13 @@ class TokenizedImage:
         return 1 / (1 + np.exp(-self.log_odds.astype(np.float64)))
 
 
-def tokenize(tokenizer: "VisualTokenizer", pixels: np.ndarray) -> list[TokenizedImage]:
-    """Return uint8 images [B, px, px, 3] as tokens, by the tokenizer's own selection."""
+def tokenize(tokenizer: "VisualTokenizer", pixels: np.ndarray, *, selection: str | None = None) -> list[TokenizedImage]:
+    """Return uint8 images [B, px, px, 3] as tokens; without `selection` by the tokenizer's own."""
     import torch
     from lavit_tokenizer.api import patch_detail
 
     with torch.inference_mode():
-        x_BPD, keep_BP = tokenizer.select(torch.from_numpy(pixels))
+        x_BPD, keep_BP = tokenizer.select(torch.from_numpy(pixels), selection=selection)
         log_keep_BP2 = tokenizer.selector(x_BPD)
     codes, errors = codes_and_errors(tokenizer, x_BPD, keep_BP)
     log_odds = (log_keep_BP2[..., 0] - log_keep_BP2[..., 1]).cpu().numpy()
