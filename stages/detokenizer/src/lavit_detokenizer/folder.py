@@ -12,9 +12,9 @@ from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import check_made_with, find_part
 from lavit_tokenizer.api import FeatureDecoder
 from lavit_trainkit.device import pick_device
-from lavit_trainkit.external_weights import load_strictly, read_tensors
+from lavit_trainkit.external_weights import folder_shapes, load_strictly, read_tensors, require_fit, weight_files
 from lavit_trainkit.precision import choose_precision, dtype_of
-from safetensors import SafetensorError
+from lavit_trainkit.weight_checks import require_finite, require_size
 from safetensors.torch import save_file
 from torch import nn
 
@@ -24,6 +24,7 @@ from lavit_detokenizer.network import Denoiser, Detokenizer, build_refiner, samp
 from lavit_detokenizer.refine import Refiner
 
 NULL_KEY = "null_embedding"
+CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model"
 """Stem of weight files in a diffusers folder."""
 
@@ -39,7 +40,7 @@ def save_detokenizer(detokenizer: Detokenizer, folder: Path) -> None:
         _save_state(detokenizer.denoiser.refiner, folder / "refiner.safetensors")
     if detokenizer.decoder is not None:
         _save_state(detokenizer.decoder, folder / "decoder.safetensors")
-    write_json(folder / "config.json", detokenizer.config.model_dump(mode="json"))
+    write_json(folder / CONFIG, detokenizer.config.model_dump(mode="json"))
     write_json(folder / "model_index.json", model_index(with_vae=detokenizer.vae is not None))
 
 
@@ -88,7 +89,7 @@ def load_detokenizer(
 
 def read_config(folder: Path) -> DetokenizerConfig:
     """Read config.json. Raises InputError."""
-    file = folder / "config.json"
+    file = folder / CONFIG
     try:
         return DetokenizerConfig.model_validate(read_json(file))
     except ValueError as error:
@@ -100,17 +101,22 @@ def read_condition(folder: Path, config: DetokenizerConfig) -> Condition:
     file = folder / "condition.safetensors"
     state = read_tensors(file)
     null = state.get(NULL_KEY)
-    condition = Condition(config, null_shape=None if null is None else (null.shape[0], null.shape[1]))
+    shape = None if null is None else (null.shape[0], null.shape[1])
+    require_fit(folder / CONFIG, file, lambda: Condition(config, null_shape=shape))
+    condition = Condition(config, null_shape=shape)
     load_strictly(condition, file, state)
     return condition.eval().requires_grad_(False)
 
 
 def read_refiner(folder: Path, config: DetokenizerConfig) -> Refiner | None:
     """Load the convolutions on the pixel grid, frozen; return None if there are none. Raises InputError."""
-    refiner = build_refiner(config)
-    if refiner is None:
+    if config.refine_channels == 0:
         return None
-    load_strictly(refiner, folder / "refiner.safetensors")
+    file = folder / "refiner.safetensors"
+    require_fit(folder / CONFIG, file, lambda: build_refiner(config) or nn.Identity())
+    refiner = build_refiner(config)
+    assert refiner is not None
+    load_strictly(refiner, file)
     return refiner.eval().requires_grad_(False)
 
 
@@ -118,8 +124,9 @@ def read_decoder(folder: Path, config: DetokenizerConfig) -> FeatureDecoder | No
     """Load the detokenizer's own feature decoder, frozen; return None if it has none. Raises InputError."""
     if config.decoder is None:
         return None
-    decoder = build_decoder(config, config.decoder)
-    file = folder / "decoder.safetensors"
+    shape, file = config.decoder, folder / "decoder.safetensors"
+    require_fit(folder / CONFIG, file, lambda: build_decoder(config, shape))
+    decoder = build_decoder(config, shape)
     load_strictly(decoder, file)
     return decoder.eval().requires_grad_(False)
 
@@ -170,12 +177,25 @@ def _from_folder(kind: Any, folder: Path, **arguments: Any) -> Any:
         raise InputError(f"{folder}: no such folder, expected a diffusers {kind.__name__} (config and weights)")
     try:
         return kind.from_pretrained(folder, local_files_only=True, **arguments)
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+    except MemoryError:
+        raise
+    # A configuration fails in any way that a constructor does.
+    except Exception as error:  # noqa: BLE001
         line = " ".join(str(error).split())
         raise InputError(f"{folder}: not a diffusers {kind.__name__} ({line[:200]})") from None
 
 
 def _load_weights(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder, expected a diffusers {kind.__name__} (config and weights)")
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder}: not a diffusers {kind.__name__} (no {CONFIG} here)")
+    files = weight_files(folder, [WEIGHTS])
+    require_size(
+        folder / CONFIG,
+        folder_shapes(files),
+        lambda: kind.from_config(kind.load_config(folder, local_files_only=True)),
+    )
     # Without a dtype weights come as stored or in fp32, depending on the version; with one there is no second copy.
     module, report = _from_folder(
         kind, folder, use_safetensors=True, output_loading_info=True, torch_dtype=dtype, low_cpu_mem_usage=True
@@ -183,6 +203,8 @@ def _load_weights(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     wrong = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"], *report["error_msgs"]]
     if wrong:
         raise InputError(f"{folder}: weights do not fit the configuration ({wrong[0]} and {len(wrong) - 1} more)")
+    for file in files:
+        require_finite(file, read_tensors(file).items())
     # diffusers warns of every cast, also of those that change nothing.
     is_cast = all(parameter.dtype == dtype for parameter in module.parameters())
     return module if is_cast else module.to(dtype)

@@ -7,16 +7,18 @@ On disk it is a plain transformers directory: `AutoModelForCausalLM` and `AutoTo
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import check_made_with, find_part
+from lavit_core.token_format import MAX_CODEBOOK
 from lavit_trainkit.device import pick_device
 from lavit_trainkit.external_weights import load_strictly
 from lavit_trainkit.precision import choose_precision, dtype_of
-from lavit_trainkit.pretrained import load_pretrained, quiet_transformers
+from lavit_trainkit.pretrained import WEIGHT_STEMS, load_pretrained, quiet_transformers
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
@@ -27,24 +29,26 @@ from lavit_pretrain.sequence import TokenizedPrompt
 from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer, train_text_tokenizer
 from lavit_pretrain.vocabulary import IMG, Vocabulary, register
 
-WEIGHT_STEMS = ("model", "pytorch_model")
-"""Beginnings of weight files' names in a transformers directory."""
-
 VISUAL_CONFIG_FILE, VISUAL_FILE = "visual.json", "visual.safetensors"
+
+Whole = Annotated[int, Field(strict=True, ge=0, le=MAX_CODEBOOK)]
+Side = Annotated[int, Field(strict=True, ge=1, le=1 << 16)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VisualConfig:
     """Contents of visual.json: enough to sample codes and write them as token files without the tokenizer at hand."""
 
-    image_input: str
-    text_vocab: int
-    codebook_size: int
-    feature_dim: int
-    grid: tuple[int, int]
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    image_input: Annotated[str, Field(pattern="^(codes|features|live|none)$")]
+    text_vocab: Whole
+    codebook_size: Whole
+    feature_dim: Annotated[int, Field(strict=True, ge=0, le=1 << 16)]
+    grid: tuple[Side, Side]
     preprocessing: dict[str, Any]
     tokenizer_digest: str
-    code_range: tuple[int, int]
+    code_range: tuple[Whole, Whole]
     """Fewest and most codes of an image in the training data."""
 
 
@@ -201,11 +205,12 @@ def read_visual_config(model: Path) -> VisualConfig:
     Raises InputError if the file is missing or another kind of file.
     """
     file = find_part(model, "llm") / VISUAL_CONFIG_FILE
-    stored = read_json(file)
     try:
-        return VisualConfig(**{**stored, "grid": tuple(stored["grid"]), "code_range": tuple(stored["code_range"])})
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{file}: not what `lavit pretrain` writes ({type(error).__name__}: {error})") from None
+        return TypeAdapter(VisualConfig).validate_python(read_json(file))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{file}: not what `lavit pretrain` writes ({place}: {first['msg']})") from None
 
 
 def load_llm(model: Path, *, device: str = "auto", precision: str = "auto") -> LanguageModel:
@@ -223,7 +228,12 @@ def load_llm(model: Path, *, device: str = "auto", precision: str = "auto") -> L
 
         merger = merger_on_meta_device(model).to_empty(device="cpu")
     dtype = dtype_of(choose_precision(precision, folder, WEIGHT_STEMS))
-    loaded = LanguageModel(load_causal_lm(folder, dtype), load_text_tokenizer(folder), visual, merger)
+    llm = load_causal_lm(folder, dtype)
+    total = Vocabulary(text_vocab=visual.text_vocab, codebook_size=visual.codebook_size).total
+    if (rows := int(cast(Tensor, llm.get_input_embeddings().weight).shape[0])) != total:
+        file = folder / VISUAL_CONFIG_FILE
+        raise InputError(f"{file}: text and codes have {total} ids, but the model {rows} rows; copy the model again")
+    loaded = LanguageModel(llm, load_text_tokenizer(folder), visual, merger)
     parts = nn.ModuleDict(loaded.visual_parts())
     if parts:
         load_strictly(parts, folder / VISUAL_FILE)

@@ -24,8 +24,9 @@ from lavit_trainkit.external_weights import (
     shapes_of,
     weight_files,
 )
+from lavit_trainkit.pretrained import WEIGHT_STEMS
 
-from lavit_pretrain.language_model import VISUAL_CONFIG_FILE, VISUAL_FILE, WEIGHT_STEMS, VisualConfig
+from lavit_pretrain.language_model import VISUAL_CONFIG_FILE, VISUAL_FILE, VisualConfig
 from lavit_pretrain.text_tokenizer import load_text_tokenizer
 from lavit_pretrain.vocabulary import Vocabulary, register
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
-from lavit_trainkit.external_weights import load_strictly
+from lavit_trainkit.external_weights import load_strictly, require_fit
 from lavit_trainkit.pretrained import quiet_transformers
 from safetensors.torch import save_file
 
@@ -24,8 +24,10 @@ def load_encoder(folder: Path) -> Encoder:
     """Load a frozen encoder. Raises InputError if the folder is missing, of unknown kind, or incomplete."""
     kind = _model_type(folder)
     if kind == SMALL_VIT:
-        network = SmallVit(_small_config(folder))
-        load_strictly(network, folder / "model.safetensors")
+        config, weights = _small_config(folder), folder / "model.safetensors"
+        require_fit(folder / "config.json", weights, lambda: SmallVit(config))
+        network = SmallVit(config)
+        load_strictly(network, weights)
         encoder = small_encoder(network)
     else:
         encoder = load_pretrained_encoder(folder, _class_of(folder, kind))

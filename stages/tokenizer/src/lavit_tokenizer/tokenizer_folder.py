@@ -8,7 +8,7 @@ from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import check_selection, find_part, recorded_digest, selection_of
 from lavit_trainkit.device import pick_device
-from lavit_trainkit.external_weights import load_strictly
+from lavit_trainkit.external_weights import load_strictly, require_fit
 from safetensors.torch import save_file
 
 from lavit_tokenizer.config import TokenizerConfig
@@ -75,11 +75,17 @@ def add_decoder(tokenizer: VisualTokenizer, model: Path) -> None:
 
 def read_tokenizer(folder: Path, *, use: Use = "all", loaded: Loaded = UNTRAINED) -> VisualTokenizer:
     """Load a tokenizer's folder. Raises InputError if it is damaged."""
-    config = read_config(folder)
+    config, weights = read_config(folder), folder / "model.safetensors"
     encoder = None if use == "decode" else _fitting_encoder(folder / "encoder", config)
+    require_fit(
+        folder / "config.json",
+        weights,
+        lambda: trained_state(tokenizer_on_meta_device(config, use=use)),
+        without=LEFT_OUT[use],
+    )
     # No time and memory for first weights that are overwritten: at the published size that is half a minute.
     tokenizer = tokenizer_on_meta_device(config, use=use, loaded=loaded).to_empty(device="cpu")
-    load_strictly(trained_state(tokenizer), folder / "model.safetensors", without=LEFT_OUT[use])
+    load_strictly(trained_state(tokenizer), weights, without=LEFT_OUT[use])
     if encoder is not None:
         tokenizer.encoder = encoder
     return tokenizer

@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from lavit_trainkit.weight_checks import describing, require_depth, require_finite
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 SHOWN = 3
@@ -78,7 +80,7 @@ def load_strictly(
 
     `tensors` are the file's where they have been read already, and renamed. Names that begin with one of `without` are
     passed over. Raises InputError naming the file, the `option` that gave it, and the tensors that are missing,
-    unexpected or of another shape.
+    unexpected, of another shape or not finite.
     """
     state = target.state_dict() if isinstance(target, nn.Module) else target
     if tensors is None:
@@ -86,9 +88,32 @@ def load_strictly(
     found = {name: value for name, value in tensors.items() if not name.startswith(tuple(without))}
     place = str(file) if option is None else f"{option} {file}"
     require_shapes(place, shapes_of(found), shapes_of(state))
+    require_finite(place, found.items())
     with torch.no_grad():
         for name, value in state.items():
             value.copy_(found[name])
+
+
+def require_fit(
+    config: Path,
+    file: Path,
+    build: Callable[[], nn.Module | Mapping[str, Tensor]],
+    *,
+    without: Sequence[str] = (),
+) -> None:
+    """Refuse a configuration that does not describe a file's tensors, before memory is taken for its network.
+
+    `build` returns the network, or its state dict; it is called on torch's meta device. Names that begin with one of
+    `without` are passed over. Raises InputError.
+    """
+    found = shapes_of(read_tensors(file))
+    require_depth(config, len(found))
+    with describing(config):
+        built = build()
+    expected = shapes_of(built.state_dict() if isinstance(built, nn.Module) else built)
+    require_shapes(
+        file, {name: shape for name, shape in found.items() if not name.startswith(tuple(without))}, expected
+    )
 
 
 def weight_files(folder: Path, stems: Sequence[str]) -> list[Path]:
@@ -145,6 +170,7 @@ def copy_weights(
     for number, file in enumerate(files, 1):
         name = f"{stem}.{suffix}" if len(files) == 1 else f"{stem}-{number:05d}-of-{len(files):05d}.{suffix}"
         tensors = {rename(old): value for old, value in read_tensors(file).items() if keep(old)}
+        require_finite(file, tensors.items())
         write = save_tensors if suffix == "safetensors" else torch.save
         write(tensors, folder / name)
         placed |= dict.fromkeys(tensors, name)
