@@ -48,7 +48,7 @@ def _write_part(folder: Path, data: Data, keys: set[str]) -> None:
         write_json_lines(folder / scenes.name, [row for row in drawn if row["file_name"] in keys])
     # One link for each folder that the keys begin with: keys stay what they are in the original data.
     for top in sorted({Path(record.key).parts[0] for record in records if isinstance(record.image, Path)}):
-        (folder / top).symlink_to((data.root / top).resolve())
+        (folder / top).symlink_to(data.roots.get(top, data.root / top).resolve())
     # Images inside tars and tables can't be linked to: they are written out, a quickstart has thousands at most.
     for record in records:
         if not isinstance(record.image, Path):

@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 import pytest
-from lavit_core.seeds import derive_seed, epoch_batches, shuffled_batch
+from lavit_core.seeds import derive_seed, epoch_batches, repeat_items, shuffled_batch
 
 
 def test_streams_are_fixed_for_ever():
@@ -40,3 +40,11 @@ def test_every_epoch_sees_every_item_once(items, size):
 def test_epoch_batches_cover_in_order():
     assert [list(range(10))[part] for part in epoch_batches(10, 4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert list(epoch_batches(0, 4)) == []
+
+
+def test_weights_are_repetitions_within_an_epoch():
+    items, weights = np.array([4, 1, 7]), [9, 2, 9, 9, 1, 9, 9, 3]
+    drawn = repeat_items(items, weights)
+    epoch = drawn[np.concatenate([shuffled_batch(len(drawn), 2, step, 5) for step in range(3)])]
+    assert sorted(epoch.tolist()) == [1, 1, 4, 7, 7, 7]
+    assert repeat_items(items, [1] * 8).tolist() == items.tolist()

@@ -9,7 +9,7 @@ from lavit_core.data import open_data
 from lavit_core.errors import InputError
 from lavit_core.tokens import open_tokens
 from lavit_detokenizer.network import latent_moments, sample_latents, to_sample
-from lavit_detokenizer.pairs import TrainingPairs, image_paths
+from lavit_detokenizer.pairs import TrainingPairs, image_records
 from lavit_tokenizer.api import load_tokenizer
 from lavit_trainkit.device import generator
 from lavit_trainkit.pixels import Pixels
@@ -21,7 +21,10 @@ from .conftest import SDXL, random_detokenizer, settings, train
 def opened(world, detokenizer, cache_bytes=1 << 20):
     """Return the pairs of a detokenizer, its tokenizer and its images."""
     reader, data = open_tokens(world / "tokens"), open_data(world / "data")
-    tokenizer, paths = load_tokenizer(world / "model", device="cpu"), image_paths(reader, data, world / "tokens")
+    tokenizer, paths = (
+        load_tokenizer(world / "model", device="cpu"),
+        [record.image for record in image_records(reader, data, world / "tokens")],
+    )
     pairs = TrainingPairs(reader, paths, tokenizer, detokenizer, cache_bytes=cache_bytes, quiet=True)
     return pairs, reader, tokenizer, Pixels(paths, detokenizer.config.image_px)
 

@@ -290,3 +290,31 @@ def test_other_families_of_language_models_train_and_answer(
     images = stored_images(llm, open_tokens(world.tokens), np.arange(4))
     together = answer(llm, images, ["What colour is it?"] * 4)
     assert together == [answer(llm, images.take([i]), ["What colour is it?"])[0] for i in range(4)]
+
+
+def test_a_list_of_tokens_trains_by_its_weights_and_joins_questions_by_its_names(
+    world: Any, make_world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    other = make_world(tmp_path / "other", 12, seed=0)
+    listed = tmp_path / "tokens.yaml"
+    listed.write_text(f"sources: [{{data: {world.tokens}, name: a}}, {{data: {other.tokens}, name: b, weight: 3}}]")
+    asked = tmp_path / "asked.jsonl"
+    row = {"file_name": "b/images/0000.png", "question": "what is it?", "answer": "this"}
+    asked.write_text(json.dumps(row))
+    config = tiny_config(num_steps=2, checkpoint_every=1)
+    summary = train_language_model([listed], world.model, tmp_path / "list", config, questions=[asked], quiet=True)
+    assert summary["images"] == 48 + 3 * 12
+    # Without names a question about this key could mean either image.
+    row["file_name"] = "images/0000.png"
+    asked.write_text(json.dumps(row))
+    folders = [world.tokens, *[other.tokens] * 3]
+    with pytest.raises(InputError, match="whose names keep keys apart"):
+        train_language_model(folders, world.model, tmp_path / "plain", config, questions=[asked], quiet=True)
+    # Weights are repetitions, so that the same draws are made.
+    one = train_language_model([listed], world.model, tmp_path / "one", config, quiet=True)
+    same = train_language_model(folders, world.model, tmp_path / "same", config, quiet=True)
+    assert have_equal_weights(tmp_path / "one" / "model" / "llm", tmp_path / "same" / "model" / "llm")
+    assert one["images"] == same["images"]
+    listed.write_text(listed.read_text().replace("weight: 3", "weight: 2"))
+    with pytest.raises(UsageError, match="tokens"):
+        train_language_model([listed], world.model, tmp_path / "one", config, quiet=True)

@@ -1,10 +1,15 @@
 """train-encoder: exact resume, exported features, refusals."""
 
+import collections
+
+import numpy as np
 import pytest
 import torch
+from lavit_core.data import open_data
 from lavit_core.errors import InputError
 from lavit_tokenizer import train_encoder as encoder_verb
 from lavit_tokenizer.encoder_folder import load_encoder
+from lavit_trainkit.pixels import Pixels
 from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, metrics_of
 
 from .conftest import VISION, encoder_settings
@@ -45,3 +50,28 @@ def test_images_without_captions_are_refused(data, tmp_path):
     (data / "images").rename(bare)
     with pytest.raises(InputError, match="none of 40 images has a caption"):
         encoder_verb.train_encoder(bare, tmp_path / "enc", encoder_settings(), quiet=True)
+
+
+def test_images_of_weight_3_are_shown_three_times_as_often(data, tmp_path, monkeypatch):
+    (tmp_path / "few").mkdir()
+    rows = (data / "captions.jsonl").read_text().splitlines()
+    (tmp_path / "few" / "captions.jsonl").write_text("\n".join(rows[:4]))
+    (tmp_path / "few" / "images").symlink_to(data / "images")
+    (tmp_path / "two.yaml").write_text(f"sources: [{{data: {data}, name: a}}, {{data: few, weight: 3}}]")
+    shown = []
+    batch = Pixels.batch
+
+    def watched(self, indices):
+        shown.extend(np.asarray(indices).tolist())
+        return batch(self, indices)
+
+    monkeypatch.setattr(Pixels, "batch", watched)
+    records = open_data(tmp_path / "two.yaml").records
+    drawn = sum(record.weight for record in records)
+    settings = encoder_settings(num_steps=drawn, batch_size=2, num_validation=4, checkpoint_every=1000)
+    summary = encoder_verb.train_encoder(tmp_path / "two.yaml", tmp_path / "out", settings, device="cpu", quiet=True)
+    assert summary["steps"] == drawn
+    held = set(range(len(records))) - set(shown[: 2 * drawn])
+    times = collections.Counter(shown[: 2 * (drawn - sum(records[place].weight for place in held))])
+    assert {records[place].weight for place in times} == {1, 3}
+    assert all(count == 2 * records[place].weight for place, count in times.items())

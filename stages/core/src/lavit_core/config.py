@@ -50,7 +50,7 @@ def resolve(
     """
     values = _over(model, {}, preset or {})
     for one in [file] if isinstance(file, Path) else file or ():
-        given = _read_yaml(one)
+        given = read_yaml(one, f"--config {one}")
         _refuse_quickstart(model, one, given)
         values = _over(model, values, given)
     for item in sets or ():
@@ -93,21 +93,22 @@ def load_preset(package: str, command: str, preset: str) -> dict[str, Any]:
     return yaml.load(file.read_text(encoding="utf-8"), Loader=_OneValueAKey) or {}
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path, named: str) -> dict[str, Any]:
+    """Return the mapping in a YAML file. Raises UsageError, which calls the file `named`."""
     try:
         # A subclass of SafeLoader: plain values only.
         values = yaml.load(file.read_text(encoding="utf-8"), Loader=_OneValueAKey) or {}
         _check_nesting(values)
     except FileNotFoundError:
-        raise UsageError(f"--config {file}: file not found") from None
+        raise UsageError(f"{named}: file not found") from None
     except OSError as error:
-        raise UsageError(f"--config {file}: {error.strerror or error}") from None
+        raise UsageError(f"{named}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {file}: not valid YAML ({' '.join(str(error).split())})") from None
+        raise UsageError(f"{named}: not valid YAML ({' '.join(str(error).split())})") from None
     except RecursionError:
-        raise UsageError(f"--config {file}: {NESTED}") from None
+        raise UsageError(f"{named}: {NESTED}") from None
     if not isinstance(values, dict):
-        raise UsageError(f"--config {file}: expected a mapping of settings, found {type(values).__name__}")
+        raise UsageError(f"{named}: expected a mapping of settings, found {type(values).__name__}")
     return values
 
 

@@ -2,9 +2,10 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from lavit_core.layouts.own import CAPTIONS_FILE, QUESTIONS_FILE, earlier_turns
 from lavit_core.layouts.place import expand_range
 from lavit_core.progress import note
 from lavit_core.records import Contents, Problem, Question, Record, Source
+from lavit_core.source_list import is_source_list, read_source_list
 
 __all__ = [
     "CAPTIONS_FILE",
@@ -57,6 +59,8 @@ class Data:
     """Captions of nothing but spaces, which are left out of the records."""
     notes: tuple[str, ...] = ()
     """What was guessed or left out."""
+    roots: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    """Of a list of sources: the folder of each one, by what its keys begin with (without the slash)."""
 
 
 def source_of(data: Path | Source) -> Source:
@@ -85,7 +89,10 @@ _say_once = lru_cache(note)
 def check_data(data: Path | Source) -> None:
     """Raise InputError if nothing is at the path of a data set; nothing in it is read."""
     path = source_of(data).path
-    if several := expand_range(path):
+    if is_source_list(path) and path.is_file():
+        for one in read_source_list(source_of(data)):
+            check_data(one.source)
+    elif several := expand_range(path):
         missing = [file for file in several if not file.is_file()]
         if missing:
             raise InputError(f"{missing[0]}: no such file, but {path.name} names it ({len(missing)} are missing)")
@@ -96,6 +103,8 @@ def check_data(data: Path | Source) -> None:
 def scan_data(data: Path | Source) -> tuple[Data, list[Problem]]:
     """Open a data set and collect every problem instead of stopping. Raises InputError if `data` is not a data set."""
     check_data(data)
+    if is_source_list(source_of(data).path):
+        return _scan_list(source_of(data))
     contents = read_contents(source_of(data))
     num_empty_captions = 0
     for key, texts in contents.captions.items():
@@ -118,11 +127,51 @@ def scan_data(data: Path | Source) -> tuple[Data, list[Problem]]:
     return opened, contents.problems
 
 
+def _scan_list(listed: Source) -> tuple[Data, list[Problem]]:
+    """Open all sources of a list as one data set: keys and question ids are `name/key`."""
+    named = read_source_list(listed)
+    records: list[Record] = []
+    questions: list[Question] = []
+    problems: list[Problem] = []
+    digest = hashlib.sha256()
+    scanned = []
+    for one in named:
+        data, found = scan_data(one.source)
+        problems += found
+        for record in data.records:
+            records.append(Record(f"{one.name}/{record.key}", record.image, record.captions, one.weight))
+        for question in data.questions:
+            number = f"{one.name}/{question.question_id}"
+            questions.append(dataclasses.replace(question, question_id=number, key=f"{one.name}/{question.key}"))
+        digest.update(json.dumps([one.name, one.weight, data.digest]).encode() + b"\n")
+        scanned.append((one, dataclasses.replace(data, records=(), questions=())))
+    notes = [f"{one.name}: {note}" for one, data in scanned for note in data.notes]
+    roots = [data.root.resolve() for _, data in scanned]
+    nested = any(one.is_relative_to(other) for one, other in itertools.permutations(roots, 2))
+    twice = len(records) - len({str(record.image) for record in records}) if nested else 0
+    if twice:
+        notes.append(f"{twice} images stand in more than one source, and are read for each")
+    opened = Data(
+        root=listed.path.parent,
+        layout="sources",
+        files=(listed.path,),
+        records=tuple(records),
+        questions=tuple(questions),
+        digest=digest.hexdigest(),
+        num_empty_captions=sum(data.num_empty_captions for _, data in scanned),
+        notes=(*(f"{one.name}: layout {data.layout}, weight {one.weight}" for one, data in scanned), *notes),
+        roots={one.name: data.root for one, data in scanned},
+    )
+    return opened, problems
+
+
 def check_out_outside(out: Path, data: Path | Source) -> None:
     """Raise UsageError if `out` is inside the data folder, whose images and digest would change while they are read."""
     path = source_of(data).path
-    if out.resolve().is_relative_to(path.resolve()):
-        raise UsageError(f"--out {out}: inside the data folder {path}, expected a folder outside it")
+    listed = is_source_list(path) and path.is_file()
+    for folder in [one.source.path for one in read_source_list(source_of(data))] if listed else [path]:
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(f"--out {out}: inside the data folder {folder}, expected a folder outside it")
 
 
 def _find_images(contents: Contents) -> tuple[list[Record], list[int]]:

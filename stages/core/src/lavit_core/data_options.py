@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from lavit_core.records import Source
 
-DATA_HELP = "Images with or without captions: a folder, or a list of them (docs/data.md)."
+DATA_HELP = "Images with or without captions: a folder, a list of them, or sources.yaml (docs/data.md)."
 
 
 def _option(name: str, metavar: str, text: str) -> object:

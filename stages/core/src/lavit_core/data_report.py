@@ -100,7 +100,7 @@ def report_of(source: Path | Source, data: Data, problems: Sequence[Problem], de
         "bad_lines": [problem.message for problem in problems if problem.kind == "line"],
         "bad_names": [problem.message for problem in problems if problem.kind == "name"],
         "unlisted_images": _unlisted(data),
-        "not_read": _not_read(data.root),
+        "not_read": _not_read(data),
         "digest": data.digest,
     }
 
@@ -113,12 +113,16 @@ def count_problems(report: dict[str, Any]) -> int:
 def _unlisted(data: Data) -> int:
     """Return the number of image files in the data folder that are no record of it."""
     listed = {record.key for record in data.records if isinstance(record.image, Path)}
-    return sum(key not in listed for key in find_images(data.root)) if listed else 0
+    folders = {f"{name}/": root for name, root in data.roots.items()} or {"": data.root}
+    if not listed:
+        return 0
+    return sum(before + key not in listed for before, root in folders.items() for key in find_images(root))
 
 
-def _not_read(path: Path) -> dict[str, int]:
-    """Return the number of files below a folder in image formats that are not read, by suffix."""
-    found = collections.Counter(file.suffix.lower() for file in path.rglob("*") if file.suffix.lower() in NOT_READ)
+def _not_read(data: Data) -> dict[str, int]:
+    """Return the number of files below the data folders in image formats that are not read, by suffix."""
+    files = (file for root in data.roots.values() or [data.root] for file in root.rglob("*"))
+    found = collections.Counter(file.suffix.lower() for file in files if file.suffix.lower() in NOT_READ)
     return dict(sorted(found.items()))
 
 

@@ -43,6 +43,11 @@ def iterate_json_lines(file: Path, on_problem: Callable[[str], object] | None = 
             on_problem(message)
 
 
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text. Raises ValueError for other text, and for a key that stands twice."""
+    return json.loads(text, object_pairs_hook=_object)
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object. Raises ValueError if it has a key twice: one of the values would be lost."""
     value = dict(pairs)

@@ -16,6 +16,8 @@ class Record:
     key: str
     image: ImageFile
     captions: tuple[str, ...]
+    weight: int = 1
+    """How often a training shows it where another image is shown once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

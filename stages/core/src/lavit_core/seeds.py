@@ -1,7 +1,7 @@
 """Counter-based randomness: a stream is named by its purpose, so resuming never repeats or skips a draw."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -24,6 +24,11 @@ def shuffled_batch(num_items: int, batch_size: int, step: int, seed: int) -> np.
         here = positions // num_items == epoch
         batch[here] = order[positions[here] % num_items]
     return batch
+
+
+def repeat_items(items: np.ndarray, weights: Sequence[int]) -> np.ndarray:
+    """Return item indices, each as often as its weight says: `shuffled_batch` over them draws by weight."""
+    return np.repeat(items, np.asarray(weights, dtype=np.int64)[items])
 
 
 def epoch_batches(num_items: int, batch_size: int) -> Iterator[slice]:

@@ -25,9 +25,13 @@ _HASHING_THREADS = 8
 class TokenReader:
     """Samples of one or more token directories, one after another; shards are mapped when first read."""
 
-    def __init__(self, folders: tuple[Path, ...], manifests: tuple[Manifest, ...]) -> None:
+    def __init__(
+        self, folders: tuple[Path, ...], manifests: tuple[Manifest, ...], prefixes: tuple[str, ...] | None = None
+    ) -> None:
         self.folders, self.manifests = folders, manifests
+        self.prefixes = prefixes or ("",) * len(folders)
         self._shards = [(folder / s.file, s) for folder, m in zip(folders, manifests, strict=True) for s in m.shards]
+        self._before = [prefix for prefix, m in zip(self.prefixes, manifests, strict=True) for _ in m.shards]
         self._bounds = np.cumsum([0, *(shard.samples for _, shard in self._shards)])
         self._open: list[dict[str, np.ndarray] | None] = [None] * len(self._shards)
 
@@ -41,7 +45,7 @@ class TokenReader:
 
     def __reduce__(self) -> tuple[Callable[..., "TokenReader"], tuple[Path, ...]]:
         # A loader's worker maps the files itself; their bytes are known to be right.
-        return functools.partial(open_tokens, check_digests=False), self.folders
+        return functools.partial(open_tokens, check_digests=False, prefixes=self.prefixes), self.folders
 
     @functools.cached_property
     def counts(self) -> np.ndarray:
@@ -88,7 +92,8 @@ class TokenReader:
         """Return the samples' keys."""
         found = np.empty(len(indices), dtype=object)
         for shard, asked, rows in self._by_shard(indices):
-            found[asked] = self._strings(shard, "keys", "key_offsets", rows)
+            before = self._before[shard]
+            found[asked] = [before + key for key in self._strings(shard, "keys", "key_offsets", rows)]
         return list(found)
 
     def texts(self, indices: np.ndarray) -> list[tuple[str, ...]]:
@@ -190,8 +195,8 @@ def open_shard(file: Path, entry: ShardEntry, manifest: Manifest) -> dict[str, n
     return tensors
 
 
-def open_tokens(*folders: Path, check_digests: bool = True) -> TokenReader:
-    """Open token directories made with one tokenizer as one sequence of samples.
+def open_tokens(*folders: Path, prefixes: tuple[str, ...] | None = None, check_digests: bool = True) -> TokenReader:
+    """Open token directories made with one tokenizer as one sequence of samples; `prefixes` go before their keys.
 
     Sizes and headers are always held against the manifest. With `check_digests` every byte is too: all files are read,
     under torchrun by the first process of each machine.
@@ -214,7 +219,7 @@ def open_tokens(*folders: Path, check_digests: bool = True) -> TokenReader:
             if size != shard.bytes:
                 found = "missing" if size is None else f"{size} bytes"
                 raise InputError(f"{file}: {found}, expected {shard.bytes} bytes; run `lavit tokenize-images` again")
-    reader = TokenReader(folders, manifests)
+    reader = TokenReader(folders, manifests, prefixes)
     if check_digests and is_first_of_machine():
         _check_digests(reader)
     return reader
@@ -222,8 +227,8 @@ def open_tokens(*folders: Path, check_digests: bool = True) -> TokenReader:
 
 def _check_digests(reader: TokenReader) -> None:
     """Read every shard. Raises VerificationError naming the first one whose bytes were changed."""
-    folders = zip(reader.folders, reader.manifests, strict=True)
-    shards = [(folder / shard.file, shard.sha256) for folder, manifest in folders for shard in manifest.shards]
+    folders = dict(zip(reader.folders, reader.manifests, strict=True))
+    shards = [(folder / shard.file, shard.sha256) for folder, manifest in folders.items() for shard in manifest.shards]
     with ThreadPoolExecutor(min(_HASHING_THREADS, os.cpu_count() or 1)) as pool:
         digests = pool.map(file_sha256, (file for file, _ in shards))
         for (file, expected), found in zip(shards, digests, strict=True):

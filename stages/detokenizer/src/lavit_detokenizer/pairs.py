@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lavit_core.data import Data
+from lavit_core.data import Data, Record
 from lavit_core.errors import InputError
 from lavit_core.images import ImageFile
 from lavit_core.tokens import TokenReader
@@ -18,9 +18,9 @@ from torch import Tensor
 from lavit_detokenizer.network import Detokenizer, latent_moments, sample_latents, to_sample
 
 
-def image_paths(reader: TokenReader, images: Data, tokens: Path) -> list[ImageFile]:
-    """Return the image file of every sample. Raises InputError naming the first key that has none."""
-    by_key = {record.key: record.image for record in images.records}
+def image_records(reader: TokenReader, images: Data, tokens: Path) -> list[Record]:
+    """Return the image of every sample. Raises InputError naming the first key that has none."""
+    by_key = {record.key: record for record in images.records}
     keys = reader.keys(np.arange(len(reader)))
     missing = [key for key in keys if key not in by_key]
     if missing:

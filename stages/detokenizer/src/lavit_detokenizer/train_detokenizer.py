@@ -12,7 +12,7 @@ from lavit_core.data import Data, Source, open_data
 from lavit_core.files import file_sha256
 from lavit_core.modeldir import export_part, part_digest
 from lavit_core.progress import Progress
-from lavit_core.seeds import shuffled_batch
+from lavit_core.seeds import repeat_items, shuffled_batch
 from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens, training_metadata
 from lavit_tokenizer.api import load_tokenizer
 from lavit_trainkit.clipping import clip_gradients
@@ -38,7 +38,7 @@ from lavit_detokenizer.config import TrainDetokenizerConfig
 from lavit_detokenizer.folder import load_vae, save_detokenizer
 from lavit_detokenizer.network import Denoiser, levels_of
 from lavit_detokenizer.noise import draw_dropped, draw_noise, noisy_and_target, training_scheduler
-from lavit_detokenizer.pairs import TrainingPairs, image_paths
+from lavit_detokenizer.pairs import TrainingPairs, image_records
 
 SCALE_SAMPLES = 2048
 """Samples that the standardisation of the condition is fitted on."""
@@ -69,7 +69,8 @@ def train_detokenizer(
     check_tokenizer(reader, model)
     check_files(config, vae, null_embedding)
     opened = open_data(images)
-    paths = image_paths(reader, opened, tokens)
+    records = image_records(reader, opened, tokens)
+    drawn = repeat_items(np.arange(len(reader)), [record.weight for record in records])
     inputs = input_digests(tokens, reader, opened, folders={"unet": unet, "vae": vae}, null_embedding=null_embedding)
     settings, num_steps = {**config.model_dump(mode="json"), "seed": seed}, config.num_steps
     shares = shares_of(config.batch_size, setting="batch_size", passes=config.accumulate_steps)
@@ -87,7 +88,14 @@ def train_detokenizer(
         width, grid = tokenizer.config.decoder_width, tokenizer.config.grid
         detokenizer = build_detokenizer(config, width, grid, unet=unet, vae=frozen_vae, null_embedding=null_embedding)
         denoiser = detokenizer.to(place).denoiser
-        pairs = TrainingPairs(reader, paths, tokenizer, detokenizer, cache_bytes=config.cache_bytes, quiet=quiet)
+        pairs = TrainingPairs(
+            reader,
+            [record.image for record in records],
+            tokenizer,
+            detokenizer,
+            cache_bytes=config.cache_bytes,
+            quiet=quiet,
+        )
         if config.condition.standardise:
             denoiser.condition.fit_scale(pairs.features(np.arange(min(len(reader), SCALE_SAMPLES))))
         exported = copy_for_export(denoiser, config.parallel)
@@ -106,7 +114,7 @@ def train_detokenizer(
             ema.restore(checkpoint.tensors["ema"])
         with Progress("train-detokenizer", num_steps, start=session.start, quiet=quiet) as progress:
             for step in range(session.start, num_steps):
-                indices = shuffled_batch(len(reader), config.batch_size, step, seed)
+                indices = drawn[shuffled_batch(len(drawn), config.batch_size, step, seed)]
                 # Drawn for the whole step, so that they do not depend on how processes and passes share it.
                 noise, timesteps = draw_noise(len(indices), detokenizer.sample_shape, num_levels, seed=seed, step=step)
                 dropped = draw_dropped(len(indices), config.condition_drop, seed=seed, step=step)

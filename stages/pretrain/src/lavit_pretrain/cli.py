@@ -38,8 +38,9 @@ def pretrain(
         return show(planned, common, lines=plan_lines(planned))
     tokens, model, out = required("TOKENS", tokens), required("--model", model), required("--out", out)
     from lavit_core.token_format import read_manifest
+    from lavit_core.token_sources import token_folders
 
-    for folder in tokens:
+    for folder, _ in token_folders(tokens):
         read_manifest(folder)
     find_part(model, "tokenizer")
     from lavit_pretrain.train_language_model import train_language_model
@@ -58,7 +59,7 @@ def pretrain(
         quiet=common.silent,
     )
     model = out / "model"
-    following = f"next: lavit train-detokenizer {tokens[0]} --images DATA --model {model} --out RUN"
+    following = f"next: lavit train-detokenizer {token_folders(tokens)[0][0]} --images DATA --model {model} --out RUN"
     show(summary, common, f"language model in {model / 'llm'}; {following}")
 
 

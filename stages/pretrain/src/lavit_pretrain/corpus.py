@@ -10,7 +10,7 @@ from lavit_core.data import Question, earlier_turns, open_data
 from lavit_core.errors import InputError, UsageError
 from lavit_core.json_lines import iterate_json_lines, iterate_json_objects
 from lavit_core.progress import warn
-from lavit_core.tokens import TokenReader
+from lavit_core.tokens import TokenReader, places_of_keys
 from transformers import PreTrainedTokenizerBase
 
 from lavit_pretrain.config import PretrainConfig
@@ -111,7 +111,7 @@ def _rows(file: Path) -> Iterator[tuple[str, Asked]]:
 def _join_questions(reader: TokenReader, files: Sequence[Path]) -> dict[int, list[Asked]]:
     if not files:
         return {}
-    where = {key: index for index, key in enumerate(reader.keys(np.arange(len(reader))))}
+    where = places_of_keys(reader)
     joined: dict[int, list[Asked]] = {}
     for file in files:
         absent, asked = 0, 0
@@ -120,7 +120,8 @@ def _join_questions(reader: TokenReader, files: Sequence[Path]) -> dict[int, lis
             if key not in where:
                 absent += 1
                 continue
-            joined.setdefault(where[key], []).append(question)
+            for place in where[key]:
+                joined.setdefault(place, []).append(question)
         if absent == asked:
             example = next(iter(where), "none")
             raise InputError(

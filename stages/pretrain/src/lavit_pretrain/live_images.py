@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from lavit_core.data import Data
 from lavit_core.errors import InputError
-from lavit_core.tokens import TokenReader
+from lavit_core.tokens import TokenReader, check_keys_apart
 from lavit_trainkit.pixels import Pixels
 from torch import Tensor
 
@@ -26,6 +26,7 @@ class LiveImages:
         self.tokenizer = load_tokenizer(model, device=str(device))
         self.feature_dim = int(self.tokenizer.config.feature_dim)
         paths = {record.key: record.image for record in data.records}
+        check_keys_apart(reader)
         keys = reader.keys(np.arange(len(reader)))
         absent = [key for key in keys if key not in paths]
         if absent:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from lavit_core.options import argument, option
 
-Tokens = Annotated[list[Path] | None, argument(help="Token directories.")]
+Tokens = Annotated[list[Path] | None, argument(help="Token directories, or a YAML list of them with weights.")]
 ImageInputOption = Annotated[str | None, option("--image-input", help="codes, features, live or none (blind).")]
 Llm = Annotated[Path | None, option("--llm", help="Language model to start from.")]
 Questions = Annotated[

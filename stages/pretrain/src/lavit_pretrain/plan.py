@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from lavit_core.errors import InputError
 from lavit_core.modeldir import find_part
-from lavit_core.tokens import TokenReader, open_tokens
+from lavit_core.tokens import TokenReader, open_token_sources
 from lavit_tokenizer.api import Encoder, TokenizerConfig, planned_encoder, read_tokenizer_config
 from lavit_trainkit.cost import cost_report, count
 
@@ -37,7 +37,7 @@ def plan(
 
     Raises InputError if `tokens` are not token directories, or `llm` is not a language model.
     """
-    reader = open_tokens(*tokens, check_digests=False) if tokens else None
+    reader = open_token_sources(tokens, check_digests=False) if tokens else None
     codebook = PUBLISHED_CODES if reader is None else reader.manifest.codebook_size
     mean_codes = PUBLISHED_MEAN_CODES if reader is None else float(np.mean(reader.counts)) if len(reader) else 0.0
     caption = ASSUMED_CAPTION if reader is None else _caption_tokens(reader)

@@ -9,7 +9,7 @@ from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
 from lavit_core.modeldir import recorded_digest
 from lavit_core.progress import warn
-from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens
+from lavit_core.tokens import TokenReader, check_tokenizer, open_token_sources, token_digests
 
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.corpus import is_question_list
@@ -38,7 +38,7 @@ def open_inputs(
 
     Raises InputError for a missing file or tokens of another tokenizer, UsageError for an image input without its data.
     """
-    reader = open_tokens(*tokens)
+    reader = open_token_sources(tokens)
     check_tokenizer(reader, model)
     if not (reader.num_texts or questions or text):
         warn(
@@ -46,7 +46,7 @@ def open_inputs(
             "language model learns codes alone and no words (`lavit data inspect` shows where captions are looked for)"
         )
     images = _live_data(config, reader, data)
-    digests = _input_digests(tokens, model, questions, text, llm)
+    digests = token_digests(reader) | _input_digests(model, questions, text, llm)
     digests |= {} if images is None else {"data": images.digest}
     return TrainingInputs(reader=reader, images=images, digests=digests)
 
@@ -66,11 +66,8 @@ def _live_data(config: PretrainConfig, reader: TokenReader, data: Path | Source 
     return open_data(data)
 
 
-def _input_digests(
-    tokens: Sequence[Path], model: Path, questions: Sequence[Path], text: Sequence[Path], llm: Path | None
-) -> dict[str, str]:
+def _input_digests(model: Path, questions: Sequence[Path], text: Sequence[Path], llm: Path | None) -> dict[str, str]:
     digests = {"tokenizer": recorded_digest(model, "tokenizer")}
-    digests |= {f"tokens {place}": file_sha256(folder / "manifest.json") for place, folder in enumerate(tokens)}
     for name, files in (("questions", questions), ("text", text)):
         for place, file in enumerate(files):
             if name == "questions" and file.exists() and not is_question_list(file):

@@ -14,7 +14,7 @@ from lavit_core.files import atomic_folder
 from lavit_core.modeldir import export_part
 from lavit_core.processes import num_processes
 from lavit_core.progress import Progress
-from lavit_core.seeds import derive_seed, shuffled_batch
+from lavit_core.seeds import derive_seed, repeat_items, shuffled_batch
 from lavit_trainkit.clipping import clip_gradients
 from lavit_trainkit.device import check_training_device, make_accelerator, seed_init
 from lavit_trainkit.distributed import (
@@ -85,6 +85,7 @@ def train_encoder(
         on_main(lambda: _learn_pieces(session.path, records, config))
         words = Tokenizer.from_file(str(session.path / PIECES))
         train, held = split_validation(len(records), config.num_validation, seed)
+        drawn = repeat_items(train, [record.weight for record in records])
         pixels = Pixels([record.image for record in records], config.vision.preprocessing.image_px)
         seed_init(seed, "encoder")
         model = ContrastiveModel(config, words.get_vocab_size())
@@ -105,7 +106,7 @@ def train_encoder(
         meter = Meter()
         with Progress("train-encoder", num_steps, start=session.start, quiet=quiet) as progress:
             for step in range(session.start, num_steps):
-                batch = train[shuffled_batch(len(train), config.batch_size, step, derive_seed(seed, "pairs"))]
+                batch = drawn[shuffled_batch(len(drawn), config.batch_size, step, derive_seed(seed, "pairs"))]
                 pixels_u8 = pixels.batch(batch[rows]).to(accelerator.device)
                 captions = _captions(records, batch, derive_seed(seed, "captions", step))[rows]
                 ids = text_ids(words, captions, config.text_tokens).to(accelerator.device)

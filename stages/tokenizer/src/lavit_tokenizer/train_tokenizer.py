@@ -9,7 +9,7 @@ from lavit_core.data import Source, open_data
 from lavit_core.errors import UsageError
 from lavit_core.modeldir import export_part, find_part, recorded_digest
 from lavit_core.progress import Progress
-from lavit_core.seeds import shuffled_batch
+from lavit_core.seeds import repeat_items, shuffled_batch
 from lavit_trainkit.device import generator, make_accelerator, seed_init
 from lavit_trainkit.distributed import across_processes, broadcast_from_main
 from lavit_trainkit.optimizers import build_optimizers, restore_optimizers, step_all, stored_optimizers
@@ -85,6 +85,7 @@ def train_tokenizer(
         tokenizer.merger.recompute = tokenizer.decoder.recompute = config.gradient_checkpointing
         pixels = Pixels([record.image for record in opened.records], tokenizer.config.preprocessing.image_px)
         train, held = split_validation(len(pixels), config.num_validation, seed)
+        drawn = repeat_items(train, [record.weight for record in opened.records])
         stats, meter = CodebookStats(config), Meter()
         checkpoint = session.resume()
         if checkpoint:
@@ -109,7 +110,7 @@ def train_tokenizer(
                 restore_optimizers(optimizers, checkpoint.tensors)
             with Progress(f"train-tokenizer {phase.name}", phase.num_steps, start=start, quiet=quiet) as progress:
                 for step in range(start, phase.num_steps):
-                    batch = train[shuffled_batch(len(train), phase.batch_size, step, draws)]
+                    batch = drawn[shuffled_batch(len(drawn), phase.batch_size, step, draws)]
                     own = own_rows if phase.evidence == "own" else None
                     passes = read_passes(batch, shares[phase.name], source, own, config)
                     metrics, outputs = forward_backward(computed, accelerator, passes, step=step)

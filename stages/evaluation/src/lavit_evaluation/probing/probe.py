@@ -105,7 +105,7 @@ def _split(
         taught = read_labels(training, file)
         fit = _choose(training, taught.by_kind, None, config.fit_pictures, derive_seed(seed, "probe fit"))
         test = _choose(source, found.by_kind, None, config.test_pictures, derive_seed(seed, "probe test"))
-        if training.root.resolve() == source.root.resolve():
+        if (training.root.resolve(), training.files) == (source.root.resolve(), source.files):
             raise InputError(f"--train-data {training.root}: is the data itself; leave it out to split the images")
         return fit, test, found.source
     everything = Part(data=source, by_kind=found.by_kind).images
