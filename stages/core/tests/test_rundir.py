@@ -140,6 +140,15 @@ def test_processes_that_say_so_share_a_run_and_its_record(tmp_path, monkeypatch)
         opened(tmp_path, shared=True).__enter__()
 
 
+def test_a_run_killed_while_its_settings_were_written_starts_over(tmp_path):
+    with opened(tmp_path):
+        pass
+    (tmp_path / "config.yaml").rename(tmp_path / ".config.yaml.tmp")
+    with opened(tmp_path):
+        pass
+    assert {file.name for file in tmp_path.iterdir()} == {".lock", "run.json", "config.yaml", "checkpoints"}
+
+
 def test_two_processes_do_not_share_a_run(tmp_path):
     script = f"""
 from pathlib import Path

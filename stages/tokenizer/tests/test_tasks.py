@@ -73,7 +73,7 @@ def test_tasks_write_what_one_process_writes_and_the_last_one_finishes(damaged, 
     first = tokenize(damaged, model, out, task=Task(number=2, of=3))
     assert (first["shards"], first["missing_shards"], first["missing_tasks"]) == (2, 6, [0, 1])
     told = capsys.readouterr().err
-    assert "task 2 of 3 is done, 6 of 8 shards are missing; not running: 0, 1; start the same command with" in told
+    assert "task 2 of 3 is done, 6 of 8 shards are missing; not running now: 0, 1 (unless a scheduler" in told
     with pytest.raises(InputError, match="not finished"):
         open_tokens(out)
     assert tokenize(damaged, model, out, task=Task(number=0, of=3), workers=1)["missing_tasks"] == [1]
@@ -246,7 +246,8 @@ def killed_tasks(damaged, model, whole, tmp_path, *, points, workers):
         task = Task(number=number, of=3)
         return in_child(functools.partial(tokenize, damaged, model, out, task=task, workers=workers), kill_at=kill_at)
 
-    assert wait(*(start(number, point) for number, point in enumerate(points))) == [-signal.SIGKILL] * 3
+    # Who comes first makes the directory, and who comes last finishes it: only so many changes are sure.
+    assert wait(*(start(number, point) for number, point in enumerate(points))).count(-signal.SIGKILL) >= 2
     assert wait(*map(start, range(3))) == [0, 0, 0]
     assert content(out) == whole
 
@@ -268,5 +269,5 @@ def test_a_kill_at_every_change_of_the_disk_loses_nothing(damaged, model, whole,
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_tasks_killed_at_many_places(damaged, model, whole, tmp_path, workers):
-    for point in range(5, 15):
+    for point in range(4, 14):
         killed_tasks(damaged, model, whole, tmp_path, points=(point, point + 2, point + 4), workers=workers)

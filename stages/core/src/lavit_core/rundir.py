@@ -196,7 +196,8 @@ def _left_only_a_record(out: Path, record: Mapping[str, Any]) -> bool:
 
 
 def _holds_only(out: Path, names: frozenset[str]) -> bool:
-    found = {entry.name for entry in out.iterdir()}
+    # What `files.atomic_file` was writing when a kill came.
+    found = {entry.name for entry in out.iterdir() if not (entry.name.startswith(".") and entry.suffix == ".tmp")}
     return found <= names and not any(any((out / name).glob("*")) for name in _FOLDERS)
 
 

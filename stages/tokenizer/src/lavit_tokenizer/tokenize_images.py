@@ -129,10 +129,10 @@ def _left(directory: TokenDirectory, task: Task, lines: Mapping[int, JournalLine
         return None
     tasks = sorted({number % task.of for number in missing})
     idle = [number for number in tasks if number not in running]
-    follow = "the last task finishes the directory"
+    follow = "the last of those that are running finishes the directory"
     if idle:
         named = ", ".join(map(str, idle[:MOST_NAMED])) + (", ..." if idle[MOST_NAMED:] else "")
-        follow = f"not running: {named}; start the same command with each as --task-id"
+        follow = f"not running now: {named} (unless a scheduler will, start the same command with each as --task-id)"
     note(f"{directory.out}: {task} is done, {len(missing)} of {directory.num_shards} shards are missing; {follow}")
     return {"missing_shards": len(missing), "missing_tasks": tasks, "running_tasks": running}
 
