@@ -14,6 +14,8 @@ import yaml
 from commandline import MINI, Mini, environment
 from lavit_core.distributions import STAGES
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"lavit": ROOT, **{f"lavit-{stage}": ROOT / "stages" / stage for stage in STAGES}}
 

@@ -11,6 +11,9 @@ from commandline import MINI, Mini, lavit, start, wait_for
 from lavit_core.modeldir import part_digest
 from lavit_core.rundir import TIMING_KEYS, read_metrics
 
+# Every stage has quick tests of its own that stop it inside its process.
+pytestmark = pytest.mark.slow
+
 SETTINGS = yaml.safe_load(MINI.read_text(encoding="utf-8"))
 
 Ready = Callable[[Path], bool]

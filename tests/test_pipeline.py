@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import pytest
 from commandline import MINI, lavit, start, wait_for
 from lavit_core.modeldir import check_made_with, part_digest
 from lavit_core.tokens import open_tokens
@@ -167,6 +168,7 @@ def test_quickstart_splits_and_trains_on_own_images(mini, here, tmp_path: Path) 
     assert "learned from your images" in page
 
 
+@pytest.mark.slow
 def test_a_stop_during_training_exits_75_and_resumes(tmp_path: Path) -> None:
     run = tmp_path / "demo"
     arguments = ["quickstart", "--out", str(run), "--config", str(MINI), "--set", "pretrain.num_steps=150"]

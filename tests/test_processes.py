@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 SETTINGS = yaml.safe_load(MINI.read_text(encoding="utf-8"))
 SCRIPT = Path(__file__).parent / "run_commands.py"
 
-pytestmark = pytest.mark.timeout(900)  # the module's runs are made in its first test
+# The module's runs are made in its first test.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CHECKPOINT_EVERY = 5
 """So the oldest checkpoint that the tokenizer keeps, at step 10, lies inside a phase, with the codebook yet to come."""
@@ -214,7 +215,6 @@ def start_long_run(mini: Mini, folder: Path) -> tuple[subprocess.Popen[str], lis
     return child, line, out
 
 
-@pytest.mark.slow
 def test_sigterm_ends_in_one_checkpoint(mini: Mini, tmp_path: Path) -> None:
     child, _, out = start_long_run(mini, tmp_path)
     child.send_signal(signal.SIGTERM)
@@ -226,7 +226,6 @@ def test_sigterm_ends_in_one_checkpoint(mini: Mini, tmp_path: Path) -> None:
     assert (out / "checkpoints" / f"step-{steps:08d}").is_dir()
 
 
-@pytest.mark.slow
 def test_a_process_that_dies_ends_the_job_which_one_process_finishes(mini: Mini, tmp_path: Path) -> None:
     child, line, out = start_long_run(mini, tmp_path)
     workers = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text(encoding="utf-8").split()

@@ -23,6 +23,12 @@ from typer.testing import CliRunner
 QUIET = Compute(quiet=True)
 
 
+@pytest.fixture
+def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop fits early: they take most of the time where their quality is not what a test is about."""
+    monkeypatch.setattr("lavit_evaluation.probing.linear_probe.MAX_ITERATIONS", 5)
+
+
 def names(count: int) -> list[str]:
     return [f"p{index}" for index in range(count)]
 
@@ -203,6 +209,7 @@ def test_a_whole_run_reads_colour_before_the_codebook_and_writes_its_score(
     assert "…" not in shown
 
 
+@pytest.mark.usefixtures("short_fits")
 @pytest.mark.parametrize(("name", "calls"), [("dense_stations", 1), ("dense_stations", 3), ("fit_probe", 4)])
 def test_killed_and_resumed_is_the_same_and_computes_nothing_twice(
     model: Path, shapes_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, calls: int
@@ -252,6 +259,7 @@ def test_fitted_images_are_never_scored(model: Path, own_data: Path, monkeypatch
     assert all(result["figures"][f"probe.label.{station}"]["value"] < 0.8 for station in STATIONS)
 
 
+@pytest.mark.usefixtures("short_fits")
 def test_a_probe_warns_of_the_scored_images_tokens(model: Path, shapes_data: Path) -> None:
     from lavit import LaVIT
     from lavit_tokenizer.api import diagnose_tokens, facts_of, patch_detail
@@ -279,6 +287,7 @@ def test_a_kind_with_one_value_is_left_out_with_its_reason(model: Path, own_data
     assert "1 values with at least 5 labels" in result["skipped"]["probe.label"]
 
 
+@pytest.mark.usefixtures("short_fits")
 def test_the_command(model: Path, shapes_data: Path, tmp_path: Path) -> None:
     line = ["probe", "--model", str(model), "--data", str(shapes_data / "heldout"), "--set", "fit_pictures=30"]
     shown = json.loads(CliRunner().invoke(evaluate, [*line, "--dry-run", "--json"]).stdout)
