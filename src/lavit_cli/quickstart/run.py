@@ -43,7 +43,7 @@ def quickstart(
     inputs = {"data": data_digest(data)}
     settings = settle(config)
     record = {**config.model_dump(mode="json"), "seed": seed}
-    with open_run(out, command="quickstart", config=record, inputs=inputs) as run:
+    with open_run(out, command="quickstart", config=record, inputs=inputs, settings=QuickstartConfig) as run:
         if run.done:
             if all((out / file).exists() for file in PRODUCTS):
                 note(f"{out}: already finished", quiet=quiet)

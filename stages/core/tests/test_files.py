@@ -1,4 +1,5 @@
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -210,16 +211,35 @@ def test_killed_at_any_moment(tmp_path, wait):
     assert len(set(found.values())) == 1
 
 
-def test_copies_are_links_and_whole(tmp_path, monkeypatch):
+def test_copied_weights_are_links_and_all_else_is_copied_whole(tmp_path, monkeypatch):
     (tmp_path / "from" / "deep").mkdir(parents=True)
-    (tmp_path / "from" / "deep" / "x").write_bytes(b"1")
+    names = ("deep/x.safetensors", "deep/config.json")
+    for name in names:
+        (tmp_path / "from" / name).write_bytes(b"1")
     (tmp_path / ".to.tmp").mkdir()  # a copy that was killed
     link_or_copy(tmp_path / "from", tmp_path / "to")
-    assert (tmp_path / "to" / "deep" / "x").samefile(tmp_path / "from" / "deep" / "x")
+    shared = [(tmp_path / "to" / name).samefile(tmp_path / "from" / name) for name in names]
+    assert shared == [True, False]
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError))
     link_or_copy(tmp_path / "from", tmp_path / "far")
-    assert content(tmp_path / "far") == {"deep/x": b"1"}
-    assert not (tmp_path / "far" / "deep" / "x").samefile(tmp_path / "from" / "deep" / "x")
+    assert content(tmp_path / "far") == dict.fromkeys(names, b"1")
+    assert not (tmp_path / "far" / names[0]).samefile(tmp_path / "from" / names[0])
+
+
+def test_copies_have_the_modes_of_the_umask_whatever_the_source_has(tmp_path):
+    (tmp_path / "from" / "deep").mkdir(parents=True)
+    for name in ("deep/x.safetensors", "config.json"):
+        (tmp_path / "from" / name).write_bytes(b"1")
+    for mask, folder_mode, file_mode in ((0o077, 0o700, 0o600), (0o027, 0o750, 0o640), (0o022, 0o755, 0o644)):
+        before = os.umask(mask)
+        try:
+            link_or_copy(tmp_path / "from", tmp_path / f"{mask}")
+        finally:
+            os.umask(before)
+        entries = [tmp_path / f"{mask}", *(tmp_path / f"{mask}").rglob("*")]
+        found = {stat.S_IMODE(entry.stat().st_mode) for entry in entries if entry.is_dir()}
+        assert found == {folder_mode}, mask
+        assert {stat.S_IMODE(entry.stat().st_mode) for entry in entries if entry.is_file()} == {file_mode}, mask
 
 
 def test_sha256(tmp_path):

@@ -31,7 +31,7 @@ def test_parts_are_carried_over(tmp_path):
     assert list(parts) == ["encoder", "tokenizer", "llm"]
     files = part_files(first / "encoder")
     assert parts["encoder"] == {"digest": part_digest(first / "encoder"), "files": files, "data": "d"}
-    assert (third / "encoder" / "weights").samefile(first / "encoder" / "weights")
+    assert (third / "encoder" / "weights").read_text() == "e"
     check_made_with(third, "llm")
     # Exporting once more changes one part, and the folders it was linked from not at all.
     export(third, "encoder", "new")

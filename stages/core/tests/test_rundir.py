@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import yaml
+from lavit_core.config import Config
 from lavit_core.errors import InputError, UsageError
 from lavit_core.rundir import Diagnostic, open_run, read_metrics, read_warnings, versions
 
@@ -96,6 +97,40 @@ def test_a_run_without_its_settings_is_not_resumed_under_others(tmp_path, left):
         pass
 
 
+class Inner(Config):
+    size: int = 4
+    added: tuple[int, ...] = (1, 2)
+
+
+class Settings(Config):
+    lr: float = 0.5
+    inner: Inner = Inner()
+    phases: tuple[Inner, ...] = ()
+    added: str = "off"
+
+
+def test_a_setting_that_came_later_counts_with_its_default(tmp_path):
+    def begin(settings, old):
+        run = opened(tmp_path, config={**settings.model_dump(mode="json"), "seed": 3}, settings=Settings)
+        if old:
+            with opened(
+                tmp_path, config={"lr": 0.5, "inner": {"size": 4}, "phases": [{"size": 7}], "seed": 3}
+            ) as before:
+                before.log({"step": 1})
+        return run
+
+    with begin(Settings(phases=(Inner(size=7),)), old=True) as run:
+        assert run.rows == [{"step": 1}]
+    for changed, key in (
+        ({"added": "on"}, "config.added = 'off', now it is 'on'"),
+        ({"lr": 1.0}, "config.lr = 0.5"),
+        ({"inner": Inner(added=(1,))}, r"config.inner.added = \[1, 2\], now it is \[1\]"),
+    ):
+        settings = Settings(**{"phases": (Inner(size=7),), **changed})
+        with pytest.raises(UsageError, match=key), begin(settings, old=False):
+            pass
+
+
 def test_a_refusal_gives_the_command_line_that_started_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/bin/lavit", "train-x", "--out", "a b"])
     with opened(tmp_path) as run:
@@ -152,6 +187,7 @@ def test_a_run_killed_while_its_settings_were_written_starts_over(tmp_path):
 def test_two_processes_do_not_share_a_run(tmp_path):
     script = f"""
 from pathlib import Path
+from lavit_core.config import Config
 from lavit_core.errors import InputError
 from lavit_core.rundir import open_run
 try:

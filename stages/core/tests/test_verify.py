@@ -6,6 +6,7 @@ from lavit_core.digests import with_digest
 from lavit_core.errors import InputError, VerificationError
 from lavit_core.files import file_sha256, write_json
 from lavit_core.modeldir import export_part, find_part, read_metadata
+from lavit_core.rundir import Diagnostic, open_run
 from lavit_core.token_format import read_manifest, write_manifest
 from lavit_core.verify import NO_DIGEST, NOT_RECORDED, verify
 
@@ -155,6 +156,7 @@ def test_a_run_has_its_checkpoints_and_its_model(run):
         "model/lavit.json",
         "model/encoder",
         "model/tokenizer",
+        "record of the run",
     ]
     assert problems(run) == []
 
@@ -174,6 +176,35 @@ def test_every_flipped_byte_of_a_checkpoint_is_named(run, name):
         assert len(found) == 1
         assert str(file) in found[0]
         assert found[0].endswith("the same command goes on from an older checkpoint")
+
+
+def test_every_flipped_byte_of_a_finished_run_s_record_is_named(tmp_path):
+    with open_run(tmp_path, command="train", config={"lr": 1e-5}, inputs={}) as run:
+        run.log({"step": 1, "loss": 0.25})
+        run.warn([Diagnostic("codes", "few")], step=1, phase="all")
+        [unfinished] = verify(tmp_path, quiet=True)
+        assert "digests of it are written when the run is finished" in unfinished.line()
+        run.finish({"steps": 1, "seconds": 0.5})
+    assert [part.line() for part in verify(tmp_path)] == [
+        "record of the run: 6 files, 0.0 MB, every byte as it was written"
+    ]
+    for name in ("config.yaml", "run.json", "metrics.jsonl", "warnings.jsonl", "DONE", "digests.json"):
+        content = (tmp_path / name).read_bytes()
+        for place in range(0, len(content), 7):
+            changed = bytearray(content)
+            changed[place] ^= 1 << place % 8
+            (tmp_path / name).write_bytes(changed)
+            [problem] = problems(tmp_path)
+            assert str(tmp_path / name) in problem or name == "digests.json"
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "errors.jsonl").touch()
+    assert [problem.partition(": ")[2].partition(",")[0] for problem in problems(tmp_path)] == [
+        "came after the run was finished",
+        "missing",
+    ]
+    with open_run(tmp_path, command="train", config={"lr": 1e-5}, inputs={}) as run:
+        assert run.done == {"steps": 1, "seconds": 0.5}
 
 
 def test_a_finished_run_without_its_model_is_named(run):

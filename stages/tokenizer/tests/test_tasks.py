@@ -29,7 +29,7 @@ def tokenize(data, model, out, *, task=Task(), retry_errors=False, **changes):
 
 def content(folder):
     """Every file that a finished directory consists of; that there is nothing else is asserted."""
-    names = {file.name for file in folder.iterdir()} - {".lock", ".tasks.lock", "run.json"}
+    names = {file.name for file in folder.iterdir()} - {".lock", ".tasks.lock", "run.json", "digests.json"}
     assert names == {"manifest.json", "errors.jsonl", "config.yaml", "DONE", *map(shard, range(NUM_SHARDS))}
     summary = json.loads((folder / "DONE").read_text())
     files = {name: (folder / name).read_bytes() for name in names - {"DONE"}}

@@ -76,8 +76,8 @@ def verify(
     """Check a model, token or run directory against its digests; exits 4 naming the damaged file.
 
     Of a model: the content of lavit.json and every byte of its parts. Of tokens: the content of manifest.json and every
-    byte of its shards. Of a training run: every checkpoint, and the model. Not what tells how they were made: DONE,
-    config.yaml, run.json, metrics.jsonl and errors.jsonl.
+    byte of its shards. Of a training run: every checkpoint, and the model. Of whatever a run has finished: its record,
+    which is config.yaml, run.json, metrics.jsonl, warnings.jsonl, errors.jsonl and DONE.
     """
     import dataclasses
 

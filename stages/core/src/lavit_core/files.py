@@ -113,7 +113,12 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically, keys in the order given."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return indented JSON as `write_json` writes it."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def check_out_file(out: Path) -> None:
@@ -222,18 +227,30 @@ def current_umask() -> int:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Copy a folder tree, whole or not at all, by hard links where possible (published files never change)."""
+    """Copy a folder tree, whole or not at all, with the modes that the umask gives.
+
+    Weights are hard links where they can be: nobody edits them, and they are large. All other files are copies, so that
+    an edit of one model is none of another's.
+    """
+    mode = 0o666 & ~current_umask()
 
     def place(src: str, dst: str) -> str:
-        try:
-            os.link(src, dst)
-        except OSError:
-            shutil.copy2(src, dst)
+        with contextlib.suppress(OSError):
+            # A link has the mode of its file, which another umask may have given.
+            if src.endswith(".safetensors") and stat.S_IMODE(os.stat(src).st_mode) == mode:
+                os.link(src, dst)
+                return dst
+        shutil.copyfile(src, dst)
+        with open(dst, "rb") as handle:
+            os.fsync(handle.fileno())
         return dst
 
     scratch = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     with explain_write_errors(target, only=_DISK_ERRORS):
         shutil.copytree(source, scratch, copy_function=place)
+        for folder in (scratch, *(entry for entry in scratch.rglob("*") if entry.is_dir())):
+            folder.chmod(0o777 & ~current_umask())  # copytree gives that of the source
+            sync_folder(folder)
         os.rename(scratch, target)
         sync_folder(target.parent)

@@ -16,11 +16,13 @@ from typing import Any
 import yaml
 
 from lavit_core import distributions
+from lavit_core.config import Config
 from lavit_core.errors import InputError, UsageError
 from lavit_core.file_lock import EXCLUSIVE, SHARED, wait_for_lock
 from lavit_core.files import read_json, write_json, write_text
 from lavit_core.json_lines import append_json_lines, read_json_lines, write_json_lines
 from lavit_core.progress import warn
+from lavit_core.run_record import with_new_settings, write_finished
 from lavit_core.token_format import JOURNAL_FOLDER
 
 METRICS_FILE, WARNINGS_FILE = "metrics.jsonl", "warnings.jsonl"
@@ -106,7 +108,7 @@ class Run:
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Mark the run as complete, with its summary."""
         if self.writes:
-            write_json(self.path / "DONE", dict(summary))
+            write_finished(self.path, summary)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -121,11 +123,18 @@ def read_warnings(path: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def open_run(
-    out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapping[str, str], shared: bool = False
+    out: Path,
+    *,
+    command: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    shared: bool = False,
+    settings: type[Config] | None = None,
 ) -> Iterator[Run]:
     """Create or reopen a run directory, alone; with `shared` together with others that say so.
 
-    `config` holds the resolved settings, `inputs` the digests of what the run reads.
+    `config` holds the resolved settings, `inputs` the digests of what the run reads. With `settings`, their class, a
+    setting that did not exist when the run began counts with its default.
     Raises UsageError, listing the differing keys, if the directory holds the results of a run with other settings or
     inputs; InputError if another process is working in it.
     """
@@ -149,7 +158,7 @@ def open_run(
                 f"{file}: missing, expected the settings of the run here; restore it or give another --out"
             )
         if old is not None and (held == SHARED or not _left_only_a_record(out, old)):
-            _refuse_difference(out, old, record)
+            _refuse_difference(out, with_new_settings(old, record, settings), record)
         else:
             # config.yaml comes last: it marks the directory as a run's.
             write_json(out / "run.json", {"argv": sys.argv, "versions": versions(), "git": _git_revision()})

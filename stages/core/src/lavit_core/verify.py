@@ -11,6 +11,7 @@ from lavit_core.errors import InputError, VerificationError
 from lavit_core.files import read_json
 from lavit_core.modeldir import MADE_BY, METADATA_FILE, digest_of, part_files, read_metadata
 from lavit_core.progress import Progress
+from lavit_core.run_record import DIGESTS_FILE, DONE_FILE, RECORDED, damaged_record
 from lavit_core.token_check import verify_tokens
 from lavit_core.token_format import JOURNAL_FOLDER, MANIFEST_FILE, read_manifest
 
@@ -50,15 +51,16 @@ def verify(path: Path, *, quiet: bool = False) -> list[Checked]:
     """Check the files of a model directory, of a token directory or of a run; return one result a part.
 
     Covered are the content of lavit.json and every byte of the parts it records, or the content of manifest.json and
-    every byte of its shards, or every checkpoint of a run and its model; not what a run leaves beside them (DONE,
-    config.yaml, run.json, metrics.jsonl, errors.jsonl). Raises InputError for any other path.
+    every byte of its shards, or every checkpoint of a run and its model; and the record of a finished run (settings,
+    metrics, errors, summary). Raises InputError for any other path.
     """
     if (path / MANIFEST_FILE).is_file():
-        return list(_token_directory(path, quiet))
+        return [*_token_directory(path, quiet), *_record(path)]
     if (path / METADATA_FILE).is_file():
         return list(_model_directory(path, quiet))
-    if (path / "run.json").is_file() and ((path / "model").is_dir() or checkpoint_folders(path / "checkpoints")):
-        return list(_run_directory(path, quiet))
+    # Shards without a manifest are a token directory that is not finished.
+    if (path / "run.json").is_file() and not any(path.glob("*.safetensors")):
+        return [*_run_directory(path, quiet), *_record(path)]
     if (path / JOURNAL_FOLDER).is_dir():
         read_manifest(path)  # says that it is not finished
     if inner := sorted(file.parent.name for file in path.glob(f"*/{MANIFEST_FILE}")):
@@ -86,6 +88,24 @@ def _token_directory(folder: Path, quiet: bool) -> Iterator[Checked]:
     yield Checked(part="shards", files=len(manifest.shards), bytes=total, problems=problems)
 
 
+def _record(run: Path) -> Iterator[Checked]:
+    if not (run / "run.json").is_file():
+        return
+    names = [name for name in (*RECORDED, DIGESTS_FILE, DONE_FILE) if (run / name).is_file()]
+    problems, unchecked = tuple[str, ...](), ""
+    if (run / DIGESTS_FILE).is_file() and (run / DONE_FILE).is_file():
+        try:
+            problems = tuple(f"{problem}; restore it, or make the run again" for problem in damaged_record(run))
+        except (InputError, VerificationError) as error:
+            problems = (str(error),)
+    elif (run / DONE_FILE).is_file():
+        unchecked = NO_DIGEST
+    else:
+        unchecked = "digests of it are written when the run is finished, so its bytes could not be checked"
+    size = sum((run / name).stat().st_size for name in names)
+    yield Checked(part="record of the run", files=len(names), bytes=size, problems=problems, unchecked=unchecked)
+
+
 def _run_directory(run: Path, quiet: bool) -> Iterator[Checked]:
     for checkpoint in checkpoint_folders(run / "checkpoints"):
         files = len(list(checkpoint.iterdir()))
@@ -99,7 +119,7 @@ def _run_directory(run: Path, quiet: bool) -> Iterator[Checked]:
     if (run / "model" / METADATA_FILE).is_file():
         for part in _model_directory(run / "model", quiet):
             yield dataclasses.replace(part, part=f"model/{part.part}")
-    elif (run / "DONE").is_file():
+    elif (run / "DONE").is_file() and checkpoint_folders(run / "checkpoints"):
         missing = f"{run / 'model' / METADATA_FILE}: missing, expected the model of a finished run; run it again"
         yield Checked(part="model", files=0, bytes=0, problems=(missing,))
 

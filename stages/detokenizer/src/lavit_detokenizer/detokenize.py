@@ -57,7 +57,10 @@ def detokenize(
     }
     # Precision is part of it: a resumed run must draw the missing images as the first run would have.
     config = {**settings.model_dump(mode="json", exclude={"batch_size"}), "precision": precision, "seed": seed}
-    with open_run(out, command="detokenize", config=config, inputs=inputs) as run, stop_signals() as stop:
+    with (
+        open_run(out, command="detokenize", config=config, inputs=inputs, settings=type(settings)) as run,
+        stop_signals() as stop,
+    ):
         if run.done:
             return run.done
         (out / "images").mkdir(exist_ok=True)

@@ -75,7 +75,13 @@ def train_detokenizer(
     settings, num_steps = {**config.model_dump(mode="json"), "seed": seed}, config.num_steps
     shares = shares_of(config.batch_size, setting="batch_size", passes=config.accumulate_steps)
     with training_session(
-        out, command="train-detokenizer", config=settings, inputs=inputs, num_steps=num_steps, quiet=quiet
+        out,
+        command="train-detokenizer",
+        config=settings,
+        inputs=inputs,
+        num_steps=num_steps,
+        settings=type(config),
+        quiet=quiet,
     ) as session:
         if session.finished:
             return session.finished

@@ -62,7 +62,13 @@ def train_language_model(
     settings, num_steps, reader = {**config.model_dump(mode="json"), "seed": seed}, config.num_steps, opened.reader
     refuse_sharded_muon(config.parallel, config.optimizer)
     with training_session(
-        out, command="pretrain", config=settings, inputs=opened.digests, num_steps=num_steps, quiet=quiet
+        out,
+        command="pretrain",
+        config=settings,
+        inputs=opened.digests,
+        num_steps=num_steps,
+        settings=type(config),
+        quiet=quiet,
     ) as session:
         if session.finished:
             return session.finished

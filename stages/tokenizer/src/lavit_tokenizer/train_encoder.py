@@ -78,7 +78,13 @@ def train_encoder(
     settings, num_steps = {**config.model_dump(mode="json"), "seed": seed}, config.num_steps
     inputs = {"data": opened.digest}
     with training_session(
-        out, command="train-encoder", config=settings, inputs=inputs, num_steps=num_steps, quiet=quiet
+        out,
+        command="train-encoder",
+        config=settings,
+        inputs=inputs,
+        num_steps=num_steps,
+        settings=type(config),
+        quiet=quiet,
     ) as session:
         if session.finished:
             return session.finished

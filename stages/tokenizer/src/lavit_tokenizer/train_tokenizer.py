@@ -76,7 +76,13 @@ def train_tokenizer(
     num_steps = sum(phase.num_steps for phase in config.phases)
     shares = {phase.name: shares_of_phase(phase, config) for phase in config.phases}
     with training_session(
-        out, command="train-tokenizer", config=settings, inputs=inputs, num_steps=num_steps, quiet=quiet
+        out,
+        command="train-tokenizer",
+        config=settings,
+        inputs=inputs,
+        num_steps=num_steps,
+        settings=type(config),
+        quiet=quiet,
     ) as session:
         if session.finished:
             return session.finished

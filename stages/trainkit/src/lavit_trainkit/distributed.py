@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
+from lavit_core.config import Config
 from lavit_core.errors import LavitError, UsageError
 from lavit_core.modeldir import missing_parts
 from lavit_core.processes import is_main, num_processes, process_rank
@@ -88,12 +89,19 @@ def _main_says(message: str) -> bool:
 
 
 @contextlib.contextmanager
-def open_shared_run(out: Path, *, command: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> Iterator[Run]:
+def open_shared_run(
+    out: Path,
+    *,
+    command: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    settings: type[Config] | None = None,
+) -> Iterator[Run]:
     """Open a run directory as `lavit_core.rundir.open_run` does, in the first process; the others follow in silence."""
     with contextlib.ExitStack() as stack:
 
         def open_whole() -> Run:
-            run = stack.enter_context(open_run(out, command=command, config=config, inputs=inputs))
+            run = stack.enter_context(open_run(out, command=command, config=config, inputs=inputs, settings=settings))
             if run.done and (wrong := missing_parts(out / "model")):
                 warn(f"{wrong}: the run was finished, and goes on from its newest checkpoint to export the model again")
                 run.reopen()

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lavit_core.config import Config
 from lavit_core.interrupt import stop_signals
 from lavit_core.progress import note
 from lavit_core.rundir import Diagnostic, Run
@@ -113,13 +114,17 @@ def training_session(
     config: Mapping[str, Any],
     inputs: Mapping[str, str],
     num_steps: int,
+    settings: type[Config] | None = None,
     quiet: bool = False,
 ) -> Iterator[Session]:
     """Open a run directory in all processes (see `lavit_core.rundir.open_run`) and listen for SIGINT and SIGTERM.
 
     Raises UsageError when `out` belongs to a run with other settings or inputs, InputError when it is in use.
     """
-    with open_shared_run(out, command=command, config=config, inputs=inputs) as run, stop_signals() as asked:
+    with (
+        open_shared_run(out, command=command, config=config, inputs=inputs, settings=settings) as run,
+        stop_signals() as asked,
+    ):
         if run.done:
             note(f"{out}: already finished", quiet=quiet)
         yield Session(run, any_process(asked), num_steps, quiet=quiet)
