@@ -229,8 +229,8 @@ def current_umask() -> int:
 def link_or_copy(source: Path, target: Path) -> None:
     """Copy a folder tree, whole or not at all, with the modes that the umask gives.
 
-    Weights are hard links where they can be: nobody edits them, and they are large. All other files are copies, so that
-    an edit of one model is none of another's.
+    Weights are hard links where they can be: they are large, and nobody edits them. All other files are copies: else
+    who edits one model would edit another.
     """
     mode = 0o666 & ~current_umask()
 
