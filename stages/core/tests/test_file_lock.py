@@ -35,7 +35,7 @@ def test_the_first_kind_that_can_be_had_is_taken(tmp_path):
 def test_a_moment_that_takes_too_long_is_named(tmp_path):
     path = tmp_path / "lock"
     with (
-        short_lock(path),
+        short_lock(path, seconds=0),
         pytest.raises(InputError, match=r"lock: locked by another process for 0 s; run the same"),
         short_lock(path, seconds=0),
     ):

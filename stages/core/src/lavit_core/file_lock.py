@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from lavit_core.errors import InputError
-from lavit_core.progress import warn
+from lavit_core.progress import note, warn
 
 EXCLUSIVE, SHARED = fcntl.LOCK_EX, fcntl.LOCK_SH
 
@@ -53,9 +53,11 @@ def wait_for_lock(file: TextIO, *kinds: int, seconds: float) -> int:
 
 
 @contextlib.contextmanager
-def short_lock(path: Path, *, seconds: float = 600.0) -> Iterator[None]:
-    """Hold a lock file for a moment's work, waiting for others. Raises InputError if that takes too long."""
+def short_lock(path: Path, *, seconds: float) -> Iterator[None]:
+    """Hold a lock file for a piece of work, waiting for others. Raises InputError if that takes too long."""
     with open(path, "a") as file:
+        if not try_lock(file):
+            note(f"{path}: waiting for another process ...")
         if not wait_for_lock(file, EXCLUSIVE, seconds=seconds):
             raise InputError(f"{path}: locked by another process for {seconds:.0f} s; run the same command again")
         yield

@@ -34,9 +34,8 @@ TIMING_KEYS = frozenset({"seconds", "per_second", "peak_memory_bytes", "cpu_seco
 TASKS_LOCK_FILE = ".tasks.lock"
 """Lock that those who share a directory take for a moment."""
 
-_FOLDERS = ("checkpoints", JOURNAL_FOLDER)
-_RECORD = frozenset({".lock", TASKS_LOCK_FILE, "run.json", "config.yaml", *_FOLDERS})
-"""What a run directory holds before the run has made anything; the folders are empty."""
+_RECORD = frozenset({".lock", TASKS_LOCK_FILE, "run.json", "config.yaml", "checkpoints", JOURNAL_FOLDER})
+"""What a run directory holds before the run has made anything: no checkpoint, and no line in a journal."""
 
 MOST_NAMED = 4
 """Differing settings that an error names; a --config left off would be dozens."""
@@ -207,7 +206,7 @@ def _left_only_a_record(out: Path, record: Mapping[str, Any]) -> bool:
 def _holds_only(out: Path, names: frozenset[str]) -> bool:
     # What `files.atomic_file` was writing when a kill came.
     found = {entry.name for entry in out.iterdir() if not (entry.name.startswith(".") and entry.suffix == ".tmp")}
-    return found <= names and not any(any((out / name).glob("*")) for name in _FOLDERS)
+    return found <= names and not any(out.glob("checkpoints/*")) and not any(out.glob(f"{JOURNAL_FOLDER}/*.jsonl"))
 
 
 def command_line(out: Path) -> str | None:

@@ -20,6 +20,9 @@ from lavit_core.file_lock import EXCLUSIVE, is_locked, short_lock, wait_for_lock
 from lavit_core.rundir import TASKS_LOCK_FILE
 from lavit_core.token_journal import journal_folder, make_journal_folder
 
+TURN_SECONDS = 86400.0
+"""Longest wait for a turn: the first task reads the data, the others what it has written of it."""
+
 RESTART_SECONDS = 5.0
 """Longest wait for a task's lock: decoding processes of a task that was killed hold it a moment longer."""
 
@@ -62,7 +65,11 @@ def turn(out: Path, task: Task) -> Iterator[None]:
     if task.alone:
         yield
         return
-    with short_lock(out / TASKS_LOCK_FILE):
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out}: can't be a run directory ({error.strerror}); give another --out") from None
+    with short_lock(out / TASKS_LOCK_FILE, seconds=TURN_SECONDS):
         yield
 
 

@@ -7,11 +7,12 @@ finished     manifest.json and errors.jsonl, in the order of the shards, then DO
 import collections
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
 from lavit_core.data import Record
+from lavit_core.data_plan import DataPlan
 from lavit_core.files import file_sha256
 from lavit_core.image_batch import TOO_SMALL
 from lavit_core.image_warnings import warning_lines
@@ -42,20 +43,15 @@ MOST_WARNINGS = 5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenDirectory:
-    """A token directory and the plan of its shards: each holds the next `shard_samples` records."""
+    """A token directory and the plan of its data: each block of the plan becomes a shard."""
 
     out: Path
-    records: Sequence[Record]
-    shard_samples: int
+    plan: DataPlan
 
     @property
     def num_shards(self) -> int:
         """Number of shards when it is finished."""
-        return -(-len(self.records) // self.shard_samples)
-
-    def shard(self, number: int) -> Sequence[Record]:
-        """Return the records of one shard."""
-        return self.records[number * self.shard_samples : (number + 1) * self.shard_samples]
+        return self.plan.num_blocks
 
 
 def new_manifest(tokenizer: VisualTokenizer, config: TokenizeConfig, seed: int) -> Manifest:
@@ -141,7 +137,7 @@ def _recorded_errors(directory: TokenDirectory) -> Iterator[tuple[int, list[dict
         return
     rows = {row["key"]: row for row in read_json_lines(directory.out / ERRORS_FILE)}
     for number in range(directory.num_shards) if rows else ():
-        yield number, [rows[record.key] for record in directory.shard(number) if record.key in rows]
+        yield number, [rows[record.key] for record in directory.plan.read(number) if record.key in rows]
 
 
 def failed_images(directory: TokenDirectory) -> Iterator[tuple[int, list[Record]]]:
@@ -149,7 +145,7 @@ def failed_images(directory: TokenDirectory) -> Iterator[tuple[int, list[Record]
     for number, rows in _recorded_errors(directory):
         failed = {row["key"] for row in rows}
         if failed:
-            yield number, [record for record in directory.shard(number) if record.key in failed]
+            yield number, [record for record in directory.plan.read(number) if record.key in failed]
 
 
 def finish_directory(

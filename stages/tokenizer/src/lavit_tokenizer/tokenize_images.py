@@ -1,16 +1,18 @@
 """`lavit tokenize-images`: images to a token directory, the same bytes whatever the workers, tasks and kills."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lavit_core.data import Source, check_out_outside, open_data, source_of
+from lavit_core.data import Source, check_data, check_out_outside, source_of
+from lavit_core.data_plan import keep_plan, open_plan
 from lavit_core.errors import ErrorBudgetExceeded, InputError, UsageError
 from lavit_core.image_batch import decode_batch
 from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress, note
 from lavit_core.rundir import open_run
-from lavit_core.token_journal import JournalLine, append_shard
+from lavit_core.token_journal import JournalLine, append_shard, journal_folder
 from lavit_trainkit.stopping import stopped
 from lavit_trainkit.throughput import Meter
 
@@ -60,7 +62,7 @@ def tokenize_images(
     if retry_errors and not task.alone:
         raise UsageError("--retry-errors with --num-tasks: leave --num-tasks out; the other shards stay as they are")
     check_out_outside(out, data)
-    opened = open_data(data)
+    check_data(data)
     tokenizer = load_tokenizer(model, device=device, precision=config.precision, use="encode")
     topk_tokens(tokenizer.config, config.tokens)  # refused before the run directory is bound to it
     # How the work is done (workers, where the run gives up) does not decide what is written.
@@ -68,27 +70,32 @@ def tokenize_images(
     # Settings nobody set are not recorded, so that directories from before there were any go on.
     undecided |= {name for name in NEWER if getattr(config, name) == TokenizeConfig.model_fields[name].default}
     decides = {**config.model_dump(mode="json", exclude=undecided), "seed": seed}
-    inputs = {"data": opened.digest, "tokenizer": tokenizer.loaded.digest}
-    directory = TokenDirectory(out=out, records=opened.records, shard_samples=config.shard_samples)
-    job = ShardJob(out=out, config=config, seed=seed, source=source_of(data).path.name)
+    source = source_of(data)
+    job = ShardJob(out=out, config=config, seed=seed, source=source.path.name)
     manifest = new_manifest(tokenizer, config, seed)
-    with (
-        open_run(out, command="tokenize-images", config=decides, inputs=inputs, shared=not task.alone) as run,
-        stop_signals() as stop,
-    ):
+    with contextlib.ExitStack() as opened:
         with turn(out, task):
+            plan = open_plan(journal_folder(out), source, config.shard_samples)
+            inputs = {"data": plan.digest, "tokenizer": tokenizer.loaded.digest}
+            run = opened.enter_context(
+                open_run(out, command="tokenize-images", config=decides, inputs=inputs, shared=not task.alone)
+            )
+            directory = TokenDirectory(out=out, plan=plan)
             again = _readable_now(directory, job, quiet=quiet) if retry_errors else set[str]()
             if run.done and not again and is_whole(directory):
                 close_directory(run)
                 note(f"{out}: already finished", quiet=quiet)
                 return _within_budget(run.done, out, config)
             reopen_directory(run, directory, without=again)
-            held = start_task(out, task)
+            held = opened.enter_context(start_task(out, task))
+            plan = keep_plan(journal_folder(out), source, plan)
+            directory = TokenDirectory(out=out, plan=plan)
+        stop = opened.enter_context(stop_signals())
         with held:
             kept = finished_shards(directory, task.shards(directory.num_shards), check_digests=True)
             todo = [number for number in task.shards(directory.num_shards) if number not in kept]
             meter, errors = Meter(), 0
-            total = sum(len(directory.shard(number)) for number in todo)
+            total = sum(plan.size(number) for number in todo)
             with Progress("tokenize-images", total, unit="image", quiet=quiet) as progress:
 
                 def advance(looked_at: int, unreadable: int) -> None:
@@ -99,7 +106,7 @@ def tokenize_images(
 
                 done = len(kept)
                 try:
-                    for shard in make_shards(tokenizer, job, todo, directory.shard, stop=stop, advance=advance):
+                    for shard in make_shards(tokenizer, job, todo, plan.read, stop=stop, advance=advance):
                         append_shard(task.journal(out), shard)
                         done += 1
                 except Stopped:
