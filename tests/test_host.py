@@ -76,10 +76,11 @@ def test_a_fault_of_the_machine_is_no_bug_of_ours(register, capsys, error: OSErr
     assert capsys.readouterr().err == f"error: {line}\n"
 
 
-def test_a_full_disk_under_stdout_is_no_bug_of_ours() -> None:
+@pytest.mark.parametrize("line", [("doctor", "--help"), ("--version",)])
+def test_a_full_disk_under_stdout_is_no_bug_of_ours(line) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "lavit_cli", "doctor", "--help"], stdout=full, stderr=subprocess.PIPE, check=False
+            [sys.executable, "-m", "lavit_cli", *line], stdout=full, stderr=subprocess.PIPE, check=False
         )
     assert done.returncode == 3
     assert done.stderr == b"error: reading or writing failed: No space left on device\n"
@@ -99,11 +100,53 @@ def test_sigterm_before_a_command_listens_says_run_it_again(register, capfd) -> 
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize("arguments", [("--out", ""), ("--out=",), ("--model", "", "--out", "x")])
-def test_an_empty_place_is_no_current_folder(capsys, arguments) -> None:
-    assert run("tokenize-images", "data", *arguments) == 2
-    option = arguments[0].removesuffix("=")
-    assert capsys.readouterr().err == f"error: {option} is empty, expected a path (is a shell variable unset?)\n"
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        (("tokenize-images", "data", "--out", ""), "--out"),
+        (("tokenize-images", "data", "--out="), "--out"),
+        (("tokenize-images", "data", "--model", "", "--out", "x"), "--model"),
+        (("tokenize-images", "", "--model", "m", "--out", "x"), "DATA"),
+        (("pretrain", "tokens", "", "--model", "m", "--out", "x"), "TOKENS"),
+        (("tokens", "inspect", ""), "TOKENS"),
+        (("ask", "", "", "--model", "m"), "IMAGE"),
+    ],
+)
+def test_an_empty_place_is_no_current_folder(capsys, line, place) -> None:
+    assert run(*line) == 2
+    assert capsys.readouterr().err == f"error: {place} is empty, expected a path (is a shell variable unset?)\n"
+
+
+def test_an_empty_text_is_no_empty_place(capsys) -> None:
+    assert run("ask", "nothing.png", "", "--model", "m") == 3
+    assert "nothing.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_library_that_fails_to_import_is_no_bug_of_ours(
+    register, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden: bool
+) -> None:
+    (tmp_path / "stub_vision.py").write_text("raise RuntimeError('operator stub::nms does not exist')")
+    (tmp_path / "stub_formers.py").write_text(
+        "def lazy():\n try:\n  import stub_vision\n except Exception as error:\n"
+        "  raise ModuleNotFoundError('Could not import module X') from error\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def command() -> None:
+        """Import."""
+        if hidden:
+            import stub_formers
+
+            stub_formers.lazy()
+        import stub_vision  # noqa: F401
+
+    register({"caption": command})
+    assert run("caption") == 1
+    assert capsys.readouterr().err == (
+        "error: stub_vision can't be imported (RuntimeError: operator stub::nms does not exist): "
+        "the installation is broken; `lavit doctor` names what repairs it\n"
+    )
 
 
 def test_an_unexpected_error_is_one_line_and_debug_shows_the_trace(register, capsys, monkeypatch) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import difflib
 import errno
-import itertools
 import os
 import signal
 import sys
@@ -14,6 +13,8 @@ from types import FrameType
 from typing import Any
 
 from lavit_core.processes import is_main, num_processes, process_rank
+
+from lavit_cli.broken_library import broken_library
 
 QUIET_LIBRARIES = {
     "HF_HUB_OFFLINE": "1",
@@ -38,9 +39,6 @@ FAULTS_OF_THE_MACHINE = frozenset(
 )  # fmt: skip
 """Error numbers of full disks, missing rights, broken storage and exhausted resources: no code of ours could help."""
 
-NAMES_A_PLACE = ("--out", "--model", "--data", "--images", "--tokens")
-"""Options whose value "" is an unset shell variable: it would be read as the current folder."""
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command line and exit: 0 ok, 1 internal, 2 usage, 3 input, 4 verification, 5 error budget, 75 stopped."""
@@ -52,11 +50,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "--debug" in arguments:
         arguments.remove("--debug")
         os.environ["LAVIT_DEBUG"] = "1"
-    if arguments[:1] == ["--version"]:
-        from lavit_cli import __version__
-
-        sys.stdout.write(f"lavit {__version__}\n")
-        raise SystemExit(0)
     with _stopping_early():
         raise SystemExit(run(arguments or ["--help"]))
 
@@ -82,6 +75,7 @@ def _stopping_early() -> Iterator[None]:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; every failure is one line on stderr."""
+    from lavit_cli.empty_places import empty_place
     from lavit_cli.plugins import build_command, is_trainer
 
     command = next((word for word in arguments if not word.startswith("-")), None)
@@ -91,11 +85,17 @@ def run(arguments: Sequence[str]) -> int:
     if not is_main():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of this process
     try:
-        if option := _empty_place(arguments):
-            return _fail(f"{option} is empty, expected a path (is a shell variable unset?)", USAGE)
+        if arguments[:1] == ["--version"]:
+            from lavit_cli import __version__
+
+            sys.stdout.write(f"lavit {__version__}\n")
+            sys.stdout.flush()
+            return 0
         program = build_command(arguments)
         if problem := _unknown_command(program, arguments):
             return _fail(problem, USAGE)
+        if place := empty_place(program, arguments):
+            return _fail(f"{place} is empty, expected a path (is a shell variable unset?)", USAGE)
         result = program.main(args=list(arguments), prog_name="lavit", standalone_mode=False, obj=list(arguments))
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
@@ -141,16 +141,12 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
         except OSError:
             _give_up_stdout()
         return _fail(f"{error.filename}: {reason}" if error.filename else f"reading or writing failed: {reason}", INPUT)
+    if library := broken_library(error):
+        return _fail(f"{library}: the installation is broken; `lavit doctor` names what repairs it", INTERNAL)
     if isinstance(error, MemoryError):
         return _fail("memory ran out; smaller batches or fewer --workers need less", INTERNAL)
     text = " ".join(str(error).split()) or "no message"
     return _fail(f"{type(error).__name__}: {text} (a bug in lavit; run again with --debug for the trace)", INTERNAL)
-
-
-def _empty_place(arguments: Sequence[str]) -> str | None:
-    """Return the first option that names a place and is given an empty one."""
-    given = (f"{name}={value}" for name, value in itertools.pairwise([*arguments, "-"]))
-    return next((one[:-1] for one in (*arguments, *given) if one.endswith("=") and one[:-1] in NAMES_A_PLACE), None)
 
 
 def _unknown_command(group: Any, arguments: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from lavit_core.errors import InputError
 from lavit_core.image_warnings import count_image_warnings
-from lavit_core.images import open_rgb, png_bytes, square_pixels
+from lavit_core.images import open_rgb, png_bytes, resize_to_square, square_pixels
 from PIL import Image
 
 from .image_bytes import png, saved
@@ -109,3 +109,9 @@ def test_png_carries_pixels_and_text():
             assert image.info == {"prompt": "a dog", "ort": "Köln"}
             np.testing.assert_array_equal(np.asarray(image), pixels)
     assert png_bytes(pixels) == png_bytes(pixels, {})
+
+
+def test_pixels_can_be_written_to():
+    """torch warns of arrays that can't be, and PIL's own are of that kind."""
+    assert resize_to_square(Image.new("RGB", (8, 8)), 8).flags.writeable
+    assert resize_to_square(Image.new("RGB", (8, 6)), 8).flags.writeable

@@ -188,7 +188,7 @@ def resize_to_square(image: Image.Image, image_px: int) -> np.ndarray:
     """Return an opened RGB image as uint8 [image_px, image_px, 3], resized bicubically to a square."""
     if image.size != (image_px, image_px):
         image = image.resize((image_px, image_px), Image.Resampling.BICUBIC)
-    return np.asarray(image)
+    return np.array(image)  # a copy: torch warns of arrays that can't be written to, as PIL's own are
 
 
 def middle_square(image: Image.Image, shorter_px: int, side_px: int) -> np.ndarray:
