@@ -48,6 +48,20 @@ def test_split_is_a_partition_and_keeps_captions_and_questions_with_their_image(
     assert sorted(map(str, train.questions + heldout.questions)) == sorted(map(str, source.questions))
 
 
+def test_split_of_several_sources_links_to_each_ones_folder(tmp_path: Path) -> None:
+    own_images(tmp_path / "own", 40)
+    own_images(tmp_path / "far" / "other", 40)
+    (tmp_path / "sources.yaml").write_text("sources: [{data: own}, {data: far/other, name: more}]")
+    whole = open_data(tmp_path / "sources.yaml")
+    split_data(tmp_path / "sources.yaml", tmp_path / "out", share=0.2, seed=1)
+    parts = [open_data(tmp_path / "out" / part) for part in ("train", "heldout")]
+    found = {record.key: record.image.read_bytes() for part in parts for record in part.records}
+    assert found == {record.key: record.image.read_bytes() for record in whole.records}
+    assert {key.split("/")[0] for key in found} == {"own", "more"}
+    asked = [question for part in parts for question in part.questions]
+    assert sorted(map(str, asked)) == sorted(map(str, whole.questions))
+
+
 def test_split_writes_images_out_of_tars_and_keeps_conversations(tmp_path: Path) -> None:
     own = own_images(tmp_path / "own", 60)
     (tmp_path / "tars").mkdir()

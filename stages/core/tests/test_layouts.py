@@ -7,8 +7,10 @@ import json
 import os
 import sys
 import tarfile
+import time
 import unicodedata
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -846,6 +848,23 @@ def test_images_without_names_have_numbers(tmp_path):
     assert open_rgb(opened.records[1].image).size == (8, 8)
     with pytest.raises(InputError, match=r"00000.parquet: row 2 of row group 0: not a readable image \(the cell is em"):
         open_rgb(opened.records[2].image)
+
+
+def test_a_row_group_is_read_once_by_all_threads(photos, tmp_path, monkeypatch):
+    pq = pytest.importorskip("pyarrow.parquet")
+    records = open_data(write_parquet(photos, tmp_path / "parquet")).records
+    read, groups = pq.ParquetFile.read_row_group, []
+
+    def slowly(self, group, *arguments, **options):
+        groups.append(group)
+        time.sleep(0.05)
+        return read(self, group, *arguments, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        images = list(pool.map(lambda record: record.image.read_bytes(), records))
+    assert len(images) == NUM_IMAGES
+    assert len(groups) == len({(record.image.file, record.image.group) for record in records})
 
 
 def test_parquet_without_captions_or_images_is_refused(photos, tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 from lavit_core.errors import InputError, UsageError
 from lavit_core.folders import find_images
 from lavit_core.layouts.detect import read_contents
+from lavit_core.layouts.hub import check_hub, is_hub
 from lavit_core.layouts.near_misses import near_miss
 from lavit_core.layouts.own import CAPTIONS_FILE, QUESTIONS_FILE, earlier_turns
 from lavit_core.layouts.place import expand_range
@@ -89,7 +90,9 @@ _say_once = lru_cache(note)
 def check_data(data: Path | Source) -> None:
     """Raise InputError if nothing is at the path of a data set; nothing in it is read."""
     path = source_of(data).path
-    if is_source_list(path) and path.is_file():
+    if is_hub(path):
+        check_hub(source_of(data))
+    elif is_source_list(path) and path.is_file():
         for one in read_source_list(source_of(data)):
             check_data(one.source)
     elif several := expand_range(path):

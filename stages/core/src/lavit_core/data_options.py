@@ -29,9 +29,23 @@ class DataOptions:
     split: Annotated[
         str | None, _option("--split", "NAME,...", "Splits to read, where there are several; all for all.")
     ] = None
+    allow_network: Annotated[
+        bool,
+        typer.Option(
+            "--allow-network",
+            help="Read hub:OWNER/NAME from the Hugging Face hub.",
+            rich_help_panel="Layout of the data",
+        ),
+    ] = False
 
     def source(self, path: Path) -> "Source":
         """Return the data set at a path, read as these options say."""
         from lavit_core.records import Source
 
-        return Source(path, image_column=self.image_column, caption_column=self.caption_column, split=self.split)
+        return Source(
+            path,
+            image_column=self.image_column,
+            caption_column=self.caption_column,
+            split=self.split,
+            allow_network=self.allow_network,
+        )

@@ -52,6 +52,8 @@ class Source:
     """Column that holds the captions; `none`: read no captions; None: guessed."""
     split: str | None = None
     """Splits to read of what holds several, separated by commas; `all` for all."""
+    allow_network: bool = False
+    """Whether a name on the hub may be asked for."""
 
     def __str__(self) -> str:
         return str(self.path)
@@ -61,6 +63,7 @@ class Source:
         """The words that name it on a command line."""
         columns = {"image-column": self.image_column, "caption-column": self.caption_column, "split": self.split}
         given = [word for name, value in columns.items() if value is not None for word in (f"--{name}", value)]
+        given += ["--allow-network"] if self.allow_network else []
         return shlex.join([str(self.path), *given])
 
 

@@ -19,6 +19,7 @@ from pydantic import Field
 from lavit_core.config import Config, read_yaml, resolve
 from lavit_core.errors import InputError, UsageError
 from lavit_core.json_lines import parse_json
+from lavit_core.layouts.hub import is_hub
 from lavit_core.records import Source
 
 MAX_WEIGHT = 100
@@ -73,7 +74,7 @@ def read_source_list(listed: Source) -> list[NamedSource]:
     file = listed.path
     found: dict[str, NamedSource] = {}
     for one in _read(file).sources:
-        path = file.parent / one.data
+        path = Path(one.data) if is_hub(Path(one.data)) else file.parent / one.data
         name = _default_name(path) if one.name is None else one.name
         if is_source_list(path):
             raise InputError(f"{file}: {one.data} is a list too, expected a data set; write its sources here")
@@ -87,12 +88,15 @@ def read_source_list(listed: Source) -> list[NamedSource]:
             "caption_column": one.caption_column or listed.caption_column,
             "split": one.split or listed.split,
         }
-        found[name] = NamedSource(name=name, source=Source(path, **columns), weight=one.weight)
+        source = Source(path, allow_network=listed.allow_network, **columns)
+        found[name] = NamedSource(name=name, source=source, weight=one.weight)
     # In the order of keys: those of one source stand together.
     return sorted(found.values(), key=lambda one: f"{one.name}/")
 
 
 def _default_name(path: Path) -> str:
+    if is_hub(path):
+        return path.name.partition("@")[0]
     if "{" in path.name:
         return path.parent.resolve().name
     return path.resolve().name if path.is_dir() else path.name.partition(".")[0]

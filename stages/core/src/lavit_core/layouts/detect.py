@@ -5,6 +5,7 @@ from collections.abc import Callable
 from lavit_core.errors import InputError
 from lavit_core.layouts.coco import read_coco
 from lavit_core.layouts.folder import nothing_here, read_folder, refuse_splits
+from lavit_core.layouts.hub import is_hub, read_hub
 from lavit_core.layouts.karpathy import read_karpathy
 from lavit_core.layouts.llava import read_llava
 from lavit_core.layouts.own import read_own
@@ -32,6 +33,8 @@ LAYOUTS: tuple[Callable[[Place], Contents | None], ...] = (
 
 def read_contents(source: Source) -> Contents:
     """Return what a folder or file holds. Raises InputError if it is in no layout that is known."""
+    if is_hub(source.path):
+        return read_hub(source)
     place = Place(source)
     for read in LAYOUTS:
         if (contents := read(place)) is not None:

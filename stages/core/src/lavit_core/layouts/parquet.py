@@ -6,15 +6,17 @@ They are read with pyarrow, a row group at a time: `datasets` would write a copy
 """
 
 import dataclasses
+import posixpath
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from lavit_core.errors import InputError
 from lavit_core.folders import find_files
-from lavit_core.images import SUFFIXES
+from lavit_core.images import SUFFIXES, StoredImage
 from lavit_core.layouts.embedded import Row, add_embedded, cell_bytes, columns_of, text_columns
 from lavit_core.layouts.place import Place
 from lavit_core.layouts.splits import chosen_splits
@@ -25,6 +27,9 @@ MAX_GROUP_BYTES = 1 << 31
 
 KEPT_GROUPS = 4
 """Row groups kept in memory by a process."""
+
+READING = threading.Lock()
+"""Held while a row group is read: threads that want the same one would each read it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +47,9 @@ class ParquetImage:
 
     def read_bytes(self) -> bytes:
         """Return the encoded image. Raises OSError."""
-        return cell_bytes(_group(self.file, self.group, self.column)[self.row].as_py())
+        with READING:
+            cells = _group(self.file, self.group, self.column)
+        return cell_bytes(cells[self.row].as_py())
 
 
 def read_parquet(place: Place) -> Contents | None:
@@ -62,15 +69,15 @@ def read_parquet(place: Place) -> Contents | None:
         raise InputError(
             f"{files[0]}: Parquet files need pyarrow, which is not installed; pip install 'lavit-core[parquet]'"
         ) from None
-    splits = chosen_splits(map(_split_of, files), place.source.split, place.source.path)
-    files = [file for file in files if _split_of(file) in splits]
+    splits = chosen_splits(map(split_of, files), place.source.split, place.source.path)
+    files = [file for file in files if split_of(file) in splits]
     contents = Contents(layout="parquet", root=place.root, files=files, named_by="image")
     rows: list[Row] = []
     for file in files:
         try:
             opened = pq.ParquetFile(file)
             columns, embedded = columns_of(opened.schema_arrow, place.source, file)
-            rows += _rows(file, opened, str(columns.image), text_columns(columns), embedded)
+            rows += _rows_of_file(file, opened, str(columns.image), text_columns(columns), embedded)
         except InputError:
             # A table of something else beside image files; read_folder names it.
             if place.file is None and place.source.image_column is None and _has_images(place.root):
@@ -82,9 +89,26 @@ def read_parquet(place: Place) -> Contents | None:
     return contents
 
 
-def _rows(file: Path, opened: Any, image: str, texts: list[str], embedded: bool) -> Iterator[Row]:
-    size = file.stat().st_size
-    stem = file.name.removesuffix(".parquet")
+def _rows_of_file(file: Path, opened: Any, image: str, texts: list[str], embedded: bool) -> Iterator[Row]:
+    held = (lambda group, row: ParquetImage(file, image, group, row)) if embedded else None
+    return parquet_rows(str(file), opened, image, texts, file.stat().st_size, held)
+
+
+def parquet_rows(
+    file: str,
+    opened: Any,
+    image: str,
+    texts: list[str],
+    size: int,
+    held: Callable[[int, int], StoredImage] | None,
+) -> Iterator[Row]:
+    """Yield the rows of an opened Parquet file, whose texts alone are read.
+
+    `held` gives the image in a row of a row group; None where the column `image` holds names.
+    Raises InputError for row groups that are too large.
+    """
+    embedded = held is not None
+    stem = posixpath.basename(file).removesuffix(".parquet")
     field = opened.schema_arrow.field(image).type
     has_path = embedded and any(field.field(place).name == "path" for place in range(field.num_fields))
     names = [f"{image}.path"] if has_path else [] if embedded else [image]
@@ -100,7 +124,7 @@ def _rows(file: Path, opened: Any, image: str, texts: list[str], embedded: bool)
         values = opened.read_row_group(group, columns=wanted, use_threads=False).to_pylist() if wanted else [{}] * count
         for row, value in enumerate(values):
             cell = value.pop(image, None) if names else None
-            stored = ParquetImage(file, image, group, row) if embedded else None
+            stored = held(group, row) if held is not None else None
             path = cell.get("path") if isinstance(cell, dict) else cell
             yield Row(texts=value, path=path, image=stored, size=size, number=f"{stem}/{number:08d}")
             number += 1
@@ -122,7 +146,7 @@ def _belongs_to_tar(file: Path) -> bool:
     return file.with_suffix(".tar").exists() or file.with_suffix("").is_dir()
 
 
-def _split_of(file: Path) -> str:
+def split_of(file: PurePath) -> str:
     """Return the split that a file's name or folder tells, as Hugging Face reads them, or ""."""
     words = [word for name in (file.stem, file.parent.name) for word in re.split(r"[^a-z]+", name.lower())]
     known = ("train", "validation", "valid", "val", "dev", "test", "eval")
