@@ -71,6 +71,8 @@ def test_refusals_are_one_line(sets, message):
         (b"\xff", "not valid YAML"),
         (b"lr: 1\nname: a\nlr: 2\n", "not valid YAML .*lr stands twice"),
         (b"inner: {width: 1, width: 1}", "width stands twice"),
+        (b"inner: {width: 010}", "not valid YAML .*010 is read as 8; write that number"),
+        (b"lr: -1:30", "not valid YAML .*-1:30 is read as -90; write that number"),
     ],
 )
 def test_bad_files(tmp_path, content, message):

@@ -101,6 +101,11 @@ def test_canonical_json_is_one_text_for_equal_content():
         canonical_json(float("nan"))
 
 
+def test_read_json_passes_over_a_byte_order_mark(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+
+
 def test_read_json_names_the_file(tmp_path):
     write_json(tmp_path / "a.json", {"b": 1, "a": 2})
     assert list(read_json(tmp_path / "a.json")) == ["b", "a"]

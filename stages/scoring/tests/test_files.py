@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from lavit_scoring.errors import InputError
-from lavit_scoring.files import read_json, write_json
+from lavit_scoring.files import read_json, read_json_lines, write_json
 
 
 def test_a_link_is_written_through(tmp_path: Path) -> None:
@@ -17,6 +17,12 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
         assert link.is_symlink()
         assert read_json(tmp_path / "stored" / "score.json") == value
     assert [file.name for file in (tmp_path / "stored").iterdir()] == ["score.json"]
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf[{"image_id": 1}]')
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"image_id": 1}\n')
+    assert read_json(tmp_path / "a.json") == read_json_lines(tmp_path / "a.jsonl") == [{"image_id": 1}]
 
 
 def test_a_pipe_a_folder_and_a_link_to_a_device_are_refused(tmp_path: Path) -> None:

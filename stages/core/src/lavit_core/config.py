@@ -1,6 +1,7 @@
 """Configuration: a preset, then YAML files, then `--set key=value`; unknown keys are refused with the nearest name."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -19,13 +20,24 @@ class Config(BaseModel):
 
 
 class _OneValueAKey(yaml.SafeLoader):
-    """PyYAML's safe loader, but a key that stands twice is an error: it would take the last value in silence."""
+    """PyYAML's safe loader, but a key that stands twice and 010 are errors: the last value, and 8, without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
         if twice := sorted({key for key in keys if keys.count(key) > 1}, key=str):
             raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} stands twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Return a whole number. Raises ConstructorError for 010 and 1:30, which YAML 1.1 reads as 8 and 90."""
+        text = self.construct_scalar(node)
+        if ":" in text or re.fullmatch(r"[-+]?0[0-9_]+", text):
+            problem = f"{text} is read as {super().construct_yaml_int(node)}; write that number"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return int(super().construct_yaml_int(node))
+
+
+_OneValueAKey.add_constructor("tag:yaml.org,2002:int", _OneValueAKey.construct_yaml_int)
 
 
 C = TypeVar("C", bound=Config)
@@ -138,7 +150,7 @@ def _setting(item: str) -> dict[str, Any]:
     if not equals:
         raise UsageError(f"--set {item}: expected key=value")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=_OneValueAKey)
         _check_nesting(value)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {item}: not a YAML value ({' '.join(str(error).split())})") from None

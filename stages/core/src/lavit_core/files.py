@@ -135,9 +135,9 @@ def check_out_file(out: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises InputError if it is missing or not JSON."""
+    """Read a JSON file; a byte order mark is passed over. Raises InputError if it is missing or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: file not found") from None
     except (ValueError, RecursionError) as error:

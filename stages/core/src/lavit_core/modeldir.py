@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,10 @@ def part_files(folder: Path, recorded: Mapping[str, Mapping[str, Any]] | None = 
     """Return `bytes` and `sha256` of every file of a part, by its path inside the part.
 
     A safetensors file that is as long as `recorded` (an earlier result) reports is not read again.
+    Raises InputError for a folder or file that can't be read.
     """
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):  # rglob would find nothing, and not say so
+        raise InputError(f"{folder}: can't be read (Permission denied)")
     files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
     return {inside: _file_record(file, (recorded or {}).get(inside)) for inside, file in files.items()}
 

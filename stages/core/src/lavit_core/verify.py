@@ -140,7 +140,10 @@ def _model_directory(model: Path, quiet: bool) -> Iterator[Checked]:
     names = [name for name in dict.fromkeys([*MADE_BY, *parts]) if name in parts or (model / name).is_dir()]
     with Progress("verify", len(names), unit="part", quiet=quiet) as progress:
         for name in names:
-            yield _part(model / name, parts.get(name))
+            try:
+                yield _part(model / name, parts.get(name))
+            except InputError as error:
+                yield Checked(part=name, files=0, bytes=0, problems=(str(error),))
             progress.advance()
 
 

@@ -1,5 +1,6 @@
 """Files that are read with a one-line error, and written whole or not at all."""
 
+import codecs
 import hashlib
 import json
 import os
@@ -20,9 +21,12 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file. Raises InputError if it is missing or not valid JSON."""
+    """Return the content of a JSON file; a byte order mark is passed over.
+
+    Raises InputError if it is missing or not valid JSON.
+    """
     try:
-        return json.loads(read_bytes(path).decode())
+        return json.loads(read_bytes(path).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from None
 
@@ -30,10 +34,11 @@ def read_json(path: Path) -> Any:
 def read_json_lines(path: Path) -> list[Any]:
     """Return the values of a file with one JSON value per line. Raises InputError naming the line.
 
-    Lines end at \\n alone, because a caption may contain any other line separator; blank lines are left out.
+    Lines end at \\n alone, because a caption may contain any other line separator; blank lines and a byte order mark
+    are left out.
     """
     rows = []
-    for number, line in enumerate(read_bytes(path).split(b"\n"), 1):
+    for number, line in enumerate(read_bytes(path).removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         try:
             if line.strip():
                 rows.append(json.loads(line))

@@ -37,6 +37,10 @@ def _is_narrow(file: Path) -> bool:
     try:
         with safe_open(file, framework="pt") as opened:
             kinds = {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
+    except OSError as error:
+        # safetensors says "not found" of a file that it may not read, too.
+        reason = "Permission denied" if file.exists() else error.strerror or "file not found"
+        raise InputError(f"{file}: can't be read ({reason})") from None
     except SafetensorError as error:
         raise InputError(f"{file}: not a whole safetensors file ({error}); copy it again") from None
     return not kinds & WIDE

@@ -180,7 +180,7 @@ def _compare_with_stats(contents: Contents, file: Path, images: int) -> None:
             contents.notes.append(f"{file.name} has no {stats.name} beside it: its download was not finished")
         return
     try:
-        counts = json.loads(stats.read_text(encoding="utf-8"))
+        counts = json.loads(stats.read_text(encoding="utf-8-sig"))
         total, good = int(counts["count"]), int(counts["successes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         contents.problems.append(Problem("line", f"{stats}: count and successes can't be read ({error!r})"))
