@@ -107,6 +107,30 @@ def test_a_list_that_changed_is_read_again(folder, tmp_path):
     assert read_plan(out, source, 3) is None
 
 
+@pytest.mark.parametrize("change", ["the list", "captions of a source", "a folder of a source", None])
+def test_of_several_sources_each_one_is_watched(folder, tmp_path, tmp_path_factory, change):
+    far = tmp_path_factory.mktemp("far") / "photos"
+    (far / "a" / "b").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(far / "a" / "b" / "1.png")
+    (far / "captions.jsonl").write_text('{"file_name": "a/b/1.png", "captions": ["x"]}\n')
+    aged(far)
+    (tmp_path / "lists").mkdir()
+    listed = tmp_path / "lists" / "sources.yaml"
+    listed.write_text(f"sources: [{{data: ../data}}, {{data: {far}}}]")
+    aged(tmp_path / "lists")
+    source, out = Source(listed), tmp_path / "out"
+    kept(out, source)
+    plan = read_plan(out, source, 3)
+    assert [one for block in range(3) for one in plan.read(block)] == list(open_data(source).records)
+    if change == "the list":
+        listed.write_text(listed.read_text().replace("../data", "../data, name: other"))
+    elif change == "captions of a source":
+        (far / "captions.jsonl").write_text('{"file_name": "a/b/1.png", "captions": ["another"]}\n')
+    elif change == "a folder of a source":
+        (far / "a" / "c").mkdir()
+    assert (read_plan(out, source, 3) is None) == (change is not None)
+
+
 def test_what_is_too_new_is_read_again_once(folder, tmp_path, monkeypatch):
     source, out = Source(folder), tmp_path / "out"
     os.utime(folder / "part0")

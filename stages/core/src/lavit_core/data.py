@@ -157,7 +157,7 @@ def _scan_list(listed: Source) -> tuple[Data, list[Problem]]:
     opened = Data(
         root=listed.path.parent,
         layout="sources",
-        files=(listed.path,),
+        files=(listed.path, *(file for _, data in scanned for file in data.files)),
         records=tuple(records),
         questions=tuple(questions),
         digest=digest.hexdigest(),

@@ -19,13 +19,14 @@ from typing import Any
 from lavit_core.data import Record, Source, open_data
 from lavit_core.errors import InputError
 from lavit_core.files import write_chunks, write_json
+from lavit_core.layouts.hub import HubImage
 from lavit_core.layouts.parquet import ParquetImage
 from lavit_core.layouts.saved_dataset import SavedImage
 from lavit_core.layouts.tars import TarImage
 
 VERSION = 1
 
-STORED = {kind.__name__: kind for kind in (TarImage, ParquetImage, SavedImage)}
+STORED = {kind.__name__: kind for kind in (TarImage, ParquetImage, SavedImage, HubImage)}
 """Images inside other files that a plan can name."""
 
 DOUBT_NANOSECONDS = 2_000_000_000
@@ -48,6 +49,8 @@ class DataPlan:
     """First byte, length and CRC-32 of each block of the file."""
     files: Sequence[Path] = ()
     """Files with captions, questions or images; of a plan in memory."""
+    roots: Sequence[Path] = ()
+    """Folders of a list of sources; of a plan in memory."""
     began_ns: int = 0
     """When reading the data began (time.time_ns)."""
 
@@ -101,6 +104,7 @@ def open_plan(folder: Path, source: Source, block_records: int) -> DataPlan:
         block_records=block_records,
         records=data.records,
         files=data.files,
+        roots=tuple(data.roots.values()),
         began_ns=began_ns,
     )
 
@@ -145,7 +149,7 @@ def keep_plan(folder: Path, source: Source, plan: DataPlan) -> DataPlan:
         "watched": _watched(plan),
     }
     write_json(file, value)
-    return dataclasses.replace(plan, records=records, blocks=blocks, files=(), began_ns=0)
+    return dataclasses.replace(plan, records=records, blocks=blocks, files=(), roots=(), began_ns=0)
 
 
 def read_plan(folder: Path, source: Source, block_records: int) -> DataPlan | None:
@@ -228,14 +232,15 @@ def _record(row: list[Any], root: Path) -> Record:
 
 def _watched(plan: DataPlan) -> dict[str, list[int] | None]:
     """Return the stamp of every file and folder that the data was read from; None if it is too new to be sure of."""
-    folders = {plan.root}
+    roots = plan.roots or (plan.root,)
+    folders = {plan.root, *roots}
     last = None
     for block in range(plan.num_blocks):
         for record in plan.read(block):
             parent = os.path.dirname(record.image) if isinstance(record.image, Path) else str(plan.root)
             if parent != last:  # neighbours lie in one folder
                 last = parent
-                folders.update(_up_to(Path(parent), plan.root))
+                folders.update(path for root in roots for path in _up_to(Path(parent), root))
     stamps = {str(path.absolute()): _stamp(path) for path in (*plan.files, *sorted(folders))}
     before_ns = plan.began_ns - DOUBT_NANOSECONDS
     return {path: None if stamp is None or stamp[1] >= before_ns else stamp for path, stamp in stamps.items()}
