@@ -22,6 +22,29 @@ def test_captions_and_answers_equal_those_of_the_lavit_object(mini, here) -> Non
     ]
 
 
+def test_a_conversation_is_asked_turn_by_turn(mini, here) -> None:
+    file = mini.heldout / "images/000000.png"
+    line = ("ask", file, "what shape is it?", "how large?", "--model", mini.model, "--json")
+    before = ("what is there?", "a green square")
+    done = here(*line, "--earlier", "=".join(before), "--conversation")
+    assert done.code == 0, done.err
+    answers = [row["answer"] for row in json.loads(done.out)["answers"]]
+    model = LaVIT.from_pretrained(mini.model)
+    [first] = model.answer(file, "what shape is it?", earlier=[[before]])
+    [second] = model.answer(file, "how large?", earlier=[[before, ("what shape is it?", first)]])
+    assert answers == [first, second]
+    wrong = here(*line, "--earlier", "what is there?")
+    assert (wrong.code, "expected QUESTION=ANSWER" in wrong.last_error) == (2, True)
+    apart = json.loads(here(*line, "--earlier", "=".join(before)).out)["answers"]
+    assert [row["answer"] for row in apart] == model.answer(file, [*line[2:4]], earlier=[[before]] * 2)
+
+
+def test_a_question_of_too_many_words_is_said(mini, here) -> None:
+    done = here("ask", mini.heldout / "images/000000.png", "what is " + "very " * 60, "--model", mini.model)
+    assert done.code == 0, done.err
+    assert "questions of more than 50 words are cut there" in done.err
+
+
 def test_a_model_trained_without_images_gives_a_warning(mini, here, tmp_path: Path) -> None:
     blind = mini.run / "blind" / "model"
     done = here("ask", mini.heldout / "images/000000.png", "what shape is green?", "--model", blind)

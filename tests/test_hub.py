@@ -87,6 +87,7 @@ def test_tokens_are_those_of_the_same_files_here(folder: Path, mini: Mini, tmp_p
     assert [file.read_bytes() for file in shards[0]] == [file.read_bytes() for file in shards[1]]
 
 
+@pytest.mark.slow
 def test_the_hubs_own_conversion_is_read_and_failures_are_one_line(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "main").mkdir()
     (tmp_path / "main/README.md").write_text("images are in a tar")

@@ -45,25 +45,39 @@ def ask(
     question: options.Question,
     model: ModelOrDefault = None,
     max_tokens: options.MaxTokens = None,
+    earlier: options.EarlierTurns = None,
+    conversation: options.Conversation = False,
     common: CommonOptions = NO_PRESET,
 ) -> None:
-    """Answer questions about an image."""
+    """Answer questions about an image, each by itself or, with --conversation, after the ones before it."""
     with require_stages("lavit ask"):
         from lavit_pretrain.config import AskSettings
 
-        from lavit_cli.image_to_text import open_reader
+        from lavit_cli.image_to_text import converse, open_reader
 
     settings = settings_of(common, AskSettings, ("lavit_pretrain", "ask"), {"max_tokens": max_tokens})
     if not image.exists() and any(Path(text).is_file() for text in question):
         raise UsageError(f"{image}: file not found; give the image first: lavit ask IMAGE QUESTION")
+    turns = [_turn(text) for text in earlier or ()]
     model = model_or_default(model, "tokenizer", "llm")
     if common.dry_run:
-        return show_plan(settings, common, image=str(image), questions=question, model=str(model))
+        return show_plan(settings, common, image=str(image), earlier=turns, questions=question, model=str(model))
     from lavit_core.images import check_image
 
     check_image(image)
     with waiting(LOADING, quiet=common.silent):
-        answers = open_reader(model, common).answer(image, question, max_tokens=settings.max_tokens)
+        reader = open_reader(model, common)
+        if conversation:
+            answers = converse(reader, image, question, turns, max_tokens=settings.max_tokens)
+        else:
+            answers = reader.answer(image, question, max_tokens=settings.max_tokens, earlier=[turns] * len(question))
     pairs = zip(question, answers, strict=True)
     rows = [{"image": str(image), "question": asked, "answer": answer} for asked, answer in pairs]
     show({"answers": rows}, common, lines=answers)
+
+
+def _turn(text: str) -> tuple[str, str]:
+    question, equals, answer = text.partition("=")
+    if not equals or not question.strip() or not answer.strip():
+        raise UsageError(f"--earlier {text!r}: expected QUESTION=ANSWER, say 'what is on the sofa?=a dog'")
+    return question.strip(), answer.strip()

@@ -1,5 +1,6 @@
 """Opening a model for `lavit caption` and `lavit ask`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lavit import LaVIT
@@ -19,3 +20,14 @@ def open_reader(model: Path, common: CommonOptions) -> LaVIT:
     if reader.image_input == "none":
         warn(f"{model}: this model was trained without images: it answers blind")
     return reader
+
+
+def converse(
+    reader: LaVIT, image: Path, questions: Sequence[str], turns: Sequence[tuple[str, str]], *, max_tokens: int
+) -> list[str]:
+    """Return the answer to each question after `turns`, the questions before it and the answers the model gave."""
+    said = list(turns)
+    for question in questions:
+        [answer] = reader.answer(image, question, max_tokens=max_tokens, earlier=[said])
+        said.append((question, answer))
+    return [answer for _, answer in said[len(turns) :]]

@@ -31,6 +31,13 @@ HighresOrNot = Annotated[
 MaxTokens = Annotated[int | None, option("--max-tokens", min=1, help="Longest text in tokens.")]
 ImageFiles = Annotated[list[Path], argument(metavar="IMAGE", help="Image files.")]
 ImageFile = Annotated[Path, argument(metavar="IMAGE", help="Image file.")]
+EarlierTurns = Annotated[
+    list[str] | None,
+    option("--earlier", metavar="QUESTION=ANSWER", help="What was asked and answered before; repeatable."),
+]
+Conversation = Annotated[
+    bool, typer.Option("--conversation", help="Ask each question after the ones before it and their answers.")
+]
 Question = Annotated[list[str], argument(metavar="QUESTION", help="What to ask about it.")]
 
 

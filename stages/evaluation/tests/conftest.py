@@ -106,7 +106,7 @@ class Oracle:
         codes = [np.array([number, *[299] * (count - 1)]) for number, count in zip(numbers, counts, strict=True)]
         return ImageTokens(codes=codes, counts=counts, keep_mask=keep, features=np.zeros((counts.sum(), 4)))
 
-    def answer(self, images: Sequence[np.ndarray], questions: Sequence[str], max_tokens: int) -> list[str]:
+    def answer(self, images: Sequence[np.ndarray], questions: Sequence[str], **decoding: Any) -> list[str]:
         keys = [self.row_of(image)["file_name"] for image in images]
         return [f" {self.answers[key, question].upper()}." for key, question in zip(keys, questions, strict=True)]
 
@@ -133,7 +133,7 @@ class Guesser(Oracle):
         self.rng = np.random.default_rng(0)
         self.two = [index for index, row in enumerate(self.rows) if len(parse(row["prompt"]).objects) == 2]
 
-    def answer(self, images: Sequence[np.ndarray], questions: Sequence[str], max_tokens: int) -> list[str]:
+    def answer(self, images: Sequence[np.ndarray], questions: Sequence[str], **decoding: Any) -> list[str]:
         return list(self.rng.choice(sorted(set(self.answers.values())), len(questions)))
 
     def caption(self, images: Sequence[np.ndarray], max_tokens: int) -> list[str]:

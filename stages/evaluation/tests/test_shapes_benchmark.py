@@ -27,7 +27,7 @@ class Yes:
 
     image_input, metadata = "none", {"model": {"llm": ""}}
 
-    def answer(self, images: None, questions: Sequence[str], max_tokens: int) -> list[str]:
+    def answer(self, images: None, questions: Sequence[str], **decoding: Any) -> list[str]:
         return ["yes"] * len(questions)
 
 
@@ -207,6 +207,30 @@ def test_photos_without_scenes_get_what_can_be_said_of_them(oracle, shapes_data:
     assert samples["generation"][0]["prompt"] == samples["captions"][0]["expected"]
     assert "right" not in samples["generation"][0]
     assert (tmp_path / "score" / samples["generation"][0]["picture"]).exists()
+
+
+class Remembers:
+    """Answers what was answered in the turn before."""
+
+    def answer(self, images: Any, questions: Sequence[str], *, earlier: Sequence[Any], **decoding: Any) -> list[str]:
+        return [turns[-1][1] for turns in earlier]
+
+
+def test_earlier_turns_reach_the_models(oracle, shapes_data: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "images").symlink_to(shapes_data / "heldout" / "images")
+    row = {"question": "and now?", "answer": "word", "file_name": "images/000000.png"}
+    asked = [
+        {**row, "question_id": number, "answer": f"word {number}", "earlier": [["say it", f"word {number}"]]}
+        for number in range(4)
+    ]
+    (data / "questions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
+    model, blind = copy.copy(oracle), Yes()
+    model.answer = blind.answer = Remembers().answer  # type: ignore[method-assign]
+    found = run(model, data, tmp_path, blind=blind)["figures"]
+    assert (found["questions.all"]["value"], found["questions.all"]["count"]) == (1.0, 4)
+    assert found["blind.all"]["value"] == 1.0
 
 
 def test_a_model_without_a_detokenizer_is_scored_on_what_it_has(oracle, shapes_data: Path, tmp_path: Path) -> None:

@@ -69,6 +69,15 @@ def test_questions_of_other_layouts_and_their_earlier_turns_are_joined(
         open_corpus(reader, questions=[files[2]], text=[])
 
 
+def test_questions_of_too_many_words_are_counted(
+    reader: TokenReader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"file_name": "images/0001.png", "question": "is " * count + "it", "answer": "x"} for count in (49, 50, 80)]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    open_corpus(reader, questions=[tmp_path / "q.jsonl"], text=[])
+    assert "2 of 3 questions have more than 50 words and are cut there" in capsys.readouterr().err
+
+
 def test_questions_too_long_for_their_answers_are_left_out(parts: Any, capsys: pytest.CaptureFixture[str]) -> None:
     corpus, _, codec = parts
     longest = max(ids_of(codec, *pair) for pairs in corpus.questions.values() for pair in pairs)

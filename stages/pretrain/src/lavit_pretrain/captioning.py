@@ -1,17 +1,23 @@
 """Captions of images and answers to questions about them, written greedily or by beam search."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from lavit_core.errors import UsageError
+from lavit_core.progress import warn
 from torch import Tensor
 
 from lavit_pretrain.beam_search import Beams, write_with_beams
 from lavit_pretrain.decoding import DecodingBatch
 from lavit_pretrain.encoded_images import EncodedImages
 from lavit_pretrain.language_model import LanguageModel
-from lavit_pretrain.sequence import reading_prompts
+from lavit_pretrain.sequence import MAX_QUESTION_WORDS, is_cut, reading_prompts
+
+CUT = f"questions of more than {MAX_QUESTION_WORDS} words are cut there, as in the paper; ask a shorter one"
+
+_say_once = functools.lru_cache(warn)
 
 BATCH_ROWS = 128
 """Texts written at the same time."""
@@ -41,6 +47,8 @@ def answer(
     if earlier is not None and len(earlier) != len(questions):
         raise UsageError(f"{len(questions)} questions but {len(earlier)} conversations before them, expected one each")
     before = earlier or [()] * len(questions)
+    if any(map(is_cut, questions)) or any(is_cut(turn[0]) for turns in before for turn in turns):
+        _say_once(CUT)
     prompts = [llm.codec.prompt_after(*asked) for asked in zip(before, questions, strict=True)]
     return _complete(llm, images, prompts, max_tokens, beams)
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.documents import Asked, Corpus, DocumentSource, turns_of
-from lavit_pretrain.sequence import question_text
+from lavit_pretrain.sequence import MAX_QUESTION_WORDS, is_cut, question_text
 from lavit_pretrain.text_tokenizer import TextCodec
 from lavit_pretrain.vocabulary import Vocabulary
 
@@ -114,12 +114,13 @@ def _join_questions(reader: TokenReader, files: Sequence[Path]) -> dict[int, lis
     where = places_of_keys(reader)
     joined: dict[int, list[Asked]] = {}
     for file in files:
-        absent, asked = 0, 0
+        absent, asked, cut = 0, 0, 0
         for key, question in _rows(file):
             asked += 1
             if key not in where:
                 absent += 1
                 continue
+            cut += any(is_cut(turn[0]) for turn in turns_of(question))
             for place in where[key]:
                 joined.setdefault(place, []).append(question)
         if absent == asked:
@@ -127,6 +128,8 @@ def _join_questions(reader: TokenReader, files: Sequence[Path]) -> dict[int, lis
             raise InputError(
                 f"{file}: none of its {asked} questions is about an image in the tokens (keys such as {example!r})"
             )
+        if cut:
+            warn(f"{file}: {cut} of {asked} questions have more than {MAX_QUESTION_WORDS} words and are cut there")
         if absent:
             warn(f"{file}: {absent} of {asked} questions are about images that are not in the tokens; left out")
     return joined

@@ -24,10 +24,23 @@ Prompt = str | Sequence[str | np.ndarray]
 (float32 [n, D])."""
 
 
+MAX_QUESTION_WORDS = 50
+"""Words of a question that are read, as in the paper."""
+
+
 def question_prompt(question: str) -> str:
     """Return the paper's question-answering prompt: lower case, without .!"()*#:;~ , at most 50 words."""
-    kept = question.lower().translate(str.maketrans("", "", '.!"()*#:;~'))
-    return f"Question: {' '.join(kept.split()[:50])} Answer:"
+    return f"Question: {' '.join(_question_words(question)[:MAX_QUESTION_WORDS])} Answer:"
+
+
+def is_cut(question: str) -> bool:
+    """Return whether a question has more words than its prompt."""
+    # Most are far too short: a word and its space are two letters at least.
+    return len(question) > 2 * MAX_QUESTION_WORDS and len(_question_words(question)) > MAX_QUESTION_WORDS
+
+
+def _question_words(question: str) -> list[str]:
+    return question.lower().translate(str.maketrans("", "", '.!"()*#:;~')).split()
 
 
 def question_text(question: str, answer: str) -> str:

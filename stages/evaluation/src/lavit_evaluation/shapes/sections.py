@@ -143,6 +143,7 @@ def vqa_section(material: Material) -> Section:
             expected=question.answer,
             kind=question.kind or "any",
             combination=heldout.scenes[question.key].combination if question.key in heldout.scenes else "",
+            earlier=question.earlier,
         )
         for question in heldout.questions
     ]
@@ -150,16 +151,21 @@ def vqa_section(material: Material) -> Section:
 
     def answer(some: list[Asked]) -> list[str]:
         images = list(material.pixels([one.key for one in some]))
-        return material.model.answer(images, [one.question for one in some], max_tokens=most)
+        earlier = [one.earlier for one in some]
+        return material.model.answer(images, [one.question for one in some], max_tokens=most, earlier=earlier)
 
     answers = material.ask("questions", "question", asked, answer)
     given = {"questions": answers}
     if (blind := material.blind) is not None:
         # Without an image, equal questions have equal answers.
-        texts = sorted({one.question for one in asked})
-        replies = material.ask("blind", "question", texts, lambda some: blind.answer(None, some, max_tokens=most))
-        by_text = dict(zip(texts, replies, strict=True))
-        given["blind"] = [by_text[one.question] for one in asked]
+        texts = sorted({(one.earlier, one.question) for one in asked})
+
+        def answer_blind(some: list[tuple[tuple[tuple[str, str], ...], str]]) -> list[str]:
+            earlier, questions = zip(*some, strict=True)
+            return blind.answer(None, list(questions), max_tokens=most, earlier=list(earlier))
+
+        by_text = dict(zip(texts, material.ask("blind", "question", texts, answer_blind), strict=True))
+        given["blind"] = [by_text[one.earlier, one.question] for one in asked]
     if training is None:
         given["majority"] = majority_leave_one_out(asked)
     else:

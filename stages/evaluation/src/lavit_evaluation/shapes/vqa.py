@@ -23,6 +23,8 @@ class Asked:
     """What is asked for (colour, count, ...), or "any" where the data does not say."""
     combination: str
     """"seen", "unseen", or "" where the data does not say."""
+    earlier: tuple[tuple[str, str], ...] = ()
+    """Questions and answers of the conversation before it."""
 
 
 def normalise(answer: str) -> str:
