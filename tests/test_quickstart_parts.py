@@ -48,12 +48,13 @@ def test_split_is_a_partition_and_keeps_captions_and_questions_with_their_image(
     assert sorted(map(str, train.questions + heldout.questions)) == sorted(map(str, source.questions))
 
 
-def test_split_of_several_sources_links_to_each_ones_folder(tmp_path: Path) -> None:
+def test_split_of_several_sources_links_to_each_ones_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own_images(tmp_path / "own", 40)
     own_images(tmp_path / "far" / "other", 40)
-    (tmp_path / "sources.yaml").write_text("sources: [{data: own}, {data: far/other, name: more}]")
+    (tmp_path / "sources.yaml").write_text("sources: [{data: own}, {data: far/other, name: more, weight: 2}]")
     whole = open_data(tmp_path / "sources.yaml")
     split_data(tmp_path / "sources.yaml", tmp_path / "out", share=0.2, seed=1)
+    assert "a quickstart has no weights" in capsys.readouterr().err
     parts = [open_data(tmp_path / "out" / part) for part in ("train", "heldout")]
     found = {record.key: record.image.read_bytes() for part in parts for record in part.records}
     assert found == {record.key: record.image.read_bytes() for record in whole.records}

@@ -56,6 +56,8 @@ class Preview:
     """Everything the page shows."""
 
     data: Data
+    checked: Sequence[Record]
+    """Images that were decoded, and whose texts are tokenised with a model."""
     report: dict[str, Any]
     """As `lavit data inspect` prints it."""
     num_problems: int
@@ -93,6 +95,7 @@ def collect_preview(source: Path | Source, settings: PreviewSettings) -> Preview
     ]
     return Preview(
         data=data,
+        checked=checked,
         report=report,
         num_problems=count_problems(report),
         image_px=settings.image_px,

@@ -33,10 +33,10 @@ class ModelView:
     tokenized_by: str
     """Where the text tokenizer comes from, in words."""
     caption_tokens: list[int]
-    """Text tokens of every caption of the data set, uncut."""
+    """Text tokens of every caption of the checked images, uncut."""
     max_text_tokens: int
     question_tokens: list[int]
-    """Text tokens of every question of the data set with its answer, the turns before it included."""
+    """Text tokens of every question about the checked images with its answer and the turns before it."""
 
 
 def view_by_model(
@@ -51,7 +51,8 @@ def view_by_model(
     tokens = model.encode([one.square for one in samples], seed=seed, keys=[one.key for one in samples])
     source = llm or (folder / "llm" if (folder / "llm").is_dir() else None)
     asked = [asked_of(question) for question in data.questions]
-    captions = [caption for record in data.records for caption in record.captions]
+    measured = {record.key for record in preview.checked}
+    captions = [caption for record in preview.checked for caption in record.captions]
     learned = [] if source else texts_to_learn((record.captions for record in data.records), asked)
     text = open_document_text(source, learned, config, model.codebook_size)
     stored = [
@@ -81,5 +82,7 @@ def view_by_model(
         tokenized_by=f"the text tokenizer of {source}" if source else "a text tokenizer trained on these texts",
         caption_tokens=text.codec.lengths(captions),
         max_text_tokens=config.max_text_tokens,
-        question_tokens=text.codec.lengths([whole_text(one) for one in asked]),
+        question_tokens=text.codec.lengths(
+            [whole_text(asked_of(question)) for question in data.questions if question.key in measured]
+        ),
     )

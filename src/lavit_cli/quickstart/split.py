@@ -7,6 +7,7 @@ from lavit_core.data import Data, Question, Source, open_data
 from lavit_core.errors import InputError
 from lavit_core.files import atomic_folder
 from lavit_core.json_lines import iterate_json_objects, write_json_lines
+from lavit_core.progress import warn
 from lavit_core.seeds import derive_seed
 
 
@@ -19,6 +20,8 @@ def split_data(source: Path | Source, out: Path, *, share: float, seed: int) -> 
     if out.exists():
         return
     data = open_data(source)
+    if any(record.weight != 1 for record in data.records):
+        warn(f"{source}: a quickstart has no weights, each image counts once; run the trainings by hand for them")
     held = {record.key for record in data.records if _is_held_out(record.key, share, seed)}
     if not held or len(held) == len(data.records):
         raise InputError(f"{source}: {len(data.records)} images are too few to hold out {share:.0%} of them")

@@ -52,7 +52,7 @@ def test_keys_begin_with_names_and_images_keep_captions_and_weights(folder):
     ]
     assert data.layout == "sources"
     assert data.roots == {"a-web": folder / "tars", "photos": folder / "photos"}
-    assert "photos: layout sidecars, weight 2" in data.notes
+    assert "photos: layout sidecars, weight 2 (trainings alone)" in data.notes
 
 
 def test_a_list_in_json_is_the_same_and_options_are_defaults(folder):
@@ -99,7 +99,7 @@ def test_inspect_counts_and_names_problems_of_every_source(folder):
     assert (report["layout"], report["images"], report["unlisted_images"]) == ("sources", 4, 0)
     assert [row["file"] for row in report["unreadable"]] == ["photos/1.png"]
     assert report["not_read"] == {".heic": 1}
-    assert "a-web: layout tars, weight 1" in "\n".join(report_lines(report))
+    assert "a-web: layout tars" in "\n".join(report_lines(report))
     (folder / "photos/captions.jsonl").write_text('{"file_name": "gone.png", "captions": ["x"]}\n')
     _, problems = scan_data(listed(folder))
     assert [problem.message.split(":")[0] for problem in problems] == [str(folder / "photos/gone.png")]
@@ -141,3 +141,10 @@ def test_out_is_refused_inside_any_source(folder):
     with pytest.raises(UsageError, match="inside the data folder"):
         check_out_outside(folder / "photos/out", listed(folder))
     check_out_outside(folder / "out", listed(folder))
+
+
+def test_a_folder_that_holds_only_a_list_names_it(folder, tmp_path_factory):
+    empty = tmp_path_factory.mktemp("empty")
+    listed(empty, f"sources: [{{data: {folder / 'photos'}}}]")
+    with pytest.raises(InputError, match=r"give .*/sources.yaml if it lists several data sets"):
+        open_data(empty)

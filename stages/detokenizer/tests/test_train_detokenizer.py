@@ -1,5 +1,6 @@
 """The trainer: exact resume, averaged weights, published shapes in small, refusals."""
 
+import collections
 import json
 import shutil
 
@@ -13,12 +14,15 @@ from lavit_detokenizer.build import build_detokenizer
 from lavit_detokenizer.config import DrawSettings
 from lavit_detokenizer.draw import draw
 from lavit_detokenizer.folder import load_detokenizer
+from lavit_detokenizer.pairs import TrainingPairs
 from lavit_tokenizer.api import load_tokenizer
+from lavit_tokenizer.config import TokenizeConfig
+from lavit_tokenizer.tokenize_images import tokenize_images
 from lavit_trainkit.device import seed_init
 from lavit_trainkit.testing import Killed, kill_at_step, metrics_of, stop_at_step
 from safetensors.torch import load_file, save_file
 
-from .conftest import NUM_IMAGES, TWO_LEVELS, settings, train, write_model
+from .conftest import NUM_IMAGES, TWO_LEVELS, settings, train, write_images, write_model
 
 
 @pytest.mark.parametrize("refine_channels", [0, 4])
@@ -38,6 +42,30 @@ def test_killed_and_run_again_equals_uninterrupted(world, tmp_path, monkeypatch,
     assert part_digest(parts[0]) == part_digest(parts[1])
     assert (tmp_path / "cut" / "model" / "tokenizer").is_dir()
     assert train(world, tmp_path / "cut", config=config) == json.loads((tmp_path / "cut" / "DONE").read_text())
+
+
+def test_images_of_weight_3_are_shown_three_times_as_often(world, tmp_path, monkeypatch):
+    write_images(tmp_path / "few", 3)
+    listed = tmp_path / "sources.yaml"
+    listed.write_text(f"sources: [{{data: {world / 'data'}, name: a}}, {{data: few, weight: 3}}]")
+    tokens = tmp_path / "tokens"
+    tokenize_images(listed, world / "model", tokens, TokenizeConfig(workers=0), device="cpu", quiet=True)
+    shown = collections.Counter()
+    clean = TrainingPairs.clean
+
+    def watched(self, indices, rows, **drawn):
+        shown.update(indices[rows].tolist())
+        return clean(self, indices, rows, **drawn)
+
+    monkeypatch.setattr(TrainingPairs, "clean", watched)
+    config = settings(num_steps=7, batch_size=3)
+    options = {"model": world / "model", "images": listed, "out": tmp_path / "run", "device": "cpu", "quiet": True}
+    module.train_detokenizer(tokens, config=config, **options)
+    assert shown == {**dict.fromkeys(range(NUM_IMAGES), 1), **dict.fromkeys(range(NUM_IMAGES, NUM_IMAGES + 3), 3)}
+    # Another weight is another input.
+    listed.write_text(listed.read_text().replace("weight: 3", "weight: 2"))
+    with pytest.raises(UsageError, match="images"):
+        module.train_detokenizer(tokens, config=config, **options)
 
 
 def test_a_run_stopped_after_its_last_step_reports_its_loss(world, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from lavit_core.layouts.own import CAPTIONS_FILE, QUESTIONS_FILE, earlier_turns
 from lavit_core.layouts.place import expand_range
 from lavit_core.progress import note
 from lavit_core.records import Contents, Problem, Question, Record, Source
-from lavit_core.source_list import is_source_list, read_source_list
+from lavit_core.source_list import NamedSource, is_source_list, read_source_list
 
 __all__ = [
     "CAPTIONS_FILE",
@@ -162,10 +162,15 @@ def _scan_list(listed: Source) -> tuple[Data, list[Problem]]:
         questions=tuple(questions),
         digest=digest.hexdigest(),
         num_empty_captions=sum(data.num_empty_captions for _, data in scanned),
-        notes=(*(f"{one.name}: layout {data.layout}, weight {one.weight}" for one, data in scanned), *notes),
+        notes=(*(_say_source(one, data) for one, data in scanned), *notes),
         roots={one.name: data.root for one, data in scanned},
     )
     return opened, problems
+
+
+def _say_source(one: NamedSource, data: Data) -> str:
+    weight = f", weight {one.weight} (trainings alone)" if one.weight != 1 else ""
+    return f"{one.name}: layout {data.layout}{weight}"
 
 
 def check_out_outside(out: Path, data: Path | Source) -> None:

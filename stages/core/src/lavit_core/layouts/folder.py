@@ -149,4 +149,7 @@ def refuse_splits(place: Place) -> None:
 def nothing_here(path: Path) -> InputError:
     """Return the error that nothing that is known is here."""
     kinds = ", ".join(SUFFIXES)
+    lists = sorted(path.glob("*.yaml")) + sorted(path.glob("*.yml")) + sorted(path.glob("*sources.json"))
+    if lists:
+        return InputError(f"{path}: no image ({kinds}) here; give {lists[0]} if it lists several data sets")
     return InputError(f"{path}: no image ({kinds}) and no {CAPTIONS_FILE} here, nor any other layout of docs/data.md")
