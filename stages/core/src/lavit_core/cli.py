@@ -77,7 +77,7 @@ def verify(
 
     Of a model: the content of lavit.json and every byte of its parts. Of tokens: the content of manifest.json and every
     byte of its shards. Of a training run: every checkpoint, and the model. Of whatever a run has finished: its record,
-    which is config.yaml, run.json, metrics.jsonl, warnings.jsonl, errors.jsonl and DONE.
+    which is config.yaml, run.json, DONE, and metrics, warnings, errors and scores where there are any.
     """
     import dataclasses
 

@@ -4,6 +4,7 @@ Metadata never costs the pixels: where EXIF, profiles or text keep Pillow from r
 """
 
 import io
+import re
 import stat
 import warnings
 from collections.abc import Callable, Mapping
@@ -104,6 +105,10 @@ def _read(source: ImageFile | bytes, use: Callable[[Image.Image], Result], min_p
             return _use_opened(content, name, use, min_pixels, max_pixels)
         except (ImageError, FileNotFoundError):
             raise
+        except Image.DecompressionBombError as error:  # so large that PIL does not even open it
+            pixels = re.search(r"\d+ pixels", str(error))
+            found = f"{name}: {pixels.group() if pixels else error}, more than the limit of {max_pixels}"
+            raise ImageError(found, "too large") from None
         except Exception:
             if (bare := _without_metadata(stored)) is None:
                 raise
