@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lavit_core.data import Source
 from lavit_core.errors import InputError
 from lavit_core.tokens import TokenReader
 from lavit_pretrain.corpus import all_texts, leave_out_long, open_corpus
@@ -67,6 +68,17 @@ def test_questions_of_other_layouts_and_their_earlier_turns_are_joined(
     files[2].write_text(json.dumps({**row, "earlier": "what?"}) + "\n")
     with pytest.raises(InputError, match=r"own.jsonl:1: earlier is not a list of \[question, answer\]"):
         open_corpus(reader, questions=[files[2]], text=[])
+
+
+def test_questions_are_read_as_options_say(reader: TokenReader, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "0001.png")
+    rows = ["where,note,question,answer", "images/0001.png,x,what?,red"]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    named = Source(tmp_path / "list.csv", image_column="where", caption_column="none")
+    assert [*open_corpus(reader, questions=[named], text=[]).questions.values()] == [[("what?", "red")]]
+    with pytest.raises(InputError, match="no column of image names"):
+        open_corpus(reader, questions=[tmp_path / "list.csv"], text=[])
 
 
 def test_questions_of_too_many_words_are_counted(

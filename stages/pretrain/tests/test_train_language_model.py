@@ -214,7 +214,7 @@ def test_settings_that_contradict_the_input_are_refused(
     with pytest.raises(UsageError, match="live, but no images were given; add --data DIR"):
         train_language_model([world.tokens], world.model, tmp_path / "b", tiny_config(image_input="live"), quiet=True)
     assert not (tmp_path / "b").exists()  # so the corrected command can take the same --out
-    with pytest.raises(InputError, match="file not found, expected a file for --questions"):
+    with pytest.raises(InputError, match="found nothing, expected a folder of images or a list of them"):
         train_language_model(
             [world.tokens], world.model, tmp_path / "c", tiny_config(), questions=[tmp_path / "q"], quiet=True
         )

@@ -51,7 +51,7 @@ def pretrain(
         out,
         settings,
         llm=llm,
-        questions=questions or (),
+        questions=[layout.source(file) for file in questions or ()],
         text=text or (),
         data=None if data is None else layout.source(data),
         seed=common.seed,

@@ -6,7 +6,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-from lavit_core.data import Question, earlier_turns, open_data
+from lavit_core.data import Question, Source, earlier_turns, open_data, source_of
 from lavit_core.errors import InputError, UsageError
 from lavit_core.json_lines import iterate_json_lines, iterate_json_objects
 from lavit_core.progress import warn
@@ -23,7 +23,7 @@ MAX_TEXT_TOKENIZER_IMAGES = 100_000
 """Images whose captions train a new text tokenizer."""
 
 
-def open_corpus(reader: TokenReader, *, questions: Sequence[Path], text: Sequence[Path]) -> Corpus:
+def open_corpus(reader: TokenReader, *, questions: Sequence[Path | Source], text: Sequence[Path]) -> Corpus:
     """Join questions to images by file name, and read plain text. Raises InputError naming file and fault."""
     return Corpus(
         reader=reader,
@@ -90,10 +90,11 @@ def asked_of(question: Question) -> Asked:
     return (*chain.from_iterable(question.earlier), question.question, question.answer)
 
 
-def _rows(file: Path) -> Iterator[tuple[str, Asked]]:
+def _rows(data: Path | Source) -> Iterator[tuple[str, Asked]]:
     """Yield (image, question) of a questions.jsonl or of another data set."""
+    file = source_of(data).path
     if not is_question_list(file):
-        for question in open_data(file).questions:
+        for question in open_data(data).questions:
             yield question.key, asked_of(question)
         return
     for number, row in iterate_json_objects(file):
@@ -108,14 +109,15 @@ def _rows(file: Path) -> Iterator[tuple[str, Asked]]:
         yield row["file_name"], (*chain.from_iterable(earlier), row["question"], row["answer"])
 
 
-def _join_questions(reader: TokenReader, files: Sequence[Path]) -> dict[int, list[Asked]]:
-    if not files:
+def _join_questions(reader: TokenReader, sources: Sequence[Path | Source]) -> dict[int, list[Asked]]:
+    if not sources:
         return {}
     where = places_of_keys(reader)
     joined: dict[int, list[Asked]] = {}
-    for file in files:
+    for data in sources:
+        file = source_of(data).path
         absent, asked, cut = 0, 0, 0
-        for key, question in _rows(file):
+        for key, question in _rows(data):
             asked += 1
             if key not in where:
                 absent += 1

@@ -44,7 +44,7 @@ def train_language_model(
     out: Path,
     config: PretrainConfig,
     *,
-    questions: Sequence[Path] = (),
+    questions: Sequence[Path | Source] = (),
     text: Sequence[Path] = (),
     llm: Path | None = None,
     data: Path | Source | None = None,

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from lavit_core.data import Data, Source, open_data
+from lavit_core.data import Data, Source, open_data, source_of
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256
 from lavit_core.modeldir import recorded_digest
@@ -29,7 +29,7 @@ def open_inputs(
     tokens: Sequence[Path],
     model: Path,
     *,
-    questions: Sequence[Path],
+    questions: Sequence[Path | Source],
     text: Sequence[Path],
     llm: Path | None,
     data: Path | Source | None,
@@ -66,16 +66,17 @@ def _live_data(config: PretrainConfig, reader: TokenReader, data: Path | Source 
     return open_data(data)
 
 
-def _input_digests(model: Path, questions: Sequence[Path], text: Sequence[Path], llm: Path | None) -> dict[str, str]:
+def _input_digests(
+    model: Path, questions: Sequence[Path | Source], text: Sequence[Path], llm: Path | None
+) -> dict[str, str]:
     digests = {"tokenizer": recorded_digest(model, "tokenizer")}
-    for name, files in (("questions", questions), ("text", text)):
-        for place, file in enumerate(files):
-            if name == "questions" and file.exists() and not is_question_list(file):
-                digests[f"{name} {place}"] = open_data(file).digest
-                continue
-            if not file.is_file():
-                raise InputError(f"{file}: file not found, expected a file for --{name}")
-            digests[f"{name} {place}"] = file_sha256(file)
+    for place, data in enumerate(questions):
+        file = source_of(data).path
+        digests[f"questions {place}"] = file_sha256(file) if is_question_list(file) else open_data(data).digest
+    for place, file in enumerate(text):
+        if not file.is_file():
+            raise InputError(f"{file}: file not found, expected a file for --text")
+        digests[f"text {place}"] = file_sha256(file)
     if llm is not None:
         if not (llm / "config.json").is_file():
             raise InputError(f"{llm}: no config.json here, expected a transformers directory for --llm")
