@@ -31,6 +31,7 @@ METHODS = {
     "encode": f"(self, {IMAGES}, selection: 'str | None' = None, seed: 'int' = 0, "
     "keys: 'Sequence[str] | None' = None, tokens: 'int | None' = None) -> 'ImageTokens'",
     "draw_settings": "(self, **changes: 'Any') -> 'DrawSettings'",
+    "sample_settings": "(self, **changes: 'Any') -> 'SampleSettings'",
     "decode": f"(self, tokens: 'ImageTokens | Sequence[np.ndarray]', {SEEDS}, settings: 'DrawSettings | None' = None) "
     "-> 'list[Image.Image]'",
     "reconstruct": f"(self, {IMAGES}, {SEEDS}, settings: 'DrawSettings | None' = None) -> 'list[Image.Image]'",

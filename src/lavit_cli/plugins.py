@@ -39,6 +39,7 @@ KNOWN = {
     "ask": (USE, "lavit"),
     "sample": (USE, "lavit-pretrain"),
     "detokenize": (USE, "lavit-detokenizer"),
+    "serve": (USE, "lavit-serve"),
     "import-checkpoint": (USE, "lavit"),
     "export-checkpoint": (USE, "lavit"),
     "eval": (JUDGE, "lavit-evaluation"),

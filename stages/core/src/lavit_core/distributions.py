@@ -16,6 +16,7 @@ STAGES = {
     "model": ("tokenizer",),
     "scoring": (),
     "evaluation": ("shapes", "scoring"),
+    "serve": ("pretrain", "detokenizer", "model"),
 }
 """Folders under stages/ with those they need; a test compares them with workspace.txt and each pyproject.toml."""
 

@@ -132,6 +132,15 @@ class LaVIT:
         settings = self._draw_settings()
         return resolve(type(settings), preset=settings.model_dump(), flags=changes)
 
+    def sample_settings(self, **changes: Any) -> SampleSettings:
+        """Return the settings of sampling codes that this model has where none are given, with `changes`. Loads no
+        weights.
+
+        Raises UsageError for an unknown name or value.
+        """
+        settings = self._sample_settings()
+        return resolve(type(settings), preset=settings.model_dump(), flags=changes)
+
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """Contents of a result's record: `model` (SHA-256 of each part), `precision` (of language model and

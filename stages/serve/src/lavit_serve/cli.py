@@ -1,0 +1,100 @@
+"""The command `serve`."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Annotated
+
+from lavit_core.command import NO_PRESET, CommonOptions, command, settings_of, show, show_plan
+from lavit_core.default_model import model_or_default
+from lavit_core.distributions import require_stages
+from lavit_core.errors import UsageError
+from lavit_core.modeldir import detokenizer_part
+from lavit_core.options import Highres, argument, option
+from lavit_core.progress import LOADING, waiting
+
+_limit = functools.partial(option, rich_help_panel="Limits")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Listening:
+    """Where the server is found, and by whom."""
+
+    host: Annotated[str | None, option("--host", help="Address to listen on (default: 127.0.0.1).")] = None
+    port: Annotated[int | None, option("--port", help="TCP port (default: 8000).")] = None
+    api_key: Annotated[
+        str | None,
+        option("--api-key", envvar="LAVIT_API_KEY", help="Key that requests must bring; the variable hides it."),
+    ] = None
+    name: Annotated[str | None, option("--name", help="The model's name in requests (default: lavit).")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much the server takes on."""
+
+    max_batch: Annotated[int | None, _limit("--max-batch", min=1, help="Images a batch; 1 is exact (default: 16).")] = (
+        None
+    )
+    max_requests: Annotated[
+        int | None, _limit("--max-requests", min=1, help="Requests in hand, more get 429 (default: 64).")
+    ] = None
+    time_limit: Annotated[float | None, _limit("--time-limit", help="Seconds a request, then 504 (default: 120).")] = (
+        None
+    )
+
+
+@command()
+def serve(
+    model: Annotated[
+        Path | None, argument(metavar="[MODEL]", help="Model directory (default: as --model of `generate`).")
+    ] = None,
+    highres: Highres = False,
+    *,
+    listening: Listening,
+    limits: Limits,
+    common: CommonOptions = NO_PRESET,
+) -> None:
+    """Serve a model to OpenAI's clients over HTTP: images, captions, questions, tokens.
+
+    Only this machine reaches it unless --host and --api-key are given. docs/serving.md shows requests.
+    """
+    with require_stages("lavit serve"):
+        from lavit_serve.config import ServeSettings
+
+    flags = {
+        "host": listening.host,
+        "port": listening.port,
+        "name": listening.name,
+        "max_batch": limits.max_batch,
+        "max_requests": limits.max_requests,
+        "time_limit_seconds": limits.time_limit,
+    }
+    settings = settings_of(common, ServeSettings, {}, flags)
+    if listening.api_key == "":
+        raise UsageError("--api-key is empty (is a shell variable unset?)")
+    if settings.host not in ("127.0.0.1", "localhost", "::1") and listening.api_key is None:
+        raise UsageError(f"--host {settings.host}: others can reach it, so give --api-key or set LAVIT_API_KEY")
+    model = model_or_default(model, "tokenizer", "llm", detokenizer_part(highres=highres))
+    if common.dry_run:
+        return show_plan(settings, common, model=str(model), api_key=listening.api_key is not None)
+    from lavit_serve.server import bind, open_model, run_server
+
+    def announce(url: str) -> None:
+        show({"url": url, "model": settings.name}, common, lines=[f"listening on {url} (Ctrl-C or SIGTERM ends it)"])
+
+    bound = bind(settings.host, settings.port)
+    with waiting(LOADING, quiet=common.silent):
+        loaded = open_model(
+            model, device=common.device, precision=common.precision, preset=common.preset, highres=highres
+        )
+    run_server(
+        loaded,
+        bound,
+        settings,
+        api_key=listening.api_key,
+        seed=common.seed,
+        quiet=common.silent,
+        announce=announce,
+    )
+    return None

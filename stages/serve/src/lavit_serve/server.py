@@ -1,0 +1,100 @@
+"""One server process: its socket, its model, its signals."""
+
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import uvicorn
+from lavit import LaVIT
+from lavit_core.errors import InputError
+
+from lavit_serve.app import new_app
+from lavit_serve.config import ServeSettings
+from lavit_serve.service import new_service
+
+PARTS = ("tokenizer", "llm", "detokenizer")
+
+
+def open_model(path: Path, *, device: str, precision: str, preset: str | None, highres: bool) -> LaVIT:
+    """Open a model directory and load all its parts. Raises InputError if one is missing or another's."""
+    model = LaVIT.from_pretrained(path, parts=PARTS, device=device, precision=precision, preset=preset, highres=highres)
+    # All of it: the first request waits for nothing, and what is damaged is found now.
+    model.decode(model.encode(_grey(model)), settings=model.draw_settings(num_steps=1))
+    model.caption(_grey(model), max_tokens=1)
+    return model
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that has the address but does not listen yet. Raises InputError if somebody else has it."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise InputError(f"--host {host} --port {port}: {error.strerror}; another --port may be free") from None
+    return bound
+
+
+def run_server(
+    model: LaVIT,
+    bound: socket.socket,
+    settings: ServeSettings,
+    *,
+    api_key: str | None,
+    seed: int,
+    quiet: bool,
+    announce: Callable[[str], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT: then nothing new is taken, what is in hand is answered, and this returns.
+
+    `announce` is told the address, once requests are taken.
+    """
+    app = new_app(new_service(model, settings, seed=seed), api_key=api_key, quiet=quiet)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.time_limit_seconds) + 1,
+    )
+    with _drained_quietly():
+        _Server(config, announce).run(sockets=[bound])
+
+
+class _Server(uvicorn.Server):
+    """A server that says where it listens, once it does."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for bound in sockets or ():
+            host, port = bound.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            self._announce(f"http://{shown}:{port}/v1")
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _drained_quietly() -> Iterator[None]:
+    """Let uvicorn, which raises a signal again after it has drained, find somebody who expects it."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _grey(model: LaVIT) -> np.ndarray:
+    return np.full((model.image_px, model.image_px, 3), 127, dtype=np.uint8)

@@ -1,0 +1,127 @@
+"""Batches: who shares one, who waits, and who is not harmed."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from lavit_core.errors import UsageError
+from lavit_serve.batcher import Batcher
+from lavit_serve.work import Ask, Describe, Report, Work
+
+IMAGE = np.zeros((1, 1, 3), np.uint8)
+
+
+def ask(text: str, max_tokens: int = 1) -> Ask:
+    return Ask(image=None, question=text, earlier=(), max_tokens=max_tokens)
+
+
+class Recorder:
+    """Answers questions with themselves, in capitals, once it is open; refuses those that hold `bad`."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.open = threading.Event()
+
+    def compute(self, works: Sequence[Any], report: Report) -> list[str]:
+        self.open.wait(20)
+        self.batches.append([getattr(work, "question", "image") for work in works])
+        if any("bad" in text for text in self.batches[-1]):
+            raise UsageError("bad")
+        return [text.upper() for text in self.batches[-1]]
+
+
+def run(recorder: Recorder, works: Sequence[Work], *, first: Work | None = None, max_rows: int = 4) -> list[Any]:
+    """Submit works while the first one occupies the thread; return their results, errors included."""
+
+    async def scenario() -> list[Any]:
+        batcher = Batcher(recorder.compute, max_rows=max_rows, wait_seconds=0)
+        batcher.start()
+        held = asyncio.create_task(batcher.submit(first or ask("first")))
+        await asyncio.sleep(0.05)
+        waiting = [asyncio.create_task(batcher.submit(work)) for work in works]
+        await asyncio.sleep(0)
+        assert batcher.waiting == len(works)
+        recorder.open.set()
+        results = await asyncio.gather(held, *waiting, return_exceptions=True)
+        assert batcher.alive
+        batcher.stop()
+        assert not batcher.alive
+        return results[1:]
+
+    return asyncio.run(scenario())
+
+
+def test_the_oldest_decides_and_its_group_comes_along() -> None:
+    recorder = Recorder()
+    works = [ask("a"), ask("b", 9), Describe(image=IMAGE, max_tokens=1), ask("c"), ask("d", 9)]
+    assert run(recorder, works) == ["A", "B", "IMAGE", "C", "D"]
+    assert recorder.batches == [["first"], ["a", "c"], ["b", "d"], ["image"]]
+
+
+def test_a_batch_has_a_bound() -> None:
+    recorder = Recorder()
+    run(recorder, [ask(str(number)) for number in range(6)])
+    assert recorder.batches == [["first"], ["0", "1", "2", "3"], ["4", "5"]]
+
+
+def test_a_work_that_fails_harms_no_neighbour() -> None:
+    recorder = Recorder()
+    results = run(recorder, [ask("a"), ask("bad"), ask("c"), ask("d")])
+    assert [str(result) for result in results] == ["A", "bad", "C", "D"]
+    assert isinstance(results[1], UsageError)
+
+
+def test_who_goes_is_left_out() -> None:
+    recorder = Recorder()
+
+    async def scenario() -> None:
+        batcher = Batcher(recorder.compute, max_rows=4, wait_seconds=0)
+        batcher.start()
+        held = asyncio.create_task(batcher.submit(ask("first")))
+        await asyncio.sleep(0.05)
+        going, staying = (asyncio.create_task(batcher.submit(ask(text))) for text in ("going", "staying"))
+        await asyncio.sleep(0)
+        going.cancel()
+        await asyncio.sleep(0)
+        recorder.open.set()
+        assert await asyncio.gather(held, staying) == ["FIRST", "STAYING"]
+        batcher.stop()
+
+    asyncio.run(scenario())
+    assert recorder.batches == [["first"], ["staying"]]
+
+
+def test_an_idle_thread_waits_for_company_and_no_longer() -> None:
+    recorder = Recorder()
+    recorder.open.set()
+
+    async def scenario() -> float:
+        batcher = Batcher(recorder.compute, max_rows=2, wait_seconds=30)
+        batcher.start()
+        began = time.monotonic()
+        # A full batch does not wait.
+        await asyncio.gather(*(batcher.submit(ask(text)) for text in "ab"))
+        batcher.stop()
+        return time.monotonic() - began
+
+    assert asyncio.run(scenario()) < 20
+    assert recorder.batches == [["a", "b"]]
+
+
+def test_errors_of_every_kind_reach_their_caller() -> None:
+    def broken(works: Sequence[Any], report: Report) -> list[Any]:
+        raise MemoryError
+
+    async def scenario() -> None:
+        batcher = Batcher(broken, max_rows=2, wait_seconds=0)
+        batcher.start()
+        for _ in range(2):
+            with pytest.raises(MemoryError):
+                await batcher.submit(ask("a"))
+        batcher.stop()
+
+    asyncio.run(scenario())

@@ -1,0 +1,108 @@
+"""Captions and answers over HTTP are those of the model."""
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+from lavit import LaVIT
+
+from .serving import CHAT, client_of, refused, shown
+
+QUESTION, SECOND = "what is blue?", "a red circle"
+
+
+def test_captions_questions_and_turns(model: LaVIT, images: np.ndarray) -> None:
+    async def scenario() -> None:
+        async with client_of(model) as client:
+
+            async def said(*messages: dict, **more: object) -> dict:
+                answer = await client.post(CHAT, json={"messages": list(messages), "model": "lavit", **more})
+                assert answer.status_code == 200, answer.text
+                return answer.json()
+
+            def text(answer: dict) -> str:
+                return answer["choices"][0]["message"]["content"]
+
+            image = images[0]
+            captioned = await said(shown(image))
+            assert text(captioned) == model.caption(image)[0]
+            assert text(await said(shown(image), max_completion_tokens=2)) == model.caption(image, max_tokens=2)[0]
+            first = await said(shown(image, QUESTION))
+            assert text(first) == model.answer(image, QUESTION)[0]
+            blind = await said({"role": "user", "content": QUESTION})
+            assert text(blind) == model.answer(None, QUESTION)[0]
+            # Clients send an answer back as they got it, with its empty fields.
+            spoken = {**first["choices"][0]["message"], "tool_calls": None, "annotations": []}
+            second = await said(shown(image, QUESTION), spoken, {"role": "user", "content": SECOND})
+            assert text(second) == model.answer(image, SECOND, earlier=[[(QUESTION, text(first))]])[0]
+            assert captioned["choices"][0]["finish_reason"] == "length"
+            assert second["usage"]["prompt_tokens"] > first["usage"]["prompt_tokens"] > 0
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_is_the_same_text_in_events(model: LaVIT, images: np.ndarray) -> None:
+    async def scenario() -> None:
+        async with client_of(model) as client:
+            body = {"messages": [shown(images[0])], "stream": True, "stream_options": {"include_usage": True}}
+            answer = await client.post(CHAT, json=body)
+            events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line]
+            assert events.pop() == "[DONE]"
+            first, last, usage = map(json.loads, events)
+            assert first["choices"][0]["delta"] == {"role": "assistant", "content": model.caption(images[0])[0]}
+            assert last["choices"][0]["finish_reason"] == "length"
+            assert usage["choices"] == []
+            assert usage["usage"]["completion_tokens"] == 36
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("roles", "change", "message"),
+    [
+        (("system", "user"), {}, "messages.0: role system, but this model knows user and assistant only"),
+        (("user", "user"), {}, "messages.1: expected user and assistant in turn"),
+        (("assistant",), {}, "messages.0: expected user and assistant in turn"),
+        (("user", "assistant"), {}, "messages: expected a user's turn at the end"),
+        (("user",), {"temperature": 0.7}, "temperature: one text is written greedily, so 0 is the only value"),
+        (("user",), {"n": 2}, "n: one text is written greedily, so 1 is the only value"),
+        (("user",), {"max_tokens": 1, "max_completion_tokens": 1}, "give one"),
+        (("user",), {"max_tokens": 1000}, "more than the language model's 128 positions"),
+        (("user",), {"tools": []}, "tools: not known here"),
+    ],
+)
+def test_what_the_model_cannot_is_refused(model: LaVIT, roles: tuple, change: dict, message: str) -> None:
+    async def scenario() -> None:
+        async with client_of(model) as client:
+            messages = [{"role": role, "content": "what?"} for role in roles]
+            refused(await client.post(CHAT, json={"messages": messages, **change}), 400, message)
+
+    asyncio.run(scenario())
+
+
+def test_images_that_are_refused(model: LaVIT, blind_model: LaVIT, images: np.ndarray) -> None:
+    def at(url: str) -> dict:
+        return {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}
+
+    async def scenario() -> None:
+        async with client_of(model, max_pixels=300) as client:
+            for url in ("http://127.0.0.1:1/a.png", "file:///etc/passwd", "https://example.com/a.png", "data:,x"):
+                refused(await client.post(CHAT, json=at(url)), 400, "this server fetches no address")
+            refused(await client.post(CHAT, json=at("data:image/png;base64,@")), 400, "not base64")
+            refused(await client.post(CHAT, json=at("data:image/png;base64,AAAA")), 400, "not a readable image")
+            large = shown(np.zeros((20, 20, 3), np.uint8))
+            refused(
+                await client.post(CHAT, json={"messages": [large]}), 400, "20x20 pixels, more than the limit of 300"
+            )
+            several = {
+                "role": "user",
+                "content": [*shown(images[0])["content"], *shown(images[1], QUESTION)["content"]],
+            }
+            refused(await client.post(CHAT, json={"messages": [several]}), 400, "found 2 images; this model reads one")
+            empty = {"messages": [{"role": "user", "content": " "}]}
+            refused(await client.post(CHAT, json=empty), 400, "messages.0: it has no text")
+        async with client_of(blind_model) as client:
+            refused(await client.post(CHAT, json={"messages": [shown(images[0])]}), 400, "trained without images")
+
+    asyncio.run(scenario())
