@@ -33,7 +33,7 @@ def test_noise_alone_with_epsilon_is_refused():
 
 
 def test_yaml_reads_a_ratio_as_a_number():
-    with pytest.raises(UsageError, match="YAML reads 4:3 as a number; quote it"):
+    with pytest.raises(UsageError, match="4:3 is read as 243; write that number, or quote the text"):
         resolve(DrawSettings, sets=["aspect_ratio=4:3"])
     assert resolve(DrawSettings, sets=['aspect_ratio="4:3"']).aspect_ratio == "4:3"
     with pytest.raises(UsageError, match=r"setting aspect_ratio: Input should be '1:1', '4:3', .* found '5:4'"):

@@ -6,7 +6,8 @@ from pathlib import Path
 import lavit_pretrain
 
 WRITES = "sequence.py"
-READS = {"vocabulary.py", "sample_codes.py", "packed_loss.py", "swapped_context.py", "train_language_model.py"}
+READS = {"vocabulary.py", "sample_codes.py", "packed_loss.py", "swapped_context.py", "train_language_model.py",
+         "shown_documents.py"}  # fmt: skip
 """Modules that look for a bracket's id in finished sequences, or decide where an image ends."""
 
 

@@ -32,7 +32,7 @@ class _OneValueAKey(yaml.SafeLoader):
         """Return a whole number. Raises ConstructorError for 010 and 1:30, which YAML 1.1 reads as 8 and 90."""
         text = self.construct_scalar(node)
         if ":" in text or re.fullmatch(r"[-+]?0[0-9_]+", text):
-            problem = f"{text} is read as {super().construct_yaml_int(node)}; write that number"
+            problem = f"{text} is read as {super().construct_yaml_int(node)}; write that number, or quote the text"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         return int(super().construct_yaml_int(node))
 

@@ -1,10 +1,10 @@
 """Settings of the detokenizer stage. Defaults are the paper's low-resolution decoder (arXiv 2309.04669, SD 1.5 shape)
 unless a field says "Differs:"; values that are published nowhere are marked."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from lavit_core.config import Config
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 DownBlock = Literal["CrossAttnDownBlock2D", "DownBlock2D"]
 UpBlock = Literal["CrossAttnUpBlock2D", "UpBlock2D"]
@@ -237,10 +237,3 @@ class DrawSettings(Config):
     """Width to height. Others than 1:1 need a detokenizer of SDXL's shape."""
     batch_size: int = Field(default=32, ge=1)
     """Images drawn together; an image does not depend on its neighbours."""
-
-    @field_validator("aspect_ratio", mode="before")
-    @classmethod
-    def _is_text(cls, value: Any) -> Any:
-        if isinstance(value, int):  # YAML 1.1 reads 4:3 as minutes and seconds
-            raise ValueError('YAML reads 4:3 as a number; quote it ("4:3"), or give --aspect-ratio')
-        return value
