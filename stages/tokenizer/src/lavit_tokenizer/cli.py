@@ -34,6 +34,10 @@ class TokenizeOptions:
     retry_errors: Annotated[bool, option("--retry-errors", help="Read the images of errors.jsonl again.")] = False
     num_tasks: Annotated[int, option("--num-tasks", min=1, help="Tasks that fill one --out.")] = 1
     task_id: Annotated[int | None, option("--task-id", min=0, help="This task: 0 .. num-tasks - 1.")] = None
+    engine: Annotated[str, option("--engine", help="local (with --workers), or ray (docs/tokenizing.md).")] = "local"
+    ray_address: Annotated[str | None, option("--ray-address", help="Ray cluster; without: RAY_ADDRESS, or local.")] = (
+        None
+    )
 
 
 @command()
@@ -123,6 +127,11 @@ def tokenize_images(
     given = dataclasses.asdict(options)
     retry_errors = given.pop("retry_errors")
     num_tasks, task_id = given.pop("num_tasks"), given.pop("task_id")
+    engine, ray_address = given.pop("engine"), given.pop("ray_address")
+    if engine not in ("local", "ray"):
+        raise UsageError(f"--engine {engine}: expected local or ray")
+    if ray_address is not None and engine != "ray":
+        raise UsageError(f"--ray-address {ray_address} without --engine ray; give both")
     if num_tasks > 1 and task_id is None:
         raise UsageError(f"--num-tasks {num_tasks} needs --task-id, 0 .. {num_tasks - 1}: which of them this is")
     settings = settings_of(common, TokenizeConfig, (PACKAGE, "tokenize-images"), given)
@@ -138,8 +147,9 @@ def tokenize_images(
     task = Task(number=task_id or 0, of=num_tasks)
     seed, device, quiet = common.seed, common.device, common.silent
     summary = verb(
-        source, model, out, settings, seed=seed, device=device, task=task, retry_errors=retry_errors, quiet=quiet
-    )
+        source, model, out, settings, seed=seed, device=device, task=task, engine=engine, ray_address=ray_address,
+        retry_errors=retry_errors, quiet=quiet,
+    )  # fmt: skip
     if summary.get("missing_tasks") is not None:
         return show(summary, common, f"{task} is done; {out} is not finished yet")
     # The language model's presets read stored features; tokens without them have their codes.

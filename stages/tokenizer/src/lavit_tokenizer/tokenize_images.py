@@ -1,6 +1,8 @@
 """`lavit tokenize-images`: images to a token directory, the same bytes whatever the workers, tasks and kills."""
 
 import contextlib
+import importlib.util
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,21 +51,32 @@ def tokenize_images(
     seed: int = 0,
     device: str = "auto",
     task: Task = Task(),
+    engine: str = "local",
+    ray_address: str | None = None,
     retry_errors: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Write the images of `data` as codes to the token directory `out`, return the summary; finished shards are kept,
     and missing ones of a finished directory made again; with `retry_errors` also those of images that failed before
-    and can be read now. One of several tasks makes its own shards alone; the last one finishes the directory.
+    and can be read now. One of several tasks makes its own shards alone; the last one finishes the directory. `engine`
+    is `local` (this process and `config.workers` others) or `ray`, at `ray_address`.
 
     Raises InputError for unusable input, ErrorBudgetExceeded after finishing when too many images were unreadable,
     Interrupted when stopped by a signal.
     """
     if retry_errors and not task.alone:
         raise UsageError("--retry-errors with --num-tasks: leave --num-tasks out; the other shards stay as they are")
+    if engine == "ray" and not task.alone:
+        raise UsageError("--engine ray with --num-tasks: leave --num-tasks out; Ray shares the shards out itself")
+    if engine == "ray" and importlib.util.find_spec("ray") is None:
+        raise UsageError(
+            "--engine ray: Ray is not installed; pip install 'lavit-tokenizer[ray]' here and on every node"
+        )
     check_out_outside(out, data)
     check_data(data)
-    tokenizer = load_tokenizer(model, device=device, precision=config.precision, use="encode")
+    # Ray's actors have the GPUs.
+    own = "cpu" if engine == "ray" else device
+    tokenizer = load_tokenizer(model, device=own, precision=config.precision, use="encode")
     topk_tokens(tokenizer.config, config.tokens)  # refused before the run directory is bound to it
     # How the work is done (workers, where the run gives up) does not decide what is written.
     undecided = {"workers", "max_error_rate"}
@@ -105,8 +118,24 @@ def tokenize_images(
                     progress.advance(looked_at, errors=errors)
 
                 done = len(kept)
+                if engine == "ray":
+                    from lavit_tokenizer.ray_engine import RayJob, make_shards_on_ray
+
+                    ray_job = RayJob(
+                        shards=job,
+                        model=model,
+                        data=source.path,
+                        device=device,
+                        image_px=tokenizer.config.preprocessing.image_px,
+                        folder=os.getcwd(),
+                    )
+                    made = make_shards_on_ray(
+                        ray_job, todo, plan.read, address=ray_address, stop=stop, advance=advance, quiet=quiet
+                    )
+                else:
+                    made = make_shards(tokenizer, job, todo, plan.read, stop=stop, advance=advance)
                 try:
-                    for shard in make_shards(tokenizer, job, todo, plan.read, stop=stop, advance=advance):
+                    for shard in made:
                         append_shard(task.journal(out), shard)
                         done += 1
                 except Stopped:
