@@ -4,6 +4,7 @@ import pytest
 import torch
 from lavit_tokenizer.config import Phase
 from lavit_tokenizer.objective import (
+    count_factors,
     forward_phase,
     keep_moments,
     kept_metrics,
@@ -119,3 +120,38 @@ def test_energy_power_weighs_patches_by_their_energy():
     config = tokenizer_settings(energy_power=1.0)
     weighted = losses(output, x_BPD, config, None, weight_BP=patch_weights(x_BPD, (4, 4), config))
     torch.testing.assert_close(weighted["nmse"], (energy * error).sum() / energy.square().sum())
+
+
+def test_counts_vary_in_every_second_image_by_the_best_patches_and_not_with_the_rows_of_a_pass():
+    factors = count_factors(20_000, (0.5, 2.0), torch.Generator().manual_seed(0))
+    assert (factors[::2] == 1).all()
+    assert 0.5 <= factors[1::2].min() < 0.51 < 1.98 < factors[1::2].max() <= 2
+    assert factors[1::2].log().mean().abs() < 0.01  # log-uniform: as often half as double
+    tokenizer = make_tokenizer()
+    plain = phases(4)[3]
+    varied = plain.model_copy(update={"count_factors": (0.5, 2.0)})
+    x_BPD = torch.randn(8, 16, 16, generator=torch.Generator().manual_seed(0))
+    own, other = (forward_phase(tokenizer, x_BPD, phase, step=1, seed=0) for phase in (plain, varied))
+    assert torch.equal(own.mask[::2], other.mask[::2])
+    before, after = own.mask[1::2].sum(1), other.mask[1::2].sum(1)
+    assert not torch.equal(before, after)
+    assert (after >= (0.5 * before).floor()).all()
+    assert (after <= (2 * before).ceil()).all()
+    odds = (other.log_keep[..., 0] - other.log_keep[..., 1])[1::2]
+    for row, mask in zip(odds, other.mask[1::2].bool(), strict=True):
+        assert mask.all() or row[mask].min() > row[~mask].max()
+    part = forward_phase(tokenizer, x_BPD[2:5], varied, step=1, seed=0, rows=slice(2, 5))
+    assert torch.equal(part.mask, other.mask[2:5])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"count_factors": (2.0, 0.5)}, "expected two positive numbers, the smaller one first"),
+        ({"count_factors": (0.0, 1.0)}, "expected two positive numbers"),
+        ({"count_factors": (0.5, 2.0), "selection": "random"}, "selection: random, expected fixed"),
+    ],
+)
+def test_counts_that_can_not_vary_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        Phase(**{"name": "codes", "num_steps": 1, "selection": "fixed", "train": ("merger",), **given})

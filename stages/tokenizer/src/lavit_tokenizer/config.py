@@ -195,10 +195,22 @@ class Phase(Config):
     """Gumbel temperature at the phase's beginning and end (geometric in between)."""
     mask_rates: tuple[float, float] = (0.12, 0.55)
     """Range of the keep rate of `random` masks."""
+    count_factors: tuple[float, float] = (1.0, 1.0)
+    """Range of a factor (log-uniform) on the tokens that `fixed` selection keeps of every second image: its best
+    patches, fewer or more of them. Differs when not 1: merger, codes and decoder learn other budgets than their own."""
     warmup_steps: int = 0
     """Steps of linear warm-up."""
     lr_floor: Share = 0.0
     """Learning rate at the phase's end as a share of its peak (cosine)."""
+
+    @model_validator(mode="after")
+    def _counts_are_those_of_fixed_selection(self) -> "Phase":
+        low, high = self.count_factors
+        if not 0 < low <= high:
+            raise ValueError(f"count_factors {low}, {high}: expected two positive numbers, the smaller one first")
+        if self.count_factors != (1.0, 1.0) and self.selection != "fixed":
+            raise ValueError(f"phase {self.name} has count_factors with selection: {self.selection}, expected fixed")
+        return self
 
     @model_validator(mode="after")
     def _own_evidence_is_read_alone(self) -> "Phase":

@@ -4,6 +4,7 @@ Letters: B images, P patches, D feature width, T kept rows, C code width.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
 from lavit_tokenizer.patch_weights import weighted_energy
-from lavit_tokenizer.selector import at_least_one, gumbel, gumbel_mask, select_threshold
+from lavit_tokenizer.selector import at_least_one, gumbel, gumbel_mask, select_best, select_threshold
 from lavit_tokenizer.tokenizer import VisualTokenizer
 
 
@@ -87,7 +88,11 @@ def _select(
     if phase.selection == "random":
         masks = random_mask((drawn, log_keep.shape[1]), phase.mask_rates, generator(seed, "masks", step))
         return log_keep, masks[rows].to(x_BPD.device)
-    return log_keep, select_threshold(log_keep, tokenizer.config.keep_threshold)
+    keep = select_threshold(log_keep, tokenizer.config.keep_threshold)
+    if phase.count_factors != (1.0, 1.0):
+        factors = count_factors(drawn, phase.count_factors, generator(seed, "counts", step))[rows].to(x_BPD.device)
+        keep = select_best(log_keep, (keep.sum(dim=1) * factors).round().long().clamp(1, keep.shape[1]))
+    return log_keep, keep
 
 
 def _vectors(tokenizer: VisualTokenizer, x_BPD: Tensor, mask: Tensor, phase: Phase, *, step: int) -> Tensor:
@@ -129,6 +134,13 @@ def temperature(phase: Phase, step: int) -> float:
     """Return the Gumbel temperature of a step, geometric from the phase's first to its last value."""
     first, last = phase.tau
     return first * (last / first) ** (step / max(1, phase.num_steps - 1))
+
+
+def count_factors(num_images: int, ends: tuple[float, float], stream: torch.Generator) -> Tensor:
+    """Return a factor for each image [B], log-uniform between `ends` for every second one and 1 for the others."""
+    low, high = math.log(ends[0]), math.log(ends[1])
+    factors = (low + torch.rand(num_images, generator=stream) * (high - low)).exp()
+    return torch.where(torch.arange(num_images) % 2 == 0, 1.0, factors)
 
 
 def random_mask(shape: tuple[int, int], rates: tuple[float, float], stream: torch.Generator) -> Tensor:

@@ -99,10 +99,16 @@ def select_threshold(log_keep_BP2: Tensor, threshold: float) -> Tensor:
 def select_topk(log_keep_BP2: Tensor, count: int) -> Tensor:
     """Keep the `count` patches (at least one) with the highest keep probability, of equal ones the first; returns bool
     [B, P]."""
+    return select_best(log_keep_BP2, torch.full(log_keep_BP2.shape[:1], max(1, count), device=log_keep_BP2.device))
+
+
+def select_best(log_keep_BP2: Tensor, counts_B: Tensor) -> Tensor:
+    """Keep as many patches of each image as its count [B] says, as `select_topk` does; returns bool [B, P]."""
     # Log-odds, since a keep probability near 1 is rounded to it, and a stable order, since topk's is any.
     odds = log_keep_BP2[..., 0] - log_keep_BP2[..., 1]
-    chosen = odds.argsort(dim=1, descending=True, stable=True)[:, : max(1, count)]
-    return torch.zeros_like(odds, dtype=torch.bool).scatter(1, chosen, True)
+    order = odds.argsort(dim=1, descending=True, stable=True)
+    within = torch.arange(odds.shape[1], device=odds.device) < counts_B[:, None]
+    return torch.zeros_like(within).scatter(1, order, within)
 
 
 def select_sample(log_keep_BP2: Tensor, *, seed: int, keys: Sequence[str]) -> Tensor:
