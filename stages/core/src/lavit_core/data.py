@@ -1,11 +1,12 @@
 """Data sets of the user: images with captions and questions, in the layouts of `lavit_core.layouts` (docs/data.md)."""
 
+import array
 import dataclasses
 import hashlib
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from lavit_core.layouts.near_misses import near_miss
 from lavit_core.layouts.own import CAPTIONS_FILE, QUESTIONS_FILE, earlier_turns
 from lavit_core.layouts.place import expand_range
 from lavit_core.progress import note
-from lavit_core.records import Contents, Problem, Question, Record, Source
+from lavit_core.records import Contents, FolderRecords, Problem, Question, Record, Source
 from lavit_core.source_list import NamedSource, is_source_list, read_source_list
 
 __all__ = [
@@ -51,7 +52,7 @@ class Data:
     """`lavit` (ours), `images` (no captions), or another tool's: docs/data.md lists them."""
     files: tuple[Path, ...]
     """Files with captions, questions or images that were read."""
-    records: tuple[Record, ...]
+    records: Sequence[Record]
     questions: tuple[Question, ...]
     digest: str
     """SHA-256 of captions, questions and every image's key and size in bytes; equal in all layouts but ours, whose
@@ -121,7 +122,7 @@ def scan_data(data: Path | Source) -> tuple[Data, list[Problem]]:
         root=contents.root,
         layout=contents.layout,
         files=tuple(contents.files),
-        records=tuple(records),
+        records=records,
         questions=tuple(contents.questions),
         digest=_digest(contents, records, sizes),
         num_empty_captions=num_empty_captions,
@@ -182,29 +183,28 @@ def check_out_outside(out: Path, data: Path | Source) -> None:
             raise UsageError(f"--out {out}: inside the data folder {folder}, expected a folder outside it")
 
 
-def _find_images(contents: Contents) -> tuple[list[Record], list[int]]:
+def _find_images(contents: Contents) -> tuple[FolderRecords, Sequence[int]]:
     """Return records, sorted by key, and the size of each image in bytes; name those that are not there."""
-    records, sizes = [], []
-    num_missing = 0
+    keys, sizes = [], array.array("q")
+    root, num_missing = str(contents.root), 0
     for key in sorted(contents.captions):
         if not _is_text(key):
             message = f"{contents.root}: the file name {os.fsencode(key)!r} is not UTF-8, expected one that is"
             contents.problems.append(Problem("name", f"{message}; rename the file"))
         elif contents.stored is not None and key in contents.stored:
-            image, size = contents.stored[key]
-            records.append(Record(key, image, contents.captions[key]))
-            sizes.append(size)
+            keys.append(key)
+            sizes.append(contents.stored[key][1])
         else:
             try:
-                size = os.stat(contents.root / key).st_size
+                size = os.stat(os.path.join(root, key)).st_size
             except OSError:
                 why = _why_expected(contents, key, hint=num_missing < MAX_HINTS)
                 contents.problems.append(Problem("missing", f"{contents.root / key}: no such image, {why}"))
                 num_missing += 1
                 continue
-            records.append(Record(key, contents.root / key, contents.captions[key]))
+            keys.append(key)
             sizes.append(size)
-    return records, sizes
+    return FolderRecords(contents.root, keys, contents.captions, contents.stored), sizes
 
 
 def _why_expected(contents: Contents, key: str, *, hint: bool) -> str:
@@ -219,7 +219,7 @@ def _why_expected(contents: Contents, key: str, *, hint: bool) -> str:
     return f"{why}; {contents.root / name} is there: write {contents.named_by} {name} ({how})"
 
 
-def _digest(contents: Contents, records: Sequence[Record], sizes: Sequence[int]) -> str:
+def _digest(contents: Contents, records: Iterable[Record], sizes: Sequence[int]) -> str:
     digest = hashlib.sha256()
     plain = contents.layout in ("lavit", "images")
     if plain:

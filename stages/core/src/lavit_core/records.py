@@ -2,9 +2,9 @@
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
 from lavit_core.images import ImageFile, StoredImage
 
@@ -18,6 +18,43 @@ class Record:
     captions: tuple[str, ...]
     weight: int = 1
     """How often a training shows it where another image is shown once."""
+
+
+class FolderRecords(Sequence[Record]):
+    """Records that are made when they are asked for: keys take a third of the memory of records with their paths."""
+
+    def __init__(
+        self,
+        root: Path,
+        keys: list[str],
+        captions: Mapping[str, tuple[str, ...]],
+        stored: Mapping[str, tuple[StoredImage, int]] | None,
+    ) -> None:
+        self._root, self._keys, self._captions, self._stored = root, keys, captions, stored or {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        if isinstance(index, slice):
+            return [self._record(key) for key in self._keys[index]]
+        return self._record(self._keys[index])
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(self._record, self._keys)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _record(self, key: str) -> Record:
+        stored = self._stored.get(key)
+        return Record(key, self._root / key if stored is None else stored[0], self._captions[key])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
