@@ -13,6 +13,7 @@ from lavit_pretrain.chunked_cross_entropy import chunked_cross_entropy
 from lavit_pretrain.config import LlmShape, Mix, PretrainConfig
 from lavit_pretrain.cost import Documents, expected_documents, pretrain_step
 from lavit_pretrain.documents import Document
+from lavit_pretrain.head import head_of
 from lavit_pretrain.language_model import llama_config
 from lavit_pretrain.packing import collate
 from lavit_pretrain.plan import llm_on_meta_device, plan
@@ -47,7 +48,7 @@ def taken(precision: str):
         hidden = network.model(
             inputs_embeds=rows, position_ids=batch.positions_T[None], cu_seq_lens_q=batch.bounds_B1, use_cache=False
         ).last_hidden_state[0]
-        return chunked_cross_entropy(hidden[batch.rows_S], network.lm_head.weight, batch.targets_S, batch.weights_S)[0]
+        return chunked_cross_entropy(hidden[batch.rows_S], head_of(network), batch.targets_S, batch.weights_S)[0]
 
     return network, loss
 

@@ -1,20 +1,26 @@
-"""Attention over packed documents for any transformers language model: no document sees another, nothing is padded.
+"""How a transformers language model reads many documents at once, none of which sees another.
 
-The model is called with one row of tokens [1, T] and `cu_seq_lens_q` [B + 1], the documents' bounds.
+Packed, the model is called with one row of tokens [1, T] and `cu_seq_lens_q` [B + 1], the documents' bounds: nothing is
+padded. Padded, each document is a row of its own, for families whose attention does more than packed attention does.
 """
 
-from typing import Any
+import inspect
+from typing import Any, cast
 
 import torch
-from lavit_trainkit.packed import packed_attention
+from lavit_trainkit.packed import packed_attention, padded_rows
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
 PACKED = "lavit_packed"
 """Name under which `model.set_attn_implementation` finds it."""
 
-DROPOUT_ATTRIBUTES = ("attention_dropout", "activation_dropout", "hidden_dropout", "dropout", "layerdrop")
-"""Probabilities that transformers' modules hand to `torch.nn.functional.dropout` or to an attention function."""
+RANDOM_ATTRIBUTES = ("drop", "jitter")
+"""Parts of the names under which transformers' modules keep probabilities of dropout, and the noise of routers."""
+
+
+class CannotPackError(ValueError):
+    """A model asks for attention that packed attention does not compute."""
 
 
 def packed_forward(
@@ -31,12 +37,15 @@ def packed_forward(
 ) -> tuple[Tensor, None]:
     """Return causal attention [1, T, H, E] within documents; query [1, H, T, E], key and value with H heads or less.
 
-    `sliding_window` limits a token to the last so many of its document, itself included.
+    `sliding_window` limits a token to the last so many of its document, itself included. Raises CannotPackError.
     """
     assert cu_seq_lens_q is not None, "packed attention needs cu_seq_lens_q"
-    assert dropout == 0.0, "packed attention has no dropout; see disable_dropout"
-    extras = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
-    assert not extras, f"packed attention does not apply {extras[0]}"
+    if extras := [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]:
+        raise CannotPackError(f"packed attention does not apply {extras[0]}")
+    if dropout != 0.0:
+        raise CannotPackError("packed attention has no dropout")
+    if value.shape[-1] != query.shape[-1]:
+        raise CannotPackError(f"keys have {query.shape[-1]} values a head, values {value.shape[-1]}")
     heads, width = query.shape[1], query.shape[-1]
     if key.shape[1] != heads:
         key, value = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (key, value))
@@ -48,28 +57,77 @@ def packed_forward(
     return out_THE.unsqueeze(0), None
 
 
+def decoder_of(model: PreTrainedModel) -> nn.Module:
+    """Return a causal language model without its head."""
+    decoder: nn.Module = model.get_decoder()
+    return cast(nn.Module, model.model) if decoder is model else decoder  # Llama 4 gives the whole model
+
+
 def use_packed(model: PreTrainedModel) -> None:
     """Switch a transformers model to packed attention. transformers then builds no mask of its own for it."""
     AttentionInterface.register(PACKED, packed_forward)
     model.set_attn_implementation(PACKED)
 
 
+def packs(decoder: nn.Module) -> bool:
+    """Return whether a model was switched to packed attention; some families keep their own."""
+    return bool(decoder.config._attn_implementation == PACKED)  # type: ignore[union-attr]
+
+
 def use_padded(model: PreTrainedModel) -> None:
-    """Switch a transformers model back to attention over padded rows, as generation with a cache needs it."""
-    model.set_attn_implementation("sdpa")
+    """Switch a transformers model to its own attention over padded rows, as generation with a cache needs it."""
+    # transformers' faster attention has no soft cap, and refuses one.
+    capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None)
+    model.set_attn_implementation("sdpa" if model._supports_sdpa and not capped else "eager")
 
 
 def disable_dropout(model: PreTrainedModel) -> None:
-    """Set every dropout of a transformers model to 0; its configuration keeps the values.
+    """Set every dropout of a transformers model, and the noise of its routers, to 0; its configuration keeps theirs.
 
     The paper trains without dropout, packed attention has none, and torch's draws would not survive a resumed run.
     """
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        for name in DROPOUT_ATTRIBUTES:
-            if isinstance(getattr(module, name, None), float):
+        for name, value in vars(module).items():
+            if isinstance(value, float) and any(part in name for part in RANDOM_ATTRIBUTES):
                 setattr(module, name, 0.0)
+
+
+def document_states(decoder: nn.Module, inputs_TH: Tensor, positions_T: Tensor, bounds_B1: Tensor) -> Tensor:
+    """Return the hidden states [T, H] of documents that lie one after another, each as if it were alone.
+
+    `decoder` is a model without its head, switched to packed attention or to padded rows.
+    """
+    if not packs(decoder):
+        return _padded_states(decoder, inputs_TH, bounds_B1)
+    hidden_1TH: Tensor = decoder(
+        inputs_embeds=inputs_TH[None], position_ids=positions_T[None], cu_seq_lens_q=bounds_B1, use_cache=False
+    ).last_hidden_state
+    return hidden_1TH[0]
+
+
+def _padded_states(decoder: nn.Module, inputs_TH: Tensor, bounds_B1: Tensor) -> Tensor:
+    """Pad on the right: in a causal model nothing that is padded reaches a token."""
+    documents = len(bounds_B1) - 1
+    longest = int(bounds_B1.diff().max())
+    bounds_B1 = bounds_B1.to(inputs_TH.device)  # where costs are counted, they lie elsewhere
+    rows_T = padded_rows(bounds_B1, len(inputs_TH), longest)
+    inputs_BLH = inputs_TH.new_zeros(documents * longest, inputs_TH.shape[1]).index_copy(0, rows_T, inputs_TH)
+    places_L = torch.arange(longest, device=inputs_TH.device)
+    hidden_BLH: Tensor = decoder(
+        inputs_embeds=inputs_BLH.unflatten(0, (documents, longest)),
+        attention_mask=(places_L < bounds_B1.diff()[:, None]).long(),
+        use_cache=False,
+        **accepted(decoder, position_ids=places_L.expand(documents, -1)),
+    ).last_hidden_state
+    return hidden_BLH.flatten(0, 1).index_select(0, rows_T)
+
+
+def accepted(decoder: nn.Module, **arguments: Any) -> dict[str, Any]:
+    """Return those arguments that a model's forward function takes (BLOOM has no position_ids)."""
+    known = inspect.signature(decoder.forward).parameters
+    return {name: value for name, value in arguments.items() if name in known or "kwargs" in known}
 
 
 def document_bounds(lengths: list[int]) -> Tensor:

@@ -16,7 +16,7 @@ from lavit_pretrain.attention import disable_dropout, use_packed
 from lavit_pretrain.code_embedding_init import start_at_features
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.corpus import all_texts
-from lavit_pretrain.document_isolation import require_isolation
+from lavit_pretrain.document_isolation import choose_attention
 from lavit_pretrain.documents import Corpus
 from lavit_pretrain.language_model import LanguageModel, VisualConfig, build_llm, has_codes
 from lavit_pretrain.live_images import LiveImages
@@ -43,12 +43,12 @@ def build_network(
         code_range=(int(reader.counts.min()), int(reader.counts.max())),
     )
     merger = copy.deepcopy(live.tokenizer.merger).requires_grad_(True) if live is not None else None
-    if source is not None:
-        require_isolation(llm, source)
-    use_packed(llm)
     disable_dropout(llm)
     network = LanguageModel(llm, text, visual, merger)
-    if source is not None:
+    if source is None:
+        use_packed(llm)
+    else:
+        choose_attention(network, source)
         continue_visual(network, source)
     starts = config.code_rows == "features" and config.image_input != "none"
     if starts and (source is None or not has_codes(source, vocabulary)):

@@ -81,7 +81,7 @@ def _complete(
 
 def check_room(llm: LanguageModel, longest: int, max_tokens: int) -> None:
     """Raise UsageError for more tokens than the language model has positions for; the last one written is not read."""
-    room = getattr(llm.llm.config, "max_position_embeddings", None)
+    room = getattr(llm.llm.config.get_text_config(), "max_position_embeddings", None)
     if room is not None and longest + max_tokens - 1 > room:
         raise UsageError(
             f"max_tokens: {max_tokens} after {longest} tokens of image and question, more than the language model's "
@@ -93,12 +93,12 @@ def check_room(llm: LanguageModel, longest: int, max_tokens: int) -> None:
 def write_greedily(llm: LanguageModel, prompts: Sequence[Tensor], max_tokens: int) -> list[str]:
     """Return the likeliest continuation in text of each prompt [n, H]; visual ids are never written."""
     rows = DecodingBatch(llm, prompts, max_tokens)
-    text_head = llm.head_VD[: llm.vocabulary.text_vocab]
+    text_head = llm.head.rows(0, llm.vocabulary.text_vocab)
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=llm.device)
     written = []
     hidden = rows.start()
     for step in range(max_tokens):
-        next_ids = (hidden @ text_head.T).argmax(-1)
+        next_ids = text_head.logits(hidden).argmax(-1)
         written.append(next_ids)
         ended |= next_ids == llm.codec.eos
         if step + 1 == max_tokens or ((not ended.is_cuda or step % 16 == 15) and bool(ended.all())):

@@ -4,16 +4,26 @@ import dataclasses
 from typing import Any
 
 import torch
+from lavit_core.errors import InputError
 from lavit_tokenizer.api import Encoder, TokenizerConfig, encoder_flops, merger_counts, new_merger
 from lavit_trainkit.cost import Step, count, part
 from lavit_trainkit.flops import Counts, training_counts, with_recomputed_block
 from lavit_trainkit.parallel import layers_of
 from torch import Tensor, nn
 
-from lavit_pretrain.attention import document_bounds, use_packed
+from lavit_pretrain.attention import (
+    CannotPackError,
+    decoder_of,
+    disable_dropout,
+    document_bounds,
+    document_states,
+    use_packed,
+    use_padded,
+)
 from lavit_pretrain.chunked_cross_entropy import CHUNK_ROWS
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.documents import shares_with_input
+from lavit_pretrain.head import head_of
 
 QUESTION_TOKENS, ANSWER_TOKENS = 16, 3
 """Approximate tokens of a question in its prompt, and of an answer with its end."""
@@ -71,7 +81,8 @@ def pretrain_step(
     counts = _llm_counts(config, llm.to(torch.bfloat16 if low else torch.float32), documents)
     parts = [part("llm", llm, trained=True, muon=config.optimizer == "muon")]
     flops, kept = tokens / documents.length * counts.flops, passed / documents.length * counts.kept_bytes
-    vocabulary, width, rest = int(llm.config.vocab_size), int(llm.config.hidden_size), 0
+    vocabulary, width = map(int, head_of(llm).weight_VD.shape)
+    rest = 0
     if config.image_input in ("features", "live"):
         with torch.device("meta"):
             projector = nn.Linear(shape.feature_dim, width)
@@ -88,7 +99,7 @@ def pretrain_step(
         flops += tokens * documents.images_read * (encoder_flops(encoder) + image.flops)
         kept += passed * documents.images_read * image.kept_bytes
         rest = count(merger)
-    blocks = [count(layer) for layer in layers_of(llm.get_decoder())]
+    blocks = [count(layer) for layer in layers_of(decoder_of(llm))]
     scored = min(CHUNK_ROWS, passed * documents.scored)
     return Step(
         name="pretrain",
@@ -111,20 +122,30 @@ def pretrain_step(
 def _llm_counts(config: PretrainConfig, llm: Any, documents: Documents) -> Counts:
     """Return what training the language model takes for one document."""
     length = max(1, round(documents.length))
-    scored, layers = max(1, round(length * documents.scored)), layers_of(llm.get_decoder())
+    scored, layers = max(1, round(length * documents.scored)), layers_of(decoder_of(llm))
     use_packed(llm)
+    disable_dropout(llm)
     llm.train()
 
     def logits() -> Tensor:
-        rows = llm.get_input_embeddings()(torch.zeros(1, length, dtype=torch.long, device="meta"))
-        positions = torch.arange(length, device="meta")[None]
-        hidden = llm.get_decoder()(
-            inputs_embeds=rows, position_ids=positions, cu_seq_lens_q=document_bounds([length]), use_cache=False
-        ).last_hidden_state[0]
+        rows = llm.get_input_embeddings()(torch.zeros(length, dtype=torch.long, device="meta"))
+        positions = torch.arange(length, device="meta")
+        hidden = document_states(decoder_of(llm), rows, positions, document_bounds([length]))
         return llm.get_output_embeddings()(hidden[:scored]).sum()
 
-    counts = training_counts(llm, logits)
-    if config.gradient_checkpointing:
-        llm.gradient_checkpointing_enable()
-        counts = with_recomputed_block(training_counts(llm, logits), counts, len(layers))
+    try:
+        try:
+            counts = training_counts(llm, logits)
+        except CannotPackError:
+            use_padded(llm)
+            counts = training_counts(llm, logits)
+        if config.gradient_checkpointing:
+            llm.gradient_checkpointing_enable()
+            counts = with_recomputed_block(training_counts(llm, logits), counts, len(layers))
+    except RuntimeError as error:  # some mixtures of experts look at values, which the meta device has none of
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"--llm: costs of a {llm.config.model_type} model can't be counted without its weights ({reason}); "
+            "run without --dry-run"
+        ) from None
     return counts

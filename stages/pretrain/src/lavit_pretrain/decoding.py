@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, StaticCache
 
+from lavit_pretrain.attention import accepted
 from lavit_pretrain.language_model import LanguageModel
 
 
@@ -33,7 +34,8 @@ class DecodingBatch:
         # A cache of fixed size keeps shapes constant on a GPU; on a CPU it would only be attended to in vain.
         fixed = max_new > 0 and llm.device.type == "cuda"
         longest = self._mask_RL.shape[1] + max_new
-        self._cache = StaticCache(config=llm.llm.config, max_cache_len=longest) if fixed else DynamicCache()
+        config = llm.llm.config
+        self._cache = StaticCache(config=config, max_cache_len=longest) if fixed else DynamicCache(config=config)
 
     def start(self) -> Tensor:
         """Return the hidden states [R, H] that follow the prompts."""
@@ -65,8 +67,8 @@ class DecodingBatch:
         hidden: Tensor = self.llm.decoder(
             inputs_embeds=inputs_RNH,
             attention_mask=self._mask_RL,
-            position_ids=positions_RN,
             past_key_values=self._cache,
             use_cache=True,
+            **accepted(self.llm.decoder, position_ids=positions_RN),
         ).last_hidden_state
         return hidden

@@ -23,8 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from lavit_pretrain.attention import use_padded
+from lavit_pretrain.attention import decoder_of, use_padded
 from lavit_pretrain.config import LlmShape
+from lavit_pretrain.head import Head, head_of
 from lavit_pretrain.sequence import TokenizedPrompt
 from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer, train_text_tokenizer
 from lavit_pretrain.vocabulary import IMG, Vocabulary, register
@@ -90,13 +91,17 @@ class LanguageModel(nn.Module):
     @property
     def decoder(self) -> nn.Module:
         """The transformer without its head; gives hidden states."""
-        return self.llm.get_decoder()
+        return decoder_of(self.llm)
+
+    @property
+    def head(self) -> Head:
+        """The head that text and codes share."""
+        return head_of(self.llm)
 
     @property
     def head_VD(self) -> Tensor:
-        """Rows of the shared head."""
-        weight: Tensor = self.llm.get_output_embeddings().weight
-        return weight
+        """Rows of the head."""
+        return self.head.weight_VD
 
     def embed(self, ids_T: Tensor, image_rows_F: Tensor | None = None, features_FD: Tensor | None = None) -> Tensor:
         """Return input embeddings [T, H]: table rows, and projected features at the positions `image_rows_F`."""
@@ -189,13 +194,6 @@ def load_causal_lm(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     if not (folder / "config.json").exists():
         raise InputError(f"{folder}: no config.json here, expected a transformers directory of a causal language model")
     llm: PreTrainedModel = load_pretrained(AutoModelForCausalLM, folder, what="causal language model", dtype=dtype)
-    scaled = [
-        name for name in ("final_logit_softcapping", "logits_scaling", "logit_scale") if getattr(llm.config, name, None)
-    ]
-    if scaled:
-        raise InputError(
-            f"{folder}: its configuration sets {scaled[0]}, and heads that reshape logits are not supported"
-        )
     return llm
 
 

@@ -109,7 +109,7 @@ def _score_batch(batch: DecodingBatch, last_RH: Tensor, continuations: Sequence[
 
 def _log_p(llm: LanguageModel, before_TH: Tensor, ids_T: Tensor) -> Tensor:
     """Return log p(id) [T] under the hidden states before them."""
-    logits_TV = (before_TH @ llm.head_VD.T).float()
+    logits_TV = llm.head.logits(before_TH).float()
     return (logits_TV.gather(1, ids_T[:, None])[:, 0] - logits_TV.logsumexp(-1)).double()
 
 

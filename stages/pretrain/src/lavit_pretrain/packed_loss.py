@@ -8,6 +8,7 @@ from lavit_core.processes import num_processes
 from lavit_trainkit.master_weights import drop_gradients
 from torch import Tensor
 
+from lavit_pretrain.attention import document_states
 from lavit_pretrain.chunked_cross_entropy import chunked_cross_entropy
 from lavit_pretrain.language_model import LanguageModel
 from lavit_pretrain.live_images import LiveImages
@@ -32,13 +33,8 @@ def packed_loss(network: LanguageModel, batch: PackedBatch, live: LiveImages | N
         features_BPD, keep_BP = live.select(batch.samples)
         features_FD = network.merger(features_BPD.to(network.head_VD.dtype), keep_BP)
     inputs_TH = network.embed(batch.ids_T, batch.image_rows_F, features_FD)
-    hidden_TH = network.decoder(
-        inputs_embeds=inputs_TH[None],
-        position_ids=batch.positions_T[None],
-        cu_seq_lens_q=batch.bounds_B1,
-        use_cache=False,
-    ).last_hidden_state[0]
-    return chunked_cross_entropy(hidden_TH[batch.rows_S], network.head_VD, batch.targets_S, batch.weights_S)
+    hidden_TH = document_states(network.decoder, inputs_TH, batch.positions_T, batch.bounds_B1)
+    return chunked_cross_entropy(hidden_TH[batch.rows_S], network.head, batch.targets_S, batch.weights_S)
 
 
 def scored_weight(batches: Sequence[PackedBatch]) -> float:

@@ -72,7 +72,7 @@ def llm_on_meta_device(config: PretrainConfig, llm: Path | None, codebook: int) 
             raise InputError(f"{llm}: not a language model ({' '.join(str(error).split())[:200]})") from None
         # Imported weights, and those of an earlier run, have the rows of the codes already.
         if not (llm / VISUAL_CONFIG_FILE).exists():
-            shape.vocab_size += 2 + codebook
+            shape.get_text_config().vocab_size += 2 + codebook
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(shape, trust_remote_code=False)
 

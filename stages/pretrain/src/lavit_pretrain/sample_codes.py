@@ -98,7 +98,7 @@ def sample_steps(
 
 def check_room(llm: LanguageModel, laid: Sequence[TokenizedPrompt], max_codes: int) -> None:
     """Refuse prompts that leave no room for the codes. Raises UsageError."""
-    room = getattr(llm.llm.config, "max_position_embeddings", None)
+    room = getattr(llm.llm.config.get_text_config(), "max_position_embeddings", None)
     longest = max(map(len, laid), default=0)
     if room is not None and longest + max_codes > room:
         raise UsageError(
@@ -123,13 +123,13 @@ def _sample_batch(
     rows = DecodingBatch(llm, [*(llm.embed_prompt(head) for head in heads), *nothing], max_codes)
     draws = [torch.rand(max_codes, generator=generator(seed, "codes"), dtype=torch.float64) for seed in seeds]
     uniform_BM = torch.stack(draws).to(llm.device)
-    visual_head = llm.head_VD[vocabulary.end_img :]  # row 0 is [/IMG], row 1 + c is code c
+    visual_head = llm.head.rows(vocabulary.end_img)  # row 0 is [/IMG], row 1 + c is code c
 
     ended_B = torch.zeros(size, dtype=torch.bool, device=llm.device)
     chosen_MB: list[Tensor] = []
     hidden = rows.start()
     for step in range(max_codes):
-        scores_BC = guided_scores((hidden @ visual_head.T).float(), scale if guided else None)
+        scores_BC = guided_scores(visual_head.logits(hidden).float(), scale if guided else None)
         if step < min_codes:
             scores_BC[:, 0] = -torch.inf
         pick_B = pick(scores_BC, uniform_BM[:, step], settings)

@@ -96,9 +96,9 @@ def padded_attention(
     """
     num_segments = cu_q.numel() - 1
     longest_q, longest_k = int(cu_q.diff().max()), max(1, int(cu_k.diff().max()))
-    rows_q = None if q_THE.shape[0] == num_segments * longest_q else _padded_rows(cu_q, q_THE.shape[0], longest_q)
+    rows_q = None if q_THE.shape[0] == num_segments * longest_q else padded_rows(cu_q, q_THE.shape[0], longest_q)
     ragged_k = k_SHE.shape[0] != num_segments * longest_k
-    rows_k = rows_q if cu_k is cu_q else _padded_rows(cu_k, k_SHE.shape[0], longest_k) if ragged_k else None
+    rows_k = rows_q if cu_k is cu_q else padded_rows(cu_k, k_SHE.shape[0], longest_k) if ragged_k else None
     bias_BLL = None
     if causal or ragged_k:  # else every key is open
         open_BLL = (torch.arange(longest_k, device=cu_k.device) < cu_k.diff()[:, None])[:, None, :]
@@ -159,7 +159,7 @@ class _PaddedAttention(torch.autograd.Function):
         return (*grads, None, None, None, None)
 
 
-def _padded_rows(cu: Tensor, rows: int, longest: int) -> Tensor:
+def padded_rows(cu: Tensor, rows: int, longest: int) -> Tensor:
     """Return where each packed row lies among B * longest padded ones [T]."""
     segment = torch.repeat_interleave(torch.arange(cu.numel() - 1, device=cu.device), cu.diff(), output_size=rows)
     return torch.arange(rows, device=cu.device) - cu[segment] + segment * longest
