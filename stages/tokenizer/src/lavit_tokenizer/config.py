@@ -232,9 +232,26 @@ class Phase(Config):
         return self
 
 
+class EncoderFeatures(Config):
+    """Which features of a transformers encoder are the tokenizer's."""
+
+    layer: int = -1
+    """Block whose output they are, from the end if negative."""
+    norm: bool = False
+    """After the network's last norm instead (paper: before it)."""
+
+    @model_validator(mode="after")
+    def _norm_follows_the_last_block(self) -> Self:
+        if self.norm and self.layer != -1:
+            raise ValueError(f"norm: true takes the last block's features, but layer is {self.layer}; leave one out")
+        return self
+
+
 class TrainTokenizerConfig(Config):
     """Settings of `train-tokenizer`."""
 
+    encoder: EncoderFeatures | None = None
+    """Features of a transformers encoder (None: those that its folder was stored with, else the last block's)."""
     model: ModelSettings = ModelSettings()
     """Shape of selector, merger, codebook and decoder."""
     phases: tuple[Phase, ...] = (

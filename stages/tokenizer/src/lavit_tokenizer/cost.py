@@ -12,12 +12,20 @@ from lavit_trainkit.cost import Step, count, part
 from lavit_trainkit.flops import Counts, forward_flops, training_counts, with_recomputed_block
 from torch import Tensor, nn
 
-from lavit_tokenizer.config import Phase, SmallVitConfig, TokenizerConfig, TrainEncoderConfig, TrainTokenizerConfig
+from lavit_tokenizer.config import (
+    EncoderFeatures,
+    Phase,
+    SmallVitConfig,
+    TokenizerConfig,
+    TrainEncoderConfig,
+    TrainTokenizerConfig,
+)
 from lavit_tokenizer.contrastive import ContrastiveModel
 from lavit_tokenizer.decoder import FeatureDecoder
 from lavit_tokenizer.encoder import Encoder, small_encoder
 from lavit_tokenizer.encoder_folder import encoder_on_meta_device
 from lavit_tokenizer.merger import Merger
+from lavit_tokenizer.patch_features import PatchReader
 from lavit_tokenizer.phase_step import trained_parts
 from lavit_tokenizer.selector import gumbel_mask
 from lavit_tokenizer.small_vit import SmallVit
@@ -27,14 +35,16 @@ PART_NAMES = {"encode_task_layer": "code projection"}
 """Names of the tokenizer's parts for people, where the network's (the released file's) does not say what they do."""
 
 
-def planned_encoder(folder: Path | None, assumed: SmallVitConfig | None = None) -> Encoder:
+def planned_encoder(
+    folder: Path | None, assumed: SmallVitConfig | None = None, features: EncoderFeatures | None = None
+) -> Encoder:
     """Return an encoder without weights (meta device): the folder's, else that of the `assumed` configuration, else the
     paper's EVA-CLIP ViT-g/14.
 
     Raises InputError if `folder` is missing or of unknown kind.
     """
     if folder is not None:
-        return encoder_on_meta_device(folder)
+        return encoder_on_meta_device(folder, features)
     if assumed is not None:
         with torch.device("meta"):
             return small_encoder(SmallVit(assumed)).requires_grad_(False)
@@ -48,7 +58,12 @@ def planned_encoder(folder: Path | None, assumed: SmallVitConfig | None = None) 
     with torch.device("meta"):
         network = Blip2VisionModel(shape.config())
     return Encoder(
-        network, preprocessing=Preprocessing(), grid=(16, 16), feature_dim=1408, num_prefix=1
+        network,
+        preprocessing=Preprocessing(),
+        grid=(16, 16),
+        feature_dim=1408,
+        num_prefix=1,
+        reader=PatchReader(patch_px=14),
     ).requires_grad_(False)
 
 

@@ -1,6 +1,7 @@
 """Frozen image encoder: a vision network with what one must know to use it.
 
-The feature is the last block's output before its final norm; class and register tokens are dropped, as released.
+The feature is the last block's output before its final norm, unless settings ask for another; class and register tokens
+are dropped, as released.
 Letters: B images, P patches, D width, R width of own rows.
 """
 
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from lavit_core.images import Preprocessing
 from torch import Tensor, nn
 
+from lavit_tokenizer.patch_features import PatchReader
 from lavit_tokenizer.small_vit import SmallVit
 
 
@@ -22,19 +24,22 @@ class Encoder(nn.Module):
         grid: tuple[int, int],
         feature_dim: int,
         num_prefix: int,
+        reader: PatchReader | None = None,
     ) -> None:
+        """Take a small ViT, or a network of transformers with its `reader`."""
         super().__init__()
         self.network = network
         self.preprocessing, self.grid, self.feature_dim = preprocessing, grid, feature_dim
-        self.num_prefix = num_prefix
+        self.num_prefix, self.reader = num_prefix, reader
 
     def forward(self, pixels_B3HW: Tensor) -> Tensor:
         """Return features [B, P, D] of normalised pixels, in raster order."""
         if isinstance(self.network, SmallVit):
             return self.network(pixels_B3HW)
-        dtype = next(self.network.parameters()).dtype
-        hidden = self.network(pixel_values=pixels_B3HW.to(dtype), output_hidden_states=True).hidden_states[-1]
-        return hidden[:, self.num_prefix :].float()
+        assert self.reader is not None, "a network of transformers needs a reader"
+        tokens_BND = self.reader.tokens(self.network, pixels_B3HW.to(next(self.network.parameters()).dtype))
+        rows, columns = self.grid
+        return tokens_BND[:, self.num_prefix : self.num_prefix + rows * columns].float()
 
     def own_rows(self, pixels_B3HW: Tensor) -> Tensor:
         """Return what each patch shows before any attention, [B, P, R], of normalised pixels.
@@ -44,8 +49,8 @@ class Encoder(nn.Module):
         """
         if isinstance(self.network, SmallVit):
             return self.network.stem_rows(pixels_B3HW)
-        rows, columns = self.grid
-        side = int(self.network.config.patch_size)  # type: ignore[union-attr, arg-type]
+        assert self.reader is not None, "a network of transformers needs a reader"
+        (rows, columns), side = self.grid, self.reader.patch_px
         inside = pixels_B3HW[:, :, : rows * side, : columns * side]
         return F.unfold(inside, side, stride=side).transpose(1, 2)
 

@@ -9,39 +9,43 @@ from lavit_trainkit.external_weights import load_strictly, require_fit
 from lavit_trainkit.pretrained import quiet_transformers
 from safetensors.torch import save_file
 
-from lavit_tokenizer.config import SMALL_VIT, SmallVitConfig
+from lavit_tokenizer.config import SMALL_VIT, EncoderFeatures, SmallVitConfig
 from lavit_tokenizer.encoder import Encoder, small_encoder
-from lavit_tokenizer.pretrained_encoder import (
-    VISION_CLASSES,
-    load_pretrained_encoder,
-    pretrained_encoder_on_meta_device,
-    save_preprocessing,
-)
+from lavit_tokenizer.encoder_preprocessing import save_preprocessing
+from lavit_tokenizer.pretrained_encoder import load_pretrained_encoder, pretrained_encoder_on_meta_device
 from lavit_tokenizer.small_vit import SmallVit
 
+FEATURES_FILE = "features.json"
+"""Which features a tokenizer's encoder gives, beside a network of transformers."""
 
-def load_encoder(folder: Path) -> Encoder:
-    """Load a frozen encoder. Raises InputError if the folder is missing, of unknown kind, or incomplete."""
+
+def load_encoder(folder: Path, features: EncoderFeatures | None = None) -> Encoder:
+    """Load a frozen encoder that gives the `features` asked for, by default those that it was stored with.
+
+    Raises InputError with the reason if the folder is missing or incomplete, or its network gives no such features.
+    """
     kind = _model_type(folder)
     if kind == SMALL_VIT:
+        _refuse_choice(folder, features)
         config, weights = _small_config(folder), folder / "model.safetensors"
         require_fit(folder / "config.json", weights, lambda: SmallVit(config))
         network = SmallVit(config)
         load_strictly(network, weights)
         encoder = small_encoder(network)
     else:
-        encoder = load_pretrained_encoder(folder, _class_of(folder, kind))
+        encoder = load_pretrained_encoder(folder, features or _stored_features(folder))
     return encoder.eval().requires_grad_(False)
 
 
-def encoder_on_meta_device(folder: Path) -> Encoder:
+def encoder_on_meta_device(folder: Path, features: EncoderFeatures | None = None) -> Encoder:
     """Return a folder's encoder as names and shapes alone (torch's meta device), from its configuration.
 
     Raises InputError if the folder is missing or of unknown kind.
     """
     kind = _model_type(folder)
     if kind != SMALL_VIT:
-        return pretrained_encoder_on_meta_device(folder, _class_of(folder, kind))
+        return pretrained_encoder_on_meta_device(folder, features or _stored_features(folder))
+    _refuse_choice(folder, features)
     config = _small_config(folder)
     with torch.device("meta"):
         return small_encoder(SmallVit(config))
@@ -61,6 +65,10 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
     with quiet_transformers():
         network.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
     save_preprocessing(encoder.preprocessing, folder)
+    assert encoder.reader is not None
+    features = EncoderFeatures(layer=encoder.reader.layer, norm=encoder.reader.norm)
+    if features != EncoderFeatures():  # folders with the usual features are read by earlier versions too
+        write_json(folder / FEATURES_FILE, features.model_dump(mode="json"))
 
 
 def _model_type(folder: Path) -> str:
@@ -70,11 +78,19 @@ def _model_type(folder: Path) -> str:
     return str(stored.get("model_type") if isinstance(stored, dict) else None)
 
 
-def _class_of(folder: Path, kind: str) -> str:
-    if kind not in VISION_CLASSES:
-        known = ", ".join(sorted({SMALL_VIT, *VISION_CLASSES}))
-        raise InputError(f"{folder / 'config.json'}: model_type is {kind!r}, expected one of {known}")
-    return VISION_CLASSES[kind]
+def _stored_features(folder: Path) -> EncoderFeatures:
+    file = folder / FEATURES_FILE
+    try:
+        return EncoderFeatures.model_validate(read_json(file)) if file.exists() else EncoderFeatures()
+    except ValueError as error:
+        raise InputError(f"{file}: not a choice of features ({' '.join(str(error).split())})") from None
+
+
+def _refuse_choice(folder: Path, features: EncoderFeatures | None) -> None:
+    if features is not None and features != EncoderFeatures():
+        raise InputError(
+            f"encoder: {features.model_dump()}, but {folder} is a {SMALL_VIT}, which gives one kind of features"
+        )
 
 
 def _small_config(folder: Path) -> SmallVitConfig:

@@ -48,7 +48,7 @@ def plan_tokenizer(
     """
     folder = encoder if encoder is not None else None if model is None else find_part(model, "encoder")
     small = _small_encoder(preset) if folder is None else None
-    network = planned_encoder(folder, small)
+    network = planned_encoder(folder, small, config.encoder)
     found = "EVA-CLIP ViT-g/14" if small is None else f"that of `train-encoder --preset {preset}`"
     shape = shape_for(config.model, network)
     tokenizer = tokenizer_on_meta_device(shape)

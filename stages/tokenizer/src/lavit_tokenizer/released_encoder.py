@@ -16,7 +16,7 @@ from lavit_core.images import Preprocessing
 from lavit_trainkit.external_weights import Shapes, read_tensors, require_shapes, save_tensors, shapes_of
 from torch import Tensor
 
-from lavit_tokenizer.pretrained_encoder import save_preprocessing
+from lavit_tokenizer.encoder_preprocessing import save_preprocessing
 from lavit_tokenizer.small_vit import VIT_EPS
 
 if TYPE_CHECKING:

@@ -70,7 +70,7 @@ def train_tokenizer(
     refuse_sharded_muon(config.parallel, config.optimizer)
     opened = open_data(data)
     accelerator = make_accelerator(device=device, precision=config.precision)
-    network = load_encoder(encoder_folder).to(accelerator.device)
+    network = load_encoder(encoder_folder, config.encoder).to(accelerator.device)
     settings = {**config.model_dump(mode="json"), "seed": seed}
     inputs = {"data": opened.digest, "encoder": recorded_digest(encoder_folder.parent, encoder_folder.name)}
     num_steps = sum(phase.num_steps for phase in config.phases)
