@@ -1,8 +1,10 @@
 """Tiny random image encoders of many families, and what `lavit train-tokenizer --encoder` makes of them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from lavit_tokenizer.pretrained_encoder import vision_class
 from transformers import AutoConfig
@@ -52,6 +54,27 @@ WITHOUT_NORM = {
 }
 """Families whose patches pass no norm after the last block."""
 
+_SQUARE: dict[str, Any] = {"size": {"height": 16, "width": 16}, "do_center_crop": False}
+_CROP: dict[str, Any] = {
+    "size": {"shortest_edge": 16},
+    "do_center_crop": True,
+    "crop_size": {"height": 16, "width": 16},
+}
+_PATCHES: dict[str, Any] = {"patch_size": 4, "max_num_patches": 16}
+PROCESSORS: dict[str, tuple[str, dict[str, Any]]] = {
+    **dict.fromkeys(("clip", "clip_vision_model", "metaclip_2_vision_model"), ("CLIPImageProcessorPil", _CROP)),
+    **dict.fromkeys(("aimv2", "aimv2_vision_model"), ("CLIPImageProcessorPil", _CROP)),
+    **dict.fromkeys(("siglip", "siglip_vision_model"), ("SiglipImageProcessorPil", _SQUARE)),
+    **dict.fromkeys(("siglip2", "siglip2_vision_model"), ("Siglip2ImageProcessorPil", _PATCHES)),
+    **dict.fromkeys(("blip-2", "blip_2_vision_model"), ("BlipImageProcessorPil", _SQUARE)),
+    **dict.fromkeys(("dinov2", "dinov2_with_registers", "pixio"), ("BitImageProcessorPil", _CROP)),
+    **dict.fromkeys(("vit", "ijepa", "vit_msn"), ("ViTImageProcessorPil", _SQUARE)),
+    "deit": ("DeiTImageProcessorPil", _CROP),
+    "beit": ("BeitImageProcessorPil", _SQUARE),
+    "chinese_clip_vision_model": ("ChineseCLIPImageProcessorPil", _CROP),
+}
+"""model_type -> the family's own processor, for 16 pixels; the others have one that needs torchvision, or none."""
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "vit_mae": (_VIT, "change tokens"),
     "vitdet": (_VIT, "its tokens have shape [5, 16, 4, 4]"),
@@ -60,6 +83,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "convnext": (_VIT, "its tokens have shape [5, 384, 1, 1]"),
 }
 """model_type -> settings, and a part of the reason."""
+
+
+QUICK = {"clip", "siglip2", "dinov2", "dinov2_with_registers", "dinov3_vit", "vit", "aimv2", "blip-2", "radio"}
+"""Families whose tests are not slow: each has something that no other has."""
+
+
+def each_of(families: Iterable[str]) -> list[Any]:
+    """Return families as test parameters."""
+    return [pytest.param(name, id=name, marks=() if name in QUICK else pytest.mark.slow) for name in sorted(families)]
 
 
 def write_family(folder: Path, model_type: str, shape: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from lavit_tokenizer.train_tokenizer import new_tokenizer, train_tokenizer
 from torch import nn
 
 from .conftest import own_phases, tokenizer_settings
-from .encoder_families import FAMILIES, REFUSED, WITHOUT_NORM, write_family
+from .encoder_families import FAMILIES, PROCESSORS, REFUSED, WITHOUT_NORM, each_of, write_family
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def pixels() -> torch.Tensor:
     return torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", each_of(FAMILIES))
 def test_features_are_the_last_blocks_without_the_tokens_before_the_patches(
     family: str, tmp_path: Path, pixels: torch.Tensor
 ) -> None:
@@ -58,8 +58,19 @@ def test_the_table_in_the_documentation_is_what_the_tests_run() -> None:
     section = page.read_text().split("## Encoders")[1].split("## ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| `")]
     norms = {family: "no" if family in WITHOUT_NORM else "yes" for family in FAMILIES}
-    expected = [[f"`{family}`", "yes", str(prefix), norms[family], ""] for family, (_, prefix) in FAMILIES.items()]
-    assert rows == expected + [[f"`{family}`", "no", "", "", reason] for family, (_, reason) in REFUSED.items()]
+    equal = {family: f"yes, `{name}`" for family, (name, _) in PROCESSORS.items()}
+    expected = [
+        [
+            f"`{family}`",
+            "yes",
+            str(prefix),
+            norms[family],
+            equal.get(family, "not compared: none without torchvision"),
+            "",
+        ]
+        for family, (_, prefix) in FAMILIES.items()
+    ]
+    assert rows == expected + [[f"`{family}`", "no", "", "", "", reason] for family, (_, reason) in REFUSED.items()]
 
 
 @pytest.mark.parametrize("family", sorted(REFUSED))
@@ -73,7 +84,7 @@ def test_a_network_without_patches_as_tokens_is_refused_with_the_reason(family: 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", each_of(FAMILIES))
 def test_the_last_norm_is_taken_where_there_is_one(family: str, tmp_path: Path, pixels: torch.Tensor) -> None:
     write_family(tmp_path, family, FAMILIES[family][0])
     if family in WITHOUT_NORM:
