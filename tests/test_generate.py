@@ -1,5 +1,6 @@
 """`lavit generate`: prompts of texts and images, as a person types them."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -205,3 +206,43 @@ def test_empty_prompts_and_unknown_words_are_explained(mini, here, tmp_path: Pat
     done = here("generate", "a red dinosaur, a quokka", *line)
     assert done.code == 0, done.err
     assert re.search("the model has not learned these words whole: .*dinosaur, quokka;", done.err)
+
+
+def type_lines(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_each_line_of_stdin_is_drawn_as_its_own_command_would(
+    mini, here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ["--model", mini.model, "--num-steps", "2", "--seed", "3"]
+    prompts = ["a red circle", "a blue square", "a red circle"]
+    type_lines(monkeypatch, f"{prompts[0]}\n \n{prompts[1]}\r\n{prompts[2]}".encode())
+    folder = tmp_path / "new" / "folder"
+    done = here("generate", "-", *more, "--out", folder, "--json")
+    assert done.code == 0, done.err
+    made = [json.loads(line) for line in done.out.splitlines()]
+    assert [one["prompt"] for one in made] == prompts
+    assert made[2]["same_as"] == made[0]["out"] == str(folder / "a-red-circle-seed3.png")
+    assert len(list(folder.iterdir())) == 2
+    for one in made[:2]:
+        alone = tmp_path / "alone.png"
+        assert here("generate", one["prompt"], *more, "--out", alone).code == 0
+        assert alone.read_bytes() == Path(one["out"]).read_bytes()
+
+
+def test_lines_that_cannot_be_drawn_are_named(mini, here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = ["--model", mini.model, "--num-steps", "2", "--out", tmp_path / "out"]
+    for content, message in (
+        (b"a red circle\n\xff", "stdin, line 2: byte 0 (0xff) is not UTF-8"),
+        (b"a red circle\n<image> x", "stdin, line 2: 1 <image> in the prompt but 0 --image"),
+    ):
+        type_lines(monkeypatch, content)
+        done = here("generate", "-", *more)
+        assert done.code == 2
+        assert message in done.last_error
+        # What was drawn before it is there.
+        assert (tmp_path / "out" / "a-red-circle-seed0.png").is_file()
+    assert "take no images" in here("generate", "-", "--image", "a.png", *more).last_error
+    (tmp_path / "file").touch()
+    assert "it names a folder" in here("generate", "-", "--model", mini.model, "--out", tmp_path / "file").last_error

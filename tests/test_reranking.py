@@ -18,7 +18,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
-from lavit_cli.generate import generate
+from lavit_cli.generate import generate, open_painter
 from lavit_cli.generate_settings import GenerateSettings, generate_settings
 
 PROMPT = "a red circle"
@@ -98,7 +98,7 @@ def test_the_candidate_with_the_highest_clip_similarity_is_kept(mini, here, clip
         alone = []
         for one in own:
             file = tmp_path / f"{one['seed']}.png"
-            generate([PROMPT], mini.model, file, short, seed=one["seed"], device="cpu")
+            generate(open_painter(mini.model, short, device="cpu"), [PROMPT], file, seed=one["seed"])
             alone.append(np.asarray(Image.open(file)))
         np.testing.assert_allclose(
             similarities(judge, alone, [PROMPT] * 3), [one["clip_similarity"] for one in own], atol=2e-3
@@ -140,7 +140,7 @@ def test_the_candidate_with_the_highest_likelihood_is_kept(mini, here, tmp_path:
         # Each candidate drawn alone, by its seed, and read by the plain scorer.
         for one in own:
             file = tmp_path / f"{one['seed']}.png"
-            generate([PROMPT], mini.model, file, short, seed=one["seed"], device="cpu")
+            generate(open_painter(mini.model, short, device="cpu"), [PROMPT], file, seed=one["seed"])
             seen = encode_images(llm, eyes, square_pixels(file, eyes.config.preprocessing.image_px)[None])
             expected = next(text_log_likelihoods(llm, seen, [PROMPT]))[0]
             assert one["log_likelihood"] == pytest.approx(expected, abs=0.05)

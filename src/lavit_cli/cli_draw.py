@@ -1,17 +1,22 @@
 """Commands that draw images with a model: `generate`, `reconstruct`."""
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from lavit_core.command import NO_PRESET, CommonOptions, command, settings_of, show, show_plan
 from lavit_core.default_model import model_or_default, with_default_preset
 from lavit_core.distributions import require_stages
+from lavit_core.errors import UsageError
 from lavit_core.modeldir import detokenizer_part
 from lavit_core.options import Highres, ModelOrDefault
 from lavit_core.progress import LOADING, waiting
 
 from lavit_cli import options
+
+if TYPE_CHECKING:
+    from lavit_cli.generate_settings import GenerateSettings
 
 
 @command(renamed=options.OLD_NAMES)
@@ -33,6 +38,9 @@ def generate(
     """Draw what a prompt asks for: language model, then detokenizer, into one image that records how it was made.
 
     Images take the places of <image>: lavit generate "<image> as an oil painting" --image cat.png
+
+    With `-` as PROMPT, each line of stdin is a prompt with a file of its own in the folder --out (default: here): the
+    model is loaded once, and all of it stays in memory.
 
     The record is in the text chunks of a PNG, and as JSON in EXIF's ImageDescription of JPEG and WEBP.
 
@@ -64,6 +72,16 @@ def generate(
     }
     common = with_default_preset(common, model, "tokenizer", "llm")
     settings = generate_settings(common, flags)
+    opening: dict[str, Any] = {
+        "clip": reranking.rerank_clip_model,
+        "safety_checker": safety_checker,
+        "device": common.device,
+        "precision": common.precision,
+    }
+    if list(prompt or ()) == ["-"]:
+        if images.image or images.prompt_image:
+            raise UsageError("prompts from stdin (-) take no images: draw prompts with images one command each")
+        return _generate_lines(model, out or Path(), settings, num_images, common, opening)
     pieces = prompts.typed_prompt(prompt or (), images.image or (), images.prompt_image or (), context.find_root().obj)
     check_reranking(settings, reranking.rerank_clip_model, prompts.prompt_text(pieces), common.preset)
     model = model_or_default(model, "tokenizer", "llm", detokenizer_part(highres=settings.highres))
@@ -75,24 +93,43 @@ def generate(
     for piece in pieces:
         if isinstance(piece, Path):
             check_image(piece)
-    from lavit_cli.generate import generate, lines
+    from lavit_cli.generate import generate, lines, open_painter
 
     with waiting(LOADING, quiet=common.silent):
-        made = generate(
-            pieces,
-            model,
-            out,
-            settings,
-            num_images=num_images,
-            clip=reranking.rerank_clip_model,
-            safety_checker=safety_checker,
-            seed=common.seed,
-            device=common.device,
-            precision=common.precision,
-        )
+        painter = open_painter(model, settings, **opening)
+        prompts.warn_about(pieces, model)
+        made = generate(painter, pieces, out, num_images=num_images, seed=common.seed)
     if not is_named and (earlier := drop_repeated(out, stem)):
         made |= {"out": str(earlier), "same_as": str(earlier)}
-    show(made, common, lines=lines(made))
+    return show(made, common, lines=lines(made))
+
+
+def _generate_lines(
+    model: Path | None,
+    folder: Path,
+    settings: "GenerateSettings",
+    num_images: int,
+    common: CommonOptions,
+    opening: dict[str, Any],
+) -> None:
+    """Draw each prompt of stdin into `folder`."""
+    model = model_or_default(model, "tokenizer", "llm", detokenizer_part(highres=settings.highres))
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder}: a file; with prompts from stdin (-) it names a folder")
+    if common.dry_run:
+        return show_plan(settings, common, prompt="-", model=str(model), out=str(folder))
+    from lavit_cli.generate import lines, open_painter
+    from lavit_cli.generate_lines import generate_lines
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with waiting(LOADING, quiet=common.silent):
+        painter = open_painter(model, settings, **opening, low_memory=False)
+    read = iter(sys.stdin.buffer.readline, b"")
+    how: dict[str, Any] = {"num_images": num_images, "seed": common.seed, "preset": common.preset}
+    for made in generate_lines(painter, read, folder, model, clip=opening["clip"], **how):
+        show(made, common, lines=lines(made))
+        sys.stdout.flush()
+    return None
 
 
 @command(omit=["aspect_ratio"])

@@ -1,5 +1,6 @@
 """`lavit generate`: prompt -> codes -> features -> pixels, into an image that records how it was made."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,46 +12,63 @@ from lavit.reranking import candidate_seeds
 from lavit_cli.generate_settings import GenerateSettings
 from lavit_cli.image_files import save_image
 from lavit_cli.images import enlarge, in_grid
-from lavit_cli.prompts import prompt_record, prompt_text, warn_about
-from lavit_cli.reranking import load_reranker, rerank
+from lavit_cli.prompts import prompt_record, prompt_text
+from lavit_cli.reranking import Reranker, load_reranker, rerank
 
 
-def generate(
-    prompt: Sequence[str | Path],
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Painter:
+    """A model that draws prompts, each as the settings say."""
+
+    lavit: LaVIT
+    settings: GenerateSettings
+    reranker: Reranker
+    precision: str
+
+
+def open_painter(
     model: Path,
-    out: Path,
     settings: GenerateSettings,
     *,
-    num_images: int = 1,
     clip: Path | None = None,
     safety_checker: Path | None = None,
-    seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
-) -> dict[str, Any]:
-    """Draw `num_images` images of a prompt (texts and image files in their order) into one file; image i is the one
-    that `--seed SEED+i` draws alone. Return its metadata.
+    low_memory: bool = True,
+) -> Painter:
+    """Open a model directory with what chooses among candidates; `low_memory` holds one part of the model at a time.
 
-    Raises InputError if the model lacks a part, its parts were made with another tokenizer, or an image is unreadable;
-    UsageError for an aspect ratio that the detokenizer does not draw.
+    Raises InputError if the model lacks a part or its parts were made with another tokenizer, UsageError for an aspect
+    ratio that the detokenizer does not draw.
     """
     lavit = LaVIT.from_pretrained(
         model,
         parts=("tokenizer", "llm", "detokenizer"),
         device=device,
         precision=precision,
-        low_memory=True,
+        low_memory=low_memory,
         highres=settings.highres,
     )
     lavit.draw_size(settings.draw)  # a shape that can't be drawn is refused before anything is loaded
-    warn_about(prompt, model)
     # Loaded first: a directory that holds no CLIP is found out now, not after the last image.
     reader = lavit if settings.best_of > 1 and settings.rerank_by == "likelihood" else None
     reranker = load_reranker(reader, clip, safety_checker, device=device)
+    return Painter(lavit=lavit, settings=settings, reranker=reranker, precision=precision)
+
+
+def generate(
+    painter: Painter, prompt: Sequence[str | Path], out: Path, *, num_images: int = 1, seed: int = 0
+) -> dict[str, Any]:
+    """Draw `num_images` images of a prompt (texts and image files in their order) into one file; image i is the one
+    that `--seed SEED+i` draws alone. Return its metadata.
+
+    Raises InputError for an unreadable image.
+    """
+    lavit, settings = painter.lavit, painter.settings
     seeds = candidate_seeds(range(seed, seed + num_images), settings.best_of)
     codes = lavit.sample([list(prompt)] * len(seeds), seeds, settings.sample)
     pixels = np.stack([np.asarray(image) for image in lavit.decode(codes, seeds, settings.draw)])
-    kept, chosen = rerank(reranker, pixels, seeds, prompt_text(prompt), settings.best_of)
+    kept, chosen = rerank(painter.reranker, pixels, seeds, prompt_text(prompt), settings.best_of)
     made = {
         "prompt": prompt_record(prompt),
         "seed": seed,
@@ -59,7 +77,7 @@ def generate(
         "generate": settings.model_dump(mode="json", exclude={"sample", "draw"}),
         "sample": settings.sample.model_dump(mode="json"),
         "draw": settings.draw.model_dump(mode="json"),
-        "precision": precision,
+        "precision": painter.precision,
         **chosen,
     }
     image = pixels[kept[0]] if num_images == 1 else in_grid([enlarge(pixels[one], 128) for one in kept])

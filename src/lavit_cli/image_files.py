@@ -30,23 +30,24 @@ def check_image_file(out: Path) -> None:
     check_out_file(out)
 
 
-def unused_file(stem: str) -> Path:
-    """Return a PNG's name in the working directory that no file has: STEM.png, STEM-2.png, ..."""
-    return next(file for file in _names(stem) if not file.exists())
+def unused_file(stem: str, folder: Path = Path()) -> Path:
+    """Return a PNG's name in a folder (the working directory) that no file has: STEM.png, STEM-2.png, ..."""
+    return next(file for file in _names(folder, stem) if not file.exists())
 
 
 def drop_repeated(file: Path, stem: str) -> Path | None:
     """Return the file of an earlier image of `stem` with the same pixels and metadata, and remove `file`; else None."""
     content = file.read_bytes()
-    for earlier in itertools.takewhile(lambda name: name != file, _names(stem)):
+    for earlier in itertools.takewhile(lambda name: name != file, _names(file.parent, stem)):
         if earlier.is_file() and earlier.read_bytes() == content:
             file.unlink()
             return earlier
     return None
 
 
-def _names(stem: str) -> Iterator[Path]:
-    return itertools.chain([Path(f"{stem}.png")], (Path(f"{stem}-{number}.png") for number in itertools.count(2)))
+def _names(folder: Path, stem: str) -> Iterator[Path]:
+    later = (folder / f"{stem}-{number}.png" for number in itertools.count(2))
+    return itertools.chain([folder / f"{stem}.png"], later)
 
 
 def save_image(path: Path, pixels: np.ndarray, metadata: Mapping[str, Any]) -> None:

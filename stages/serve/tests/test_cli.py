@@ -41,5 +41,5 @@ def test_an_address_in_use_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=f"--port {port}: Address already in use; another --port"):
-            bind("127.0.0.1", port)
-    bind("127.0.0.1", 0).close()
+            bind("127.0.0.1", port, 1)
+    bind("127.0.0.1", 0, 1).close()

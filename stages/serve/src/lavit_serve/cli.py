@@ -83,7 +83,7 @@ def serve(
     def announce(url: str) -> None:
         show({"url": url, "model": settings.name}, common, lines=[f"listening on {url} (Ctrl-C or SIGTERM ends it)"])
 
-    bound = bind(settings.host, settings.port)
+    bound = bind(settings.host, settings.port, settings.time_limit_seconds)
     with waiting(LOADING, quiet=common.silent):
         loaded = open_model(
             model, device=common.device, precision=common.precision, preset=common.preset, highres=highres

@@ -28,12 +28,17 @@ def open_model(path: Path, *, device: str, precision: str, preset: str | None, h
     return model
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that has the address but does not listen yet. Raises InputError if somebody else has it."""
+def bind(host: str, port: int, unread_seconds: float) -> socket.socket:
+    """Return a socket that has the address but does not listen yet. Its connections are cut when their client reads
+    nothing of what is sent for `unread_seconds`. Raises InputError if somebody else has the address.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it. An answer that nobody reads would hold its connection, and the end of this process.
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(unread_seconds * 1000))
         bound.bind(address)
     except OSError as error:
         raise InputError(f"--host {host} --port {port}: {error.strerror}; another --port may be free") from None

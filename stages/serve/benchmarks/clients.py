@@ -1,0 +1,95 @@
+"""Clients that ask a server for one image after another: `python stages/serve/benchmarks/clients.py MODEL`.
+
+Starts `lavit serve` anew for each number of clients. A request is one image of a prompt of its own with the model's own
+settings. Processor seconds are the server's alone, after it has loaded.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import psutil
+
+COLOURS = ("red", "green", "blue", "yellow", "purple")
+SHAPES = ("circle", "square", "triangle", "star")
+
+
+def main() -> None:
+    """Print a row for each number of clients."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--max-batch", default="16")
+    given = parser.parse_args()
+    print("| clients | requests | requests a CPU second | requests a second | p50, s | p99, s | images a batch |")
+    print("|---|---|---|---|---|---|---|")
+    for count in given.clients:
+        print(measure(given.model, count, given.seconds, given.max_batch), flush=True)
+
+
+def measure(model: Path, count: int, seconds: float, max_batch: str) -> str:
+    """Return the row of `count` clients that ask for `seconds`."""
+    command = [sys.executable, "-m", "lavit_cli", "serve", str(model), "--port", "0", "--max-batch", max_batch]
+    process = subprocess.Popen([*command, "--quiet"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[2].removesuffix("/v1")
+        ask(url, 0, 0)
+        before, began = cpu_seconds(process.pid), time.monotonic()
+        times: list[float] = []
+
+        def client(number: int) -> None:
+            turn = 0
+            while time.monotonic() - began < seconds:
+                times.append(ask(url, number, turn))
+                turn += 1
+
+        threads = [threading.Thread(target=client, args=(number,)) for number in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wall, cpu = time.monotonic() - began, cpu_seconds(process.pid) - before
+        text = httpx2.get(f"{url}/metrics").text
+        rows, batches = (metric(text, f"lavit_batch_rows_{kind}") for kind in ("sum", "count"))
+    finally:
+        process.terminate()
+        process.wait()
+    half, most = np.percentile(times, [50, 99])
+    rates = f"{len(times) / cpu:.2f} | {len(times) / wall:.2f}"
+    return f"| {count} | {len(times)} | {rates} | {half:.2f} | {most:.2f} | {rows / batches:.1f} |"
+
+
+def ask(url: str, client: int, turn: int) -> float:
+    """Return the seconds of one request."""
+    prompt = f"a {COLOURS[client % 5]} {SHAPES[turn % 4]}"
+    began = time.monotonic()
+    answer = httpx2.post(
+        f"{url}/v1/images/generations", json={"prompt": prompt, "seed": 1000 * client + turn}, timeout=300
+    )
+    assert answer.status_code == 200, answer.text
+    return time.monotonic() - began
+
+
+def cpu_seconds(process: int) -> float:
+    """Return the processor seconds that a process has taken."""
+    taken = psutil.Process(process).cpu_times()
+    return float(taken.user + taken.system)
+
+
+def metric(text: str, name: str) -> float:
+    """Return one value of Prometheus' text."""
+    found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+    assert found is not None
+    return float(found.group(1))
+
+
+if __name__ == "__main__":
+    main()
