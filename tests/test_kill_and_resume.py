@@ -1,7 +1,12 @@
-"""`kill -9` at any instant, then the same command: the same bytes as a run that nobody disturbed."""
+"""`kill -9` or SIGTERM at any instant, then the same command: the same bytes as a run that nobody disturbed."""
 
 import json
+import multiprocessing
+import os
+import random
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +15,7 @@ import yaml
 from commandline import MINI, Mini, lavit, start, wait_for
 from lavit_core.modeldir import part_digest
 from lavit_core.rundir import TIMING_KEYS, read_metrics
+from run_commands import leave
 
 # Every stage has quick tests of its own that stop it inside its process.
 pytestmark = pytest.mark.slow
@@ -121,3 +127,71 @@ def test_train_detokenizer(mini: Mini, tmp_path: Path) -> None:
     config = settings(tmp_path, "detokenizer", num_steps=20, checkpoint_every=4)
     common = ["train-detokenizer", mini.tokens, "--images", mini.train, "--model", mini.run / "pretrain" / "model"]
     compare([*common, "--config", config], tmp_path, "detokenizer")
+
+
+INTERRUPTIONS = 10
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["lavit_cli.main", "lavit_tokenizer.api", "lavit_pretrain.api", "lavit_detokenizer.api"])
+"""Children that need not import torch: a start of the interpreter would be most of each of them."""
+
+
+def forked(line: list[str | Path]) -> multiprocessing.process.BaseProcess:
+    """Start a command line in a child that ends with its exit code."""
+    child = FORKS.Process(target=leave, args=([str(word) for word in line],))
+    child.start()
+    return child
+
+
+TRAININGS = {
+    "encoder": {"num_steps": 24},
+    "tokenizer": {"checkpoint_every": 4},
+    "pretrain": {"num_steps": 40, "checkpoint_every": 6},
+    "detokenizer": {"num_steps": 20, "checkpoint_every": 4},
+}
+
+
+@pytest.mark.parametrize("step", TRAININGS)
+def test_ten_interruptions_at_random_times(mini: Mini, tmp_path: Path, step: str) -> None:
+    config = settings(tmp_path, step, **TRAININGS[step])
+    questions = ["--questions", mini.train / "questions.jsonl"]
+    common: list[str | Path] = {
+        "encoder": ["train-encoder", mini.train],
+        "tokenizer": ["train-tokenizer", mini.train, "--model", mini.run / "encoder" / "model"],
+        "pretrain": ["pretrain", mini.tokens, "--model", mini.run / "tokenizer" / "model", *questions],
+        "detokenizer": ["train-detokenizer", mini.tokens, "--images", mini.train, "--model", mini.model],
+    }[step]  # fmt: skip
+    whole, out = tmp_path / "whole", tmp_path / "interrupted"
+    line = [*common, "--config", config, "--quiet", "--out"]
+    part = "llm" if step == "pretrain" else step
+
+    def finish(place: Path) -> float:
+        began = time.monotonic()
+        child = forked([*line, place])
+        child.join()
+        assert child.exitcode == 0
+        return time.monotonic() - began
+
+    def compare_runs() -> None:
+        assert part_digest(out / "model" / part) == part_digest(whole / "model" / part)
+        assert metrics(out) == metrics(whole)
+
+    finish(whole)  # the first child waits for the imports
+    shutil.rmtree(whole)
+    seconds = finish(whole)
+    draw, struck = random.Random(step), 0
+    while struck < INTERRUPTIONS:
+        sent = (signal.SIGKILL, signal.SIGTERM)[struck % 2]
+        child = forked([*line, out])
+        child.join(draw.uniform(0, seconds))
+        if child.exitcode is None:
+            os.kill(child.pid or 0, sent)
+            child.join()
+        # A signal before the command listens ends it as it ends any process; state is what counts.
+        assert child.exitcode in (0, -sent, 75), child.exitcode
+        if child.exitcode == 0:
+            compare_runs()
+            shutil.rmtree(out)
+        else:
+            struck += 1
+    finish(out)
+    compare_runs()

@@ -28,14 +28,15 @@ CHECKPOINT_EVERY = 5
 """So the oldest checkpoint that the tokenizer keeps, at step 10, lies inside a phase, with the codebook yet to come."""
 
 TRAINERS: dict[str, dict[str, Any]] = {
-    "pretrain": {"optimizer": "adamw", "accumulate_steps": 2, "gradient_checkpointing": True},
+    "pretrain": {"optimizer": "adamw", "accumulate_steps": 2, "gradient_checkpointing": True, "checkpoint_every": 4},
     "pretrain-split": {"optimizer": "adamw", "accumulate_steps": 3, "tokens_per_step": 256},
-    "train-detokenizer": {"accumulate_steps": 2, "gradient_checkpointing": True},
+    "train-detokenizer": {"accumulate_steps": 2, "gradient_checkpointing": True, "checkpoint_every": 3},
     "train-encoder": {"optimizer": "adamw"},
     "train-tokenizer": {"optimizer": "adamw", "nmse_weight": 0.5, "keep_term": "batch", "commitment_weight": 0.2},
 }
 """Command -> settings that its runs have beside the miniature's, and those of the test. (Two processes have one of two
-packed batches each, and halves of each of three.)"""
+packed batches each, and halves of each of three.) Most have a newest checkpoint that two processes can have made after
+the oldest one, with steps to come."""
 
 EXACT = {"log_every": 1, "checkpoint_every": CHECKPOINT_EVERY, "precision": "fp32"}
 """fp32 here and AdamW there: bfloat16, also Muon's inside, makes much of the order in which numbers are added."""
@@ -78,12 +79,13 @@ def inputs(mini: Mini, trainer: str) -> list[str | Path]:
     }[trainer]
 
 
-def cut(run: Path, to: Path) -> None:
-    """Copy a run directory as a kill after its oldest checkpoint would have left it."""
+def cut(run: Path, to: Path, *, newest: bool = False) -> None:
+    """Copy a run directory as a kill after its oldest checkpoint, or its newest, would have left it."""
     shutil.copytree(run, to)
     (to / "DONE").unlink()
     shutil.rmtree(to / "model")
-    for checkpoint in sorted((to / "checkpoints").glob("step-*"))[1:]:
+    checkpoints = sorted((to / "checkpoints").glob("step-*"))
+    for checkpoint in checkpoints[:-1] if newest else checkpoints[1:]:
         shutil.rmtree(checkpoint)
 
 
@@ -185,6 +187,20 @@ def test_one_process_resumes_a_run_of_two(mini: Mini, runs: Runs, here: Callable
     assert done.code == 0, done.err
     assert_same_metrics(shrunk, runs.of(trainer, "alone"))
     assert_same_weights(shrunk, runs.of(trainer, "alone"))
+
+
+@pytest.mark.parametrize("trainer", [trainer for trainer in TRAINERS if trainer != "pretrain-split"])
+def test_one_then_two_then_one_process(mini: Mini, runs: Runs, here: Callable[..., Done], trainer: str) -> None:
+    grown, again = runs.of(trainer, "grown"), runs.of(trainer, "again")
+    cut(grown, again, newest=True)
+    [newest] = (again / "checkpoints").iterdir()
+    steps = len(metrics(grown))
+    assert int(newest.name.removeprefix("step-")) in range(steps // 2, steps)  # two processes made it
+    config = grown.with_suffix(".yaml")
+    done = here(command(trainer), *inputs(mini, trainer), "--out", again, "--config", config, "--quiet")
+    assert done.code == 0, done.err
+    assert_same_metrics(again, runs.of(trainer, "alone"))
+    assert_same_weights(again, runs.of(trainer, "alone"))
 
 
 def test_commands_of_one_process_are_refused_by_the_first_process_alone(runs: Runs) -> None:

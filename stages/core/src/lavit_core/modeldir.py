@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from lavit_core.digests import check_digest, with_digest
@@ -130,7 +130,32 @@ def read_metadata(model: Path) -> dict[str, Any]:
     metadata = read_json(file)
     if not isinstance(metadata, dict) or not isinstance(metadata.get("parts"), dict):
         raise InputError(f"{file}: no `parts` in it, expected the file a training command writes")
+    for name, part in metadata["parts"].items():
+        if wrong := _wrong_in_part(name, part):
+            raise InputError(f"{file}: part {name!r}: {wrong}; copy the model again")
     return check_digest(file, metadata)[0]
+
+
+def _wrong_in_part(name: str, part: Any) -> str:
+    """Return what a part's record has that a training command does not write; "" if nothing."""
+    if PurePath(name).name != name or not name.isprintable():
+        return "found folders in its name, expected a plain name"
+    if not isinstance(part, dict) or not isinstance(part.get("digest", ""), str):
+        return "expected an object with the digest of the part"
+    files = part.get("files", {})
+    if not isinstance(files, dict):
+        return f"files is {type(files).__name__}, expected an object"
+    for inside, record in files.items():
+        path = PurePath(inside)
+        if path.is_absolute() or ".." in path.parts or not inside.isprintable() or not path.name:
+            return f"{inside!r} is no file inside it"
+        if (
+            not isinstance(record, dict)
+            or type(record.get("bytes")) is not int
+            or not isinstance(record.get("sha256"), str)
+        ):
+            return f"{inside}: expected `bytes` and `sha256`"
+    return ""
 
 
 IMPORTED = {"source": "released weights"}

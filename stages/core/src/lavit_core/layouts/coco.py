@@ -20,9 +20,14 @@ def read_coco(place: Place) -> Contents | None:
         raise InputError(f"{files[0]}: its annotations have no caption, expected COCO captions")
     file = one_of(with_captions, "files of COCO captions", place.root)
     value = place.json_files[file]
-    names = {row.get("id"): row.get("file_name") for row in _rows(value["images"])}
+    rows = list(_rows(value["images"]))
+    names = {row.get("id"): row.get("file_name") for row in rows if _is_id(row.get("id"))}
     root, prefix = locate(place, list(names.values()))
     contents = Contents(layout="coco", root=root, files=[file], notes=say_prefix(prefix))
+    for row in rows:
+        if not _is_id(row.get("id")):
+            message = f"id is {short(row.get('id'))}, expected a number or a string"
+            contents.problems.append(bad_line(file, f"image {short(row.get('file_name'))}", message))
     keys: dict[Any, str] = {}
     for name, file_name in names.items():
         key, wrong = key_of(file_name, root, prefix)
@@ -35,7 +40,7 @@ def read_coco(place: Place) -> Contents | None:
         name, caption = (row.get("image_id"), row.get("caption")) if isinstance(row, dict) else (None, row)
         if not isinstance(caption, str):
             message = f"caption is {short(caption)}, expected a string"
-        elif name not in names:
+        elif not _is_id(name) or name not in names:
             message = f"image_id {short(name)} is no image of this file"
         else:
             if name in keys:
@@ -57,6 +62,11 @@ def _is_coco(value: Any) -> bool:
 
 def _has_captions(value: Any) -> bool:
     return any("caption" in row for row in _rows(value["annotations"][:1]))
+
+
+def _is_id(value: Any) -> bool:
+    """Return whether a value can name an image; lists and objects can't be looked up."""
+    return value is None or isinstance(value, int | float | str)
 
 
 def _rows(values: list[Any]) -> Iterator[dict[str, Any]]:
