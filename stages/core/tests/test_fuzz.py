@@ -33,7 +33,7 @@ from PIL import Image
 from .conftest import make_samples, write_tokens
 from .image_bytes import saved
 
-EXAMPLES = int(os.environ.get("LAVIT_FUZZ", "25"))
+EXAMPLES = int(os.environ.get("LAVIT_FUZZ", "15"))
 
 
 def fuzz(**strategies):
