@@ -176,3 +176,6 @@ def test_a_preset_is_planned_with_the_encoder_of_its_name():
     ]
     assert len([line for line in lines if line.startswith("  code projection:")]) == 1
     assert "encode_task_layer" not in "".join(lines)
+    factored = resolve(ModelSettings, preset=config.model.model_dump(), flags={"codebook_factors": (64, 32)})
+    found = plan_tokenizer(config.model_copy(update={"model": factored}), preset="tiny")
+    assert found["codebook"] == "64 x 32 = 2048 codes of 32 numbers each"

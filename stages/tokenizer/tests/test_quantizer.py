@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from lavit_tokenizer.quantizer import Quantizer, kmeans, nearest, usage
+from lavit_tokenizer.quantizer import Quantizer, counts_by_factor, factor_usage, kmeans, nearest, unit_vectors, usage
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -73,3 +73,72 @@ def test_usage_and_perplexity():
     assert share == 0.5
     assert abs(perplexity - 4) < 1e-9
     assert usage(torch.zeros(4, dtype=torch.int64)) == (0.0, 0.0)
+
+
+def halves(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Return vectors of unit length whose halves are equally long."""
+    return unit_vectors(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), (2, 2))
+
+
+def test_codes_of_factors_against_a_table_of_all_pairs():
+    quantizer, z = Quantizer(15, 8, (5, 3)), halves(200, 8)
+    first, second = quantizer.codebook[:5], quantizer.codebook[5:]
+    table = torch.stack([torch.cat([first[a], second[b]]) / 2**0.5 for a in range(5) for b in range(3)])
+    torch.testing.assert_close(quantizer.vectors(torch.arange(15)), table)
+    codes = quantizer.codes(z)
+    assert torch.equal(codes, torch.cdist(z, table).argmin(1))
+    assert len(codes.unique()) > 10
+    read, again = quantizer(z.requires_grad_())
+    assert torch.equal(again, codes)
+    torch.testing.assert_close(read.detach(), table[codes])
+    weights = torch.randn(200, 8)
+    (read * weights).sum().backward()
+    torch.testing.assert_close(z.grad, weights)
+
+
+def test_update_moves_each_factor_as_a_codebook_of_its_own():
+    """The plain reference: two quantisers of one factor, each on its half."""
+    quantizer, z = Quantizer(15, 8, (5, 3)), halves(40, 8)
+    sides = [Quantizer(5, 4), Quantizer(3, 4)]
+    for side, rows in zip(sides, quantizer.codebook.split([5, 3]), strict=True):
+        side.codebook.copy_(rows)
+        side.ema_sum.copy_(rows)
+    for step in range(30):
+        codes, stream, same = quantizer.codes(z), *(torch.Generator().manual_seed(step) for _ in range(2))
+        restarted = quantizer.update(z, codes, decay=0.8, restart_below=0.3, stream=stream)
+        of_sides = 0
+        for side, half, own in zip(sides, z.chunk(2, dim=1), (codes // 3, codes % 3), strict=True):
+            assert torch.equal(own, side.codes(F.normalize(half, dim=1)))
+            of_sides += side.update(F.normalize(half, dim=1), own, decay=0.8, restart_below=0.3, stream=same)
+        assert restarted == of_sides
+        z = halves(40, 8, seed=step + 1)
+    for name in ("codebook", "ema_count", "ema_sum"):
+        whole = torch.cat([getattr(side, name) for side in sides])
+        torch.testing.assert_close(getattr(quantizer, name), whole)
+
+
+def test_a_pair_that_training_never_showed_has_a_code():
+    """Four kinds of one half and four of the other, of whose pairs (0, 0) is held out."""
+    first, second = unit(4, 8, seed=1), unit(4, 8, seed=2)
+    pairs = [(a, b) for a in range(4) for b in range(4) if (a, b) != (0, 0)]
+    z = torch.stack([torch.cat([first[a], second[b]]) / 2**0.5 for a, b in pairs]).repeat(20, 1)
+    new = torch.cat([first[0], second[0]]) / 2**0.5
+    errors = {}
+    for name, quantizer in (("flat", Quantizer(16, 16)), ("factors", Quantizer(16, 16, (4, 4)))):
+        quantizer.start_from(z, iterations=10, stream=torch.Generator().manual_seed(0))
+        shown, unseen = quantizer(z)[0], quantizer(new[None])[0]
+        errors[name] = (1 - (shown * z).sum(1)).mean(), 1 - (unseen[0] * new).sum()
+    assert max(errors["factors"]) < 1e-5
+    assert errors["flat"][1] > 0.1
+
+
+def test_usage_of_factors():
+    counts = torch.tensor([[2, 0, 0], [0, 0, 2]])  # code a * 3 + b
+    by_factor = counts_by_factor(counts.flatten(), (2, 3))
+    assert [part.tolist() for part in by_factor] == [[2, 2], [2, 0, 2]]
+    found = factor_usage(counts.flatten(), (2, 3))
+    assert list(found) == ["code_usage_a", "perplexity_a", "code_usage_b", "perplexity_b"]
+    assert (found["code_usage_a"], found["code_usage_b"]) == (1, 2 / 3)
+    assert abs(found["perplexity_a"] - 2) + abs(found["perplexity_b"] - 2) < 1e-9
+    assert counts_by_factor(counts.flatten(), None)[0].tolist() == [2, 0, 0, 0, 0, 2]
+    assert factor_usage(counts.flatten(), None) == {}

@@ -49,6 +49,18 @@ def test_few_tokens_do_not_show_which_codes_are_unused():
     assert kinds(code_usage=0.31, num_tokens=512) == ["codes unused"]
 
 
+def test_codes_of_factors_are_judged_by_the_factor_that_is_used_least():
+    keep, detail = np.ones((1, 4), dtype=bool), np.zeros((1, 4))
+    pairs = np.array([[4, 0, 0, 0], [4, 0, 0, 0]])  # both of the first factor, one of four of the second
+    facts = facts_of(keep, detail, pairs.ravel(), (2, 4))
+    assert (facts.code_usage, facts.num_codes) == (0.25, 4)
+    assert [finding.kind for finding in diagnose_tokens(facts)] == ["codes unused", *kinds_without_codes(facts)]
+
+
+def kinds_without_codes(facts):
+    return [finding.kind for finding in diagnose_tokens(dataclasses.replace(facts, code_usage=None))]
+
+
 def test_what_was_not_measured_is_not_judged():
     assert kinds(detail_dropped=None, detail_kept=0.0) == []
     assert kinds(seam_ratio=3.0, seam_ratio_originals=None) == []

@@ -9,7 +9,10 @@ import time
 
 import numpy as np
 import pytest
+import torch
+from lavit_core.data import open_data
 from lavit_core.errors import ErrorBudgetExceeded, InputError, UsageError
+from lavit_core.images import square_pixels
 from lavit_core.json_lines import read_json_lines
 from lavit_core.modeldir import export_part
 from lavit_core.token_check import inspect_tokens
@@ -17,9 +20,10 @@ from lavit_core.tokens import check_tokenizer, open_tokens
 from lavit_tokenizer import make_shards as making
 from lavit_tokenizer import tokenize_images as verb
 from lavit_tokenizer.config import TokenizeConfig
+from lavit_tokenizer.tokenizer_folder import write_tokenizer
 from PIL import Image
 
-from .conftest import write_images
+from .conftest import make_tokenizer, write_images
 
 
 def settings(**changes):
@@ -84,6 +88,23 @@ def test_budgets_that_can_not_be_leave_nothing_behind(data, model, tmp_path):
     assert not (tmp_path / "tokens").exists()
     with pytest.raises(UsageError, match="tokens: found 5 with selection 'threshold'; a number of tokens goes with"):
         settings(tokens=5)
+
+
+def test_a_pair_of_factors_is_stored_as_one_code(data, tmp_path):
+    tokenizer = make_tokenizer(codebook_factors=(8, 4))
+    with export_part(tmp_path / "factored", "tokenizer") as part:
+        write_tokenizer(tokenizer, part)
+    tokenize(data, tmp_path / "factored", tmp_path / "tokens")
+    reader = open_tokens(tmp_path / "tokens")
+    codes, counts = reader.codes(np.arange(len(reader)))
+    pixels = np.stack([square_pixels(record.image, 16) for record in open_data(data).records])
+    steps = tokenizer.encode(torch.from_numpy(pixels), return_intermediates=True)
+    books = tokenizer.quantizer.codebook.split([8, 4])
+    halves = zip(steps.intermediates.vectors.chunk(2, dim=1), books, strict=True)
+    first, second = (torch.cdist(2**0.5 * half, book).argmin(1) for half, book in halves)
+    assert reader.manifest.codebook_size == 32
+    assert counts.tolist() == steps.counts.tolist()
+    assert codes.tolist() == (first * 4 + second).tolist()
 
 
 def test_an_unreadable_file_with_a_line_separator_in_its_name_does_not_stop_a_resumed_run(model, tmp_path):

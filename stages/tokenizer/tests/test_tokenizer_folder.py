@@ -9,7 +9,7 @@ from lavit_core.errors import InputError, UsageError
 from lavit_core.modeldir import export_part, part_digest
 from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.selector import select_threshold
-from lavit_tokenizer.tokenizer_folder import STORED_KEYS, load_tokenizer, read_tokenizer
+from lavit_tokenizer.tokenizer_folder import STORED_KEYS, load_tokenizer, read_tokenizer, write_tokenizer
 
 from .conftest import images, make_tokenizer
 
@@ -102,5 +102,20 @@ def test_config_json_keeps_its_keys_in_order(model):
     """The digest covers the file's bytes."""
     stored = json.loads((model / "tokenizer" / "config.json").read_text())
     assert tuple(stored) == STORED_KEYS
-    assert set(STORED_KEYS) == set(TokenizerConfig.model_fields)
+    assert {*STORED_KEYS, "codebook_factors"} == set(TokenizerConfig.model_fields)
     assert list(stored)[:4] == ["format", "preprocessing", "grid", "feature_dim"]
+
+
+def test_a_factorised_codebook_is_stored_and_loaded(tmp_path):
+    original, pixels = make_tokenizer(codebook_size=32, codebook_factors=(8, 4)), images(4)
+    write_tokenizer(original, tmp_path / "tokenizer")
+    loaded = read_tokenizer(tmp_path / "tokenizer").eval()
+    assert loaded.config.codebook_factors == (8, 4)
+    encoded, again = original.encode(pixels), loaded.encode(pixels)
+    assert torch.equal(encoded.codes, again.codes)
+    assert 4 <= int(encoded.codes.max()) < 32
+    assert torch.equal(
+        original.decode_codes(encoded.codes, encoded.counts), loaded.decode_codes(again.codes, again.counts)
+    )
+    with pytest.raises(InputError, match=r"codes are in \[0, 32\], expected \[0, 32\)"):
+        loaded.decode_codes(torch.tensor([0, 32]), torch.tensor([2]))

@@ -10,7 +10,7 @@ from lavit_core.errors import InputError, Interrupted, LavitError, UsageError
 from lavit_core.rundir import read_metrics, read_warnings
 from lavit_tokenizer import phase_step
 from lavit_tokenizer import train_tokenizer as tokenizer_verb
-from lavit_tokenizer.config import Phase
+from lavit_tokenizer.config import ModelSettings, Phase
 from lavit_tokenizer.quantizer import Quantizer
 from lavit_tokenizer.tokenizer_folder import load_tokenizer
 from lavit_trainkit.pixels import Pixels
@@ -55,6 +55,34 @@ def test_own_evidence_resumes_to_the_same_bits(data, model, tmp_path, monkeypatc
     assert metrics_of(tmp_path / "whole") == metrics_of(tmp_path / "cut")
     names = set(load_tokenizer(tmp_path / "whole" / "model").state_dict())
     assert names == set(make_tokenizer().state_dict()), "nothing of it is exported"
+
+
+@pytest.mark.parametrize("steps", [13, 15])
+def test_a_factorised_codebook_resumes_to_the_same_bits(data, model, tmp_path, monkeypatch, steps):
+    recipe = {"model": factored_model(8, 4), "checkpoint_every": 2}
+    whole = train_tokens(data, model, tmp_path / "whole", **recipe)
+    with monkeypatch.context() as patch:
+        kill_at_step(patch, steps)
+        with pytest.raises(Killed):
+            train_tokens(data, model, tmp_path / "cut", **recipe)
+    train_tokens(data, model, tmp_path / "cut", **recipe)
+    assert have_equal_weights(tmp_path / "whole" / "model" / "tokenizer", tmp_path / "cut" / "model" / "tokenizer")
+    assert metrics_of(tmp_path / "whole") == metrics_of(tmp_path / "cut")
+    assert load_tokenizer(tmp_path / "whole" / "model").quantizer.codebook.shape == (12, 4)
+    assert {"code_usage_a", "perplexity_b"} <= set(whole)
+    assert {"code_usage_a", "perplexity_b"} <= set(read_metrics(tmp_path / "whole")[-1])
+
+
+def test_factors_that_do_not_make_the_codebook_are_refused():
+    with pytest.raises(ValueError, match=r"codebook_factors \[8, 8\] make 64 codes, codebook_size is 32; expected"):
+        factored_model(8, 8)
+    with pytest.raises(ValueError, match=r"code_dim is 7, expected an even number"):
+        factored_model(8, 4, code_dim=7)
+
+
+def factored_model(first, second, **changes):
+    values = {**MODEL.model_dump(), "codebook_factors": (first, second), **changes}
+    return ModelSettings.model_validate(values)
 
 
 def test_a_calibrated_threshold_keeps_the_ratio_and_survives_a_kill(data, model, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lavit_tokenizer.config import Phase, TrainTokenizerConfig
 from lavit_tokenizer.diagnose import collapsed
-from lavit_tokenizer.quantizer import usage
+from lavit_tokenizer.quantizer import counts_by_factor, factor_usage, usage
 
 
 class CodebookStats:
@@ -21,7 +21,8 @@ class CodebookStats:
         self._restarted = 0
         self.codebook_started = False
         self.metrics: dict[str, float | int] = {}
-        """The last full window's `code_usage` (share of the codebook), `perplexity` and `restarted` codes."""
+        """The last full window's `code_usage` (share of the codebook), `perplexity` and `restarted` codes; see
+        `factor_usage` for those of a factorised codebook."""
 
     def count(self, codes_T: Tensor, restarted: int) -> None:
         """Add one step's codes, and how many dead codes were restarted in it."""
@@ -34,15 +35,23 @@ class CodebookStats:
             return []
         share, perplexity = usage(self._counts)
         self.metrics = {"code_usage": share, "perplexity": perplexity, "restarted": self._restarted}
-        num_tokens, num_codes = int(self._counts.sum()), self._counts.numel()
-        # Share of the codebook that so many tokens reach if codes are equally likely; too few tokens show no collapse.
-        reachable = 1 - math.exp(-num_tokens / num_codes)
-        found = []
-        if num_tokens >= num_codes and share < self._config.collapse_below * reachable:
-            found = [collapsed(share, perplexity, num_codes, self._config.window_steps, phase)]
+        factors = self._config.model.codebook_factors
+        self.metrics |= factor_usage(self._counts, factors)
+        found = [
+            finding for counts in counts_by_factor(self._counts, factors) for finding in self._collapse(counts, phase)
+        ]
         self._counts.zero_()
         self._restarted = 0
-        return found
+        return found[:1]
+
+    def _collapse(self, counts_K: Tensor, phase: Phase) -> list[Diagnostic]:
+        """Return a finding if few of these entries were used: of the codebook, or of one factor."""
+        (share, perplexity), num_tokens, num_codes = usage(counts_K), int(counts_K.sum()), counts_K.numel()
+        # Share of the codebook that so many tokens reach if codes are equally likely; too few tokens show no collapse.
+        reachable = 1 - math.exp(-num_tokens / num_codes)
+        if num_tokens < num_codes or share >= self._config.collapse_below * reachable:
+            return []
+        return [collapsed(share, perplexity, num_codes, self._config.window_steps, phase)]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the window so far."""

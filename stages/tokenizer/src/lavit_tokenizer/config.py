@@ -120,6 +120,9 @@ class ModelSettings(Config):
     leaves no other trace of position if the encoder's features hold little of it."""
     codebook_size: Count = 16384
     """K."""
+    codebook_factors: tuple[Count, Count] | None = None
+    """Sizes Ka, Kb of two small codebooks instead of one of K = Ka * Kb: each quantises one half of the vector, and
+    code a * Kb + b is their pair. Differs when set: a pair of entries that training never showed has a code."""
     code_dim: Count = 32
     """Width of a code."""
     decoder_layers: Count = 12
@@ -127,6 +130,20 @@ class ModelSettings(Config):
     whiten_power: float = 0.0
     """Features are centred and divided by (PCA eigenvalue)^power before anything sees them; 0 leaves them raw.
     Differs when not 0 (0.25: half-whitening): with a few dominant directions 1 - cos is blind to the others."""
+
+    @model_validator(mode="after")
+    def _factors_make_the_codebook(self) -> Self:
+        if self.codebook_factors is None:
+            return self
+        first, second = self.codebook_factors
+        if first * second != self.codebook_size:
+            raise ValueError(
+                f"codebook_factors [{first}, {second}] make {first * second} codes, codebook_size is "
+                f"{self.codebook_size}; expected codebook_size: {first * second}, or factors of {self.codebook_size}"
+            )
+        if self.code_dim % 2:
+            raise ValueError(f"code_dim is {self.code_dim}, expected an even number: codebook_factors halve the vector")
+        return self
 
 
 class TokenizerConfig(ModelSettings):

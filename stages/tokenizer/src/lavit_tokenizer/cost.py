@@ -165,7 +165,10 @@ def _phase_loss(network: VisualTokenizer, phase: Phase, *, merge: bool) -> Tenso
         rows = network.merger(low, keep_BP) if merge else network.merger.norm(low)[keep_BP]
     z = network.project(rows.float())
     if phase.quantise:
-        (z.detach() @ network.quantizer.codebook.T).argmax(dim=-1)
+        sizes = network.quantizer.sizes
+        books = network.quantizer.codebook.split(sizes)
+        for half, book in zip(z.detach().chunk(len(sizes), dim=-1), books, strict=True):
+            (half @ book.T).argmax(dim=-1)
     z = z.view(1, -1, shape.code_dim).to(low.dtype)
     if masked:
         return network.decoder.forward_masked(z, mask).float().sum()

@@ -104,7 +104,7 @@ def parallelize_phase(
             output = forward_phase(
                 net, given.x_BPD, phase, step=step, seed=seed, rows=given.rows, own_BPD=given.own_BPD
             )
-        vectors = None if output.codes is None else net.quantizer.codebook[output.codes]
+        vectors = None if output.codes is None else net.quantizer.vectors(output.codes)
         terms = losses(
             output, given.x_BPD, config, vectors, cos_weight=phase.cos_weight, weight_BP=given.weight_BP,
             share=len(given.x_BPD) / phase.batch_size, energy=energy,

@@ -10,7 +10,13 @@ from lavit_core.errors import UsageError
 from lavit_core.modeldir import find_part
 from lavit_trainkit.cost import cost_report, count
 
-from lavit_tokenizer.config import SmallVitConfig, TokenizeConfig, TrainEncoderConfig, TrainTokenizerConfig
+from lavit_tokenizer.config import (
+    SmallVitConfig,
+    TokenizeConfig,
+    TokenizerConfig,
+    TrainEncoderConfig,
+    TrainTokenizerConfig,
+)
 from lavit_tokenizer.contrastive import ContrastiveModel
 from lavit_tokenizer.cost import PART_NAMES, encoder_step, planned_encoder, tokenizer_step
 from lavit_tokenizer.selector import topk_tokens
@@ -69,10 +75,15 @@ def plan_tokenizer(
             "encoder": count(network),
             **{PART_NAMES.get(name, name): count(getattr(tokenizer, name)) for name in parts},
         },
-        "codebook": "{} codes of {} numbers each".format(*tokenizer.quantizer.codebook.shape),
+        "codebook": f"{_factors(shape)}{shape.codebook_size} codes of {shape.code_dim} numbers each",
         "tokens_per_image": round(config.model.keep_ratio * shape.num_patches),
         "cost": cost_report(steps),
     }
+
+
+def _factors(shape: TokenizerConfig) -> str:
+    factors = shape.codebook_factors
+    return "" if factors is None else f"{factors[0]} x {factors[1]} = "
 
 
 def _small_encoder(preset: str | None) -> SmallVitConfig | None:

@@ -34,9 +34,9 @@ class TokenFacts:
     detail_dropped: float | None = None
     """Mean detail of dropped patches."""
     code_usage: float | None = None
-    """Share of the codebook that occurs."""
+    """Share of the codebook that occurs; of a factorised one, of the factor of which less occurs."""
     num_codes: int = 1
-    """Codebook size K."""
+    """Codebook size K; of a factorised one, entries of that factor."""
     num_tokens: int = 0
     """Tokens of all images together."""
     few_tokens: float | None = None
@@ -47,15 +47,19 @@ class TokenFacts:
     """The same of the originals."""
 
 
-def facts_of(keep_NP: np.ndarray, detail_NP: np.ndarray, code_counts_K: np.ndarray) -> TokenFacts:
+def facts_of(
+    keep_NP: np.ndarray, detail_NP: np.ndarray, code_counts_K: np.ndarray, factors: tuple[int, int] | None = None
+) -> TokenFacts:
     """Return what is known of N images from their keep masks, the detail of their P patches, and how often each of K
-    codes occurs."""
+    codes occurs; `factors` are those of the codebook."""
     kept, dropped = detail_of_kept(detail_NP, keep_NP)
+    books = [code_counts_K] if factors is None else [code_counts_K.reshape(factors).sum(axis) for axis in (1, 0)]
+    usage, num_codes = min((float((counts > 0).mean()), len(counts)) for counts in books)
     return TokenFacts(
         detail_kept=kept,
         detail_dropped=dropped,
-        code_usage=float((code_counts_K > 0).mean()),
-        num_codes=len(code_counts_K),
+        code_usage=usage,
+        num_codes=num_codes,
         num_tokens=int(code_counts_K.sum()),
         few_tokens=float((keep_NP.sum(axis=1) < FEW_TOKENS).mean()),
     )

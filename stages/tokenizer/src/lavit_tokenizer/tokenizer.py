@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from lavit_core.errors import InputError, UsageError
 from lavit_core.modeldir import check_selection
 from lavit_trainkit.pixels import normalise
@@ -19,7 +18,7 @@ from lavit_tokenizer.config import ModelSettings, TokenizerConfig
 from lavit_tokenizer.decoder import FeatureDecoder, new_decoder
 from lavit_tokenizer.encoder import Encoder
 from lavit_tokenizer.merger import Merger, new_merger
-from lavit_tokenizer.quantizer import Quantizer, nearest
+from lavit_tokenizer.quantizer import Quantizer, unit_vectors
 from lavit_tokenizer.selector import Selector, select_patches
 
 Use = Literal["all", "encode", "decode"]
@@ -100,7 +99,7 @@ class VisualTokenizer(nn.Module):
             self.encode_task_layer = nn.Sequential(
                 nn.Linear(width, width), nn.Tanh(), nn.Linear(width, config.code_dim)
             )
-        self.quantizer = Quantizer(config.codebook_size, config.code_dim)
+        self.quantizer = Quantizer(config.codebook_size, config.code_dim, config.codebook_factors)
         if use != "encode" and config.decoder_layers:
             self.decoder = new_decoder(config)
         self.register_buffer("feature_mean", torch.zeros(width))
@@ -155,7 +154,7 @@ class VisualTokenizer(nn.Module):
 
     def project(self, merged: Tensor) -> Tensor:
         """Return unit code vectors [..., C], before quantisation, of merged features [..., D] in fp32."""
-        return F.normalize(self.encode_task_layer(merged).float(), dim=-1)
+        return unit_vectors(self.encode_task_layer(merged).float(), self.config.codebook_factors)
 
     @torch.no_grad()
     def encode(
@@ -179,7 +178,7 @@ class VisualTokenizer(nn.Module):
             merged = self.merger(x_BPD, keep_BP).float()
         vectors = self.project(merged)
         return Encoded(
-            codes=nearest(vectors, self.quantizer.codebook),
+            codes=self.quantizer.codes(vectors),
             counts=keep_BP.sum(dim=1),
             keep_mask=keep_BP,
             merged=merged,
@@ -192,11 +191,12 @@ class VisualTokenizer(nn.Module):
         `decoder` is a detokenizer's own one, where it has one (the released SDXL detokenizer).
         Raises InputError if codes are outside [0, K), an image has more of them than patches, or there is no decoder.
         """
-        codebook = self.quantizer.codebook
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < codebook.shape[0]:
+        num_codes = self.config.codebook_size
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < num_codes:
             found = f"[{int(codes.min())}, {int(codes.max())}]"
-            raise InputError(f"codes are in {found}, expected [0, {codebook.shape[0]}): another tokenizer made them")
-        return self.decode_vectors(codebook[codes.to(codebook.device)], counts, decoder=decoder)
+            raise InputError(f"codes are in {found}, expected [0, {num_codes}): another tokenizer made them")
+        vectors = self.quantizer.vectors(codes.to(self.quantizer.codebook.device))
+        return self.decode_vectors(vectors, counts, decoder=decoder)
 
     @torch.no_grad()
     def decode_vectors(self, vectors: Tensor, counts: Tensor, *, decoder: FeatureDecoder | None = None) -> Tensor:

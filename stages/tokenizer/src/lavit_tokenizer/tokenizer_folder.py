@@ -128,4 +128,7 @@ def write_tokenizer(tokenizer: VisualTokenizer, folder: Path) -> None:
 def write_config(config: TokenizerConfig, folder: Path) -> None:
     """Write a tokenizer folder's config.json."""
     values: dict[str, Any] = config.model_dump(mode="json")
-    write_json(folder / "config.json", {key: values[key] for key in STORED_KEYS})
+    stored = {key: values[key] for key in STORED_KEYS}
+    if config.codebook_factors is not None:  # else left out: digests of tokenizers with one codebook stay as they are
+        stored["codebook_factors"] = values["codebook_factors"]
+    write_json(folder / "config.json", stored)

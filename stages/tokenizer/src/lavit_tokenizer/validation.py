@@ -12,7 +12,7 @@ from torch import Tensor
 from lavit_tokenizer.config import TokenizerConfig
 from lavit_tokenizer.features import FeatureSource
 from lavit_tokenizer.objective import keep_moments, kept_metrics, mean_predictor, selector_explained_variance
-from lavit_tokenizer.quantizer import usage
+from lavit_tokenizer.quantizer import factor_usage, usage
 from lavit_tokenizer.selection_statistics import detail_of_kept, patch_detail, place_explained
 from lavit_tokenizer.selector import select_threshold
 from lavit_tokenizer.token_findings import FEW_TOKENS, TokenFacts
@@ -56,11 +56,13 @@ def evaluate(
         masks.append(keep)
         chances.append(log_keep)
         details.append(patch_detail(source.pixels.batch(held[start : start + batch_size]).numpy(), config.grid))
-    share, perplexity = usage(torch.bincount(torch.cat(codes).cpu(), minlength=config.codebook_size))
+    code_counts = torch.bincount(torch.cat(codes).cpu(), minlength=config.codebook_size)
+    share, perplexity = usage(code_counts)
     metrics: dict[str, Any] = {name: 1 - float(torch.cat(values).mean()) for name, values in cosines.items()}
     if not quantised:
         del metrics["cos_loss"]
     metrics |= {"mean_predictor": mean_predictor(torch.cat(targets)), "code_usage": share, "perplexity": perplexity}
+    metrics |= factor_usage(code_counts, config.codebook_factors)
     in_kept, in_dropped = detail_of_kept(np.concatenate(details), torch.cat(masks).cpu().numpy())
     metrics |= {
         "decided": selector_explained_variance(keep_moments(torch.cat(chances))),
@@ -74,11 +76,15 @@ def evaluate(
 
 def token_facts(metrics: Mapping[str, Any], config: TokenizerConfig, *, quantised: bool) -> TokenFacts:
     """Return what the metrics of `evaluate` tell about the tokens; codes count once the codebook was trained."""
+    used, num_codes = metrics["code_usage"], config.codebook_size
+    if config.codebook_factors is not None:  # few of the pairs are in use when all entries are
+        sizes = zip("ab", config.codebook_factors, strict=True)
+        used, num_codes = min((metrics[f"code_usage_{name}"], size) for name, size in sizes)
     return TokenFacts(
         detail_kept=metrics["detail_kept"],
         detail_dropped=metrics["detail_dropped"],
-        code_usage=metrics["code_usage"] if quantised else None,
-        num_codes=config.codebook_size,
+        code_usage=used if quantised else None,
+        num_codes=num_codes,
         num_tokens=round(metrics["kept_mean"] * metrics["validation_images"]),
         few_tokens=metrics["few_tokens"],
     )

@@ -94,7 +94,7 @@ def read_places(
     }
     keep, detail, codes = ([row[name] for row in rows] for name in TOKENS)
     counts = np.bincount(np.concatenate(codes), minlength=model.codebook_size)
-    facts = facts_of(np.stack(keep), np.stack(detail), counts)
+    facts = facts_of(np.stack(keep), np.stack(detail), counts, model.tokenizer.config.codebook_factors)
     return PlaceFeatures(kept_inside=joined.pop(KEPT_INSIDE), by_station=joined, facts=facts)
 
 
@@ -120,7 +120,7 @@ def dense_stations(
         "kept": features,
         "merged": spread(encoded.merged),
         "vectors": spread(steps.vectors),
-        "codes": spread(tokenizer.quantizer.codebook[encoded.codes]),
+        "codes": spread(tokenizer.quantizer.vectors(encoded.codes)),
     }
     if tokenizer.config.decoder_layers:  # imported tokenizers may have no feature decoder
         stations["decoded_vectors"] = tokenizer.decode_vectors(steps.vectors, encoded.counts).cpu().numpy()

@@ -25,7 +25,7 @@ from lavit_evaluation.tokenizing.tokenize import TokenizedImage
 
 if TYPE_CHECKING:
     from lavit import LaVIT
-    from lavit_tokenizer.api import TokenFacts
+    from lavit_tokenizer.api import TokenFacts, TokenizerConfig
 
 PROTOCOL, VERSION = "lavit-tokenizer", 1
 
@@ -68,7 +68,7 @@ def eval_tokenizer(
         score.seconds["reconstruction"] = time.monotonic() - began
         counts = [len(image.codes) for image in images]
         score.notes |= {"kept_histogram": np.bincount(counts).tolist(), "grid": list(lavit.grid)}
-        note_findings(score, _facts(score, images, lavit.codebook_size))
+        note_findings(score, _facts(score, images, lavit.tokenizer.config))
         described = {"path": str(data), "images": len(keys), "reconstructions": len(drawn_keys)}
         return session.finish(score.as_json({"inputs": inputs, "data": described, "settings": settings}))
 
@@ -112,12 +112,13 @@ def _write_samples(
     write_samples(job.session.run.path, {"reconstruction": rows})
 
 
-def _facts(score: Score, images: list[TokenizedImage], codebook_size: int) -> "TokenFacts":
+def _facts(score: Score, images: list[TokenizedImage], shape: "TokenizerConfig") -> "TokenFacts":
     """Return what is known about the tokens, and about seams where images were drawn."""
     from lavit_tokenizer.api import facts_of
 
-    codes = np.bincount(np.concatenate([image.codes for image in images]), minlength=codebook_size)
+    codes = np.bincount(np.concatenate([image.codes for image in images]), minlength=shape.codebook_size)
     keep, detail = np.stack([image.keep_mask for image in images]), np.stack([image.detail for image in images])
+    facts = facts_of(keep, detail, codes, shape.codebook_factors)
     ratios = [score.metrics.get(f"reconstruction.{name}") for name in ("seam_ratio", "seam_ratio_originals")]
     drawn, real = (None if ratio is None else ratio.value for ratio in ratios)
-    return dataclasses.replace(facts_of(keep, detail, codes), seam_ratio=drawn, seam_ratio_originals=real)
+    return dataclasses.replace(facts, seam_ratio=drawn, seam_ratio_originals=real)
