@@ -34,7 +34,7 @@ evaluate.command("score")(score)
 evaluate.command("list")(list_benchmarks)
 evaluate.command("compare")(compare)
 for benchmark in BENCHMARKS:
-    if benchmark.kind != "answerability":  # a model would have to say how sure it is
+    if benchmark.runs:
         evaluate.command(benchmark.name)((editing if benchmark.kind == "edit" else answers)(benchmark))
 for name in ("flickr30k-retrieval", "coco-retrieval"):
     evaluate.command(name)(retrieval(name))

@@ -8,7 +8,7 @@ import typer
 from lavit_core.command import NO_PRESET, CommonOptions, OutputOptions, Renamed, command, settings_of, show
 from lavit_core.options import Seed, argument, option
 
-from lavit_evaluation.options import Images, Protocol, Weights
+from lavit_evaluation.options import Images, Weights
 
 if TYPE_CHECKING:
     from lavit_scoring import Benchmark
@@ -20,7 +20,9 @@ class RuleOptions:
 
     questions: Annotated[Path | None, option("--questions", help="Question file, checked against both.")] = None
     choices: Annotated[Path | None, option("--choices", help="GQA's choices file: validity, plausibility.")] = None
-    protocol: Protocol = "official"
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="official (the server's rules), lavit, or for POPE and MME lmms-eval.")
+    ] = "official"
     lemmatizer: Annotated[
         str | None, option("--lemmatizer", help="With lavit: given, rules or a spaCy model directory.")
     ] = None
@@ -32,7 +34,7 @@ class RuleOptions:
 @command(omit=["preset", "precision"], renamed=[Renamed("--clip", "--clip-model")])
 def score(
     benchmark: Annotated[str, typer.Argument(help="vqav2, okvqa, gqa, ...; `lavit eval list` shows all.")],
-    results: Annotated[Path, option("--results", help="Result file of any model; a folder for edits.")],
+    results: Annotated[Path, option("--results", help="Result file of any model; a folder for edits, MME.")],
     annotations: Annotated[Path, option("--annotations", help="Official answers or references.")],
     rules: RuleOptions,
     images: Images = None,

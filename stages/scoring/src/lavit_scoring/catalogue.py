@@ -6,7 +6,7 @@ from typing import Literal
 
 from lavit_scoring.errors import InputError, UsageError
 
-Kind = Literal["vqa", "vizwiz", "answerability", "gqa", "caption", "edit"]
+Kind = Literal["vqa", "vizwiz", "answerability", "gqa", "caption", "edit", "pope", "mme"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,10 @@ class Benchmark:
     published: str = ""
     """What is reported for LaVIT by others than us, under their own protocol."""
     published_by: str = "LaVIT's authors, LLaMA-1 / v1 / v2"
+    protocols: tuple[str, ...] = ("official", "lavit")
+    """By whose rules it can be scored."""
+    runs: bool = True
+    """Whether `lavit eval` runs a model on it; else it scores result files alone."""
 
 
 MORPH = "a leaderboard's row for LaVIT, likely of the Morph-Tokens paper (arXiv 2405.01926), whose table was not seen"
@@ -150,6 +154,32 @@ BENCHMARKS = (
         images=("images",),
         published="LPIPS 36.9 (x100)",
         published_by=MORPH,
+    ),
+    *(
+        Benchmark(
+            name=f"pope-{part}",
+            kind="pope",
+            title=f"POPE, {part} objects",
+            metric="f1",
+            size="3,000 questions about 500 images of COCO val2014, half of them yes",
+            source="https://github.com/RUCAIBox/POPE",
+            annotations=(f"coco_pope_{part}.json",),
+            images=("val2014",),
+            protocols=("official", "lmms-eval"),
+            runs=False,
+        )
+        for part in ("random", "popular", "adversarial")
+    ),
+    Benchmark(
+        name="mme",
+        kind="mme",
+        title="MME",
+        metric="total, perception, cognition",
+        size="14 tasks: 2,374 questions, two an image",
+        source="https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models/tree/Evaluation",
+        annotations=("Your_Results",),
+        protocols=("official", "lmms-eval"),
+        runs=False,
     ),
 )
 

@@ -18,6 +18,8 @@ from lavit_scoring.files import file_sha256, read_json, write_json, write_text
 from lavit_scoring.gqa import score_gqa
 from lavit_scoring.metrics.java import why_no_java
 from lavit_scoring.metrics.lemmas import RULES
+from lavit_scoring.mme import score_mme
+from lavit_scoring.pope import score_pope
 from lavit_scoring.score import Score, mark_partial
 from lavit_scoring.task import ScoringResult, ScoringTask
 from lavit_scoring.vizwiz import score_answerability, score_vizwiz
@@ -29,8 +31,10 @@ SCORERS: dict[str, Callable[[ScoringTask], ScoringResult]] = {
     "answerability": score_answerability,
     "gqa": score_gqa,
     "caption": score_captions,
+    "pope": score_pope,
+    "mme": score_mme,
 }
-PROTOCOLS = ("official", "lavit")
+PROTOCOLS = ("official", "lavit", "lmms-eval")
 VERSION = 1
 """Goes up whenever the same files could get another value."""
 
@@ -88,15 +92,17 @@ def check(benchmark: Benchmark, task: ScoringTask) -> None:
         raise InputError(f"--java: {reasons['meteor']}")
     refuse_split(benchmark, task.split)
     for option, file in _files(task).items():
-        is_folder_of_edits = option == "results" and benchmark.kind == "edit"
-        if not file.is_file() and not is_folder_of_edits:
+        folders = {"edit": ("results",), "mme": ("results", "annotations")}.get(benchmark.kind, ())
+        if not file.is_file() and not (option in folders and (file.is_dir() or benchmark.kind == "edit")):
             raise InputError(f"--{option} {file}: {'a folder' if file.is_dir() else 'file not found'}, expected a file")
 
 
 def check_protocol(benchmark: Benchmark, protocol: str, lemmatizer: str | None) -> bool:
-    """Return whether lemmas are compared. Raises UsageError for an unknown protocol, or a lemmatizer without use."""
-    if protocol not in PROTOCOLS:
-        raise UsageError(f"--protocol {protocol}: expected one of {', '.join(PROTOCOLS)}")
+    """Return whether lemmas are compared. Raises UsageError for another protocol, or a lemmatizer without use."""
+    if protocol not in benchmark.protocols:
+        raise UsageError(
+            f"--protocol {protocol}: not one of {benchmark.name}, expected one of {', '.join(benchmark.protocols)}"
+        )
     compares_lemmas = protocol == "lavit" and benchmark.kind in ("vqa", "vizwiz", "gqa")
     if lemmatizer is not None and not compares_lemmas:
         raise UsageError(f"--lemmatizer {lemmatizer}: {benchmark.name} under --protocol {protocol} has no lemmas")
