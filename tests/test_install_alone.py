@@ -166,6 +166,17 @@ def test_evaluation_alone(install, mini: Mini, tmp_path: Path) -> None:
     assert os.linesep not in done.stderr.strip()
 
 
+def test_serve_alone(install, mini: Mini) -> None:
+    stages = ("core", "trainkit", "tokenizer", "pretrain", "detokenizer", "model", "serve")
+    here = install("lavit", *(f"lavit-{stage}" for stage in stages))
+    ok(here.lavit("serve", "--help"))
+    planned = json.loads(ok(here.lavit("serve", mini.model, "--port", "9", "--dry-run", "--json")))
+    assert planned["config"]["port"] == 9
+    done = here.lavit("serve", mini.run / "tokenizer" / "model", "--port", "0")
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+
+
 def test_scoring_alone(install) -> None:
     here = install("lavit-scoring")
     program = "import lavit_scoring.scorers, importlib.util; print(importlib.util.find_spec('lavit_core'))"

@@ -39,6 +39,13 @@ def test_without_a_key_other_host_names_are_refused(model: LaVIT) -> None:
             for host, status in (("127.0.0.1:8000", 200), ("localhost", 200), ("[::1]:80", 200), ("evil.example", 403)):
                 answer = await client.get("/v1/models", headers={"host": host})
                 assert answer.status_code == status, host
+            for origin, status in (("http://localhost:3000", 200), ("https://evil.example", 403), ("null", 403)):
+                answer = await client.get("/v1/models", headers={"origin": origin})
+                assert answer.status_code == status, origin
+            form = await client.post(IMAGES, content=b'{"prompt": "x"}', headers={"content-type": "text/plain"})
+            refused(form, 400)
+            for host in ("127.0.0.1:8000", "localhost"):
+                answer = await client.get("/v1/models", headers={"host": host})
                 # A page of another origin is told nothing that would let its browser read the answer.
                 assert not [name for name in answer.headers if name.startswith("access-control")]
         async with client_of(model, api_key="k", headers={"authorization": "Bearer k"}) as client:

@@ -19,6 +19,11 @@ from lavit_serve.image_routes import image_routes
 from lavit_serve.service import Service
 from lavit_serve.token_routes import token_routes
 
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "Refused: an error in OpenAI's shape."},
+    "5XX": {"description": "Failed, or not in time: an error in OpenAI's shape."},
+}
+
 
 def new_app(service: Service, *, api_key: str | None = None, quiet: bool = False) -> App:
     """Return the ASGI application of a service; its lifespan starts and stops the batches."""
@@ -37,7 +42,9 @@ def new_api(service: Service) -> FastAPI:
             service.batcher.stop()
 
     # The pages of documentation would load scripts from elsewhere; /openapi.json stays.
-    api = FastAPI(title="lavit", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    api = FastAPI(
+        title="lavit", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, responses=ERRORS
+    )
     _add_error_handlers(api)
     for router in (image_routes(service), chat_routes(service), token_routes(service)):
         api.include_router(router)

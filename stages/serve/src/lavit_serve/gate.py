@@ -111,11 +111,12 @@ def add_gate(app: App, settings: ServeSettings, api_key: str | None, metrics: Me
 
 def check_head(exchange: _Exchange, settings: ServeSettings, api_key: str | None) -> ApiError | None:
     """Return why a request is refused by its head alone; None if it is not."""
-    host = exchange.header("host").rpartition("@")[2]
-    name = host[: host.rindex("]")].removeprefix("[") if "]" in host else host.partition(":")[0]
-    # Without a key, a page that a browser shows could reach this server under a name of its own.
-    if api_key is None and settings.host in THIS_MACHINE and name not in (*THIS_MACHINE, settings.host):
-        return ApiError(403, "this server answers to 127.0.0.1 and localhost only; give it a key to use other names")
+    if api_key is None:
+        # A page from elsewhere, in a browser here, could give this address a name of its own, or post forms to it.
+        hosts = [exchange.header("host"), *filter(None, [exchange.header("origin").rpartition("//")[2]])]
+        if any(_name_of(host) not in THIS_MACHINE for host in hosts):
+            message = "this server answers to 127.0.0.1 and localhost only; give it a key to use other names"
+            return ApiError(403, message)
     if api_key is not None and exchange.path not in OPEN_PATHS:
         kind, _, given = exchange.header("authorization").partition(" ")
         # Compared as bytes, in constant time.
@@ -125,6 +126,11 @@ def check_head(exchange: _Exchange, settings: ServeSettings, api_key: str | None
     if length and (not length.isdecimal() or int(length[:20]) > settings.max_body_bytes):
         return _too_large(settings)
     return None
+
+
+def _name_of(host: str) -> str:
+    """Return the name in NAME:PORT or [ADDRESS]:PORT."""
+    return host[1 : host.index("]")] if host.startswith("[") and "]" in host else host.partition(":")[0]
 
 
 def _too_large(settings: ServeSettings) -> ApiError:
