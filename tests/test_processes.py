@@ -217,7 +217,7 @@ def test_the_first_process_alone_prints(runs: Runs) -> None:
     assert len(shown) == 3  # its three runs
 
 
-def start_long_run(mini: Mini, folder: Path) -> tuple[subprocess.Popen[str], list[str], Path]:
+def start_long_run(mini: Mini, folder: Path, **more: str) -> tuple[subprocess.Popen[str], list[str], Path]:
     """Start two processes on a run of many steps, and wait until it is well on its way."""
     out, config = folder / "run", folder / "long.yaml"
     settings = {**SETTINGS["pretrain"], **EXACT, "optimizer": "adamw", "num_steps": 400, "checkpoint_every": 20}
@@ -225,7 +225,7 @@ def start_long_run(mini: Mini, folder: Path) -> tuple[subprocess.Popen[str], lis
     line = ["pretrain", *map(str, inputs(mini, "pretrain")), "--out", str(out), "--config", str(config)]
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lavit_cli"]
     child = subprocess.Popen(
-        [*start, *line], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*start, *line], env=environment(**more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     wait_for(lambda: len(read_metrics(out)) > 25, child, 600)
     return child, line, out
@@ -252,3 +252,17 @@ def test_a_process_that_dies_ends_the_job_which_one_process_finishes(mini: Mini,
     assert len(read_metrics(out)) < 400
     assert lavit(*line).code == 0
     assert [row["step"] for row in read_metrics(out)] == list(range(1, 401))
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_process_that_hangs_ends_the_job_in_bounded_time(mini: Mini, tmp_path: Path, place: int) -> None:
+    child, _, out = start_long_run(mini, tmp_path, LAVIT_PROCESS_TIMEOUT="10")
+    workers = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text(encoding="utf-8").split()
+    os.kill(int(workers[place]), signal.SIGSTOP)
+    told = child.communicate(timeout=240)[
+        1
+    ]  # ten seconds, and half a minute in which torchrun waits for the stopped one
+    assert child.returncode != 0
+    assert "the other processes do not answer" in told
+    assert "a bug in lavit" not in told
+    assert len(read_metrics(out)) < 400
