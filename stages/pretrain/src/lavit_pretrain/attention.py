@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from lavit_trainkit.packed import packed_attention, padded_rows
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import AttentionInterface, PreTrainedModel
 
 PACKED = "lavit_packed"
@@ -108,20 +109,41 @@ def document_states(decoder: nn.Module, inputs_TH: Tensor, positions_T: Tensor, 
 
 
 def _padded_states(decoder: nn.Module, inputs_TH: Tensor, bounds_B1: Tensor) -> Tensor:
+    """Call the decoder on documents of about equal length at a time, so that less than half of it is padding."""
+    starts, lengths = bounds_B1[:-1].tolist(), bounds_B1.diff().tolist()
+    groups: dict[int, list[int]] = {}
+    for document, length in enumerate(lengths):
+        # Processes that hold shards of a model call it equally often.
+        groups.setdefault(0 if _is_sharded(decoder) else (length - 1).bit_length(), []).append(document)
+    states, order = [], []
+    for _, documents in sorted(groups.items()):
+        rows = torch.cat([torch.arange(starts[one], starts[one] + lengths[one]) for one in documents])
+        bounds_G1 = document_bounds([lengths[one] for one in documents])
+        rows_R = rows.to(inputs_TH.device)
+        states.append(_padded_group(decoder, inputs_TH.index_select(0, rows_R), bounds_G1.to(inputs_TH.device)))
+        order.append(rows)
+    back_T = torch.cat(order).argsort().to(inputs_TH.device)
+    return torch.cat(states).index_select(0, back_T)
+
+
+def _padded_group(decoder: nn.Module, inputs_RH: Tensor, bounds_G1: Tensor) -> Tensor:
     """Pad on the right: in a causal model nothing that is padded reaches a token."""
-    documents = len(bounds_B1) - 1
-    longest = int(bounds_B1.diff().max())
-    bounds_B1 = bounds_B1.to(inputs_TH.device)  # where costs are counted, they lie elsewhere
-    rows_T = padded_rows(bounds_B1, len(inputs_TH), longest)
-    inputs_BLH = inputs_TH.new_zeros(documents * longest, inputs_TH.shape[1]).index_copy(0, rows_T, inputs_TH)
-    places_L = torch.arange(longest, device=inputs_TH.device)
-    hidden_BLH: Tensor = decoder(
-        inputs_embeds=inputs_BLH.unflatten(0, (documents, longest)),
-        attention_mask=(places_L < bounds_B1.diff()[:, None]).long(),
+    documents = len(bounds_G1) - 1
+    longest = len(inputs_RH) if documents == 1 else int(bounds_G1.diff().max())  # where costs are counted, it is one
+    rows_R = padded_rows(bounds_G1, len(inputs_RH), longest)
+    inputs_GLH = inputs_RH.new_zeros(documents * longest, inputs_RH.shape[1]).index_copy(0, rows_R, inputs_RH)
+    places_L = torch.arange(longest, device=inputs_RH.device)
+    hidden_GLH: Tensor = decoder(
+        inputs_embeds=inputs_GLH.unflatten(0, (documents, longest)),
+        attention_mask=(places_L < bounds_G1.diff()[:, None]).long(),
         use_cache=False,
         **accepted(decoder, position_ids=places_L.expand(documents, -1)),
     ).last_hidden_state
-    return hidden_BLH.flatten(0, 1).index_select(0, rows_T)
+    return hidden_GLH.flatten(0, 1).index_select(0, rows_R)
+
+
+def _is_sharded(decoder: nn.Module) -> bool:
+    return any(isinstance(module, FSDPModule) for module in decoder.modules())
 
 
 def accepted(decoder: nn.Module, **arguments: Any) -> dict[str, Any]:
