@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -30,7 +31,9 @@ async def client_of(
     model: LaVIT, *, api_key: str | None = None, headers: dict[str, str] | None = None, **settings: Any
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """Give a client of a model's service under settings, without a socket."""
-    async with client_of_service(new_service(model, ServeSettings(**settings)), api_key, headers) as client:
+    async with client_of_service(
+        new_service(model, Path("no folder"), ServeSettings(**settings)), api_key, headers
+    ) as client:
         yield client
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -95,7 +96,7 @@ class Slow:
 def slow_service(model: LaVIT, slow: Slow, **settings: Any) -> Service:
     chosen = ServeSettings(batch_wait_seconds=0, **settings)
     batcher = Batcher(slow.compute, max_rows=1, wait_seconds=0)
-    return dataclasses.replace(new_service(model, chosen), batcher=batcher)
+    return dataclasses.replace(new_service(model, Path("no folder"), chosen), batcher=batcher)
 
 
 async def until(condition: Any) -> None:

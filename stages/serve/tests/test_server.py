@@ -1,5 +1,6 @@
 """Opening a model for a server, and its socket. Processes are in tests/test_serve.py."""
 
+import asyncio
 import shutil
 import socket
 from pathlib import Path
@@ -7,22 +8,32 @@ from pathlib import Path
 import pytest
 from lavit import LaVIT
 from lavit_core.errors import InputError
+from lavit_serve.config import ServeSettings
 from lavit_serve.server import bind, open_model
+from lavit_serve.service import new_service
+
+from .serving import DRAW, IMAGES, client_of_service, refused
 
 HOW = {"device": "cpu", "precision": "auto", "preset": None, "highres": False}
 
 
-def test_all_parts_are_loaded_before_the_first_request(folder: Path, tmp_path: Path) -> None:
-    model = open_model(folder, **HOW)
+def test_a_model_directory_that_changes_is_the_server_s_fault(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(folder, moved)
-    served = open_model(moved, **HOW)
-    for file in moved.rglob("*.safetensors"):
-        file.unlink()
-    drawing = model.draw_settings(num_steps=1)
-    [expected], [image] = (one.generate("blue", drawing=drawing) for one in (model, served))
-    assert image.tobytes() == expected.tobytes()
-    assert served.caption(image) == model.caption(image)
+    model = open_model(moved, **HOW)
+
+    async def scenario() -> None:
+        async with client_of_service(new_service(model, moved, ServeSettings())) as client:
+            assert (await client.post(IMAGES, json=DRAW)).status_code == 200
+            (moved / "llm" / "model.safetensors").unlink()
+            answer = await client.post(IMAGES, json=DRAW)
+            refused(answer, 500, "the server failed")
+            assert str(tmp_path) not in answer.text
+            assert str(tmp_path) in capsys.readouterr().err
+
+    asyncio.run(scenario())
 
 
 def test_a_blind_model_is_served_too(blind_model: LaVIT, monkeypatch: pytest.MonkeyPatch) -> None:

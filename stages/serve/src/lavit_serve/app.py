@@ -1,7 +1,9 @@
 """The API of a service, behind its gate."""
 
 import contextlib
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -45,7 +47,7 @@ def new_api(service: Service) -> FastAPI:
     api = FastAPI(
         title="lavit", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, responses=ERRORS
     )
-    _add_error_handlers(api)
+    _add_error_handlers(api, service.folder)
     for router in (image_routes(service), chat_routes(service), token_routes(service)):
         api.include_router(router)
 
@@ -89,7 +91,7 @@ def _model(service: Service) -> dict[str, Any]:
     return {"id": service.settings.name, "object": "model", "created": 0, "owned_by": "lavit", "lavit": made}
 
 
-def _add_error_handlers(api: FastAPI) -> None:
+def _add_error_handlers(api: FastAPI, folder: Path) -> None:
     @api.exception_handler(ApiError)
     async def refused(_: Request, error: ApiError) -> JSONResponse:
         return error_response(error)
@@ -97,6 +99,10 @@ def _add_error_handlers(api: FastAPI) -> None:
     @api.exception_handler(UsageError)
     @api.exception_handler(InputError)
     async def refused_by_model(_: Request, error: UsageError | InputError) -> JSONResponse:
+        # The model directory was changed or removed: no request is to blame, and no client should read of it.
+        if str(folder) in str(error):
+            sys.stderr.write(f"error: {error}\n")
+            return error_response(server_failed())
         return error_response(ApiError(400, str(error)))
 
     @api.exception_handler(RequestValidationError)

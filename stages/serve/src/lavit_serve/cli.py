@@ -90,6 +90,7 @@ def serve(
         )
     run_server(
         loaded,
+        model,
         bound,
         settings,
         api_key=listening.api_key,

@@ -47,6 +47,7 @@ def bind(host: str, port: int, unread_seconds: float) -> socket.socket:
 
 def run_server(
     model: LaVIT,
+    folder: Path,
     bound: socket.socket,
     settings: ServeSettings,
     *,
@@ -55,11 +56,13 @@ def run_server(
     quiet: bool,
     announce: Callable[[str], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT: then nothing new is taken, what is in hand is answered, and this returns.
+    """Serve the model of `folder` until SIGTERM or SIGINT.
+
+    Then nothing new is taken, what is in hand is answered, and this returns.
 
     `announce` is told the address, once requests are taken.
     """
-    app = new_app(new_service(model, settings, seed=seed), api_key=api_key, quiet=quiet)
+    app = new_app(new_service(model, folder, settings, seed=seed), api_key=api_key, quiet=quiet)
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from lavit import DrawSettings, LaVIT
@@ -51,6 +52,8 @@ class Service:
     """One model, loaded, and what computes on it."""
 
     model: LaVIT
+    folder: Path
+    """The model directory: clients are not told of it."""
     settings: ServeSettings
     batcher: Batcher
     reader: ImageReader
@@ -90,8 +93,8 @@ class Service:
         )
 
 
-def new_service(model: LaVIT, settings: ServeSettings, *, seed: int = 0) -> Service:
-    """Return a service of a model; its batcher is not started yet."""
+def new_service(model: LaVIT, folder: Path, settings: ServeSettings, *, seed: int = 0) -> Service:
+    """Return a service of the model that `folder` holds; its batcher is not started yet."""
     metrics = new_metrics()
     batcher = Batcher(
         partial(compute, model, max_rows=settings.max_batch),
@@ -102,6 +105,7 @@ def new_service(model: LaVIT, settings: ServeSettings, *, seed: int = 0) -> Serv
     metrics.waiting.set_function(lambda: batcher.waiting)
     return Service(
         model=model,
+        folder=folder,
         settings=settings,
         batcher=batcher,
         reader=ImageReader(image_px=model.image_px, max_pixels=settings.max_pixels),
