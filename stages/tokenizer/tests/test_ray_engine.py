@@ -76,7 +76,8 @@ def start(data, model, out):
     config = TokenizeConfig.model_validate(CONFIG).model_dump_json()
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *map(str, (data, model, out)), config],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+        # Ray's workers give way to every other process of a machine; a test would wait for the others for ever.
+        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ class TokenizeOptions:
     retry_errors: Annotated[bool, option("--retry-errors", help="Read the images of errors.jsonl again.")] = False
     num_tasks: Annotated[int, option("--num-tasks", min=1, help="Tasks that fill one --out.")] = 1
     task_id: Annotated[int | None, option("--task-id", min=0, help="This task: 0 .. num-tasks - 1.")] = None
-    engine: Annotated[str, option("--engine", help="local (with --workers), or ray (docs/tokenizing.md).")] = "local"
+    engine: Annotated[str, option("--engine", help="local (with --workers), or ray.")] = "local"
     ray_address: Annotated[str | None, option("--ray-address", help="Ray cluster; without: RAY_ADDRESS, or local.")] = (
         None
     )
