@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from lavit_core.data import open_data
-from lavit_core.errors import InputError
+from lavit_core.errors import InputError, LavitError
 from lavit_tokenizer import train_encoder as encoder_verb
 from lavit_tokenizer.encoder_folder import load_encoder
 from lavit_trainkit.pixels import Pixels
@@ -30,6 +30,27 @@ def test_encoder_resumes_to_the_same_bits(data, tmp_path, monkeypatch, optimizer
     assert have_equal_weights(tmp_path / "whole" / "model" / "encoder", tmp_path / "cut" / "model" / "encoder")
     assert metrics_of(tmp_path / "whole") == metrics_of(tmp_path / "cut")
     assert load_encoder(tmp_path / "cut" / "model" / "encoder").feature_dim == 16
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text + " ", "changed since the last checkpoint"),
+        (lambda text: text[:100], "not a text tokenizer"),
+    ],
+)
+def test_word_pieces_that_changed_are_noticed(data, tmp_path, monkeypatch, change, message):
+    settings = encoder_settings()
+    with monkeypatch.context() as patch:
+        kill_at_step(patch, 6)
+        with pytest.raises(Killed):
+            encoder_verb.train_encoder(data, tmp_path / "cut", settings, seed=3, device="cpu", quiet=True)
+    file = tmp_path / "cut" / "text" / "tokenizer.json"
+    before = file.read_text()
+    file.write_text(change(before))
+    assert file.read_text() != before
+    with pytest.raises(LavitError, match=rf"text/tokenizer.json: {message}"):
+        encoder_verb.train_encoder(data, tmp_path / "cut", settings, seed=3, device="cpu", quiet=True)
 
 
 def test_features_can_come_from_an_earlier_block(data, tmp_path):

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lavit_core.data import Record, Source, open_data
-from lavit_core.errors import InputError
-from lavit_core.files import atomic_folder
+from lavit_core.errors import InputError, VerificationError
+from lavit_core.files import atomic_folder, file_sha256
 from lavit_core.modeldir import export_part
 from lavit_core.processes import num_processes
 from lavit_core.progress import Progress
@@ -89,7 +89,7 @@ def train_encoder(
         if session.finished:
             return session.finished
         on_main(lambda: _learn_pieces(session.path, records, config))
-        words = Tokenizer.from_file(str(session.path / PIECES))
+        words, pieces = _read_pieces(session.path / PIECES)
         train, held = split_validation(len(records), config.num_validation, seed)
         drawn = repeat_items(train, [record.weight for record in records])
         pixels = Pixels([record.image for record in records], config.vision.preprocessing.image_px)
@@ -107,6 +107,8 @@ def train_encoder(
         parts = {"model": Part(module=model, lr=config.lr, muon_lr=muon_lr)}
         optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
         if checkpoint := session.resume():
+            if checkpoint.state.get(PIECES.name, pieces) != pieces:
+                raise VerificationError(f"{out / PIECES}: changed since the last checkpoint; give another --out")
             load_whole(model, checkpoint.tensors["model"])
             restore_optimizers(optimizers, checkpoint.tensors)
         meter = Meter()
@@ -130,7 +132,8 @@ def train_encoder(
                     session.log(done, "train", {**metrics, **meter.speed()})
                     session.warn(done, "train", diagnose_encoder(session.rows, config))
                 if session.should_save(done, every=config.checkpoint_every):
-                    session.save(done, {"model": model.state_dict(), **stored_optimizers(optimizers)})
+                    state = {PIECES.name: pieces}
+                    session.save(done, {"model": model.state_dict(), **stored_optimizers(optimizers)}, state)
         gather_back(model)
         metrics = _evaluate(model, pixels, records, held, words, config, accelerator.device, seed)
         if session.writes:
@@ -171,6 +174,16 @@ def _learn_pieces(run: Path, records: list[Record], config: TrainEncoderConfig) 
         texts = (text for record in records for text in record.captions)
         with atomic_folder(folder) as scratch:
             fit_text_tokenizer(texts, config.vocabulary_size).save(str(scratch / PIECES.name))
+
+
+def _read_pieces(file: Path) -> tuple[Tokenizer, str]:
+    """Return the word pieces of a run, and the digest of their file. Raises InputError."""
+    digest = file_sha256(file)
+    try:
+        return Tokenizer.from_file(str(file)), digest
+    # The library raises plain Exception, whatever is wrong.
+    except Exception as error:  # noqa: BLE001
+        raise InputError(f"{file}: not a text tokenizer ({error}); give another --out") from None
 
 
 def _captions(records: list[Record], batch: np.ndarray, seed: int) -> list[str]:
