@@ -34,7 +34,7 @@ def show_rates(result: Mapping[str, Any], console: Console) -> None:
     for method, meaning in METHODS.items():
         console.print(f"{method}: {meaning}")
     console.print(f"{OWN}: the learned threshold as it was trained; the others get its mean, rounded")
-    console.print("- topk, - random: learned less the other, image by image, and half of the 95 % interval")
+    console.print("- topk, - random: learned less the other by image, ± half of the 95 % interval")
     for section, reason in result["skipped"].items():
         console.print(f"{section}: not computed, {reason}")
 
