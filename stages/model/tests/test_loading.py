@@ -133,11 +133,11 @@ def test_imported_weights_have_the_released_settings(folders, tmp_path: Path, hi
         shutil.copytree(folders["codes"] / "tokenizer", part, dirs_exist_ok=True)
     (model / "detokenizer-highres").mkdir() if highres else None
     opened = LaVIT.from_pretrained(model)
-    assert opened._sample_settings() == resolve(SampleSettings, preset=load_preset("lavit_pretrain", "sample", preset))
-    assert (opened._sample_settings().guidance_scale, opened.draw_settings().guidance_scale) == (4.0, 7.0)
+    assert opened.sample_settings() == resolve(SampleSettings, preset=load_preset("lavit_pretrain", "sample", preset))
+    assert (opened.sample_settings().guidance_scale, opened.draw_settings().guidance_scale) == (4.0, 7.0)
     changed = opened.draw_settings(num_steps=3, guidance_scale=None)
     assert (changed.num_steps, changed.guidance_scale) == (3, 7.0)
-    assert LaVIT.from_pretrained(model, preset="tiny")._sample_settings().top_k == 8
+    assert LaVIT.from_pretrained(model, preset="tiny").sample_settings().top_k == 8
 
 
 def test_save_pretrained_keeps_the_digests(folders, images, tmp_path: Path) -> None:
