@@ -53,6 +53,16 @@ def test_features_are_the_last_blocks_without_the_tokens_before_the_patches(
     assert again.encoder.preprocessing == encoder.preprocessing
 
 
+@pytest.mark.parametrize("family", ["blip-2", "dinov2_with_registers", "siglip2"])
+def test_patches_are_found_in_weights_of_low_precision(family: str, tmp_path: Path, pixels: torch.Tensor) -> None:
+    shape, prefix = FAMILIES[family]
+    write_family(tmp_path, family, shape).to(torch.bfloat16).save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path)
+    assert next(encoder.parameters()).dtype == torch.bfloat16
+    assert encoder.num_prefix == prefix
+    assert encoder(pixels).dtype == torch.float32
+
+
 def test_the_table_in_the_documentation_is_what_the_tests_run() -> None:
     page = Path(__file__).parents[3] / "docs" / "parts.md"
     section = page.read_text().split("## Encoders")[1].split("## ")[0]
