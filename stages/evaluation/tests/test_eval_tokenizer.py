@@ -54,7 +54,8 @@ def test_the_numbers_are_those_of_the_models_own_methods(
     assert metrics["reconstruction.psnr_db"]["count"] == 6
     assert metrics["tokens.kept"]["count"] == 30
     # The benchmark of shapes encodes by another way.
-    alone = eval_tokenizer(model, heldout, None, CONFIG.model_copy(update={"images": 6, "reconstructions": 0}))
+    own_selection = {"images": 6, "reconstructions": 0, "selection": None}
+    alone = eval_tokenizer(model, heldout, None, CONFIG.model_copy(update=own_selection))
     assert alone["skipped"]["reconstruction"] == "no reconstructions were asked for"
     errors = np.stack([one.errors for one in encode(model, pixels)])
     assert alone["figures"]["tokens.feature_error"]["value"] == pytest.approx(errors.mean(), rel=1e-5)
@@ -155,3 +156,11 @@ def test_the_command(models: dict[str, Path], heldout: Path, tmp_path: Path) -> 
     assert f"warning: {heldout}: 100% of the images have fewer than 3 tokens" in done.stderr
     table = CliRunner().invoke(evaluate, [*line, "--out", str(tmp_path / "o")]).stdout
     assert "seam ratio originals" in table
+
+
+def test_an_open_model_keeps_its_selection_and_another_one_is_refused(models: dict[str, Path], heldout: Path) -> None:
+    from lavit import LaVIT
+
+    config = EvalTokenizerConfig(images=10, reconstructions=0, selection="topk")
+    with pytest.raises(UsageError, match=r"the model is open; give them to LaVIT\.from_pretrained"):
+        eval_tokenizer(LaVIT.from_pretrained(models["whole"]), heldout, None, config, compute=QUIET)

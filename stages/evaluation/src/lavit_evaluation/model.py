@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lavit_core.config import resolve
 from lavit_core.distributions import require_stages
+from lavit_core.errors import UsageError
 from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import MADE_BY, check_made_with, detokenizer_part, find_part, recorded_digest
 
@@ -69,9 +70,11 @@ def open_model(
 ) -> "LaVIT":  # fmt: skip
     """Open a model directory; its parts are loaded when they are first used. An open model is returned as it is.
 
-    Raises InputError, UsageError.
+    Raises InputError, and UsageError also if an open model is to select patches in another way.
     """
     if not isinstance(model, Path):
+        if (selection, tokens) != (None, None):
+            raise UsageError("selection, tokens: the model is open; give them to LaVIT.from_pretrained instead")
         return model
     with require_stages(f"running {model}"):
         from lavit import LaVIT
