@@ -33,6 +33,8 @@ def test_a_conversation_is_asked_turn_by_turn(mini, here) -> None:
     [first] = model.answer(file, "what shape is it?", earlier=[[before]])
     [second] = model.answer(file, "how large?", earlier=[[before, ("what shape is it?", first)]])
     assert answers == [first, second]
+    empty = here(*line[:2], " ", *line[4:])
+    assert (empty.code, "QUESTION is empty" in empty.last_error) == (2, True)
     wrong = here(*line, "--earlier", "what is there?")
     assert (wrong.code, "expected QUESTION=ANSWER" in wrong.last_error) == (2, True)
     apart = json.loads(here(*line, "--earlier", "=".join(before)).out)["answers"]

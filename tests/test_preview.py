@@ -97,7 +97,9 @@ def test_what_can_not_be_shown_is_one_line(here: Here, photos: Path, tmp_path: P
     for arguments, code, message in (
         ([photos], 2, "--out is missing"),
         ([photos, "--out", out, "--set", "caption_drop=0"], 2, "need --model"),
+        ([photos, "--out", out, "--preset", "base"], 2, "need --model"),
         ([photos, "--out", tmp_path], 3, "a folder, expected a file name"),
+        ([photos, "--out", photos / "0.txt"], 2, "expected a name that ends in .html"),
         ([tmp_path / "nothing", "--out", out], 3, "found nothing"),
         ([photos, "--out", out, "--model", tmp_path / "no-model"], 3, "no such directory"),
     ):
@@ -108,6 +110,13 @@ def test_what_can_not_be_shown_is_one_line(here: Here, photos: Path, tmp_path: P
         file.write_text("no image")
     done = here("data", "preview", photos, "--out", out)
     assert (done.code, "none of 6 images can be read" in done.last_error) == (3, True)
+    done = here("data", "inspect", photos)
+    assert (done.code, "none of 6 images can be read" in done.last_error) == (3, True)
+    for file in photos.glob("*.png"):
+        file.unlink()
+    (photos / "captions.jsonl").write_text('{"file_name": "gone.png", "captions": ["x"]}')
+    done = here("data", "preview", photos, "--out", out)
+    assert (done.code, "gone.png: no such image" in done.last_error) == (3, True)
 
 
 def test_a_model_shows_patches_codes_and_documents(here: Here, mini: Mini, tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def ask(
     settings = settings_of(common, AskSettings, ("lavit_pretrain", "ask"), {"max_tokens": max_tokens})
     if not image.exists() and any(Path(text).is_file() for text in question):
         raise UsageError(f"{image}: file not found; give the image first: lavit ask IMAGE QUESTION")
+    if not all(text.strip() for text in question):
+        raise UsageError("QUESTION is empty, expected text, say 'what is on the sofa?'")
     turns = [_turn(text) for text in earlier or ()]
     model = model_or_default(model, "tokenizer", "llm")
     if common.dry_run:

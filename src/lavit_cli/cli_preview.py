@@ -50,11 +50,14 @@ def preview(
         settings = settings_of(
             common, PretrainConfig, ("lavit_pretrain", "pretrain"), {"image_input": _input_of(model)}
         )
-    elif common.sets or common.config or llm:
-        raise UsageError("--set, --config and --llm are about training documents, which need --model")
+    elif common.sets or common.config or llm or common.preset != CommonOptions().preset:
+        raise UsageError("--preset, --set, --config and --llm are about training documents, which need --model")
     if out is None:
         raise UsageError("--out is missing, for example: lavit data preview photos --out page.html")
     check_out_file(out)
+    if out.suffix.lower() not in (".html", ".htm"):
+        # A list of captions would be gone.
+        raise UsageError(f"--out {out}: expected a name that ends in .html")
     if common.dry_run and settings is not None:
         return show_plan(settings, common, data=str(path), out=str(out), model=str(model))
     from lavit_cli.preview.collect import PUBLISHED_PX, PreviewSettings, collect_preview

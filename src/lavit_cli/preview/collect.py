@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lavit_core.data import Data, Question, Record, Source, scan_data
+from lavit_core.data import Data, Question, Record, Source, first_problem, scan_data, source_of
 from lavit_core.data_report import count_problems, decode_images, report_of
 from lavit_core.duplicates import find_duplicates
 from lavit_core.errors import InputError
@@ -82,8 +82,11 @@ def collect_preview(source: Path | Source, settings: PreviewSettings) -> Preview
     decoded = decode_images(checked, quiet=settings.quiet)
     unreadable = {row["file"] for row in decoded.unreadable}
     readable = [record for record in checked if record.key not in unreadable]
+    if not readable and problems:
+        raise first_problem(source, problems)
     if not readable:
-        raise InputError(f"{source}: none of {len(checked)} images can be read; `lavit data inspect` lists them")
+        more = f"`lavit data inspect {source_of(source).words}` lists them"
+        raise InputError(f"{source}: none of {len(checked)} images can be read; {more}")
     compared = data.records if settings.duplicates else readable
     asked: dict[str, list[Question]] = {}
     for question in data.questions:

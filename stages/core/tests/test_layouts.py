@@ -642,3 +642,63 @@ def test_pipes_are_named_and_not_waited_for(photos, tmp_path):
     os.mkfifo(folder / "list.json")
     with pytest.raises(InputError, match=r"000000000001.txt: not readable as UTF-8 text \(not a regular file\)"):
         open_data(folder)
+
+
+def test_options_that_a_layout_does_not_read_are_said(photos, tmp_path):
+    said = "has no effect on the layout"
+    for layout, options, unread in (
+        ("txt", {"split": "train", "caption_column": "text", "image_column": "x"}, 3),
+        ("coco", {"split": "train", "caption_column": "text"}, 2),
+        ("karpathy", {"split": "train", "caption_column": "raw"}, 1),
+        ("csv", {"split": "all", "image_column": "path", "caption_column": "caption"}, 0),
+        ("parquet", {"image_column": "image", "split": "train"}, 0),
+        ("saved", {"image_column": "image", "split": "train"}, 1),
+    ):
+        data = open_data(Source(WRITERS[layout](photos, tmp_path / layout), **options))
+        assert sum(said in note for note in data.notes) == unread, (layout, data.notes)
+
+
+@pytest.mark.parametrize("layout", ["lavit", "coco", "karpathy", "csv", "txt", "tars", "parquet", "saved"])
+def test_without_captions_no_layout_gives_any(layout, photos, tmp_path):
+    folder = photos.root if layout == "lavit" else WRITERS[layout](photos, tmp_path / "out")
+    data = open_data(Source(folder, caption_column="none"))
+    assert len(data.records) == NUM_IMAGES
+    assert not any(record.captions for record in data.records)
+
+
+def test_a_named_column_is_looked_for_in_lists_and_in_json_beside_text_files(photos, tmp_path):
+    link_images(photos, tmp_path / "list")
+    write_table(tmp_path / "list" / "list.csv", [["where", "was"], *pairs(photos)])
+    notes = open_data(tmp_path / "list").notes
+    assert any("list.csv not read; `lavit data inspect" in note for note in notes)
+    with pytest.raises(InputError, match=r"list.csv: no column of image names, found 'where', 'was'; give --image-col"):
+        open_data(Source(tmp_path / "list", caption_column="was"))
+    assert open_data(Source(tmp_path / "list", image_column="where", caption_column="was")).layout == "table"
+    (tmp_path / "both").mkdir()
+    image = photos.root / next(iter(open_data(photos.root).records)).key
+    (tmp_path / "both" / f"1{image.suffix}").write_bytes(image.read_bytes())
+    (tmp_path / "both" / "1.txt").write_text("alt text")
+    (tmp_path / "both" / "1.json").write_text(json.dumps({"caption": "alt text", "again": "a better one"}))
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for file in sorted((tmp_path / "both").iterdir()):
+            add_member(tar, file.name, file.read_bytes())
+    for place in (tmp_path / "both", tmp_path / "0.tar"):
+        assert open_data(place).records[0].captions == ("alt text",)
+        assert open_data(Source(place, caption_column="again")).records[0].captions == ("a better one",)
+
+
+def test_a_cell_with_a_path_alone_says_so(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [{"bytes": None, "path": "/photos/1.jpg"}]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(pa.table({"image": pa.array(rows, kind), "text": ["a dog"]}), tmp_path / "0.parquet")
+    [record] = open_data(tmp_path).records
+    with pytest.raises(OSError, match=r"has the path .* and no bytes"):
+        record.image.read_bytes()
+
+
+def test_a_run_directory_is_no_data(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "config.yaml").write_text("command: tokenize-images")
+    with pytest.raises(InputError, match="a run or token directory"):
+        open_data(tmp_path)

@@ -113,7 +113,9 @@ def test_images_in_two_sources_are_said(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sources: []", "sources.yaml: setting sources"),
+        ("sources: []", "sources.yaml: sources is [], expected a list, say [{data: photos, weight: 2}]"),
+        ("sources: photos", 'sources is "photos", expected a list'),
+        ("sources: [photos, tars]", 'sources.0 is "photos", expected {data: PATH}'),
         ("images: [1]", "no `sources:`"),
         ("[1, 2]", "expected a mapping"),
         ("sources: [{data: photos, wieght: 2}]", "unknown setting sources.0.wieght; did you mean weight?"),

@@ -47,6 +47,9 @@ def test_questions_about_absent_images_are_counted_or_refused(
     file.write_text(row % "nowhere.png")
     with pytest.raises(InputError, match="none of its 1 questions is about an image in the tokens"):
         open_corpus(reader, questions=[file], text=[])
+    file.write_text("")
+    with pytest.raises(InputError, match="found no questions, expected some for --questions"):
+        open_corpus(reader, questions=[file], text=[])
 
 
 def test_questions_of_other_layouts_and_their_earlier_turns_are_joined(

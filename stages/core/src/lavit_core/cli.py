@@ -34,6 +34,8 @@ def inspect_data(
     show(report, output, lines=list(data_report.report_lines(report)))
     if problems := data_report.count_problems(report):
         raise InputError(f"{path}: {problems} problem(s), listed above; training and scoring refuse such a data set")
+    if report["images"] == len(report["unreadable"]):
+        raise InputError(f"{path}: none of {report['images']} images can be read; the reasons are listed above")
 
 
 @tokens.command("inspect")

@@ -33,6 +33,7 @@ __all__ = [
     "check_out_outside",
     "earlier_turns",
     "find_images",
+    "first_problem",
     "open_data",
     "scan_data",
     "source_of",
@@ -76,13 +77,17 @@ def open_data(data: Path | Source) -> Data:
     Raises InputError with the first thing wrong, naming file, line and what was expected.
     """
     opened, problems = scan_data(data)
-    path = source_of(data).path
     if problems:
-        more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
-        raise InputError(f"{problems[0].message}{more}; `lavit data inspect {path}` lists everything")
+        raise first_problem(data, problems)
     for line in opened.notes:
-        _say_once(f"{path}: {line}")
+        _say_once(f"{source_of(data).path}: {line}")
     return opened
+
+
+def first_problem(data: Path | Source, problems: Sequence[Problem]) -> InputError:
+    """Return the error that names the first of the problems of a data set, and how many more there are."""
+    more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
+    return InputError(f"{problems[0].message}{more}; `lavit data inspect {source_of(data).words}` lists everything")
 
 
 _say_once = lru_cache(note)
@@ -111,6 +116,8 @@ def scan_data(data: Path | Source) -> tuple[Data, list[Problem]]:
         return _scan_list(source_of(data))
     contents = read_contents(source_of(data))
     num_empty_captions = 0
+    if source_of(data).caption_column == "none":
+        contents.captions = dict.fromkeys(contents.captions, ())
     for key, texts in contents.captions.items():
         kept = tuple(text for text in texts if text.strip())
         num_empty_captions += len(texts) - len(kept)

@@ -98,10 +98,15 @@ class Source:
     @property
     def words(self) -> str:
         """The words that name it on a command line."""
-        columns = {"image-column": self.image_column, "caption-column": self.caption_column, "split": self.split}
-        given = [word for name, value in columns.items() if value is not None for word in (f"--{name}", value)]
+        given = [word for option in self.options for word in option]
         given += ["--allow-network"] if self.allow_network else []
         return shlex.join([str(self.path), *given])
+
+    @property
+    def options(self) -> list[tuple[str, str]]:
+        """Options that say how to read it, and their values."""
+        given = {"image-column": self.image_column, "caption-column": self.caption_column, "split": self.split}
+        return [(f"--{name}", value) for name, value in given.items() if value is not None]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -122,4 +127,6 @@ class Contents:
     """What names an image in the files, for messages."""
     notes: list[str] = dataclasses.field(default_factory=list)
     """What was guessed or left out, for stderr."""
+    heeded: set[str] = dataclasses.field(default_factory=set)
+    """Fields of the source that had a say in this: `image_column`, `caption_column`, `split`."""
     problems: list[Problem] = dataclasses.field(default_factory=list)

@@ -20,6 +20,7 @@ from lavit_core.config import Config, read_yaml, resolve
 from lavit_core.errors import InputError, UsageError
 from lavit_core.json_lines import parse_json
 from lavit_core.layouts.hub import is_hub
+from lavit_core.layouts.place import short
 from lavit_core.records import Source
 
 MAX_WEIGHT = 100
@@ -109,6 +110,12 @@ def _read(file: Path) -> SourceList:
         )
         if not isinstance(values, dict) or "sources" not in values:
             raise InputError(f"{file}: no `sources:`, expected a list of data sets as in docs/data.md")
+        listed = values["sources"]
+        if not isinstance(listed, list) or not listed:
+            raise InputError(f"{file}: sources is {short(listed)}, expected a list, say [{{data: photos, weight: 2}}]")
+        for number, one in enumerate(listed):
+            if not isinstance(one, dict):
+                raise InputError(f"{file}: sources.{number} is {short(one)}, expected {{data: PATH}}")
         return resolve(SourceList, preset=values)
     except UsageError as error:
         raise InputError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None

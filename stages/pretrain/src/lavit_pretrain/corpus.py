@@ -125,6 +125,10 @@ def _join_questions(reader: TokenReader, sources: Sequence[Path | Source]) -> di
             cut += any(is_cut(turn[0]) for turn in turns_of(question))
             for place in where[key]:
                 joined.setdefault(place, []).append(question)
+        if not asked:
+            raise InputError(
+                f"{file}: found no questions, expected some for --questions (docs/data.md has the layouts)"
+            )
         if absent == asked:
             example = next(iter(where), "none")
             raise InputError(

@@ -33,9 +33,15 @@ LAYOUTS: tuple[Callable[[Place], Contents | None], ...] = (
 
 def read_contents(source: Source) -> Contents:
     """Return what a folder or file holds. Raises InputError if it is in no layout that is known."""
-    if is_hub(source.path):
-        return read_hub(source)
-    place = Place(source)
+    contents = read_hub(source) if is_hub(source.path) else _read_place(Place(source))
+    for option, value in source.options:
+        everything = (option, value) in (("--caption-column", "none"), ("--split", "all"))
+        if not everything and option.removeprefix("--").replace("-", "_") not in contents.heeded:
+            contents.notes.append(f"{option} {value} has no effect on the layout {contents.layout}")
+    return contents
+
+
+def _read_place(place: Place) -> Contents:
     for read in LAYOUTS:
         if (contents := read(place)) is not None:
             return contents
@@ -44,5 +50,5 @@ def read_contents(source: Source) -> Contents:
     refuse_splits(place)
     contents = read_folder(place)
     if contents is None:
-        raise nothing_here(source.path)
+        raise nothing_here(place.source.path)
     return contents

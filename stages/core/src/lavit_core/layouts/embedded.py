@@ -78,15 +78,19 @@ def paths_and_sizes(cells: Any, embedded: bool) -> tuple[list[str | None], list[
 
 
 def cell_bytes(cell: Any) -> bytes:
-    """Return the encoded image in a cell. Raises OSError if it is empty."""
+    """Return the encoded image in a cell. Raises OSError if it holds none."""
     found = cell.get("bytes") if isinstance(cell, dict) else cell
     if not isinstance(found, bytes):
+        if isinstance(cell, dict) and cell.get("path"):
+            why = f"the cell has the path {cell['path']} and no bytes, and paths out of the file are not followed"
+            raise OSError(f"{why}; `datasets` writes the bytes with save_to_disk")
         raise OSError("the cell is empty")
     return found
 
 
 def add_embedded(contents: Contents, file: Path, rows: Sequence[Row], columns: Columns) -> None:
     """Add rows to contents: keys are the paths in the image cells, or numbers of rows if one is missing or repeats."""
+    contents.heeded |= {"image_column", "caption_column"}
     paths = [row.path for row in rows]
     named = [posixpath.normpath(path) for path in paths if path is not None and wrong_key(path) is None]
     by_path = len(set(named)) == len(rows)

@@ -17,7 +17,7 @@ from lavit_core.images import SUFFIXES
 from lavit_core.layouts.columns import guess_columns
 from lavit_core.layouts.own import CAPTIONS_FILE
 from lavit_core.layouts.place import Place
-from lavit_core.layouts.table import caption_texts
+from lavit_core.layouts.table import caption_texts, read_named_columns
 from lavit_core.records import Contents, Problem
 
 TEXTS = (".txt", ".caption")
@@ -37,10 +37,14 @@ def read_folder(place: Place) -> Contents | None:
     if place.source.caption_column != "none":
         _read_sidecars(contents, names, place.source.caption_column)
     if contents.layout == "images":
+        if (named := read_named_columns(place)) is not None:
+            return named
         others = [name for name in place.names if name.lower().endswith(LISTS)]
         if others:
             shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if others[3:] else "")
-            contents.notes.append(f"images without captions: {shown} not read (docs/data.md has the layouts that are)")
+            contents.notes.append(
+                f"images without captions: {shown} not read; `lavit data inspect {place.root / others[0]}` says why"
+            )
     return contents
 
 
@@ -54,6 +58,10 @@ def _read_sidecars(contents: Contents, names: set[str], column: str | None) -> N
         beside_it = [name for suffix in TEXTS for name in (stem + suffix, key + suffix)]
         texts = [texts_by_stem[name] for name in beside_it if name in texts_by_stem]
         used.update(texts)
+        # A column that was named is meant, also where text files lie beside the images.
+        if column is not None and stem + ".json" in names:
+            contents.heeded.add("caption_column")
+            texts = []
         if texts:
             contents.captions[key] = tuple(line for name in texts for line in _lines(contents, name))
             beside.update({posixpath.splitext(name)[1].lower() for name in texts})
@@ -149,6 +157,8 @@ def refuse_splits(place: Place) -> None:
 def nothing_here(path: Path) -> InputError:
     """Return the error that nothing that is known is here."""
     kinds = ", ".join(SUFFIXES)
+    if (path / "run.json").is_file():
+        return InputError(f"{path}: a run or token directory (run.json), expected a folder of images")
     lists = sorted(path.glob("*.yaml")) + sorted(path.glob("*.yml")) + sorted(path.glob("*sources.json"))
     if lists:
         return InputError(f"{path}: no image ({kinds}) here; give {lists[0]} if it lists several data sets")

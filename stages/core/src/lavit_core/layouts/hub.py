@@ -85,6 +85,7 @@ def read_hub(source: Source) -> Contents:
         files = [file for file in sizes if split_of(PurePosixPath(file)) in splits]
         folder = f"datasets/{name[1]}@{commit}"
         contents = Contents(layout="hub", root=source.path, named_by="image")
+        contents.heeded.add("split")
         contents.files = [Path(f"{PREFIX}{name[1]}@{commit}", file) for file in files]
         contents.notes.append(f"commit {commit[:12]} of {len(files)} Parquet files; @{commit} reads the same again")
         rows: list[Row] = []

@@ -23,6 +23,7 @@ def read_karpathy(place: Place) -> Contents | None:
     names = [_name(row) for row in rows]
     root, prefix = locate(place, names)
     contents = Contents(layout="karpathy", root=root, files=[file], notes=say_prefix(prefix), named_by="filename")
+    contents.heeded.add("split")
     for row, name in zip(rows, names, strict=True):
         key, wrong = key_of(name, root, prefix)
         texts = caption_texts(row["sentences"])

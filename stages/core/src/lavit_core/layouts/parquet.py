@@ -71,7 +71,7 @@ def read_parquet(place: Place) -> Contents | None:
         ) from None
     splits = chosen_splits(map(split_of, files), place.source.split, place.source.path)
     files = [file for file in files if split_of(file) in splits]
-    contents = Contents(layout="parquet", root=place.root, files=files, named_by="image")
+    contents = Contents(layout="parquet", root=place.root, files=files, named_by="image", heeded={"split"})
     rows: list[Row] = []
     for file in files:
         try:

@@ -45,6 +45,7 @@ def read_saved_dataset(place: Place) -> Contents | None:
     else:
         folders = [place.root]
     contents = Contents(layout="saved dataset", root=place.root, files=folders, named_by="image")
+    contents.heeded |= {"split"} if SPLITS in place.names else set()
     rows: list[Row] = []
     for folder in folders:
         dataset = _dataset(folder)

@@ -53,6 +53,20 @@ def read_table(place: Place) -> Contents | None:
     return _read(place, file, _columns(place, file), layout="table")
 
 
+def read_named_columns(place: Place) -> Contents | None:
+    """Return the only table of the folder that has a column of a name that was given, else None.
+
+    Raises InputError for several, and for one that lacks another column.
+    """
+    source = place.source
+    given = {source.image_column, source.caption_column} - {None, "none"}
+    files = [file for file in place.files(".csv", ".tsv", ".jsonl", ".json") if given & set(_names(place, file))]
+    if not files:
+        return None
+    file = one_of(files, "tables with the columns that were named", place.root)
+    return _read(place, file, _columns(place, file), layout="table")
+
+
 def _guess(place: Place, file: Path) -> Columns | None:
     names, source = _names(place, file), place.source
     return guess_columns(names, image=source.image_column, caption=source.caption_column) if names else None
@@ -93,6 +107,7 @@ def _names(place: Place, file: Path) -> list[str]:
 
 def _read(place: Place, file: Path, columns: Columns, *, layout: str) -> Contents:
     contents = Contents(layout=layout, root=place.root, files=[file], named_by=str(columns.image))
+    contents.heeded |= {"image_column", "caption_column"}
     rows = list(_rows(place, file, contents))
     names = [row.get(str(columns.image)) for _, row in rows]
     prefix = ""

@@ -107,13 +107,15 @@ def _read_tar(contents: Contents, file: Path, column: str | None) -> dict[str, t
     found = {}
     with open(file, "rb") as handle:
         for name, image in images.items():
-            own = _own_texts(name, texts)
+            own = _own_texts(name, texts, column)
             if not own and (near := texts_by_prefix.get(_prefix(name))):
                 if by_prefix[_prefix(name)] > 1 or len({posixpath.splitext(text)[0] for text in near}) > 1:
                     message = f"{name} and {near[0]} may belong together or not; name each text like its image"
                     contents.problems.append(Problem("name", f"{file}: {message}"))
                 else:
-                    own = _own_texts(near[0], texts)
+                    own = _own_texts(near[0], texts, column)
+            if column is not None and any(text.endswith(".json") for text in own):
+                contents.heeded.add("caption_column")
             found[name] = (image, _captions(contents, handle, [texts[text] for text in own], column))
     return found
 
@@ -151,11 +153,12 @@ def _by_prefix(names: Any) -> dict[str, list[str]]:
     return found
 
 
-def _own_texts(name: str, texts: dict[str, TarImage]) -> list[str]:
-    """Return the text files of a member, those of captions before the JSON file."""
+def _own_texts(name: str, texts: dict[str, TarImage], column: str | None) -> list[str]:
+    """Return the text files of a member, those of captions before the JSON file unless its column was named."""
     stem = posixpath.splitext(name)[0]
     lines = [stem + suffix for suffix in TEXTS if stem + suffix in texts]
-    return lines or [text for text in (stem + ".json",) if text in texts]
+    in_json = [text for text in (stem + ".json",) if text in texts]
+    return in_json or lines if column is not None else lines or in_json
 
 
 def _captions(contents: Contents, handle: Any, texts: list[TarImage], column: str | None) -> tuple[str, ...]:
