@@ -67,7 +67,7 @@ def choose_attention(network: LanguageModel, source: Path) -> None:
         use_padded(llm)
         padded_TV = _measure(network, source, lambda: _together(network, ids_T))
         _require_equal(network, source, "in training, for several documents at once", padded_TV, alone_TV)
-        warn(f"{source}: documents are padded, which takes more time than packing them ({reason})")
+        warn(f"{source}: documents are padded, not packed ({reason})")
     llm.train(was_training)
 
 
