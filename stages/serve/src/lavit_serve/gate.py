@@ -28,6 +28,8 @@ OPEN_PATHS = ("/health", "/ready")
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 DISCARD_SECONDS = 5
 """How long the body of a refused request is read and dropped: a closed connection would hide the answer."""
+UNCOUNTED = 1 << 16
+"""Largest body, in bytes, of requests that are no POST: nothing bounds how many of them there are at a time."""
 CLIENT_GONE = 499
 """Status, in logs and metrics, of a request whose client did not wait for the answer."""
 
@@ -114,7 +116,7 @@ def check_head(exchange: _Exchange, settings: ServeSettings, api_key: str | None
     if api_key is None:
         # A page from elsewhere, in a browser here, could give this address a name of its own, or post forms to it.
         hosts = [exchange.header("host"), *filter(None, [exchange.header("origin").rpartition("//")[2]])]
-        if any(_name_of(host) not in THIS_MACHINE for host in hosts):
+        if any(_name_of(host.lower()) not in THIS_MACHINE for host in hosts):
             message = "this server answers to 127.0.0.1 and localhost only; give it a key to use other names"
             return ApiError(403, message)
     if api_key is not None and exchange.path not in OPEN_PATHS:
@@ -124,7 +126,7 @@ def check_head(exchange: _Exchange, settings: ServeSettings, api_key: str | None
             return ApiError(401, "wrong or missing key; send `Authorization: Bearer KEY`", code="invalid_api_key")
     length = exchange.header("content-length")
     if length and (not length.isdecimal() or int(length[:20]) > settings.max_body_bytes):
-        return _too_large(settings)
+        return _too_large(settings.max_body_bytes)
     return None
 
 
@@ -133,22 +135,23 @@ def _name_of(host: str) -> str:
     return host[1 : host.index("]")] if host.startswith("[") and "]" in host else host.partition(":")[0]
 
 
-def _too_large(settings: ServeSettings) -> ApiError:
-    return ApiError(413, f"the body is larger than {settings.max_body_bytes} bytes", code="request_too_large")
+def _too_large(most: int) -> ApiError:
+    return ApiError(413, f"the body is larger than {most} bytes", code="request_too_large")
 
 
 async def _answer(app: App, exchange: _Exchange, settings: ServeSettings) -> None:
     """Run the app on the body; on time, and for as long as the client is there. Raises _ClientGoneError."""
     until = exchange.began + settings.time_limit_seconds
+    most = settings.max_body_bytes if exchange.scope["method"] == "POST" else min(UNCOUNTED, settings.max_body_bytes)
     late = ApiError(504, f"no answer within {settings.time_limit_seconds:g} s", code="timeout")
     try:
         async with asyncio.timeout(settings.time_limit_seconds):
-            body = await _read(exchange.receive, settings.max_body_bytes)
+            body = await _read(exchange.receive, most)
     except TimeoutError:
         return await exchange.refuse(late)
     if body is None:
         await _discard(exchange, settings.max_body_bytes)
-        return await exchange.refuse(_too_large(settings))
+        return await exchange.refuse(_too_large(most))
     task = asyncio.ensure_future(app(exchange.scope, _replay(body), exchange.send))
     gone = asyncio.ensure_future(_wait_until_gone(exchange.receive))
     try:
