@@ -76,3 +76,12 @@ def test_presets_are_valid_and_help_imports_no_torch() -> None:
     assert published.model_dump(exclude=changed) == PretrainConfig().model_dump(exclude=changed)
     code = "import lavit_pretrain.cli, lavit_pretrain.config, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_options_that_would_be_ignored_are_refused(app: typer.Typer, world: Any, tmp_path: Path) -> None:
+    train = ["pretrain", world.tokens, "--model", world.model, "--out", tmp_path / "run", *SMALL]
+    with pytest.raises(UsageError, match="--split says how --questions and --data are read"):
+        run(app, *train, "--split", "train")
+    with pytest.raises(UsageError, match="image_input codes reads no images; leave --data out"):
+        run(app, *train, "--image-input", "codes", "--data", world.questions)
+    assert not (tmp_path / "run").exists()

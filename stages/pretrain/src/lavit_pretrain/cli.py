@@ -3,6 +3,7 @@
 from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, show_plan
 from lavit_core.data_options import DataOptions
 from lavit_core.default_model import model_or_default, with_default_preset
+from lavit_core.errors import UsageError
 from lavit_core.modeldir import find_part
 from lavit_core.options import ModelOrDefault, ModelUnlessDry, Out, OutUnlessDry
 from lavit_core.progress import LOADING, waiting
@@ -37,6 +38,13 @@ def pretrain(
         planned = plan(settings, llm, tokens or (), model, **kinds)
         return show(planned, common, lines=plan_lines(planned))
     tokens, model, out = required("TOKENS", tokens), required("--model", model), required("--out", out)
+    if data is not None and settings.image_input != "live":
+        raise UsageError(
+            f"--data {data}: image_input {settings.image_input} reads no images; leave --data out, or give "
+            "--image-input live"
+        )
+    if not questions and data is None and (unread := layout.source(out).options):
+        raise UsageError(f"{unread[0][0]} says how --questions and --data are read; none of them was given")
     from lavit_core.token_format import read_manifest
     from lavit_core.token_sources import token_folders
 
