@@ -9,7 +9,7 @@ from lavit_core.command import OutputOptions, command, show
 from lavit_core.data_options import DATA_HELP, DataOptions
 from lavit_core.options import Out, argument, option
 
-data = typer.Typer(help="Data sets: make the synthetic one, inspect your own.", no_args_is_help=True)
+data = typer.Typer(help="Data sets: make the synthetic one, inspect and preview your own.", no_args_is_help=True)
 tokens = typer.Typer(help="Token directories: look into, check, export.", no_args_is_help=True)
 
 TokenFolder = Annotated[Path, argument(metavar="TOKENS", help="Token directory.")]

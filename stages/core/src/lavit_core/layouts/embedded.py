@@ -96,7 +96,7 @@ def add_embedded(contents: Contents, file: Path, rows: Sequence[Row], columns: C
     by_path = len(set(named)) == len(rows)
     inside = all(row.image is not None for row in rows)
     if not by_path and inside:
-        contents.notes.append("image names are missing or repeat: keys are numbers of rows")
+        contents.notes.append("image names are missing, repeat or lead out of the data: keys are numbers of rows")
     keys = [str(row.path if by_path or not inside else row.number) for row in rows]
     contents.notes += [f"{file.name}: {'; '.join(columns.guessed)}"] if columns.guessed else []
     texts = [{**row.texts, str(columns.image): key} for row, key in zip(rows, keys, strict=True)]
