@@ -72,8 +72,9 @@ def test_a_task_says_that_the_directory_is_not_finished_yet(data, model, tmp_pat
     common = {"data": data, "model": model, "out": out, "device": "cpu", "sets": ["shard_samples=20"], "workers": 0}
     with pytest.raises(UsageError, match=r"--num-tasks 2 needs --task-id, 0 .. 1: which of them this is"):
         cli.tokenize_images(**common, num_tasks=2)
-    with pytest.raises(UsageError, match=r"--task-id 1: expected 0 .. 0"):
-        cli.tokenize_images(**common, task_id=1)
+    for number in (0, 1):
+        with pytest.raises(UsageError, match=rf"--task-id {number} needs --num-tasks"):
+            cli.tokenize_images(**common, task_id=number)
     assert not out.exists()
     cli.tokenize_images(**common, num_tasks=2, task_id=1)
     assert capsys.readouterr().out.splitlines()[-1] == f"task 1 of 2 is done; {out} is not finished yet"

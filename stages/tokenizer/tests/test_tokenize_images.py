@@ -86,7 +86,7 @@ def test_budgets_that_can_not_be_leave_nothing_behind(data, model, tmp_path):
     with pytest.raises(UsageError, match="tokens: found 17, expected 1 to 16, the patches of an image"):
         tokenize(data, model, tmp_path / "tokens", selection="topk", tokens=17)
     assert not (tmp_path / "tokens").exists()
-    with pytest.raises(UsageError, match="tokens: found 5 with selection 'threshold'; a number of tokens goes with"):
+    with pytest.raises(UsageError, match="tokens: found 5 with selection 'threshold'; a number of tokens needs topk"):
         settings(tokens=5)
 
 

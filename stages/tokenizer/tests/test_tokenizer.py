@@ -55,7 +55,7 @@ def test_exact_budgets_grow_by_the_next_best_patch():
         ("topk", 0, "tokens: found 0, expected a whole number of tokens an image, at least 1"),
         ("topk", 2.5, "tokens: found 2.5, expected a whole number"),
         ("topk", True, "tokens: found True, expected a whole number"),
-        ("threshold", 4, "tokens: found 4 with selection 'threshold'; a number of tokens goes with 'topk'"),
+        ("threshold", 4, "tokens: found 4 with selection 'threshold'; a number of tokens needs topk"),
         (None, 4, "tokens: found 4 with selection 'threshold'"),
     ],
 )

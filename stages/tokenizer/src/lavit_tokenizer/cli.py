@@ -32,7 +32,7 @@ class TokenizeOptions:
     min_pixels: Annotated[int | None, option("--min-pixels", min=1, help="Leave smaller images out.")] = None
     max_pixels: Annotated[int | None, option("--max-pixels", min=1, help="Refuse larger images.")] = None
     retry_errors: Annotated[bool, option("--retry-errors", help="Read the images of errors.jsonl again.")] = False
-    num_tasks: Annotated[int, option("--num-tasks", min=1, help="Tasks that fill one --out.")] = 1
+    num_tasks: Annotated[int | None, option("--num-tasks", min=1, help="Tasks that fill one --out.")] = None
     task_id: Annotated[int | None, option("--task-id", min=0, help="This task: 0 .. num-tasks - 1.")] = None
     engine: Annotated[str, option("--engine", help="local (with --workers), or ray.")] = "local"
     ray_address: Annotated[str | None, option("--ray-address", help="Ray cluster; without: RAY_ADDRESS, or local.")] = (
@@ -132,6 +132,9 @@ def tokenize_images(
         raise UsageError(f"--engine {engine}: expected local or ray")
     if ray_address is not None and engine != "ray":
         raise UsageError(f"--ray-address {ray_address} without --engine ray; give both")
+    if num_tasks is None and task_id is not None:
+        raise UsageError(f"--task-id {task_id} needs --num-tasks: of how many tasks this is one")
+    num_tasks = num_tasks or 1
     if num_tasks > 1 and task_id is None:
         raise UsageError(f"--num-tasks {num_tasks} needs --task-id, 0 .. {num_tasks - 1}: which of them this is")
     settings = settings_of(common, TokenizeConfig, (PACKAGE, "tokenize-images"), given)
