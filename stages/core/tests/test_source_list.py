@@ -4,7 +4,7 @@ import json
 import tarfile
 
 import pytest
-from lavit_core.data import Source, check_data, check_out_outside, open_data, scan_data
+from lavit_core.data import Source, check_data, check_out_outside, digest_before, open_data, scan_data
 from lavit_core.data_report import inspect_data, report_lines
 from lavit_core.errors import InputError, UsageError
 from PIL import Image
@@ -75,6 +75,18 @@ def test_the_digest_depends_on_content_names_and_weights_alone(folder, tmp_path_
         SOURCES.replace("long", "caption"),
     }
     assert len({open_data(listed(moved, text)).digest for text in other} | {first}) == 4
+
+
+def test_the_digest_of_before_is_that_of_the_sizes_of_before(folder):
+    before, file = open_data(listed(folder)).digest, folder / "photos/1.png"
+    size = file.stat().st_size
+    file.write_bytes(file.read_bytes() + b"0")
+    assert open_data(listed(folder)).digest != before
+    assert digest_before(listed(folder), {"photos/1.png": size}) == before
+    assert digest_before(folder / "photos", {"1.png": size}) == digest_before(
+        folder / "photos", {"1.png": size, "x": 0}
+    )
+    assert digest_before(folder / "photos", {}) == open_data(folder / "photos").digest
 
 
 def test_questions_go_to_their_own_images(folder):

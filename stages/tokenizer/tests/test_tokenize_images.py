@@ -236,23 +236,43 @@ def test_a_run_without_readable_images_ends_with_an_error(tmp_path, model):
         tokenize(folder, model, tmp_path / "tokens")
 
 
-def test_images_that_failed_are_read_again_on_request(damaged, model, tmp_path):
+@pytest.mark.parametrize("same_size", [True, False])
+def test_images_that_failed_are_read_again_on_request(damaged, model, tmp_path, same_size):
     out, bad = tmp_path / "tokens", damaged / "images" / "021.png"
     torn = bad.read_bytes()
     whole = write_images(tmp_path / "again", 40) / "images" / "021.png"
-    # The data set is known by names and sizes: the torn file has the size of the whole one.
-    bad.write_bytes(torn + bytes(whole.stat().st_size - len(torn)))
+    if same_size:
+        bad.write_bytes(torn + bytes(whole.stat().st_size - len(torn)))
     tokenize(damaged, model, out, max_error_rate=0.1)
     before = content(out)
     bad.write_bytes(whole.read_bytes())
-    tokenize(damaged, model, out, max_error_rate=0.1)
+    if same_size:  # the data set is known by names and sizes
+        tokenize(damaged, model, out, max_error_rate=0.1)
+    else:
+        with pytest.raises(UsageError, match="files that could not be read have changed since; --retry-errors"):
+            tokenize(damaged, model, out, max_error_rate=0.1)
     assert content(out) == before
-    verb.tokenize_images(
-        damaged, model, out, settings(max_error_rate=0.1), seed=1, device="cpu", retry_errors=True, quiet=True
-    )
+    again = {"seed": 1, "device": "cpu", "retry_errors": True, "quiet": True}
+    verb.tokenize_images(damaged, model, out, settings(max_error_rate=0.1), **again)
     tokenize(damaged, model, tmp_path / "clean", max_error_rate=0.1)
     assert content(out) == content(tmp_path / "clean")
     assert [row["key"] for row in read_json_lines(out / "errors.jsonl")] == ["images/007.png"]
+    assert (out / "config.yaml").read_text() == (tmp_path / "clean" / "config.yaml").read_text()
+    tokenize(damaged, model, out, max_error_rate=0.1)  # it is finished for this data set
+
+
+def test_a_readable_image_that_changed_with_a_failed_one_is_refused(damaged, model, tmp_path):
+    out = tmp_path / "tokens"
+    tokenize(damaged, model, out, max_error_rate=0.1)
+    whole = write_images(tmp_path / "again", 40) / "images"
+    (damaged / "images" / "021.png").write_bytes((whole / "021.png").read_bytes())
+    (damaged / "images" / "001.png").write_bytes((whole / "001.png").read_bytes() + b"0")
+    before = content(out)
+    with pytest.raises(UsageError, match=r"was started with inputs.data"):
+        verb.tokenize_images(
+            damaged, model, out, settings(max_error_rate=0.1), seed=1, device="cpu", retry_errors=True, quiet=True
+        )
+    assert content(out) == before
 
 
 def test_small_images_are_left_out_and_large_ones_are_errors(data, model, tmp_path):

@@ -31,6 +31,7 @@ __all__ = [
     "Source",
     "check_data",
     "check_out_outside",
+    "digest_before",
     "earlier_turns",
     "find_images",
     "first_problem",
@@ -109,11 +110,19 @@ def check_data(data: Path | Source) -> None:
         raise InputError(f"{path}: found nothing, expected a folder of images or a list of them (docs/data.md)")
 
 
-def scan_data(data: Path | Source) -> tuple[Data, list[Problem]]:
-    """Open a data set and collect every problem instead of stopping. Raises InputError if `data` is not a data set."""
+def digest_before(data: Path | Source, sizes: Mapping[str, int]) -> str:
+    """Return the digest that a data set had when the images named in `sizes` had these sizes in bytes."""
+    return scan_data(data, sizes=sizes)[0].digest
+
+
+def scan_data(data: Path | Source, *, sizes: Mapping[str, int] | None = None) -> tuple[Data, list[Problem]]:
+    """Open a data set and collect every problem instead of stopping; `sizes` stand for those of the files they name.
+
+    Raises InputError if `data` is not a data set.
+    """
     check_data(data)
     if is_source_list(source_of(data).path):
-        return _scan_list(source_of(data))
+        return _scan_list(source_of(data), sizes or {})
     contents = read_contents(source_of(data))
     num_empty_captions = 0
     if source_of(data).caption_column == "none":
@@ -124,21 +133,21 @@ def scan_data(data: Path | Source) -> tuple[Data, list[Problem]]:
         contents.captions[key] = kept
     for question in contents.questions:
         contents.captions.setdefault(question.key, ())
-    records, sizes = _find_images(contents)
+    records, found_sizes = _find_images(contents)
     opened = Data(
         root=contents.root,
         layout=contents.layout,
         files=tuple(contents.files),
         records=records,
         questions=tuple(contents.questions),
-        digest=_digest(contents, records, sizes),
+        digest=_digest(contents, records, found_sizes, sizes or {}),
         num_empty_captions=num_empty_captions,
         notes=tuple(contents.notes),
     )
     return opened, contents.problems
 
 
-def _scan_list(listed: Source) -> tuple[Data, list[Problem]]:
+def _scan_list(listed: Source, sizes: Mapping[str, int]) -> tuple[Data, list[Problem]]:
     """Open all sources of a list as one data set: keys and question ids are `name/key`."""
     named = read_source_list(listed)
     records: list[Record] = []
@@ -147,7 +156,9 @@ def _scan_list(listed: Source) -> tuple[Data, list[Problem]]:
     digest = hashlib.sha256()
     scanned = []
     for one in named:
-        data, found = scan_data(one.source)
+        prefix = f"{one.name}/"
+        own = {key.removeprefix(prefix): size for key, size in sizes.items() if key.startswith(prefix)}
+        data, found = scan_data(one.source, sizes=own)
         problems += found
         for record in data.records:
             records.append(Record(f"{one.name}/{record.key}", record.image, record.captions, one.weight))
@@ -226,13 +237,14 @@ def _why_expected(contents: Contents, key: str, *, hint: bool) -> str:
     return f"{why}; {contents.root / name} is there: write {contents.named_by} {name} ({how})"
 
 
-def _digest(contents: Contents, records: Iterable[Record], sizes: Sequence[int]) -> str:
+def _digest(contents: Contents, records: Iterable[Record], sizes: Sequence[int], other_sizes: Mapping[str, int]) -> str:
     digest = hashlib.sha256()
     plain = contents.layout in ("lavit", "images")
     if plain:
         for file in contents.files:
             digest.update(file.read_bytes())
-    for record, size in zip(records, sizes, strict=True):
+    for record, found_size in zip(records, sizes, strict=True):
+        size = other_sizes.get(record.key, found_size)
         if plain:
             digest.update(f"{record.key}\0{size}\n".encode())
         else:

@@ -203,7 +203,9 @@ def check_selection(selection: str | None, tokens: int | None) -> None:
     if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:
         raise UsageError(f"tokens: found {tokens!r}, expected a whole number of tokens an image, at least 1")
     if selection != "topk":
-        raise UsageError(f"tokens: found {tokens} with selection {selection!r}; a number of tokens needs topk (--selection topk)")
+        raise UsageError(
+            f"tokens: found {tokens} with selection {selection!r}; a number of tokens needs topk (--selection topk)"
+        )
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from lavit_core.progress import warn
 from lavit_core.run_record import with_new_settings, write_finished
 from lavit_core.token_format import JOURNAL_FOLDER
 
-METRICS_FILE, WARNINGS_FILE = "metrics.jsonl", "warnings.jsonl"
+CONFIG_FILE, METRICS_FILE, WARNINGS_FILE = "config.yaml", "metrics.jsonl", "warnings.jsonl"
 
 TIMING_KEYS = frozenset({"seconds", "per_second", "peak_memory_bytes", "cpu_seconds"})
 """Keys of a metrics row that measure the machine; all others are equal in a resumed and an uninterrupted run."""
@@ -34,7 +34,7 @@ TIMING_KEYS = frozenset({"seconds", "per_second", "peak_memory_bytes", "cpu_seco
 TASKS_LOCK_FILE = ".tasks.lock"
 """Lock that those who share a directory take for a moment."""
 
-_RECORD = frozenset({".lock", TASKS_LOCK_FILE, "run.json", "config.yaml", "checkpoints", JOURNAL_FOLDER})
+_RECORD = frozenset({".lock", TASKS_LOCK_FILE, "run.json", CONFIG_FILE, "checkpoints", JOURNAL_FOLDER})
 """What a run directory holds before the run has made anything: no checkpoint, and no line in a journal."""
 
 MOST_NAMED = 4
@@ -100,6 +100,11 @@ class Run:
         if self._warnings.exists():
             write_json_lines(self._warnings, warned)
 
+    def record_input(self, name: str, digest: str) -> None:
+        """Record that an input of the run has another digest now, because what changed in it was looked at."""
+        record = _read_record(self.path / CONFIG_FILE)
+        _write_record(self.path / CONFIG_FILE, {**record, "inputs": {**record["inputs"], name: digest}})
+
     def reopen(self) -> None:
         """Remove the mark of completion, because something that the run made is gone."""
         (self.path / "DONE").unlink()
@@ -150,7 +155,7 @@ def open_run(
         if not held:
             raise InputError(f"{out}: another process is working here; wait for it or stop it")
         record = {"command": command, "config": dict(config), "inputs": dict(inputs)}
-        file = out / "config.yaml"
+        file = out / CONFIG_FILE
         old = _read_record(file) if file.exists() else None
         if old is None and (out / "run.json").exists() and not _holds_only(out, _RECORD):
             raise InputError(
@@ -161,7 +166,7 @@ def open_run(
         else:
             # config.yaml comes last: it marks the directory as a run's.
             write_json(out / "run.json", {"argv": sys.argv, "versions": versions(), "git": _git_revision()})
-            write_text(file, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+            _write_record(file, record)
         run = Run(out)
         run.checkpoints.mkdir(exist_ok=True)
         if shared and not wait_for_lock(lock, SHARED, seconds=SETUP_SECONDS):
@@ -182,6 +187,17 @@ def _git_revision() -> str | None:
         done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5)
         return done.stdout.strip() or None
     return None
+
+
+def recorded_inputs(out: Path) -> dict[str, str]:
+    """Return the digests of what the run in `out` reads, none without a run. Raises InputError for a damaged record."""
+    file = out / CONFIG_FILE
+    inputs = _read_record(file).get("inputs") if file.is_file() else None
+    return dict(inputs) if isinstance(inputs, dict) else {}
+
+
+def _write_record(file: Path, record: Mapping[str, Any]) -> None:
+    write_text(file, yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True))
 
 
 def _read_record(file: Path) -> dict[str, Any]:

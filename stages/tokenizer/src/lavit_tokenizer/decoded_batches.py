@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import numpy as np
 from lavit_core.data import Record
@@ -29,7 +30,7 @@ STUCK_SECONDS = 600.0
 PR_SET_PDEATHSIG = 1
 """Number of the Linux prctl that ties a process's life to its parent's."""
 
-Decoded = tuple[list[int], np.ndarray, list[dict[str, str]], dict[str, int]]
+Decoded = tuple[list[int], np.ndarray, list[dict[str, Any]], dict[str, int]]
 """What `lavit_core.image_batch.decode_batch` returns."""
 
 

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lavit_core.data import Record
@@ -87,7 +88,7 @@ def make_shard(
 ) -> FinishedShard:
     """Encode one shard's batches, which `decoded` yields in order, and write it."""
     samples: list[TokenSample] = []
-    errors: list[dict[str, str]] = []
+    errors: list[dict[str, Any]] = []
     warned: collections.Counter[str] = collections.Counter()
     for batch, (good, pixels, unreadable, kinds) in zip(job.batches(records), decoded, strict=False):
         warned.update(kinds)

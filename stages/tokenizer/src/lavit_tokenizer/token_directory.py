@@ -129,7 +129,7 @@ def _shards_but(directory: TokenDirectory, without: Set[str], *, from_manifest: 
             yield FinishedShard(entry=entry, errors=errors.get(entry.file, ()))
 
 
-def _recorded_errors(directory: TokenDirectory) -> Iterator[tuple[int, list[dict[str, str]]]]:
+def _recorded_errors(directory: TokenDirectory) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """Yield (shard, its rows) of errors.jsonl, or of the journal where the directory is unfinished."""
     if not (directory.out / MANIFEST_FILE).exists():
         for number, line in finished_shards(directory, range(directory.num_shards)).items():
@@ -146,6 +146,15 @@ def failed_images(directory: TokenDirectory) -> Iterator[tuple[int, list[Record]
         failed = {row["key"] for row in rows}
         if failed:
             yield number, [record for record in directory.plan.read(number) if record.key in failed]
+
+
+def failed_sizes(out: Path) -> dict[str, int]:
+    """Return the size in bytes that each file had which could not be read, by key, of a directory finished or not."""
+    if (out / MANIFEST_FILE).exists():
+        rows: Iterable[Mapping[str, Any]] = read_json_lines(out / ERRORS_FILE)
+    else:
+        rows = errors_of(line for lines in read_journal(out).values() for line in lines)
+    return {row["key"]: row["bytes"] for row in rows if "bytes" in row}
 
 
 def finish_directory(

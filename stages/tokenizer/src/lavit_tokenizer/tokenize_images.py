@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lavit_core.data import Source, check_data, check_out_outside, source_of
+from lavit_core.data import Source, check_data, check_out_outside, digest_before, source_of
 from lavit_core.data_plan import keep_plan, open_plan
 from lavit_core.errors import ErrorBudgetExceeded, InputError, UsageError
 from lavit_core.image_batch import decode_batch
 from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress, note
-from lavit_core.rundir import open_run
+from lavit_core.rundir import open_run, recorded_inputs
 from lavit_core.token_journal import JournalLine, append_shard, journal_folder
 from lavit_trainkit.stopping import stopped
 from lavit_trainkit.throughput import Meter
@@ -27,6 +27,7 @@ from lavit_tokenizer.token_directory import (
     TokenDirectory,
     close_directory,
     failed_images,
+    failed_sizes,
     finish_directory,
     finished_shards,
     is_whole,
@@ -89,10 +90,19 @@ def tokenize_images(
     with contextlib.ExitStack() as opened:
         with turn(out, task):
             plan = open_plan(journal_folder(out), source, config.shard_samples)
-            inputs = {"data": plan.digest, "tokenizer": tokenizer.loaded.digest}
+            repaired = _only_failed_changed(out, source, plan.digest)
+            if repaired and not retry_errors:
+                raise UsageError(
+                    f"{out}: files that could not be read have changed since; --retry-errors (without --num-tasks) "
+                    "reads them again"
+                )
+            known = recorded_inputs(out)["data"] if repaired else plan.digest
+            inputs = {"data": known, "tokenizer": tokenizer.loaded.digest}
             run = opened.enter_context(
                 open_run(out, command="tokenize-images", config=decides, inputs=inputs, shared=not task.alone)
             )
+            if repaired:  # before anything else changes: the rows that tell the sizes of before go with their shards
+                run.record_input("data", plan.digest)
             directory = TokenDirectory(out=out, plan=plan)
             again = _readable_now(directory, job, quiet=quiet) if retry_errors else set[str]()
             if run.done and not again and is_whole(directory):
@@ -171,6 +181,12 @@ def _left(directory: TokenDirectory, task: Task, lines: Mapping[int, JournalLine
         follow = f"not running now: {named} (unless a scheduler will, start the same command with each as --task-id)"
     note(f"{directory.out}: {task} is done, {len(missing)} of {directory.num_shards} shards are missing; {follow}")
     return {"missing_shards": len(missing), "missing_tasks": tasks, "running_tasks": running}
+
+
+def _only_failed_changed(out: Path, source: Source, digest: str) -> bool:
+    """Return whether the data differs from that of before, and in nothing but files that could not be read."""
+    before = recorded_inputs(out).get("data", digest)
+    return before != digest and before == digest_before(source, failed_sizes(out))
 
 
 def _readable_now(directory: TokenDirectory, job: ShardJob, *, quiet: bool) -> set[str]:
