@@ -118,8 +118,8 @@ def test_an_empty_place_is_no_current_folder(capsys, line, place) -> None:
 
 
 def test_an_empty_text_is_no_empty_place(capsys) -> None:
-    assert run("ask", "nothing.png", "", "--model", "m") == 3
-    assert "nothing.png" in capsys.readouterr().err
+    assert run("generate", "", "--model", "nowhere") == 3
+    assert "nowhere" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("hidden", [False, True])
