@@ -79,6 +79,13 @@ def test_a_wrong_line_is_named_and_can_be_collected(tmp_path, line, message):
     assert f"{file}:2: {message}" in problems[0]
 
 
+@pytest.mark.parametrize("line", [b"{", b"[" * 100_000])
+def test_a_damaged_line_of_a_job_s_own_file_is_named(tmp_path, line):
+    (tmp_path / "rows.jsonl").write_bytes(b"1\n" + line + b"\n")
+    with pytest.raises(InputError, match=r"rows\.jsonl:2: not valid JSON .*; the file is damaged"):
+        read_json_lines(tmp_path / "rows.jsonl")
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(InputError, match=r"absent\.jsonl: file not found"):
         list(iterate_json_lines(tmp_path / "absent.jsonl"))

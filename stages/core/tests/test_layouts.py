@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import sys
 import tarfile
 import time
@@ -215,6 +216,15 @@ def test_two_spellings_of_one_path_are_doubles(photos):
         handle.write('{"file_name": "./images/000000000001.jpg", "captions": ["again"]}\n')
     with pytest.raises(InputError, match=r":7: ./images/0+1.jpg is images/0+1.jpg of line 2 in another spelling"):
         open_data(photos.root)
+
+
+@pytest.mark.parametrize("name", ["list.csv", "data.jsonl"])
+def test_a_name_that_is_too_long_for_the_disk_is_missing(photos, tmp_path, name):
+    folder = {"list.csv": WRITERS["csv"], "data.jsonl": WRITERS["jsonl"]}[name](photos, tmp_path / "out")
+    rows = {"list.csv": "path,caption\n{},c\n", "data.jsonl": '{{"image": "{}", "caption": "c"}}\n'}
+    (folder / name).write_text(rows[name].format("x" * 300))
+    for path in (folder, folder / name):
+        assert f"{'x' * 300}: no such image, yet {name} names it" in scan_data(path)[1][0].message
 
 
 def test_keys_of_another_tool_are_shown(photos):
@@ -510,6 +520,35 @@ def test_a_tar_that_is_cut_short_anywhere_is_named(photos, tmp_path):
     assert "00001.tar: cut short or damaged" in scan_data(folder)[1][0].message
 
 
+@pytest.mark.parametrize(
+    ("kind", "size", "message"),
+    [
+        (tarfile.REGTYPE, 2**70, r"leads out of the file"),
+        (tarfile.REGTYPE, -5, r"of -5 bytes leads out of the file"),
+        (tarfile.GNUTYPE_LONGNAME, 2**62, "MemoryError"),
+        (tarfile.GNUTYPE_LONGNAME, 2**70, "index-sized"),
+        (tarfile.XHDTYPE, 0, "recursion"),
+    ],
+)
+def test_numbers_in_a_tar_that_cannot_be_are_named(tmp_path, kind, size, message):
+    member = tarfile.TarInfo("0.png")
+    member.type, member.size = kind, size
+    times = 5000 if kind == tarfile.XHDTYPE else 1  # headers of headers of headers
+    (tmp_path / "x.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) * times + bytes(1024))
+    data, problems = scan_data(tmp_path / "x.tar")
+    assert len(data.records) == 0
+    assert re.search(rf"x.tar: cut short or damaged after its start .*{message}", problems[0].message)
+
+
+@pytest.mark.parametrize("numbers", ["0,4", "0,x"])
+def test_sparse_members_are_named(tmp_path, numbers):
+    """Their bytes do not stand in the tar as they are: holes are left out."""
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        add_member(tar, "a.txt", b"red", pax_headers={"GNU.sparse.map": numbers, "GNU.sparse.size": "4"})
+    message = r"x.tar: (member a.txt is sparse, expected all its bytes|cut short or damaged after its start \(invalid)"
+    assert re.match(f".*{message}", scan_data(tmp_path / "x.tar")[1][0].message)
+
+
 def test_names_that_lead_out_and_links_are_not_read(tmp_path):
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         add_member(tar, "a.jpg", jpeg())
@@ -530,6 +569,10 @@ def test_counts_of_img2dataset_are_compared(photos, tmp_path):
     (folder / "00000_stats.json").write_text('{"count": 4, "successes": 4}')
     with pytest.raises(InputError, match=r"00000.tar: 3 images, but 00000_stats.json counts 4"):
         open_data(folder)
+    for wrong in ('{"count": Infinity, "successes": 1}', "[" * 100_000):
+        (folder / "00000_stats.json").write_text(wrong)
+        with pytest.raises(InputError, match=r"00000_stats.json: count and successes can't be read"):
+            open_data(folder)
     (folder / "00000_stats.json").unlink()
     assert "00000.tar has no 00000_stats.json beside it: its download was not finished" in open_data(folder).notes
     for file in folder.iterdir():

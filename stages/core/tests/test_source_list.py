@@ -141,6 +141,8 @@ def test_images_in_two_sources_are_said(folder):
         ("sources: [{data: gone}]", "gone: found nothing"),
         ("sources: [{data: 'tars/{00000..00003}.tar'}]", "3 are missing"),
         ("sources: {", "not valid YAML"),
+        ('sources: [{data: "\\0/{0..1}.tar"}]', "'\\x00/{0..1}.tar' can't be a path"),
+        (f"sources: [{{data: {'x' * 300}}}]", "xxx: found nothing"),
     ],
 )
 def test_lists_that_cannot_be_meant_are_one_line(folder, text, message):

@@ -100,6 +100,18 @@ def test_damaged_files_are_named(tmp_path, samples, tokens):
         verify_tokens(tmp_path / "none")
 
 
+def test_a_shard_whose_name_is_too_long_for_the_disk_is_missing(tmp_path, samples, tokens):
+    folder = tokens(tmp_path / "t", samples(5))
+    manifest = read_manifest(folder)
+    shard = manifest.shards[0].model_copy(update={"file": "é" * 200})
+    write_manifest(folder, manifest.model_copy(update={"shards": (shard,)}))
+    problems = verify_tokens(folder, quiet=True)
+    assert [problem.split(": ")[-1] for problem in problems] == [
+        "missing",
+        "not in the manifest, expected a row there or no file",
+    ]
+
+
 def test_shards_out_of_order_are_named(tmp_path, samples, tokens):
     folder = tokens(tmp_path / "t", samples(25))
     manifest = read_manifest(folder)

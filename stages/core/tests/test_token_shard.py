@@ -159,6 +159,9 @@ def edited(name: str, **changes):
         (edited("code_offsets", data_offsets=[8, 40]), "begins at byte"),
         (edited("key_offsets", data_offsets=[0, 32]), "begins at byte 0, expected"),
         (edited("codes", data_offsets=[0, True]), "whole numbers"),
+        (lambda t: t.replace("[8,8]", "[1.5,1" + "0" * 400 + "]"), "expected two whole numbers from 1"),
+        (lambda t: t.replace("[8,8]", "[4.5,14.2]"), r"grid \[4.5, 14.2\], expected two whole numbers from 1"),
+        (lambda t: t.replace("[8,8]", "[true,64]"), r"grid \[True, 64\], expected two whole numbers from 1"),
     ],
 )
 def test_damaged_headers_are_refused_before_mapping(tmp_path, samples, change, message):

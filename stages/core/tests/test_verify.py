@@ -5,7 +5,7 @@ import pytest
 from lavit_core.digests import with_digest
 from lavit_core.errors import InputError, VerificationError
 from lavit_core.files import file_sha256, write_json
-from lavit_core.modeldir import export_part, find_part, read_metadata
+from lavit_core.modeldir import export_part, find_part, missing_parts, read_metadata
 from lavit_core.rundir import Diagnostic, open_run
 from lavit_core.token_format import read_manifest, write_manifest
 from lavit_core.verify import NO_DIGEST, NOT_RECORDED, verify
@@ -55,6 +55,24 @@ def test_sizes_of_weights_are_checked_whenever_a_part_is_loaded(model):
     (model / "tokenizer" / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"model.safetensors: missing, expected 200 bytes"):
         find_part(model, "tokenizer")
+
+
+def test_a_recorded_name_that_is_too_long_for_the_disk_is_missing(model):
+    name = "x" * 300 + ".safetensors"
+    record = json.loads((model / "lavit.json").read_text())
+    record["parts"]["encoder"]["files"][name] = {"bytes": 1, "sha256": "a" * 64}
+    write_json(model / "lavit.json", with_digest({key: record[key] for key in ("format", "parts") if key in record}))
+    with pytest.raises(InputError, match=r"x.safetensors: missing, expected 1 bytes"):
+        find_part(model, "encoder")
+    assert "x.safetensors: missing, expected 1 bytes" in problems(model)[0]
+
+
+def test_a_part_that_is_not_known_and_not_there_is_named(model):
+    record = json.loads((model / "lavit.json").read_text())
+    record["parts"]["vocoder"] = record["parts"].pop("encoder")
+    write_json(model / "lavit.json", with_digest({"format": record["format"], "parts": record["parts"]}))
+    assert missing_parts(model).endswith("no vocoder/ here (it holds encoder, tokenizer)")
+    assert "make this part again with the command it is from" in "".join(problems(model))
 
 
 def test_missing_and_foreign_files_are_named(model):

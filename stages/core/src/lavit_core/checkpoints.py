@@ -1,5 +1,6 @@
 """Checkpoint folders on disk, checked without torch: state.json with digests of itself and of the tensor files."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def check_checkpoint(checkpoint: Path) -> int:
     size = (checkpoint / STATE_FILE).stat().st_size if (checkpoint / STATE_FILE).is_file() else 0
     for name, digest in read_state(checkpoint)["files"].items():
         file = checkpoint / Path(name).name
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise VerificationError(f"{file}: missing, expected a file of the checkpoint")
         if (found := file_sha256(file)) != digest:
             raise VerificationError(f"{file}: SHA-256 {found[:12]}, expected {str(digest)[:12]}: damaged")

@@ -106,7 +106,7 @@ def check_data(data: Path | Source) -> None:
         missing = [file for file in several if not file.is_file()]
         if missing:
             raise InputError(f"{missing[0]}: no such file, but {path.name} names it ({len(missing)} are missing)")
-    elif not path.exists():
+    elif not os.path.exists(path):
         raise InputError(f"{path}: found nothing, expected a folder of images or a list of them (docs/data.md)")
 
 

@@ -184,7 +184,7 @@ def read_plan(folder: Path, source: Source, block_records: int) -> DataPlan | No
 def _load(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

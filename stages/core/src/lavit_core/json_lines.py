@@ -76,7 +76,7 @@ def read_json_lines(file: Path, *, remedy: str = "the file is damaged") -> list[
     for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try:
             rows.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{file}:{number}: not valid JSON ({error}); {remedy}") from None
     return rows
 

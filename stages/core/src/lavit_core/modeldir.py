@@ -23,6 +23,11 @@ MADE_BY = {
 """The parts a model directory may hold, and the command that makes each."""
 
 
+def made_by(name: str) -> str:
+    """Return the command that makes a part, for a message; there may be parts that this version does not know."""
+    return f"`{MADE_BY[name]}`" if name in MADE_BY else "the command it is from"
+
+
 def detokenizer_part(*, highres: bool) -> str:
     """Return the name of the detokenizer part: the model's own, or the SDXL one that imported weights bring along."""
     return "detokenizer-highres" if highres else "detokenizer"
@@ -36,12 +41,12 @@ def find_part(model: Path, name: str) -> Path:
     if not folder.is_dir():
         if not model.exists():
             raise InputError(
-                f"{model}: no such directory; `{MADE_BY[name]}` makes a model directory with {name}/, `make demo` a "
+                f"{model}: no such directory; {made_by(name)} makes a model directory with {name}/, `make demo` a "
                 "whole one"
             )
         held = [part for part in MADE_BY if (model / part).is_dir()]
         found = f"it holds {', '.join(held)}" if held else "no model directory"
-        raise InputError(f"{model}: no {name}/ here ({found}); `{MADE_BY[name]}` makes one")
+        raise InputError(f"{model}: no {name}/ here ({found}); {made_by(name)} makes one")
     _check_weight_sizes(model, name)
     return folder
 
@@ -50,8 +55,8 @@ def _check_weight_sizes(model: Path, name: str) -> None:
     """Hold the size of each weight file against lavit.json: quick, and enough for a copy that was cut short."""
     for inside, recorded in _recorded(model, name).get("files", {}).items():
         file = model / name / inside
-        if file.suffix == ".safetensors" and (not file.is_file() or file.stat().st_size != recorded["bytes"]):
-            found = f"{file.stat().st_size} bytes" if file.is_file() else "missing"
+        if file.suffix == ".safetensors" and (not os.path.isfile(file) or file.stat().st_size != recorded["bytes"]):
+            found = f"{file.stat().st_size} bytes" if os.path.isfile(file) else "missing"
             raise InputError(
                 f"{file}: {found}, expected {recorded['bytes']} bytes; copy the model again "
                 f"(`lavit verify {model}` checks every file)"

@@ -9,6 +9,7 @@ sources:
 """
 
 import dataclasses
+import os
 import posixpath
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class NamedSource:
 def is_source_list(path: Path) -> bool:
     """Return whether a path is named as a list of sources is: `*.yaml`, `*.yml`, `sources.json` or `*.sources.json`."""
     name = path.name.lower()
-    if path.is_dir():
+    if os.path.isdir(path):
         return False
     return name.endswith((".yaml", ".yml", ".sources.json")) or name == "sources.json"
 
@@ -75,6 +76,8 @@ def read_source_list(listed: Source) -> list[NamedSource]:
     file = listed.path
     found: dict[str, NamedSource] = {}
     for one in _read(file).sources:
+        if not _can_be_path(one.data):
+            raise InputError(f"{file}: {one.data!r} can't be a path, expected one without half or null characters")
         path = Path(one.data) if is_hub(Path(one.data)) else file.parent / one.data
         name = _default_name(path) if one.name is None else one.name
         if is_source_list(path):
@@ -95,12 +98,22 @@ def read_source_list(listed: Source) -> list[NamedSource]:
     return sorted(found.values(), key=lambda one: f"{one.name}/")
 
 
+def _can_be_path(name: str) -> bool:
+    try:
+        os.lstat(name)
+    except OSError:
+        return True
+    except ValueError:
+        return False
+    return True
+
+
 def _default_name(path: Path) -> str:
     if is_hub(path):
         return path.name.partition("@")[0]
     if "{" in path.name:
         return path.parent.resolve().name
-    return path.resolve().name if path.is_dir() else path.name.partition(".")[0]
+    return path.resolve().name if os.path.isdir(path) else path.name.partition(".")[0]
 
 
 def _read(file: Path) -> SourceList:

@@ -3,6 +3,7 @@
 import array
 import collections
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def _repeated_keys(folder: Path, manifest: Manifest, hashes: np.ndarray) -> list
 
 def _verify_shard(file: Path, shard: ShardEntry, manifest: Manifest) -> list[str]:
     """Return the shard's keys. Raises InputError naming what is wrong."""
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise InputError(f"{file}: missing")
     if (size := file.stat().st_size) != shard.bytes:
         raise InputError(f"{file}: {size} bytes, expected {shard.bytes}")

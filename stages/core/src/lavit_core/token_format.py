@@ -1,5 +1,6 @@
 """The token-file format, version 1: a shard's tensors and the manifest. The text is docs/token-format.md."""
 
+import os
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
@@ -142,7 +143,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises InputError if it is missing, malformed or of another version, VerificationError if its digest differs.
     """
     file = folder / MANIFEST_FILE
-    if not file.is_file():
+    if not os.path.isfile(file):
         if inner := sorted(found.parent.name for found in folder.glob(f"*/{MANIFEST_FILE}")):
             raise InputError(f"{folder}: holds {', '.join(inner)}; give one of them, say {folder / inner[0]}")
         if (folder / JOURNAL_FOLDER).is_dir():

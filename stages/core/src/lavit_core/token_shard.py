@@ -230,7 +230,10 @@ def _check_layout(
 
 def _check_shapes(shapes: dict[str, tuple[int, ...]], metadata: dict[str, Any]) -> None:
     num_samples, num_texts = shapes["code_offsets"][0] - 1, shapes["text_sample"][0]
-    rows, columns = metadata["grid"]
+    grid = metadata["grid"]
+    if len(grid) != 2 or any(type(number) is not int or number < 1 for number in grid):
+        raise ValueError(f"grid {grid!r:.80}, expected two whole numbers from 1")
+    rows, columns = grid
     expected = {
         "key_offsets": (num_samples + 1,),
         "text_offsets": (num_texts + 1,),

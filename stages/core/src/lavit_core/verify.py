@@ -9,7 +9,7 @@ from lavit_core.checkpoints import check_checkpoint, checkpoint_folders
 from lavit_core.digests import check_digest
 from lavit_core.errors import InputError, VerificationError
 from lavit_core.files import read_json
-from lavit_core.modeldir import MADE_BY, METADATA_FILE, digest_of, part_files, read_metadata
+from lavit_core.modeldir import MADE_BY, METADATA_FILE, digest_of, made_by, part_files, read_metadata
 from lavit_core.progress import Progress
 from lavit_core.run_record import DIGESTS_FILE, DONE_FILE, RECORDED, damaged_record
 from lavit_core.token_check import verify_tokens
@@ -148,8 +148,7 @@ def _model_directory(model: Path, quiet: bool) -> Iterator[Checked]:
 
 
 def _part(folder: Path, recorded: Mapping[str, Any] | None) -> Checked:
-    made_by = MADE_BY.get(folder.name, "the command it is from")
-    remedy = f"copy the model again, or make this part again with `{made_by}`"
+    remedy = f"copy the model again, or make this part again with {made_by(folder.name)}"
     found = part_files(folder)
     problems: list[str] = []
     if recorded is not None and not found:

@@ -48,7 +48,7 @@ class HubImage:
 
 def is_hub(path: Path) -> bool:
     """Return whether a path is a name on the hub and no file or folder here."""
-    return str(path).startswith(PREFIX) and not path.exists()
+    return str(path).startswith(PREFIX) and not os.path.exists(path)
 
 
 def check_hub(source: Source) -> None:

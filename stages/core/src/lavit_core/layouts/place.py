@@ -24,7 +24,7 @@ class Place:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.file = source.path if source.path.is_file() else None
+        self.file = source.path if os.path.isfile(source.path) else None
         self.several = expand_range(source.path)
         self.root = source.path if self.file is None and not self.several else source.path.parent
 
@@ -79,7 +79,7 @@ class Place:
 def expand_range(path: Path) -> list[Path]:
     """Return the files of a range, as `data/{00000..00003}.tar`; [] for any other name, and where the path exists."""
     found = re.fullmatch(r"(.*)\{(\d+)\.\.(\d+)\}(.*)", path.name)
-    if found is None or path.exists():
+    if found is None or os.path.exists(path):
         return []
     before, first, last, after = found.groups()
     numbers = range(int(first), int(last) + 1)
@@ -117,15 +117,16 @@ def key_of(name: Any, root: Path, prefix: str = "") -> tuple[str, str | None]:
 
 def find_prefix(root: Path, names: Iterable[Any], *, depth: int = 2) -> str:
     """Return the folder below `root`, as `images/`, in which the first of `names` lie; "" if they lie in none."""
+    # os.path.isfile: Path.is_file raises for a name that is longer than names may be.
     probes = [name for name in itertools.islice(names, 20) if wrong_key(name) is None]
-    best, most = "", sum((root / name).is_file() for name in probes)
+    best, most = "", sum(os.path.isfile(root / name) for name in probes)
     level = [""]
     for _ in range(depth):
         if most == len(probes):
             break
         level = [f"{above}{name}/" for above in level for name in _subfolders(root / above)]
         for prefix in level:
-            found = sum((root / prefix / name).is_file() for name in probes)
+            found = sum(os.path.isfile(root / prefix / name) for name in probes)
             if found > most:
                 best, most = prefix, found
     return best
@@ -136,11 +137,11 @@ def locate(place: Place, names: Iterable[Any]) -> tuple[Path, str]:
     was named that lies in a folder of its own, say annotations/."""
     names = list(itertools.islice(names, 20))
     prefix = find_prefix(place.root, names)
-    if place.file is None or any((place.root / prefix / str(name)).is_file() for name in names):
+    if place.file is None or any(os.path.isfile(place.root / prefix / str(name)) for name in names):
         return place.root, prefix
     above = place.root.absolute().parent
     prefix = find_prefix(above, names)
-    return (above, prefix) if any((above / prefix / str(name)).is_file() for name in names) else (place.root, "")
+    return (above, prefix) if any(os.path.isfile(above / prefix / str(name)) for name in names) else (place.root, "")
 
 
 def say_prefix(prefix: str) -> list[str]:

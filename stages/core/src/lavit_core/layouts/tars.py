@@ -91,6 +91,10 @@ def _read_tar(contents: Contents, file: Path, column: str | None) -> dict[str, t
         if not member.isreg():
             links += 1
             continue
+        if member.issparse():
+            message = f"{file}: member {name} is sparse, expected all its bytes; write the tar without --sparse"
+            contents.problems.append(Problem("line", message))
+            continue
         key, wrong = key_of(name, contents.root)
         where = images if kind in SUFFIXES else texts
         if wrong or member.name.startswith("/"):
@@ -124,8 +128,11 @@ def _members(contents: Contents, file: Path) -> Iterator[tarfile.TarInfo]:
     """Yield the members of a tar; a tar that does not end as tars do is a problem."""
     last, cut = "its start", f"{file}: cut short or damaged after"
     try:
+        num_bytes = file.stat().st_size
         with tarfile.open(file, "r:") as tar:
             while (member := tar.next()) is not None:
+                if not 0 <= member.size <= num_bytes - member.offset_data and member.isreg() and not member.issparse():
+                    raise tarfile.ReadError(f"{member.name} of {member.size} bytes leads out of the file")
                 last = member.name
                 yield member
                 # They would fill the memory.
@@ -136,8 +143,9 @@ def _members(contents: Contents, file: Path) -> Iterator[tarfile.TarInfo]:
             block = handle.read(tarfile.BLOCKSIZE)
         if block != bytes(tarfile.BLOCKSIZE):
             contents.problems.append(Problem("line", f"{cut} {last}, expected the block of zeros that ends a tar"))
-    except (tarfile.TarError, OSError) as error:
-        contents.problems.append(Problem("line", f"{cut} {last} ({error})"))
+    except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        # tarfile lets through what the numbers in a damaged header lead to.
+        contents.problems.append(Problem("line", f"{cut} {last} ({str(error) or type(error).__name__})"))
 
 
 def _prefix(name: str) -> str:
@@ -185,7 +193,7 @@ def _compare_with_stats(contents: Contents, file: Path, images: int) -> None:
     try:
         counts = json.loads(stats.read_text(encoding="utf-8-sig"))
         total, good = int(counts["count"]), int(counts["successes"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         contents.problems.append(Problem("line", f"{stats}: count and successes can't be read ({error!r})"))
         return
     if good != images:

@@ -79,7 +79,7 @@ def load_moments(file: Path) -> tuple[Moments, dict[str, Any]]:
                 mean=content.get_tensor("mean"),
                 scatter=content.get_tensor("scatter"),
             )
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
         raise InputError(f"{file}: not statistics of `lavit eval fid-stats` ({' '.join(str(error).split())})") from None
     return moments, metadata
 
