@@ -97,6 +97,14 @@ def test_a_folder_that_changed_is_read_again(folder, tmp_path, change):
     assert read_plan(out, source, 3) is None
 
 
+@pytest.mark.parametrize("text", ["", "[1]", "[" * 100_000])
+def test_a_damaged_plan_is_none(folder, tmp_path, text):
+    source, out = Source(folder), tmp_path / "out"
+    kept(out, source)
+    plan_file(out, source).write_text(text)
+    assert read_plan(out, source, 3) is None
+
+
 def test_a_list_that_changed_is_read_again(folder, tmp_path):
     lines = folder / "captions.jsonl"
     lines.write_text('{"file_name": "part0/0\u2028.png", "captions": ["one"]}\n')

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lavit_core.errors import InputError
 from lavit_evaluation.image_metrics.moments import frechet_distance, load_moments, merge, moments_of, save_moments
+from safetensors.numpy import save_file
 
 
 def features(count: int, width: int = 16, shift: float = 0.0, seed: int = 0) -> np.ndarray:
@@ -58,3 +60,10 @@ def test_five_shards_are_one_pass(tmp_path: Path) -> None:
     assert metadata == {"size": 512}
     assert again.count == 1000
     assert np.array_equal(again.scatter, merged.scatter)
+
+
+@pytest.mark.parametrize("about", ["{", "[" * 100_000])
+def test_statistics_that_are_none_are_named(tmp_path, about):
+    save_file({"count": np.array([1])}, tmp_path / "m.safetensors", metadata={"about": about})
+    with pytest.raises(InputError, match=r"m.safetensors: not statistics of `lavit eval fid-stats`"):
+        load_moments(tmp_path / "m.safetensors")
