@@ -2,20 +2,16 @@
 
 import importlib
 import sys
-from pathlib import Path
 
 import atheris
 
-HERE = Path(__file__).parent
-
 
 def main() -> None:
-    """Fuzz the reader of the first argument; the rest are libFuzzer's. New inputs that reach more go to its corpus."""
+    """Fuzz the reader of the first argument; the rest are libFuzzer's. What reaches more goes to its first folder."""
     reader = sys.argv.pop(1)
     with atheris.instrument_imports(include=["lavit_core", "tarfile", "json", "csv"]):
         read = importlib.import_module(f"read_{reader}").read
-    folders = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    atheris.Setup([*sys.argv, *([] if folders else [str(HERE / "corpus" / reader)])], read)
+    atheris.Setup(sys.argv, read)
     atheris.Fuzz()
 
 
