@@ -14,6 +14,7 @@ import pytest
 import torch
 from lavit_core.data import open_data
 from lavit_core.errors import InputError, LavitError
+from lavit_core.image_batch import decode_batch
 from lavit_tokenizer import decoded_batches as module
 from lavit_tokenizer.decoded_batches import decoded_batches
 
@@ -52,8 +53,9 @@ def test_no_worker_stays(data, use):
 
 
 @pytest.mark.parametrize("seconds", [0, 1])
-def test_a_killed_worker_ends_the_job_with_a_line(data, seconds):
+def test_a_killed_worker_ends_the_job_with_a_line(data, monkeypatch, seconds):
     """Noticed while the next batch is waited for, or when another one is handed to the pool."""
+    monkeypatch.setattr(module, "decode_batch", unhurried)  # else the other worker may be done with all of them first
     decoded = decoded_batches(batches_of(data, 1), 16, {}, workers=2)
     before = workers()
     next(decoded)
@@ -62,6 +64,11 @@ def test_a_killed_worker_ends_the_job_with_a_line(data, seconds):
     with pytest.raises(LavitError, match=r"was killed, most often because memory ran out; run the same command"):
         list(decoded)
     assert workers() == before
+
+
+def unhurried(images, image_px):
+    time.sleep(0.1)
+    return decode_batch(images, image_px)
 
 
 def slow(images, image_px):
