@@ -86,11 +86,13 @@ def make_shard(
     *,
     advance: Callable[[int, int], None] = lambda looked_at, unreadable: None,
 ) -> FinishedShard:
-    """Encode one shard's batches, which `decoded` yields in order, and write it."""
+    """Encode one shard's batches, which `decoded` yields in order (later shards' batches stay there), and write it."""
     samples: list[TokenSample] = []
     errors: list[dict[str, Any]] = []
     warned: collections.Counter[str] = collections.Counter()
-    for batch, (good, pixels, unreadable, kinds) in zip(job.batches(records), decoded, strict=False):
+    for batch in job.batches(records):
+        # Not zip, which would write a shard without the images of a batch that is missing.
+        good, pixels, unreadable, kinds = next(decoded)
         warned.update(kinds)
         samples += _tokenized(
             tokenizer, [batch[place] for place in good], torch.from_numpy(pixels), job.config, job.seed
