@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from lavit_core.tokens import Manifest, TokenSample, write_manifest, write_shard
 
+from .layout_writers import Photos, make_photos
+
 
 def make_samples(count: int, *, seed: int = 0, features: bool = False, codebook_size: int = 512) -> list[TokenSample]:
     random = np.random.default_rng(seed)
@@ -67,3 +69,8 @@ def samples_fixture() -> Callable[..., list[TokenSample]]:
 @pytest.fixture(name="tokens")
 def tokens_fixture() -> Callable[..., Path]:
     return write_tokens
+
+
+@pytest.fixture(name="photos")
+def photos_fixture(tmp_path: Path) -> Photos:
+    return make_photos(tmp_path / "photos")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lavit_core.data import Data
 from PIL import Image
 
 NUM_IMAGES = 6
@@ -295,3 +296,13 @@ WRITERS: dict[str, Writer] = {
     "absolute": write_absolute_paths,
     "other columns": write_captions_of_other_columns,
 }
+
+
+def jpeg() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def texts_of(data: Data) -> list[tuple[str, tuple[str, ...]]]:
+    return [(record.key, record.captions) for record in data.records]

@@ -1,0 +1,162 @@
+"""Questions of every layout, and the earlier turns of conversations."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from lavit_core.data import open_data
+from lavit_core.errors import InputError
+
+from .layout_writers import NUM_IMAGES, Photos, Writer, json_lines, link_images, texts_of
+
+
+def test_questions_of_a_table(photos, tmp_path):
+    link_images(photos, tmp_path / "out")
+    rows: list[dict[str, object]] = [
+        {"id": 7, "image": "images/000000000003.jpg", "question": "who?", "answer": "dog", "type": "who"},
+        {"id": 9, "image": "images/000000000003.jpg", "question": "what?", "answer": "red", "type": None},
+    ]
+    (tmp_path / "out" / "asked.jsonl").write_text(json_lines(rows))
+    opened = open_data(tmp_path / "out")
+    assert [(q.question_id, q.key, q.question, q.answer, q.kind) for q in opened.questions] == [
+        (7, "images/000000000003.jpg", "who?", "dog", "who"),
+        (9, "images/000000000003.jpg", "what?", "red", None),
+    ]
+    assert len(opened.records) == 1
+
+
+def asked_of(photos: Photos) -> list[dict[str, object]]:
+    return [
+        {
+            "question_id": 10 * number + turn,
+            "file_name": f"images/{name}",
+            "question": f"what is {turn}?",
+            "answer": f"{texts[turn]}",
+            "kind": "other",
+        }
+        for number, (name, texts) in enumerate(photos.captions.items())
+        for turn in range(2)
+    ]
+
+
+def write_own_questions(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    (out / "questions.jsonl").write_text(json_lines(asked_of(photos)), encoding="utf-8")
+    return out
+
+
+def write_vqa(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    asked = [
+        {"question_id": row["question_id"], "image_id": int(str(row["file_name"])[7:19]), "question": row["question"]}
+        for row in asked_of(photos)
+    ]
+    answers = [
+        {
+            "question_id": row["question_id"],
+            "multiple_choice_answer": row["answer"],
+            "answers": [{"answer": "no"}],
+            "answer_type": "other",
+        }
+        for row in asked_of(photos)
+    ]
+    for name, rows in {"questions": asked, "annotations": answers}.items():
+        (out / f"v2_{name}.json").write_text(json.dumps({"data_subtype": "val2014", name: rows}), encoding="utf-8")
+    return out
+
+
+def write_question_table(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    rows = [
+        {"image" if name == "file_name" else name: value for name, value in row.items()} for row in asked_of(photos)
+    ]
+    (out / "asked.jsonl").write_text(json_lines(rows), encoding="utf-8")
+    return out
+
+
+def write_llava_of_one_turn(photos: Photos, out: Path) -> Path:
+    link_images(photos, out)
+    rows = [
+        {"id": row["question_id"], "image": row["file_name"], "conversations": conversation(row)}
+        for row in asked_of(photos)
+    ]
+    (out / "llava.json").write_text(json.dumps(rows), encoding="utf-8")
+    return out
+
+
+def conversation(*rows: dict[str, object]) -> list[dict[str, object]]:
+    said = [("human", row["question"], "gpt", row["answer"]) for row in rows]
+    turns = [(who, text) for human, asks, gpt, answers in said for who, text in ((human, asks), (gpt, answers))]
+    return [
+        {"from": who, "value": f"<image>\n{text}" if place == 0 else text} for place, (who, text) in enumerate(turns)
+    ]
+
+
+QUESTION_WRITERS: dict[str, Writer] = {
+    "vqa": write_vqa,
+    "vqa file": lambda photos, out: write_vqa(photos, out) / "v2_questions.json",
+    "table": write_question_table,
+    "llava": write_llava_of_one_turn,
+}
+
+
+@pytest.mark.parametrize("layout", QUESTION_WRITERS)
+def test_every_layout_gives_the_same_questions(layout, photos, tmp_path):
+    expected = open_data(write_own_questions(photos, tmp_path / "own"))
+    found = open_data(QUESTION_WRITERS[layout](photos, tmp_path / "out"))
+    assert texts_of(found) == texts_of(expected)
+    # Conversations have no kinds.
+    wanted = [dataclasses.replace(q, kind=None if layout == "llava" else q.kind) for q in expected.questions]
+    assert list(found.questions) == wanted
+
+
+@pytest.mark.parametrize("shape", ["llava", "sharegpt"])
+def test_turns_of_a_conversation_are_questions_with_those_before(shape, photos, tmp_path):
+    link_images(photos, tmp_path / "out")
+    rows = asked_of(photos)
+    talks = []
+    for first, second in zip(rows[::2], rows[1::2], strict=True):
+        said = conversation(first, second)
+        if shape == "llava":
+            talks.append({"id": "same", "image": first["file_name"], "conversations": said})
+        else:
+            names = {"human": "user", "gpt": "assistant"}
+            messages = [{"role": "system", "content": "be brief"}]
+            messages += [{"role": names[str(one["from"])], "content": str(one["value"])} for one in said]
+            talks.append({"images": [first["file_name"]], "messages": messages})
+    talks += [{"id": "text", "conversations": conversation(rows[0])}, {**talks[0], "image": ["a.jpg", "b.jpg"]}]
+    (tmp_path / "out" / "talks.jsonl").write_text(json_lines(talks), encoding="utf-8")
+    found = open_data(tmp_path / "out")
+    assert found.layout == "llava"
+    assert len(found.questions) == 2 * NUM_IMAGES
+    assert len({question.question_id for question in found.questions}) == 2 * NUM_IMAGES
+    second = found.questions[3]
+    assert (second.question, second.earlier) == ("what is 1?", (("what is 0?", 'a "red", big; dog'),))
+    assert found.notes == (
+        f"talks.jsonl: 1 of {NUM_IMAGES + 2} conversations have no image and are left out",
+        f"talks.jsonl: 1 of {NUM_IMAGES + 2} conversations have several images and are left out",
+    )
+
+
+def test_earlier_turns_in_our_own_layout(photos):
+    row = {"question_id": 1, "file_name": "images/000000000000.jpg", "question": "a?", "answer": "b"}
+    file = photos.root / "questions.jsonl"
+    file.write_text(json_lines([{**row, "earlier": [["who?", "a dog"]]}]))
+    assert open_data(photos.root).questions[0].earlier == (("who?", "a dog"),)
+    for wrong in ("x", [["a"]], [["a", 1]], None):
+        file.write_text(json_lines([{**row, "earlier": wrong}]))
+        with pytest.raises(
+            InputError, match=r"questions.jsonl:1: earlier is .*, expected a list of \[question, answer\]"
+        ):
+            open_data(photos.root)
+
+
+def test_questions_without_answers_and_images_are_named(photos, tmp_path):
+    folder = write_vqa(photos, tmp_path / "out")
+    (folder / "images" / "000000000003.jpg").unlink()
+    with pytest.raises(InputError, match=r"v2_questions.json: image_id 3: no image below .* ends in this number"):
+        open_data(folder)
+    (folder / "v2_annotations.json").unlink()
+    with pytest.raises(InputError, match=r"v2_questions.json: questions without answers, expected a JSON file of ann"):
+        open_data(folder)
