@@ -17,6 +17,30 @@ GRID = (8, 8)
 CODEBOOK = 300
 
 
+class Calls:
+    """Counts calls of functions, and interrupts the one after `limit` of them."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.limit: int | None = None
+
+    def counted(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that counts its calls."""
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            if self.made == self.limit:
+                raise KeyboardInterrupt
+            self.made += 1
+            return real(*arguments, **options)
+
+        return call
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()
+
+
 @pytest.fixture(scope="session")
 def shapes_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shapes") / "data"

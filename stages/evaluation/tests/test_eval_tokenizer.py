@@ -61,32 +61,21 @@ def test_the_numbers_are_those_of_the_models_own_methods(
     assert alone["figures"]["tokens.feature_error"]["value"] == pytest.approx(errors.mean(), rel=1e-5)
 
 
-@pytest.mark.parametrize("calls", [1, 3, 4])
+@pytest.mark.parametrize("limit", [1, 3, 4])
 def test_killed_and_resumed_is_the_same_and_computes_nothing_twice(
     whole: tuple[Path, dict], models: dict[str, Path], heldout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    calls: int,
+    calls: Any, limit: int,
 ) -> None:  # fmt: skip
-    made: list[str] = []
-
-    def counted(name: str, real: Any) -> Any:
-        def call(*arguments: Any, **options: Any) -> Any:
-            if len(made) == limit:
-                raise KeyboardInterrupt
-            made.append(name)
-            return real(*arguments, **options)
-
-        return call
-
     from lavit import LaVIT
 
-    monkeypatch.setattr(job, "tokenize", counted("tokenize", job.tokenize))
-    monkeypatch.setattr(LaVIT, "decode", counted("decode", LaVIT.decode))
-    limit = calls
+    monkeypatch.setattr(job, "tokenize", calls.counted(job.tokenize))
+    monkeypatch.setattr(LaVIT, "decode", calls.counted(LaVIT.decode))
+    calls.limit = limit
     with pytest.raises(KeyboardInterrupt):
         eval_tokenizer(models["whole"], heldout, tmp_path / "o", CONFIG, compute=QUIET)
-    limit = 4 + 1
+    calls.limit = 4 + 1
     result = eval_tokenizer(models["whole"], heldout, tmp_path / "o", CONFIG, compute=QUIET)
-    assert len(made) == limit
+    assert calls.made == calls.limit
     assert result["figures"] == whole[1]["figures"]
     assert not (tmp_path / "o" / "unfinished").exists()
     assert eval_tokenizer(models["whole"], heldout, tmp_path / "o", CONFIG, compute=QUIET) == result

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,31 +211,21 @@ def test_a_whole_run_reads_colour_before_the_codebook_and_writes_its_score(
 
 
 @pytest.mark.usefixtures("short_fits")
-@pytest.mark.parametrize(("name", "calls"), [("dense_stations", 1), ("dense_stations", 3), ("fit_probe", 4)])
+@pytest.mark.parametrize(("name", "limit"), [("dense_stations", 1), ("dense_stations", 3), ("fit_probe", 4)])
 def test_killed_and_resumed_is_the_same_and_computes_nothing_twice(
-    model: Path, shapes_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, calls: int
+    model: Path, shapes_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: Any, name: str, limit: int
 ) -> None:
     from lavit_evaluation.probing import features, probe
 
     module = features if name == "dense_stations" else probe
-    real, made = getattr(module, name), []
-
-    def counted(*arguments: object, **options: object) -> object:
-        if len(made) == limit:
-            raise KeyboardInterrupt
-        made.append(name)
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(module, name, counted)
-    limit = -1
+    monkeypatch.setattr(module, name, calls.counted(getattr(module, name)))
     whole = eval_probe(model, shapes_data / "heldout", tmp_path / "whole", CONFIG, compute=QUIET)
-    asked, limit = len(made), calls
-    made.clear()
+    asked, calls.made, calls.limit = calls.made, 0, limit
     with pytest.raises(KeyboardInterrupt):
         eval_probe(model, shapes_data / "heldout", tmp_path / "o", CONFIG, compute=QUIET)
-    limit = asked
+    calls.limit = asked
     result = eval_probe(model, shapes_data / "heldout", tmp_path / "o", CONFIG, compute=QUIET)
-    assert len(made) == asked
+    assert calls.made == asked
     assert list(result["figures"].items()) == list(whole["figures"].items())
     assert not (tmp_path / "o" / "unfinished").exists()
 

@@ -80,33 +80,22 @@ def rate_distortion_seeds(files: list[Path]) -> list[int]:
     return image_seeds([file.name for file in files], "reconstruct", 0)
 
 
-@pytest.mark.parametrize("calls", [1, 3, 9])
+@pytest.mark.parametrize("limit", [1, 3, 9])
 def test_killed_and_resumed_is_the_same_and_computes_nothing_twice(
     whole: tuple[Path, dict], models: dict[str, Path], heldout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    calls: int,
+    calls: Any, limit: int,
 ) -> None:  # fmt: skip
-    made: list[str] = []
-
-    def counted(name: str, real: Any) -> Any:
-        def call(*arguments: Any, **options: Any) -> Any:
-            if len(made) == limit:
-                raise KeyboardInterrupt
-            made.append(name)
-            return real(*arguments, **options)
-
-        return call
-
     from lavit import LaVIT
 
-    monkeypatch.setattr(job, "tokenize", counted("tokenize", job.tokenize))
-    monkeypatch.setattr(rate_distortion, "tokenize_kept", counted("kept", rate_distortion.tokenize_kept))
-    monkeypatch.setattr(LaVIT, "decode", counted("decode", LaVIT.decode))
-    limit = calls
+    monkeypatch.setattr(job, "tokenize", calls.counted(job.tokenize))
+    monkeypatch.setattr(rate_distortion, "tokenize_kept", calls.counted(rate_distortion.tokenize_kept))
+    monkeypatch.setattr(LaVIT, "decode", calls.counted(LaVIT.decode))
+    calls.limit = limit
     with pytest.raises(KeyboardInterrupt):
         eval_rate_distortion(models["whole"], heldout, tmp_path / "o", CONFIG, compute=QUIET)
-    limit = 2 + 2 + 9
+    calls.limit = 2 + 2 + 9
     result = eval_rate_distortion(models["whole"], heldout, tmp_path / "o", CONFIG, compute=QUIET)
-    assert len(made) == limit
+    assert calls.made == calls.limit
     assert result["figures"] == whole[1]["figures"]
     assert not (tmp_path / "o" / "unfinished").exists()
     assert eval_rate_distortion(models["whole"], heldout, tmp_path / "o", CONFIG, compute=QUIET) == result
