@@ -346,4 +346,4 @@ def test_any_state_of_a_checkpoint(data, tmp_path):
 def test_images_of_any_bytes(kind, data):
     content = saved(Image.linear_gradient("L").resize((16, 12)).convert("RGB"), kind)
     with contextlib.suppress(ImageError):
-        open_rgb(data.draw(spoiled(content)), max_pixels=10**6)
+        assert open_rgb(data.draw(spoiled(content)), max_pixels=10**6).mode == "RGB"
