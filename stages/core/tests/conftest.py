@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from lavit_core.tokens import Manifest, TokenSample, write_manifest, write_shard
 
-from .layout_writers import Photos, make_photos
+if TYPE_CHECKING:
+    from .layout_writers import Photos
 
 
 def make_samples(count: int, *, seed: int = 0, features: bool = False, codebook_size: int = 512) -> list[TokenSample]:
@@ -72,5 +74,7 @@ def tokens_fixture() -> Callable[..., Path]:
 
 
 @pytest.fixture(name="photos")
-def photos_fixture(tmp_path: Path) -> Photos:
+def photos_fixture(tmp_path: Path) -> "Photos":
+    from .layout_writers import make_photos  # here: processes of test_token_shard import this file alone
+
     return make_photos(tmp_path / "photos")
