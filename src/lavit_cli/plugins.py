@@ -43,6 +43,7 @@ KNOWN = {
     "import-checkpoint": (USE, "lavit"),
     "export-checkpoint": (USE, "lavit"),
     "eval": (JUDGE, "lavit-evaluation"),
+    "bench": (JUDGE, "lavit"),
     "report": (JUDGE, "lavit"),
 }
 """Commands of this project in the order of the help: (help panel, distribution that registers it)."""

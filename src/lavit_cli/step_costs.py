@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.json_lines import append_json_lines, read_json_lines
-from lavit_core.peak_memory import peak_resident_bytes
+from lavit_core.peak_memory import forget_peak, peak_resident_bytes
 
 STEPS_FILE = "steps.jsonl"
 
@@ -16,15 +16,15 @@ STEPS_FILE = "steps.jsonl"
 @contextlib.contextmanager
 def measured(run: Path, step: str) -> Iterator[dict[str, Any]]:
     """Measure a block, yield the row, and append it when the block ends, also if it fails or is stopped."""
-    _forget_peak()
-    began, cpu_before = time.monotonic(), _cpu_seconds()
+    forget_peak()
+    began, cpu_before = time.monotonic(), cpu_seconds()
     row: dict[str, Any] = {"step": step, "finished": False}
     try:
         yield row
         row["finished"] = True
     finally:
         row["seconds"] = round(time.monotonic() - began, 2)
-        row["cpu_seconds"] = round(_cpu_seconds() - cpu_before, 2)
+        row["cpu_seconds"] = round(cpu_seconds() - cpu_before, 2)
         row["peak_memory_bytes"] = peak_resident_bytes()
         # A finished step that is asked for again returns at once: only its first row contains its costs.
         if step not in {old["step"] for old in read_steps(run) if old["finished"]}:
@@ -55,12 +55,7 @@ def cost_line(cost: Mapping[str, Any]) -> str:
     )
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of its children that have ended."""
     both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in both)
-
-
-def _forget_peak() -> None:
-    """Reset the peak on Linux; elsewhere it stays that of the whole process so far."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

@@ -1,5 +1,6 @@
 """The most memory that this process has held, without torch."""
 
+import contextlib
 import resource
 import sys
 from pathlib import Path
@@ -14,3 +15,9 @@ def peak_resident_bytes() -> int:
             return int(fields["VmHWM"].split()[0]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def forget_peak() -> None:
+    """Reset the peak on Linux; elsewhere it stays that of the whole process so far."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

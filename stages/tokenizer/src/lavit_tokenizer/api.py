@@ -6,6 +6,7 @@ from lavit_tokenizer.decoder import FeatureDecoder, new_decoder
 from lavit_tokenizer.encoder import Encoder
 from lavit_tokenizer.merger import new_merger
 from lavit_tokenizer.objective import keep_moments, selector_explained_variance
+from lavit_tokenizer.quantizer import Quantizer
 from lavit_tokenizer.released import (
     ReleasedTokenizer,
     decoder_tensors,
@@ -30,6 +31,7 @@ __all__ = [
     "FEW_TOKENS",
     "Encoder",
     "FeatureDecoder",
+    "Quantizer",
     "ReleasedTokenizer",
     "TokenFacts",
     "TokenizerConfig",

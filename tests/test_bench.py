@@ -1,0 +1,140 @@
+"""`lavit bench`: outputs are compared before anything is timed, ratios are those of pairs, results can be read again.
+
+No test here looks at a time.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lavit_core.errors import InputError, VerificationError
+
+from lavit_cli.bench import pairs as pairs_module
+from lavit_cli.bench.comparison import Arm, BenchSettings, Comparison, Unequal, equal_share, equal_within
+from lavit_cli.bench.pairs import ratio_of, slope_of, time_in_pairs
+from lavit_cli.bench.record import read_result
+from lavit_cli.bench.run import measure
+from lavit_cli.bench.table import markdown
+
+
+def comparison(baseline, ours, **more) -> Comparison:
+    return Comparison(
+        name="sum",
+        size="4 numbers",
+        dtype="fp32",
+        baseline=Arm(name="plain", run=baseline),
+        ours=Arm(name="fast", run=ours),
+        equal=equal_within(1e-6),
+        unit="numbers",
+        amount=4,
+        **more,
+    )
+
+
+def test_unequal_arms_are_refused_before_they_are_timed() -> None:
+    calls = []
+
+    def run(value: float) -> torch.Tensor:
+        calls.append(value)
+        return torch.full((4,), value)
+
+    with pytest.raises(VerificationError, match="bench test: sum, 4 numbers, fp32: fast does not compute what plain"):
+        measure("test", comparison(lambda: run(1.0), lambda: run(1.1)), BenchSettings(), {})
+    assert calls == [1.0, 1.1]
+
+
+def test_arms_take_turns_and_the_order_alternates(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = []
+    clock = {"plain": 3.0, "fast": 1.5}
+
+    def seconds(run, repeats: int, device: str) -> tuple[float, float]:
+        turns.append(run())
+        return clock[turns[-1]], 2 * clock[turns[-1]]
+
+    monkeypatch.setattr(pairs_module, "_seconds", seconds)
+    made = comparison(lambda: "plain", lambda: "fast", flops=30.0)
+    baseline, ours, ratio, roofline = time_in_pairs(made, pairs=3, device="cpu", matmul=lambda: 40.0)
+    assert turns[2:] == ["plain", "fast", "fast", "plain", "plain", "fast"]
+    assert (ratio.median, ratio.low, ratio.pairs) == (2.0, 2.0, 3)
+    assert (baseline.seconds, ours.seconds, ours.wall, ours.rate) == (3.0, 1.5, 3.0, 4 / 1.5)
+    assert roofline == 30.0 / 1.5 / 40.0
+
+
+def test_the_peak_is_what_an_arm_holds_at_once() -> None:
+    size = 64 << 20
+    arm = Arm(name="holds", run=lambda: np.ones(size, dtype=np.uint8).sum())
+    peak = pairs_module.peak_of(arm, "cpu")
+    assert peak is not None
+    assert size * 0.9 < peak < size * 1.5
+
+
+def test_ratios_and_slopes() -> None:
+    ratio = ratio_of([2.0, 4.0, 3.0])
+    assert (ratio.median, ratio.least, ratio.most, ratio.pairs) == (3.0, 2.0, 4.0, 3)
+    assert ratio.low == pytest.approx(2.1)
+    assert slope_of([1, 2, 4], [5.0, 20.0, 80.0]) == pytest.approx(2.0)
+
+
+def test_nearness_is_checked_and_reported() -> None:
+    ones = torch.ones(100)
+    assert equal_within(1e-2)(ones, ones + 1e-3) == "relative difference 1.0e-03"
+    with pytest.raises(Unequal, match=r"relative difference 0.1, expected at most 0.01"):
+        equal_within(1e-2)(ones, ones * 1.1)
+    with pytest.raises(Unequal, match="relative difference nan"):
+        equal_within(1e-2)(ones, ones * float("nan"))
+    codes = torch.arange(100)
+    assert equal_share(0.99)(codes, codes) == "100 of 100 are equal"
+    with pytest.raises(Unequal, match=r"98 of 100 are equal, expected a share of 0.99"):
+        equal_share(0.99)(codes, codes.where(codes > 1, -1))
+    with pytest.raises(Unequal, match="shapes"):
+        equal_share(0.99)(codes, codes[:1])
+
+
+@pytest.fixture
+def tiny_merger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the tokenizer's workload small enough for a test."""
+    from lavit_cli.bench.workloads import tokenizer
+
+    for name, value in (("IMAGES", 2), ("WIDTH", 32), ("MLP_DIM", 64), ("HEADS", 2)):
+        monkeypatch.setattr(tokenizer, name, value)
+
+
+def test_a_result_can_be_read_again(here, tiny_merger: None, tmp_path: Path) -> None:
+    file = tmp_path / "new" / "result.json"
+    done = here("bench", "tokenizer", "--dtype", "fp32", "--pairs", "3", "--json", "--out", file)
+    assert done.code == 0, done.err
+    shown = json.loads(done.out)
+    assert json.loads(file.read_text()) == shown
+    assert shown["command"] == "lavit bench tokenizer --dtype fp32 --pairs 3"
+    result = read_result(file)
+    assert {"format": 1, **shown} == result.as_json()
+    assert {"merger", "nearest code"} <= {record.name for record in result.records}
+    assert all(record.equal and record.ratio.pairs == 3 for record in result.records)
+    page = markdown(result)
+    for record in result.records:
+        assert f"| {record.name}: {record.size}; {record.equal} | fp32 |" in page
+
+
+def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "other.json"
+    for content in ("{}", "[1]", '{"format": 2}', "no JSON", '{"format": 1, "records": 3}'):
+        file.write_text(content)
+        with pytest.raises(InputError, match="not a result of `lavit bench --out`"):
+            read_result(file)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "error"),
+    [
+        ("nothing", 2, "bench nothing: expected tokenizer"),
+        ("--dtype fp16", 2, "--dtype fp16: expected fp32, bf16 or both"),
+        ("--device tpu", 2, "--device tpu: expected auto, cpu, cuda or cuda:N"),
+        ("--official nowhere", 3, "--official nowhere: no such directory; clone jy0205/LaVIT there"),
+    ],
+)
+def test_wrong_options_are_refused(here, line: str, code: int, error: str) -> None:
+    done = here("bench", *line.split())
+    assert (done.code, done.out) == (code, "")
+    assert error in done.err
