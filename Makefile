@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-slow test-gpu docs wheel clean
+.PHONY: help install demo test check test-slow test-gpu docs site wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,8 +53,11 @@ test-gpu: $(STAMP)  ## run the tests that need a CUDA device
 docs: $(STAMP)  ## write docs/commands.md from the commands' own help
 	$(BIN)/python docs/build_commands.py
 
+site: $(STAMP)  ## build the documentation as a site into site/
+	$(BIN)/python docs/build_site.py
+
 wheel: $(STAMP)  ## build a wheel of every distribution into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist $(STAGES:%=./%) .
 
 clean:  ## remove the environment and everything generated (runs/ too)
-	rm -rf $(VENV) dist runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) dist site runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
