@@ -98,6 +98,8 @@ def test_tutorial_of_the_released_weights(tmp_path: Path):
         write(tmp_path / "LaVIT-7B-v2", geometry)
     [cat] = write_images(tmp_path, geometry, count=1).glob("*.png")
     cat.rename(tmp_path / "cat.png")
+    for photo in write_images(tmp_path / "photos", geometry).glob("*.png"):
+        photo.with_suffix(".txt").write_text("a red circle")
     run_page("released-weights", tmp_path)
     assert (tmp_path / "runs" / "more" / "DONE").exists()
 
