@@ -42,6 +42,18 @@ def test_the_best_patch_is_kept_when_none_passes():
     assert select_topk(both, 1).tolist() == expected
 
 
+def test_equal_patches_below_the_threshold_are_kept_as_far_as_their_probabilities_add_up():
+    flat, clear = [0.25] * 16, [0.9] * 4 + [0.01] * 12
+    probability = torch.tensor([flat, clear])
+    both = torch.stack([probability.log(), torch.log1p(-probability)], dim=-1)
+    assert select_threshold(both, 0.5).sum(1).tolist() == [1, 4]
+    keep = select_threshold(both, 0.5, least_share=0.5)
+    assert keep.sum(1).tolist() == [2, 4]  # half of 16 * 0.25; half of 3.7 is less than what passes
+    assert keep[1].tolist() == [True] * 4 + [False] * 12
+    config = TokenizerConfig(grid=(4, 4), keep_threshold=0.5, least_share=1.0)
+    assert select_patches(both, "threshold", config).sum(1).tolist() == [4, 4]
+
+
 def test_topk_tells_apart_what_rounding_makes_equal_and_takes_the_first_of_equal_patches():
     odds = torch.tensor([[40.0, 60.0, 50.0, -9.0], [3.0, 3.0, 3.0, 3.0]])
     both = torch.stack([torch.nn.functional.logsigmoid(odds), torch.nn.functional.logsigmoid(-odds)], dim=-1)

@@ -107,6 +107,9 @@ class ModelSettings(Config):
 
     keep_threshold: Share = 0.5
     """`threshold` selection keeps a patch of at least this keep probability (0.5: keep is the likelier class)."""
+    least_share: Share = 0.0
+    """`threshold` selection keeps at least this share of the tokens that an image's keep probabilities add up to.
+    Differs when not 0: equal patches share the probability of one, and all of them can lie below the threshold."""
     keep_ratio: Share = 1 / 3
     """rho: share of patches to keep; the loss pulls towards it and `topk` selection keeps exactly round(rho * P)."""
     merger_layers: Annotated[int, Field(ge=0)] = 12

@@ -88,7 +88,7 @@ def _select(
     if phase.selection == "random":
         masks = random_mask((drawn, log_keep.shape[1]), phase.mask_rates, generator(seed, "masks", step))
         return log_keep, masks[rows].to(x_BPD.device)
-    keep = select_threshold(log_keep, tokenizer.config.keep_threshold)
+    keep = select_threshold(log_keep, tokenizer.config.keep_threshold, tokenizer.config.least_share)
     if phase.count_factors != (1.0, 1.0):
         factors = count_factors(drawn, phase.count_factors, generator(seed, "counts", step))[rows].to(x_BPD.device)
         keep = select_best(log_keep, (keep.sum(dim=1) * factors).round().long().clamp(1, keep.shape[1]))

@@ -74,7 +74,7 @@ def select_patches(
     are patches, or `sample` has no image keys.
     """
     if selection == "threshold":
-        return select_threshold(log_keep_BP2, config.keep_threshold)
+        return select_threshold(log_keep_BP2, config.keep_threshold, config.least_share)
     if selection == "topk":
         return select_topk(log_keep_BP2, topk_tokens(config, tokens))
     if selection == "sample" and keys is not None:
@@ -90,10 +90,14 @@ def at_least_one(keep_BP: Tensor, score_BP: Tensor) -> Tensor:
     return keep_BP | (torch.zeros_like(keep_BP).scatter(1, best, True) & ~keep_BP.any(dim=1, keepdim=True))
 
 
-def select_threshold(log_keep_BP2: Tensor, threshold: float) -> Tensor:
-    """Keep patches whose keep probability is at least `threshold`; returns bool [B, P]."""
+def select_threshold(log_keep_BP2: Tensor, threshold: float, least_share: float = 0.0) -> Tensor:
+    """Keep patches whose keep probability is at least `threshold`, and in any case as many of the best of each image as
+    `least_share` of the sum of its keep probabilities; returns bool [B, P]."""
     log_keep = log_keep_BP2[..., 0]
-    return at_least_one(log_keep.exp() >= threshold, log_keep)
+    keep = at_least_one(log_keep.exp() >= threshold, log_keep)
+    if not least_share:
+        return keep
+    return keep | select_best(log_keep_BP2, (least_share * log_keep.exp().sum(dim=1)).round().long())
 
 
 def select_topk(log_keep_BP2: Tensor, count: int) -> Tensor:

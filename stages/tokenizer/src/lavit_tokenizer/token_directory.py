@@ -64,6 +64,8 @@ def new_manifest(tokenizer: VisualTokenizer, config: TokenizeConfig, seed: int) 
         selection["tokens"] = topk_tokens(shape, config.tokens)
     if config.selection == "threshold":
         selection["keep_threshold"] = shape.keep_threshold
+        if shape.least_share:
+            selection["least_share"] = shape.least_share
     return Manifest(
         tokenizer_digest=tokenizer.loaded.digest,
         codebook_size=shape.codebook_size,

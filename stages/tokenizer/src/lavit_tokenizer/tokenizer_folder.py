@@ -32,6 +32,9 @@ STORED_KEYS = (
 )  # fmt: skip
 """Keys of config.json in their order, which the digest depends on."""
 
+STORED_IF_SET = ("least_share", "codebook_factors")
+"""Keys after those, left out at their defaults: digests of tokenizers that were made without them stay as they are."""
+
 LEFT_OUT: dict[Use, tuple[str, ...]] = {
     "all": (),
     "encode": ("decoder.",),
@@ -129,6 +132,5 @@ def write_config(config: TokenizerConfig, folder: Path) -> None:
     """Write a tokenizer folder's config.json."""
     values: dict[str, Any] = config.model_dump(mode="json")
     stored = {key: values[key] for key in STORED_KEYS}
-    if config.codebook_factors is not None:  # else left out: digests of tokenizers with one codebook stay as they are
-        stored["codebook_factors"] = values["codebook_factors"]
+    stored |= {key: values[key] for key in STORED_IF_SET if values[key]}
     write_json(folder / "config.json", stored)

@@ -44,7 +44,7 @@ def evaluate(
     for start in range(0, len(held), batch_size):
         x_BPD = source.batch(held[start : start + batch_size])
         log_keep = tokenizer.selector(x_BPD)
-        keep = select_threshold(log_keep, config.keep_threshold)
+        keep = select_threshold(log_keep, config.keep_threshold, config.least_share)
         z_TC = tokenizer.project(tokenizer.merger(x_BPD, keep))
         kept = keep.sum(dim=1)
         coded, image_codes = tokenizer.quantizer(z_TC)
