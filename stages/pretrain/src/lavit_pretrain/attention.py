@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import AttentionInterface, PreTrainedModel
 
+from lavit_pretrain.lean_llama import make_lean, reads_rows
+
 PACKED = "lavit_packed"
 """Name under which `model.set_attn_implementation` finds it."""
 
@@ -68,6 +70,7 @@ def use_packed(model: PreTrainedModel) -> None:
     """Switch a transformers model to packed attention. transformers then builds no mask of its own for it."""
     AttentionInterface.register(PACKED, packed_forward)
     model.set_attn_implementation(PACKED)
+    make_lean(decoder_of(model))
 
 
 def packs(decoder: nn.Module) -> bool:
@@ -95,17 +98,26 @@ def disable_dropout(model: PreTrainedModel) -> None:
                 setattr(module, name, 0.0)
 
 
-def document_states(decoder: nn.Module, inputs_TH: Tensor, positions_T: Tensor, bounds_B1: Tensor) -> Tensor:
+def document_states(
+    decoder: nn.Module, inputs_TH: Tensor, positions_T: Tensor, bounds_B1: Tensor, rows_S: Tensor | None = None
+) -> Tensor:
     """Return the hidden states [T, H] of documents that lie one after another, each as if it were alone.
 
+    Where `rows_S` are given, those of these positions alone [S, H].
     `decoder` is a model without its head, switched to packed attention or to padded rows.
     """
     if not packs(decoder):
-        return _padded_states(decoder, inputs_TH, bounds_B1)
+        states_TH = _padded_states(decoder, inputs_TH, bounds_B1)
+        return states_TH if rows_S is None else states_TH[rows_S]
+    wanted = {"scored_rows": rows_S} if rows_S is not None and reads_rows(decoder) else {}
     hidden_1TH: Tensor = decoder(
-        inputs_embeds=inputs_TH[None], position_ids=positions_T[None], cu_seq_lens_q=bounds_B1, use_cache=False
+        inputs_embeds=inputs_TH[None],
+        position_ids=positions_T[None],
+        cu_seq_lens_q=bounds_B1,
+        use_cache=False,
+        **wanted,
     ).last_hidden_state
-    return hidden_1TH[0]
+    return hidden_1TH[0] if rows_S is None or wanted else hidden_1TH[0, rows_S]
 
 
 def _padded_states(decoder: nn.Module, inputs_TH: Tensor, bounds_B1: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ def packed_loss(network: LanguageModel, batch: PackedBatch, live: LiveImages | N
         features_BPD, keep_BP = live.select(batch.samples)
         features_FD = network.merger(features_BPD.to(network.head_VD.dtype), keep_BP)
     inputs_TH = network.embed(batch.ids_T, batch.image_rows_F, features_FD)
-    hidden_TH = document_states(network.decoder, inputs_TH, batch.positions_T, batch.bounds_B1)
-    return chunked_cross_entropy(hidden_TH[batch.rows_S], network.head, batch.targets_S, batch.weights_S)
+    hidden_SH = document_states(network.decoder, inputs_TH, batch.positions_T, batch.bounds_B1, batch.rows_S)
+    return chunked_cross_entropy(hidden_SH, network.head, batch.targets_S, batch.weights_S)
 
 
 def scored_weight(batches: Sequence[PackedBatch]) -> float:
