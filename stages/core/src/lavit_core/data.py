@@ -1,12 +1,11 @@
 """Data sets of the user: images with captions and questions, in the layouts of `lavit_core.layouts` (docs/data.md)."""
 
-import array
 import dataclasses
 import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,12 +13,14 @@ from lavit_core.errors import InputError, UsageError
 from lavit_core.folders import find_images
 from lavit_core.layouts.detect import read_contents
 from lavit_core.layouts.hub import check_hub, is_hub
-from lavit_core.layouts.near_misses import near_miss
 from lavit_core.layouts.own import CAPTIONS_FILE, QUESTIONS_FILE, earlier_turns
 from lavit_core.layouts.place import expand_range
+from lavit_core.line_store import SortedRows
+from lavit_core.listing import list_images
 from lavit_core.progress import note
-from lavit_core.records import Contents, FolderRecords, Problem, Question, Record, Source
+from lavit_core.records import Problem, Question, Record, Source
 from lavit_core.source_list import NamedSource, is_source_list, read_source_list
+from lavit_core.stored_records import JoinedRecords
 
 __all__ = [
     "CAPTIONS_FILE",
@@ -39,9 +40,6 @@ __all__ = [
     "scan_data",
     "source_of",
 ]
-
-MAX_HINTS = 1000
-"""Missing images for which a file of almost the same name is looked for."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,33 +122,24 @@ def scan_data(data: Path | Source, *, sizes: Mapping[str, int] | None = None) ->
     if is_source_list(source_of(data).path):
         return _scan_list(source_of(data), sizes or {})
     contents = read_contents(source_of(data))
-    num_empty_captions = 0
-    if source_of(data).caption_column == "none":
-        contents.captions = dict.fromkeys(contents.captions, ())
-    for key, texts in contents.captions.items():
-        kept = tuple(text for text in texts if text.strip())
-        num_empty_captions += len(texts) - len(kept)
-        contents.captions[key] = kept
-    for question in contents.questions:
-        contents.captions.setdefault(question.key, ())
-    records, found_sizes = _find_images(contents)
+    listing = list_images(contents, sizes or {}, captions=source_of(data).caption_column != "none")
     opened = Data(
         root=contents.root,
         layout=contents.layout,
         files=tuple(contents.files),
-        records=records,
+        records=listing.records,
         questions=tuple(contents.questions),
-        digest=_digest(contents, records, found_sizes, sizes or {}),
-        num_empty_captions=num_empty_captions,
+        digest=listing.digest,
+        num_empty_captions=listing.num_empty_captions,
         notes=tuple(contents.notes),
     )
-    return opened, contents.problems
+    return opened, [*contents.problems, *listing.problems]
 
 
 def _scan_list(listed: Source, sizes: Mapping[str, int]) -> tuple[Data, list[Problem]]:
     """Open all sources of a list as one data set: keys and question ids are `name/key`."""
     named = read_source_list(listed)
-    records: list[Record] = []
+    sources: list[tuple[str, int, Sequence[Record]]] = []
     questions: list[Question] = []
     problems: list[Problem] = []
     digest = hashlib.sha256()
@@ -160,8 +149,7 @@ def _scan_list(listed: Source, sizes: Mapping[str, int]) -> tuple[Data, list[Pro
         own = {key.removeprefix(prefix): size for key, size in sizes.items() if key.startswith(prefix)}
         data, found = scan_data(one.source, sizes=own)
         problems += found
-        for record in data.records:
-            records.append(Record(f"{one.name}/{record.key}", record.image, record.captions, one.weight))
+        sources.append((one.name, one.weight, data.records))
         for question in data.questions:
             number = f"{one.name}/{question.question_id}"
             questions.append(dataclasses.replace(question, question_id=number, key=f"{one.name}/{question.key}"))
@@ -170,14 +158,15 @@ def _scan_list(listed: Source, sizes: Mapping[str, int]) -> tuple[Data, list[Pro
     notes = [f"{one.name}: {note}" for one, data in scanned for note in data.notes]
     roots = [data.root.resolve() for _, data in scanned]
     nested = any(one.is_relative_to(other) for one, other in itertools.permutations(roots, 2))
-    twice = len(records) - len({str(record.image) for record in records}) if nested else 0
+    records = JoinedRecords(sources)
+    twice = _count_twice(records) if nested else 0
     if twice:
         notes.append(f"{twice} images stand in more than one source, and are read for each")
     opened = Data(
         root=listed.path.parent,
         layout="sources",
         files=(listed.path, *(file for _, data in scanned for file in data.files)),
-        records=tuple(records),
+        records=records,
         questions=tuple(questions),
         digest=digest.hexdigest(),
         num_empty_captions=sum(data.num_empty_captions for _, data in scanned),
@@ -185,6 +174,14 @@ def _scan_list(listed: Source, sizes: Mapping[str, int]) -> tuple[Data, list[Pro
         roots={one.name: data.root for one, data in scanned},
     )
     return opened, problems
+
+
+def _count_twice(records: Sequence[Record]) -> int:
+    """Return how many records name an image that another one before them names."""
+    files = SortedRows()
+    for record in records:
+        files.add(str(record.image))
+    return sum(one == other for one, other in itertools.pairwise(files))
 
 
 def _say_source(one: NamedSource, data: Data) -> str:
@@ -199,66 +196,3 @@ def check_out_outside(out: Path, data: Path | Source) -> None:
     for folder in [one.source.path for one in read_source_list(source_of(data))] if listed else [path]:
         if out.resolve().is_relative_to(folder.resolve()):
             raise UsageError(f"--out {out}: inside the data folder {folder}, expected a folder outside it")
-
-
-def _find_images(contents: Contents) -> tuple[FolderRecords, Sequence[int]]:
-    """Return records, sorted by key, and the size of each image in bytes; name those that are not there."""
-    keys, sizes = [], array.array("q")
-    root, num_missing = str(contents.root), 0
-    for key in sorted(contents.captions):
-        if not _is_text(key):
-            message = f"{contents.root}: the file name {os.fsencode(key)!r} is not UTF-8, expected one that is"
-            contents.problems.append(Problem("name", f"{message}; rename the file"))
-        elif contents.stored is not None and key in contents.stored:
-            keys.append(key)
-            sizes.append(contents.stored[key][1])
-        else:
-            try:
-                size = os.stat(os.path.join(root, key)).st_size
-            except OSError:
-                why = _why_expected(contents, key, hint=num_missing < MAX_HINTS)
-                contents.problems.append(Problem("missing", f"{contents.root / key}: no such image, {why}"))
-                num_missing += 1
-                continue
-            keys.append(key)
-            sizes.append(size)
-    return FolderRecords(contents.root, keys, contents.captions, contents.stored), sizes
-
-
-def _why_expected(contents: Contents, key: str, *, hint: bool) -> str:
-    """Return why a missing image was expected, and where it may be instead."""
-    if not contents.files:
-        return "only a link that leads nowhere"
-    why = f"yet {contents.files[0].name}{' or its neighbour' if contents.layout == 'lavit' else ''} names it"
-    found = near_miss(contents.root, key) if hint and contents.stored is None else None
-    if found is None:
-        return why
-    name, how = found
-    return f"{why}; {contents.root / name} is there: write {contents.named_by} {name} ({how})"
-
-
-def _digest(contents: Contents, records: Iterable[Record], sizes: Sequence[int], other_sizes: Mapping[str, int]) -> str:
-    digest = hashlib.sha256()
-    plain = contents.layout in ("lavit", "images")
-    if plain:
-        for file in contents.files:
-            digest.update(file.read_bytes())
-    for record, found_size in zip(records, sizes, strict=True):
-        size = other_sizes.get(record.key, found_size)
-        if plain:
-            digest.update(f"{record.key}\0{size}\n".encode())
-        else:
-            digest.update(json.dumps([record.key, size, record.captions]).encode() + b"\n")
-    if not plain:
-        for question in contents.questions:
-            digest.update(json.dumps(dataclasses.astuple(question)).encode() + b"\n")
-    return digest.hexdigest()
-
-
-def _is_text(value: str) -> bool:
-    """Return whether a string can be written as UTF-8."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

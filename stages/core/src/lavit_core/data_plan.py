@@ -19,15 +19,9 @@ from typing import Any
 from lavit_core.data import Record, Source, open_data
 from lavit_core.errors import InputError
 from lavit_core.files import write_chunks, write_json
-from lavit_core.layouts.hub import HubImage
-from lavit_core.layouts.parquet import ParquetImage
-from lavit_core.layouts.saved_dataset import SavedImage
-from lavit_core.layouts.tars import TarImage
+from lavit_core.stored_records import UnnamedImage, place_of, record_of
 
 VERSION = 1
-
-STORED = {kind.__name__: kind for kind in (TarImage, ParquetImage, SavedImage, HubImage)}
-"""Images inside other files that a plan can name."""
 
 DOUBT_NANOSECONDS = 2_000_000_000
 """What changed so shortly before it was read may change again without another time stamp."""
@@ -193,41 +187,18 @@ def plan_file(folder: Path, source: Source) -> Path:
     return folder / f"plan-{hashlib.sha256(_words(source).encode()).hexdigest()[:16]}.json"
 
 
-class UnnamedImage(Exception):
-    """An image that is nowhere on disk."""
-
-
 def _words(source: Source) -> str:
     # Records name their images as the user named the data, so that reasons in errors.jsonl stay the same.
     return json.dumps([os.getcwd(), dataclasses.asdict(source)], sort_keys=True, default=str)
 
 
 def _row(record: Record, root: Path) -> list[Any]:
-    image = record.image
-    if isinstance(image, Path):
-        elsewhere = [] if str(image) == os.path.join(root, record.key) else [str(image)]
-        return [record.key, record.captions, *elsewhere]
-    if type(image).__name__ not in STORED:
-        raise UnnamedImage
-    values = [getattr(image, field.name) for field in dataclasses.fields(image)]  # type: ignore[arg-type]
-    return [
-        record.key,
-        record.captions,
-        [type(image).__name__, *(str(v) if isinstance(v, Path) else v for v in values)],
-    ]
+    return [record.key, record.captions, *place_of(record.image, record.key, root)]
 
 
 def _record(row: list[Any], root: Path) -> Record:
-    key, captions, *elsewhere = row
-    if not elsewhere:
-        return Record(key, root / key, tuple(captions))
-    if isinstance(elsewhere[0], str):
-        return Record(key, Path(elsewhere[0]), tuple(captions))
-    name, *values = elsewhere[0]
-    kind: Any = STORED[name]
-    fields = zip(dataclasses.fields(kind), values, strict=True)
-    image = kind(**{field.name: Path(value) if field.type is Path else value for field, value in fields})
-    return Record(key, image, tuple(captions))
+    key, captions, *place = row
+    return record_of(key, captions, place, root)
 
 
 def _watched(plan: DataPlan) -> dict[str, list[int] | None]:

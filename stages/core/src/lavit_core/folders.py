@@ -31,13 +31,24 @@ def _files_below(
     try:
         status = os.stat(folder)
         here = (status.st_dev, status.st_ino)
-        entries = [] if here in above else list(os.scandir(folder))
+        if here in above:
+            return
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    yield from _files_below(folder / entry.name, f"{inside}{entry.name}/", (*above, here), suffixes)
+                elif entry.name.lower().endswith(suffixes):
+                    yield f"{inside}{entry.name}"
     except OSError as error:
         raise InputError(f"{folder}: can't be read ({error.strerror}), expected a folder of images") from None
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _files_below(folder / entry.name, f"{inside}{entry.name}/", (*above, here), suffixes)
-        elif entry.name.lower().endswith(suffixes):
-            yield f"{inside}{entry.name}"
+
+
+def names_in(folder: Path) -> Iterator[str]:
+    """Yield the names in a folder in any order, hidden ones left out. Raises InputError if it can't be read."""
+    try:
+        with os.scandir(folder) as entries:
+            yield from (entry.name for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: can't be read ({error.strerror}), expected a folder of images") from None

@@ -2,9 +2,9 @@
 
 import dataclasses
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal, NamedTuple
 
 from lavit_core.images import ImageFile, StoredImage
 
@@ -18,43 +18,6 @@ class Record:
     captions: tuple[str, ...]
     weight: int = 1
     """How often a training shows it where another image is shown once."""
-
-
-class FolderRecords(Sequence[Record]):
-    """Records that are made when they are asked for: keys take a third of the memory of records with their paths."""
-
-    def __init__(
-        self,
-        root: Path,
-        keys: list[str],
-        captions: Mapping[str, tuple[str, ...]],
-        stored: Mapping[str, tuple[StoredImage, int]] | None,
-    ) -> None:
-        self._root, self._keys, self._captions, self._stored = root, keys, captions, stored or {}
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        if isinstance(index, slice):
-            return [self._record(key) for key in self._keys[index]]
-        return self._record(self._keys[index])
-
-    def __iter__(self) -> Iterator[Record]:
-        return map(self._record, self._keys)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def _record(self, key: str) -> Record:
-        stored = self._stored.get(key)
-        return Record(key, self._root / key if stored is None else stored[0], self._captions[key])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,6 +72,17 @@ class Source:
         return [(f"--{name}", value) for name, value in given.items() if value is not None]
 
 
+class ListedImage(NamedTuple):
+    """An image as a layout names it."""
+
+    key: str
+    captions: Sequence[str]
+    stored: StoredImage | None = None
+    """The image, where it lies inside another file; None: the key is its path below the data folder."""
+    size: int | None = None
+    """Size in bytes of such an image."""
+
+
 @dataclasses.dataclass(kw_only=True)
 class Contents:
     """What one layout holds, as its file says: nothing is known yet about whether the images are there."""
@@ -119,7 +93,9 @@ class Contents:
     files: list[Path] = dataclasses.field(default_factory=list)
     """Files with captions, questions or images that were read."""
     captions: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    """Captions by key, empty ones included."""
+    """Captions by key, empty ones included; of layouts that are a file which is read whole."""
+    listed: Iterable[ListedImage] | None = None
+    """The images sorted by key, of layouts that may be larger than memory."""
     questions: list[Question] = dataclasses.field(default_factory=list)
     stored: Mapping[str, tuple[StoredImage, int]] | None = None
     """Images inside other files, with their size in bytes, by key; None: keys are paths below `root`."""
@@ -130,3 +106,14 @@ class Contents:
     heeded: set[str] = dataclasses.field(default_factory=set)
     """Fields of the source that had a say in this: `image_column`, `caption_column`, `split`."""
     problems: list[Problem] = dataclasses.field(default_factory=list)
+
+    def images(self) -> Iterator[ListedImage]:
+        """Yield the images sorted by key, those of questions too."""
+        if self.listed is not None:
+            yield from self.listed
+            return
+        for question in self.questions:
+            self.captions.setdefault(question.key, ())
+        stored = self.stored or {}
+        for key in sorted(self.captions):
+            yield ListedImage(key, self.captions[key], *stored.get(key, ()))

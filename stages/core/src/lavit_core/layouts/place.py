@@ -7,11 +7,14 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import InputError
+from lavit_core.folders import names_in
 from lavit_core.images import SUFFIXES
+from lavit_core.line_store import SortedRows
 from lavit_core.records import Problem, Source
 
 ANNOTATION_FOLDERS = ("annotations", "questions")
@@ -30,11 +33,21 @@ class Place:
 
     @functools.cached_property
     def names(self) -> list[str]:
-        """Names in the folder, sorted, hidden ones left out."""
-        try:
-            return sorted(name for name in os.listdir(self.root) if not name.startswith("."))
-        except OSError as error:
-            raise InputError(f"{self.root}: can't be read ({error.strerror}), expected a folder of images") from None
+        """Names in the folder, sorted; hidden ones left out, and images with the files that share their names."""
+        by_stem = SortedRows()
+        for name in names_in(self.root):
+            if not name.lower().endswith(SUFFIXES):
+                by_stem.add(posixpath.splitext(name)[0], name)
+        if not len(by_stem):
+            return []
+        for name in names_in(self.root):
+            if name.lower().endswith(SUFFIXES):
+                by_stem.add(posixpath.splitext(name)[0], None)
+        names: list[str] = []
+        for _, rows in itertools.groupby(by_stem, key=itemgetter(0)):
+            found = [name for _, name in rows]
+            names += [] if None in found else found
+        return sorted(names)
 
     def files(self, *suffixes: str) -> list[Path]:
         """Return the file that was named, or the folder's files, whose lower-case names end in one of `suffixes`.
@@ -43,14 +56,9 @@ class Place:
         """
         if self.file is not None:
             return [self.file] if self.file.name.lower().endswith(suffixes) else []
-        found = [name for name in self.names if name.lower().endswith(suffixes)]
-        files = [self.root / name for name in found if posixpath.splitext(name)[0] not in self._image_stems]
+        files = [self.root / name for name in self.names if name.lower().endswith(suffixes)]
         # Not a pipe, whose reader would wait for a writer.
         return [file for file in files if file.is_file()]
-
-    @functools.cached_property
-    def _image_stems(self) -> set[str]:
-        return {posixpath.splitext(name)[0] for name in self.names if name.lower().endswith(SUFFIXES)}
 
     @functools.cached_property
     def json_files(self) -> dict[Path, Any]:

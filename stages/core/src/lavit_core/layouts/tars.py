@@ -5,20 +5,22 @@
 """
 
 import dataclasses
+import itertools
 import json
 import posixpath
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import InputError
 from lavit_core.folders import find_files
-from lavit_core.images import SUFFIXES, StoredImage
+from lavit_core.images import SUFFIXES
 from lavit_core.layouts.folder import TEXTS, caption_lines, json_captions
 from lavit_core.layouts.place import Place, key_of
-from lavit_core.records import Contents, Problem
+from lavit_core.line_store import SortedRows
+from lavit_core.records import Contents, ListedImage, Problem
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 
@@ -58,23 +60,37 @@ def read_tars(place: Place) -> Contents | None:
     if packed:
         raise InputError(f"{packed[0]}: compressed, so images can't be read in place; unpack it once into a .tar")
     contents = Contents(layout="tars", root=place.root, files=tars, named_by="member")
-    samples = [_read_tar(contents, file, place.source.caption_column) for file in tars]
-    names = Counter(name for found in samples for name in found)
-    apart = any(count > 1 for count in names.values())
-    if apart:
-        contents.notes.append("images of several tars have equal names: keys begin with the tar's name")
-    stored: dict[str, tuple[StoredImage, int]] = {}
-    for file, found in zip(tars, samples, strict=True):
-        _compare_with_stats(contents, file, len(found))
+    rows, from_stats, have = SortedRows(), Contents(layout="tars", root=place.root, files=tars), 0
+    for number, file in enumerate(tars):
+        found = _read_tar(contents, file, place.source.caption_column)
+        _compare_with_stats(from_stats, file, len(found))
         for name, (image, captions) in found.items():
-            key = f"{file.stem}/{name}" if apart else name
-            contents.captions[key], stored[key] = captions, (image, image.size)
-    if not stored and not contents.problems:
+            rows.add(name, number, image.offset, image.size, captions)
+            have += bool(captions)
+    apart = any(one[0] == other[0] for one, other in itertools.pairwise(rows))
+    if apart:
+        if twice := [stem for stem, count in Counter(file.stem for file in tars).items() if count > 1]:
+            raise InputError(f"{place.root}: 2 tars called {twice[0]}, with images of equal names; rename one of them")
+        contents.notes.append("images of several tars have equal names: keys begin with the tar's name")
+    contents.notes += from_stats.notes
+    contents.problems += from_stats.problems
+    if not len(rows) and not contents.problems:
         raise InputError(f"{tars[0]}: no image ({', '.join(SUFFIXES)}) in it, nor in the {len(tars) - 1} other tars")
-    have = sum(bool(captions) for captions in contents.captions.values())
-    contents.notes.append(f"{have} of {len(stored)} images in {len(tars)} tars have a caption")
-    contents.stored = stored
+    contents.notes.append(f"{have} of {len(rows)} images in {len(tars)} tars have a caption")
+    contents.listed = _listed(tars, rows, apart=apart)
     return contents
+
+
+def _listed(tars: list[Path], rows: SortedRows, *, apart: bool) -> Iterator[ListedImage]:
+    """Yield the images sorted by key: by name, or by the tar's name and theirs where names are in several tars."""
+    keyed: Iterable[list[Any]] = ([name, name, *image] for name, *image in rows)
+    if apart:
+        in_tars = SortedRows()
+        for name, number, *image in rows:
+            in_tars.add(f"{tars[number].stem}/{name}", name, number, *image)
+        keyed = in_tars
+    for key, name, number, offset, size, captions in keyed:
+        yield ListedImage(key, captions, TarImage(tars[number], name, offset, size), size)
 
 
 def _read_tar(contents: Contents, file: Path, column: str | None) -> dict[str, tuple[TarImage, tuple[str, ...]]]:
