@@ -19,7 +19,8 @@ from typing import Any
 from lavit_core.data import Record, Source, open_data
 from lavit_core.errors import InputError
 from lavit_core.files import write_chunks, write_json
-from lavit_core.stored_records import UnnamedImage, place_of, record_of
+from lavit_core.image_places import UnnamedImage, place_of
+from lavit_core.stored_records import record_of
 
 VERSION = 1
 

@@ -11,7 +11,7 @@ from typing import Any
 from lavit_core.layouts.near_misses import near_miss
 from lavit_core.line_store import LineStore
 from lavit_core.records import Contents, Problem
-from lavit_core.stored_records import StoredRecords, place_of
+from lavit_core.stored_records import StoredRecords
 
 MAX_HINTS = 1000
 """Missing images for which a file of almost the same name is looked for."""
@@ -49,7 +49,7 @@ def list_images(contents: Contents, sizes: Mapping[str, int], *, captions: bool 
             message = f"{contents.root}: the file name {os.fsencode(key)!r} is not UTF-8, expected one that is"
             problems.append(Problem("name", f"{message}; rename the file"))
             continue
-        if image.stored is None:
+        if not image.place:
             try:
                 size = os.stat(os.path.join(root, key)).st_size
             except OSError:
@@ -57,8 +57,7 @@ def list_images(contents: Contents, sizes: Mapping[str, int], *, captions: bool 
                 problems.append(Problem("missing", f"{contents.root / key}: no such image, {why}"))
                 num_missing += 1
                 continue
-        place = [] if image.stored is None else place_of(image.stored, key, contents.root)
-        lines.append(json.dumps([key, size, kept, *place]).encode())
+        lines.append(json.dumps([key, size, kept, *image.place]).encode())
         size = sizes.get(key, size)
         digest.update(f"{key}\0{size}\n".encode() if plain else json.dumps([key, size, kept]).encode() + b"\n")
     if not plain:
@@ -83,7 +82,7 @@ def _why_expected(contents: Contents, key: str, *, hint: bool) -> str:
     if not contents.files:
         return "only a link that leads nowhere"
     why = f"yet {contents.files[0].name}{' or its neighbour' if contents.layout == 'lavit' else ''} names it"
-    found = near_miss(contents.root, key) if hint and contents.stored is None else None
+    found = near_miss(contents.root, key) if hint else None
     if found is None:
         return why
     name, how = found

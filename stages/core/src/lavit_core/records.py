@@ -2,11 +2,11 @@
 
 import dataclasses
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from lavit_core.images import ImageFile, StoredImage
+from lavit_core.images import ImageFile
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,10 +77,10 @@ class ListedImage(NamedTuple):
 
     key: str
     captions: Sequence[str]
-    stored: StoredImage | None = None
-    """The image, where it lies inside another file; None: the key is its path below the data folder."""
+    place: Sequence[Any] = ()
+    """Where it lies, if inside another file (`lavit_core.image_places`); (): its key is its path below the folder."""
     size: int | None = None
-    """Size in bytes of such an image."""
+    """Size in bytes of an image inside another file."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -97,8 +97,6 @@ class Contents:
     listed: Iterable[ListedImage] | None = None
     """The images sorted by key, of layouts that may be larger than memory."""
     questions: list[Question] = dataclasses.field(default_factory=list)
-    stored: Mapping[str, tuple[StoredImage, int]] | None = None
-    """Images inside other files, with their size in bytes, by key; None: keys are paths below `root`."""
     named_by: str = "file_name"
     """What names an image in the files, for messages."""
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -114,6 +112,5 @@ class Contents:
             return
         for question in self.questions:
             self.captions.setdefault(question.key, ())
-        stored = self.stored or {}
         for key in sorted(self.captions):
-            yield ListedImage(key, self.captions[key], *stored.get(key, ()))
+            yield ListedImage(key, self.captions[key])

@@ -1,15 +1,13 @@
 """Records as rows of JSON values: in a plan on disk, and in the list of an opened data set."""
 
-import dataclasses
 import json
-import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
 
-from lavit_core.images import ImageFile
+from lavit_core.image_places import fields_of
 from lavit_core.layouts.hub import HubImage
 from lavit_core.layouts.parquet import ParquetImage
 from lavit_core.layouts.saved_dataset import SavedImage
@@ -20,26 +18,6 @@ from lavit_core.records import Record
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (TarImage, ParquetImage, SavedImage, HubImage)}
 """Images inside other files."""
 
-_FIELDS = {name: [(field.name, field.type is Path) for field in dataclasses.fields(KINDS[name])] for name in KINDS}
-
-
-class UnnamedImage(Exception):
-    """An image that is nowhere on disk."""
-
-
-def place_of(image: ImageFile, key: str, root: Path) -> list[Any]:
-    """Return where an image lies: [] at its key below `root`, [path] elsewhere, [[kind, ...]] inside another file.
-
-    Raises UnnamedImage for an image that is nowhere on disk.
-    """
-    if isinstance(image, Path):
-        return [] if str(image) == os.path.join(root, key) else [str(image)]
-    name = type(image).__name__
-    if name not in KINDS:
-        raise UnnamedImage
-    values = ((getattr(image, field), is_path) for field, is_path in _FIELDS[name])
-    return [[name, *(str(value) if is_path else value for value, is_path in values)]]
-
 
 def record_of(key: str, captions: list[str], place: list[Any], root: Path) -> Record:
     """Return the record of a row whose image lies at a place of `place_of`."""
@@ -48,8 +26,8 @@ def record_of(key: str, captions: list[str], place: list[Any], root: Path) -> Re
     if isinstance(place[0], str):
         return Record(key, Path(place[0]), tuple(captions))
     name, *values = place[0]
-    fields = zip(_FIELDS[name], values, strict=True)
-    image = KINDS[name](**{field: Path(value) if is_path else value for (field, is_path), value in fields})
+    fields = zip(fields_of(KINDS[name]), values, strict=True)
+    image = KINDS[name](*(Path(value) if is_path else value for (_, is_path), value in fields))
     return Record(key, image, tuple(captions))
 
 

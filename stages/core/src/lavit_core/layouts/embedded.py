@@ -1,16 +1,20 @@
 """Tables whose cells hold the encoded images, as Hugging Face's Image column does: {"bytes": ..., "path": ...}."""
 
 import dataclasses
+import itertools
+import json
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import InputError
+from lavit_core.image_places import place_of
 from lavit_core.images import StoredImage
 from lavit_core.layouts.columns import IMAGE, Columns, guess_columns
 from lavit_core.layouts.place import wrong_key
-from lavit_core.layouts.table import add_rows
+from lavit_core.layouts.table import TableRow, add_rows
+from lavit_core.line_store import LineStore, SortedRows
 from lavit_core.records import Contents, Source
 
 
@@ -88,21 +92,30 @@ def cell_bytes(cell: Any) -> bytes:
     return found
 
 
-def add_embedded(contents: Contents, file: Path, rows: Sequence[Row], columns: Columns) -> None:
+def add_embedded(contents: Contents, file: Path, rows: Iterable[Row], columns: Columns) -> None:
     """Add rows to contents: keys are the paths in the image cells, or numbers of rows if one is missing or repeats."""
     contents.heeded |= {"image_column", "caption_column"}
-    paths = [row.path for row in rows]
-    named = [posixpath.normpath(path) for path in paths if path is not None and wrong_key(path) is None]
-    by_path = len(set(named)) == len(rows)
-    inside = all(row.image is not None for row in rows)
+    kept, named, inside = LineStore(), SortedRows(), True
+    for row in rows:
+        inside = inside and row.image is not None
+        place = [] if row.image is None else place_of(row.image, "", contents.root)
+        if row.path is not None and wrong_key(row.path) is None:
+            named.add(posixpath.normpath(row.path))
+        kept.append(json.dumps([row.texts, row.path, row.number, place, row.size], default=_no_text).encode())
+    by_path = len(named) == len(kept) and all(one != other for one, other in itertools.pairwise(named))
     if not by_path and inside:
         contents.notes.append("image names are missing, repeat or lead out of the data: keys are numbers of rows")
-    keys = [str(row.path if by_path or not inside else row.number) for row in rows]
     contents.notes += [f"{file.name}: {'; '.join(columns.guessed)}"] if columns.guessed else []
-    texts = [{**row.texts, str(columns.image): key} for row, key in zip(rows, keys, strict=True)]
-    add_rows(contents, file, list(enumerate(texts)), columns, "")
-    contents.stored = {
-        posixpath.normpath(key): (row.image, row.size)
-        for row, key in zip(rows, keys, strict=True)
-        if row.image is not None
-    }
+
+    def keyed() -> Iterator[TableRow]:
+        for number, line in enumerate(kept.lines(0, len(kept))):
+            texts, path, own_number, place, size = json.loads(line)
+            key = str(path if by_path or not inside else own_number)
+            yield TableRow(number, {**texts, str(columns.image): key}, place, size if place else None)
+
+    add_rows(contents, file, keyed(), columns, "")
+
+
+def _no_text(value: Any) -> dict[str, str]:
+    """Return what stands for a cell that is no text, say a date: it is refused where a text is expected."""
+    return {type(value).__name__: str(value)}

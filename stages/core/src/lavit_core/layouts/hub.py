@@ -7,7 +7,8 @@ range requests. Nothing is stored. Of data sets in other formats the hub's own c
 import dataclasses
 import os
 import re
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -88,17 +89,13 @@ def read_hub(source: Source) -> Contents:
         contents.heeded.add("split")
         contents.files = [Path(f"{PREFIX}{name[1]}@{commit}", file) for file in files]
         contents.notes.append(f"commit {commit[:12]} of {len(files)} Parquet files; @{commit} reads the same again")
-        rows: list[Row] = []
+        columns, _ = columns_of(_opened(folder, files[0], os.getpid()).schema_arrow, source, source.path)
         with Progress("reading texts", len(files), unit="file") as bar:
-            for file in files:
-                rows += _rows(source, folder, file, sizes[file])
-                bar.advance()
+            add_embedded(contents, Path(files[0]), _rows(source, folder, sizes, files, bar), columns)
     # The client raises its own kinds, and those of the libraries below it, for whatever goes wrong on the way.
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{source.path}: not read ({reason}); gated data sets need `hf auth login`") from None
-    columns, _ = columns_of(_opened(folder, files[0], os.getpid()).schema_arrow, source, source.path)
-    add_embedded(contents, Path(files[0]), rows, columns)
     return contents
 
 
@@ -114,25 +111,19 @@ def _parquet_files(name: str, revision: str | None) -> tuple[str, dict[str, int]
     raise ValueError("no Parquet files in it, and the hub has not converted it")
 
 
-def _rows(source: Source, folder: str, file: str, size: int) -> list[Row]:
-    opened = _opened(folder, file, os.getpid())
-    where = Path(f"{PREFIX}{folder.removeprefix('datasets/')}", file)
-    columns, embedded = columns_of(opened.schema_arrow, source, where)
-    if not embedded:
-        raise InputError(
-            f"{where}: column {columns.image!r} holds names and no images; download the data set and give DIR"
-        )
-    image = str(columns.image)
-    return list(
-        parquet_rows(
-            str(where),
-            opened,
-            image,
-            text_columns(columns),
-            size,
-            lambda group, row: HubImage(folder, file, image, group, row),
-        )
-    )
+def _rows(source: Source, folder: str, sizes: Mapping[str, int], files: Sequence[str], bar: Progress) -> Iterator[Row]:
+    for file in files:
+        opened = _opened(folder, file, os.getpid())
+        where = Path(f"{PREFIX}{folder.removeprefix('datasets/')}", file)
+        columns, embedded = columns_of(opened.schema_arrow, source, where)
+        if not embedded:
+            raise InputError(
+                f"{where}: column {columns.image!r} holds names and no images; download the data set and give DIR"
+            )
+        image = str(columns.image)
+        held = partial(HubImage, folder, file, image)
+        yield from parquet_rows(str(where), opened, image, text_columns(columns), sizes[file], held)
+        bar.advance()
 
 
 @lru_cache(maxsize=64)

@@ -5,8 +5,10 @@ questions.jsonl    {"question_id": 0, "file_name": "images/1.png", "question": "
                    and, in a conversation, "earlier": [["question", "answer"], ...]: the turns before it
 """
 
+import itertools
 import posixpath
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from lavit_core.errors import InputError
 from lavit_core.json_lines import iterate_json_lines
 from lavit_core.layouts.columns import guess_columns
 from lavit_core.layouts.place import Place, bad_line, short, wrong_key
-from lavit_core.records import Contents, Problem, Question
+from lavit_core.line_store import SortedRows
+from lavit_core.records import Contents, ListedImage, Problem, Question
 
 CAPTIONS_FILE = "captions.jsonl"
 QUESTIONS_FILE = "questions.jsonl"
@@ -29,12 +32,13 @@ def read_own(place: Place) -> Contents | None:
     if not listed or not _is_ours(place):
         return None
     contents = Contents(layout="lavit", root=place.root, files=listed)
-    _read_captions(place.root / CAPTIONS_FILE, contents)
+    captions = _read_captions(place.root / CAPTIONS_FILE, contents)
     _read_questions(place.root / QUESTIONS_FILE, contents)
     for question in contents.questions:
-        contents.captions.setdefault(question.key, ())
-    if not contents.captions and not contents.problems:
+        captions.add(question.key, None, [])
+    if not len(captions) and not contents.problems:
         raise InputError(f"{listed[0]}: empty, expected one line per image")
+    contents.listed = (ListedImage(key, next(same)[2]) for key, same in itertools.groupby(captions, key=itemgetter(0)))
     return contents
 
 
@@ -47,30 +51,49 @@ def _is_ours(place: Place) -> bool:
     return not guess_columns(list(first), image=source.image_column, caption=source.caption_column).useful
 
 
-def _read_captions(file: Path, contents: Contents) -> None:
-    problems, captions = contents.problems, contents.captions
-    lines: dict[str, int] = {}
-    odd: list[str] = []
-    for number, row in _rows(file, problems):
+def _read_captions(file: Path, contents: Contents) -> SortedRows:
+    """Return key, line number and captions of each line."""
+    captions = SortedRows()
+    odd = False
+    for number, row in _rows(file, contents.problems):
         key, texts = row.get("file_name", ""), row.get("captions")
         if wrong := wrong_key(key):
             others = f"; its keys are {', '.join(row)}" if "file_name" not in row else ""
-            problems.append(bad_line(file, number, f"file_name {wrong}{others}"))
+            contents.problems.append(bad_line(file, number, f"file_name {wrong}{others}"))
         elif not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            problems.append(bad_line(file, number, f"captions is {short(texts)}, expected a list of strings"))
-        elif key in lines:
-            message = f"{key} is already on line {lines[key]}, expected one line per image"
-            problems.append(Problem("duplicate", f"{file}:{number}: {message}"))
+            contents.problems.append(bad_line(file, number, f"captions is {short(texts)}, expected a list of strings"))
         else:
-            lines[key], captions[key] = number, tuple(texts)
-            if "./" in key or "//" in key:
-                odd.append(key)
-    plain = {posixpath.normpath(key): key for key in captions if "./" not in key and "//" not in key} if odd else {}
-    for key in odd:
-        other = plain.setdefault(posixpath.normpath(key), key)
-        if other != key:
-            message = f"{key} is {other} of line {lines[other]} in another spelling, expected one line per image"
-            problems.append(Problem("duplicate", f"{file}:{lines[key]}: {message}"))
+            captions.add(key, number, texts)
+            odd = odd or _is_odd(key)
+    doubles = _doubles(captions)
+    doubles += _spelled_twice(captions) if odd else []
+    for number, message in sorted(doubles):
+        contents.problems.append(Problem("duplicate", f"{file}:{number}: {message}, expected one line per image"))
+    return captions
+
+
+def _is_odd(key: str) -> bool:
+    return "./" in key or "//" in key
+
+
+def _doubles(captions: SortedRows) -> list[tuple[int, str]]:
+    """Return the lines whose key stands on a line before, and what to say of them."""
+    found = []
+    for key, same in itertools.groupby(captions, key=itemgetter(0)):
+        first, *others = [number for _, number, _ in same]
+        found += [(number, f"{key} is already on line {first}") for number in others]
+    return found
+
+
+def _spelled_twice(captions: SortedRows) -> list[tuple[int, str]]:
+    """Return the lines whose key is that of another line in another spelling, and what to say of them."""
+    spellings, found = SortedRows(), []
+    for key, same in itertools.groupby(captions, key=itemgetter(0)):
+        spellings.add(posixpath.normpath(key), _is_odd(key), next(same)[1], key)
+    for _, same in itertools.groupby(spellings, key=itemgetter(0)):
+        (_, line, other), *others = sorted(row[1:] for row in same)
+        found += [(number, f"{key} is {other} of line {line} in another spelling") for _, number, key in others]
+    return found
 
 
 def _read_questions(file: Path, contents: Contents) -> None:

@@ -5,12 +5,13 @@ data/train-00000-of-00002.parquet      image: {"bytes": ..., "path": "1.jpg"}, t
 They are read with pyarrow, a row group at a time: `datasets` would write a copy of all images into its cache first.
 """
 
+import contextlib
 import dataclasses
 import posixpath
 import re
 import threading
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -20,7 +21,7 @@ from lavit_core.images import SUFFIXES, StoredImage
 from lavit_core.layouts.embedded import Row, add_embedded, cell_bytes, columns_of, text_columns
 from lavit_core.layouts.place import Place
 from lavit_core.layouts.splits import chosen_splits
-from lavit_core.records import Contents
+from lavit_core.records import Contents, Source
 
 MAX_GROUP_BYTES = 1 << 31
 """Largest row group that is read for one image."""
@@ -72,26 +73,37 @@ def read_parquet(place: Place) -> Contents | None:
     splits = chosen_splits(map(split_of, files), place.source.split, place.source.path)
     files = [file for file in files if split_of(file) in splits]
     contents = Contents(layout="parquet", root=place.root, files=files, named_by="image", heeded={"split"})
-    rows: list[Row] = []
-    for file in files:
-        try:
-            opened = pq.ParquetFile(file)
-            columns, embedded = columns_of(opened.schema_arrow, place.source, file)
-            rows += _rows_of_file(file, opened, str(columns.image), text_columns(columns), embedded)
-        except InputError:
-            # A table of something else beside image files; read_folder names it.
-            if place.file is None and place.source.image_column is None and _has_images(place.root):
-                return None
-            raise
-        except (OSError, ValueError) as error:
-            raise InputError(f"{file}: not a readable Parquet file ({' '.join(str(error).split())})") from None
-    add_embedded(contents, files[0], rows, columns)
+    try:
+        for file in files:
+            with _readable(file):
+                columns, _ = columns_of(pq.ParquetFile(file).schema_arrow, place.source, file)
+        add_embedded(contents, files[0], _rows(files, place.source), columns)
+    except InputError:
+        # A table of something else beside image files; read_folder names it.
+        if place.file is None and place.source.image_column is None and _has_images(place.root):
+            return None
+        raise
     return contents
 
 
-def _rows_of_file(file: Path, opened: Any, image: str, texts: list[str], embedded: bool) -> Iterator[Row]:
-    held = (lambda group, row: ParquetImage(file, image, group, row)) if embedded else None
-    return parquet_rows(str(file), opened, image, texts, file.stat().st_size, held)
+@contextlib.contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: not a readable Parquet file ({' '.join(str(error).split())})") from None
+
+
+def _rows(files: list[Path], source: Source) -> Iterator[Row]:
+    import pyarrow.parquet as pq
+
+    for file in files:
+        with _readable(file):
+            opened = pq.ParquetFile(file)
+            columns, embedded = columns_of(opened.schema_arrow, source, file)
+            image = str(columns.image)
+            held = partial(ParquetImage, file, image) if embedded else None
+            yield from parquet_rows(str(file), opened, image, text_columns(columns), file.stat().st_size, held)
 
 
 def parquet_rows(

@@ -1,6 +1,7 @@
 """Folders that `datasets` saved with save_to_disk: Arrow files and state.json, or a dataset_dict.json of splits."""
 
 import dataclasses
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from lavit_core.errors import InputError
 from lavit_core.layouts.embedded import Row, add_embedded, cell_bytes, columns_of, paths_and_sizes, text_columns
 from lavit_core.layouts.place import Place
 from lavit_core.layouts.splits import chosen_splits
-from lavit_core.records import Contents
+from lavit_core.records import Contents, Source
 
 INFO, SPLITS, STATE = "dataset_info.json", "dataset_dict.json", "state.json"
 
@@ -46,10 +47,18 @@ def read_saved_dataset(place: Place) -> Contents | None:
         folders = [place.root]
     contents = Contents(layout="saved dataset", root=place.root, files=folders, named_by="image")
     contents.heeded |= {"split"} if SPLITS in place.names else set()
-    rows: list[Row] = []
+    for folder in folders:
+        columns, _ = columns_of(_dataset(folder).data.schema, place.source, folder)
+    if not any(len(_dataset(folder)) for folder in folders):
+        raise InputError(f"{place.root}: the data set has no rows")
+    add_embedded(contents, place.root / INFO, _rows(folders, place.source), columns)
+    return contents
+
+
+def _rows(folders: list[Path], source: Source) -> Iterator[Row]:
     for folder in folders:
         dataset = _dataset(folder)
-        columns, embedded = columns_of(dataset.data.schema, place.source, folder)
+        columns, embedded = columns_of(dataset.data.schema, source, folder)
         image, texts = str(columns.image), text_columns(columns)
         prefix = f"{folder.name}/" if folders[1:] else ""
         arrow = dataset.with_format("arrow")
@@ -60,11 +69,7 @@ def read_saved_dataset(place: Place) -> Contents | None:
             own = batch.select(texts).to_pylist() if texts else [{} for _ in paths]
             for row, (path, size, text) in enumerate(zip(paths, sizes, own, strict=True), start):
                 stored = None if size is None else SavedImage(folder, image, row)
-                rows.append(Row(texts=text, path=path, image=stored, size=size or 0, number=f"{prefix}{row:08d}"))
-    if not rows:
-        raise InputError(f"{place.root}: the data set has no rows")
-    add_embedded(contents, place.root / INFO, rows, columns)
-    return contents
+                yield Row(texts=text, path=path, image=stored, size=size or 0, number=f"{prefix}{row:08d}")
 
 
 @lru_cache(maxsize=16)

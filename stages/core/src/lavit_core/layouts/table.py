@@ -7,16 +7,20 @@ metadata.csv       file_name,text           names are relative to the folder of 
 """
 
 import csv
+import dataclasses
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lavit_core.errors import InputError
 from lavit_core.json_lines import iterate_json_lines
 from lavit_core.layouts.columns import Columns, guess_columns
 from lavit_core.layouts.place import Place, bad_line, key_of, locate, one_of, say_prefix, short
-from lavit_core.records import Contents, Problem, Question
+from lavit_core.line_store import SortedRows
+from lavit_core.records import Contents, ListedImage, Problem, Question
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".txt")
 METADATA = ("metadata.jsonl", "metadata.csv")
@@ -108,48 +112,65 @@ def _names(place: Place, file: Path) -> list[str]:
 def _read(place: Place, file: Path, columns: Columns, *, layout: str) -> Contents:
     contents = Contents(layout=layout, root=place.root, files=[file], named_by=str(columns.image))
     contents.heeded |= {"image_column", "caption_column"}
-    rows = list(_rows(place, file, contents))
-    names = [row.get(str(columns.image)) for _, row in rows]
     prefix = ""
     if layout == "table":
-        contents.root, prefix = locate(place, names)
+        rows = _rows(place, file, Contents(layout=layout, root=place.root))  # reports nothing: they are read again
+        contents.root, prefix = locate(place, (row.get(str(columns.image)) for _, row in rows))
     contents.notes += [f"{file.name}: {'; '.join(columns.guessed)}"] if columns.guessed else []
     contents.notes += say_prefix(prefix)
-    add_rows(contents, file, rows, columns, prefix)
+    add_rows(contents, file, (TableRow(*row) for row in _rows(place, file, contents)), columns, prefix)
     return contents
 
 
-def add_rows(
-    contents: Contents, file: Path, rows: Sequence[tuple[int, dict[str, Any]]], columns: Columns, prefix: str
-) -> None:
+class TableRow(NamedTuple):
+    """One row of a table: its number and its cells by column."""
+
+    number: int
+    cells: dict[str, Any]
+    place: Sequence[Any] = ()
+    """Where the image lies, if inside another file (`lavit_core.image_places`)."""
+    size: int | None = None
+    """Size in bytes of such an image."""
+
+
+def add_rows(contents: Contents, file: Path, rows: Iterable[TableRow], columns: Columns, prefix: str) -> None:
     """Add the captions and questions of a table's rows; rows of one image are joined."""
-    captions: dict[str, list[str]] = {}
-    ids = [row.get(columns.question_id) for _, row in rows] if columns.question_id else []
-    by_id = all(isinstance(one, int | str) for one in ids) and len(set(ids)) == len(rows)
-    for number, row in rows:
+    found, ids, num_rows = SortedRows(), set[Any](), 0
+    questions: list[tuple[Any, Question]] = []
+    for number, row, place, size in rows:
+        num_rows += 1
         key, wrong = key_of(row.get(str(columns.image)), contents.root, prefix)
+        name = row.get(columns.question_id) if columns.question_id else None
+        if columns.question is not None and isinstance(name, int | str):
+            ids.add(name)
         if wrong:
             contents.problems.append(bad_line(file, number, f"{columns.image} {wrong}"))
             continue
-        texts = captions.setdefault(key, [])
-        if columns.caption is not None:
-            found = caption_texts(row.get(columns.caption))
-            if found is None:
-                message = f"{columns.caption} is {short(row.get(columns.caption))}, expected a string or several"
-                contents.problems.append(bad_line(file, number, message))
-            else:
-                texts += found
+        texts = [] if columns.caption is None else caption_texts(row.get(columns.caption))
+        if texts is None:
+            message = f"{columns.caption} is {short(row.get(str(columns.caption)))}, expected a string or several"
+            contents.problems.append(bad_line(file, number, message))
+        found.add(key, texts or [], place, size)
         if columns.question is not None:
             question, answer = row.get(columns.question), row.get(str(columns.answer))
             if not isinstance(question, str) or not isinstance(answer, str):
                 message = f"question {short(question)}, answer {short(answer)}, expected two strings"
                 contents.problems.append(bad_line(file, number, message))
                 continue
-            name = row[columns.question_id] if by_id and columns.question_id else number
             kind = row.get(columns.kind) if columns.kind else None
             kind = kind if isinstance(kind, str) else None
-            contents.questions.append(Question(name, key, question, answer, kind))
-    contents.captions = {key: tuple(texts) for key, texts in captions.items()}
+            questions.append((name, Question(number, key, question, answer, kind)))
+    if len(ids) == num_rows:
+        questions = [(name, dataclasses.replace(question, question_id=name)) for name, question in questions]
+    contents.questions += [question for _, question in questions]
+    contents.listed = _joined(found)
+
+
+def _joined(rows: SortedRows) -> Iterator[ListedImage]:
+    for key, same in itertools.groupby(rows, key=itemgetter(0)):
+        texts, places, sizes = zip(*(row[1:] for row in same), strict=True)
+        last = max((number for number, place in enumerate(places) if place), default=0)
+        yield ListedImage(key, list(itertools.chain(*texts)), places[last], sizes[last])
 
 
 def caption_texts(value: Any) -> list[str] | None:

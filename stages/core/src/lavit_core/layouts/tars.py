@@ -16,6 +16,7 @@ from typing import Any
 
 from lavit_core.errors import InputError
 from lavit_core.folders import find_files
+from lavit_core.image_places import place_of
 from lavit_core.images import SUFFIXES
 from lavit_core.layouts.folder import TEXTS, caption_lines, json_captions
 from lavit_core.layouts.place import Place, key_of
@@ -90,7 +91,8 @@ def _listed(tars: list[Path], rows: SortedRows, *, apart: bool) -> Iterator[List
             in_tars.add(f"{tars[number].stem}/{name}", name, number, *image)
         keyed = in_tars
     for key, name, number, offset, size, captions in keyed:
-        yield ListedImage(key, captions, TarImage(tars[number], name, offset, size), size)
+        place = place_of(TarImage(tars[number], name, offset, size), key, tars[number].parent)
+        yield ListedImage(key, captions, place, size)
 
 
 def _read_tar(contents: Contents, file: Path, column: str | None) -> dict[str, tuple[TarImage, tuple[str, ...]]]:
