@@ -27,7 +27,7 @@ SEEDS = "seeds: 'int | Sequence[int] | None' = None"
 METHODS = {
     "from_pretrained": "(path: 'str | Path', parts: 'str | Sequence[str] | None' = None, device: 'str' = 'auto', "
     "precision: 'str' = 'auto', low_memory: 'bool' = False, selection: 'str | None' = None, highres: 'bool' = False, "
-    "preset: 'str | None' = None, tokens: 'int | None' = None) -> 'LaVIT'",
+    "preset: 'str | None' = None, tokens: 'int | None' = None, allow_network: 'bool' = False) -> 'LaVIT'",
     "encode": f"(self, {IMAGES}, selection: 'str | None' = None, seed: 'int' = 0, "
     "keys: 'Sequence[str] | None' = None, tokens: 'int | None' = None) -> 'ImageTokens'",
     "draw_settings": "(self, **changes: 'Any') -> 'DrawSettings'",

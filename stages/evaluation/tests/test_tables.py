@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lavit_core import hub
 from lavit_core.errors import InputError, UsageError
 from lavit_evaluation.benchmarks.answers import AnswerConfig, run_answers
 from lavit_evaluation.benchmarks.items import load_items
 from lavit_evaluation.cli import evaluate
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.options import QuestionFiles
-from lavit_evaluation.tables import hub
 from lavit_evaluation.tables.read import find_tables
 from lavit_evaluation.tables.unpack import official_files
 from lavit_scoring import find_benchmark
@@ -283,7 +283,7 @@ def test_a_name_needs_leave_to_use_the_network(vqa: Path, tmp_path: Path, monkey
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fails)
     with pytest.raises(InputError, match=r"--data a/b: not downloaded \(no route to host\)"):
-        hub.download("a/b", ["*"], allow_network=True)
+        hub.download("a/b", ["*"])
 
 
 def test_wrong_tables_are_told_in_a_line(vqa: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from lavit_core.errors import UsageError
 from lavit_core.modeldir import default_preset, recorded_digest
 from PIL import Image
 
+from lavit.download import model_folder
 from lavit.encoding import check_codes, decode_steps, encode_images
 from lavit.images import ImageLike, as_list, identity
 from lavit.parts import PARTS, Parts
@@ -66,9 +67,12 @@ class LaVIT:
         highres: bool = False,
         preset: str | None = None,
         tokens: int | None = None,
+        allow_network: bool = False,
     ) -> LaVIT:
         """Open the model directory `path`; nothing is loaded yet.
 
+        With `allow_network`, `path` may be OWNER/NAME[@REVISION] on the Hugging Face hub: it is downloaded once, into
+        the hub's own cache.
         `parts` limits what may be loaded: one or more of tokenizer, llm, detokenizer (None: what is needed and there).
         `device` is auto, cpu, cuda or cuda:N; `precision` of language model and UNet auto (as stored), fp32 or bf16.
         `low_memory` holds one of tokenizer, language model and detokenizer at a time and loads them again when needed.
@@ -83,8 +87,9 @@ class LaVIT:
         check_device_name(device)
         if preset is not None:
             check_preset(preset)
+        folder = model_folder(Path(path), allow_network=allow_network)
         opened = Parts(
-            Path(path),
+            folder,
             allowed=parts,
             device=device,
             precision=precision,
@@ -93,7 +98,7 @@ class LaVIT:
             tokens=tokens,
             highres=highres,
         )
-        return cls(opened, preset or default_preset(Path(path)))
+        return cls(opened, preset or default_preset(folder))
 
     # Properties.
 

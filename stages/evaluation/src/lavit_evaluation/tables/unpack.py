@@ -7,12 +7,12 @@ from typing import Any
 
 from lavit_core.errors import InputError, UsageError
 from lavit_core.files import atomic_folder, read_json, write_json
+from lavit_core.hub import download, is_name
 from lavit_core.progress import Progress
 from lavit_scoring import Benchmark
 from lavit_scoring.catalogue import find_file
 
 from lavit_evaluation.tables import layouts
-from lavit_evaluation.tables.hub import download, is_name
 from lavit_evaluation.tables.layouts import Official, Row
 from lavit_evaluation.tables.read import Table, files_digest, find_tables
 
@@ -55,7 +55,12 @@ def official_files(
     root = data
     if named:
         patterns = [f"{part}/*.parquet" for part in GQA_PARTS] if benchmark.kind == "gqa" else [f"*{wanted}-*.parquet"]
-        root = download(data.as_posix(), patterns, allow_network=allow_network)
+        if not allow_network:
+            raise InputError(
+                f"--data {data}: no such folder; if a data set on the Hugging Face hub is meant, give --allow-network "
+                "too"
+            )
+        root = download(data.as_posix(), patterns)
     tables = find_tables(root)
     if not tables:
         raise InputError(f"--data {data}: no parquet file of the split {wanted!r} there")
