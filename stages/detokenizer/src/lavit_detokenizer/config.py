@@ -133,6 +133,9 @@ class DetokenizerConfig(Config):
     by pixel and across the borders of the UNet's squares; 0 for none (published). Differs when not 0."""
     refine_layers: int = 2
     """3x3 convolutions of the refinement; each sees one pixel further."""
+    seam_levels: float = 0.0
+    """Pixel space: steps between the UNet's squares are smoothed where both sides change by less than this (of 255)
+    beside them; 0: none (published). Differs when not 0."""
     condition: ConditionShape = ConditionShape()
     """The condition."""
     feature_dim: int = 1408
@@ -155,6 +158,8 @@ class TrainDetokenizerConfig(Config):
     refine_channels: int = Field(default=0, ge=0)
     """See DetokenizerConfig."""
     refine_layers: int = Field(default=2, ge=2)
+    """See DetokenizerConfig."""
+    seam_levels: float = Field(default=0.0, ge=0)
     """See DetokenizerConfig."""
     unet: UNetShape = UNetShape()
     """Shape of the UNet, unless `--unet` gives one."""
@@ -208,6 +213,8 @@ class TrainDetokenizerConfig(Config):
                 f"{self.noise.prediction_type}: predicted pixels are refined; set space to pixel and prediction_type "
                 "to sample, or refine_channels to 0"
             )
+        if self.seam_levels and self.space != "pixel":
+            raise ValueError(f"seam_levels {self.seam_levels} with space {self.space}: expected 0, or space pixel")
         return self
 
     def detokenizer(self, feature_dim: int, grid: tuple[int, int]) -> DetokenizerConfig:
@@ -218,6 +225,7 @@ class TrainDetokenizerConfig(Config):
             unshuffle=self.unshuffle,
             refine_channels=self.refine_channels,
             refine_layers=self.refine_layers,
+            seam_levels=self.seam_levels,
             condition=self.condition,
             feature_dim=feature_dim,
             grid=grid,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, UNetShape
 from lavit_detokenizer.refine import Refiner
+from lavit_detokenizer.seams import smooth_seams
 
 SIZE_ID_DIM = 256
 """Width of the embedding of each of SDXL's six size ids."""
@@ -113,6 +114,8 @@ class Detokenizer:
         """
         if self.vae is None:
             pixels = F.pixel_shuffle(sample_BCHW.float(), self.config.unshuffle)
+            if self.config.seam_levels:
+                pixels = smooth_seams(pixels.clamp(-1, 1), self.config.unshuffle, self.config.seam_levels)
         else:
             latents = _unscale(sample_BCHW.float(), self.vae)
             pixels = torch.cat([self.vae.decode(one).sample for one in latents.split(1)])
