@@ -12,7 +12,7 @@ import torch
 from lavit_core.errors import InputError, VerificationError
 
 from lavit_cli.bench import pairs as pairs_module
-from lavit_cli.bench.comparison import Arm, BenchSettings, Comparison, Unequal, equal_share, equal_within
+from lavit_cli.bench.comparison import WORKLOADS, Arm, BenchSettings, Comparison, Unequal, equal_share, equal_within
 from lavit_cli.bench.pairs import ratio_of, slope_of, time_in_pairs
 from lavit_cli.bench.record import read_result
 from lavit_cli.bench.run import measure
@@ -54,6 +54,7 @@ def test_arms_take_turns_and_the_order_alternates(monkeypatch: pytest.MonkeyPatc
         return clock[turns[-1]], 2 * clock[turns[-1]]
 
     monkeypatch.setattr(pairs_module, "_seconds", seconds)
+    monkeypatch.setattr(pairs_module, "SHORTEST", 1.0)
     made = comparison(lambda: "plain", lambda: "fast", flops=30.0)
     baseline, ours, ratio, roofline = time_in_pairs(made, pairs=3, device="cpu", matmul=lambda: 40.0)
     assert turns[2:] == ["plain", "fast", "fast", "plain", "plain", "fast"]
@@ -65,8 +66,7 @@ def test_arms_take_turns_and_the_order_alternates(monkeypatch: pytest.MonkeyPatc
 def test_the_peak_is_what_an_arm_holds_at_once() -> None:
     size = 64 << 20
     arm = Arm(name="holds", run=lambda: np.ones(size, dtype=np.uint8).sum())
-    peak = pairs_module.peak_of(arm, "cpu")
-    assert peak is not None
+    peak, _ = pairs_module.peak_of(arm, "cpu")
     assert size * 0.9 < peak < size * 1.5
 
 
@@ -99,6 +99,8 @@ def tiny_merger(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name, value in (("IMAGES", 2), ("WIDTH", 32), ("MLP_DIM", 64), ("HEADS", 2)):
         monkeypatch.setattr(tokenizer, name, value)
+    for name in ("encoder_blocks", "whole", "training"):  # these have no other width than the published one
+        monkeypatch.setattr(tokenizer, name, lambda *_: iter(()))
 
 
 def test_a_result_can_be_read_again(here, tiny_merger: None, tmp_path: Path) -> None:
@@ -112,6 +114,9 @@ def test_a_result_can_be_read_again(here, tiny_merger: None, tmp_path: Path) -> 
     assert {"format": 1, **shown} == result.as_json()
     assert {"merger", "nearest code"} <= {record.name for record in result.records}
     assert all(record.equal and record.ratio.pairs == 3 for record in result.records)
+    assert {(slope.curve, len(slope.sizes)) for slope in result.slopes} == {
+        ("merger, images", 3), ("merger, share kept", 4),
+    }  # fmt: skip
     page = markdown(result)
     for record in result.records:
         assert f"| {record.name}: {record.size}; {record.equal} | fp32 |" in page
@@ -138,3 +143,23 @@ def test_wrong_options_are_refused(here, line: str, code: int, error: str) -> No
     done = here("bench", *line.split())
     assert (done.code, done.out) == (code, "")
     assert error in done.err
+
+
+def test_goals_are_less_where_the_hardware_gains_less() -> None:
+    from lavit_cli.bench.workloads.tokenizer import goal_here
+
+    fast = BenchSettings(speeds={"fp32 torch": 1.0, "fp32 oneDNN": 2.35, "bf16": 6.0})
+    slow = BenchSettings(speeds={"fp32 torch": 1.0, "fp32 oneDNN": 1.175, "bf16": 2.4})
+    assert [goal_here(6, "fp32", one) for one in (fast, slow)] == [6, 3]
+    assert [goal_here(12, "bf16", one) for one in (fast, slow)] == [12, 6]
+    assert goal_here(12, "bf16", BenchSettings(device="cuda:0", speeds={"fp32 torch": 1.0, "bf16": 1.0})) == 12
+
+
+@pytest.mark.slow
+def test_every_workload_holds_its_arms_equal(here, tmp_path: Path) -> None:
+    done = here("bench", "--pairs", "3", "--out", tmp_path / "result.json")
+    assert done.code == 0, done.err
+    result = read_result(tmp_path / "result.json")
+    covered = {record.workload for record in result.records} | {one.workload for one in result.omissions}
+    assert covered == set(WORKLOADS)
+    assert all(record.equal for record in result.records)

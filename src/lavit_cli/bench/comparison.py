@@ -1,7 +1,7 @@
 """The terms of a benchmark: its settings, two arms that do the same work, and what makes their outputs equal."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ class BenchSettings:
     """Pairs of timings a comparison."""
     official: Path | None = None
     """A clone of the released code, one more baseline where it is given."""
+    speeds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Operations a second of this machine's matrix products: `fp32 torch`, `fp32 oneDNN`, `bf16`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

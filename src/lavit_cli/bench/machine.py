@@ -3,11 +3,13 @@
 import os
 import platform
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from lavit_core.distributions import version
-from torch import Tensor
+from lavit_trainkit.onednn import OnednnLinear, onednn_works
 
 from lavit_cli.bench.comparison import BenchSettings
 from lavit_cli.bench.pairs import seconds_of
@@ -16,7 +18,6 @@ from lavit_cli.bench.record import Machine
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ROWS, WIDTH, HIDDEN = 512, 1408, 6144
 """Of the calibrating product on a CPU: an MLP's first layer at the published width; a GPU gets 64 times the rows."""
-FLOPS = 2 * ROWS * WIDTH * HIDDEN
 CALIBRATIONS = 5
 
 
@@ -32,7 +33,7 @@ def describe(settings: BenchSettings) -> Machine:
         threads=torch.get_num_threads(),
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         versions={"python": platform.python_version(), **found},
-        matmul={name: max(matmul() for _ in range(CALIBRATIONS)) for name, matmul in matmuls(settings).items()},
+        matmul={name: max(run() for _ in range(CALIBRATIONS)) for name, run in kernels(settings).items()},
     )
 
 
@@ -49,30 +50,35 @@ def matmuls(settings: BenchSettings) -> dict[str, Callable[[], float]]:
 
     fp32 on a CPU takes the faster of torch's two kernels, since either is open to a program.
     """
-    return {dtype: _matmul(dtype, settings) for dtype in settings.dtypes}
+    kinds = kernels(settings)
+    return {
+        dtype: lambda dtype=dtype: max(run() for name, run in kinds.items() if name.startswith(dtype))  # type: ignore[misc]
+        for dtype in settings.dtypes
+    }
 
 
-def _matmul(dtype: str, settings: BenchSettings) -> Callable[[], float]:
+def kernels(settings: BenchSettings) -> dict[str, Callable[[], float]]:
+    """Return the calibrating products by precision and kernel."""
+    found = {"fp32 torch": _matmul("fp32", settings), "bf16": _matmul("bf16", settings)}
+    if settings.device == "cpu" and onednn_works():
+        found["fp32 oneDNN"] = _matmul("fp32", settings, OnednnLinear)
+    return found
+
+
+def _matmul(
+    dtype: str, settings: BenchSettings, around: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Callable[[], float]:
     rows = ROWS if settings.device == "cpu" else 64 * ROWS
     stream = torch.Generator().manual_seed(settings.seed)
     x, weight = (
         torch.randn(*shape, generator=stream).to(settings.device, DTYPES[dtype])
         for shape in ((rows, WIDTH), (HIDDEN, WIDTH))
     )
-    kernels: list[Callable[[Tensor, Tensor], Tensor]] = [torch.nn.functional.linear]
-    if dtype == "fp32" and settings.device == "cpu" and torch.backends.mkldnn.is_available():
-        kernels.append(_onednn_linear)
 
     def run() -> float:
-        with torch.no_grad():
-            seconds = min(seconds_of(lambda kernel=kernel: kernel(x, weight), settings.device) for kernel in kernels)  # type: ignore[misc]
+        with torch.no_grad(), around():
+            seconds = seconds_of(lambda: F.linear(x, weight), settings.device)
         return 2 * rows * WIDTH * HIDDEN / seconds
 
-    with torch.no_grad():
-        for kernel in kernels:
-            kernel(x, weight)  # warms up
+    run()  # warms up
     return run
-
-
-def _onednn_linear(x: Tensor, weight: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")  # type: ignore[no-any-return]

@@ -29,8 +29,8 @@ def time_in_pairs(
     `matmul` does a product and returns its operations a second.
     """
     arms = comparison.baseline, comparison.ours
-    peaks = [peak_of(arm, device) for arm in arms]  # warms up, too
-    repeats = [_repeats(arm, device) for arm in arms]
+    peaks, firsts = zip(*(peak_of(arm, device) for arm in arms), strict=True)
+    repeats = [int(min(MOST_REPEATS, max(1, np.ceil(SHORTEST / max(first, 1e-9))))) for first in firsts]
     found: tuple[list[tuple[float, float]], ...] = ([], [])
     speeds = []
     for pair in range(pairs):
@@ -63,10 +63,10 @@ def slope_of(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
-def peak_of(arm: Arm, device: str) -> int | None:
-    """Run an arm once; return the most bytes it held above what was held before, on the device or else resident.
+def peak_of(arm: Arm, device: str) -> tuple[int, float]:
+    """Run an arm once; return the most bytes it held above what was held before, and its seconds.
 
-    Memory of child processes is not counted.
+    Bytes are the device's, else those resident; child processes are not counted.
     """
     gc.collect()
     if device.startswith("cuda"):
@@ -74,14 +74,13 @@ def peak_of(arm: Arm, device: str) -> int | None:
 
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        arm.run()
-        torch.cuda.synchronize(device)
-        return int(torch.cuda.max_memory_allocated(device) - before)
+        seconds = seconds_of(arm.run, device)
+        return int(torch.cuda.max_memory_allocated(device) - before), seconds
     _give_back_free_memory()
     forget_peak()
     before = peak_resident_bytes()
-    arm.run()
-    return peak_resident_bytes() - before
+    seconds = seconds_of(arm.run, device)
+    return peak_resident_bytes() - before, seconds
 
 
 def seconds_of(run: Callable[[], Any], device: str) -> float:
@@ -109,12 +108,7 @@ def _seconds(run: Callable[[], Any], repeats: int, device: str) -> tuple[float, 
     return (cpu_seconds() - cpu) / repeats, (time.perf_counter() - wall) / repeats
 
 
-def _repeats(arm: Arm, device: str) -> int:
-    once = _seconds(arm.run, 1, device)[0]
-    return int(min(MOST_REPEATS, max(1, np.ceil(SHORTEST / max(once, 1e-9)))))
-
-
-def _cost(arm: Arm, times: Sequence[tuple[float, float]], amount: float, peak: int | None) -> ArmCost:
+def _cost(arm: Arm, times: Sequence[tuple[float, float]], amount: float, peak: int) -> ArmCost:
     seconds, wall = (float(value) for value in np.median(np.asarray(times), axis=0))
     return ArmCost(name=arm.name, seconds=seconds, wall=wall, rate=amount / seconds, peak_bytes=peak)
 

@@ -1,5 +1,6 @@
 """Runs workloads one after another: outputs are held equal, then both arms are timed in turns."""
 
+import dataclasses
 import datetime
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ def run_bench(workloads: Sequence[str], settings: BenchSettings, *, command: str
     torch.set_num_threads(settings.threads)
     try:
         machine, products = describe(settings), matmuls(settings)
+        settings = dataclasses.replace(settings, speeds=machine.matmul)
         records: list[Record] = []
         omissions: list[Omission] = []
         for workload in workloads:

@@ -55,8 +55,7 @@ def _row(record: Record) -> str:
 
 
 def _cost(arm: ArmCost) -> str:
-    memory = "" if arm.peak_bytes is None else f", {arm.peak_bytes / 1e6:,.0f} MB"
-    return f"{_short(arm.seconds)} (wall {_short(arm.wall)}){memory}"
+    return f"{_short(arm.seconds)} (wall {_short(arm.wall)}), {arm.peak_bytes / 1e6:,.0f} MB"
 
 
 def _short(value: float) -> str:

@@ -47,7 +47,20 @@ def test_bf16_keeps_selection_in_fp32_and_copies_stay_separate(model):
     merger = copy.deepcopy(half.merger)
     with torch.no_grad():
         merger.norm.weight.zero_()
-    assert float(half.merger(x_BPD, keep).abs().sum()) > 0
+    assert float(half.encode_kept(x_BPD, keep).merged.abs().sum()) > 0
+
+
+def test_bf16_holds_linear_layers_as_autocast_would_cast_them(model):
+    pixels, low = images(4), load_tokenizer(model, device="cpu", precision="bf16")
+    cast = load_tokenizer(model, device="cpu")
+    cast.loaded = low.loaded  # autocast alone
+    dtypes = {name: value.dtype for name, value in low.state_dict().items() if value.dtype == torch.bfloat16}
+    assert {name.partition(".")[0] for name in dtypes} == {"encoder", "merger", "decoder"}
+    found, expected = low.encode(pixels), cast.encode(pixels)
+    assert torch.equal(found.merged, expected.merged)
+    assert torch.equal(found.codes, expected.codes)
+    decoded = [one.decode_codes(found.codes, found.counts) for one in (low, cast)]
+    assert torch.equal(*decoded)
 
 
 def test_damaged_folders_are_refused(model):

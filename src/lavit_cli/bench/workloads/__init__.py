@@ -1,1 +1,1 @@
-"""One module a workload. Each has `compare(settings)`, which yields comparisons and what had to be left out."""
+"""One module a workload, with `compare(settings)`, which yields comparisons and what had to be left out."""

@@ -1,7 +1,7 @@
 """Public names of the tokenizer stage, for other stages and the host."""
 
 from lavit_tokenizer.config import TokenizerConfig
-from lavit_tokenizer.cost import decoder_flops, encoder_flops, merger_counts, planned_encoder
+from lavit_tokenizer.cost import decoder_flops, encoder_flops, merger_counts, planned_encoder, published_encoder
 from lavit_tokenizer.decoder import FeatureDecoder, new_decoder
 from lavit_tokenizer.encoder import Encoder
 from lavit_tokenizer.merger import new_merger
@@ -19,9 +19,10 @@ from lavit_tokenizer.released import (
     with_decoder,
 )
 from lavit_tokenizer.selection_statistics import patch_detail, place_explained
+from lavit_tokenizer.selector import gumbel, gumbel_mask
 from lavit_tokenizer.token_findings import FEW_TOKENS, TokenFacts, diagnose_tokens, facts_of
 from lavit_tokenizer.tokenize_images import tokenize_images
-from lavit_tokenizer.tokenizer import VisualTokenizer
+from lavit_tokenizer.tokenizer import Loaded, VisualTokenizer
 from lavit_tokenizer.tokenizer_folder import add_decoder, load_tokenizer, merger_on_meta_device
 from lavit_tokenizer.tokenizer_folder import read_config as read_tokenizer_config
 from lavit_tokenizer.train_encoder import train_encoder
@@ -31,6 +32,7 @@ __all__ = [
     "FEW_TOKENS",
     "Encoder",
     "FeatureDecoder",
+    "Loaded",
     "Quantizer",
     "ReleasedTokenizer",
     "TokenFacts",
@@ -43,6 +45,8 @@ __all__ = [
     "encoder_flops",
     "export_tokenizer",
     "facts_of",
+    "gumbel",
+    "gumbel_mask",
     "import_encoder_part",
     "import_tokenizer",
     "inspect_tokenizer",
@@ -56,6 +60,7 @@ __all__ = [
     "patch_detail",
     "place_explained",
     "planned_encoder",
+    "published_encoder",
     "read_tokenizer_config",
     "released_decoder",
     "selector_explained_variance",

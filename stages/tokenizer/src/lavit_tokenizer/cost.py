@@ -48,17 +48,21 @@ def planned_encoder(
     if assumed is not None:
         with torch.device("meta"):
             return small_encoder(SmallVit(assumed)).requires_grad_(False)
+    with torch.device("meta"):
+        return published_encoder()
+
+
+def published_encoder(layers: int = 40) -> Encoder:
+    """Return an untrained encoder of the paper's shape, EVA-CLIP ViT-g/14, or of its first blocks."""
     from transformers import Blip2VisionModel
 
     from lavit_tokenizer.released_encoder import EncoderShape
 
     shape = EncoderShape(
-        width=1408, layers=40, heads=16, mlp_dim=6144, patch_px=14, side=16, head_dim=None
+        width=1408, layers=layers, heads=16, mlp_dim=6144, patch_px=14, side=16, head_dim=None
     )  # names and numbers: docs/released-weights.md
-    with torch.device("meta"):
-        network = Blip2VisionModel(shape.config())
     return Encoder(
-        network,
+        Blip2VisionModel(shape.config()),
         preprocessing=Preprocessing(),
         grid=(16, 16),
         feature_dim=1408,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lavit_tokenizer.config import ModelSettings, TokenizerConfig
 from lavit_tokenizer.decoder import FeatureDecoder, new_decoder
 from lavit_tokenizer.encoder import Encoder
+from lavit_tokenizer.layers import linear_in_bf16
 from lavit_tokenizer.merger import Merger, new_merger
 from lavit_tokenizer.quantizer import Quantizer, unit_vectors
 from lavit_tokenizer.selector import Selector, select_patches
@@ -104,6 +105,13 @@ class VisualTokenizer(nn.Module):
             self.decoder = new_decoder(config)
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_whitening", torch.eye(width) if config.whiten_power else torch.ones(1))
+
+    def hold_low(self) -> None:
+        """Store the linear layers of what runs in bf16 so, where this tokenizer's precision says it: for inference."""
+        if self.loaded.precision == "bf16":
+            for name in ("encoder", "merger", "decoder"):
+                if hasattr(self, name):
+                    linear_in_bf16(getattr(self, name))
 
     def features(self, pixels_u8: Tensor) -> Tensor:
         """Return float32 features [B, P, D] of uint8 images [B, px, px, 3], whitened where the config says so."""

@@ -62,7 +62,9 @@ def load_tokenizer(
         count = topk_tokens(read_config(folder), tokens)
     loaded = Loaded(digest=digest, precision=precision, selection=policy, tokens=count)
     # Released encoders are stored in bfloat16, and transformers would compute in what is stored.
-    return read_tokenizer(folder, use=use, loaded=loaded).float().to(pick_device(device)).eval().requires_grad_(False)
+    tokenizer = read_tokenizer(folder, use=use, loaded=loaded).float()
+    tokenizer.hold_low()
+    return tokenizer.to(pick_device(device)).eval().requires_grad_(False)
 
 
 def add_decoder(tokenizer: VisualTokenizer, model: Path) -> None:
@@ -72,7 +74,8 @@ def add_decoder(tokenizer: VisualTokenizer, model: Path) -> None:
     """
     if not tokenizer.config.decoder_layers:
         return
-    half = read_tokenizer(find_part(model, "tokenizer"), use="decode").float()
+    half = read_tokenizer(find_part(model, "tokenizer"), use="decode", loaded=tokenizer.loaded).float()
+    half.hold_low()
     tokenizer.decoder = half.decoder.to(tokenizer.feature_mean.device).eval().requires_grad_(False)
 
 
