@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lavit_core.config import Config, load_preset, resolve
 from pydantic import Field
@@ -39,6 +39,8 @@ class QuickstartConfig(Config):
     """Settings of eval shapes."""
     tokenizer_evaluation: Overrides = Field(default_factory=dict)
     """Settings of eval tokenizer."""
+    evaluation_precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of both evaluations (auto: as the model is stored, fp32)."""
 
 
 def plan(

@@ -175,7 +175,7 @@ def _evaluate(job: Job) -> dict[str, Any]:
         tokens=job.tokens("heldout"),
         train_data=job.train,
         seed=job.seed,
-        compute=Compute(device=job.device, quiet=job.quiet),
+        compute=Compute(device=job.device, precision=job.config.evaluation_precision, quiet=job.quiet),
     )
     return {}
 
@@ -189,7 +189,7 @@ def _evaluate_tokenizer(job: Job) -> dict[str, Any]:
         job.out / "tokenizer_evaluation",
         job.settings.tokenizer_evaluation,
         seed=job.seed,
-        compute=Compute(device=job.device, quiet=job.quiet),
+        compute=Compute(device=job.device, precision=job.config.evaluation_precision, quiet=job.quiet),
     )
     warn_again(made)
     return {}
