@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-WORKLOADS = ("tokenizer",)
+WORKLOADS = ("tokenizer", "data", "scorers")
 """Names of the modules in `workloads/`, in the order in which `all` runs them."""
 
 

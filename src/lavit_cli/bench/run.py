@@ -35,12 +35,7 @@ def run_bench(workloads: Sequence[str], settings: BenchSettings, *, command: str
                     note(f"{workload}, {measured.name}: left out, {measured.why}", quiet=quiet)
                     continue
                 records.append(measured)
-                ratio = measured.ratio
-                note(
-                    f"{workload}, {measured.name}, {measured.size}, {measured.dtype}: {ratio.median:.2f} times as "
-                    f"fast ({ratio.least:.2f} to {ratio.most:.2f}, {ratio.pairs} pairs)",
-                    quiet=quiet,
-                )
+                note(f"{workload}, {_line(measured)}", quiet=quiet)
     finally:
         torch.set_num_threads(before)
     return BenchResult(
@@ -52,6 +47,13 @@ def run_bench(workloads: Sequence[str], settings: BenchSettings, *, command: str
         slopes=list(fitted(records)),
         omissions=omissions,
     )
+
+
+def _line(record: Record) -> str:
+    ratio = record.ratio
+    what = ", ".join(filter(None, [record.name, record.size, record.dtype]))
+    rates = f"{ratio.median:.2f} times as fast ({ratio.least:.2f} to {ratio.most:.2f}, {ratio.pairs} pairs)"
+    return f"{what}: {rates} as {record.baseline.name}"
 
 
 def _measured(workload: str, settings: BenchSettings, products: Matmuls) -> Iterator[Record | Omission]:

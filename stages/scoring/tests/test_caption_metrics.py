@@ -48,6 +48,11 @@ def test_cider_depends_on_the_set() -> None:
     assert abs(whole.mean() - half.mean()) > 0.01
 
 
+def test_cider_of_empty_texts_is_zero() -> None:
+    assert cider_d([], []).shape == (0,)
+    assert cider_d([[], ["a"], []], [[[]], [[], ["b"]], [["a", "b"], []]]).tolist() == [0, 0, 0]
+
+
 def photos() -> tuple[list[str], list[list[str]]]:
     root = os.environ.get("LAVIT_TEST_DATA")
     file = Path(root or "") / "flickr8k_600" / "captions.jsonl"
