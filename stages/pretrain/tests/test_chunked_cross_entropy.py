@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from lavit_pretrain.chunked_cross_entropy import chunked_cross_entropy
+from lavit_pretrain.chunked_cross_entropy import chunk_rows, chunked_cross_entropy
 from lavit_pretrain.head import Head
 
 
@@ -46,3 +46,7 @@ def test_no_gradient_work_and_no_rows_are_fine() -> None:
     total, each = chunked_cross_entropy(torch.zeros(0, 4), Head(head), torch.zeros(0, dtype=torch.long), torch.zeros(0))
     assert float(total) == 0
     assert each.shape == (0,)
+
+
+def test_larger_vocabularies_have_fewer_rows_at_a_time() -> None:
+    assert [chunk_rows(size) for size in (300, 48_386, 2 * 48_386, 10**12)] == [8192, 8192, 4096, 1]

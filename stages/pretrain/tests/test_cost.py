@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from lavit_pretrain.language_model import llama_config
 from lavit_pretrain.packing import collate
 from lavit_pretrain.plan import llm_on_meta_device, plan
 from lavit_tokenizer.api import TokenizerConfig
+from lavit_trainkit.cost import CARD_BYTES, count
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaForCausalLM
 
@@ -130,3 +132,24 @@ def test_a_plan_on_tokens_reads_them(world: Any, tiny_config: Callable[..., Pret
         plan(settings, world.tokens, [world.tokens], world.model)
     with pytest.raises(InputError, match="not a tokenizer's configuration"):
         plan(tiny_config(image_input="live"), None, [world.tokens], world.model)
+
+
+def test_lora_is_planned_with_what_fits_a_small_card(tmp_path: Path) -> None:
+    llama_config(SHAPE, 100).save_pretrained(tmp_path)
+    settings = config(lora={"rank": 4}, precision="bf16")
+    found = plan(settings, tmp_path)
+    counts = found["cost"]["steps"]["pretrain"]["parameters"]["llm"]
+    rows = 2 * (2 + 16384) * 64  # tables of inputs and outputs
+    assert counts["trained"] - rows == 3 * 4 * (4 * (64 + 64) + 3 * (64 + 160))
+    assert counts["all"] - counts["trained"] == count(LlamaForCausalLM(llama_config(SHAPE, 100)))
+    held = found["cost"]["steps"]["pretrain"]["memory_bytes"]["1"]
+    assert held["weights"] == 4 * counts["trained"] + 2 * (counts["all"] - counts["trained"])
+    # At the largest step the estimate is a card's memory, and one token more is above it.
+    fits = found["fits_24_gb"]
+    assert fits["with_gradient_checkpointing"] > fits["tokens_per_step"]
+    for name, again in (("tokens_per_step", False), ("with_gradient_checkpointing", True)):
+        full = settings.model_copy(update={"tokens_per_step": fits[name], "gradient_checkpointing": again})
+        total = plan(full, tmp_path)["cost"]["steps"]["pretrain"]["memory_bytes"]["1"]["total"]
+        assert total == pytest.approx(CARD_BYTES, rel=1e-5)
+        assert total <= CARD_BYTES
+    assert "fits_24_gb" not in plan(config(), tmp_path)

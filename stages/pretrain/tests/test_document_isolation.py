@@ -144,12 +144,12 @@ def test_new_rows_leave_the_old_logits_as_they_are(
 
 def test_the_table_in_the_documentation_is_what_the_tests_run() -> None:
     page = Path(__file__).parents[3] / "docs" / "parts.md"
-    section = page.read_text().split("## Language models")[1].split("## ")[0]
+    section = page.read_text().split("## Language models")[1].split("\n## ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| `")]
     told = {row[0].strip("`"): row[1:] for row in rows}
-    expected = {family: ["packed", "yes", "yes", ""] for family in PACKED}
-    expected |= {family: ["padded", "yes", "yes", reason] for family, (_, reason) in PADDED.items()}
-    recurrent = ["refused", "no", "no", "recurrent: it carries a state from token to token"]
+    expected = {family: ["packed", "yes", "yes", "yes", ""] for family in PACKED}
+    expected |= {family: ["padded", "yes", "yes", "yes", reason] for family, (_, reason) in PADDED.items()}
+    recurrent = ["refused", "no", "no", "no", "recurrent: it carries a state from token to token"]
     assert told == {**expected, **dict.fromkeys(RECURRENT, recurrent)}
 
 

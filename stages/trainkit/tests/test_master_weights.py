@@ -31,6 +31,21 @@ def test_gradients_move_up_and_weights_come_back_rounded() -> None:
     assert not torch.equal(working.weight.float(), master.weight)
 
 
+def test_frozen_weights_are_shared_and_buffers_keep_their_precision() -> None:
+    master = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    master[0].requires_grad_(False)
+    master.register_buffer("frequencies", torch.tensor([0.3162]))
+    working = working_copy(master, torch.bfloat16)
+    assert working[0].weight is master[0].weight
+    assert {parameter.dtype for parameter in working.parameters()} == {torch.bfloat16}
+    assert [parameter.dtype for parameter in master.parameters()] == [torch.bfloat16] * 2 + [torch.float32] * 2
+    assert torch.equal(working.frequencies, master.frequencies)
+    with torch.no_grad():
+        master[1].weight += 1
+    copy_weights(master, working)
+    assert torch.equal(working[1].weight, master[1].weight.bfloat16())
+
+
 def test_dropped_gradients_are_none_not_zero() -> None:
     module = nn.Linear(3, 2)
     module(torch.zeros(1, 3)).sum().backward()

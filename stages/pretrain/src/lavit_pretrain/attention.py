@@ -85,6 +85,12 @@ def use_padded(model: PreTrainedModel) -> None:
     model.set_attn_implementation("sdpa" if model._supports_sdpa and not capped else "eager")
 
 
+def recompute_layers(model: PreTrainedModel) -> None:
+    """Have a model compute its layers again in the backward pass, in place of keeping their activations."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable()
+
+
 def disable_dropout(model: PreTrainedModel) -> None:
     """Set every dropout of a transformers model, and the noise of its routers, to 0; its configuration keeps theirs.
 

@@ -12,7 +12,7 @@ from lavit_trainkit.parallel import is_sharded, layers_of, parallelize
 from lavit_trainkit.precision import dtype_of
 from torch import nn
 
-from lavit_pretrain.attention import disable_dropout, use_packed
+from lavit_pretrain.attention import disable_dropout, recompute_layers, use_packed
 from lavit_pretrain.code_embedding_init import start_at_features
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.corpus import all_texts
@@ -20,6 +20,7 @@ from lavit_pretrain.document_isolation import choose_attention
 from lavit_pretrain.documents import Corpus
 from lavit_pretrain.language_model import LanguageModel, VisualConfig, build_llm, has_codes
 from lavit_pretrain.live_images import LiveImages
+from lavit_pretrain.lora import add_lora
 from lavit_pretrain.merger_and_projector import continue_visual
 from lavit_pretrain.packed_loss import shared_loss
 
@@ -53,6 +54,8 @@ def build_network(
     starts = config.code_rows == "features" and config.image_input != "none"
     if starts and (source is None or not has_codes(source, vocabulary)):
         start_at_features(network, reader)
+    if config.lora.rank:
+        add_lora(llm, config.lora, vocabulary.text_vocab)
     return network
 
 
@@ -68,7 +71,7 @@ def prepare(
     # Sharding moves block after block to the device: the whole may not fit there.
     working = network if is_sharded(config.parallel) else working_copy(network.to(device), dtype)
     if config.gradient_checkpointing:
-        working.llm.gradient_checkpointing_enable()
+        recompute_layers(working.llm)
     computed = parallelize(
         working,
         lambda net, batch: shared_loss(net, batch, live),

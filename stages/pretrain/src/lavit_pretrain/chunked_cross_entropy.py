@@ -11,8 +11,13 @@ from torch import Tensor
 
 from lavit_pretrain.head import Head
 
-CHUNK_ROWS = 8192
-"""Positions whose logits exist at the same time."""
+CHUNK_ROWS, CHUNK_LOGITS = 8192, 8192 * 48_386
+"""Positions whose logits exist at the same time, and logits: with larger vocabularies than the paper's, fewer rows."""
+
+
+def chunk_rows(vocabulary: int) -> int:
+    """Return how many positions' logits exist at the same time."""
+    return max(1, min(CHUNK_ROWS, CHUNK_LOGITS // vocabulary))
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -78,12 +83,13 @@ def _forward(
 
 
 def chunked_cross_entropy(
-    hidden_ND: Tensor, head: Head, targets_N: Tensor, weights_N: Tensor, *, chunk: int = CHUNK_ROWS
+    hidden_ND: Tensor, head: Head, targets_N: Tensor, weights_N: Tensor, *, chunk: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the weighted sum of cross-entropies, and each position's own (no gradient), both float32.
 
-    Positions that are not scored are left out by the caller: they cost no logits.
+    Positions that are not scored are left out by the caller: they cost no logits. `chunk` is `chunk_rows` unless given.
     """
+    chunk = chunk or chunk_rows(len(head.weight_VD))
     given = hidden_ND, head.weight_VD, head.bias_V, head, targets_N, weights_N, chunk
     total, each_N = _ChunkedCrossEntropy.apply(*given)  # type: ignore[no-untyped-call]
     return total, each_N

@@ -44,6 +44,23 @@ class Mix(Config):
     """Text alone (files given by `--text`)."""
 
 
+class LoraSettings(Config):
+    """Adapters in place of the language model's own weights, under peft's names for all but the rank."""
+
+    rank: int = Field(default=0, ge=0)
+    """Rank of the adapters (peft: r); 0 trains all weights. The rows of `[IMG]`, `[/IMG]` and the codes, projector and
+    merger are trained in full either way."""
+    lora_alpha: int | None = Field(default=None, gt=0)
+    """Scale of the adapters, over the rank; None: twice the rank."""
+    target_modules: str = "all-linear"
+    """Layers with adapters: all-linear (those of the head and of the tables left out), or names with commas between
+    them, say q_proj,v_proj."""
+    use_rslora: bool = False
+    """Divide the scale by the square root of the rank instead (arXiv 2312.03732)."""
+    use_dora: bool = False
+    """Learn the length of each weight's columns apart from their direction (arXiv 2402.09353)."""
+
+
 class PretrainConfig(Config):
     """Settings of `lavit pretrain`."""
 
@@ -56,6 +73,8 @@ class PretrainConfig(Config):
     code_rows: CodeRows = "drawn"
     """Initial code embeddings: drawn at random, or features, the projected mean features of their patches (Differs;
     random if the token files have no features). Those that `--llm` brings along stay as they are."""
+    lora: LoraSettings = LoraSettings()
+    """LoRA: adapters are trained, and the language model that `--llm` gives stays as it is."""
     mix: Mix = Mix()
     """Shares of the kinds of documents."""
 

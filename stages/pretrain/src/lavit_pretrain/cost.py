@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from lavit_core.errors import InputError
 from lavit_tokenizer.api import Encoder, TokenizerConfig, encoder_flops, merger_counts, new_merger
-from lavit_trainkit.cost import Step, count, part
+from lavit_trainkit.cost import Step, count, part, units_that_fit
 from lavit_trainkit.flops import Counts, training_counts, with_recomputed_block
 from lavit_trainkit.parallel import layers_of
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from lavit_pretrain.attention import (
     CannotPackError,
@@ -17,10 +18,11 @@ from lavit_pretrain.attention import (
     disable_dropout,
     document_bounds,
     document_states,
+    recompute_layers,
     use_packed,
     use_padded,
 )
-from lavit_pretrain.chunked_cross_entropy import CHUNK_ROWS
+from lavit_pretrain.chunked_cross_entropy import chunk_rows
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.documents import shares_with_input
 from lavit_pretrain.head import head_of
@@ -79,7 +81,9 @@ def pretrain_step(
     passed = config.tokens_per_step
     tokens, low = passed * config.accumulate_steps, config.precision == "bf16"
     counts = _llm_counts(config, llm.to(torch.bfloat16 if low else torch.float32), documents)
-    parts = [part("llm", llm, trained=True, muon=config.optimizer == "muon")]
+    # Sharded weights stay in fp32: this is what one device, or each replica, holds.
+    frozen_bytes = 2.0 if low else 4.0
+    parts = [part("llm", llm, trained=True, muon=config.optimizer == "muon", frozen_bytes=frozen_bytes)]
     flops, kept = tokens / documents.length * counts.flops, passed / documents.length * counts.kept_bytes
     vocabulary, width = map(int, head_of(llm).weight_VD.shape)
     rest = 0
@@ -100,7 +104,7 @@ def pretrain_step(
         kept += passed * documents.images_read * image.kept_bytes
         rest = count(merger)
     blocks = [count(layer) for layer in layers_of(decoder_of(llm))]
-    scored = min(CHUNK_ROWS, passed * documents.scored)
+    scored = min(chunk_rows(vocabulary), passed * documents.scored)
     return Step(
         name="pretrain",
         unit="token",
@@ -114,9 +118,26 @@ def pretrain_step(
         # Weights and gradients in the precision that computes, and gradients as they are summed, in fp32.
         gathered_bytes=2 * (2.0 if low else 4.0) + 4.0,
         gathered=max(blocks) + count(llm) - sum(blocks) + rest,
-        # Log-probabilities, their gradient in low precision, and the gradient of the head in fp32.
-        workspace_bytes=scored * vocabulary * (10 if low else 12) + 4.0 * vocabulary * width,
+        workspace_bytes=_workspace_bytes(config, scored, vocabulary, width),
     )
+
+
+def tokens_on_a_small_card(config: PretrainConfig, llm: Any, step: Step) -> int:
+    """Return the largest `tokens_per_step` with which a step fits one card of 24 GB (`lavit_trainkit.cost`), 0 if none.
+
+    `step` is what `pretrain_step` gave for the same settings and network.
+    """
+    vocabulary, width = map(int, head_of(llm).weight_VD.shape)
+    workspace_bytes = _workspace_bytes(config, chunk_rows(vocabulary), vocabulary, width)
+    return units_that_fit(dataclasses.replace(step, workspace_bytes=workspace_bytes), config.tokens_per_step)
+
+
+def _workspace_bytes(config: PretrainConfig, scored: float, vocabulary: int, width: int) -> float:
+    """Log-probabilities, their gradient in low precision, and the gradient of the head in fp32; with LoRA also the
+    tables that are joined for the pass."""
+    low = config.precision == "bf16"
+    tables = (1 + bool(config.lora.rank)) * 4.0 * vocabulary * width
+    return scored * vocabulary * (10 if low else 12) + tables
 
 
 def _llm_counts(config: PretrainConfig, llm: Any, documents: Documents) -> Counts:
@@ -133,15 +154,19 @@ def _llm_counts(config: PretrainConfig, llm: Any, documents: Documents) -> Count
         hidden = document_states(decoder_of(llm), rows, positions, document_bounds([length]))
         return llm.get_output_embeddings()(hidden[:scored]).sum()
 
+    def counted() -> Counts:
+        with parametrize.cached():  # LoRA's tables are joined once a pass, not for each document
+            return training_counts(llm, logits, tables=[llm.get_output_embeddings().weight])
+
     try:
         try:
-            counts = training_counts(llm, logits)
+            counts = counted()
         except CannotPackError:
             use_padded(llm)
-            counts = training_counts(llm, logits)
+            counts = counted()
         if config.gradient_checkpointing:
-            llm.gradient_checkpointing_enable()
-            counts = with_recomputed_block(training_counts(llm, logits), counts, len(layers))
+            recompute_layers(llm)
+            counts = with_recomputed_block(counted(), counts, len(layers))
     except RuntimeError as error:  # some mixtures of experts look at values, which the meta device has none of
         reason = " ".join(str(error).split())[:200]
         raise InputError(

@@ -13,8 +13,9 @@ from lavit_tokenizer.api import Encoder, TokenizerConfig, planned_encoder, read_
 from lavit_trainkit.cost import cost_report, count
 
 from lavit_pretrain.config import PretrainConfig
-from lavit_pretrain.cost import Documents, expected_documents, pretrain_step
+from lavit_pretrain.cost import Documents, expected_documents, pretrain_step, tokens_on_a_small_card
 from lavit_pretrain.language_model import VISUAL_CONFIG_FILE, llama_config
+from lavit_pretrain.lora import add_lora, check_lora
 
 CHARACTERS_A_TOKEN = 4.0
 """Approximate, of English text in LLaMA's tokenizer."""
@@ -37,6 +38,7 @@ def plan(
 
     Raises InputError if `tokens` are not token directories, or `llm` is not a language model.
     """
+    check_lora(config, llm)
     reader = open_token_sources(tokens, check_digests=False) if tokens else None
     codebook = PUBLISHED_CODES if reader is None else reader.manifest.codebook_size
     mean_codes = PUBLISHED_MEAN_CODES if reader is None else float(np.mean(reader.counts)) if len(reader) else 0.0
@@ -47,6 +49,11 @@ def plan(
     network = llm_on_meta_device(config, llm, codebook)
     shape, encoder = _tokenizer(config, reader, model)
     step = pretrain_step(config, network, shape, documents, encoder=encoder)
+    fits = {"tokens_per_step": tokens_on_a_small_card(config, network, step)} if config.lora.rank else {}
+    if fits and not config.gradient_checkpointing:
+        again = config.model_copy(update={"gradient_checkpointing": True})
+        recomputed = pretrain_step(again, network, shape, documents, encoder=encoder)
+        fits["with_gradient_checkpointing"] = tokens_on_a_small_card(again, network, recomputed)
     return {
         "config": config.model_dump(mode="json"),
         "images": None if reader is None else len(reader),
@@ -55,6 +62,7 @@ def plan(
         "tokens_per_step": config.tokens_per_step * config.accumulate_steps,
         "tokens": config.tokens_per_step * config.accumulate_steps * config.num_steps,
         "expected": _assumptions(documents, step.units),
+        **({"fits_24_gb": fits} if fits else {}),
         "cost": cost_report([step]),
     }
 
@@ -74,7 +82,10 @@ def llm_on_meta_device(config: PretrainConfig, llm: Path | None, codebook: int) 
         if not (llm / VISUAL_CONFIG_FILE).exists():
             shape.get_text_config().vocab_size += 2 + codebook
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(shape, trust_remote_code=False)
+        network = AutoModelForCausalLM.from_config(shape, trust_remote_code=False)
+        if config.lora.rank:
+            add_lora(network, config.lora, shape.get_text_config().vocab_size - 2 - codebook)
+    return network
 
 
 def _tokenizer(

@@ -24,7 +24,6 @@ from lavit_trainkit.schedule import set_rate, warmup_cosine
 from lavit_trainkit.session import training_session
 from lavit_trainkit.stopping import require_finite
 from lavit_trainkit.throughput import Meter
-from torch import Tensor
 
 from lavit_pretrain.build_network import build_network, prepare, trained_parts
 from lavit_pretrain.config import PretrainConfig
@@ -32,6 +31,7 @@ from lavit_pretrain.corpus import open_corpus, open_documents
 from lavit_pretrain.diagnose import diagnose_pretrain
 from lavit_pretrain.image_ablation import is_check, measure_loss_increases
 from lavit_pretrain.live_images import LiveImages
+from lavit_pretrain.lora import check_lora, merge_lora, trained_parameters
 from lavit_pretrain.packed_loss import drop_unused_gradients, scored_weight, step_losses
 from lavit_pretrain.packing import Packer, all_of_step, packing_metrics, share_step
 from lavit_pretrain.training_inputs import open_inputs
@@ -61,6 +61,7 @@ def train_language_model(
     opened = open_inputs(config, tokens, model, questions=questions, text=text, llm=llm, data=data)
     settings, num_steps, reader = {**config.model_dump(mode="json"), "seed": seed}, config.num_steps, opened.reader
     refuse_sharded_muon(config.parallel, config.optimizer)
+    check_lora(config, llm)
     with training_session(
         out,
         command="pretrain",
@@ -83,7 +84,8 @@ def train_language_model(
         optimizers = build_optimizers(
             trained_parts(network, config), betas=config.betas, weight_decay=config.weight_decay, eps=config.eps
         )
-        parameters: dict[str, Tensor] = dict(network.named_parameters())
+        parameters = trained_parameters(network)
+        num_parameters = sum(parameter.numel() for parameter in network.parameters())
         if checkpoint := session.resume():
             load_parameters(parameters, checkpoint.tensors["model"])
             restore_optimizers(optimizers, checkpoint.tensors)
@@ -125,12 +127,15 @@ def train_language_model(
         exported = take_weights(exported, network, keep=session.writes)
         if session.writes:
             metadata = {**training_metadata(*reader.manifests), "image_input": config.image_input}
+            if config.lora.rank:
+                merge_lora(exported.llm)
             with export_part(session.model, "llm", carry_from=model, metadata=metadata) as folder:
                 exported.save(folder)
         summary = {
             "steps": num_steps,
             "images": len(reader),
-            "parameters": sum(parameter.numel() for parameter in parameters.values()),
+            "parameters": num_parameters,
+            "trained_parameters": sum(parameter.numel() for parameter in parameters.values()),
             # Logged before, where a run was stopped or killed after its very last step.
             **{name: value for name, value in session.rows[-1].items() if name.endswith("loss")},
             "tokens_per_step": config.tokens_per_step * config.accumulate_steps,

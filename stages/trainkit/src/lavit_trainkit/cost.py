@@ -18,6 +18,9 @@ LAYOUTS: dict[str, tuple[int, Parallel]] = {
 }  # fmt: skip
 """Devices, and how they share the work."""
 
+CARD_BYTES = 24e9
+"""Memory of a card of 24 GiB, less what CUDA itself takes of it."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:
@@ -29,6 +32,8 @@ class Part:
     """Those that have a gradient."""
     num_muon: int = 0
     """Trained ones that Muon updates: one moment instead of two."""
+    frozen_bytes: float = 4.0
+    """Bytes of each frozen parameter: 2 where they are kept in bf16 alone."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,10 +64,17 @@ class Step:
     """Memory of one pass that does not shrink with the number of devices."""
 
 
-def part(name: str, module: nn.Module, *, trained: bool = False, muon: bool = False) -> Part:
-    """Return a module's parameters as a part of a step."""
+def part(name: str, module: nn.Module, *, trained: bool = False, muon: bool = False, frozen_bytes: float = 4.0) -> Part:
+    """Return a module's parameters as a part of a step; of a trained one, those that require a gradient are trained."""
     num_muon = sum(matrix.numel() for matrix in layer_matrices(module)) if trained and muon else 0
-    return Part(name=name, num_parameters=count(module), num_trained=count(module) if trained else 0, num_muon=num_muon)
+    num_trained = sum(p.numel() for p in module.parameters() if p.requires_grad) if trained else 0
+    return Part(
+        name=name,
+        num_parameters=count(module),
+        num_trained=num_trained,
+        num_muon=num_muon,
+        frozen_bytes=frozen_bytes,
+    )
 
 
 def count(module: nn.Module) -> int:
@@ -77,10 +89,10 @@ def memory(step: Step, devices: int, parallel: Parallel) -> dict[str, float]:
     `step.gathered` of them at a time.
     """
     trained, muon = (sum(getattr(part, name) for part in step.parts) for name in ("num_trained", "num_muon"))
-    frozen = sum(part.num_parameters for part in step.parts) - trained
+    frozen = sum(part.frozen_bytes * (part.num_parameters - part.num_trained) for part in step.parts)
     shards = devices if parallel == "fsdp" else 1
     kinds = {
-        "weights": 4.0 * trained / shards + 4.0 * frozen,
+        "weights": 4.0 * trained / shards + frozen,
         "gradients": 4.0 * trained / shards,
         "optimizer": (8.0 * (trained - muon) + 4.0 * muon) / shards,
         "average": 4.0 * trained / shards if step.averaged else 0.0,
@@ -92,6 +104,15 @@ def memory(step: Step, devices: int, parallel: Parallel) -> dict[str, float]:
         # DDP sums gradients in buckets of their own.
         kinds["copies"] += trained * (2.0 if step.low_gradients else 4.0) if devices > 1 else 0.0
     return {**kinds, "total": sum(kinds.values())}
+
+
+def units_that_fit(step: Step, pass_units: int, limit_bytes: float = CARD_BYTES) -> int:
+    """Return how many units one pass may have on one device of so much memory; 0 if not even the weights fit.
+
+    The step's own activations are those of a pass of `pass_units`.
+    """
+    fixed = memory(step, 1, "ddp")["total"] - step.activation_bytes
+    return max(0, int((limit_bytes - fixed) / step.activation_bytes * pass_units))
 
 
 def cost_report(steps: Sequence[Step]) -> dict[str, Any]:

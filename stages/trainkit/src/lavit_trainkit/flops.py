@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -29,14 +29,14 @@ def forward_flops(run: Callable[[], Any]) -> float:
     return float(counter.get_total_flops())
 
 
-def training_counts(module: nn.Module, run: Callable[[], Tensor]) -> Counts:
+def training_counts(module: nn.Module, run: Callable[[], Tensor], tables: Sequence[Tensor] = ()) -> Counts:
     """Return what `run` takes, which returns the loss of `module` on the meta device.
 
-    A tensor that several operations keep counts once.
+    A tensor that several operations keep counts once; parameters, and `tables` made of them, do not count.
     """
     counter = FlopCounterMode(display=False)
     with counter, _fused_attention():
-        with _kept(module) as storages:
+        with _kept([*module.parameters(), *tables]) as storages:
             loss = run()
             kept_bytes = sum(storages.values())
         torch.autograd.backward(loss)
@@ -49,8 +49,8 @@ def with_recomputed_block(checkpointed: Counts, plain: Counts, num_blocks: int) 
 
 
 @contextlib.contextmanager
-def _kept(module: nn.Module) -> Iterator[dict[int, int]]:
-    own = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
+def _kept(but: Sequence[Tensor]) -> Iterator[dict[int, int]]:
+    own = {tensor.untyped_storage()._cdata for tensor in but}
     sizes: dict[int, int] = {}
     alive: list[Any] = []  # so that no address is used twice
 

@@ -1,5 +1,6 @@
 """Training in bf16 with fp32 master weights, as in Megatron: a copy computes, the fp32 weights take the updates.
 
+Frozen weights get no updates: one copy of them, in the lower precision, serves both.
 Differs: sharded networks (FSDP2) need no copy; torch casts their shards itself.
 """
 
@@ -13,8 +14,20 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def working_copy(master: Module, dtype: torch.dtype) -> Module:
-    """Return a copy of a network in `dtype` for forward and backward passes, or in fp32 the network itself."""
-    return master if dtype == torch.float32 else copy.deepcopy(master).to(dtype)
+    """Return a copy of a network in `dtype` for forward and backward passes, or in fp32 the network itself.
+
+    Frozen parameters are rounded in the master too, and shared. Buffers keep their precision: rounded frequencies of
+    rotary positions would be others than those that the model is used with.
+    """
+    if dtype == torch.float32:
+        return master
+    frozen = [parameter for parameter in master.parameters() if not parameter.requires_grad]
+    for parameter in frozen:
+        parameter.data = parameter.data.to(dtype)
+    copied = copy.deepcopy(master, {id(parameter): parameter for parameter in frozen})
+    for parameter in copied.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return copied
 
 
 def move_gradients(working: nn.Module, master: nn.Module) -> None:
@@ -27,9 +40,11 @@ def move_gradients(working: nn.Module, master: nn.Module) -> None:
 
 @torch.no_grad()
 def copy_weights(master: nn.Module, working: nn.Module) -> None:
-    """Overwrite the working copy with the master weights, rounded to its precision."""
+    """Overwrite the working copy with the trained master weights, rounded to its precision."""
     if working is not master:
-        torch._foreach_copy_(list(working.parameters()), list(master.parameters()))
+        pairs = zip(working.parameters(), master.parameters(), strict=True)
+        trained = [(copied, parameter) for copied, parameter in pairs if parameter.requires_grad]
+        torch._foreach_copy_([copied for copied, _ in trained], [parameter for _, parameter in trained])
 
 
 def drop_gradients(module: nn.Module) -> None:
