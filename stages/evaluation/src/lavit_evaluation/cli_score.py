@@ -21,7 +21,10 @@ class RuleOptions:
     questions: Annotated[Path | None, option("--questions", help="Question file, checked against both.")] = None
     choices: Annotated[Path | None, option("--choices", help="GQA's choices file: validity, plausibility.")] = None
     protocol: Annotated[
-        str, typer.Option("--protocol", help="official (the server's rules), lavit, or for POPE and MME lmms-eval.")
+        str,
+        typer.Option(
+            "--protocol", help="official (the server's rules), or another of the benchmark's: lavit, lmms-eval ..."
+        ),
     ] = "official"
     lemmatizer: Annotated[
         str | None, option("--lemmatizer", help="With lavit: given, rules or a spaCy model directory.")

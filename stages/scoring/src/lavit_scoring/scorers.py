@@ -13,8 +13,11 @@ from typing import Any
 
 from lavit_scoring.captions import score_captions
 from lavit_scoring.catalogue import Benchmark, refuse_split
+from lavit_scoring.choices import score_ai2d, score_mmbench, score_mmmu, score_scienceqa, score_seed
+from lavit_scoring.dpg import score_dpg
 from lavit_scoring.errors import InputError, UsageError
 from lavit_scoring.files import file_sha256, read_json, write_json, write_text
+from lavit_scoring.geneval import score_geneval
 from lavit_scoring.gqa import score_gqa
 from lavit_scoring.metrics.java import why_no_java
 from lavit_scoring.metrics.lemmas import RULES
@@ -22,6 +25,7 @@ from lavit_scoring.mme import score_mme
 from lavit_scoring.pope import score_pope
 from lavit_scoring.score import Score, mark_partial
 from lavit_scoring.task import ScoringResult, ScoringTask
+from lavit_scoring.textvqa import score_textvqa
 from lavit_scoring.vizwiz import score_answerability, score_vizwiz
 from lavit_scoring.vqa import score_vqa
 
@@ -33,8 +37,16 @@ SCORERS: dict[str, Callable[[ScoringTask], ScoringResult]] = {
     "caption": score_captions,
     "pope": score_pope,
     "mme": score_mme,
+    "seed": score_seed,
+    "mmmu": score_mmmu,
+    "ai2d": score_ai2d,
+    "scienceqa": score_scienceqa,
+    "mmbench": score_mmbench,
+    "textvqa": score_textvqa,
+    "geneval": score_geneval,
+    "dpg": score_dpg,
 }
-PROTOCOLS = ("official", "lavit", "lmms-eval")
+PROTOCOLS = ("official", "lavit", "lmms-eval", "llava", "vlmevalkit", "corrected")
 VERSION = 1
 """Goes up whenever the same files could get another value."""
 

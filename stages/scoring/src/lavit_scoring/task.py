@@ -18,7 +18,8 @@ class ScoringTask:
     choices: Path | None = None
     """GQA's choices file, for validity and plausibility."""
     protocol: str = "official"
-    """official: the evaluation server's rules; lavit: those of LaVIT's released scripts; lmms-eval: that harness's."""
+    """official: the evaluation server's rules; lavit: those of LaVIT's released scripts; lmms-eval, llava, vlmevalkit:
+    those of that harness; corrected (DPG-Bench): without the faults of the official script."""
     lemmatizer: str | None = None
     """With lavit: given, rules, or a spaCy model directory."""
     split: str | None = None

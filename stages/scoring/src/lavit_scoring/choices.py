@@ -1,0 +1,223 @@
+"""Benchmarks of questions with choices: SEED-Bench (images), MMMU, AI2D, ScienceQA (images), MMBench.
+
+A result is a reply, or the log-likelihood of each choice (`log_likelihoods`), which needs no instruction tuning.
+"""
+
+import ast
+import csv
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lavit_scoring.bootstrap import percent, percent_by
+from lavit_scoring.errors import InputError, shorten
+from lavit_scoring.files import read_bytes, read_json
+from lavit_scoring.letters import (
+    LETTERS,
+    bare_letter,
+    exact,
+    first_character,
+    last_letter,
+    letter_and_stop,
+    llava_letter,
+    only_letter,
+)
+from lavit_scoring.open_answers import answers_open
+from lavit_scoring.results import align, read_results, read_rows
+from lavit_scoring.task import ScoringResult, ScoringTask
+
+ReadLetter = Callable[[str, Sequence[str]], str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One question; an open one (MMMU) has answers and no choices."""
+
+    choices: tuple[str, ...]
+    answers: tuple[str, ...]
+    """The right letters, or the right texts of an open question."""
+    image: Hashable
+    """Questions that are drawn together for an interval."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Group -> the value of this question, say subject -> Art."""
+
+
+def score_seed(task: ScoringTask) -> ScoringResult:
+    """Score SEED-Bench's questions about images (types 1 to 9). Raises InputError if ids do not match."""
+    content = read_json(task.annotations)
+    rows = content.get("questions") if isinstance(content, dict) else None
+    types = {str(number): name for name, number in (content.get("question_type") or {}).items()} if rows else {}
+    questions = {}
+    for row in _rows(task.annotations, rows, ("question_id", "answer", "data_id", "choice_a")):
+        if row.get("data_type", "image") == "image":
+            kind = str(row.get("question_type_id"))
+            questions[str(row["question_id"])] = Question(
+                choices=tuple(str(row[f"choice_{letter}"]) for letter in "abcd"),
+                answers=(row["answer"],),
+                image=row["data_id"],
+                groups={"type": types.get(kind, kind)},
+            )
+    return _score(task, questions, exact if task.protocol == "official" else first_character)
+
+
+def score_mmmu(task: ScoringTask) -> ScoringResult:
+    """Score MMMU's validation questions, those with choices and open ones. Raises InputError if ids do not match."""
+    questions = {}
+    for row in _rows(task.annotations, read_rows(task.annotations), ("id", "question_type", "options", "answer")):
+        options = row["options"] if isinstance(row["options"], list) else ast.literal_eval(row["options"])
+        answer = row["answer"] if isinstance(row["answer"], str) else None
+        answers = [answer] if answer is not None else row["answer"]
+        if answer is not None and row["question_type"] != "multiple-choice" and answer.startswith("["):
+            answers = ast.literal_eval(answer)  # a list of answers, written as text
+        questions[str(row["id"])] = Question(
+            choices=tuple(map(str, options)) if row["question_type"] == "multiple-choice" else (),
+            answers=tuple(map(str, answers)),
+            image=row["id"],
+            groups={"subject": "_".join(str(row["id"]).split("_")[1:-1])},
+        )
+    return _score(task, questions, last_letter)
+
+
+def score_ai2d(task: ScoringTask) -> ScoringResult:
+    """Score AI2D's test questions. Raises InputError if ids do not match."""
+    rows = _rows(task.annotations, read_rows(task.annotations), ("id", "options", "answer"))
+    questions = {
+        str(row["id"]): Question(
+            choices=tuple(map(str, row["options"])), answers=(LETTERS[int(row["answer"])],), image=row["id"]
+        )
+        for row in rows
+    }
+    return _score(task, questions, bare_letter)
+
+
+def score_scienceqa(task: ScoringTask) -> ScoringResult:
+    """Score ScienceQA's questions with an image (split test unless given). Raises InputError if ids do not match."""
+    content = read_json(task.annotations)
+    if not isinstance(content, dict):
+        raise InputError(f"{task.annotations}: found {shorten(content)}, expected ScienceQA's problems.json")
+    rows = [{"id": name, **row} for name, row in content.items() if isinstance(row, dict)]
+    questions = {
+        str(row["id"]): Question(
+            choices=tuple(map(str, row["choices"])),
+            answers=(LETTERS[row["answer"]],),
+            image=row["id"],
+            groups={"subject": str(row.get("subject"))},
+        )
+        for row in _rows(task.annotations, rows, ("choices", "answer", "image", "split"))
+        if row["image"] and row["split"] == "test"
+    }
+    return _score(task, questions, llava_letter if task.protocol == "llava" else letter_and_stop)
+
+
+def score_mmbench(task: ScoringTask) -> ScoringResult:
+    """Score MMBench's dev set: a question is right if all rotations of its choices are (CircularEval).
+
+    Raises InputError if ids do not match, or a question has not as many rotations as choices.
+    """
+    text = read_bytes(task.annotations).decode("utf-8-sig")
+    table = list(csv.DictReader(text.splitlines(keepends=True), delimiter="\t"))
+    questions = {}
+    for row in _rows(task.annotations, table, ("index", "A", "B", "answer", "category")):
+        choices = [row[letter] for letter in "ABCD" if row.get(letter)]
+        number = int(float(row["index"]))
+        questions[str(number)] = Question(
+            choices=tuple(choices),
+            answers=(row["answer"],),
+            image=number % 1_000_000,
+            groups={"category": row["category"], "ability": row.get("l2-category") or ""},
+        )
+    rotations: dict[Hashable, int] = {}
+    for question in questions.values():
+        rotations[question.image] = rotations.get(question.image, 0) + 1
+    for name, question in questions.items():
+        if rotations[question.image] != len(question.choices):
+            raise InputError(
+                f"{task.annotations}: question {name} has {len(question.choices)} choices and "
+                f"{rotations[question.image]} rotations, expected as many; give the file with all of them"
+            )
+    result = _score(task, questions, only_letter)
+    return _circular(task, result, questions)
+
+
+def _circular(task: ScoringTask, result: ScoringResult, questions: Mapping[str, Question]) -> ScoringResult:
+    """Return the score of whole questions in place of that of their rotations, which stays as `vanilla`."""
+    right: dict[Hashable, list[float]] = {}
+    of = {name: questions[name] for name in result.ids}
+    for name, value in zip(result.ids, result.items["accuracy"], strict=True):
+        right.setdefault(of[name].image, []).append(value)
+    shown = {question.image: question for question in of.values()}
+    whole = [name for name in right if len(right[name]) == len(shown[name].choices)]
+    all_right = [min(right[name]) for name in whole]
+    metrics = {"accuracy": percent(all_right, whole, task.seed, "accuracy")}
+    for group in ("category", "ability"):
+        values = [shown[name].groups[group] for name in whole]
+        metrics |= percent_by(f"accuracy.{group}", all_right, whole, values, task.seed) if any(values) else {}
+    metrics["vanilla"] = result.metrics["accuracy"]
+    result.ids, result.images, result.items, result.metrics = whole, (), {"accuracy": all_right}, metrics
+    result.expected = len({question.image for question in questions.values()})
+    return result
+
+
+def _score(task: ScoringTask, questions: Mapping[str, Question], read: ReadLetter) -> ScoringResult:
+    replies, scored_choices, notes = _read_replies(task.results, questions)
+    ids, more = align(task, replies, questions, what="question")
+    right, unread, guessed = [], 0, 0.0
+    for name in ids:
+        question = questions[name]
+        if not question.choices:
+            right.append(float(answers_open(replies[name], question.answers)))
+            continue
+        letter = (exact if name in scored_choices else read)(replies[name], question.choices)
+        right.append(float(letter in question.answers))
+        unread += letter is None
+        guessed += 0.0 if letter else 1 / len(question.choices)
+    images = [questions[name].image for name in ids]
+    metrics = {"accuracy": percent(right, images, task.seed, "accuracy")}
+    for group in sorted({group for question in questions.values() for group in question.groups}):
+        values = [questions[name].groups[group] for name in ids]
+        metrics |= percent_by(f"accuracy.{group}", right, images, values, task.seed)
+    notes |= more | {
+        "replies_without_a_letter": f"{unread} of {len(ids)}, counted as wrong" if unread else 0,
+        "by_likelihood": f"{len(scored_choices.intersection(ids))} of {len(ids)}",
+    }
+    if unread:
+        notes["guessing"] = f"random guesses would add {100 * guessed / len(ids):.2f} on average; none are made"
+    return ScoringResult(ids=ids, expected=len(questions), unit="per cent", images=images, items={"accuracy": right},
+                         metrics=metrics, notes=notes)  # fmt: skip
+
+
+def _read_replies(file: Path, questions: Mapping[str, Question]) -> tuple[dict[str, str], set[str], dict[str, Any]]:
+    """Return {question id: reply}, the ids whose reply is the likeliest choice, and notes."""
+    rows = read_rows(file)
+    if not any(isinstance(row, dict) and "log_likelihoods" in row for row in rows):
+        replies, notes = read_results(
+            file, ids=("question_id", "id", "index"), values=("prediction", "answer", "text"), as_id=str
+        )
+        return replies, set(), notes
+    likeliest: dict[str, str] = {}
+    for number, row in enumerate(rows, 1):
+        values = row.get("log_likelihoods") if isinstance(row, dict) else None
+        name = str(row.get("question_id", row.get("id", row.get("index")))) if isinstance(row, dict) else ""
+        known = questions.get(name)
+        if not isinstance(values, list) or not all(isinstance(one, int | float) and one == one for one in values):
+            raise InputError(f"{file}: row {number} is {shorten(row)}, expected question_id and log_likelihoods")
+        if known is not None and len(values) != len(known.choices):
+            raise InputError(
+                f"{file}: question {name} has {len(values)} log_likelihoods, expected {len(known.choices)}, "
+                "one for each choice"
+            )
+        if name in likeliest:
+            raise InputError(f"{file}: question {name} has two results; keep one")
+        likeliest[name] = LETTERS[max(range(len(values)), key=values.__getitem__)]
+    return likeliest, set(likeliest), {}
+
+
+def _rows(file: Path, rows: Any, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield rows that have all columns. Raises InputError naming the first that has not."""
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"{file}: no questions, expected rows with {', '.join(columns)}")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not set(columns) <= row.keys():
+            raise InputError(f"{file}: row {number} is {shorten(row)}, expected {', '.join(columns)}")
+        yield row

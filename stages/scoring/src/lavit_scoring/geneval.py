@@ -1,0 +1,90 @@
+"""GenEval: what any judge found in generated images, against the benchmark's prompts, prompt by prompt.
+
+Source: djghosh13/geneval, evaluation/summary_scores.py, which averages whatever it is given: results without the last
+prompts get a score like any other. Here they are refused, or marked with --partial.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lavit_scoring.bootstrap import ends, percent_by, resampled_sums
+from lavit_scoring.errors import InputError, shorten
+from lavit_scoring.estimate import Estimate
+from lavit_scoring.files import read_json_lines
+from lavit_scoring.results import align
+from lavit_scoring.task import ScoringResult, ScoringTask
+
+
+def score_geneval(task: ScoringTask) -> ScoringResult:
+    """Score `results.jsonl` of evaluate_images.py, or of another judge in its layout.
+
+    Raises InputError for prompts without images, or with unequal numbers of them, unless partial.
+    """
+    prompts = {_key(row): row for row in _read(task.annotations, ("tag", "prompt"))}
+    rows = _read(task.results, ("tag", "prompt", "correct", "metadata"))
+    verdicts: dict[str, list[float]] = {}
+    rewritten = {}
+    for row in rows:
+        metadata = json.loads(row["metadata"]) if isinstance(row["metadata"], str) else row["metadata"]
+        verdicts.setdefault(_key(metadata), []).append(float(bool(row["correct"])))
+        rewritten[_key(metadata)] = str(row["prompt"])
+    ids, notes = align(task, verdicts, prompts, what="prompt")
+    counts = {len(verdicts[name]) for name in ids}
+    if len(counts) > 1 and not task.partial:
+        fewest = min(ids, key=lambda name: len(verdicts[name]))
+        raise InputError(
+            f"{task.results}: {min(counts)} to {max(counts)} images a prompt, expected equally many (fewest: "
+            f"{prompts[fewest]['prompt']!r}); judge the others, or score what is there with --partial, marked as such"
+        )
+    tags = [prompts[name]["tag"] for name in ids]
+    means = [float(np.mean(verdicts[name])) for name in ids]
+    metrics = {"score": _mean_of_tags([verdicts[name] for name in ids], tags, task.seed)}
+    metrics |= percent_by("score", means, ids, tags, task.seed)
+    given = [rewritten[name] for name in ids]
+    own = given == [prompts[name]["prompt"] for name in ids]
+    notes |= {
+        "images_per_prompt": min(counts) if len(counts) == 1 else f"{min(counts)} to {max(counts)}",
+        "prompts": f"{'original' if own else 'rewritten'}, sha256 {_digest(given)}",
+        "judge": "not known: a result file does not name it",
+        "correct_prompts": f"{sum(any(verdicts[name]) for name in ids)} of {len(ids)}",
+    }
+    return ScoringResult(ids=[prompts[name]["prompt"] for name in ids], expected=len(prompts), unit="per cent",
+                         items={"correct": means}, metrics=metrics, notes=notes)  # fmt: skip
+
+
+def _mean_of_tags(verdicts: Sequence[Sequence[float]], tags: Sequence[str], seed: int) -> Estimate:
+    """Return the mean over the tasks of each task's mean over its images, in per cent; prompts are resampled."""
+    names = sorted(set(tags))
+    parts = np.zeros((len(tags), 2 * len(names)))
+    for row, (own, tag) in enumerate(zip(verdicts, tags, strict=True)):
+        place = 2 * names.index(tag)
+        parts[row, place : place + 2] = sum(own), len(own)
+    sums = np.concatenate([parts.sum(0, keepdims=True), resampled_sums(parts, seed, "geneval")])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores = np.nanmean(sums[:, ::2] / sums[:, 1::2], axis=1)
+    value, low, high = (round(100 * float(one), 2) for one in (scores[0], *ends(scores[1:])))
+    return Estimate(value, low, high, sum(map(len, verdicts)))
+
+
+def _key(metadata: Mapping[str, Any]) -> str:
+    """Return a prompt's identity: its row of evaluation_metadata.jsonl, which a result repeats in `metadata`."""
+    return json.dumps(metadata, sort_keys=True)
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def _read(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    rows = read_json_lines(file)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not set(columns) <= row.keys():
+            raise InputError(f"{file}: row {number} is {shorten(row)}, expected {', '.join(columns)}")
+    if not rows:
+        raise InputError(f"{file}: no rows, expected one a line with {', '.join(columns)}")
+    return rows
