@@ -8,7 +8,7 @@ parents. `corrected` has none of them.
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,10 @@ def score_dpg(task: ScoringTask) -> ScoringResult:
         failed = [name for name in ids if name not in means]
         notes["first_row"] = f"proposition {number} of prompt {first} is skipped, as the script does"
         notes["dropped"] = f"{len(failed)} of {len(ids)} prompts ({some_names(failed)})" if failed else 0
-    columns = {"score": [means.get(name, 0.0) for name in ids], "dropped": [float(name not in means) for name in ids]}
+    columns: dict[str, Sequence[float]] = {
+        "score": [means.get(name, 0.0) for name in ids],
+        "dropped": [float(name not in means) for name in ids],
+    }
     return ScoringResult(ids=ids, expected=len(items), unit="per cent", items=columns, metrics=metrics, notes=notes)
 
 
