@@ -20,7 +20,7 @@ def first_character(reply: str, choices: Sequence[str]) -> str | None:
 
 
 def bare_letter(reply: str, choices: Sequence[str]) -> str | None:
-    """Return a reply that is a letter once case and punctuation are gone: `a.` is A, `A. dog` is none.
+    """Return a reply that is a letter once case and punctuation are gone: `a.` is A, `A. dog` has no letter.
 
     Source: lmms-eval, AI2D (exact_match with ignore_case and ignore_punctuation).
     """
