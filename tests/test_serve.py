@@ -193,6 +193,48 @@ def test_sigterm_under_load_answers_what_is_in_hand(mini: Mini, tmp_path: Path) 
         assert "Traceback" not in server.log.read_text(encoding="utf-8")
 
 
+def test_several_processes_share_an_address(mini: Mini, tmp_path: Path) -> None:
+    done = 'lavit_requests_total{route="/v1/images/generations",status="200"}'
+    with serving(mini.model, tmp_path / "log", "--workers", "2", "--quiet") as server:
+
+        def workers() -> list[psutil.Process]:
+            children = psutil.Process(server.process.pid).children()
+            alive = [one for one in children if one.status() != psutil.STATUS_ZOMBIE]
+            return [one for one in alive if "resource_tracker" not in " ".join(one.cmdline())]
+
+        first = workers()
+        assert len(first) == 2
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda seed: server.post(**DRAW, seed=seed % 4), range(16)))
+        images = [answer.json()["data"][0]["b64_json"] for answer in answers]
+        assert [len(set(images[seed::4])) <= 2 for seed in range(4)] == [True] * 4  # batches of other sizes may round
+        assert server.metric(done) == 16  # of both, whichever is asked
+        first[0].kill()
+        wait_until(lambda: len({one.pid for one in workers()} - {first[0].pid}) == 2)
+        wait_until(lambda: httpx2.get(f"{server.url}/ready").status_code == 200)
+        assert server.post(**DRAW).status_code == 200
+        assert server.metric("lavit_requests_in_hand") == 0
+        ended = server.stop()
+        assert ended.code == 0, ended.err
+        assert "Traceback" not in ended.err
+    assert not any(one.is_running() for one in first)
+
+
+def test_processes_end_when_the_one_that_started_them_is_killed(mini: Mini, tmp_path: Path) -> None:
+    with serving(mini.model, tmp_path / "log", "--workers", "2", "--quiet") as server:
+        children = psutil.Process(server.process.pid).children()
+        server.process.kill()
+        assert psutil.wait_procs(children, timeout=60)[1] == []
+
+
+def test_processes_that_cannot_load_the_model_end_the_server(mini: Mini, tmp_path: Path) -> None:
+    tokenizer = mini.run / "tokenizer" / "model"
+    command = [sys.executable, "-m", "lavit_cli", "serve", str(tokenizer), "--port", "0", "--workers", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 3
+    assert "no llm/ here" in done.stderr
+
+
 def test_a_model_that_lacks_a_part_is_one_line(mini: Mini, tmp_path: Path) -> None:
     tokenizer = mini.run / "tokenizer" / "model"
     command = [sys.executable, "-m", "lavit_cli", "serve", str(tokenizer), "--port", "0"]

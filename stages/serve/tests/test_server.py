@@ -9,12 +9,10 @@ import pytest
 from lavit import LaVIT
 from lavit_core.errors import InputError
 from lavit_serve.config import ServeSettings
-from lavit_serve.server import bind, open_model
+from lavit_serve.server import Opened, bind, open_model
 from lavit_serve.service import new_service
 
 from .serving import DRAW, IMAGES, client_of_service, refused
-
-HOW = {"device": "cpu", "precision": "auto", "preset": None, "highres": False}
 
 
 def test_a_model_directory_that_changes_is_the_server_s_fault(
@@ -22,7 +20,7 @@ def test_a_model_directory_that_changes_is_the_server_s_fault(
 ) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(folder, moved)
-    model = open_model(moved, **HOW)
+    model = open_model(Opened(folder=moved, device="cpu"))
 
     async def scenario() -> None:
         async with client_of_service(new_service(model, moved, ServeSettings())) as client:
@@ -38,13 +36,13 @@ def test_a_model_directory_that_changes_is_the_server_s_fault(
 
 def test_a_blind_model_is_served_too(blind_model: LaVIT, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LaVIT, "from_pretrained", lambda *given, **how: blind_model)
-    assert open_model(Path("anywhere"), **HOW).image_input == "none"
+    assert open_model(Opened(folder=Path("anywhere"), device="cpu")).image_input == "none"
 
 
 def test_a_missing_part_is_refused(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "part", ignore=shutil.ignore_patterns("detokenizer"))
     with pytest.raises(InputError, match="detokenizer"):
-        open_model(tmp_path / "part", **HOW)
+        open_model(Opened(folder=tmp_path / "part", device="cpu"))
 
 
 def test_an_address_in_use_is_one_line() -> None:

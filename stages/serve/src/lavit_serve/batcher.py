@@ -68,10 +68,12 @@ class Batcher:
     """A thread that computes works in batches of at most `max_rows` images or texts (a larger work is one alone)."""
 
     def __init__(
-        self, compute: Compute, *, max_rows: int, wait_seconds: float, observe: Callable[[int], None] | None = None
-    ) -> None:
-        """`observe` is told the rows of each batch."""
-        self._compute, self._max_rows, self._wait_seconds, self._observe = compute, max_rows, wait_seconds, observe
+        self, compute: Compute, *, max_rows: int, wait_seconds: float, observe: Callable[[int], None] | None = None,
+        observe_waiting: Callable[[int], None] | None = None,
+    ) -> None:  # fmt: skip
+        """`observe` is told the rows of each batch, `observe_waiting` the works that wait when that changes."""
+        self._compute, self._max_rows, self._wait_seconds = compute, max_rows, wait_seconds
+        self._observe, self._observe_waiting = observe, observe_waiting
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._stopping = False
@@ -104,6 +106,7 @@ class Batcher:
         job = _Job(work=work, loop=loop, result=loop.create_future(), on_step=on_step)
         with self._changed:
             self._jobs.append(job)
+            self._tell_waiting()
             self._changed.notify_all()
         try:
             return await job.result
@@ -133,7 +136,12 @@ class Batcher:
                     chosen.append(job)
                     rows += job.rows
             self._jobs = deque(job for job in self._jobs if job not in chosen)
+            self._tell_waiting()
             return chosen
+
+    def _tell_waiting(self) -> None:
+        if self._observe_waiting is not None:
+            self._observe_waiting(len(self._jobs))
 
     def _wait_for_more(self) -> None:
         until = time.monotonic() + self._wait_seconds
@@ -144,6 +152,7 @@ class Batcher:
     def _drop_gone(self) -> bool:
         """Forget works that nobody waits for; return whether others are left."""
         self._jobs = deque(job for job in self._jobs if not job.gone)
+        self._tell_waiting()
         return bool(self._jobs)
 
     def _run(self, batch: Sequence[_Job]) -> None:

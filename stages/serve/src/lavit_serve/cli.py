@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from lavit_core.command import NO_PRESET, CommonOptions, command, settings_of, show, show_plan
 from lavit_core.default_model import model_or_default
@@ -27,6 +27,7 @@ class Listening:
         option("--api-key", envvar="LAVIT_API_KEY", help="Key that requests must bring; the variable hides it."),
     ] = None
     name: Annotated[str | None, option("--name", help="The model's name in requests (default: lavit).")] = None
+    workers: Annotated[int, option("--workers", min=1, help="Processes, each with the model, on a GPU of its own.")] = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,24 +79,22 @@ def serve(
     model = model_or_default(model, "tokenizer", "llm", detokenizer_part(highres=highres))
     if common.dry_run:
         return show_plan(settings, common, model=str(model), api_key=listening.api_key is not None)
-    from lavit_serve.server import bind, open_model, run_server
+    from lavit_serve.server import Opened, bind, open_model, run_server
 
     def announce(url: str) -> None:
         show({"url": url, "model": settings.name}, common, lines=[f"listening on {url} (Ctrl-C or SIGTERM ends it)"])
 
-    bound = bind(settings.host, settings.port, settings.time_limit_seconds)
-    with waiting(LOADING, quiet=common.silent):
-        loaded = open_model(
-            model, device=common.device, precision=common.precision, preset=common.preset, highres=highres
-        )
-    run_server(
-        loaded,
-        model,
-        bound,
-        settings,
-        api_key=listening.api_key,
-        seed=common.seed,
-        quiet=common.silent,
-        announce=announce,
+    opened = Opened(
+        folder=model, device=common.device, precision=common.precision, preset=common.preset, highres=highres
     )
-    return None
+    bound = bind(settings.host, settings.port, settings.time_limit_seconds)
+    how: dict[str, Any] = {
+        "api_key": listening.api_key, "seed": common.seed, "quiet": common.silent, "announce": announce,
+    }  # fmt: skip
+    if listening.workers > 1:
+        from lavit_serve.workers import run_workers
+
+        return run_workers(opened, bound, settings, count=listening.workers, **how)
+    with waiting(LOADING, quiet=common.silent):
+        loaded = open_model(opened)
+    return run_server(loaded, model, bound, settings, **how)

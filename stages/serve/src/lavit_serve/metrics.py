@@ -1,9 +1,11 @@
-"""Counts and times of a server, for Prometheus."""
+"""Counts and times of a server, for Prometheus. Several processes share them through `PROMETHEUS_MULTIPROC_DIR`."""
 
-from collections.abc import Callable
+import os
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 ROWS = (1, 2, 4, 8, 16, 32, 64)
@@ -26,13 +28,18 @@ class Metrics:
     """Requests that no batch has taken yet."""
 
     def as_text(self) -> str:
-        """Return all of them in Prometheus' text format."""
-        return generate_latest(self.registry).decode()
+        """Return all of them in Prometheus' text format: those of all processes together, where there are several."""
+        registry = self.registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)
+        return generate_latest(registry).decode()
 
 
 def new_metrics() -> Metrics:
     """Return metrics that count from zero."""
     registry = CollectorRegistry()
+    gauge: dict[str, Any] = {"registry": registry, "multiprocess_mode": "livesum"}
     return Metrics(
         registry=registry,
         requests=Counter("lavit_requests", "Requests answered.", ["route", "status"], registry=registry),
@@ -40,11 +47,6 @@ def new_metrics() -> Metrics:
             "lavit_request_seconds", "Seconds to the end of an answer.", ["route"], buckets=SECONDS, registry=registry
         ),
         batch_rows=Histogram("lavit_batch_rows", "Images and texts of a batch.", buckets=ROWS, registry=registry),
-        in_hand=Gauge("lavit_requests_in_hand", "Requests read, waiting or computed.", registry=registry),
-        waiting=Gauge("lavit_requests_waiting", "Requests that no batch has taken yet.", registry=registry),
+        in_hand=Gauge("lavit_requests_in_hand", "Requests read, waiting or computed.", **gauge),
+        waiting=Gauge("lavit_requests_waiting", "Requests that no batch has taken yet.", **gauge),
     )
-
-
-def watch_waiting(metrics: Metrics, count: Callable[[], int]) -> None:
-    """Read the number of waiting requests when metrics are read."""
-    metrics.waiting.set_function(count)

@@ -1,11 +1,13 @@
 """One server process: its socket, its model, its signals."""
 
 import contextlib
+import dataclasses
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import uvicorn
@@ -14,14 +16,33 @@ from lavit_core.errors import InputError
 
 from lavit_serve.app import new_app
 from lavit_serve.config import ServeSettings
+from lavit_serve.gate import App
 from lavit_serve.service import new_service
 
 PARTS = ("tokenizer", "llm", "detokenizer")
 
 
-def open_model(path: Path, *, device: str, precision: str, preset: str | None, highres: bool) -> LaVIT:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A model directory and how it is opened; several processes can be told of it."""
+
+    folder: Path
+    device: str = "auto"
+    precision: str = "auto"
+    preset: str | None = None
+    highres: bool = False
+
+
+def open_model(opened: Opened) -> LaVIT:
     """Open a model directory and load all its parts. Raises InputError if one is missing or another's."""
-    model = LaVIT.from_pretrained(path, parts=PARTS, device=device, precision=precision, preset=preset, highres=highres)
+    model = LaVIT.from_pretrained(
+        opened.folder,
+        parts=PARTS,
+        device=opened.device,
+        precision=opened.precision,
+        preset=opened.preset,
+        highres=opened.highres,
+    )
     # All of it: the first request waits for nothing, and what is damaged is found now.
     model.decode(model.encode(_grey(model)), settings=model.draw_settings(num_steps=1))
     model.caption(_grey(model), max_tokens=1)
@@ -63,7 +84,13 @@ def run_server(
     `announce` is told the address, once requests are taken.
     """
     app = new_app(new_service(model, folder, settings, seed=seed), api_key=api_key, quiet=quiet)
-    config = uvicorn.Config(
+    with _drained_quietly():
+        _Server(uvicorn_config(app, settings), announce).run(sockets=[bound])
+
+
+def uvicorn_config(app: App | Callable[[], App], settings: ServeSettings, **more: Any) -> uvicorn.Config:
+    """Return how uvicorn runs an application, or a function that returns one."""
+    return uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
@@ -72,9 +99,14 @@ def run_server(
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=int(settings.time_limit_seconds) + 1,
+        **more,
     )
-    with _drained_quietly():
-        _Server(config, announce).run(sockets=[bound])
+
+
+def url_of(bound: socket.socket) -> str:
+    """Return the address of the API on a socket."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
 class _Server(uvicorn.Server):
@@ -87,9 +119,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for bound in sockets or ():
-            host, port = bound.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            self._announce(f"http://{shown}:{port}/v1")
+            self._announce(url_of(bound))
         sys.stdout.flush()
 
 

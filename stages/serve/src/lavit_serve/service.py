@@ -101,8 +101,8 @@ def new_service(model: LaVIT, folder: Path, settings: ServeSettings, *, seed: in
         max_rows=settings.max_batch,
         wait_seconds=settings.batch_wait_seconds,
         observe=metrics.batch_rows.observe,
+        observe_waiting=metrics.waiting.set,
     )
-    metrics.waiting.set_function(lambda: batcher.waiting)
     return Service(
         model=model,
         folder=folder,
