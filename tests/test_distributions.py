@@ -73,3 +73,14 @@ def test_the_install_command_of_a_stage_brings_what_it_needs() -> None:
     )
     assert distributions.install_command("lavit") == "pip install ."
     assert distributions.install_command("other") == "pip install other"
+
+
+def test_every_distribution_carries_the_same_metadata_its_licence_and_its_types() -> None:
+    shared = ("version", "requires-python", "license", "license-files", "keywords", "classifiers")
+    root = {name: pyproject()["project"][name] for name in shared}
+    for folder in (*workspace(), "."):
+        project = pyproject(folder)["project"]
+        assert {name: project[name] for name in shared} == root
+        assert (ROOT / folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+        assert (ROOT / folder / project["readme"]).is_file()
+        assert all((package / "py.typed").is_file() for package in (ROOT / folder / "src").iterdir())

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from lavit_core.data import open_data
 from lavit_core.errors import InputError, UsageError
+from lavit_core.shown_images import DIMMED, SHADE, dim_dropped, enlarge, in_grid
 from PIL import Image
 
 from lavit_cli import __version__
 from lavit_cli.image_files import save_image
-from lavit_cli.images import DIMMED, SHADE, dim_dropped, enlarge, in_grid
 from lavit_cli.quickstart import plan
 from lavit_cli.quickstart.settings import settle
 from lavit_cli.quickstart.split import split_data

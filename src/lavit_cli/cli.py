@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from lavit_core.command import CommonOptions, OutputOptions, Renamed, command, print_config, show
 from lavit_core.data_options import DataOptions
+from lavit_core.follow import FollowOptions
 from lavit_core.options import Out, argument, option
 
 from lavit_cli import options
@@ -23,6 +24,7 @@ def quickstart(
     images: options.NumTrainingImages = None,
     stop_after: options.StopAfter = None,
     *,
+    follow: FollowOptions,
     layout: DataOptions,
     common: CommonOptions,
 ) -> None:
@@ -40,7 +42,14 @@ def quickstart(
         raise UsageError("--out is missing, for example: lavit quickstart --out runs/demo")
     source = None if data is None else layout.source(data)
     done = quickstart(
-        out, settings, data=source, seed=common.seed, device=common.device, stop_after=stop_after, quiet=common.quiet
+        out,
+        settings,
+        data=source,
+        seed=common.seed,
+        device=common.device,
+        stop_after=stop_after,
+        follow=follow,
+        quiet=common.quiet,
     )
     show_summary(out, done, as_json=common.as_json)
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from lavit import LaVIT
 from lavit.reranking import candidate_seeds
+from lavit_core.shown_images import enlarge, in_grid
 
 from lavit_cli.generate_settings import GenerateSettings
 from lavit_cli.image_files import save_image
-from lavit_cli.images import enlarge, in_grid
 from lavit_cli.prompts import prompt_record, prompt_text
 from lavit_cli.reranking import Reranker, load_reranker, rerank
 

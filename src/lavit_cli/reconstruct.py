@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from lavit import LaVIT
 from lavit_core.images import square_pixels
+from lavit_core.shown_images import dim_dropped, enlarge, in_grid
 from PIL import Image
 
 from lavit_cli.image_files import save_image
-from lavit_cli.images import dim_dropped, enlarge, in_grid
 
 if TYPE_CHECKING:
     from lavit import DrawSettings

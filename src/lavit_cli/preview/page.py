@@ -9,9 +9,9 @@ import jinja2
 import numpy as np
 from lavit_core.data_report import problem_lists
 from lavit_core.files import write_text
+from lavit_core.shown_images import data_url, dim_dropped
 from markupsafe import Markup
 
-from lavit_cli.images import data_url, dim_dropped
 from lavit_cli.preview.collect import Preview, Sample
 from lavit_cli.preview.lengths import length_charts
 

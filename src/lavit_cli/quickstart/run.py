@@ -7,6 +7,7 @@ from typing import Any
 from lavit_core.data import Source
 from lavit_core.distributions import require_stages
 from lavit_core.errors import Interrupted, UsageError
+from lavit_core.follow import UNFOLLOWED, FollowOptions
 from lavit_core.progress import note
 from lavit_core.rundir import command_line, open_run
 
@@ -30,6 +31,7 @@ def quickstart(
     seed: int = 0,
     device: str = "auto",
     stop_after: str | None = None,
+    follow: FollowOptions = UNFOLLOWED,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run every step that is not done yet and return the summary. Raises Interrupted on SIGTERM or Ctrl-C."""
@@ -49,7 +51,9 @@ def quickstart(
                 note(f"{out}: already finished", quiet=quiet)
                 return run.done
             run.reopen()
-        job = Job(out=out, config=config, settings=settings, data=data, seed=seed, device=device, quiet=quiet)
+        job = Job(
+            out=out, config=config, settings=settings, data=data, seed=seed, device=device, quiet=quiet, follow=follow
+        )
         summaries: dict[str, Any] = {}
         # SIGTERM acts like Ctrl-C: steps without a loop of their own stop at once, and start anew the next time.
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lavit_core.data import Data, Source, open_data
 from lavit_core.errors import VerificationError
+from lavit_core.follow import UNFOLLOWED, FollowOptions
 
 from lavit_cli.quickstart.config import QuickstartConfig
 from lavit_cli.quickstart.settings import StepSettings, drawing_style
@@ -28,6 +29,7 @@ class Job:
     seed: int
     device: str
     quiet: bool
+    follow: FollowOptions = UNFOLLOWED
 
     @property
     def train(self) -> Path:
@@ -51,6 +53,11 @@ class Job:
     def options(self) -> dict[str, Any]:
         """Keyword arguments of every stage's function."""
         return {"seed": self.seed, "device": self.device, "quiet": self.quiet}
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Keyword arguments of every training's function."""
+        return {**self.options, "follow": self.follow}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,14 +99,14 @@ def _counts(data: Data) -> dict[str, int]:
 def _train_encoder(job: Job) -> dict[str, Any]:
     from lavit_tokenizer.api import train_encoder
 
-    return train_encoder(job.train, job.out / "encoder", job.settings.encoder, **job.options)
+    return train_encoder(job.train, job.out / "encoder", job.settings.encoder, **job.training)
 
 
 def _train_tokenizer(job: Job) -> dict[str, Any]:
     from lavit_tokenizer.api import train_tokenizer
 
     config = job.settings.tokenizer
-    return train_tokenizer(job.train, job.out / "tokenizer", config, model=job.model("encoder"), **job.options)
+    return train_tokenizer(job.train, job.out / "tokenizer", config, model=job.model("encoder"), **job.training)
 
 
 def _tokenize(job: Job) -> dict[str, Any]:
@@ -141,7 +148,7 @@ def _train_llm(job: Job, name: str, config: "PretrainConfig") -> dict[str, Any]:
         config,
         questions=questions,
         data=job.train,
-        **job.options,
+        **job.training,
     )
 
 
@@ -155,7 +162,7 @@ def _train_detokenizer(job: Job) -> dict[str, Any]:
         job.model("pretrain"),
         job.out / "detokenizer",
         job.settings.detokenizer,
-        **job.options,
+        **job.training,
     )
     # The directory that users give as `--model`.
     save_model(job.model("detokenizer"), job.out / "model", replace=True)

@@ -10,11 +10,11 @@ import numpy as np
 import yaml
 from lavit_core.files import check_out_file, write_text
 from lavit_core.images import open_rgb
+from lavit_core.shown_images import data_url, dim_dropped
 from markupsafe import Markup
 from PIL import Image
 
 from lavit_cli.headline import headline_of
-from lavit_cli.images import data_url, dim_dropped
 from lavit_cli.report.collect import Collected, Stage, collect
 from lavit_cli.report.curves import charts, short
 from lavit_cli.report.rates import rate_charts

@@ -1,12 +1,15 @@
 """The trainer: exact resume, averaged weights, published shapes in small, refusals."""
 
 import collections
+import importlib.metadata
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from lavit_core.errors import InputError, Interrupted, LavitError, UsageError
+from lavit_core.follow import FollowOptions
 from lavit_core.modeldir import part_digest
 from lavit_core.rundir import read_warnings
 from lavit_detokenizer import train_detokenizer as module
@@ -19,7 +22,7 @@ from lavit_tokenizer.api import load_tokenizer
 from lavit_tokenizer.config import TokenizeConfig
 from lavit_tokenizer.tokenize_images import tokenize_images
 from lavit_trainkit.device import seed_init
-from lavit_trainkit.testing import Killed, kill_at_step, metrics_of, stop_at_step
+from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, metrics_of, stop_at_step
 from safetensors.torch import load_file, save_file
 
 from .conftest import NUM_IMAGES, TWO_LEVELS, settings, train, write_images, write_model
@@ -206,3 +209,25 @@ def test_a_constant_loss_is_reported_once(world, tmp_path, capsys):
     train(world, tmp_path / "run", config=settings(num_steps=24, log_every=1, lr=1e-12))
     assert [row["kind"] for row in read_warnings(tmp_path / "run")] == ["not falling"]
     assert "nothing is being learned; raise lr, or look whether the data fits together" in capsys.readouterr().err
+
+
+def test_samples_change_no_weight_no_metric_and_no_random_stream(world, tmp_path):
+    streams = {}
+    for name, follow in (("unseen", FollowOptions()), ("seen", FollowOptions(sample_every=4))):
+        train(world, tmp_path / name, follow=follow)
+        streams[name] = torch.get_rng_state()
+    for part in ("model", "checkpoints"):
+        assert have_equal_weights(tmp_path / "unseen" / part, tmp_path / "seen" / part)
+    assert metrics_of(tmp_path / "unseen") == metrics_of(tmp_path / "seen")
+    assert torch.equal(streams["unseen"], streams["seen"])
+    sheets = sorted(file.name for file in (tmp_path / "seen" / "samples").iterdir())
+    assert sheets == ["00000004-reconstructions.png", "00000008-reconstructions.png"]
+
+
+def test_another_stage_finds_what_draws_codes_through_its_entry_point(world, tmp_path):
+    train(world, tmp_path)
+    [found] = importlib.metadata.entry_points(group="lavit.codes_to_images")
+    drawn = found.load()(tmp_path / "model", "cpu")([np.array([1, 2, 3]), np.array([4])])
+    side = settings().image_px
+    assert drawn.shape == (2, side, side, 3)
+    assert drawn.dtype == np.uint8

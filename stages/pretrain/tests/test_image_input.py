@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lavit_core.follow import FollowOptions
 from lavit_core.images import Preprocessing
 from lavit_core.modeldir import export_part
 from lavit_core.tokens import open_tokens
@@ -20,6 +21,7 @@ from lavit_tokenizer.config import SmallVitConfig, TokenizeConfig, TokenizerConf
 from lavit_tokenizer.encoder import Encoder
 from lavit_tokenizer.small_vit import SmallVit
 from lavit_tokenizer.tokenizer_folder import write_tokenizer
+from lavit_trainkit.testing import have_equal_weights, metrics_of
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -94,3 +96,27 @@ def test_stored_images_equal_encoded_ones(
     assert np.array_equal(seen.counts, stored.counts)
     # Stored as bfloat16: 8 bits.
     np.testing.assert_allclose(stored.features, seen.features, rtol=8e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("image_input", ["live", "codes"])
+def test_samples_change_no_weight_no_metric_and_no_random_stream(
+    places: Path, tiny_config: Callable[..., PretrainConfig], tmp_path: Path, image_input: str
+) -> None:
+    config, streams = tiny_config(image_input=image_input, num_steps=6, precision="bf16"), {}
+    for name, follow in (("unseen", FollowOptions()), ("seen", FollowOptions(sample_every=4))):
+        train_language_model(
+            [places / "tokens"], places / "model", tmp_path / name, config, data=places / "data", follow=follow,
+            quiet=True,
+        )  # fmt: skip
+        streams[name] = torch.get_rng_state()
+    for part in ("model", "checkpoints"):
+        assert have_equal_weights(tmp_path / "unseen" / part, tmp_path / "seen" / part)
+    assert metrics_of(tmp_path / "unseen") == metrics_of(tmp_path / "seen")
+    assert torch.equal(streams["unseen"], streams["seen"])
+    shown = tmp_path / "seen" / "samples"
+    sheets = [f"{done:08d}-{name}.png" for done in (4, 6) for name in ("code-usage", "drawings")]
+    assert sorted(file.name for file in shown.iterdir()) == [*sheets, "prompts.txt"]
+    assert set((shown / "prompts.txt").read_text().splitlines()) <= {"a red block", "a green block", "a blue block"}
+    with Image.open(shown / "00000006-drawings.png") as sheet:
+        # Eight pairs, four panels a row; a 4 x 4 grid of features is enlarged to 128 px.
+        assert sheet.size == (4 * 128 + 3 * 8, 4 * 128 + 3 * 8)

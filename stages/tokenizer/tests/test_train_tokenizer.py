@@ -5,8 +5,10 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from lavit_core.data import open_data
 from lavit_core.errors import InputError, Interrupted, LavitError, UsageError
+from lavit_core.follow import UNFOLLOWED, FollowOptions
 from lavit_core.rundir import read_metrics, read_warnings
 from lavit_tokenizer import phase_step
 from lavit_tokenizer import train_tokenizer as tokenizer_verb
@@ -19,9 +21,11 @@ from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, met
 from .conftest import MODEL, make_tokenizer, own_phases, phases, tokenizer_settings, write_images
 
 
-def train_tokens(data, folder, out, **changes):
+def train_tokens(data, folder, out, follow=UNFOLLOWED, **changes):
     settings = tokenizer_settings(**changes)
-    return tokenizer_verb.train_tokenizer(data, out, settings, model=folder, seed=3, device="cpu", quiet=True)
+    return tokenizer_verb.train_tokenizer(
+        data, out, settings, model=folder, seed=3, device="cpu", follow=follow, quiet=True
+    )
 
 
 @pytest.mark.parametrize(("steps", "optimizer"), [(5, "adamw"), (7, "muon"), (11, "adamw"), (11, "muon")])
@@ -244,3 +248,21 @@ def test_one_image_is_enough(model, tmp_path):
     one = write_images(tmp_path / "one", 1)
     train_tokens(one, model, tmp_path / "run", phases=phases(1))
     assert (tmp_path / "run" / "model" / "tokenizer" / "model.safetensors").exists()
+
+
+def test_samples_change_no_weight_no_metric_and_no_random_stream(data, model, tmp_path):
+    """Whoever looks at a training must not steer it; checkpoints hold the state of the optimisers too."""
+    streams = {}
+    for name, follow in (("unseen", FollowOptions()), ("seen", FollowOptions(sample_every=2))):
+        train_tokens(data, model, tmp_path / name, follow=follow)
+        streams[name] = torch.get_rng_state()
+    for part in ("model", "checkpoints"):
+        assert have_equal_weights(tmp_path / "unseen" / part, tmp_path / "seen" / part)
+    assert metrics_of(tmp_path / "unseen") == metrics_of(tmp_path / "seen")
+    assert torch.equal(streams["unseen"], streams["seen"])
+    assert not (tmp_path / "unseen" / "samples").exists()
+    steps = len(tokenizer_settings().phases) and sum(phase.num_steps for phase in tokenizer_settings().phases)
+    sheets = {file.name for file in (tmp_path / "seen" / "samples").iterdir()}
+    assert {f"{done:08d}-kept-patches.png" for done in [*range(2, steps, 2), steps]} <= sheets
+    assert f"{steps:08d}-code-usage.png" in sheets
+    assert "00000002-code-usage.png" not in sheets, "there is no codebook yet"

@@ -234,7 +234,7 @@ def command_line(out: Path) -> str | None:
 
 
 def _refuse_difference(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    before, now = _flatten(old), _flatten(new)
+    before, now = flatten(old), flatten(new)
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if changed:
         first = changed[0]
@@ -250,11 +250,11 @@ def _refuse_difference(out: Path, old: dict[str, Any], new: dict[str, Any]) -> N
         )
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[prefix + key] = list(value) if isinstance(value, tuple) else value
     return flat

@@ -6,6 +6,7 @@ from typing import Annotated
 from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, show_plan
 from lavit_core.data_options import DataOptions
 from lavit_core.default_model import model_or_default, with_default_preset
+from lavit_core.follow import FollowOptions
 from lavit_core.modeldir import detokenizer_part, find_part
 from lavit_core.options import (
     AspectRatio,
@@ -41,6 +42,7 @@ def train_detokenizer(
     vae: Vae = None,
     null_embedding: NullEmbedding = None,
     *,
+    follow: FollowOptions,
     layout: DataOptions,
     common: CommonOptions,
 ) -> None:
@@ -76,6 +78,7 @@ def train_detokenizer(
         null_embedding=null_embedding,
         seed=common.seed,
         device=common.device,
+        follow=follow,
         quiet=common.silent,
     )
     model = out / "model"

@@ -70,6 +70,10 @@ class TrainingPairs:
         """Return the decoded features of samples, float32 [B, P, D]."""
         return self._features.batch(indices).float().to(self.device)
 
+    def pixels(self, indices: np.ndarray) -> np.ndarray:
+        """Return the images of samples, uint8 [B, px, px, 3]."""
+        return self._pixels.batch(indices).numpy()
+
     def clean(self, indices: np.ndarray, rows: slice, *, seed: int, step: int) -> Tensor:
         """Return `rows` of a step's images as diffusion sees them, float32 [B, C, H, W]: pixels, or latents that are
         drawn from their posterior with noise for the whole step."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from lavit_core.data import Data, Source, open_data
 from lavit_core.files import file_sha256
+from lavit_core.follow import UNFOLLOWED, FollowOptions
 from lavit_core.modeldir import export_part, part_digest
 from lavit_core.progress import Progress
 from lavit_core.seeds import repeat_items, shuffled_batch
@@ -28,6 +29,7 @@ from lavit_trainkit.parallel import (
     parallelize,
     take_weights,
 )
+from lavit_trainkit.samples import check_samples, unchanged
 from lavit_trainkit.schedule import set_rate, warmup_cosine
 from lavit_trainkit.session import training_session
 from lavit_trainkit.stopping import require_finite
@@ -39,6 +41,7 @@ from lavit_detokenizer.folder import load_vae, save_detokenizer
 from lavit_detokenizer.network import Denoiser, levels_of
 from lavit_detokenizer.noise import draw_dropped, draw_noise, noisy_and_target, training_scheduler
 from lavit_detokenizer.pairs import TrainingPairs, image_records
+from lavit_detokenizer.samples import detokenizer_sheets
 
 SCALE_SAMPLES = 2048
 """Samples that the standardisation of the condition is fitted on."""
@@ -57,6 +60,7 @@ def train_detokenizer(
     null_embedding: Path | None = None,
     seed: int = 0,
     device: str = "auto",
+    follow: FollowOptions = UNFOLLOWED,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Train on the codes of `tokens` and the images of `images`, export `out/model/detokenizer`, return the summary.
@@ -65,6 +69,7 @@ def train_detokenizer(
     Raises InputError for unusable input, UsageError for settings that do not fit, Interrupted if a signal stops it.
     """
     check_training_device(device)
+    check_samples(follow, config.parallel)
     reader = open_tokens(tokens)
     check_tokenizer(reader, model)
     check_files(config, vae, null_embedding)
@@ -81,6 +86,7 @@ def train_detokenizer(
         inputs=inputs,
         num_steps=num_steps,
         settings=type(config),
+        follow=follow,
         quiet=quiet,
     ) as session:
         if session.finished:
@@ -155,6 +161,9 @@ def train_detokenizer(
                         session.rows, "loss", num_steps=num_steps, warmup_steps=config.warmup_steps, lower="lr"
                     )
                     session.warn(done, "detokenizer", findings)
+                if session.should_show(done):
+                    with unchanged(denoiser), ema.swapped_into(denoiser):
+                        session.show(done, detokenizer_sheets(detokenizer, pairs, reader))
                 if session.should_save(done, every=config.checkpoint_every, at_end=False):
                     tensors = {"denoiser": denoiser.state_dict(), "ema": ema.shadow, **stored_optimizers(optimizers)}
                     session.save(done, tensors, {"losses": losses})

@@ -4,7 +4,9 @@ Packed, the model is called with one row of tokens [1, T] and `cu_seq_lens_q` [B
 padded. Padded, each document is a row of its own, for families whose attention does more than packed attention does.
 """
 
+import contextlib
 import inspect
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -89,6 +91,19 @@ def recompute_layers(model: PreTrainedModel) -> None:
     """Have a model compute its layers again in the backward pass, in place of keeping their activations."""
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable()
+
+
+@contextlib.contextmanager
+def continuing(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model that packs continue prompts with a cache for a while, and switch it back to packed attention."""
+    if not packs(decoder_of(model)):
+        yield
+        return
+    use_padded(model)
+    try:
+        yield
+    finally:
+        use_packed(model)
 
 
 def disable_dropout(model: PreTrainedModel) -> None:

@@ -4,6 +4,7 @@ from lavit_core.command import NO_PRESET, CommonOptions, command, required, sett
 from lavit_core.data_options import DataOptions
 from lavit_core.default_model import model_or_default, with_default_preset
 from lavit_core.errors import UsageError
+from lavit_core.follow import FollowOptions
 from lavit_core.modeldir import find_part
 from lavit_core.options import ModelOrDefault, ModelUnlessDry, Out, OutUnlessDry
 from lavit_core.progress import LOADING, waiting
@@ -22,6 +23,7 @@ def pretrain(
     text: options.Text = None,
     data: options.LiveImages = None,
     *,
+    follow: FollowOptions,
     layout: DataOptions,
     common: CommonOptions,
 ) -> None:
@@ -64,6 +66,7 @@ def pretrain(
         data=None if data is None else layout.source(data),
         seed=common.seed,
         device=common.device,
+        follow=follow,
         quiet=common.silent,
     )
     model = out / "model"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.data import Source
+from lavit_core.follow import UNFOLLOWED, FollowOptions
 from lavit_core.modeldir import export_part
 from lavit_core.progress import Progress, timed
 from lavit_core.tokens import training_metadata
@@ -20,6 +21,7 @@ from lavit_trainkit.parallel import (
     refuse_sharded_muon,
     take_weights,
 )
+from lavit_trainkit.samples import check_samples, unchanged
 from lavit_trainkit.schedule import set_rate, warmup_cosine
 from lavit_trainkit.session import training_session
 from lavit_trainkit.stopping import require_finite
@@ -34,6 +36,7 @@ from lavit_pretrain.live_images import LiveImages
 from lavit_pretrain.lora import check_lora, merge_lora, trained_parameters
 from lavit_pretrain.packed_loss import drop_unused_gradients, scored_weight, step_losses
 from lavit_pretrain.packing import Packer, all_of_step, packing_metrics, share_step
+from lavit_pretrain.sample_sheets import SampleSheets
 from lavit_pretrain.training_inputs import open_inputs
 
 
@@ -50,6 +53,7 @@ def train_language_model(
     data: Path | Source | None = None,
     seed: int = 0,
     device: str = "auto",
+    follow: FollowOptions = UNFOLLOWED,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Train a language model on token files and export it to `out/model/llm`; return the run's summary.
@@ -58,6 +62,7 @@ def train_language_model(
     contradict the input, LavitError for a non-finite loss, Interrupted if a signal stops it (state saved).
     """
     check_training_device(device)
+    check_samples(follow, config.parallel)
     opened = open_inputs(config, tokens, model, questions=questions, text=text, llm=llm, data=data)
     settings, num_steps, reader = {**config.model_dump(mode="json"), "seed": seed}, config.num_steps, opened.reader
     refuse_sharded_muon(config.parallel, config.optimizer)
@@ -69,6 +74,7 @@ def train_language_model(
         inputs=opened.digests,
         num_steps=num_steps,
         settings=type(config),
+        follow=follow,
         quiet=quiet,
     ) as session:
         if session.finished:
@@ -91,7 +97,7 @@ def train_language_model(
             restore_optimizers(optimizers, checkpoint.tensors)
             copy_weights(network, working)
         packer = Packer(source.document, config.tokens_per_step, checkpoint.state if checkpoint else None)
-        meter = Meter()
+        meter, sheets = Meter(), SampleSheets(session.path, model, reader, working, seed=seed)
         with Progress("pretrain", num_steps, start=session.start, quiet=quiet) as progress:
             for step in range(session.start, num_steps):
                 batches = [packer.next_batch() for _ in range(config.accumulate_steps)]
@@ -122,6 +128,9 @@ def train_language_model(
                         row |= measure_loss_increases(working, batches[0], lambda _, share: computed(share)[1])
                     session.log(done, "pretrain", {**row, **meter.speed()})
                     session.warn(done, "pretrain", diagnose_pretrain(session.rows, config))
+                if session.should_show(done) and config.image_input != "none":
+                    with unchanged(working):
+                        session.show(done, sheets.draw())
                 if session.should_save(done, every=config.checkpoint_every):
                     session.save(done, {"model": parameters, **stored_optimizers(optimizers)}, packer.state)
         exported = take_weights(exported, network, keep=session.writes)

@@ -7,6 +7,7 @@ from typing import Annotated
 from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show
 from lavit_core.data_options import DATA_HELP, DataOptions
 from lavit_core.errors import UsageError
+from lavit_core.follow import FollowOptions
 from lavit_core.modeldir import find_part, is_imported
 from lavit_core.options import Model, Out, OutUnlessDry, argument, option
 
@@ -42,7 +43,12 @@ class TokenizeOptions:
 
 @command()
 def train_encoder(
-    data: ImagesUnlessDry = None, out: OutUnlessDry = None, *, layout: DataOptions, common: CommonOptions
+    data: ImagesUnlessDry = None,
+    out: OutUnlessDry = None,
+    *,
+    follow: FollowOptions,
+    layout: DataOptions,
+    common: CommonOptions,
 ) -> None:
     """Train a small image encoder (CLIP) on your captioned images."""
     from lavit_core.data import check_data
@@ -61,7 +67,7 @@ def train_encoder(
     check_data(source)
     from lavit_tokenizer.train_encoder import train_encoder as verb
 
-    summary = verb(source, out, settings, seed=common.seed, device=common.device, quiet=common.silent)
+    summary = verb(source, out, settings, seed=common.seed, device=common.device, follow=follow, quiet=common.silent)
     model = out / "model"
     following = f"next: lavit train-tokenizer {source.words} --model {model} --out RUN"
     show(summary, common, f"encoder in {model / 'encoder'}; {following}")
@@ -74,6 +80,7 @@ def train_tokenizer(
     model: EncoderModel = None,
     encoder: EncoderFolder = None,
     *,
+    follow: FollowOptions,
     layout: DataOptions,
     common: CommonOptions,
 ) -> None:
@@ -98,7 +105,17 @@ def train_tokenizer(
     from lavit_tokenizer.train_tokenizer import train_tokenizer as verb
 
     seed, device = common.seed, common.device
-    summary = verb(source, out, settings, model=model, encoder=encoder, seed=seed, device=device, quiet=common.silent)
+    summary = verb(
+        source,
+        out,
+        settings,
+        model=model,
+        encoder=encoder,
+        seed=seed,
+        device=device,
+        follow=follow,
+        quiet=common.silent,
+    )
     model = out / "model"
     following = f"next: lavit tokenize-images {source.words} --model {model} --out TOKENS"
     show(summary, common, f"tokenizer in {model / 'tokenizer'}; {following}")

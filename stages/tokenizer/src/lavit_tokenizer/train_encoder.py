@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from lavit_core.data import Record, Source, open_data
 from lavit_core.errors import InputError, VerificationError
 from lavit_core.files import atomic_folder, file_sha256
+from lavit_core.follow import UNFOLLOWED, FollowOptions
 from lavit_core.modeldir import export_part
 from lavit_core.processes import num_processes
 from lavit_core.progress import Progress
@@ -62,6 +63,7 @@ def train_encoder(
     *,
     seed: int = 0,
     device: str = "auto",
+    follow: FollowOptions = UNFOLLOWED,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Train on the captioned images of `data`, export `out/model/encoder`, return the run's summary.
@@ -84,6 +86,7 @@ def train_encoder(
         inputs=inputs,
         num_steps=num_steps,
         settings=type(config),
+        follow=follow,
         quiet=quiet,
     ) as session:
         if session.finished:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lavit_core.data import Source, open_data
 from lavit_core.errors import UsageError
+from lavit_core.follow import UNFOLLOWED, FollowOptions
 from lavit_core.modeldir import export_part, find_part, recorded_digest
 from lavit_core.progress import Progress
 from lavit_core.seeds import repeat_items, shuffled_batch
@@ -15,6 +16,7 @@ from lavit_trainkit.distributed import across_processes, broadcast_from_main
 from lavit_trainkit.optimizers import build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import gather_back, refuse_sharded_muon
 from lavit_trainkit.pixels import Pixels
+from lavit_trainkit.samples import check_samples, unchanged
 from lavit_trainkit.schedule import set_rate, warmup_cosine
 from lavit_trainkit.session import training_session
 from lavit_trainkit.stopping import require_finite
@@ -40,6 +42,7 @@ from lavit_tokenizer.phase_step import (
     trained_parts,
     update_codebook,
 )
+from lavit_tokenizer.samples import tokenizer_sheets
 from lavit_tokenizer.token_findings import diagnose_tokens
 from lavit_tokenizer.tokenizer import VisualTokenizer, shape_for, trained_state
 from lavit_tokenizer.tokenizer_folder import write_tokenizer
@@ -59,6 +62,7 @@ def train_tokenizer(
     encoder: Path | None = None,
     seed: int = 0,
     device: str = "auto",
+    follow: FollowOptions = UNFOLLOWED,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Train on the images of `data` (captions unused), export `out/model/tokenizer`, return the run's summary.
@@ -68,6 +72,7 @@ def train_tokenizer(
     """
     encoder_folder = find_encoder(model, encoder)
     refuse_sharded_muon(config.parallel, config.optimizer)
+    check_samples(follow, config.parallel)
     opened = open_data(data)
     accelerator = make_accelerator(device=device, precision=config.precision)
     network = load_encoder(encoder_folder, config.encoder).to(accelerator.device)
@@ -82,6 +87,7 @@ def train_tokenizer(
         inputs=inputs,
         num_steps=num_steps,
         settings=type(config),
+        follow=follow,
         quiet=quiet,
     ) as session:
         if session.finished:
@@ -137,6 +143,9 @@ def train_tokenizer(
                         session.warn(done, phase.name, findings)
                         progress.advance(0, **{name: metrics[name] for name in SHOWN}, **stats.metrics)
                     progress.advance(1, cos_loss=metrics["cos_loss"])
+                    if session.should_show(done):
+                        with unchanged(tokenizer):
+                            session.show(done, tokenizer_sheets(tokenizer, pixels, held, stats.codebook_started))
                     if session.should_save(done, every=config.checkpoint_every, at_end=False):
                         groups = {"tokenizer": trained_state(tokenizer), "watch": stats.tensors()}
                         session.save(done, groups | stored_optimizers(optimizers), stats.state())

@@ -1,6 +1,7 @@
 """The exponential moving average of a network's weights."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -33,3 +34,15 @@ class Ema:
         """Overwrite the module's parameters with the shadow."""
         for name, value in module.named_parameters():
             value.copy_(self.shadow[name])
+
+    @contextlib.contextmanager
+    def swapped_into(self, module: nn.Module) -> Iterator[None]:
+        """Give the module the averaged weights for a while; afterwards it has its own, to the last bit."""
+        own = {name: value.detach().clone() for name, value in module.named_parameters()}
+        self.copy_to(module)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, value in module.named_parameters():
+                    value.copy_(own[name])

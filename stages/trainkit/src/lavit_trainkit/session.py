@@ -9,6 +9,9 @@ with training_session(out, command=..., config=..., inputs=..., num_steps=...) a
     for step in range(session.start, num_steps):
         ...                                  # one step; its number once it is done is step + 1
         session.log(step + 1, "train", row)
+        if session.should_show(step + 1):
+            with unchanged(network):         # lavit_trainkit.samples
+                session.show(step + 1, sheets)
         if session.should_save(step + 1, every=...):
             session.save(step + 1, tensors, state)
     ...                                      # export the model where session.writes
@@ -21,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.config import Config
+from lavit_core.follow import UNFOLLOWED, FollowOptions
 from lavit_core.interrupt import stop_signals
 from lavit_core.progress import note
 from lavit_core.rundir import Diagnostic, Run
@@ -28,14 +32,27 @@ from torch import Tensor
 
 from lavit_trainkit.checkpoint import Checkpoint, load_newest, save_checkpoint
 from lavit_trainkit.distributed import any_process, open_shared_run
+from lavit_trainkit.samples import Sheets, write_sheets
 from lavit_trainkit.stopping import stopped
+from lavit_trainkit.tracker import Tracker, open_tracker
 
 
 class Session:
     """An open training run, in each of its processes. Made by `training_session`."""
 
-    def __init__(self, run: Run, asked_to_stop: Callable[[], bool], num_steps: int, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        run: Run,
+        asked_to_stop: Callable[[], bool],
+        num_steps: int,
+        *,
+        follow: FollowOptions = UNFOLLOWED,
+        settings: Mapping[str, Any] | None = None,
+        quiet: bool = False,
+    ) -> None:
         self.run, self.num_steps, self.quiet = run, num_steps, quiet
+        self._follow, self._settings = follow, settings or {}
+        self._tracker: Tracker | None = None
         self.start = 0
         """Steps that are done already; set by `resume`."""
         self.is_stopping = False
@@ -68,10 +85,13 @@ class Session:
         return self.run.rows
 
     def resume(self) -> Checkpoint | None:
-        """Return the newest valid checkpoint, or None; set `start` and drop the rows that were logged after it."""
+        """Return the newest valid checkpoint, or None; set `start`, drop the rows that were logged after it, and open
+        the tracker. Raises UsageError if that refuses."""
         checkpoint = load_newest(self.run.checkpoints)
         self.start = checkpoint.step if checkpoint else 0
         self.run.rewind(self.start)
+        if self._follow.tracker and self.writes:
+            self._tracker = open_tracker(self._follow.tracker, self.path, self._settings, start=self.start)
         if checkpoint:
             note(f"{self.path}: resuming from step {self.start} of {self.num_steps}", quiet=self.quiet)
         return checkpoint
@@ -79,6 +99,19 @@ class Session:
     def log(self, done: int, phase: str, row: Mapping[str, Any]) -> None:
         """Append a row of metrics after `done` steps."""
         self.run.log({"step": done, "phase": phase, **row})
+        if self._tracker:
+            self._tracker.log(self.run.rows[-1])
+
+    def should_show(self, done: int) -> bool:
+        """Return whether this process is to `show` samples after `done` steps: each so many, and after the last."""
+        every = self._follow.sample_every
+        return self.writes and every is not None and (done % every == 0 or done == self.num_steps)
+
+    def show(self, done: int, sheets: Sheets) -> None:
+        """Write sheets of sample images to the run directory, and to the tracker."""
+        files = write_sheets(self.path, done, sheets)
+        if self._tracker:
+            self._tracker.log_images(done, files)
 
     def warn(self, done: int, phase: str, findings: Iterable[Diagnostic]) -> None:
         """Report each finding on stderr and in warnings.jsonl, once a run and kind."""
@@ -100,6 +133,11 @@ class Session:
         if self.is_stopping:
             raise stopped(self.run.path, done, self.num_steps)
 
+    def close(self) -> None:
+        """Send what the tracker still holds."""
+        if self._tracker:
+            self._tracker.finish()
+
     def finish(self, summary: dict[str, Any]) -> dict[str, Any]:
         """Mark the run as finished and return its summary."""
         self.run.finish(summary)
@@ -115,6 +153,7 @@ def training_session(
     inputs: Mapping[str, str],
     num_steps: int,
     settings: type[Config] | None = None,
+    follow: FollowOptions = UNFOLLOWED,
     quiet: bool = False,
 ) -> Iterator[Session]:
     """Open a run directory in all processes (see `lavit_core.rundir.open_run`) and listen for SIGINT and SIGTERM.
@@ -127,4 +166,8 @@ def training_session(
     ):
         if run.done:
             note(f"{out}: already finished", quiet=quiet)
-        yield Session(run, any_process(asked), num_steps, quiet=quiet)
+        session = Session(run, any_process(asked), num_steps, follow=follow, settings=config, quiet=quiet)
+        try:
+            yield session
+        finally:
+            session.close()

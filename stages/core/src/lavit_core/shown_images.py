@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+
 from lavit_core.images import png_bytes
 
 GAP_PX = 8
@@ -43,3 +44,16 @@ def dim_dropped(pixels: np.ndarray, keep_mask: np.ndarray, grid: tuple[int, int]
     kept = keep_mask.reshape(grid)[rows[:, None], columns[None, :], None]
     faded = DIMMED * pixels + (1 - DIMMED) * np.asarray(SHADE)
     return np.where(kept, pixels, faded.round().astype(np.uint8))
+
+
+def histogram(counts: np.ndarray, *, bars: int = 256, high: int = 120) -> np.ndarray:
+    """Return counts as dark bars on white, sorted downwards, on a logarithmic scale: uint8 [high, w, 3].
+
+    With more than `bars` counts, a bar shows the largest of its neighbours.
+    """
+    ordered = np.sort(counts)[::-1].astype(np.float64)
+    shown = np.array([part.max() for part in np.array_split(ordered, min(bars, len(ordered)))])
+    share = np.log1p(shown) / max(np.log1p(shown.max(initial=0)), 1e-9)
+    filled = np.arange(high)[::-1, None] < np.ceil(share * high)[None, :]
+    sheet = np.where(filled[..., None], np.uint8(40), np.uint8(255)).repeat(3, axis=2)
+    return sheet.repeat(max(1, 512 // len(shown)), axis=1)
