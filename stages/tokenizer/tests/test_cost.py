@@ -88,7 +88,8 @@ def test_planned_activations_grow_with_the_batch_and_shrink_with_passes_and_chec
     assert kept.activation_bytes / 4 < recomputed.activation_bytes < kept.activation_bytes / 2
     assert kept.flops < recomputed.flops < 1.4 * kept.flops
     assert half.activation_bytes == kept.activation_bytes / 2
-    assert half.flops == kept.flops
+    # Each pass has its own queries attend before they have read codes, once for all of its images.
+    assert kept.flops < half.flops < 1.05 * kept.flops
 
 
 def test_a_masked_phase_keeps_more_than_a_packed_one():

@@ -6,6 +6,7 @@ from lavit_trainkit import muon
 from lavit_trainkit.muon import StackedMuon
 from torch import nn
 
+TORCHS_FIVE = [(3.4445, -4.775, 2.0315)] * 5
 SHAPES = [(24, 24), (24, 24), (96, 24), (24, 96), (96, 24)]
 
 
@@ -26,7 +27,7 @@ def trained(make: type[torch.optim.Optimizer], steps: int = 4, **settings: objec
 @pytest.mark.parametrize("together", [muon.STACK_ELEMENTS, 1])
 def test_stacked_against_one_by_one(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(muon, "STACK_ELEMENTS", together)
-    stacked, state = trained(StackedMuon)
+    stacked, state = trained(StackedMuon, quintics=TORCHS_FIVE)
     plain, plain_state = trained(torch.optim.Muon, adjust_lr_fn="match_rms_adamw")
     start, _ = trained(StackedMuon, steps=0)
     for ours, theirs, before in zip(stacked, plain, start, strict=True):

@@ -21,7 +21,7 @@ from lavit_tokenizer.config import (
     TrainTokenizerConfig,
 )
 from lavit_tokenizer.contrastive import ContrastiveModel
-from lavit_tokenizer.decoder import FeatureDecoder
+from lavit_tokenizer.decoder import DecoderBlock, FeatureDecoder
 from lavit_tokenizer.encoder import Encoder, small_encoder
 from lavit_tokenizer.encoder_folder import encoder_on_meta_device
 from lavit_tokenizer.merger import Merger
@@ -136,7 +136,8 @@ def tokenizer_step(config: TrainTokenizerConfig, phase: Phase, encoder: Encoder,
         units=phase.batch_size,
         num_steps=phase.num_steps,
         parts=tuple(parts),
-        flops=phase.batch_size * (counts.flops + frozen_flops),
+        flops=phase.batch_size * (counts.flops + frozen_flops)
+        - (phase.batch_size - config.accumulate_steps) * _shared_flops(network),
         activation_bytes=phase.batch_size / config.accumulate_steps * counts.kept_bytes,
         low_weights=bf16,
         gathered=count(network),
@@ -153,6 +154,14 @@ def _phase_counts(network: VisualTokenizer, phase: Phase, *, recompute: bool) ->
         return counts(merge=phase.merger == "on")
     merged, plain = counts(merge=True), counts(merge=False)
     return Counts(flops=(merged.flops + plain.flops) / 2, kept_bytes=max(merged.kept_bytes, plain.kept_bytes))
+
+
+def _shared_flops(network: VisualTokenizer) -> float:
+    """Return the operations that one image does for all of a pass: its queries attend before they have read codes."""
+    first, queries_PD = network.decoder.blocks[0], network.decoder.query_embed
+    assert isinstance(first, DecoderBlock)
+    bounds = torch.tensor([0, len(queries_PD)])
+    return training_counts(network, lambda: first.self_attn(queries_PD, bounds, causal=False).sum()).flops
 
 
 def _phase_loss(network: VisualTokenizer, phase: Phase, *, merge: bool) -> Tensor:

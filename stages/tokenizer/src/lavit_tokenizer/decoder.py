@@ -29,14 +29,16 @@ class DecoderBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = Mlp(width, mlp_dim)
 
-    def forward(self, x_ND: Tensor, codes_TD: Tensor, cu_queries: Tensor, cu_codes: Tensor) -> Tensor:
-        """Return [B * P, D]."""
-        x_ND = x_ND + self.self_attn(self.norm0(x_ND), cu_queries, causal=False)
+    def forward(self, x_ND: Tensor, codes_TD: Tensor, cu_own: Tensor, cu_queries: Tensor, cu_codes: Tensor) -> Tensor:
+        """Return [B * P, D]. `x_ND` has the bounds `cu_own`: of all images, or of one whose queries stand for all."""
+        x_ND = x_ND + self.self_attn(self.norm0(x_ND), cu_own, causal=False)
+        if len(cu_own) < len(cu_queries):
+            x_ND = x_ND.repeat(len(cu_queries) - 1, 1)
         x_ND = x_ND + self.cross_attn(self.norm1(x_ND), codes_TD, cu_q=cu_queries, cu_k=cu_codes)
         return x_ND + self.mlp(self.norm2(x_ND))
 
     def forward_masked(self, x_BPD: Tensor, codes_BPD: Tensor, policy: Tensor) -> Tensor:
-        """Return [B, P, D]; `policy` [B, 1, 1, P] opens the codes of kept patches."""
+        """Return [B, P, D]; `policy` [B, 1, 1, P] opens the codes of kept patches. Queries may be [1, P, D]."""
         x_BPD = x_BPD + self.self_attn.forward_masked(self.norm0(x_BPD), None)
         x_BPD = x_BPD + self.cross_attn.forward_masked(self.norm1(x_BPD), codes_BPD, policy)
         return x_BPD + self.mlp(self.norm2(x_BPD))
@@ -78,9 +80,12 @@ class FeatureDecoder(nn.Module):
         codes_TD = self.in_proj(z_TC) + F.embedding(rank.to(z_TC.device), self.pos_embed)
         num_images = counts_B.shape[0]
         cu_queries = torch.arange(num_images + 1, device=cu_codes.device) * self.num_patches
-        x_ND = self.query_embed.repeat(num_images, 1)
+        # Before they have read codes the queries of all images are equal: the first block attends among those of one.
+        x_ND: Tensor = self.query_embed
+        cu_own = cu_queries[:2]
         for block in self.blocks:
-            x_ND = run_block(block, x_ND, codes_TD, cu_queries, cu_codes, recompute=self.recompute)
+            x_ND = run_block(block, x_ND, codes_TD, cu_own, cu_queries, cu_codes, recompute=self.recompute)
+            cu_own = cu_queries
         return self.decode_task_layer(self.norm(x_ND)).view(num_images, self.num_patches, -1)
 
     def forward_masked(self, z_BPC: Tensor, mask_BP: Tensor) -> Tensor:
@@ -88,7 +93,7 @@ class FeatureDecoder(nn.Module):
         rank = ((mask_BP > 0.5).long().cumsum(dim=1) - 1).clamp_min(0)
         codes_BPD = self.in_proj(z_BPC) + F.embedding(rank, self.pos_embed)
         policy = mask_BP[:, None, None, :]
-        x_BPD = self.query_embed.expand(mask_BP.shape[0], -1, -1)
+        x_BPD = self.query_embed[None]
         for block in cast("list[DecoderBlock]", self.blocks):
             x_BPD = run_block(block.forward_masked, x_BPD, codes_BPD, policy, recompute=self.recompute)
         return self.decode_task_layer(self.norm(x_BPD))
