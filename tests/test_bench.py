@@ -4,6 +4,7 @@ No test here looks at a time.
 """
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +50,8 @@ def test_arms_take_turns_and_the_order_alternates(monkeypatch: pytest.MonkeyPatc
     turns = []
     clock = {"plain": 3.0, "fast": 1.5}
 
-    def seconds(run, repeats: int, device: str) -> tuple[float, float]:
-        turns.append(run())
+    def seconds(arm: Arm, repeats: int, device: str) -> tuple[float, float]:
+        turns.append(arm.run())
         return clock[turns[-1]], 2 * clock[turns[-1]]
 
     monkeypatch.setattr(pairs_module, "_seconds", seconds)
@@ -67,6 +68,7 @@ def test_the_peak_is_what_an_arm_holds_at_once() -> None:
     size = 64 << 20
     arm = Arm(name="holds", run=lambda: np.ones(size, dtype=np.uint8).sum())
     peak, _ = pairs_module.peak_of(arm, "cpu")
+    assert peak is not None
     assert size * 0.9 < peak < size * 1.5
 
 
@@ -95,10 +97,13 @@ def test_nearness_is_checked_and_reported() -> None:
 @pytest.fixture
 def tiny_merger(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the tokenizer's workload small enough for a test."""
+    from lavit_cli.bench import machine
     from lavit_cli.bench.workloads import tokenizer
 
     for name, value in (("IMAGES", 2), ("WIDTH", 32), ("MLP_DIM", 64), ("HEADS", 2)):
         monkeypatch.setattr(tokenizer, name, value)
+    monkeypatch.setattr(pairs_module, "SHORTEST", 0.0)
+    monkeypatch.setattr(machine, "ROWS", 2)
     for name in ("encoder_blocks", "whole", "training"):  # these have no other width than the published one
         monkeypatch.setattr(tokenizer, name, lambda *_: iter(()))
 
@@ -120,6 +125,38 @@ def test_a_result_can_be_read_again(here, tiny_merger: None, tmp_path: Path) -> 
     page = markdown(result)
     for record in result.records:
         assert f"| {record.name}: {record.size}; {record.equal} | fp32 |" in page
+
+
+CLONE = """
+from timm.models.layers import drop_path, to_2tuple, trunc_normal_
+from models.modeling_visual_encoder import build_eva_clip
+from lavit_tokenizer.merger import Merger
+
+class TokenMerger(Merger):
+    def __init__(self, dim, num_heads, depth, mlp_ratio, qkv_bias):
+        super().__init__(dim, layers=depth, heads=num_heads, mlp_dim=int(dim * mlp_ratio), num_patches=256)
+
+    def forward(self, x, decisions):
+        return self.forward_masked(x, decisions, released_eps=1e-6)
+"""
+"""Stands for the released file: its imports, its class's arguments, its weights' names."""
+
+
+def test_a_clone_of_the_released_code_is_one_more_baseline(here, tiny_merger: None, tmp_path: Path) -> None:
+    line = ("bench", "tokenizer", "--dtype", "bf16", "--pairs", "3", "--json", "--official", tmp_path)
+    done = here(*line)
+    assert done.code == 3
+    assert f"--official {tmp_path}: found no LaVIT/models/modeling_visual_tokenzier.py" in done.err
+    file = tmp_path / "LaVIT" / "models" / "modeling_visual_tokenzier.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("import nowhere_to_be_found")
+    assert "does not run here (ModuleNotFoundError: No module named 'nowhere" in here(*line).err
+    file.write_text(CLONE)
+    done = here(*line)
+    assert done.code == 0, done.err
+    names = [record["baseline"]["name"] for record in json.loads(done.out)["records"]]
+    assert "the released code, fp32" in names
+    assert not {"timm", "models"} & set(sys.modules)
 
 
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:

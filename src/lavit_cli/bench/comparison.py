@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-WORKLOADS = ("tokenizer", "data", "scorers")
+WORKLOADS = ("tokenizer", "data", "serve", "scorers")
 """Names of the modules in `workloads/`, in the order in which `all` runs them."""
 
 
@@ -38,6 +38,8 @@ class Arm:
     name: str
     run: Callable[[], Any]
     """Does the work once and returns its outputs; called many times."""
+    clock: Callable[[], float] | None = None
+    """CPU seconds taken so far, where another process does the work."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ def time_in_pairs(
     speeds = []
     for pair in range(pairs):
         for which in (0, 1) if pair % 2 == 0 else (1, 0):
-            found[which].append(_seconds(arms[which].run, repeats[which], device))
+            found[which].append(_seconds(arms[which], repeats[which], device))
         if matmul is not None:
             speeds.append(matmul())
     costs = [_cost(arm, times, comparison.amount, peak) for arm, times, peak in zip(arms, found, peaks, strict=True)]
@@ -63,34 +63,36 @@ def slope_of(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
-def peak_of(arm: Arm, device: str) -> tuple[int, float]:
+def peak_of(arm: Arm, device: str) -> tuple[int | None, float]:
     """Run an arm once; return the most bytes it held above what was held before, and its seconds.
 
-    Bytes are the device's, else those resident; child processes are not counted.
+    Bytes are the device's, else those resident; None where another process does the work.
     """
+    if arm.clock is not None:
+        return None, _seconds(arm, 1, device)[0]
     gc.collect()
     if device.startswith("cuda"):
         import torch
 
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        seconds = seconds_of(arm.run, device)
+        seconds = _seconds(arm, 1, device)[0]
         return int(torch.cuda.max_memory_allocated(device) - before), seconds
     _give_back_free_memory()
     forget_peak()
     before = peak_resident_bytes()
-    seconds = seconds_of(arm.run, device)
+    seconds = _seconds(arm, 1, device)[0]
     return peak_resident_bytes() - before, seconds
 
 
 def seconds_of(run: Callable[[], Any], device: str) -> float:
     """Return the seconds of one call: of the CPU, or between events of a GPU."""
-    return _seconds(run, 1, device)[0]
+    return _seconds(Arm(name="", run=run), 1, device)[0]
 
 
-def _seconds(run: Callable[[], Any], repeats: int, device: str) -> tuple[float, float]:
+def _seconds(arm: Arm, repeats: int, device: str) -> tuple[float, float]:
     """Return seconds (CPU's, or between a GPU's events) and wall seconds of a call, the mean over `repeats`."""
-    if device.startswith("cuda"):
+    if device.startswith("cuda") and arm.clock is None:
         import torch
 
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -98,17 +100,18 @@ def _seconds(run: Callable[[], Any], repeats: int, device: str) -> tuple[float, 
         began = time.perf_counter()
         first.record()
         for _ in range(repeats):
-            run()
+            arm.run()
         last.record()
         torch.cuda.synchronize(device)
         return first.elapsed_time(last) / 1e3 / repeats, (time.perf_counter() - began) / repeats
-    wall, cpu = time.perf_counter(), cpu_seconds()
+    clock = arm.clock or cpu_seconds
+    wall, cpu = time.perf_counter(), clock()
     for _ in range(repeats):
-        run()
-    return (cpu_seconds() - cpu) / repeats, (time.perf_counter() - wall) / repeats
+        arm.run()
+    return (clock() - cpu) / repeats, (time.perf_counter() - wall) / repeats
 
 
-def _cost(arm: Arm, times: Sequence[tuple[float, float]], amount: float, peak: int) -> ArmCost:
+def _cost(arm: Arm, times: Sequence[tuple[float, float]], amount: float, peak: int | None) -> ArmCost:
     seconds, wall = (float(value) for value in np.median(np.asarray(times), axis=0))
     return ArmCost(name=arm.name, seconds=seconds, wall=wall, rate=amount / seconds, peak_bytes=peak)
 

@@ -38,8 +38,8 @@ class ArmCost:
     wall: float
     rate: float
     """Units a second of `seconds`."""
-    peak_bytes: int
-    """Most memory above what was held before the call, without that of child processes."""
+    peak_bytes: int | None
+    """Most memory above what was held before the call; None where another process does the work."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

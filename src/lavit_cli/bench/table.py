@@ -55,7 +55,8 @@ def _row(record: Record) -> str:
 
 
 def _cost(arm: ArmCost) -> str:
-    return f"{_short(arm.seconds)} (wall {_short(arm.wall)}), {arm.peak_bytes / 1e6:,.0f} MB"
+    memory = "" if arm.peak_bytes is None else f", {arm.peak_bytes / 1e6:,.0f} MB"
+    return f"{_short(arm.seconds)} (wall {_short(arm.wall)}){memory}"
 
 
 def _short(value: float) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lavit_cli.bench.comparison import Arm, BenchSettings, Comparison, Skipped, equal_share, equal_within
 from lavit_cli.bench.machine import DTYPES
+from lavit_cli.bench.workloads.official import official_merger
 from lavit_cli.bench.workloads.published import RELEASED_EPS, eager_encoder, nearest_published, random_encoder
 from lavit_cli.bench.workloads.tokenizer_training import training
 
@@ -34,6 +35,7 @@ AMD EPYC whose AVX-512 units are 512 bits wide, one thread."""
 def compare(settings: BenchSettings) -> Iterator[Comparison | Skipped]:
     """Yield the comparisons of the tokenizer's parts, and of the whole."""
     yield from merger(settings)
+    yield released(settings)
     yield from scaling(settings)
     yield from nearest_code(settings)
     yield from encoder_blocks(settings)
@@ -86,6 +88,16 @@ def merger(settings: BenchSettings) -> Iterator[Comparison]:
         )  # fmt: skip
 
 
+def released(settings: BenchSettings) -> Comparison | Skipped:
+    """Return the merger against the released code's own, where a clone is given."""
+    if settings.official is None:
+        return Skipped(name="merger of the released code", why="--official gives the folder of a clone")
+    layers, dtype = 12 if settings.full else 2, settings.dtypes[-1]
+    theirs = official_merger(settings.official, width=WIDTH, heads=HEADS, mlp_dim=MLP_DIM, layers=layers)
+    keep_BP = keep_masks(IMAGES, KEPT, generator(settings.seed, "bench", "merger"))
+    return merged(settings, dtype, keep_BP, layers=layers, official=theirs.eval().requires_grad_(False))
+
+
 def scaling(settings: BenchSettings) -> Iterator[Comparison]:
     """Yield one block's merger over images, and over the share that is kept."""
     dtype, most = settings.dtypes[0], 32 if settings.full else 4
@@ -100,9 +112,9 @@ def scaling(settings: BenchSettings) -> Iterator[Comparison]:
 
 def merged(
     settings: BenchSettings, dtype: str, keep_BP: Tensor, *, layers: int,
-    goal: float | None = None, curve: str | None = None, at: float | None = None,
+    goal: float | None = None, curve: str | None = None, at: float | None = None, official: nn.Module | None = None,
 ) -> Comparison:  # fmt: skip
-    """Return the merger of some masks, packed against masked."""
+    """Return the merger of some masks, packed against masked, or against the released code's own."""
     config = TokenizerConfig(feature_dim=WIDTH, mlp_dim=MLP_DIM, heads=HEADS, merger_layers=layers)
     seed_init(settings.seed, "merger")
     masked = new_merger(config).eval().requires_grad_(False).to(settings.device)
@@ -112,6 +124,14 @@ def merged(
     keep_BP = keep_BP.to(settings.device)
     x_BPD = features(len(keep_BP), generator(settings.seed, "bench", "features")).to(settings.device)
     low_BPD, mask_BP = x_BPD.to(DTYPES[dtype]), keep_BP.float()
+    if official is not None:
+        official.load_state_dict(masked.state_dict())
+        official.to(settings.device)
+
+    def from_clone() -> Tensor:
+        assert official is not None
+        with torch.inference_mode():
+            return official(x_BPD, mask_BP)[keep_BP]  # type: ignore[no-any-return]
 
     def published() -> Tensor:
         with torch.inference_mode():
@@ -125,7 +145,9 @@ def merged(
         name="merger",
         size=f"width {WIDTH}, {layers} blocks, {len(keep_BP)} images, {int(keep_BP.sum())} of {keep_BP.numel()} kept",
         dtype=dtype,
-        baseline=Arm(name="masked, all patches, fp32", run=published),
+        baseline=Arm(name="masked, all patches, fp32", run=published)
+        if official is None
+        else Arm(name="the released code, fp32", run=from_clone),
         ours=Arm(name=f"packed, {dtype}", run=ours),
         equal=equal_within(LIMITS[dtype]),
         unit="images",
