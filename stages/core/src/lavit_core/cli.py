@@ -73,7 +73,12 @@ def verify_tokens(path: TokenFolder, output: OutputOptions) -> None:
 @command()
 def verify(
     path: Annotated[Path, argument(metavar="MODEL|TOKENS|RUN", help="Model, token or run directory.")],
+    layout: DataOptions,
     output: OutputOptions,
+    images: Annotated[
+        Path | None,
+        option("--data", metavar="DATA", help="Compare these images with those that the tokens were made from."),
+    ] = None,
 ) -> None:
     """Check a model, token or run directory against its digests; exits 4 naming the damaged file.
 
@@ -87,6 +92,10 @@ def verify(
     from lavit_core.verify import verify
 
     parts = verify(path, quiet=output.silent)
+    if images is not None:
+        from lavit_core.image_check import verify_images
+
+        parts.append(verify_images(path, layout.source(images), quiet=output.silent))
     problems = [problem for part in parts for problem in part.problems]
     result = {"path": str(path), "ok": not problems, "parts": [dataclasses.asdict(part) for part in parts]}
     show(result, output, lines=[part.line() for part in parts])

@@ -12,7 +12,7 @@ import os
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +114,14 @@ def keep_plan(folder: Path, source: Source, plan: DataPlan) -> DataPlan:
     file = plan_file(folder, source)
     records = folder / f"{file.stem}-{uuid.uuid4().hex}.records"
     blocks: list[tuple[int, int, int]] = []
+    folders: set[str] = set()
 
     def lines() -> Iterator[bytes]:
         first = 0
         for block in range(plan.num_blocks):
-            rows = (_row(record, plan.root) for record in plan.read(block))
+            found = plan.read(block)
+            folders.update(os.path.dirname(one.image) for one in found if isinstance(one.image, Path))
+            rows = (_row(record, plan.root) for record in found)
             content = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
             blocks.append((first, len(content), zlib.crc32(content)))
             first += len(content)
@@ -141,7 +144,7 @@ def keep_plan(folder: Path, source: Source, plan: DataPlan) -> DataPlan:
         "block_records": plan.block_records,
         "records": records.name,
         "blocks": blocks,
-        "watched": _watched(plan),
+        "watched": _watched(plan, folders),
     }
     write_json(file, value)
     return dataclasses.replace(plan, records=records, blocks=blocks, files=(), roots=(), began_ns=0)
@@ -202,17 +205,12 @@ def _record(row: list[Any], root: Path) -> Record:
     return record_of(key, captions, place, root)
 
 
-def _watched(plan: DataPlan) -> dict[str, list[int] | None]:
-    """Return the stamp of every file and folder that the data was read from; None if it is too new to be sure of."""
+def _watched(plan: DataPlan, inside: Iterable[str]) -> dict[str, list[int] | None]:
+    """Return the stamp of every file and folder that the data was read from, `inside` hold images; None if it is too
+    new to be sure of."""
     roots = plan.roots or (plan.root,)
     folders = {plan.root, *roots}
-    last = None
-    for block in range(plan.num_blocks):
-        for record in plan.read(block):
-            parent = os.path.dirname(record.image) if isinstance(record.image, Path) else str(plan.root)
-            if parent != last:  # neighbours lie in one folder
-                last = parent
-                folders.update(path for root in roots for path in _up_to(Path(parent), root))
+    folders.update(path for folder in inside for root in roots for path in _up_to(Path(folder), root))
     stamps = {str(path.absolute()): _stamp(path) for path in (*plan.files, *sorted(folders))}
     before_ns = plan.began_ns - DOUBT_NANOSECONDS
     return {path: None if stamp is None or stamp[1] >= before_ns else stamp for path, stamp in stamps.items()}

@@ -1,13 +1,9 @@
 """Images that lie in a data set more than once, byte for byte."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-from lavit_core.errors import InputError
-from lavit_core.files import file_sha256
-from lavit_core.images import ImageFile
+from lavit_core.image_digests import image_sha256
 from lavit_core.progress import Progress
 from lavit_core.records import Record
 
@@ -21,19 +17,9 @@ def find_duplicates(records: Sequence[Record], *, quiet: bool = False) -> list[t
         ThreadPoolExecutor(_THREADS) as pool,
         Progress("duplicates", len(records), unit="image", quiet=quiet) as bar,
     ):
-        digests: Iterator[bytes | None] = pool.map(_digest, (record.image for record in records))
+        digests: Iterator[bytes | None] = pool.map(image_sha256, (record.image for record in records))
         for record, digest in zip(records, digests, strict=True):
             bar.advance()
             if digest is not None:
                 keys.setdefault(digest, []).append(record.key)
     return [tuple(group) for group in keys.values() if len(group) > 1]
-
-
-def _digest(image: ImageFile) -> bytes | None:
-    try:
-        if isinstance(image, Path):
-            # A pipe would wait for a writer.
-            return bytes.fromhex(file_sha256(image)) if image.is_file() else None
-        return hashlib.sha256(image.read_bytes()).digest()
-    except (InputError, OSError):
-        return None

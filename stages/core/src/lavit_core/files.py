@@ -29,6 +29,9 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+READ_BYTES = 1 << 20
+"""Bytes of a file that are read at a time."""
+
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 """Error numbers of a full or read-only disk, whatever the operation was."""
 
@@ -153,6 +156,13 @@ def file_sha256(path: Path) -> str:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror or error})") from None
+
+
+def update_with_file(digest: "hashlib._Hash", path: Path) -> None:
+    """Let a file's content enter a digest. Raises OSError."""
+    with open(path, "rb") as handle:
+        while content := handle.read(READ_BYTES):
+            digest.update(content)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 Metadata never costs the pixels: where EXIF, profiles or text keep Pillow from reading a file, it is read without them.
 """
 
+import hashlib
 import io
 import re
 import stat
@@ -17,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from lavit_core.config import Config
 from lavit_core.errors import InputError
+from lavit_core.files import update_with_file
 from lavit_core.image_conversion import to_rgb
 from lavit_core.image_metadata import format_of, without_metadata
 from lavit_core.image_warnings import ImageWarning
@@ -32,8 +34,8 @@ MAX_PIXELS = 89_000_000
 PIXELS_CEILING = 178_000_000
 """What `max_pixels` may be at most: Pillow itself refuses images of twice its own limit."""
 
-MAX_BYTES_WITHOUT_METADATA = 1 << 28
-"""Largest file that is read into memory to leave its metadata out."""
+MAX_BYTES_IN_MEMORY = 1 << 28
+"""Largest file that is read into memory whole: to leave its metadata out, or to digest it on the way."""
 
 TIFF_BITS = frozenset((1, 2, 4, 8, 16))
 """Bits a channel of a TIFF that have a defined conversion; 12, 32 and floating point have none."""
@@ -91,15 +93,18 @@ def check_image(file: Path) -> None:
     _read(file, lambda image: None, 1, MAX_PIXELS)
 
 
-def _read(source: ImageFile | bytes, use: Callable[[Image.Image], Result], min_pixels: int, max_pixels: int) -> Result:
+def _read(
+    source: ImageFile | bytes,
+    use: Callable[[Image.Image], Result],
+    min_pixels: int,
+    max_pixels: int,
+    digest: "hashlib._Hash | None" = None,
+) -> Result:
     """Return `use` of an opened image; if that fails, of the file without its metadata."""
     name = "image" if isinstance(source, bytes) else str(source)
     stored: Path | bytes = b""
     try:
-        # Opening a pipe would wait for somebody to write into it.
-        if isinstance(source, Path) and not stat.S_ISREG(source.stat().st_mode):
-            raise ImageError(f"{name}: not a readable image (not a regular file)", "unreadable")
-        stored = source if isinstance(source, Path | bytes) else source.read_bytes()
+        stored = _content(source, name, digest)
         content = io.BytesIO(stored) if isinstance(stored, bytes) else stored
         try:
             return _use_opened(content, name, use, min_pixels, max_pixels)
@@ -125,6 +130,24 @@ def _read(source: ImageFile | bytes, use: Callable[[Image.Image], Result], min_p
     except Exception as error:  # noqa: BLE001
         reason = " ".join(str(error).split())
         raise ImageError(f"{name}: not a readable image ({reason})", "unreadable") from None
+
+
+def _content(source: ImageFile | bytes, name: str, digest: "hashlib._Hash | None") -> Path | bytes:
+    """Return what Pillow opens, its bytes or a file; every byte enters `digest`. Raises OSError and ImageError."""
+    if isinstance(source, Path):
+        status = source.stat()
+        # Opening a pipe would wait for somebody to write into it.
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{name}: not a readable image (not a regular file)", "unreadable")
+        if digest is None:
+            return source
+        if status.st_size > MAX_BYTES_IN_MEMORY:
+            update_with_file(digest, source)
+            return source
+    content = source if isinstance(source, bytes) else source.read_bytes()
+    if digest is not None:
+        digest.update(content)
+    return content
 
 
 def _use_opened(
@@ -158,7 +181,7 @@ def _check_tiff(image: Image.Image, name: str, max_pixels: int) -> None:
 
 def _without_metadata(source: Path | bytes) -> bytes | None:
     if isinstance(source, Path):
-        if source.stat().st_size > MAX_BYTES_WITHOUT_METADATA:
+        if source.stat().st_size > MAX_BYTES_IN_MEMORY:
             return None
         source = source.read_bytes()
     return without_metadata(source)
@@ -183,17 +206,34 @@ def _found(source: Path | bytes) -> str:
 
 
 def square_pixels(
-    source: ImageFile | bytes, image_px: int, *, min_pixels: int = 1, max_pixels: int = MAX_PIXELS
+    source: ImageFile | bytes,
+    image_px: int,
+    *,
+    min_pixels: int = 1,
+    max_pixels: int = MAX_PIXELS,
+    digest: "hashlib._Hash | None" = None,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return an image as uint8 [image_px, image_px, 3], resized bicubically to a square. Raises as `open_rgb` does."""
-    return resize_to_square(open_rgb(source, min_pixels=min_pixels, max_pixels=max_pixels), image_px)
+    """Return an image as uint8 [image_px, image_px, 3], resized bicubically to a square, in `out` if that is given.
+
+    Its encoded bytes enter `digest`. Raises as `open_rgb` does.
+    """
+    image = _square(_read(source, to_rgb, min_pixels, max_pixels, digest), image_px)
+    if out is None:
+        return np.array(image)
+    out[...] = np.asarray(image)
+    return out
 
 
 def resize_to_square(image: Image.Image, image_px: int) -> np.ndarray:
     """Return an opened RGB image as uint8 [image_px, image_px, 3], resized bicubically to a square."""
-    if image.size != (image_px, image_px):
-        image = image.resize((image_px, image_px), Image.Resampling.BICUBIC)
-    return np.array(image)  # a copy: torch warns of arrays that can't be written to, as PIL's own are
+    return np.array(_square(image, image_px))  # a copy: torch warns of arrays that can't be written to, as PIL's are
+
+
+def _square(image: Image.Image, image_px: int) -> Image.Image:
+    if image.size == (image_px, image_px):
+        return image
+    return image.resize((image_px, image_px), Image.Resampling.BICUBIC)
 
 
 def middle_square(image: Image.Image, shorter_px: int, side_px: int) -> np.ndarray:

@@ -5,9 +5,8 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
+from lavit_core.files import update_with_file
 from lavit_core.layouts.near_misses import near_miss
 from lavit_core.line_store import LineStore
 from lavit_core.records import Contents, Problem
@@ -15,8 +14,6 @@ from lavit_core.stored_records import StoredRecords
 
 MAX_HINTS = 1000
 """Missing images for which a file of almost the same name is looked for."""
-
-READ_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +36,7 @@ def list_images(contents: Contents, sizes: Mapping[str, int], *, captions: bool 
     lines, digest, problems = LineStore(), hashlib.sha256(), list[Problem]()
     plain = contents.layout in ("lavit", "images")
     for file in contents.files if plain else ():
-        _update_with_file(digest, file)
+        update_with_file(digest, file)
     root, num_missing, num_empty = str(contents.root), 0, 0
     for image in contents.images():
         kept = [text for text in image.captions if text.strip()] if captions else []
@@ -69,12 +66,6 @@ def list_images(contents: Contents, sizes: Mapping[str, int], *, captions: bool 
         num_empty_captions=num_empty,
         problems=problems,
     )
-
-
-def _update_with_file(digest: Any, file: Path) -> None:
-    with open(file, "rb") as handle:
-        while content := handle.read(READ_BYTES):
-            digest.update(content)
 
 
 def _why_expected(contents: Contents, key: str, *, hint: bool) -> str:

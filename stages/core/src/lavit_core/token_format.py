@@ -5,7 +5,7 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_validator, model_serializer
 
 from lavit_core.config import Config
 from lavit_core.digests import KEY as DIGEST_KEY
@@ -75,6 +75,12 @@ class ShardEntry(Config):
     """Digest of the file's bytes."""
     source: str = ""
     """The source of the images."""
+    images_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """Digest of the encoded bytes of its images (`lavit_core.image_digests`); None where they are not known."""
+
+    @model_serializer(mode="wrap")
+    def _known(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if value is not None}
 
     @field_validator("file")
     @classmethod

@@ -43,7 +43,8 @@ class Checked:
         """Return the result as a line for a person."""
         if self.problems:
             return f"{self.part}: {len(self.problems)} wrong"
-        size = f"{self.files} file{'' if self.files == 1 else 's'}, {self.bytes / 1e6:.1f} MB"
+        size = f"{self.files} file{'' if self.files == 1 else 's'}"
+        size += f", {self.bytes / 1e6:.1f} MB" if self.bytes else ""
         return f"{self.part}: {size}, {self.unchecked or self.checked}"
 
 

@@ -15,12 +15,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
 
 import numpy as np
 from lavit_core.data import Record
 from lavit_core.errors import InputError, LavitError
-from lavit_core.image_batch import decode_batch
+from lavit_core.image_batch import DecodedBatch, decode_batch
 from lavit_core.images import ImageFile
 
 AHEAD = 4
@@ -32,9 +31,6 @@ STUCK_SECONDS = 600.0
 PR_SET_PDEATHSIG = 1
 """Number of the Linux prctl that ties a process's life to its parent's."""
 
-Decoded = tuple[list[int], np.ndarray, list[dict[str, Any]], dict[str, int]]
-"""What `lavit_core.image_batch.decode_batch` returns."""
-
 
 def decoded_batches(
     batches: Iterable[Sequence[Record]],
@@ -43,7 +39,7 @@ def decoded_batches(
     *,
     workers: int,
     stop: Callable[[], bool] = lambda: False,
-) -> Generator[Decoded, None, None]:
+) -> Generator[DecodedBatch, None, None]:
     """Yield each batch decoded within `limits` (min_pixels, max_pixels); by this process if `workers` is 0.
 
     `batches` may be longer than memory: a few are read ahead.
@@ -61,7 +57,7 @@ def decoded_batches(
         return
     rooms = [mmap.mmap(-1, max(map(len, first)) * square) for _ in range(workers * AHEAD)]
     with contextlib.suppress(_Stopped), _worker_pool(workers, rooms) as pool:
-        waiting: deque[tuple[int, Future[_InRoom]]] = deque()
+        waiting: deque[tuple[int, Future[DecodedBatch]]] = deque()
         # As many batches wait as there are rooms, so the next one's room has been read.
         places = itertools.cycle(range(len(rooms)))
         while True:
@@ -79,35 +75,39 @@ def decoded_batches(
             if not waiting:
                 return
             place, running = waiting.popleft()
-            good, pixels, errors, kinds = _result(running, stop)
-            if pixels is None:
-                stored = np.frombuffer(rooms[place], np.uint8, count=len(good) * square)
-                pixels = stored.reshape(-1, image_px, image_px, 3).copy()
-            yield good, pixels, errors, kinds
+            found = _result(running, stop)
+            if len(found.pixels) < len(found.good):
+                room = _squares(rooms[place], len(found.good), image_px)
+                found = found._replace(pixels=room.copy())
+            yield found
 
 
-_InRoom = tuple[list[int], np.ndarray | None, list[dict[str, Any]], dict[str, int]]
-"""As `Decoded`; no pixels if they lie in the batch's room."""
+def _squares(room: mmap.mmap, count: int, image_px: int) -> np.ndarray:
+    """Return the first images in a room, uint8 [count, image_px, image_px, 3]."""
+    stored = np.frombuffer(room, np.uint8, count=count * image_px * image_px * 3)
+    return stored.reshape(count, image_px, image_px, 3)
+
 
 _rooms: Sequence[mmap.mmap] = ()
 """Of a worker: the memory that it shares with its parent."""
 
 
-def _decode_into(place: int, job: list[tuple[str, ImageFile]], image_px: int, limits: Mapping[str, int]) -> _InRoom:
-    """Decode a batch in a worker, and leave its pixels in a room where they fit."""
-    good, pixels, errors, kinds = decode_batch(job, image_px, **limits)
+def _decode_into(
+    place: int, job: list[tuple[str, ImageFile]], image_px: int, limits: Mapping[str, int]
+) -> DecodedBatch:
+    """Decode a batch in a worker; pixels that fit into the room of the place stay there and are not sent."""
     room = _rooms[place]
-    if pixels.nbytes > len(room):
-        return good, pixels, errors, kinds
-    np.frombuffer(room, np.uint8, count=pixels.nbytes)[:] = pixels.reshape(-1)
-    return good, None, errors, kinds
+    if len(job) * image_px * image_px * 3 > len(room):
+        return decode_batch(job, image_px, **limits)
+    found = decode_batch(job, image_px, _squares(room, len(job), image_px), **limits)
+    return found._replace(pixels=found.pixels[:0])
 
 
 class _Stopped(Exception):
     """Somebody asked for the end while a batch was waited for."""
 
 
-def _result(job: "Future[_InRoom]", stop: Callable[[], bool]) -> _InRoom:
+def _result(job: "Future[DecodedBatch]", stop: Callable[[], bool]) -> DecodedBatch:
     """Wait for a batch; raise _Stopped when asked to stop meanwhile."""
     for _ in range(max(1, round(STUCK_SECONDS))):
         try:

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 from lavit_core.data import Record
+from lavit_core.image_batch import DecodedBatch
+from lavit_core.image_digests import images_sha256
 from lavit_core.seeds import epoch_batches
 from lavit_core.token_journal import FinishedShard
 from lavit_core.tokens import TokenSample, write_shard
 
 from lavit_tokenizer.config import TokenizeConfig
-from lavit_tokenizer.decoded_batches import Decoded, decoded_batches
+from lavit_tokenizer.decoded_batches import decoded_batches
 from lavit_tokenizer.selector import topk_tokens
 from lavit_tokenizer.tasks import temporary_shard
 from lavit_tokenizer.tokenizer import VisualTokenizer
@@ -66,7 +68,7 @@ def make_shards(
     image_px = tokenizer.config.preprocessing.image_px
     decoded = decoded_batches(every, image_px, job.limits, workers=job.config.workers, stop=stop)
 
-    def checked() -> Iterator[Decoded]:
+    def checked() -> Iterator[DecodedBatch]:
         # A scheduler gives half a minute, and a shard that was begun is made again.
         while not stop() and (batch := next(decoded, None)) is not None:
             yield batch
@@ -82,7 +84,7 @@ def make_shard(
     job: ShardJob,
     number: int,
     records: Sequence[Record],
-    decoded: Iterator[Decoded],
+    decoded: Iterator[DecodedBatch],
     *,
     advance: Callable[[int, int], None] = lambda looked_at, unreadable: None,
 ) -> FinishedShard:
@@ -90,20 +92,24 @@ def make_shard(
     samples: list[TokenSample] = []
     errors: list[dict[str, Any]] = []
     warned: collections.Counter[str] = collections.Counter()
+    digests: list[bytes] = []
     for batch in job.batches(records):
         # Not zip, which would write a shard without the images of a batch that is missing.
-        good, pixels, unreadable, kinds = next(decoded)
-        warned.update(kinds)
+        found = next(decoded)
+        warned.update(found.warnings)
+        digests += found.digests
         samples += _tokenized(
-            tokenizer, [batch[place] for place in good], torch.from_numpy(pixels), job.config, job.seed
+            tokenizer, [batch[place] for place in found.good], torch.from_numpy(found.pixels), job.config, job.seed
         )
-        errors += unreadable
-        advance(len(batch), len(unreadable))
+        errors += found.errors
+        advance(len(batch), len(found.errors))
     shape = tokenizer.config
     entry = write_shard(
         job.out, shard_name(number), samples, codebook_size=shape.codebook_size, grid=shape.grid, source=job.source,
         temporary=temporary_shard(job.out, shard_name(number)),
     )  # fmt: skip
+    keys = (sample.key for sample in samples)
+    entry = entry.model_copy(update={"images_sha256": images_sha256(zip(keys, digests, strict=True))})
     return FinishedShard(entry=entry, errors=errors, warnings=dict(sorted(warned.items())))
 
 

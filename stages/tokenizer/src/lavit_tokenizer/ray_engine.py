@@ -19,12 +19,12 @@ import numpy as np
 import ray
 from lavit_core.data import Record
 from lavit_core.errors import InputError, LavitError
-from lavit_core.image_batch import decode_batch
+from lavit_core.image_batch import DecodedBatch, decode_batch
 from lavit_core.images import ImageFile
 from lavit_core.progress import note
 from lavit_core.token_journal import FinishedShard, journal_folder
 
-from lavit_tokenizer.decoded_batches import AHEAD, Decoded
+from lavit_tokenizer.decoded_batches import AHEAD
 from lavit_tokenizer.make_shards import ShardJob, Stopped, make_shard
 from lavit_tokenizer.tokenizer_folder import load_tokenizer
 
@@ -174,7 +174,7 @@ class Encoder:
         """Decode, encode and write one shard."""
         return make_shard(self.tokenizer, self.job.shards, number, records, self._decoded(records))
 
-    def _decoded(self, records: Sequence[Record]) -> Iterator[Decoded]:
+    def _decoded(self, records: Sequence[Record]) -> Iterator[DecodedBatch]:
         decode = ray.remote(num_cpus=1, max_retries=RETRIES)(decode_on_node)
         batches = self.job.shards.batches(records)
         waiting: deque[Any] = deque()
@@ -185,13 +185,13 @@ class Encoder:
                 waiting.append(decode.remote(place, images, self.job.image_px, self.job.shards.limits))
             if not waiting:
                 return
-            good, pixels, errors, warned = ray.get(waiting.popleft())
-            yield good, np.array(pixels), errors, warned  # Ray's own memory can't be written to
+            found = ray.get(waiting.popleft())
+            yield found._replace(pixels=np.array(found.pixels))  # Ray's own memory can't be written to
 
 
 def decode_on_node(
     place: tuple[str, Path], images: Sequence[tuple[str, ImageFile]], image_px: int, limits: Mapping[str, int]
-) -> Decoded:
+) -> DecodedBatch:
     """Decode a batch on whatever node this is; `place` is the driver's working directory and the data.
 
     Raises InputError where the node doesn't see the data: its images would be listed as missing.

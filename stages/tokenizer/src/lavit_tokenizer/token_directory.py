@@ -7,7 +7,9 @@ finished     manifest.json and errors.jsonl, in the order of the shards, then DO
 import collections
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from lavit_core.data import Record
 from lavit_core.data_plan import DataPlan
 from lavit_core.files import file_sha256
 from lavit_core.image_batch import TOO_SMALL
+from lavit_core.image_check import last_change, others_than
 from lavit_core.image_warnings import warning_lines
 from lavit_core.json_lines import read_json_lines, write_json_lines
 from lavit_core.progress import note
@@ -36,6 +39,9 @@ from lavit_tokenizer.selector import topk_tokens
 from lavit_tokenizer.tokenizer import VisualTokenizer
 
 ERRORS_FILE = "errors.jsonl"
+
+STAT_THREADS = 8
+"""Threads that ask for the times of files: storage on a network takes long to answer."""
 
 MOST_WARNINGS = 5
 """Kinds of warnings about images that are shown at the end."""
@@ -101,6 +107,23 @@ def finished_shards(
         if lines:
             found[number] = lines[0]
     return found
+
+
+def replaced_images(directory: TokenDirectory, kept: Mapping[int, JournalLine]) -> list[int]:
+    """Return the finished shards of which images were replaced since, though names and sizes are the same.
+
+    Looked at are files that were changed after their shard was written; if they are, all images of the shard are read.
+    """
+
+    def replaced(number: int) -> bool:
+        entry, records = kept[number].entry, directory.plan.read(number)
+        if entry.images_sha256 is None or last_change(records) < os.stat(directory.out / entry.file).st_mtime_ns:
+            return False
+        failed = {row["key"] for row in kept[number].read().errors}
+        return others_than(entry, [record for record in records if record.key not in failed])
+
+    with ThreadPoolExecutor(STAT_THREADS) as pool:
+        return [number for number, found in zip(kept, pool.map(replaced, kept), strict=True) if found]
 
 
 def reopen_directory(run: Run, directory: TokenDirectory, *, without: Set[str] = frozenset()) -> None:

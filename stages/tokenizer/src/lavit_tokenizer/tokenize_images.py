@@ -33,6 +33,7 @@ from lavit_tokenizer.token_directory import (
     is_whole,
     new_manifest,
     reopen_directory,
+    replaced_images,
 )
 from lavit_tokenizer.tokenizer_folder import load_tokenizer
 
@@ -116,6 +117,10 @@ def tokenize_images(
         stop = opened.enter_context(stop_signals())
         with held:
             kept = finished_shards(directory, task.shards(directory.num_shards), check_digests=True)
+            if replaced := replaced_images(directory, kept):
+                names = f"{len(replaced)} shards (first: {shard_name(replaced[0])})"
+                note(f"{out}: images of {names} were replaced since; these are made again", quiet=quiet)
+                kept = {number: line for number, line in kept.items() if number not in replaced}
             todo = [number for number in task.shards(directory.num_shards) if number not in kept]
             meter, errors = Meter(), 0
             total = sum(plan.size(number) for number in todo)
