@@ -1,9 +1,13 @@
-"""Images a second (wall) of decoding processes, beside Pillow alone, in turn: needs as many free cores as workers.
+"""Images a CPU second and a second of decoding processes, beside Pillow alone, in turn.
 
-python stages/tokenizer/benchmarks/decode_workers.py FOLDER --images 600 --image-px 224 --rounds 5
+python stages/tokenizer/benchmarks/decode_workers.py FOLDER --images 600 --repeat 3 --image-px 224 --rounds 5
+
+CPU seconds are those of all processes together, starting them included; they hold on a busy machine too. Images a
+second of the wall need as many free cores as workers.
 """
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -19,14 +23,15 @@ BATCH = 32
 
 
 def main() -> None:
-    """Print a row a way: the median rate, and the median of the ratios to Pillow of the same round."""
+    """Print a row a way: median rates, and the medians of their ratios to Pillow's of the same round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=600)
+    parser.add_argument("--repeat", type=int, default=3, help="times that each way reads the images in a round")
     parser.add_argument("--image-px", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    records = list(open_data(asked.folder).records[: asked.images])
+    records = list(open_data(asked.folder).records[: asked.images]) * asked.repeat
     px = asked.image_px
     ways: dict[str, Callable[[], object]] = {
         "Pillow alone": lambda: bare(records, px),
@@ -34,16 +39,26 @@ def main() -> None:
         **{f"--workers {workers}": lambda workers=workers: ours(records, px, workers) for workers in (0, 1, 2)},
     }
     bare(records, px)  # files enter the page cache
-    rates: dict[str, list[float]] = {name: [] for name in ways}
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(asked.rounds):
         for name, way in ways.items():
-            began = time.perf_counter()
+            wall, cpu = time.perf_counter(), cpu_seconds()
             way()
-            rates[name].append(len(records) / (time.perf_counter() - began))
-    print("| way | images a second | of Pillow alone |\n|---|---|---|")
+            wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
+            rates[name].append((len(records) / cpu, len(records) / wall))
+    print("| way | images a CPU second | of Pillow alone | images a second | of Pillow alone |\n|---|---|---|---|---|")
     for name, found in rates.items():
-        ratios = [rate / alone for rate, alone in zip(found, rates["Pillow alone"], strict=True)]
-        print(f"| {name} | {statistics.median(found):,.0f} | {statistics.median(ratios):.2f} |")
+        cells = []
+        for kind in (0, 1):
+            alone = (one[kind] for one in rates["Pillow alone"])
+            ratios = [one[kind] / other for one, other in zip(found, alone, strict=True)]
+            cells += [f"{statistics.median(one[kind] for one in found):,.0f}", f"{statistics.median(ratios):.3f}"]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of those that it started and that have ended."""
+    return sum(os.times()[:4])
 
 
 def bare(records: Sequence[Record], px: int) -> None:

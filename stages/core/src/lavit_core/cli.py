@@ -23,6 +23,10 @@ def inspect_data(
     output: OutputOptions,
     min_pixels: Annotated[int, option("--min-pixels", min=1, help="Count smaller images as unreadable.")] = 1,
     max_pixels: Annotated[int | None, option("--max-pixels", min=1, help="Count larger ones so too.")] = None,
+    against: Annotated[
+        Path | None,
+        option("--against", metavar="DATA", help="List the images that are in this data set too, byte for byte."),
+    ] = None,
 ) -> None:
     """Recognise a data set's layout; count its images, captions and questions; list what is wrong (then exit 3)."""
     from lavit_core import data_report
@@ -30,7 +34,7 @@ def inspect_data(
     from lavit_core.images import MAX_PIXELS
 
     limits = {"min_pixels": min_pixels, "max_pixels": max_pixels or MAX_PIXELS}
-    report = data_report.inspect_data(layout.source(path), **limits, quiet=output.silent)
+    report = data_report.inspect_data(layout.source(path), **limits, against=against, quiet=output.silent)
     show(report, output, lines=list(data_report.report_lines(report)))
     if problems := data_report.count_problems(report):
         raise InputError(f"{path}: {problems} problem(s), listed above; training and scoring refuse such a data set")

@@ -8,12 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lavit_core.data import Data, Problem, Record, Source, find_images, scan_data, source_of
+from lavit_core.data import Data, Problem, Record, Source, find_images, open_data, scan_data, source_of
+from lavit_core.duplicates import find_shared
 from lavit_core.image_warnings import count_image_warnings, warning_lines
 from lavit_core.images import MAX_PIXELS, ImageError, open_rgb
 from lavit_core.progress import Progress
 
 _DECODE_THREADS = 2
+
+MOST_SHOWN = 20
+"""Lines of a kind that a person is shown."""
 
 REFUSED = ("missing", "duplicate_keys", "bad_lines", "bad_names")
 """Lists of an inspection that keep a data set from being opened."""
@@ -35,15 +39,26 @@ class Decoded:
 
 
 def inspect_data(
-    source: Path | Source, *, min_pixels: int = 1, max_pixels: int = MAX_PIXELS, quiet: bool = False
+    source: Path | Source,
+    *,
+    min_pixels: int = 1,
+    max_pixels: int = MAX_PIXELS,
+    against: Path | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Read a data set whole, every image decoded; return counts, sizes and every problem.
 
-    Images of fewer or more pixels are listed as unreadable. Raises InputError if `source` is not a data set.
+    Images of fewer or more pixels are listed as unreadable; those that lie in the data set `against` too, as shared.
+    Raises InputError if `source` is not a data set.
     """
+    others = None if against is None else open_data(against).records
     data, problems = scan_data(source)
     decoded = decode_images(data.records, min_pixels=min_pixels, max_pixels=max_pixels, quiet=quiet)
-    return report_of(source, data, problems, decoded)
+    report = report_of(source, data, problems, decoded)
+    if others is not None:
+        shared = find_shared(data.records, others, quiet=quiet)
+        report |= {"against": str(against), "shared": [{"file": key, "equal_to": other} for key, other in shared]}
+    return report
 
 
 def decode_images(
@@ -164,19 +179,25 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     if report["not_read"]:
         left_out = ", ".join(f"{count} {suffix}" for suffix, count in report["not_read"].items())
         lines.append(f"not read   {left_out} files")
+    if "shared" in report:
+        shared = report["shared"]
+        lines.append(f"shared     {len(shared)} images are in {report['against']} too, byte for byte")
+        lines += [f"  {row['file']} is {row['equal_to']} there" for row in shared[:MOST_SHOWN]]
+        if len(shared) > MOST_SHOWN:
+            lines.append(f"  ... and {len(shared) - MOST_SHOWN} more (--json lists them)")
     return lines
 
 
 def _problem_lines(report: dict[str, Any]) -> Iterator[str]:
-    """Yield what is wrong, the first 20 of each kind."""
+    """Yield what is wrong, the first of each kind."""
     wrong = problem_lists(report)
     if not wrong:
         yield "problems   none"
     for name, found in wrong.items():
         yield f"{name:<15}{len(found)}"
-        yield from (f"  {line}" for line in found[:20])
-        if len(found) > 20:
-            yield f"  ... and {len(found) - 20} more (--json lists them)"
+        yield from (f"  {line}" for line in found[:MOST_SHOWN])
+        if len(found) > MOST_SHOWN:
+            yield f"  ... and {len(found) - MOST_SHOWN} more (--json lists them)"
 
 
 def problem_lists(report: dict[str, Any]) -> dict[str, list[str]]:

@@ -1,9 +1,9 @@
 """Whether images are still those from which tokens were made: others may have their names and sizes."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import stat
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,23 +18,19 @@ from lavit_core.verify import Checked
 def last_change(records: Iterable[Record]) -> int:
     """Return when one of the images' files was changed last, its name or rights too (nanoseconds); 0 if none is
     there."""
-    places = {getattr(record.image, "file", getattr(record.image, "folder", record.image)) for record in records}
-    return max((_changed(file) for place in places for file in _files_of(place)), default=0)
+    # As text: paths take long to compare.
+    places = {str(getattr(record.image, "file", getattr(record.image, "folder", record.image))) for record in records}
+    return max(map(_changed, places), default=0)
 
 
-def _files_of(place: Any) -> Iterator[Any]:
-    """Yield a file, or those in the folder of a saved data set."""
-    yield place
-    if os.path.isdir(place):
-        yield from (entry.path for entry in os.scandir(place))
-
-
-def _changed(file: Any) -> int:
+def _changed(place: str) -> int:
+    """Return when a file was changed last, or one in the folder of a saved data set."""
     try:
-        status = os.stat(file)
+        status = os.stat(place)
+        inside = os.scandir(place) if stat.S_ISDIR(status.st_mode) else ()
+        return max(status.st_mtime_ns, status.st_ctime_ns, *(_changed(one.path) for one in inside if one.is_file()))
     except OSError:
         return 0
-    return max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def others_than(entry: ShardEntry, records: Sequence[Record]) -> bool:

@@ -42,7 +42,7 @@ def decoded_batches(
 ) -> Generator[DecodedBatch, None, None]:
     """Yield each batch decoded within `limits` (min_pixels, max_pixels); by this process if `workers` is 0.
 
-    `batches` may be longer than memory: a few are read ahead.
+    `batches` may be longer than memory: a few are read ahead. Pixels are overwritten once the next batch is asked for.
 
     When `stop` says so during a wait, the batches end early.
     Raises InputError if worker processes can't be started, LavitError if one dies or takes too long.
@@ -51,14 +51,17 @@ def decoded_batches(
     jobs = ([(record.key, record.image) for record in batch] for batch in batches)
     first = list(itertools.islice(jobs, workers))
     workers, jobs = len(first), itertools.chain(first, jobs)
-    square = image_px * image_px * 3
     if not workers:
-        yield from (decode_batch(job, image_px, **limits) for job in jobs)
+        room = np.empty((0, image_px, image_px, 3), np.uint8)
+        for images in jobs:
+            if len(images) > len(room):
+                room = np.empty((len(images), image_px, image_px, 3), np.uint8)
+            yield decode_batch(images, image_px, room, **limits)
         return
-    rooms = [mmap.mmap(-1, max(map(len, first)) * square) for _ in range(workers * AHEAD)]
+    rooms = [mmap.mmap(-1, max(map(len, first)) * image_px * image_px * 3) for _ in range(workers * AHEAD)]
     with contextlib.suppress(_Stopped), _worker_pool(workers, rooms) as pool:
         waiting: deque[tuple[int, Future[DecodedBatch]]] = deque()
-        # As many batches wait as there are rooms, so the next one's room has been read.
+        # As many batches wait as there are rooms, so the next one's room is that of the batch that was yielded last.
         places = itertools.cycle(range(len(rooms)))
         while True:
             try:
@@ -77,8 +80,7 @@ def decoded_batches(
             place, running = waiting.popleft()
             found = _result(running, stop)
             if len(found.pixels) < len(found.good):
-                room = _squares(rooms[place], len(found.good), image_px)
-                found = found._replace(pixels=room.copy())
+                found = found._replace(pixels=_squares(rooms[place], len(found.good), image_px))
             yield found
 
 

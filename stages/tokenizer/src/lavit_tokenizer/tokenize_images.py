@@ -19,6 +19,7 @@ from lavit_trainkit.stopping import stopped
 from lavit_trainkit.throughput import Meter
 
 from lavit_tokenizer.config import TokenizeConfig
+from lavit_tokenizer.disk_space import check_space
 from lavit_tokenizer.make_shards import LIMITS, ShardJob, Stopped, make_shards, shard_name
 from lavit_tokenizer.selector import topk_tokens
 from lavit_tokenizer.tasks import Task, running_tasks, start_task, turn
@@ -124,6 +125,7 @@ def tokenize_images(
             todo = [number for number in task.shards(directory.num_shards) if number not in kept]
             meter, errors = Meter(), 0
             total = sum(plan.size(number) for number in todo)
+            check_space(out, total, plan, tokenizer.config, config)
             with Progress("tokenize-images", total, unit="image", quiet=quiet) as progress:
 
                 def advance(looked_at: int, unreadable: int) -> None:
