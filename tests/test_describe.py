@@ -1,6 +1,7 @@
 """`lavit caption` and `lavit ask` on image files."""
 
 import json
+import shutil
 from pathlib import Path
 
 from lavit import LaVIT
@@ -39,6 +40,20 @@ def test_a_conversation_is_asked_turn_by_turn(mini, here) -> None:
     assert (wrong.code, "expected QUESTION=ANSWER" in wrong.last_error) == (2, True)
     apart = json.loads(here(*line, "--earlier", "=".join(before)).out)["answers"]
     assert [row["answer"] for row in apart] == model.answer(file, [*line[2:4]], earlier=[[before]] * 2)
+
+
+def test_a_chat_needs_a_template_of_the_models_own(mini, here, tmp_path: Path) -> None:
+    line = (mini.heldout / "images/000000.png", "what shape is it?", "--chat", "--json")
+    without = here("ask", *line, "--model", mini.model)
+    assert (without.code, "this language model has no chat template" in without.last_error) == (2, True)
+    shutil.copytree(mini.model, tmp_path / "model")
+    template = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}{{ 'assistant' }}"
+    (tmp_path / "model/llm/chat_template.jinja").write_text(template)
+    done = here("ask", *line, "--model", tmp_path / "model")
+    assert done.code == 0, done.err
+    [row] = json.loads(done.out)["answers"]
+    model = LaVIT.from_pretrained(tmp_path / "model")
+    assert [row["answer"]] == model.answer(line[0], line[1], chat=True)
 
 
 def test_a_question_of_too_many_words_is_said(mini, here) -> None:

@@ -47,6 +47,7 @@ def ask(
     max_tokens: options.MaxTokens = None,
     earlier: options.EarlierTurns = None,
     conversation: options.Conversation = False,
+    chat: options.Chat = False,
     common: CommonOptions = NO_PRESET,
 ) -> None:
     """Answer questions about an image, each by itself or, with --conversation, after the ones before it."""
@@ -70,9 +71,10 @@ def ask(
     with waiting(LOADING, quiet=common.silent):
         reader = open_reader(model, common)
         if conversation:
-            answers = converse(reader, image, question, turns, max_tokens=settings.max_tokens)
+            answers = converse(reader, image, question, turns, max_tokens=settings.max_tokens, chat=chat)
         else:
-            answers = reader.answer(image, question, max_tokens=settings.max_tokens, earlier=[turns] * len(question))
+            before = [turns] * len(question)
+            answers = reader.answer(image, question, max_tokens=settings.max_tokens, earlier=before, chat=chat)
     pairs = zip(question, answers, strict=True)
     rows = [{"image": str(image), "question": asked, "answer": answer} for asked, answer in pairs]
     show({"answers": rows}, common, lines=answers)

@@ -23,11 +23,17 @@ def open_reader(model: Path, common: CommonOptions) -> LaVIT:
 
 
 def converse(
-    reader: LaVIT, image: Path, questions: Sequence[str], turns: Sequence[tuple[str, str]], *, max_tokens: int
+    reader: LaVIT,
+    image: Path,
+    questions: Sequence[str],
+    turns: Sequence[tuple[str, str]],
+    *,
+    max_tokens: int,
+    chat: bool = False,
 ) -> list[str]:
     """Return the answer to each question after `turns`, the questions before it and the answers the model gave."""
     said = list(turns)
     for question in questions:
-        [answer] = reader.answer(image, question, max_tokens=max_tokens, earlier=[said])
+        [answer] = reader.answer(image, question, max_tokens=max_tokens, earlier=[said], chat=chat)
         said.append((question, answer))
     return [answer for _, answer in said[len(turns) :]]

@@ -38,6 +38,9 @@ EarlierTurns = Annotated[
 Conversation = Annotated[
     bool, typer.Option("--conversation", help="Ask each question after the ones before it and their answers.")
 ]
+Chat = Annotated[
+    bool, typer.Option("--chat", help="Ask by the language model's own chat template, if it was trained so.")
+]
 Question = Annotated[list[str], argument(metavar="QUESTION", help="What to ask about it.")]
 
 

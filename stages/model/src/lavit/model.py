@@ -15,6 +15,7 @@ from lavit_core.config import load_preset, resolve
 from lavit_core.device_name import check_device_name
 from lavit_core.errors import UsageError
 from lavit_core.modeldir import default_preset, recorded_digest
+from lavit_core.seeds import derive_seed
 from PIL import Image
 
 from lavit.download import model_folder
@@ -30,7 +31,7 @@ from lavit.tokens import ImageTokens
 
 if TYPE_CHECKING:
     from lavit_detokenizer.api import Detokenizer, DrawSettings
-    from lavit_pretrain.api import Beams, LanguageModel, SampleSettings, SamplingStep
+    from lavit_pretrain.api import Beams, InterleaveSettings, LanguageModel, SampleSettings, SamplingStep
     from lavit_tokenizer.api import VisualTokenizer
 
 BATCH_PROMPTS = 16
@@ -311,12 +312,14 @@ class LaVIT:
         max_tokens: int = 10,
         beams: Beams | None = None,
         earlier: Sequence[Sequence[tuple[str, str]]] | None = None,
+        chat: bool = False,
     ) -> list[str]:
         """Return the answer to each question about its image; one image may go with all of them.
 
-        `earlier` has for each question the (question, answer) pairs of the conversation before it.
+        `earlier` has for each question the (question, answer) pairs of the conversation before it. `chat` asks by the
+        language model's own chat template, for models that were trained so.
         Without images the questions alone are read. Repeated images (the same object or path) are encoded once.
-        Raises UsageError for another number of questions than of images.
+        Raises UsageError for another number of questions than of images, or `chat` without a template.
         """
         check_positive(max_tokens=max_tokens)
         asked = text_list(questions, "questions")
@@ -332,7 +335,37 @@ class LaVIT:
             read = read_images(self._parts, list(unique.values())).take([places[name] for name in names])
         with self._parts.using("llm"):
             from lavit_pretrain.api import answer
-        return answer(self._parts.llm(), read, asked, earlier=earlier, max_tokens=max_tokens, beams=beams)
+        return answer(self._parts.llm(), read, asked, earlier=earlier, max_tokens=max_tokens, beams=beams, chat=chat)
+
+    # Texts and images by turns.
+
+    def interleave(
+        self,
+        prompts: str | Sequence[PromptLike],
+        seeds: int | Sequence[int] | None = None,
+        settings: InterleaveSettings | None = None,
+        drawing: DrawSettings | None = None,
+    ) -> list[list[str | Image.Image]]:
+        """Return the texts and images that the language model writes after each prompt, in their order.
+
+        `seeds` as in `generate`. Raises UsageError for an empty prompt or settings that cannot be, InputError for an
+        unreadable image or a missing part.
+        """
+        pieces = prompt_list(prompts)
+        seeded = seed_list(seeds, len(pieces))
+        with self._parts.using("llm"):
+            from lavit_pretrain.api import InterleaveSettings, write_interleaved
+        settings = settings or InterleaveSettings(codes=self._sample_settings())
+        read = read_prompts(self._parts, pieces, settings.codes.prompt_images)
+        written = write_interleaved(self._parts.llm(), read, seeds=seeded, settings=settings)
+        drawn = [
+            (part, derive_seed(seed, "interleave", place))
+            for seed, parts in zip(seeded, written, strict=True)
+            for place, part in enumerate(parts)
+            if not isinstance(part, str)
+        ]
+        images = iter(self.decode([codes for codes, _ in drawn], [seed for _, seed in drawn], drawing) if drawn else ())
+        return [[part if isinstance(part, str) else next(images) for part in parts] for parts in written]
 
     # Likelihoods.
 

@@ -2,10 +2,11 @@
 
 from lavit_pretrain.beam_search import ANSWERS, CAPTIONS, Beams
 from lavit_pretrain.captioning import answer, caption
-from lavit_pretrain.config import LlmShape, Mix, PretrainConfig, SampleSettings
+from lavit_pretrain.config import InterleaveSettings, LlmShape, Mix, PretrainConfig, SampleSettings
 from lavit_pretrain.corpus import asked_of, texts_to_learn, whole_text
 from lavit_pretrain.encoded_images import EncodedImages, join_images
 from lavit_pretrain.image_input import encode_images, merge_patches, select_patches
+from lavit_pretrain.interleave import write_interleaved
 from lavit_pretrain.language_model import LanguageModel, load_llm, read_visual_config
 from lavit_pretrain.likelihood import (
     caption_log_likelihoods,
@@ -31,6 +32,7 @@ __all__ = [
     "Beams",
     "DocumentText",
     "EncodedImages",
+    "InterleaveSettings",
     "LanguageModel",
     "LlmShape",
     "Mix",
@@ -67,4 +69,5 @@ __all__ = [
     "train_language_model",
     "unknown_words",
     "whole_text",
+    "write_interleaved",
 ]

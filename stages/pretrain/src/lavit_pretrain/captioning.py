@@ -10,6 +10,7 @@ from lavit_core.progress import warn
 from torch import Tensor
 
 from lavit_pretrain.beam_search import Beams, write_with_beams
+from lavit_pretrain.chat import ChatTemplate
 from lavit_pretrain.decoding import DecodingBatch
 from lavit_pretrain.encoded_images import EncodedImages
 from lavit_pretrain.language_model import LanguageModel
@@ -39,17 +40,25 @@ def answer(
     earlier: Sequence[Sequence[tuple[str, str]]] | None = None,
     max_tokens: int = 10,
     beams: Beams | None = None,
+    chat: bool = False,
 ) -> list[str]:
     """Return the answer to question i about image i, after the questions and answers `earlier[i]` if given; without
-    images the model reads the question alone."""
+    images the model reads the question alone.
+
+    `chat` asks by the model's own chat template. Raises UsageError if it has none.
+    """
     if images is not None and len(images) != len(questions):
         raise UsageError(f"{len(questions)} questions but {len(images)} images, expected one image a question")
     if earlier is not None and len(earlier) != len(questions):
         raise UsageError(f"{len(questions)} questions but {len(earlier)} conversations before them, expected one each")
-    before = earlier or [()] * len(questions)
-    if any(map(is_cut, questions)) or any(is_cut(turn[0]) for turns in before for turn in turns):
+    turns = earlier or [()] * len(questions)
+    if chat:
+        template = ChatTemplate(llm.codec)
+        asked = [template.prompt(*one) for one in zip(turns, questions, strict=True)]
+        return _complete(llm, images, [after for _, after in asked], max_tokens, beams, [head for head, _ in asked])
+    if any(map(is_cut, questions)) or any(is_cut(turn[0]) for own in turns for turn in own):
         _say_once(CUT)
-    prompts = [llm.codec.prompt_after(*asked) for asked in zip(before, questions, strict=True)]
+    prompts = [llm.codec.prompt_after(*one) for one in zip(turns, questions, strict=True)]
     return _complete(llm, images, prompts, max_tokens, beams)
 
 
@@ -59,7 +68,9 @@ def _complete(
     prompts: Sequence[np.ndarray],
     max_tokens: int,
     beams: Beams | None,
+    before: Sequence[np.ndarray] | None = None,
 ) -> list[str]:
+    """Return what is written after `before [IMG] image [/IMG] prompt` of each prompt."""
     counts = images.counts if images is not None else np.zeros(len(prompts), np.int64)
     lengths = counts + np.array([len(prompt) for prompt in prompts], dtype=np.int64)
     order = np.argsort(-lengths, kind="stable")
@@ -68,7 +79,8 @@ def _complete(
         places = order[start : start + BATCH_ROWS]
         shown = images.take(places) if images is not None else None
         asked = [prompts[place] for place in places]
-        read = reading_prompts(llm.vocabulary, shown, asked, blind_eos=llm.blind_eos)
+        heads = None if before is None else [before[place] for place in places]
+        read = reading_prompts(llm.vocabulary, shown, asked, before=heads, blind_eos=llm.blind_eos)
         with torch.inference_mode():
             rows = [llm.embed_prompt(prompt) for prompt in read]
         check_room(llm, max(map(len, rows)), max_tokens)

@@ -130,6 +130,9 @@ class PretrainConfig(Config):
     """Weight of a code in the loss."""
     text_loss_weight: float = Field(default=1.0, ge=0)
     """Weight of a text token in the loss."""
+    chat: bool = False
+    """Write questions and answers as the language model's own chat template does, the image at the start of the first
+    one (Differs: the paper writes `Question: ... Answer:`), one conversation a document; its last reply is scored."""
     questions_per_document: int = Field(default=1, gt=0)
     """At most this many questions about one image follow it in one document."""
     max_text_tokens: int = Field(default=512, gt=1)
@@ -167,6 +170,21 @@ class SampleSettings(Config):
         if images and self.image_guidance_scale is not None:
             return self.image_guidance_scale
         return self.guidance_scale
+
+
+class InterleaveSettings(Config):
+    """How texts and images are written by turns."""
+
+    max_tokens: int = Field(default=512, ge=1)
+    """Tokens after the prompt, at most; no image is begun that would not fit."""
+    max_images: int = Field(default=4, ge=0)
+    """Images after the prompt, at most."""
+    text_temperature: float = Field(default=0.0, ge=0)
+    """Divides the log-probabilities of words and of `[IMG]`; 0 takes the most likely one."""
+    text_top_k: int = Field(default=0, ge=0)
+    """Draw words from the k most likely ones; 0 means all."""
+    codes: SampleSettings = SampleSettings()
+    """How the codes of images are drawn."""
 
 
 class CaptionSettings(Config):

@@ -55,6 +55,11 @@ class DecodingBatch:
         self._lengths = self._lengths + mask_RN.sum(1)
         return self._forward(self.llm.embed(ids_RN.flatten()).unflatten(0, ids_RN.shape), positions)
 
+    def forget(self, rows_R: Tensor) -> None:
+        """Empty the rows where `rows_R` (bool) is True: what is appended next is the first token of such a row."""
+        self._mask_RL = self._mask_RL & ~rows_R[:, None]
+        self._lengths = self._lengths.masked_fill(rows_R, 0)
+
     def repeated(self, count: int) -> "DecodingBatch":
         """Return a batch of `count` copies of one started row; this one stays as it is."""
         batch = copy.copy(self)

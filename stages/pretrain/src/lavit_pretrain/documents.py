@@ -11,6 +11,7 @@ import numpy as np
 from lavit_core.seeds import derive_seed, shuffled_batch
 from lavit_core.tokens import TokenReader
 
+from lavit_pretrain.chat import ChatTemplate
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.sequence import blind_span, image_span, text_continuation, text_to_image
 from lavit_pretrain.text_tokenizer import TextCodec
@@ -70,6 +71,7 @@ class DocumentSource:
         self, corpus: Corpus, vocabulary: Vocabulary, codec: TextCodec, config: PretrainConfig, seed: int
     ) -> None:
         self.corpus, self.vocabulary, self.codec, self.config, self.seed = corpus, vocabulary, codec, config, seed
+        self.chat = ChatTemplate(codec) if config.chat else None
         self.asked = np.array(sorted(corpus.questions), dtype=np.int64)
         self.quotas = document_quotas(
             config, num_images=len(corpus.reader), num_asked=len(self.asked), num_texts=len(corpus.text)
@@ -140,7 +142,21 @@ class DocumentSource:
             return documents
         return [dataclasses.replace(document, read_tail=tail) for document, tail in zip(documents, read, strict=True)]
 
+    def _conversations(self, images: np.ndarray, rng: np.random.Generator) -> list[Document]:
+        befores, tails = [], []
+        for image in images:
+            asked = self.corpus.questions[int(image)]
+            assert self.chat is not None
+            before, prompt, reply = self.chat.turns(turns_of(asked[int(rng.integers(len(asked)))]))
+            weights = np.zeros(len(prompt) + len(reply), np.float32)
+            weights[len(prompt) :] = self.config.text_loss_weight
+            befores.append(before)
+            tails.append((np.concatenate([prompt, reply]), weights))
+        return self._after_images(images, tails, "questions", befores)
+
     def _questions(self, images: np.ndarray, rng: np.random.Generator) -> list[Document]:
+        if self.config.chat:
+            return self._conversations(images, rng)
         tails = []
         for image in images:
             asked = self.corpus.questions[int(image)]
@@ -160,28 +176,38 @@ class DocumentSource:
         return self._after_images(images, tails, "questions")
 
     def _after_images(
-        self, images: np.ndarray, tails: Sequence[tuple[np.ndarray, np.ndarray]], kind: str
+        self,
+        images: np.ndarray,
+        tails: Sequence[tuple[np.ndarray, np.ndarray]],
+        kind: str,
+        befores: Sequence[np.ndarray] | None = None,
     ) -> list[Document]:
-        """Return documents that show each image and go on with its tail (ids and weights)."""
+        """Return documents: what stands before each image, the image, and its tail (ids and weights)."""
         image_input = self.config.image_input
+        befores = befores or [np.empty(0, np.int64)] * len(tails)
         if image_input == "none":
             # Blind: the end token stands in for the image, so that a caption has something to follow.
             blind = blind_span(self.codec.eos)
             return [
-                Document(ids=np.append(blind, ids), weights=np.append(np.float32(0), weights), kind=kind)
-                for ids, weights in tails
+                Document(
+                    ids=np.concatenate([before, blind, ids]),
+                    weights=np.concatenate([np.zeros(len(before) + 1, np.float32), weights]),
+                    kind=kind,
+                )
+                for before, (ids, weights) in zip(befores, tails, strict=True)
             ]
         codes, features = self._codes_and_features(images, features=image_input == "features")
         image_weight = self.config.image_loss_weight if self.config.i2t_image_loss else 0.0
         documents = []
         for place, (image_codes, (tail, tail_weights)) in enumerate(zip(codes, tails, strict=True)):
-            head = image_span(self.vocabulary, image_codes)
-            weights = np.concatenate([np.full(len(head), image_weight, np.float32), tail_weights])
+            span, first = image_span(self.vocabulary, image_codes), len(befores[place]) + 1
+            shown = np.full(len(span), image_weight, np.float32)
+            weights = np.concatenate([np.zeros(first - 1, np.float32), shown, tail_weights])
             documents.append(
                 Document(
-                    ids=np.concatenate([head, tail]),
+                    ids=np.concatenate([befores[place], span, tail]),
                     weights=_first_unscored(weights),
-                    image=None if image_input == "codes" else (1, 1 + len(image_codes)),
+                    image=None if image_input == "codes" else (first, first + len(image_codes)),
                     features=features[place] if features is not None else None,
                     sample=int(images[place]),
                     kind=kind,

@@ -73,10 +73,7 @@ def sample_steps(
     batch_size: int = 64,
 ) -> Iterator[SamplingStep]:
     """Draw as `sample_codes` does, and yield after every code; the last step of a batch holds its whole images."""
-    fewest, most = llm.visual.code_range
-    limits = settings.min_codes or min(fewest, settings.max_codes or fewest), settings.max_codes or most
-    if limits[0] > limits[1]:
-        raise UsageError(f"setting min_codes: {limits[0]} is more than max_codes {limits[1]}")
+    limits = code_limits(llm, settings)
     if len(prompts) != len(seeds):
         raise UsageError(f"{len(prompts)} prompts but {len(seeds)} seeds, expected one seed a prompt")
     laid = [
@@ -94,6 +91,15 @@ def sample_steps(
             heads, streams = [laid[place] for place in places], [seeds[place] for place in places]
             for picks, last in _sample_batch(llm, heads, streams, settings, scale, limits):
                 yield SamplingStep(prompts=places, step=len(picks), max_codes=limits[1], last=last, picks=picks)
+
+
+def code_limits(llm: LanguageModel, settings: SampleSettings) -> tuple[int, int]:
+    """Return the fewest and most codes of an image. Raises UsageError if settings contradict each other."""
+    fewest, most = llm.visual.code_range
+    limits = settings.min_codes or min(fewest, settings.max_codes or fewest), settings.max_codes or most
+    if limits[0] > limits[1]:
+        raise UsageError(f"setting min_codes: {limits[0]} is more than max_codes {limits[1]}")
+    return limits
 
 
 def check_room(llm: LanguageModel, laid: Sequence[TokenizedPrompt], max_codes: int) -> None:
@@ -144,8 +150,11 @@ def _sample_batch(
         hidden = rows.extend(torch.cat([next_B, next_B]) if guided else next_B)
 
 
-def guided_scores(logits_RC: Tensor, scale: float | None) -> Tensor:
-    """Return guided log-scores [B, C]: of R = 2B rows the first half is conditional, the second unconditional."""
+def guided_scores(logits_RC: Tensor, scale: float | Tensor | None) -> Tensor:
+    """Return guided log-scores [B, C]: of R = 2B rows the first half is conditional, the second unconditional.
+
+    `scale` is one for all, or [B, 1].
+    """
     scores_RC = logits_RC.log_softmax(-1)
     if scale is None:
         return scores_RC

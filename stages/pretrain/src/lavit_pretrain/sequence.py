@@ -6,6 +6,7 @@ text to image    `text [IMG] codes [/IMG]`; unconditional: a bare `[IMG]` in fro
 image to text    `[IMG] image [/IMG] text <eos>`
 questions        `[IMG] image [/IMG] Question: ... Answer: ... <eos>`
 prompts          texts and images in any order, then `[IMG]`
+chat             the language model's own template, the image at the start of the first question (`chat.py`)
 A model trained without images (blind) reads `<eos>` where the image would be.
 Letters: n tokens of a sequence, F continuous image rows, D merger width, H hidden width.
 """
@@ -117,13 +118,20 @@ def tokenize_prompt(
     in every document of the training; without `brackets`, as released.
     Raises InputError for codes outside the codebook.
     """
-    parts = [
+    parts = tokenize_parts(prompt, vocabulary, encode, brackets=brackets)
+    return join_prompts([*parts, TokenizedPrompt(ids=drawing_prefix(vocabulary, np.empty(0, np.int64)))])
+
+
+def tokenize_parts(
+    prompt: Prompt, vocabulary: Vocabulary, encode: Callable[[str], np.ndarray], *, brackets: bool = True
+) -> list[TokenizedPrompt]:
+    """Return each text and image of a prompt in their order. Raises InputError for codes outside the codebook."""
+    return [
         TokenizedPrompt(ids=encode(part))
         if isinstance(part, str)
         else tokenize_image(vocabulary, part, brackets=brackets)
         for part in ((prompt,) if isinstance(prompt, str) else prompt)
     ]
-    return join_prompts([*parts, TokenizedPrompt(ids=drawing_prefix(vocabulary, np.empty(0, np.int64)))])
 
 
 def tokenize_image(vocabulary: Vocabulary, image: np.ndarray, *, brackets: bool = True) -> TokenizedPrompt:
@@ -144,16 +152,23 @@ def tokenize_image(vocabulary: Vocabulary, image: np.ndarray, *, brackets: bool 
 
 
 def reading_prompts(
-    vocabulary: Vocabulary, images: EncodedImages | None, texts: Sequence[np.ndarray], *, blind_eos: int | None = None
+    vocabulary: Vocabulary,
+    images: EncodedImages | None,
+    texts: Sequence[np.ndarray],
+    *,
+    before: Sequence[np.ndarray] | None = None,
+    blind_eos: int | None = None,
 ) -> list[TokenizedPrompt]:
-    """Return `[IMG] image [/IMG] text` for each image and text (ids int64 [n]); without images the texts alone.
+    """Return `before [IMG] image [/IMG] text` for each image and text (ids int64 [n]); without images the texts alone.
 
     `blind_eos` is the `<eos>` that a model trained without images reads where the image would be.
     """
+    starts = [TokenizedPrompt(ids=ids) for ids in before or [np.empty(0, np.int64)] * len(texts)]
     tails = [TokenizedPrompt(ids=text) for text in texts]
     if blind_eos is not None:
-        return [join_prompts([TokenizedPrompt(ids=blind_span(blind_eos)), tail]) for tail in tails]
-    if images is None:
-        return tails
-    heads = [tokenize_image(vocabulary, image) for image in images.each()]
-    return [join_prompts(pair) for pair in zip(heads, tails, strict=True)]
+        shown = [TokenizedPrompt(ids=blind_span(blind_eos))] * len(tails)
+    elif images is None:
+        shown = [TokenizedPrompt(ids=np.empty(0, np.int64))] * len(tails)
+    else:
+        shown = [tokenize_image(vocabulary, image) for image in images.each()]
+    return [join_prompts(parts) for parts in zip(starts, shown, tails, strict=True)]
