@@ -2,8 +2,8 @@
 
     python stages/core/benchmarks/scale.py --counts 10000 100000 1000000 --folder /tmp/scale
 
-Each cell is a process of its own. Images are files of one byte, alone and in tars of 100,000; token samples have about
-12 codes and a caption. What was made for a count is kept in the folder and used again.
+Each cell is a process of its own. Images are files of one byte, alone and in tars and Parquet files of 100,000; token
+samples have about 12 codes and a caption. What was made for a count is kept in the folder and used again.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from lavit_core.tokens import Manifest, TokenSample, open_tokens, write_manifest
 IN_A_FOLDER, IN_A_TAR, IN_A_SHARD = 1_000, 100_000, 4_096
 CODEBOOK_SIZE, GRID = 2_048, (8, 8)
 BATCH = 512
+CAPTION = "a red circle above a blue square"
 
 
 def main() -> None:
@@ -42,7 +43,8 @@ def main() -> None:
         for count in asked.counts:
             path = made(asked.folder, kind, count)
             line = [sys.executable, __file__, "--folder", str(asked.folder), "--one", name, str(path)]
-            found = json.loads(subprocess.run(line, check=True, stdout=subprocess.PIPE).stdout)
+            done = subprocess.run(line, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            found = json.loads(done.stdout)
             each = found["cpu"] / count * 1e6
             print(f"| {name} | {count:,} | {found['cpu']:.1f} | {each:.1f} | {found['peak'] / 1e6:.0f} |", flush=True)
 
@@ -82,6 +84,40 @@ def make_tars(out: Path, count: int) -> None:
                 tar.addfile(tarfile.TarInfo(f"{number:09d}.jpg"))
 
 
+def listed_files(out: Path, count: int) -> Iterator[str]:
+    """Yield the names of image files below a link to the folder that `make_files` made of the same count."""
+    (out / "images").symlink_to(made(out.parent, "files", count).resolve())
+    return (f"images/{number // IN_A_FOLDER:06d}/{number:09d}.jpg" for number in range(count))
+
+
+def make_table(out: Path, count: int) -> None:
+    """Write a table of the image files."""
+    with open(out / "list.csv", "w") as table:
+        table.write("image,caption\n")
+        table.writelines(f"{name},{CAPTION}\n" for name in listed_files(out, count))
+
+
+def make_coco(out: Path, count: int) -> None:
+    """Write one JSON file of the image files, as COCO does."""
+    names = list(enumerate(listed_files(out, count)))
+    images = [{"id": number, "file_name": name} for number, name in names]
+    captions = [{"id": number, "image_id": number, "caption": CAPTION} for number, _ in names]
+    (out / "captions.json").write_text(json.dumps({"images": images, "annotations": captions}))
+
+
+def make_parquet(out: Path, count: int) -> None:
+    """Write Parquet files with images of one byte."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for first in range(0, count, IN_A_TAR):
+        rows = [
+            {"image": {"bytes": b"x", "path": f"{number:09d}.jpg"}, "caption": CAPTION}
+            for number in range(first, min(first + IN_A_TAR, count))
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), out / f"{first // IN_A_TAR:05d}.parquet", row_group_size=1000)
+
+
 def make_tokens(out: Path, count: int) -> None:
     """Write a token directory."""
     random = np.random.default_rng(0)
@@ -94,7 +130,7 @@ def make_tokens(out: Path, count: int) -> None:
                 key=f"{first + i:09d}.jpg",
                 codes=random.integers(0, CODEBOOK_SIZE, int(mask.sum()), dtype=np.int32),
                 keep_mask=mask,
-                texts=("a red circle above a blue square",),
+                texts=(CAPTION,),
             )
             for i, mask in enumerate(masks)
         ]
@@ -120,12 +156,22 @@ def read_epoch(path: Path) -> None:
         reader.codes(order[first : first + BATCH])
 
 
-MAKERS: dict[str, Callable[[Path, int], None]] = {"files": make_files, "tars": make_tars, "tokens": make_tokens}
+MAKERS: dict[str, Callable[[Path, int], None]] = {
+    "files": make_files,
+    "tars": make_tars,
+    "table": make_table,
+    "parquet": make_parquet,
+    "coco": make_coco,
+    "tokens": make_tokens,
+}
 MEASURED: dict[str, tuple[str, Callable[[Path], object]]] = {
     "list a folder": ("files", open_data),
     "list and plan a folder": ("files", plan),
     "go on from the plan": ("files", plan),
     "index tars": ("tars", open_data),
+    "list a CSV table": ("table", open_data),
+    "list Parquet files": ("parquet", open_data),
+    "list COCO captions": ("coco", open_data),
     "inspect tokens": ("tokens", inspect_tokens),
     "verify tokens": ("tokens", lambda path: verify_tokens(path, quiet=True)),
     "read an epoch, shuffled": ("tokens", read_epoch),

@@ -16,7 +16,6 @@ from typing import Any
 
 from lavit_core.errors import InputError
 from lavit_core.folders import find_files
-from lavit_core.image_places import place_of
 from lavit_core.images import SUFFIXES
 from lavit_core.layouts.folder import TEXTS, caption_lines, json_captions
 from lavit_core.layouts.place import Place, key_of
@@ -62,13 +61,17 @@ def read_tars(place: Place) -> Contents | None:
         raise InputError(f"{packed[0]}: compressed, so images can't be read in place; unpack it once into a .tar")
     contents = Contents(layout="tars", root=place.root, files=tars, named_by="member")
     rows, from_stats, have = SortedRows(), Contents(layout="tars", root=place.root, files=tars), 0
+    spans: list[tuple[str, str]] = []
     for number, file in enumerate(tars):
         found = _read_tar(contents, file, place.source.caption_column)
         _compare_with_stats(from_stats, file, len(found))
         for name, (image, captions) in found.items():
             rows.add(name, number, image.offset, image.size, captions)
             have += bool(captions)
-    apart = any(one[0] == other[0] for one, other in itertools.pairwise(rows))
+        spans += [(min(found), max(found))] if found else []
+    # Most tars hold names of their own, one after another: no need to look at each name then.
+    beside = all(one[1] < other[0] for one, other in itertools.pairwise(sorted(spans)))
+    apart = not beside and any(one[0] == other[0] for one, other in itertools.pairwise(rows))
     if apart:
         if twice := [stem for stem, count in Counter(file.stem for file in tars).items() if count > 1]:
             raise InputError(f"{place.root}: 2 tars called {twice[0]}, with images of equal names; rename one of them")
@@ -90,9 +93,9 @@ def _listed(tars: list[Path], rows: SortedRows, *, apart: bool) -> Iterator[List
         for name, number, *image in rows:
             in_tars.add(f"{tars[number].stem}/{name}", name, number, *image)
         keyed = in_tars
+    files = [str(file) for file in tars]
     for key, name, number, offset, size, captions in keyed:
-        place = place_of(TarImage(tars[number], name, offset, size), key, tars[number].parent)
-        yield ListedImage(key, captions, place, size)
+        yield ListedImage(key, captions, [[TarImage.__name__, files[number], name, offset, size]], size)
 
 
 def _read_tar(contents: Contents, file: Path, column: str | None) -> dict[str, tuple[TarImage, tuple[str, ...]]]:
