@@ -69,6 +69,7 @@ def read_tars(place: Place) -> Contents | None:
             rows.add(name, number, image.offset, image.size, captions)
             have += bool(captions)
         spans += [(min(found), max(found))] if found else []
+        del found  # not beside that of the next tar
     # Most tars hold names of their own, one after another: no need to look at each name then.
     beside = all(one[1] < other[0] for one, other in itertools.pairwise(sorted(spans)))
     apart = not beside and any(one[0] == other[0] for one, other in itertools.pairwise(rows))
