@@ -5,6 +5,8 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Workloads of bench-check: those that need no model.
+CHECKED := tokenizer data scorers
 # The folders that stages/workspace.txt lists, the host's own (.) left out.
 STAGES := $(shell sed -n 's/^-e \.\/\([^[]*\).*/\1/p' stages/workspace.txt)
 
@@ -14,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-slow test-gpu docs site wheel clean
+.PHONY: help install demo test check test-slow bench-check test-gpu docs site wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +48,10 @@ check: $(STAMP)  ## style, types, import rules, generated pages, words
 
 test-slow: $(STAMP)  ## run the tests that take minutes
 	$(PYTEST) --dist worksteal -m slow --timeout 3600
+
+bench-check: $(STAMP)  ## fail if a ratio of `lavit bench` has fallen (minutes; not part of CI: docs/adr)
+	OMP_NUM_THREADS=1 $(BIN)/lavit bench $(CHECKED) --dtype bf16 --out runs/bench.json
+	$(BIN)/python benchmarks/check.py runs/bench.json benchmarks/baselines/amd-epyc-bf16.json
 
 test-gpu: $(STAMP)  ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

@@ -21,7 +21,7 @@ class MeasureOptions:
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto"
     dtype: Annotated[str, typer.Option("--dtype", help="fp32, bf16 or both.")] = "both"
     full: Annotated[bool, typer.Option("--full", help="Published sizes; small ones otherwise.")] = False
-    pairs: Annotated[int, typer.Option("--pairs", min=3, help="Timings of each arm.")] = 7
+    pairs: Annotated[int, typer.Option("--pairs", min=3, help="Timings of each arm.")] = 5
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads on a CPU.")] = 1
     official: Annotated[
         Path | None, option("--official", metavar="DIR", help="Your clone of jy0205/LaVIT, as one more baseline.")

@@ -23,7 +23,7 @@ class BenchSettings:
     """Seed of weights and inputs."""
     threads: int = 1
     """torch's threads."""
-    pairs: int = 7
+    pairs: int = 5
     """Pairs of timings a comparison."""
     official: Path | None = None
     """A clone of the released code, one more baseline where it is given."""

@@ -34,6 +34,25 @@ def test_released_softmax_is_the_masked_form_with_its_leak():
     assert not torch.equal(leaky.merger(x_BPD, keep), exact.merger(x_BPD, keep))
 
 
+@pytest.mark.parametrize(("held_from", "exact"), [(0, False), (1, False), (2, True)])
+def test_released_softmax_needs_the_dropped_rows_of_every_block_but_the_last(held_from: int, exact: bool) -> None:
+    """Where closed keys stand out, dropped rows that are no longer computed change the kept ones."""
+    merger, keep = make_tokenizer(released_softmax=True, merger_layers=3).merger, keep_masks()
+    x_BPD = torch.randn(6, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for block in merger.blocks:
+            block.token_causal_attn.qkv.weight[:32].mul_(6)  # queries and keys
+        expected, rows_BPD = merger(x_BPD, keep), merger.place(x_BPD)
+        kept = keep.float()[:, None, None, :]
+        causal = (kept + (1 - kept) * torch.eye(16)) * torch.ones(16, 16).tril()
+        for place, block in enumerate(merger.blocks):
+            computed = block.forward_masked(rows_BPD, merger.ln_vision(merger.place(x_BPD)), causal, 1 - kept, 1e-6)
+            rows_BPD = torch.where(keep[..., None], computed, rows_BPD) if place >= held_from else computed
+        found = merger.norm(rows_BPD)[keep]
+    difference = float((found - expected).norm() / expected.norm())
+    assert difference == 0 if exact else difference > 1e-3
+
+
 def test_a_merger_without_blocks_returns_the_kept_features():
     tokenizer = make_tokenizer(merger_layers=0)
     encoded = tokenizer.encode(images(6), return_intermediates=True)

@@ -55,7 +55,6 @@ def training(settings: BenchSettings, goal: float) -> Iterator[Comparison]:
             unit="images",
             amount=images,
             goal=goal if dtype == "bf16" else None,
-            pairs=None if settings.full else 5,
         )
     if "bf16" in settings.dtypes:
         yield Comparison(
@@ -67,7 +66,6 @@ def training(settings: BenchSettings, goal: float) -> Iterator[Comparison]:
             equal=equal_within(LIMITS["bf16"]),
             unit="images",
             amount=images,
-            pairs=None if settings.full else 5,
         )
 
 
