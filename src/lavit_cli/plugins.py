@@ -141,7 +141,6 @@ def _checked(command: Command) -> Command:
 
 def _assemble(commands: Sequence[Command]) -> typer.Typer:
     app = typer.Typer(
-        add_completion=False,
         pretty_exceptions_enable=False,
         pretty_exceptions_show_locals=False,
         context_settings={"help_option_names": ["-h", "--help"]},
