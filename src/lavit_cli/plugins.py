@@ -41,6 +41,7 @@ KNOWN = {
     "sample": (USE, "lavit-pretrain"),
     "detokenize": (USE, "lavit-detokenizer"),
     "serve": (USE, "lavit-serve"),
+    "ui": (USE, "lavit-serve"),
     "import-checkpoint": (USE, "lavit"),
     "export-checkpoint": (USE, "lavit"),
     "push": (USE, "lavit"),

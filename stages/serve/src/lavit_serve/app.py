@@ -32,16 +32,19 @@ def new_app(service: Service, *, api_key: str | None = None, quiet: bool = False
     return add_gate(new_api(service), service.settings, api_key, service.metrics, quiet=quiet)
 
 
-def new_api(service: Service) -> FastAPI:
-    """Return the API without its gate."""
+def new_api(service: Service, *others: Service) -> FastAPI:
+    """Return the API without its gate. Its lifespan starts and stops the batches of `others` too."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.batcher.start()
+        batchers = [one.batcher for one in (service, *others)]
+        for batcher in batchers:
+            batcher.start()
         try:
             yield
         finally:
-            service.batcher.stop()
+            for batcher in batchers:
+                batcher.stop()
 
     # The pages of documentation would load scripts from elsewhere; /openapi.json stays.
     api = FastAPI(

@@ -96,5 +96,10 @@ def serve(
 
         return run_workers(opened, bound, settings, count=listening.workers, **how)
     with waiting(LOADING, quiet=common.silent):
+        from lavit_serve.app import new_app
+        from lavit_serve.service import new_service
+
         loaded = open_model(opened)
-    return run_server(loaded, model, bound, settings, **how)
+    service = new_service(loaded, model, settings, seed=common.seed)
+    app = new_app(service, api_key=listening.api_key, quiet=common.silent)
+    return run_server(app, bound, settings, announce)

@@ -14,10 +14,8 @@ import uvicorn
 from lavit import LaVIT
 from lavit_core.errors import InputError
 
-from lavit_serve.app import new_app
 from lavit_serve.config import ServeSettings
 from lavit_serve.gate import App
-from lavit_serve.service import new_service
 
 PARTS = ("tokenizer", "llm", "detokenizer")
 
@@ -66,24 +64,13 @@ def bind(host: str, port: int, unread_seconds: float) -> socket.socket:
     return bound
 
 
-def run_server(
-    model: LaVIT,
-    folder: Path,
-    bound: socket.socket,
-    settings: ServeSettings,
-    *,
-    api_key: str | None,
-    seed: int,
-    quiet: bool,
-    announce: Callable[[str], None],
-) -> None:
-    """Serve the model of `folder` until SIGTERM or SIGINT.
+def run_server(app: App, bound: socket.socket, settings: ServeSettings, announce: Callable[[str], None]) -> None:
+    """Serve an application until SIGTERM or SIGINT.
 
     Then nothing new is taken, what is in hand is answered, and this returns.
 
     `announce` is told the address, once requests are taken.
     """
-    app = new_app(new_service(model, folder, settings, seed=seed), api_key=api_key, quiet=quiet)
     with _drained_quietly():
         _Server(uvicorn_config(app, settings), announce).run(sockets=[bound])
 

@@ -1,0 +1,110 @@
+"""The page of `lavit ui`: what it is made of, and in a real browser what it shows and which hosts it asks."""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from lavit import LaVIT
+from lavit_core.images import png_bytes
+from lavit_serve.config import ServeSettings
+from lavit_serve.service import new_service
+
+pytest.importorskip("gradio")
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def test_a_conversation_is_its_questions_and_answers_without_captions() -> None:
+    from lavit_serve.page import turns_of
+
+    said = [
+        {"role": "assistant", "content": "Caption: a circle"},
+        {"role": "user", "content": "What colour?"},
+        {"role": "assistant", "content": [{"type": "text", "text": "red"}]},
+        {"role": "assistant", "content": "Caption: a circle"},
+        {"role": "user", "content": "Where?"},
+        {"role": "assistant", "content": "left"},
+    ]
+    assert turns_of(said) == [("What colour?", "red"), ("Where?", "left")]
+
+
+def test_the_page_and_the_api_are_one_app_that_names_no_other_host(model: LaVIT) -> None:
+    from lavit_serve.page import new_page
+
+    app = new_page(new_service(model, Path("no folder"), ServeSettings()), quiet=True)
+
+    async def get(path: str, host: str = "127.0.0.1") -> httpx2.Response:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=f"http://{host}") as client:
+            return await client.get(path)
+
+    async def ask() -> None:
+        page, models = await get("/"), await get("/v1/models")
+        assert models.json()["data"][0]["id"] == "lavit"
+        assert page.status_code == 200
+        policy = page.headers["content-security-policy"]
+        assert policy.startswith("default-src 'self' ")
+        assert not re.search(r"https?:", policy)
+        loaded = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"(https?://[^\"]+)", page.text)
+        assert loaded == []
+        assert (await get("/", "example.org")).status_code == 403
+
+    asyncio.run(ask())
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[str]:
+    """Start `lavit ui` with the model against itself, and give its address."""
+    command = [sys.executable, "-m", "lavit_cli", "ui", folder, "--against", folder, "--port", "0", "--device", "cpu"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    try:
+        assert child.stdout is not None
+        yield re.findall(r"http://\S+", child.stdout.readline())[0]
+    finally:
+        child.send_signal(signal.SIGTERM)
+        child.wait()
+        child.stdout.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (400, "dark")])
+def test_people_draw_look_and_talk_in_a_browser_that_asks_no_other_host(
+    folder: Path, tmp_path: Path, width: int, scheme: Any
+) -> None:
+    browsers = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium here")
+    image = tmp_path / "image.png"
+    image.write_bytes(png_bytes(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)))
+    with running(folder) as url, browsers.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.set_default_timeout(120_000)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(url)
+        page.get_by_label("Prompt").first.fill("a red circle")
+        page.get_by_role("button", name="Draw", exact=True).click()
+        page.get_by_text("seed 0 to 3, guidance").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
+        page.get_by_role("tab", name="look").click()
+        page.locator("input[type=file]").first.set_input_files(image)
+        page.get_by_text("patches became codes").wait_for()
+        page.get_by_role("tab", name="talk").click()
+        page.get_by_label("Question").fill("What colour is it?")
+        page.get_by_label("Question").press("Enter")
+        page.locator("[data-testid=bot]").first.wait_for()
+        browser.close()
+    assert {address.split("/")[2] for address in asked if address.startswith("http")} == {url.split("/")[2]}
+    assert len(asked) > 20
