@@ -229,7 +229,17 @@ def test_warnings_of_a_run_are_on_its_page(tmp_path: Path) -> None:
     (run / "tokenizer" / "warnings.jsonl").write_text(json.dumps(row) + "\n")
     page = write_report(run).read_text(encoding="utf-8")
     assert "<b>codebook collapse</b> (tokenizer, step 1,200): 3% of &lt;codes&gt; used; change x" in page
-    assert page.index("<h2>Warnings</h2>") < page.index("<h2>Training curves</h2>")
+    order = ("Warnings", "Kept patches", "The metrics that matter most", "Scores", "Training curves")
+    places = [page.index(f"<h2>{title}") for title in order]
+    assert places == sorted(places)
+    assert page.count('<div class="tile">') <= 5, "more would be no summary; the table has the rest"
+
+
+def test_images_enlarge_and_wrong_answers_are_filtered_without_a_script(tmp_path: Path) -> None:
+    page = write_report(fake_run(tmp_path / "demo", samples=4)).read_text(encoding="utf-8")
+    assert page.count('<label class="zoom"><input type="checkbox" aria-label="enlarge"><img') == page.count("<img")
+    assert page.count('id="wrong"') == 1
+    assert "main:has(#wrong:checked)" in page
 
 
 @pytest.mark.slow

@@ -23,6 +23,12 @@ HEADLINE = {
 """Headline titles with the metrics of score.json that they show; two candidates are drawn of a prompt (`best_of`)."""
 
 
+FOREMOST = frozenset(
+    {"questions.all", "blind.all", "captions.everything", "reconstruction.everything", "generation.everything"}
+)
+"""The metrics of `HEADLINE` that a page shows large."""
+
+
 def headline(metrics: Mapping[str, Any], best_of: int = 2) -> dict[str, Any]:
     """Return a score's headline metrics with counts and intervals, beside each its seen and unseen combinations."""
     found = {}
@@ -36,6 +42,12 @@ def headline(metrics: Mapping[str, Any], best_of: int = 2) -> dict[str, Any]:
 def headline_of(score: Mapping[str, Any]) -> dict[str, Any]:
     """Return the headline of a whole score.json, or of {} an empty one."""
     return headline(score.get("figures", {}), score.get("settings", {}).get("best_of", 2))
+
+
+def foremost_of(score: Mapping[str, Any]) -> set[str]:
+    """Return the headline titles that a page shows large."""
+    best_of = score.get("settings", {}).get("best_of", 2)
+    return {_for_candidates(title, best_of) for title, name in HEADLINE.items() if name in FOREMOST}
 
 
 def _for_candidates(title: str, best_of: int) -> str:

@@ -14,7 +14,7 @@ from lavit_core.shown_images import data_url, dim_dropped
 from markupsafe import Markup
 from PIL import Image
 
-from lavit_cli.headline import headline_of
+from lavit_cli.headline import foremost_of, headline_of
 from lavit_cli.report.collect import Collected, Stage, collect
 from lavit_cli.report.curves import charts, short
 from lavit_cli.report.rates import rate_charts
@@ -53,6 +53,7 @@ def render(run: Collected, reference: Reference | None = None) -> str:
         "duration": duration,
         "tables": score_tables,
         "thousands": "{:,}".format,
+        "any": any,
         "words": lambda name: name.replace("_", " ").replace("blind", "no-image baseline"),
     }
     environment.tests["share"] = is_share
@@ -64,6 +65,7 @@ def render(run: Collected, reference: Reference | None = None) -> str:
         style=Markup((resources.files("lavit_cli") / "report" / "style.css").read_text(encoding="utf-8")),
         total={**total, "peak": peak},
         headline=headline_of(run.score),
+        foremost=foremost_of(run.score),
         samples=_samples(run.samples),
         rates=rate_charts(run.score.get("figures", {})),
         reference=reference,
