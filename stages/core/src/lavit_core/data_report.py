@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.data import Data, Problem, Record, Source, find_images, open_data, scan_data, source_of
-from lavit_core.duplicates import find_shared
+from lavit_core.duplicates import AHEAD, find_shared
 from lavit_core.image_warnings import count_image_warnings, warning_lines
 from lavit_core.images import MAX_PIXELS, ImageError, open_rgb
 from lavit_core.progress import Progress
@@ -81,7 +82,8 @@ def decode_images(
         ThreadPoolExecutor(_DECODE_THREADS) as pool,
         Progress("inspect", len(records), unit="image", quiet=quiet) as bar,
     ):
-        for found in pool.map(look, records):
+        parts = (records[first : first + AHEAD] for first in range(0, len(records), AHEAD))
+        for found in itertools.chain.from_iterable(pool.map(look, part) for part in parts):
             if isinstance(found, dict):
                 unreadable.append(found)
             else:

@@ -9,7 +9,7 @@ from lavit_core.records import Record
 
 _THREADS = 4
 
-_AHEAD = 1024
+AHEAD = 1024
 """Images that are handed to the threads at a time."""
 
 
@@ -32,8 +32,8 @@ def find_shared(records: Sequence[Record], others: Sequence[Record], *, quiet: b
 def _digests(records: Sequence[Record], what: str, quiet: bool) -> Iterator[tuple[str, bytes]]:
     """Yield key and SHA-256 of each image; those that can't be read are left out."""
     with ThreadPoolExecutor(_THREADS) as pool, Progress(what, len(records), unit="image", quiet=quiet) as bar:
-        for first in range(0, len(records), _AHEAD):
-            part = records[first : first + _AHEAD]
+        for first in range(0, len(records), AHEAD):
+            part = records[first : first + AHEAD]
             for record, digest in zip(part, pool.map(image_sha256, (one.image for one in part)), strict=True):
                 bar.advance()
                 if digest is not None:
