@@ -12,13 +12,15 @@ from torch import Tensor
 Quintic = tuple[float, float, float]
 """Factors of x, x^3 and x^5."""
 
+FIVE_QUINTICS: tuple[Quintic, ...] = ((3.4445, -4.775, 2.0315),) * 5
+"""torch's: singular values from 0.01 of a matrix's norm on are turned to 0.68 to 1.13."""
+
 THREE_QUINTICS: tuple[Quintic, ...] = (
     (8.0933685, -23.6204303, 17.4461517),
     (3.6365856, -2.7219267, 0.5365463),
     (2.6613000, -1.9771545, 0.4526166),
 )
-"""Turns singular values from 0.01 of a matrix's norm on to 0.73 to 1.27, where torch's five equal quintics reach 0.68
-to 1.13: the best polynomial of each step for the range that the one before leaves (Amsel et al. 2025, arXiv
+"""To 0.73 to 1.27: the best polynomial of each step for the range that the one before leaves (Amsel et al. 2025, arXiv
 2505.16932)."""
 
 STACK_ELEMENTS = 1 << 24
@@ -36,7 +38,7 @@ class StackedMuon(torch.optim.Muon):
         groups: Iterable[Mapping[str, Any]],
         *,
         weight_decay: float,
-        quintics: Sequence[Quintic] = THREE_QUINTICS,
+        quintics: Sequence[Quintic] = FIVE_QUINTICS,
     ) -> None:
         self._quintics = tuple(quintics)
         super().__init__([dict(group) for group in groups], weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")

@@ -4,12 +4,12 @@ A loop holds them by name, sets their rates together (`set_rate`) and stores eac
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from lavit_trainkit.muon import StackedMuon
+from lavit_trainkit.muon import FIVE_QUINTICS, Quintic, StackedMuon
 from lavit_trainkit.parallel import sharded_like
 
 
@@ -25,7 +25,12 @@ class Part:
 
 
 def build_optimizers(
-    parts: Mapping[str, Part], *, betas: tuple[float, float], weight_decay: float, eps: float = 1e-8
+    parts: Mapping[str, Part],
+    *,
+    betas: tuple[float, float],
+    weight_decay: float,
+    eps: float = 1e-8,
+    quintics: Sequence[Quintic] = FIVE_QUINTICS,
 ) -> dict[str, torch.optim.Optimizer]:
     """Return optimisers by name ("adamw", and "muon" where a part asks for it); each trained parameter is in one."""
     muon_groups, rest = [], {}
@@ -40,7 +45,7 @@ def build_optimizers(
         "adamw": adamw(rest, betas=betas, weight_decay=weight_decay, eps=eps)
     }
     if muon_groups:
-        optimizers["muon"] = StackedMuon(muon_groups, weight_decay=weight_decay)
+        optimizers["muon"] = StackedMuon(muon_groups, weight_decay=weight_decay, quintics=quintics)
     return optimizers
 
 
