@@ -42,7 +42,7 @@ def compare(settings: BenchSettings) -> Iterator[Comparison | Skipped]:
     yield from nearest_code(settings)
     yield from encoder_blocks(settings)
     yield from whole(settings)
-    yield from training(settings, goal_here(2.5, settings))
+    yield from training(settings, 2.5)
 
 
 def goal_here(goal: float, settings: BenchSettings) -> float:
