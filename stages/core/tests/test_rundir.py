@@ -1,4 +1,5 @@
 import contextlib
+import fcntl
 import importlib.metadata
 import json
 import subprocess
@@ -200,6 +201,17 @@ except InputError as error:
     assert "another process is working here" in done.stdout
     with opened(tmp_path):
         pass
+
+
+def test_a_lock_that_a_killed_process_leaves_for_a_moment_is_waited_for(tmp_path):
+    """A child that a process had just started holds its lock until it runs its own program, or ends."""
+    with opened(tmp_path):
+        pass
+    with open(tmp_path / ".lock", "a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        child = subprocess.Popen(["sleep", "0.5"], pass_fds=[lock.fileno()])
+    with opened(tmp_path):
+        assert child.poll() == 0 or child.wait(1) == 0
 
 
 def test_out_that_is_a_file(tmp_path):

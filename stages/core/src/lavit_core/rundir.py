@@ -41,6 +41,9 @@ MOST_NAMED = 4
 """Differing settings that an error names; a --config left off would be dozens."""
 
 
+RESTART_SECONDS = 2.0
+"""Longest wait for the lock of a process that was killed: what it had just started may hold it a moment longer."""
+
 SETUP_SECONDS = 30.0
 """Longest wait for another process that makes the record of a shared run."""
 
@@ -150,7 +153,7 @@ def open_run(
         raise UsageError(f"{out}: can't be a run directory ({error.strerror}); give another --out") from None
     with lock:
         # Whoever comes first alone writes the record; those who share the directory find it there.
-        wanted, seconds = ((EXCLUSIVE, SHARED), SETUP_SECONDS) if shared else ((EXCLUSIVE,), 0.0)
+        wanted, seconds = ((EXCLUSIVE, SHARED), SETUP_SECONDS) if shared else ((EXCLUSIVE,), RESTART_SECONDS)
         held = wait_for_lock(lock, *wanted, seconds=seconds)
         if not held:
             raise InputError(f"{out}: another process is working here; wait for it or stop it")
