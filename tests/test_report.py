@@ -18,6 +18,7 @@ from PIL import Image
 from lavit_cli.main import main
 from lavit_cli.report.collect import collect
 from lavit_cli.report.curves import charts
+from lavit_cli.report.live import follow_run
 from lavit_cli.report.page import write_report
 from lavit_cli.report.reference import aligned, different_settings, load_reference, pack, unpack
 
@@ -240,6 +241,20 @@ def test_images_enlarge_and_wrong_answers_are_filtered_without_a_script(tmp_path
     assert page.count('<label class="zoom"><input type="checkbox" aria-label="enlarge"><img') == page.count("<img")
     assert page.count('id="wrong"') == 1
     assert "main:has(#wrong:checked)" in page
+
+
+def test_a_live_report_reloads_until_the_run_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, pages = fake_run(tmp_path / "demo", samples=1), []
+
+    def wait(seconds: float) -> None:
+        pages.append((run / "report.html").read_text(encoding="utf-8"))
+        if len(pages) == 2:
+            (run / "DONE").write_text("{}", encoding="utf-8")
+
+    monkeypatch.setattr("lavit_cli.report.live.time.sleep", wait)
+    last = follow_run(run).read_text(encoding="utf-8")
+    refresh = '<meta http-equiv="refresh" content="10">'
+    assert [refresh in page for page in (*pages, last)] == [True, True, False]
 
 
 @pytest.mark.slow

@@ -100,13 +100,17 @@ def report(
         str | None,
         typer.Option("--against", metavar="reference|RUN", help="Draw the curves over those of the demo, or of a run."),
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Write it every 10 s until the run is finished; an open page follows.")
+    ] = False,
     *,
     output: OutputOptions,
 ) -> None:
     """Write one self-contained page about a run: images, curves, metrics, costs, versions."""
+    from lavit_cli.report.live import follow_run
     from lavit_cli.report.page import write_report
 
-    file = write_report(run, out, against=against)
+    file = (follow_run if live else write_report)(run, out, against=against)
     made = {"report": str(file), "bytes": file.stat().st_size}
     show(made, output, lines=[f"{file}: open it in a browser"])
 

@@ -29,20 +29,23 @@ THUMB_PX = 192
 PIXEL_ART_PX = 128
 
 
-def write_report(run: Path, out: Path | None = None, *, against: str | None = None) -> Path:
+def write_report(
+    run: Path, out: Path | None = None, *, against: str | None = None, reload_seconds: int | None = None
+) -> Path:
     """Write the report of a run and return its path; its curves are drawn over those of `against`, if it is given.
 
+    A browser reloads the page every `reload_seconds`, if they are given.
     Raises InputError if `run` is not a run directory, `against` is neither one nor `reference`, or `out` can't be
     written.
     """
     file = out or run / "report.html"
     check_out_file(file)
-    page = render(collect(run), None if against is None else load_reference(against))
+    page = render(collect(run), None if against is None else load_reference(against), reload_seconds)
     write_text(file, page)
     return file
 
 
-def render(run: Collected, reference: Reference | None = None) -> str:
+def render(run: Collected, reference: Reference | None = None, reload_seconds: int | None = None) -> str:
     """Return the page as HTML that loads nothing."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lavit_cli", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -61,6 +64,7 @@ def render(run: Collected, reference: Reference | None = None) -> str:
     peak = max((cost["peak_memory_bytes"] for cost in run.costs), default=0)
     return environment.get_template("page.html").render(
         run=run,
+        reload_seconds=reload_seconds,
         name=run.path.resolve().name,
         style=Markup((resources.files("lavit_cli") / "report" / "style.css").read_text(encoding="utf-8")),
         total={**total, "peak": peak},
