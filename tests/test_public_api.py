@@ -42,7 +42,10 @@ METHODS = {
     "caption": f"(self, {IMAGES}, max_tokens: 'int' = 36, beams: 'Beams | None' = None) -> 'list[str]'",
     "answer": "(self, images: 'ImageLike | Sequence[ImageLike] | None', questions: 'str | Sequence[str]', "
     "max_tokens: 'int' = 10, beams: 'Beams | None' = None, "
-    "earlier: 'Sequence[Sequence[tuple[str, str]]] | None' = None) -> 'list[str]'",
+    "earlier: 'Sequence[Sequence[tuple[str, str]]] | None' = None, chat: 'bool' = False) -> 'list[str]'",
+    "interleave": "(self, prompts: 'str | Sequence[PromptLike]', seeds: 'int | Sequence[int] | None' = None, "
+    "settings: 'InterleaveSettings | None' = None, drawing: 'DrawSettings | None' = None) "
+    "-> 'list[list[str | Image.Image]]'",
     "score": f"(self, {IMAGES}, texts: 'str | Sequence[str]', all_pairs: 'bool' = False, batch_size: 'int' = 64) "
     "-> 'np.ndarray'",
     "score_codes": "(self, texts: 'str | Sequence[str]', codes: 'ImageTokens | Sequence[np.ndarray]', "
