@@ -119,16 +119,16 @@ def build_command(arguments: Sequence[str]) -> Any:
     # A signature that typer can't read: find whose it is, and put a placeholder there.
     except Exception:  # noqa: BLE001
         command = typer.main.get_command(_assemble([_checked(one) for one in commands]))
-    _drop_unused_help(command, arguments)
+    _drop_unused_options(command, arguments)
     return command
 
 
-def _drop_unused_help(group: Any, arguments: Sequence[str]) -> None:
-    """Remove --help from the groups above the named command: typer imports pydantic (0.1 s) to check it."""
+def _drop_unused_options(group: Any, arguments: Sequence[str]) -> None:
+    """Remove --help and completion from the groups above the named command: typer imports pydantic to check them."""
     for word in arguments:
         if word not in getattr(group, "commands", ()):
             break
-        group.add_help_option = False
+        group.add_help_option, group.params = False, []
         group = group.commands[word]
 
 
