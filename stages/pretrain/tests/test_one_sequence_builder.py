@@ -8,7 +8,7 @@ import lavit_pretrain
 WRITES = "sequence.py"
 READS = {"vocabulary.py", "sample_codes.py", "packed_loss.py", "swapped_context.py", "train_language_model.py",
          "shown_documents.py", "interleave.py"}  # fmt: skip
-"""Modules that look for a bracket's id in finished sequences, or decide as they sample where an image begins and ends."""
+"""Modules that look for a bracket's id in finished sequences, or sample where an image begins and ends."""
 
 
 def test_only_sequence_and_readers_of_finished_sequences_use_the_brackets_ids() -> None:
