@@ -50,7 +50,9 @@ def shut_env(shared: Path) -> dict[str, str]:
     """Environment of a child process that can't reach the network; LAVIT_SOCKET_LOG names the file of its attempts."""
     folder = shared / "shut"
     folder.mkdir(exist_ok=True)
-    write_text(folder / "sitecustomize.py", SHUT)
+    with open(shared / "shut.lock", "w", encoding="utf-8") as lock:  # workers begin at the same moment
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        write_text(folder / "sitecustomize.py", SHUT)
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     return environment(PYTHONPATH=path, LAVIT_SOCKET_LOG=str(folder / "sockets.jsonl"))
 
