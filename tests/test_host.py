@@ -216,6 +216,16 @@ def test_a_missing_stage_keeps_its_place_and_says_how_to_install_it(register, ca
     assert "./stages/pretrain`" in err
 
 
+def test_a_stop_while_a_stage_loads_is_no_fault_of_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(self: EntryPoint) -> None:
+        raise SystemExit(Interrupted.exit_code)
+
+    monkeypatch.setattr(EntryPoint, "load", stopped)
+    with pytest.raises(SystemExit) as end:
+        plugins.find_commands("train-encoder")
+    assert end.value.code == 75
+
+
 def test_a_stage_that_fails_to_load_does_not_take_the_host_down(register, capsys) -> None:
     register({"pretrain": None, "caption": raising(InputError("fine"))})
     assert run("--help") == 0

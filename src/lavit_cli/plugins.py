@@ -13,7 +13,7 @@ from typing import Any
 import typer
 import typer.main
 from lavit_core.distributions import install_command
-from lavit_core.errors import InputError
+from lavit_core.errors import InputError, Interrupted
 
 GROUP = "lavit.commands"
 
@@ -106,7 +106,9 @@ def _load(name: str, entry: EntryPoint | None) -> Command:
         if not callable(target):
             raise TypeError(f"{entry.value} is a {type(target).__name__}, expected a function or a typer.Typer")
     # A foreign module may fail in any way while it loads, and must not take the host with it.
-    except (Exception, SystemExit) as error:  # noqa: BLE001
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code == Interrupted.exit_code:
+            raise  # somebody asked this process to stop, and the module has no part in it
         return Command(name=name, distribution=distribution, problem=f"failed to load: {one_line(error)}")
     return Command(name=name, distribution=distribution, target=target)
 
