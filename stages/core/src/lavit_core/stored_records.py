@@ -1,6 +1,7 @@
 """Records as rows of JSON values: in a plan on disk, and in the list of an opened data set."""
 
 import json
+from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -34,8 +35,9 @@ def record_of(key: str, captions: list[str], place: list[Any], root: Path) -> Re
 class _Records(Sequence[Record]):
     """Records that are made when they are asked for."""
 
+    @abstractmethod
     def _record(self, index: int) -> Record:
-        raise NotImplementedError
+        """Return one record; `index` is from 0 on, and there."""
 
     @overload
     def __getitem__(self, index: int) -> Record: ...
