@@ -33,7 +33,16 @@ class Opened:
 
 def open_model(opened: Opened) -> LaVIT:
     """Open a model directory and load all its parts. Raises InputError if one is missing or another's."""
-    model = LaVIT.from_pretrained(
+    model = check_model(opened)
+    # All of it: the first request waits for nothing, and what is damaged is found now.
+    model.decode(model.encode(_grey(model)), settings=model.draw_settings(num_steps=1))
+    model.caption(_grey(model), max_tokens=1)
+    return model
+
+
+def check_model(opened: Opened) -> LaVIT:
+    """Open a model directory, and load nothing yet. Raises InputError if a part is missing or another's."""
+    return LaVIT.from_pretrained(
         opened.folder,
         parts=PARTS,
         device=opened.device,
@@ -41,10 +50,6 @@ def open_model(opened: Opened) -> LaVIT:
         preset=opened.preset,
         highres=opened.highres,
     )
-    # All of it: the first request waits for nothing, and what is damaged is found now.
-    model.decode(model.encode(_grey(model)), settings=model.draw_settings(num_steps=1))
-    model.caption(_grey(model), max_tokens=1)
-    return model
 
 
 def bind(host: str, port: int, unread_seconds: float) -> socket.socket:

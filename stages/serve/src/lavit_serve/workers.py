@@ -24,7 +24,7 @@ from uvicorn.supervisors.multiprocess import Multiprocess
 from lavit_serve.app import new_app
 from lavit_serve.config import ServeSettings
 from lavit_serve.gate import App
-from lavit_serve.server import Opened, open_model, url_of, uvicorn_config
+from lavit_serve.server import Opened, check_model, open_model, url_of, uvicorn_config
 from lavit_serve.service import new_service
 
 UNANSWERED_SECONDS = 120
@@ -43,6 +43,7 @@ def run_workers(
     The system hands each new connection to one of them. One that ends by itself is started again. `announce` is told
     the address, once all take requests. Raises InputError if one can't load the model.
     """
+    check_model(opened)  # one line for what is missing, before several processes say it
     with tempfile.TemporaryDirectory() as shared:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared  # in it prometheus_client adds up what the processes count
         app = functools.partial(
