@@ -28,6 +28,7 @@ MONO = ("ui-monospace", "Consolas", "monospace")
 CSS = """
 .gradio-container { width: 100% !important; max-width: 1080px !important; }
 .gradio-container { margin: 0 auto !important; padding: 12px !important; }
+.given .thumbnail-item { height: 180px !important; }
 .status { min-height: 1.5em; font-variant-numeric: tabular-nums; }
 .grid-wrap { min-height: 0 !important; max-height: none !important; }
 .given img { width: 100% !important; height: 100% !important; object-fit: contain; }
@@ -206,7 +207,7 @@ def _text(content: Any) -> str:
 def _edit_tab(service: Service) -> None:
     gr.Markdown(f"Images and an instruction. Several images: write `{PLACEHOLDER}` where each is read, in their order.")
     given = gr.Gallery(label="Images to edit", type="numpy", columns=4, height=200, sources=["upload", "clipboard"],
-                       object_fit="contain", interactive=True, buttons=[])  # fmt: skip
+                       object_fit="contain", interactive=True, buttons=[], elem_classes="given")  # fmt: skip
     with gr.Row():
         prompt = gr.Textbox(label="Instruction", placeholder="make it blue", scale=3, min_width=260)
         button = gr.Button("Edit", variant="primary", scale=1, min_width=120)
