@@ -166,7 +166,18 @@ def _matmul(device: str, dtype: str) -> tuple[State, str, str]:
     if not relative < LARGEST_ERROR[dtype]:
         expected = f"expected below {LARGEST_ERROR[dtype]:.0e}"
         return "broken", f"wrong product: relative error {relative:.1e}, {expected}", "reinstall torch"
-    return "ok", f"works, {2 * MATMUL_SIDE**3 / seconds / 1e9:.0f} GFLOP/s on a small product", ""
+    speed = f"works, {2 * MATMUL_SIDE**3 / seconds / 1e9:.0f} GFLOP/s on a small product"
+    if dtype == "bfloat16" and not _computes_bf16(device):
+        speed += "; not computed by this device itself, so trainings take fp32 (precision: auto)"
+    return "ok", speed, ""
+
+
+def _computes_bf16(device: str) -> bool:
+    if importlib.util.find_spec("lavit_trainkit") is None:  # no stage that trains
+        return True
+    from lavit_trainkit.precision import computes_bf16
+
+    return computes_bf16(device.split(":")[0])
 
 
 def _stages() -> Iterator[Check]:

@@ -40,7 +40,7 @@ class QuickstartConfig(Config):
     tokenizer_evaluation: Overrides = Field(default_factory=dict)
     """Settings of eval tokenizer."""
     evaluation_precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of both evaluations (auto: as the model is stored, fp32)."""
+    """Arithmetic of both evaluations (auto: bf16 where the device computes it, else fp32)."""
 
 
 def plan(

@@ -50,6 +50,13 @@ class Job:
         return self.out / step / "model"
 
     @property
+    def evaluation_precision(self) -> str:
+        """Precision of drawing and of the language model in the evaluation."""
+        from lavit_trainkit.precision import fastest_precision
+
+        return fastest_precision(self.config.evaluation_precision, self.device)
+
+    @property
     def options(self) -> dict[str, Any]:
         """Keyword arguments of every stage's function."""
         return {"seed": self.seed, "device": self.device, "quiet": self.quiet}
@@ -182,7 +189,7 @@ def _evaluate(job: Job) -> dict[str, Any]:
         tokens=job.tokens("heldout"),
         train_data=job.train,
         seed=job.seed,
-        compute=Compute(device=job.device, precision=job.config.evaluation_precision, quiet=job.quiet),
+        compute=Compute(device=job.device, precision=job.evaluation_precision, quiet=job.quiet),
     )
     return {}
 
@@ -196,7 +203,7 @@ def _evaluate_tokenizer(job: Job) -> dict[str, Any]:
         job.out / "tokenizer_evaluation",
         job.settings.tokenizer_evaluation,
         seed=job.seed,
-        compute=Compute(device=job.device, precision=job.config.evaluation_precision, quiet=job.quiet),
+        compute=Compute(device=job.device, precision=job.evaluation_precision, quiet=job.quiet),
     )
     warn_again(made)
     return {}

@@ -26,6 +26,7 @@ def trained(make: type[torch.optim.Optimizer], steps: int = 4, **settings: objec
 @pytest.mark.parametrize("together", [muon.STACK_ELEMENTS, 1])
 def test_stacked_against_one_by_one(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(muon, "STACK_ELEMENTS", together)
+    monkeypatch.setattr(muon, "computes_bf16", lambda kind: True)  # torch's rounds so on every machine
     stacked, state = trained(StackedMuon)
     plain, plain_state = trained(torch.optim.Muon, adjust_lr_fn="match_rms_adamw")
     start, _ = trained(StackedMuon, steps=0)
@@ -36,6 +37,21 @@ def test_stacked_against_one_by_one(together: int, monkeypatch: pytest.MonkeyPat
     assert state["state"].keys() == plain_state["state"].keys()
     for index, entries in state["state"].items():
         assert torch.equal(entries["momentum_buffer"], plain_state["state"][index]["momentum_buffer"])
+
+
+def test_a_processor_without_bf16_turns_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: set[torch.dtype] = set()
+    turned = muon._orthogonal
+    monkeypatch.setattr(muon, "_orthogonal", lambda x, *how, **more: found.add(x.dtype) or turned(x, *how, **more))
+    monkeypatch.setattr(muon, "computes_bf16", lambda kind: False)
+    exact, _ = trained(StackedMuon)
+    assert found == {torch.float32}
+    monkeypatch.setattr(muon, "computes_bf16", lambda kind: True)
+    rounded, _ = trained(StackedMuon)
+    assert found == {torch.float32, torch.bfloat16}
+    for one, other in zip(exact, rounded, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=2e-3)
+        assert not torch.equal(one, other)
 
 
 @pytest.mark.parametrize("quintics", [muon.FIVE_QUINTICS, muon.THREE_QUINTICS])

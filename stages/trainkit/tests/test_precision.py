@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from lavit_core.config import Config
 from lavit_core.errors import InputError, UsageError
-from lavit_trainkit.precision import choose_precision, dtype_of
+from lavit_trainkit import precision
+from lavit_trainkit.precision import choose_precision, computes_bf16, dtype_of, fastest_precision, with_precision
 from safetensors.torch import save_file
 
 
@@ -24,6 +26,42 @@ def test_auto_is_what_is_stored(stored: list[torch.dtype], expected: str, tmp_pa
     assert choose_precision("auto", tmp_path, ["model"]) == expected
     assert choose_precision("fp32", tmp_path, ["model"]) == "fp32"
     assert choose_precision("bf16", tmp_path, ["model"]) == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"avx512_bf16": True}, True),
+        ({"bf16": True}, True),  # Arm
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_a_processor_computes_bf16_if_it_says_so(
+    found: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert computes_bf16.__wrapped__("cpu") is expected
+
+
+def test_an_older_torch_does_not_say() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(torch.cpu, "get_capabilities")
+        assert not computes_bf16.__wrapped__("cpu")
+
+
+@pytest.mark.parametrize("computed", [True, False])
+def test_auto_trains_in_what_the_device_computes(computed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Settings(Config):
+        precision: str = "auto"
+        num_steps: int = 3
+
+    monkeypatch.setattr(precision, "computes_bf16", lambda kind: computed)
+    assert fastest_precision("auto", "cpu") == ("bf16" if computed else "fp32")
+    assert with_precision(Settings(), "cpu") == Settings(precision="bf16" if computed else "fp32")
+    # What is asked for is done, slow or not.
+    assert with_precision(Settings(precision="bf16"), "cpu") == Settings(precision="bf16")
+    assert with_precision(Settings(precision="fp32"), "cpu") == Settings(precision="fp32")
 
 
 def test_dtypes() -> None:

@@ -189,8 +189,8 @@ class TrainDetokenizerConfig(Config):
     """Gradient clip."""
     ema_decay: float = 0.9999
     """Decay of the averaged weights, which are exported; it rises to this value as (1 + step) / (10 + step)."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """Autocast precision; the loss is taken in fp32."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Autocast precision (auto: bf16 where the device computes it, else fp32); the loss is taken in fp32."""
     gradient_checkpointing: bool = False
     """Recompute the UNet's blocks in the backward pass: less memory, a third more work."""
     parallel: Literal["ddp", "fsdp"] = "ddp"

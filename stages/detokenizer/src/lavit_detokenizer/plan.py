@@ -12,6 +12,7 @@ from lavit_core.tokens import open_tokens
 from lavit_tokenizer.api import TokenizerConfig, decoder_flops, new_decoder, read_tokenizer_config
 from lavit_trainkit.cost import Step, cost_report, count, part
 from lavit_trainkit.flops import Counts, forward_flops, training_counts, with_recomputed_block
+from lavit_trainkit.precision import with_precision
 from torch import nn
 
 from lavit_detokenizer.condition import Condition
@@ -40,6 +41,7 @@ def plan(
 
     Raises InputError if a folder does not hold a model of its kind.
     """
+    config = with_precision(config, "auto")
     reader = None if tokens is None else open_tokens(tokens, check_digests=False)
     shape = TokenizerConfig()
     if model is not None:

@@ -29,6 +29,7 @@ from lavit_trainkit.parallel import (
     parallelize,
     take_weights,
 )
+from lavit_trainkit.precision import with_precision
 from lavit_trainkit.samples import check_samples, unchanged
 from lavit_trainkit.schedule import set_rate, warmup_cosine
 from lavit_trainkit.session import training_session
@@ -69,6 +70,7 @@ def train_detokenizer(
     Raises InputError for unusable input, UsageError for settings that do not fit, Interrupted if a signal stops it.
     """
     check_training_device(device)
+    config = with_precision(config, device)
     check_samples(follow, config.parallel)
     reader = open_tokens(tokens)
     check_tokenizer(reader, model)

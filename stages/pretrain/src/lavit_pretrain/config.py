@@ -105,8 +105,9 @@ class PretrainConfig(Config):
     """Fraction of the peak rate that the cosine ends at."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """Arithmetic of the forward and backward passes; weights and optimiser are fp32 (bf16: a working copy computes)."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the forward and backward passes (auto: bf16 where the device computes it, else fp32); weights and
+    optimiser are fp32 (bf16: a working copy computes)."""
     gradient_checkpointing: bool = False
     """Recompute layers in the backward pass: less memory, a third more work."""
     parallel: Literal["ddp", "fsdp"] = "ddp"

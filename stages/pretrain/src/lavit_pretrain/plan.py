@@ -11,6 +11,7 @@ from lavit_core.modeldir import find_part
 from lavit_core.tokens import TokenReader, open_token_sources
 from lavit_tokenizer.api import Encoder, TokenizerConfig, planned_encoder, read_tokenizer_config
 from lavit_trainkit.cost import cost_report, count
+from lavit_trainkit.precision import with_precision
 
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.cost import Documents, expected_documents, pretrain_step, tokens_on_a_small_card
@@ -38,6 +39,7 @@ def plan(
 
     Raises InputError if `tokens` are not token directories, or `llm` is not a language model.
     """
+    config = with_precision(config, "auto")
     check_lora(config, llm)
     reader = open_token_sources(tokens, check_digests=False) if tokens else None
     codebook = PUBLISHED_CODES if reader is None else reader.manifest.codebook_size

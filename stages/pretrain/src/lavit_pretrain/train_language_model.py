@@ -22,6 +22,7 @@ from lavit_trainkit.parallel import (
     refuse_sharded_muon,
     take_weights,
 )
+from lavit_trainkit.precision import with_precision
 from lavit_trainkit.samples import check_samples, unchanged
 from lavit_trainkit.schedule import set_rate, warmup_cosine
 from lavit_trainkit.session import training_session
@@ -63,6 +64,7 @@ def train_language_model(
     contradict the input, LavitError for a non-finite loss, Interrupted if a signal stops it (state saved).
     """
     check_training_device(device)
+    config = with_precision(config, device)
     check_samples(follow, config.parallel)
     opened = open_inputs(config, tokens, model, questions=questions, text=text, llm=llm, data=data)
     settings, num_steps, reader = {**config.model_dump(mode="json"), "seed": seed}, config.num_steps, opened.reader

@@ -92,8 +92,8 @@ class TrainEncoderConfig(Config):
     """AdamW betas (CLIP's)."""
     max_grad_norm: float = 1.0
     """Gradient clip."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """Autocast precision of training."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Autocast precision of training (auto: bf16 where the device computes it, else fp32)."""
     num_validation: Count = 256
     """Images held out of training for the retrieval metric (at most a tenth of the data)."""
     log_every: Count = 20
@@ -328,8 +328,9 @@ class TrainTokenizerConfig(Config):
     """AdamW betas."""
     max_grad_norm: float = 1.0
     """Gradient clip, for the selector and the other modules apart (the selector's gradient is heavy-tailed)."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """Autocast precision; selector scores, losses and code distances stay fp32."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Autocast precision (auto: bf16 where the device computes it, else fp32); selector scores, losses and code
+    distances stay fp32."""
     statistics_images: Count = 2048
     """Images behind the feature mean and whitening."""
     cache_bytes: int = 2 << 30
@@ -377,8 +378,9 @@ class TokenizeConfig(Config):
     """Fewest pixels (width x height) of an image that is read; smaller ones are listed, but are no errors."""
     max_pixels: Annotated[int, Field(ge=1, le=PIXELS_CEILING)] = MAX_PIXELS
     """Most pixels of an image that is read, by its header; larger ones are errors."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of encoder and merger; selection and code distances are always fp32."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Precision of encoder and merger (auto: bf16 where the device computes it, else fp32); selection and code
+    distances are always fp32. Codes that lie near ties depend on it."""
 
     @model_validator(mode="after")
     def _tokens_are_those_of_topk(self) -> Self:

@@ -9,6 +9,7 @@ from lavit_core.data import Source, open_data
 from lavit_core.errors import UsageError
 from lavit_core.modeldir import find_part
 from lavit_trainkit.cost import cost_report, count
+from lavit_trainkit.precision import with_precision
 
 from lavit_tokenizer.config import (
     SmallVitConfig,
@@ -26,6 +27,7 @@ from lavit_tokenizer.tokenizer_folder import read_config
 
 def plan_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
     """Return what `train-encoder` would do; the vocabulary is counted at its limit."""
+    config = with_precision(config, "auto")
     with torch.device("meta"):
         model = ContrastiveModel(config, config.vocabulary_size)
     head = list(model.vision.blocks)[config.vision.layers :]
@@ -52,6 +54,7 @@ def plan_tokenizer(
 
     Raises InputError if the encoder is unknown, UsageError if the heads do not divide its width.
     """
+    config = with_precision(config, "auto")
     folder = encoder if encoder is not None else None if model is None else find_part(model, "encoder")
     small = _small_encoder(preset) if folder is None else None
     network = planned_encoder(folder, small, config.encoder)
@@ -97,6 +100,7 @@ def _small_encoder(preset: str | None) -> SmallVitConfig | None:
 
 def plan_tokenize(data: Path | Source, model: Path, config: TokenizeConfig) -> dict[str, Any]:
     """Return what `tokenize-images` would do."""
+    config = with_precision(config, "auto")
     images = len(open_data(data).records)
     shape = read_config(find_part(model, "tokenizer"))
     return {

@@ -15,6 +15,7 @@ from lavit_core.interrupt import stop_signals
 from lavit_core.progress import Progress, note
 from lavit_core.rundir import open_run, recorded_inputs
 from lavit_core.token_journal import JournalLine, append_shard, journal_folder
+from lavit_trainkit.precision import with_precision
 from lavit_trainkit.stopping import stopped
 from lavit_trainkit.throughput import Meter
 
@@ -79,6 +80,7 @@ def tokenize_images(
     check_data(data)
     # Ray's actors have the GPUs.
     own = "cpu" if engine == "ray" else device
+    config = with_precision(config, device)
     tokenizer = load_tokenizer(model, device=own, precision=config.precision, use="encode")
     topk_tokens(tokenizer.config, config.tokens)  # refused before the run directory is bound to it
     # How the work is done (workers, where the run gives up) does not decide what is written.

@@ -29,6 +29,7 @@ from lavit_trainkit.distributed import (
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import gather_back, load_whole, parallelize, refuse_sharded_muon
 from lavit_trainkit.pixels import Pixels, normalise
+from lavit_trainkit.precision import with_precision
 from lavit_trainkit.schedule import set_rate, warmup_cosine
 from lavit_trainkit.session import training_session
 from lavit_trainkit.stopping import require_finite
@@ -71,6 +72,7 @@ def train_encoder(
     Raises InputError if no image has a caption or one can't be read, Interrupted if a signal stops the run.
     """
     check_training_device(device)
+    config = with_precision(config, device)
     refuse_sharded_muon(config.parallel, config.optimizer)
     [rows] = shares_of(config.batch_size, setting="batch_size")
     opened = open_data(data)

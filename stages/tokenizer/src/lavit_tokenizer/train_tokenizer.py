@@ -11,11 +11,12 @@ from lavit_core.follow import UNFOLLOWED, FollowOptions
 from lavit_core.modeldir import export_part, find_part, recorded_digest
 from lavit_core.progress import Progress
 from lavit_core.seeds import repeat_items, shuffled_batch
-from lavit_trainkit.device import generator, make_accelerator, seed_init
+from lavit_trainkit.device import check_training_device, generator, make_accelerator, seed_init
 from lavit_trainkit.distributed import across_processes, broadcast_from_main
 from lavit_trainkit.optimizers import build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import gather_back, refuse_sharded_muon
 from lavit_trainkit.pixels import Pixels
+from lavit_trainkit.precision import with_precision
 from lavit_trainkit.samples import check_samples, unchanged
 from lavit_trainkit.schedule import set_rate, warmup_cosine
 from lavit_trainkit.session import training_session
@@ -74,6 +75,8 @@ def train_tokenizer(
     refuse_sharded_muon(config.parallel, config.optimizer)
     check_samples(follow, config.parallel)
     opened = open_data(data)
+    check_training_device(device)
+    config = with_precision(config, device)
     accelerator = make_accelerator(device=device, precision=config.precision)
     network = load_encoder(encoder_folder, config.encoder).to(accelerator.device)
     settings = {**config.model_dump(mode="json"), "seed": seed}

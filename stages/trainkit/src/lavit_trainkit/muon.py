@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lavit_trainkit.precision import computes_bf16
+
 Quintic = tuple[float, float, float]
 """Factors of x, x^3 and x^5."""
 
@@ -65,13 +67,17 @@ class StackedMuon(torch.optim.Muon):
         return loss
 
     def _direction(self, parameter: Tensor, group: Mapping[str, Any]) -> Tensor:
-        """Return a matrix's gradient [R, C] with its (Nesterov) momentum in bfloat16, and keep the momentum."""
+        """Return a matrix's gradient [R, C] with its (Nesterov) momentum, and keep the momentum.
+
+        In bfloat16 (torch's way) where the device computes it, else in fp32.
+        """
         grad, state = parameter.grad, self.state[parameter]
         assert grad is not None
         if not state:
             state["momentum_buffer"] = torch.zeros_like(grad)
         momentum = state["momentum_buffer"].lerp_(grad, 1 - group["momentum"])
-        return (grad.lerp(momentum, group["momentum"]) if group["nesterov"] else momentum).bfloat16()
+        direction = grad.lerp(momentum, group["momentum"]) if group["nesterov"] else momentum
+        return direction.to(torch.bfloat16 if computes_bf16(direction.device.type) else torch.float32)
 
 
 def _stacks(parameters: list[Tensor]) -> list[list[Tensor]]:

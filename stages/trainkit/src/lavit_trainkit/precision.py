@@ -1,17 +1,51 @@
-"""The precision a model is used in: the one it is stored in, unless the caller gives another."""
+"""The precision of a training, by the device, and of a model in use, by how it is stored, where the caller says none."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from lavit_core.config import Config
 from lavit_core.device_name import check_precision_name
 from lavit_core.errors import InputError
 from safetensors import SafetensorError, safe_open
 
+from lavit_trainkit.device import pick_device
 from lavit_trainkit.external_weights import weight_files
+
+Settings = TypeVar("Settings", bound=Config)
 
 WIDE = {"F32", "F64"}
 """Element types of safetensors that bfloat16 would cut short."""
+
+
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+"""What processors call their products of bfloat16 (x86, x86, Arm, Arm), by torch's names."""
+
+
+@functools.cache
+def computes_bf16(kind: str) -> bool:
+    """Return whether a kind of device ("cpu", "cuda") computes products in bfloat16.
+
+    A processor without such instructions does them element by element: a convolution takes 60 times as long as in fp32.
+    """
+    if kind != "cpu":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(found.get(name, False) for name in BF16_INSTRUCTIONS)
+
+
+def fastest_precision(precision: str, device: str) -> str:
+    """Return fp32 or bf16: the one asked for, or with `auto` bf16 where the device computes it, else fp32."""
+    if precision != "auto":
+        return precision
+    return "bf16" if computes_bf16(pick_device(device).type) else "fp32"
+
+
+def with_precision(config: Settings, device: str) -> Settings:
+    """Return settings in which `precision` says fp32 or bf16: auto is that of `fastest_precision`."""
+    return config.model_copy(update={"precision": fastest_precision(config.model_dump()["precision"], device)})
 
 
 def choose_precision(precision: str, folder: Path, stems: Sequence[str]) -> str:
