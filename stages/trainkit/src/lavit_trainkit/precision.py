@@ -1,4 +1,4 @@
-"""The precision of a training, by the device, and of a model in use, by how it is stored, where the caller says none."""
+"""The precision of a training, by its device, and of a model in use, by how it is stored."""
 
 import functools
 from collections.abc import Sequence
