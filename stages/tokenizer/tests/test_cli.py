@@ -29,7 +29,14 @@ def test_presets_are_valid_and_have_a_header(name):
 
 
 def test_published_preset_is_the_default():
-    scale = {"precision", "kmeans_samples", "cache_bytes", "num_validation", "checkpoint_every", "gradient_checkpointing"}
+    scale = {
+        "kmeans_samples",
+        "cache_bytes",
+        "num_validation",
+        "checkpoint_every",
+        "gradient_checkpointing",
+        "precision",
+    }
     chosen = load_preset("lavit_tokenizer", "train-tokenizer", "published")
     assert resolve(TrainTokenizerConfig, preset=chosen).model_dump(exclude=scale) == (
         TrainTokenizerConfig().model_dump(exclude=scale)
