@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from lavit_evaluation.cli_benchmarks import answers, retrieval
 from lavit_evaluation.cli_editing import editing
+from lavit_evaluation.cli_generation import generation
 from lavit_evaluation.cli_images import clip_score, coco_fid, fid, fid_stats
 from lavit_evaluation.cli_score import compare, list_benchmarks, score
 from lavit_evaluation.cli_shapes import probe, shapes
@@ -35,7 +36,8 @@ evaluate.command("list")(list_benchmarks)
 evaluate.command("compare")(compare)
 for benchmark in BENCHMARKS:
     if benchmark.runs:
-        evaluate.command(benchmark.name)((editing if benchmark.kind == "edit" else answers)(benchmark))
+        run = {"edit": editing, "geneval": generation, "dpg": generation}.get(benchmark.kind, answers)
+        evaluate.command(benchmark.name)(run(benchmark))
 for name in ("flickr30k-retrieval", "coco-retrieval"):
     evaluate.command(name)(retrieval(name))
 evaluate.command("coco-fid")(coco_fid)

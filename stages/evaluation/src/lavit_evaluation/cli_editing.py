@@ -28,11 +28,14 @@ def editing(benchmark: "Benchmark") -> Callable[..., None]:
         *,
         common: CommonOptions,
     ) -> None:
-        from lavit_evaluation.editing.config import resolve_run
+        from lavit_evaluation.drawing_settings import resolve_drawing
+        from lavit_evaluation.editing.config import EditRunConfig
         from lavit_evaluation.editing.run_edits import run_edits
 
         assert common.preset is not None
-        settings = resolve_run(model, common.preset, file=common.config, sets=common.sets, limit=limit)
+        settings = resolve_drawing(
+            EditRunConfig, model, common.preset, file=common.config, sets=common.sets, flags={"limit": limit}
+        )
         config = settings.model_dump(mode="json")
         if common.print_config:
             print_config(config, common)

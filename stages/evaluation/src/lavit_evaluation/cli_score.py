@@ -32,6 +32,7 @@ class RuleOptions:
     split: Annotated[str | None, option("--split", help="Split of a Karpathy file (test).")] = None
     partial: Annotated[bool, typer.Option("--partial", help="Score what is there; marked, never complete.")] = False
     java: Annotated[bool, typer.Option("--java", help="METEOR and SPICE too (Java, pycocoevalcap).")] = False
+    judge: Annotated[str | None, option("--judge", help="Who judged generated images; written into the score.")] = None
 
 
 @command(omit=["preset", "precision"], renamed=[Renamed("--clip", "--clip-model")])

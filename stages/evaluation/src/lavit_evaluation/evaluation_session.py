@@ -56,17 +56,22 @@ class EvaluationSession:
 
     def ask(
         self, items: Mapping[K, T], answer: Callable[[list[T]], Iterable[Any]], store: Store | None = None, *,
-        batch_size: int, unit: str, part: str = "",
+        batch_size: int, unit: str, part: str = "", whole: bool = False,
     ) -> Iterable[Any]:  # fmt: skip
         """Answer every item that the store lacks, batch by batch, and return what the store holds of all, in order.
 
         `answer` is not called when nothing is missing: a model that loads its parts when they are used loads none.
-        `part` names this of several steps.
+        `part` names this of several steps. With `whole` batches are cut from all items, and one of which an answer is
+        missing is answered whole: a resumed run then has the batches of an uninterrupted one.
         Raises Interrupted at a stop signal.
         """
         kept = Memory() if store is None else store
         keys, title = list(items), f"{self.command}, {part}" if part else self.command
         missing = kept.missing(keys)
+        if whole:
+            lacking = set(missing)
+            cuts = (keys[start : start + batch_size] for start in range(0, len(keys), batch_size))
+            missing = [key for batch in cuts if lacking.intersection(batch) for key in batch]
         done = len(keys) - len(missing)
         with Progress(title, len(keys), unit=unit, start=done, quiet=self.quiet or not missing) as progress:
             for start in range(0, len(missing), batch_size):

@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", help="split of a Karpathy file (default: test)")
     parser.add_argument("--partial", action="store_true", help="score what is there; marked, never complete")
     parser.add_argument("--java", action="store_true", help="METEOR and SPICE too (Java, pycocoevalcap)")
+    parser.add_argument("--judge", help="who judged generated images; written into the score")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     parser.add_argument("--out", type=Path, help="folder for score.json and items.jsonl")
     parser.add_argument("--json", action="store_true", help="print score.json instead of a table")

@@ -259,7 +259,6 @@ BENCHMARKS = (
         source="https://github.com/djghosh13/geneval",
         annotations=("evaluation_metadata.jsonl",),
         protocols=("official",),
-        runs=False,
     ),
     Benchmark(
         name="dpg-bench",
@@ -270,7 +269,6 @@ BENCHMARKS = (
         source="https://github.com/TencentQQGYLab/ELLA",
         annotations=("dpg_bench.csv",),
         protocols=("official", "corrected"),
-        runs=False,
     ),
 )
 

@@ -43,6 +43,8 @@ MAKES = {
     "generation.image_input": "how the model sees an image",
     "generation.sample": "how codes are drawn",
     "generation.draw": "how pixels are drawn",
+    "generation.prompts.sha256": "the words that are drawn",
+    "generation.images_per_prompt": "how many images a prompt",
     "generation.best_of": "how many candidates are drawn",
     "generation.best_of_clip": "who chooses among candidates",
     "generation.image_px": "the size that is drawn",

@@ -20,7 +20,7 @@ from lavit_scoring.errors import InputError, shorten, some_names
 from lavit_scoring.estimate import Estimate
 from lavit_scoring.files import read_bytes
 from lavit_scoring.results import align, read_rows
-from lavit_scoring.task import ScoringResult, ScoringTask
+from lavit_scoring.task import UNKNOWN_WORDS, ScoringResult, ScoringTask, judge_of
 
 COLUMNS = ("item_id", "proposition_id", "dependency", "tuple", "question_natural_language")
 DETAIL = re.compile(r"(?P<image>.*), (?P<crop>\(\d+, \d+, \d+, \d+\)), (?P<question>.*), (?P<answer>[^,]*)")
@@ -64,7 +64,8 @@ def score_dpg(task: ScoringTask) -> ScoringResult:
     counts = {len(answers[name]) for name in ids}
     notes |= {
         "images_per_prompt": min(counts) if len(counts) == 1 else f"{min(counts)} to {max(counts)}",
-        "judge": "not known: a result file does not name it",
+        "prompts": UNKNOWN_WORDS,
+        "judge": judge_of(task),
     }
     if official:
         failed = [name for name in ids if name not in means]

@@ -17,7 +17,7 @@ from lavit_scoring.errors import InputError, shorten
 from lavit_scoring.estimate import Estimate
 from lavit_scoring.files import read_json_lines
 from lavit_scoring.results import align
-from lavit_scoring.task import ScoringResult, ScoringTask
+from lavit_scoring.task import ScoringResult, ScoringTask, judge_of
 
 
 def score_geneval(task: ScoringTask) -> ScoringResult:
@@ -25,14 +25,17 @@ def score_geneval(task: ScoringTask) -> ScoringResult:
 
     Raises InputError for prompts without images, or with unequal numbers of them, unless partial.
     """
-    prompts = {_key(row): row for row in _read(task.annotations, ("tag", "prompt"))}
+    wanted = _read(task.annotations, ("tag", "prompt"))
+    prompts = {geneval_key(row): row for row in wanted}
+    if len(prompts) < len(wanted):
+        raise InputError(f"{task.annotations}: {len(wanted)} rows about {len(prompts)} prompts, expected each once")
     rows = _read(task.results, ("tag", "prompt", "correct", "metadata"))
     verdicts: dict[str, list[float]] = {}
     rewritten = {}
     for row in rows:
         metadata = json.loads(row["metadata"]) if isinstance(row["metadata"], str) else row["metadata"]
-        verdicts.setdefault(_key(metadata), []).append(float(bool(row["correct"])))
-        rewritten[_key(metadata)] = str(row["prompt"])
+        verdicts.setdefault(geneval_key(metadata), []).append(float(bool(row["correct"])))
+        rewritten[geneval_key(metadata)] = str(row["prompt"])
     ids, notes = align(task, verdicts, prompts, what="prompt")
     counts = {len(verdicts[name]) for name in ids}
     if len(counts) > 1 and not task.partial:
@@ -50,7 +53,7 @@ def score_geneval(task: ScoringTask) -> ScoringResult:
     notes |= {
         "images_per_prompt": min(counts) if len(counts) == 1 else f"{min(counts)} to {max(counts)}",
         "prompts": f"{'original' if own else 'rewritten'}, sha256 {_digest(given)}",
-        "judge": "not known: a result file does not name it",
+        "judge": judge_of(task),
         "correct_prompts": f"{sum(any(verdicts[name]) for name in ids)} of {len(ids)}",
     }
     return ScoringResult(ids=[prompts[name]["prompt"] for name in ids], expected=len(prompts), unit="per cent",
@@ -71,9 +74,13 @@ def _mean_of_tags(verdicts: Sequence[Sequence[float]], tags: Sequence[str], seed
     return Estimate(value, low, high, sum(map(len, verdicts)))
 
 
-def _key(metadata: Mapping[str, Any]) -> str:
-    """Return a prompt's identity: its row of evaluation_metadata.jsonl, which a result repeats in `metadata`."""
-    return json.dumps(metadata, sort_keys=True)
+def geneval_key(metadata: Mapping[str, Any]) -> str:
+    """Return a prompt's identity: its row of evaluation_metadata.jsonl, which a result repeats in `metadata`.
+
+    Without its words: files of rewritten prompts (BAGEL's evaluation_metadata_long.jsonl) change them and keep the
+    rest, and the official prompts are one of each kind.
+    """
+    return json.dumps({name: value for name, value in metadata.items() if name != "prompt"}, sort_keys=True)
 
 
 def _digest(texts: Sequence[str]) -> str:

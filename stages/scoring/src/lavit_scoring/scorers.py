@@ -7,7 +7,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ SCORERS: dict[str, Callable[[ScoringTask], ScoringResult]] = {
     "dpg": score_dpg,
 }
 PROTOCOLS = ("official", "lavit", "lmms-eval", "llava", "vlmevalkit", "corrected")
+JUDGED = ("geneval", "dpg")
+"""Kinds whose results are what a judge found in generated images."""
 VERSION = 1
 """Goes up whenever the same files could get another value."""
 
@@ -75,15 +77,16 @@ def score_results(benchmark: Benchmark, task: ScoringTask) -> ScoringResult:
 
 def write_score(benchmark: Benchmark, task: ScoringTask, result: ScoringResult, out: Path | None) -> dict[str, Any]:
     """Return score.json's content; with `out`, write it and the score of every item there. Raises UsageError."""
+    metadata = _metadata(benchmark, task, result)
     score = Score(
         protocol=result.protocol or task.protocol,
         version=VERSION,
         metrics=result.metrics,
         skipped=result.skipped,
-        notes=result.notes,
+        notes=result.notes | _drawn_words(metadata["generation"]),
         seconds={"score": result.seconds},
     )
-    content = mark_partial(score.as_json(_metadata(benchmark, task, result)))
+    content = mark_partial(score.as_json(metadata))
     if out is not None:
         _write(out, content, result)
     return content
@@ -100,6 +103,8 @@ def check(benchmark: Benchmark, task: ScoringTask) -> None:
         raise UsageError(f"--choices: {benchmark.name} has none; GQA has")
     if task.java and benchmark.kind != "caption":
         raise UsageError(f"--java: METEOR and SPICE belong to captions, not to {benchmark.name}")
+    if task.judge is not None and benchmark.kind not in JUDGED:
+        raise UsageError(f"--judge {task.judge}: {benchmark.name} is scored without one; {', '.join(JUDGED)} are not")
     if task.java and len(reasons := why_no_java()) == 2:
         raise InputError(f"--java: {reasons['meteor']}")
     refuse_split(benchmark, task.split)
@@ -143,7 +148,7 @@ def _metadata(benchmark: Benchmark, task: ScoringTask, result: ScoringResult) ->
         "items": {"scored": len(result.ids), "expected": result.expected, "digest": examples_digest(result.ids)},
         "unit": result.unit,
         "lemmatizer": {"rules": RULES, "given": "given in the files"}.get(task.lemmatizer or "", task.lemmatizer),
-        "generation": _generation(task.results, inputs["results"]),
+        "generation": _generation(benchmark, task.results, inputs),
         "inputs": inputs,
         "settings": {
             "split": task.split,
@@ -157,14 +162,24 @@ def _metadata(benchmark: Benchmark, task: ScoringTask, result: ScoringResult) ->
     }
 
 
-def _generation(results: Path, digest: str) -> dict[str, Any] | str:
-    """Return how the answers were made, if the file beside them describes exactly these results."""
+def _generation(benchmark: Benchmark, results: Path, inputs: Mapping[str, str]) -> dict[str, Any] | str:
+    """Return how the answers were made, if the file beside them describes exactly these results, or, of images that a
+    judge looked at, the benchmark's same prompts."""
     file = results.parent / GENERATION_FILE
     if file.is_file():
         known = read_json(file)
-        if isinstance(known, dict) and known.get("results") == digest:
-            return {key: value for key, value in known.items() if key != "results"}
+        if isinstance(known, dict):
+            of_images = benchmark.kind in JUDGED and known.get("benchmark") == benchmark.name
+            role = "annotations" if of_images else "results"
+            if known.get(role) == inputs.get(role, ""):
+                return {key: value for key, value in known.items() if key != "results"}
     return "not known: a result file does not say how its answers were made"
+
+
+def _drawn_words(generation: dict[str, Any] | str) -> dict[str, str]:
+    """Return a note on the words that images were drawn from, where their record says so."""
+    prompts = generation.get("prompts") if isinstance(generation, dict) else None
+    return {"prompts": f"{prompts['words']}, sha256 {prompts['sha256']}"} if isinstance(prompts, dict) else {}
 
 
 def _write(out: Path, content: dict[str, Any], result: ScoringResult) -> None:

@@ -28,6 +28,8 @@ class ScoringTask:
     """Whether missing results are allowed."""
     java: bool = False
     """Whether METEOR and SPICE are computed."""
+    judge: str | None = None
+    """Who judged generated images, which result files don't say."""
     seed: int = 0
     """Seed of the bootstrap."""
 
@@ -59,3 +61,11 @@ class ScoringResult:
     """What else the metrics depend on."""
     seconds: float = 0.0
     """How long scoring took."""
+
+
+UNKNOWN_WORDS = "not known: a result file does not hold the words that were drawn"
+
+
+def judge_of(task: ScoringTask) -> str:
+    """Return who judged, as far as it was told."""
+    return task.judge or "not known: a result file does not name it (--judge NAME)"

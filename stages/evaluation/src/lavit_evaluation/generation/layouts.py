@@ -1,0 +1,88 @@
+"""Where a benchmark's own judge looks for images: their names, how many of a prompt share a file, and what lies beside.
+
+GenEval     00000/samples/0000.png ... 0003.png and 00000/metadata.jsonl, the prompt's row (README of djghosh13/geneval)
+DPG-Bench   <item_id>.png, four images in a square, row by row (crops of compute_dpg_bench.py of TencentQQGYLab/ELLA)
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from lavit_core.errors import UsageError
+
+from lavit_evaluation.generation.prompt_files import Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnFile:
+    """One image file of a benchmark's layout."""
+
+    name: str
+    """Its path below the folder of images."""
+    cells: tuple[str, ...]
+    """The images in it, by the names that their seeds come from; several are laid out in rows of two."""
+    text: str
+    """What all of them are drawn from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A benchmark's layout."""
+
+    images_per_prompt: int
+    """What the official scripts draw."""
+    most: int | None
+    """Images of a prompt that its judge can take at most."""
+    files: Callable[[Prompt, int], list[DrawnFile]]
+    """Image files of a prompt, of so many images."""
+    beside: Callable[[Prompt], Mapping[str, str]]
+    """Other files that the judge reads: path -> content."""
+
+
+def _geneval(prompt: Prompt, count: int) -> list[DrawnFile]:
+    names = [f"{prompt.place:05d}/samples/{number:04d}.png" for number in range(count)]
+    return [DrawnFile(name=name, cells=(name,), text=prompt.drawn) for name in names]
+
+
+def _geneval_metadata(prompt: Prompt) -> dict[str, str]:
+    # The official row, also where other words were drawn: the judge looks for its objects, scores are matched by it.
+    return {f"{prompt.place:05d}/metadata.jsonl": json.dumps(prompt.row)}
+
+
+def _dpg(prompt: Prompt, count: int) -> list[DrawnFile]:
+    cells = tuple(f"{prompt.key}/{number}.png" for number in range(count))
+    return [DrawnFile(name=f"{prompt.key}.png", cells=cells, text=prompt.drawn)]
+
+
+def _nothing(prompt: Prompt) -> dict[str, str]:
+    return {}
+
+
+LAYOUTS = {
+    "geneval": Layout(images_per_prompt=4, most=None, files=_geneval, beside=_geneval_metadata),
+    "dpg": Layout(images_per_prompt=4, most=4, files=_dpg, beside=_nothing),
+}
+
+
+def images_of(kind: str, asked: int | None) -> int:
+    """Return how many images of a prompt are drawn. Raises UsageError for more than the judge can take."""
+    layout = LAYOUTS[kind]
+    count = layout.images_per_prompt if asked is None else asked
+    if layout.most is not None and count > layout.most:
+        raise UsageError(f"images_per_prompt {count}: the judge of this benchmark takes at most {layout.most}")
+    return count
+
+
+def compose(cells: Sequence[Any]) -> np.ndarray:
+    """Return images uint8 [h, w, 3] as one: alone, or in rows of two, black where the last is missing."""
+    arrays = [np.asarray(one) for one in cells]
+    if len(arrays) == 1:
+        return arrays[0]
+    height, width, colours = arrays[0].shape
+    grid = np.zeros((height * ((len(arrays) + 1) // 2), width * 2, colours), dtype=np.uint8)
+    for number, one in enumerate(arrays):
+        top, left = number // 2 * height, number % 2 * width
+        grid[top : top + height, left : left + width] = one
+    return grid
