@@ -211,6 +211,44 @@ def test_dpg_prompts_are_those_of_the_folder_where_it_is_there(painter: Painter,
     assert {one for batch in painter.batches for one in batch} == {"A dog.", "Two cats on a mat."}
 
 
+def test_wise_images_are_named_by_their_prompt(painter: Painter, data: Path, tmp_path: Path) -> None:
+    parts = {"cultural_common_sense": [1, 2], "spatio-temporal_reasoning": [401], "natural_science": [1000]}
+    for name, numbers in parts.items():
+        rows = [{"prompt_id": number, "Prompt": f"thing {number}", "Explanation": ""} for number in numbers]
+        (data / f"{name}.json").write_text(json.dumps(rows))
+    run(find_benchmark("wise"), data, tmp_path / "o")
+    assert sorted(files(tmp_path / "o" / "images")) == ["1.png", "1000.png", "2.png", "401.png"]
+    scores = [
+        {"prompt_id": number, "consistency": 2, "realism": 0, "aesthetic_quality": 0}
+        for number in (1, 2, 401, 1000)
+    ]  # fmt: skip
+    results = put_lines(tmp_path / "o" / "scores.jsonl", scores)
+    score = score_file(find_benchmark("wise"), ScoringTask(results=results, annotations=data))
+    assert score["notes"]["prompts"].startswith("original, sha256 ")
+    assert score["figures"]["score.time"]["value"] == 0.7
+
+
+def test_t2i_compbench_names_images_by_their_prompts(painter: Painter, data: Path, tmp_path: Path) -> None:
+    (data / "color_val.txt").write_text("a green bench\t1\na blue bowl.\n")
+    (data / "other.txt").write_text("a bench that is green\na bowl that is blue\n")
+    color = find_benchmark("t2i-compbench-color")
+    run(color, data, tmp_path / "o", images_per_prompt=2, rewritten=data / "other.txt")
+    samples = tmp_path / "o" / "images" / "samples"
+    names = [f"a green bench_{n:06d}.png" for n in (0, 1)] + [f"a blue bowl._{n:06d}.png" for n in (2, 3)]
+    assert sorted(files(samples)) == sorted(names)
+    assert painter.batches[0] == ["a bench that is green"] * 2 + ["a bowl that is blue"] * 2
+    # The judge's scripts write beside samples/.
+    result = tmp_path / "o" / "images" / "annotation_blip" / "vqa_result.json"
+    result.parent.mkdir()
+    result.write_text(json.dumps([{"question_id": n, "answer": "0.5000"} for n in range(4)]))
+    score = score_file(color, ScoringTask(results=result, annotations=data / "color_val.txt"))
+    assert (score["figures"]["score"]["value"], score["notes"]["images_per_prompt"]) == (0.5, 2)
+    assert score["notes"]["prompts"].startswith("rewritten, sha256 ")
+    (data / "color_val.txt").write_text("a_b\n")
+    with pytest.raises(InputError, match="prompt 'a_b': expected no / and no _"):
+        run(color, data, tmp_path / "p")
+
+
 def test_prompts_that_are_none_are_refused(data: Path, tmp_path: Path) -> None:
     for rows, words in (
         ([{"prompt": "a"}], "row 1 is .*, expected tag, include and prompt"),

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from lavit_evaluation.cli_benchmarks import answers, retrieval
 from lavit_evaluation.cli_editing import editing
-from lavit_evaluation.cli_generation import generation
+from lavit_evaluation.cli_generation import DRAWN, generation
 from lavit_evaluation.cli_images import clip_score, coco_fid, fid, fid_stats
 from lavit_evaluation.cli_score import compare, list_benchmarks, score
 from lavit_evaluation.cli_shapes import probe, shapes
@@ -36,7 +36,7 @@ evaluate.command("list")(list_benchmarks)
 evaluate.command("compare")(compare)
 for benchmark in BENCHMARKS:
     if benchmark.runs:
-        run = {"edit": editing, "geneval": generation, "dpg": generation}.get(benchmark.kind, answers)
+        run = editing if benchmark.kind == "edit" else generation if benchmark.kind in DRAWN else answers
         evaluate.command(benchmark.name)(run(benchmark))
 for name in ("flickr30k-retrieval", "coco-retrieval"):
     evaluate.command(name)(retrieval(name))

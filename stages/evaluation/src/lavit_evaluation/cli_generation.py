@@ -1,4 +1,4 @@
-"""`lavit eval geneval` and `lavit eval dpg-bench`: images for the judges of generation benchmarks."""
+"""`lavit eval geneval` and its kin: images for the judges of generation benchmarks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +11,9 @@ from lavit_evaluation.options import BatchSize, Limit, compute_of
 
 if TYPE_CHECKING:
     from lavit_scoring import Benchmark
+
+DRAWN = ("geneval", "dpg", "wise", "t2i", "t2i_complex")
+"""Kinds whose images are drawn here and judged elsewhere."""
 
 
 def generation(benchmark: "Benchmark") -> Callable[..., None]:

@@ -8,7 +8,7 @@ from lavit_scoring.errors import InputError, UsageError
 
 Kind = Literal[
     "vqa", "vizwiz", "answerability", "gqa", "caption", "edit", "pope", "mme", "seed", "mmmu", "ai2d", "scienceqa",
-    "mmbench", "textvqa", "geneval", "dpg",
+    "mmbench", "textvqa", "geneval", "dpg", "wise", "t2i", "t2i_complex",
 ]  # fmt: skip
 
 
@@ -269,6 +269,29 @@ BENCHMARKS = (
         source="https://github.com/TencentQQGYLab/ELLA",
         annotations=("dpg_bench.csv",),
         protocols=("official", "corrected"),
+    ),
+    Benchmark(
+        name="wise",
+        kind="wise",
+        title="WISE",
+        metric="score",
+        size="1,000 prompts of 6 categories, one image each",
+        source="https://github.com/PKU-YuanGroup/WISE",
+        annotations=("cultural_common_sense.json", "cultural_common_sense_verified.json"),
+        protocols=("official", "verified"),
+    ),
+    *(
+        Benchmark(
+            name=f"t2i-compbench-{part}",
+            kind="t2i_complex" if part == "complex" else "t2i",
+            title=f"T2I-CompBench, {part}",
+            metric="score",
+            size="300 prompts, 10 images each",
+            source="https://github.com/Karine-Huang/T2I-CompBench",
+            annotations=(f"{part.replace('-', '_')}_val.txt",),
+            protocols=("official",),
+        )
+        for part in ("color", "shape", "texture", "spatial", "3d-spatial", "numeracy", "non-spatial", "complex")
     ),
 )
 

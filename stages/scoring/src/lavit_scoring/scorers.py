@@ -24,10 +24,12 @@ from lavit_scoring.metrics.lemmas import RULES
 from lavit_scoring.mme import score_mme
 from lavit_scoring.pope import score_pope
 from lavit_scoring.score import Score, mark_partial
+from lavit_scoring.t2i_compbench import score_t2i, score_t2i_complex
 from lavit_scoring.task import ScoringResult, ScoringTask
 from lavit_scoring.textvqa import score_textvqa
 from lavit_scoring.vizwiz import score_answerability, score_vizwiz
 from lavit_scoring.vqa import score_vqa
+from lavit_scoring.wise import score_wise
 
 SCORERS: dict[str, Callable[[ScoringTask], ScoringResult]] = {
     "vqa": score_vqa,
@@ -45,15 +47,27 @@ SCORERS: dict[str, Callable[[ScoringTask], ScoringResult]] = {
     "textvqa": score_textvqa,
     "geneval": score_geneval,
     "dpg": score_dpg,
+    "wise": score_wise,
+    "t2i": score_t2i,
+    "t2i_complex": score_t2i_complex,
 }
-PROTOCOLS = ("official", "lavit", "lmms-eval", "llava", "vlmevalkit", "corrected")
-JUDGED = ("geneval", "dpg")
+PROTOCOLS = ("official", "lavit", "lmms-eval", "llava", "vlmevalkit", "corrected", "verified")
+JUDGED = ("geneval", "dpg", "wise", "t2i", "t2i_complex")
 """Kinds whose results are what a judge found in generated images."""
+FOLDERS = {
+    "edit": ("results",),
+    "mme": ("results", "annotations"),
+    "wise": ("results", "annotations"),
+    "t2i_complex": ("results",),
+}
+"""Options that may name a folder, by kind."""
 VERSION = 1
 """Goes up whenever the same files could get another value."""
 
 GENERATION_FILE = "generation.json"
 """Beside a result file that `lavit eval` wrote: how its answers were made."""
+RECORD_LEVELS = 5
+"""How many folders up the record of judged images is looked for."""
 
 
 def score_file(benchmark: Benchmark, task: ScoringTask, out: Path | None = None) -> dict[str, Any]:
@@ -104,12 +118,12 @@ def check(benchmark: Benchmark, task: ScoringTask) -> None:
     if task.java and benchmark.kind != "caption":
         raise UsageError(f"--java: METEOR and SPICE belong to captions, not to {benchmark.name}")
     if task.judge is not None and benchmark.kind not in JUDGED:
-        raise UsageError(f"--judge {task.judge}: {benchmark.name} is scored without one; {', '.join(JUDGED)} are not")
+        raise UsageError(f"--judge {task.judge}: {benchmark.name} is scored without one")
     if task.java and len(reasons := why_no_java()) == 2:
         raise InputError(f"--java: {reasons['meteor']}")
     refuse_split(benchmark, task.split)
     for option, file in _files(task).items():
-        folders = {"edit": ("results",), "mme": ("results", "annotations")}.get(benchmark.kind, ())
+        folders = FOLDERS.get(benchmark.kind, ())
         if not file.is_file() and not (option in folders and (file.is_dir() or benchmark.kind == "edit")):
             raise InputError(f"--{option} {file}: {'a folder' if file.is_dir() else 'file not found'}, expected a file")
 
@@ -164,15 +178,16 @@ def _metadata(benchmark: Benchmark, task: ScoringTask, result: ScoringResult) ->
 
 def _generation(benchmark: Benchmark, results: Path, inputs: Mapping[str, str]) -> dict[str, Any] | str:
     """Return how the answers were made, if the file beside them describes exactly these results, or, of images that a
-    judge looked at, the benchmark's same prompts."""
-    file = results.parent / GENERATION_FILE
-    if file.is_file():
-        known = read_json(file)
-        if isinstance(known, dict):
-            of_images = benchmark.kind in JUDGED and known.get("benchmark") == benchmark.name
-            role = "annotations" if of_images else "results"
-            if known.get(role) == inputs.get(role, ""):
-                return {key: value for key, value in known.items() if key != "results"}
+    judge looked at, the benchmark's same prompts; judges write into folders of their own."""
+    judged = benchmark.kind in JUDGED
+    for place in [results, *results.parents][:RECORD_LEVELS] if judged else [results.parent]:
+        known = read_json(place / GENERATION_FILE) if (place / GENERATION_FILE).is_file() else None
+        if not isinstance(known, dict):
+            continue
+        of_images = judged and known.get("benchmark") == benchmark.name
+        role = "annotations" if of_images else "results"
+        if known.get(role) == inputs.get(role, ""):
+            return {key: value for key, value in known.items() if key != "results"}
     return "not known: a result file does not say how its answers were made"
 
 

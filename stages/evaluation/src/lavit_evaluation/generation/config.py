@@ -13,7 +13,7 @@ class GenerationConfig(PresetDrawing):
     images_per_prompt: int | None = Field(None, ge=1)
     """Images of each prompt (None: as many as the benchmark's own scripts draw)."""
     limit: int | None = Field(None, ge=1)
-    """Only so many prompts, drawn by the seed; the set is then marked incomplete."""
+    """Only so many prompts, drawn by the seed (T2I-CompBench: the first); the set is then marked incomplete."""
 
     @property
     def drawing(self) -> dict[str, Any]:

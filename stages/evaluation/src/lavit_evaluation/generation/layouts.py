@@ -2,6 +2,8 @@
 
 GenEval     00000/samples/0000.png ... 0003.png and 00000/metadata.jsonl, the prompt's row (README of djghosh13/geneval)
 DPG-Bench   <item_id>.png, four images in a square, row by row (crops of compute_dpg_bench.py of TencentQQGYLab/ELLA)
+WISE        <prompt_id>.png (gpt_eval.py of PKU-YuanGroup/WISE)
+T2I-CompBench  samples/<prompt>_000000.png ..., numbered over all prompts (its inference_eval.py)
 """
 
 import json
@@ -10,9 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from lavit_core.errors import UsageError
+from lavit_core.errors import InputError, UsageError
 
 from lavit_evaluation.generation.prompt_files import Prompt
+
+LONGEST_NAME = 250
+"""Bytes of a file name that every file system takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,23 @@ def _dpg(prompt: Prompt, count: int) -> list[DrawnFile]:
     return [DrawnFile(name=f"{prompt.key}.png", cells=cells, text=prompt.drawn)]
 
 
+def _wise(prompt: Prompt, count: int) -> list[DrawnFile]:
+    name = f"{prompt.key}.png"
+    return [DrawnFile(name=name, cells=(name,), text=prompt.drawn)]
+
+
+def _t2i(prompt: Prompt, count: int) -> list[DrawnFile]:
+    """Name files by the official words: the judges read the prompt from the name, up to its first underscore."""
+    first = prompt.place * count
+    names = [f"{prompt.text}_{first + number:06d}.png" for number in range(count)]
+    if "/" in prompt.text or "_" in prompt.text or len(names[-1].encode()) > LONGEST_NAME:
+        raise InputError(
+            f"prompt {prompt.text!r}: expected no / and no _ and at most {LONGEST_NAME} bytes: the judges read it from "
+            "the image's name"
+        )
+    return [DrawnFile(name=f"samples/{name}", cells=(name,), text=prompt.drawn) for name in names]
+
+
 def _nothing(prompt: Prompt) -> dict[str, str]:
     return {}
 
@@ -63,7 +85,10 @@ def _nothing(prompt: Prompt) -> dict[str, str]:
 LAYOUTS = {
     "geneval": Layout(images_per_prompt=4, most=None, files=_geneval, beside=_geneval_metadata),
     "dpg": Layout(images_per_prompt=4, most=4, files=_dpg, beside=_nothing),
+    "wise": Layout(images_per_prompt=1, most=1, files=_wise, beside=_nothing),
+    "t2i": Layout(images_per_prompt=10, most=None, files=_t2i, beside=_nothing),
 }
+LAYOUTS["t2i_complex"] = LAYOUTS["t2i"]
 
 
 def images_of(kind: str, asked: int | None) -> int:

@@ -2,6 +2,8 @@
 
 GenEval     evaluation_metadata.jsonl  {"tag": "counting", "include": [...], "exclude": [...], "prompt": ...} a line
 DPG-Bench   dpg_bench.csv              item_id, text, ...; the folder prompts/ beside it has <item_id>.txt
+WISE        cultural_common_sense.json and the two files beside it: [{"prompt_id": 1, "Prompt": ...}]
+T2I-CompBench  color_val.txt           a prompt a line
 """
 
 import csv
@@ -15,6 +17,8 @@ from lavit_core.errors import InputError
 from lavit_scoring.errors import shorten, some_names
 from lavit_scoring.files import read_bytes, read_json_lines
 from lavit_scoring.geneval import geneval_key
+from lavit_scoring.t2i_compbench import read_t2i_prompts
+from lavit_scoring.wise import files_digest, read_wise, wise_files
 
 NO_ROWS = "no prompts in it"
 
@@ -109,4 +113,20 @@ def _text(file: Path) -> str:
     return read_bytes(file).decode("utf-8-sig").strip()
 
 
-READERS: dict[str, Callable[[Path], Rows]] = {"geneval": _geneval, "dpg": _dpg}
+def _wise(file: Path) -> Rows:
+    return [(str(number), row["Prompt"], row) for number, row in read_wise(file).items()]
+
+
+def _t2i(file: Path) -> Rows:
+    """Read lines; other words for them are on the same lines of another file."""
+    return [(f"line {number}", text, {}) for number, text in enumerate(read_t2i_prompts(file), 1)]
+
+
+READERS: dict[str, Callable[[Path], Rows]] = {
+    "geneval": _geneval, "dpg": _dpg, "wise": _wise, "t2i": _t2i, "t2i_complex": _t2i
+}  # fmt: skip
+
+
+def prompts_digest(kind: str, file: Path) -> str:
+    """Return the SHA-256 of the official prompts, as a score of them records it."""
+    return files_digest(wise_files(file) if kind == "wise" else [file])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavit_core.errors import UsageError
-from lavit_core.files import file_sha256, write_json, write_text
+from lavit_core.files import write_json, write_text
 from lavit_core.json_lines import write_json_lines
 from lavit_core.rundir import versions
 from lavit_scoring import Benchmark
@@ -25,7 +25,7 @@ from lavit_evaluation.compute import Compute
 from lavit_evaluation.evaluation_session import evaluation_session
 from lavit_evaluation.generation.config import GenerationConfig
 from lavit_evaluation.generation.layouts import LAYOUTS, DrawnFile, compose, images_of
-from lavit_evaluation.generation.prompt_files import Prompt, read_prompts, reword, words_digest
+from lavit_evaluation.generation.prompt_files import Prompt, prompts_digest, read_prompts, reword, words_digest
 from lavit_evaluation.model import DRAWING_FILE, drawer, find_drawing_parts, keep_record, open_model
 from lavit_evaluation.stores import ImageFolder
 
@@ -40,6 +40,7 @@ IMAGES = "images"
 class GenerationPlan:
     """What a run draws, known before a model is loaded."""
 
+    kind: str
     annotations: Path
     prompts: list[Prompt]
     expected: int
@@ -52,7 +53,7 @@ class GenerationPlan:
     def record(self) -> dict[str, Any]:
         """What a score says about the images: prompts, their words, and how many of each."""
         return {
-            "annotations": file_sha256(self.annotations),
+            "annotations": prompts_digest(self.kind, self.annotations),
             "prompts": {
                 "words": "rewritten" if self.rewritten else "original",
                 "sha256": words_digest([one.drawn for one in self.prompts]),
@@ -67,21 +68,23 @@ def plan_generation(
     benchmark: Benchmark, data: Path, config: GenerationConfig, *, annotations: Path | None = None,
     rewritten: Path | None = None, seed: int = 0,
 ) -> GenerationPlan:  # fmt: skip
-    """Read a benchmark's prompts, and draw `limit` of them. Raises InputError, UsageError."""
+    """Read a benchmark's prompts, and take `limit` of them. Raises InputError, UsageError."""
     check_downloads(data)
     file = must_find(annotations or find_file(data, benchmark.annotations), data, benchmark, "annotations")
-    if file.is_dir():
+    if file.is_dir() and benchmark.kind != "wise":
         raise UsageError(f"--annotations {file}: a folder, expected {benchmark.annotations[0]}")
     every = read_prompts(benchmark.kind, file)
     if rewritten is not None:
         every = reword(benchmark.kind, every, rewritten)
-    prompts = sample_items(every, config.limit, seed)
+    # T2I-CompBench's judges count files: only the first prompts have the same numbers in a part and in the whole.
+    counted = benchmark.kind.startswith("t2i")
+    prompts = every[: config.limit] if counted else sample_items(every, config.limit, seed)
     count = images_of(benchmark.kind, config.images_per_prompt)
     layout = LAYOUTS[benchmark.kind]
     files = [one for prompt in prompts for one in layout.files(prompt, count)]
     return GenerationPlan(
-        annotations=file, prompts=prompts, expected=len(every), images_per_prompt=count, files=files,
-        rewritten=rewritten is not None,
+        kind=benchmark.kind, annotations=file, prompts=prompts, expected=len(every), images_per_prompt=count,
+        files=files, rewritten=rewritten is not None,
     )  # fmt: skip
 
 
