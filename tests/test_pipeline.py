@@ -121,14 +121,23 @@ def test_generate_writes_a_png_that_records_its_settings(mini, here, tmp_path: P
     assert (np.abs(corner.astype(int) - np.asarray(image).astype(int)) <= 2).all()
 
 
-def test_reconstruct_draws_three_panels(mini, here, tmp_path: Path) -> None:
-    out = tmp_path / "r.png"
-    done = here("reconstruct", mini.heldout / "images/000000.png", "--model", mini.model, "--out", out, "--json")
-    assert done.code == 0, done.err
-    made = json.loads(done.out)
-    assert made["kept"] == len(made["codes"]) >= 1
-    image = Image.open(out)
-    assert image.width == 3 * image.height + 16
+def test_reconstruct_draws_three_panels_an_image(mini, here, tmp_path: Path) -> None:
+    images = [mini.heldout / f"images/00000{index}.png" for index in range(3)]
+    made, sheets = [], []
+    for name, given in (("all", images), ("last", images[2:])):
+        out = tmp_path / f"{name}.png"
+        done = here("reconstruct", *given, "--model", mini.model, "--out", out, "--json")
+        assert done.code == 0, done.err
+        made.append(json.loads(done.out)["images"])
+        sheets.append(np.asarray(Image.open(out)).astype(int))
+    assert [row["image"] for row in made[0]] == [str(image) for image in images]
+    assert all(row["kept"] == len(row["codes"]) >= 1 for row in made[0])
+    assert made[0][2:] == made[1]
+    high, wide, _ = sheets[1].shape
+    assert wide == 3 * high + 16
+    assert sheets[0].shape[:2] == (3 * high + 16, wide)
+    # Each is drawn as alone, from the same seed; in another batch products round otherwise.
+    assert np.abs(sheets[0][-high:] - sheets[1]).max() <= 2
 
 
 def test_caption_ask_and_report_work_on_the_model(mini, here) -> None:

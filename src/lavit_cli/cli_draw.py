@@ -134,7 +134,7 @@ def _generate_lines(
 
 @command(omit=["aspect_ratio"])
 def reconstruct(
-    image: Annotated[Path, typer.Argument(help="An image.", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, a row each.", show_default=False)],
     model: ModelOrDefault = None,
     out: options.ImageOut = None,
     highres: Highres = False,
@@ -142,7 +142,7 @@ def reconstruct(
     drawing: options.Drawing,
     common: CommonOptions = NO_PRESET,
 ) -> None:
-    """Draw an image, the patches the tokenizer kept of it, and its reconstruction from their codes.
+    """Draw images, the patches the tokenizer kept of them, and the reconstructions from their codes.
 
     Without --preset: `released-v2-readme` for imported weights (`published` if they have no SDXL decoder), else `tiny`.
     """
@@ -156,18 +156,20 @@ def reconstruct(
     common = with_default_preset(common, model, "tokenizer", detokenizer_part(highres=highres))
     settings = settings_of(common, DrawSettings, ("lavit_detokenizer", "detokenize"), flags)
     model = model_or_default(model, "tokenizer", detokenizer_part(highres=highres))
-    stem, is_named = f"{image.stem}-reconstruction-seed{common.seed}", out is not None
+    stem, is_named = f"{images[0].stem}-reconstruction-seed{common.seed}", out is not None
     out = out or unused_file(stem)
     check_image_file(out)
     if common.dry_run:
-        return show_plan(settings, common, image=str(image), model=str(model), out=str(out))
-    check_image(image)
+        return show_plan(settings, common, images=[str(image) for image in images], model=str(model), out=str(out))
+    for image in images:
+        check_image(image)
     from lavit_cli.reconstruct import reconstruct
 
     how = {"device": common.device, "precision": common.precision}
     with waiting(LOADING, quiet=common.silent):
-        made = reconstruct(image, model, out, settings, highres=highres, seed=common.seed, **how)
-    shown = f"{out}: original | {made['kept']} of {made['patches']} patches kept | reconstruction"
+        made = reconstruct(images, model, out, settings, highres=highres, seed=common.seed, **how)
+    kept = ", ".join(f"{one['kept']} of {one['patches']}" for one in made["images"])
+    shown = f"{out}: original | {kept} patches kept | reconstruction"
     if not is_named and (earlier := drop_repeated(out, stem)):
         made |= {"out": str(earlier), "same_as": str(earlier)}
         shown = f"same as {earlier}"

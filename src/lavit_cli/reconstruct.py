@@ -1,5 +1,6 @@
-"""`lavit reconstruct`: an image, the patches the tokenizer keeps of it, and the reconstruction from their codes."""
+"""`lavit reconstruct`: images, the patches the tokenizer keeps of them, and the reconstructions from their codes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def reconstruct(
-    image: Path,
+    images: Sequence[Path],
     model: Path,
     out: Path,
     drawing: "DrawSettings",
@@ -26,7 +27,10 @@ def reconstruct(
     device: str = "auto",
     precision: str = "auto",
 ) -> dict[str, Any]:
-    """Write original | kept patches | reconstruction as one image. Raises InputError for a bad image or model."""
+    """Write original | kept patches | reconstruction as one image, a row for each of `images`; each is drawn as alone.
+
+    Raises InputError for a bad image or model.
+    """
     lavit = LaVIT.from_pretrained(
         model,
         parts=("tokenizer", "detokenizer"),
@@ -35,26 +39,24 @@ def reconstruct(
         low_memory=True,
         highres=highres,
     )
-    pixels = square_pixels(image, lavit.image_px)
-    tokens = lavit.encode(pixels)
-    drawn = lavit.decode(tokens, seeds=seed, settings=drawing)[0]
-    if drawn.size != (lavit.image_px, lavit.image_px):
+    pixels = [square_pixels(image, lavit.image_px) for image in images]
+    tokens = lavit.encode(np.stack(pixels))
+    drawn = lavit.decode(tokens, seeds=[seed] * len(pixels), settings=drawing)
+    panels = []
+    for original, keep_mask, back in zip(pixels, tokens.keep_mask, drawn, strict=True):
         # The detokenizer may draw at another size than the encoder reads (published: 512 and 224).
-        drawn = drawn.resize((lavit.image_px, lavit.image_px), Image.Resampling.BICUBIC)
-    keep_mask = tokens.keep_mask[0]
-    panels = [enlarge(panel) for panel in (pixels, dim_dropped(pixels, keep_mask, lavit.grid), np.asarray(drawn))]
+        same_size = back.resize((lavit.image_px, lavit.image_px), Image.Resampling.BICUBIC)
+        panels += [original, dim_dropped(original, keep_mask, lavit.grid), np.asarray(same_size)]
     made = {
-        "image": str(image),
         "seed": seed,
         "model": lavit.metadata["model"],
         "draw": drawing.model_dump(mode="json"),
         "precision": precision,
     }
-    save_image(out, in_grid(panels, columns=3), made)
-    return {
-        "out": str(out),
-        **made,
-        "kept": int(keep_mask.sum()),
-        "patches": int(keep_mask.size),
-        "codes": tokens.codes[0].tolist(),
-    }
+    shown = [str(image) for image in images]
+    save_image(out, in_grid([enlarge(panel) for panel in panels], columns=3), {"images": shown, **made})
+    each = [
+        {"image": image, "kept": int(keep_mask.sum()), "patches": int(keep_mask.size), "codes": codes.tolist()}
+        for image, keep_mask, codes in zip(shown, tokens.keep_mask, tokens.codes, strict=True)
+    ]
+    return {"out": str(out), **made, "images": each}
