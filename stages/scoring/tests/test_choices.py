@@ -31,9 +31,9 @@ def values(result: dict[str, Any]) -> dict[str, float]:
     ("rule", "expected"),
     [  # A         "B."  " C "  "(D)" "b"   "A cat" "D. none" "The answer is C." "Apple" "E"
         (exact, ["A", None, None, None, None, None, None, None, None, None]),
-        (first_character, ["A", "B", "C", None, None, "A", "D", None, "A", None]),
-        (bare_letter, ["A", "B", None, "D", "B", None, None, None, None, None]),
-        (letter_and_stop, ["A", "B", None, None, None, None, "D", None, None, None]),
+        (first_character, ["A", "B", "C", None, "B", "A", "D", None, "A", None]),
+        (bare_letter, ["A", "B", None, "D", "B", None, "D", None, None, None]),
+        (letter_and_stop, ["A", "B", "C", None, "B", None, "D", None, None, None]),
         (llava_letter, ["A", None, "C", None, None, None, "D", "C", None, None]),
         (last_letter, ["A", "B", "C", "D", None, "A", "D", "C", None, None]),
         (only_letter, ["A", "B", "C", "D", None, "A", "D", "C", None, None]),
@@ -151,7 +151,7 @@ def test_mmmu_by_hand(score: Score) -> None:
 
 def test_ai2d_and_scienceqa_by_hand(score: Score) -> None:
     rows = [{"id": name, "options": list(CHOICES), "answer": str(right)} for name, right in enumerate((0, 1, 2))]
-    said = [{"id": 0, "text": "a."}, {"id": 1, "text": "B. a cat"}, {"id": 2, "text": "C"}]
+    said = [{"id": 0, "text": "a."}, {"id": 1, "text": "B a cat"}, {"id": 2, "text": "C"}]
     assert values(score("ai2d", said, rows, protocol="lmms-eval")) == {"accuracy": 66.67}
     problem = {"choices": ["x", "y"], "subject": "natural science", "image": "image.png", "split": "test"}
     problems = {

@@ -15,24 +15,27 @@ def exact(reply: str, choices: Sequence[str]) -> str | None:
 
 
 def first_character(reply: str, choices: Sequence[str]) -> str | None:
-    """Return the first character of a stripped reply, a letter or not: `Apple` is A. Source: lmms-eval, SEED-Bench."""
-    return exact(reply.strip()[:1], choices)
+    """Return the first character of a stripped reply, of either case: `apple` is A. Source: lmms-eval, SEED-Bench."""
+    return exact(reply.strip()[:1].upper(), choices)
 
 
 def bare_letter(reply: str, choices: Sequence[str]) -> str | None:
-    """Return a reply that is a letter once case and punctuation are gone: `a.` is A, `A. dog` has no letter.
+    """Return a capital before a full stop at the beginning, else a reply that is a letter once case and punctuation
+    are gone: `A. dog` and `(a)` are A, `A dog` has no letter.
 
-    Source: lmms-eval, AI2D (exact_match with ignore_case and ignore_punctuation).
+    Source: lmms-eval, AI2D (flexible-extract, then exact_match with ignore_case and ignore_punctuation).
     """
-    return exact(reply.translate(_MARKS).upper(), choices)
+    found = re.match(r"\s*([A-Z])\.", reply)
+    return exact(found[1] if found else reply.translate(_MARKS).upper(), choices)
 
 
 def letter_and_stop(reply: str, choices: Sequence[str]) -> str | None:
-    """Return a letter alone, or one with a full stop after it: `A. dog` is A, `A ` and `(A)` are none.
+    """Return a letter alone, of either case, or a capital with a full stop after it: `A. dog` is A, `(A)` is nothing.
 
     Source: lmms-eval, ScienceQA.
     """
-    return exact(reply[0] if len(reply) >= 2 and reply[1] == "." else reply, choices)
+    text = reply.strip()
+    return exact(text[0] if re.match(r"[A-Z]\.", text) else text.upper(), choices)
 
 
 def llava_letter(reply: str, choices: Sequence[str]) -> str | None:
