@@ -42,6 +42,24 @@ def test_a_conversation_is_asked_turn_by_turn(mini, here) -> None:
     assert [row["answer"] for row in apart] == model.answer(file, [*line[2:4]], earlier=[[before]] * 2)
 
 
+def test_questions_about_several_images(mini, here) -> None:
+    one, two = (mini.heldout / f"images/{number:06d}.png" for number in range(2))
+    line = (one, "<image> or <image>?", "and now?", "--image", two, "--model", mini.model, "--json")
+    model = LaVIT.from_pretrained(mini.model)
+    done = here("ask", *line)
+    assert done.code == 0, done.err
+    rows = json.loads(done.out)["answers"]
+    assert [row["images"] for row in rows] == [[str(one), str(two)]] * 2
+    asked = [[one, "or", two, "?"], [one, two, "and now?"]]
+    assert [row["answer"] for row in rows] == model.answer(None, asked)
+    talk = [row["answer"] for row in json.loads(here("ask", *line, "--conversation").out)["answers"]]
+    assert talk == [rows[0]["answer"], *model.answer(None, ["and now?"], earlier=[[(asked[0], talk[0])]])]
+    marks = here("ask", one, "<image>?", "--image", two, "--model", mini.model)
+    assert (marks.code, "questions[0]: 1 <image> but 2 images" in marks.last_error) == (2, True)
+    earlier = here("ask", *line, "--earlier", "a=b")
+    assert (earlier.code, "--earlier with --image" in earlier.last_error) == (2, True)
+
+
 def test_a_chat_needs_a_template_of_the_models_own(mini, here, tmp_path: Path) -> None:
     line = (mini.heldout / "images/000000.png", "what shape is it?", "--chat", "--json")
     without = here("ask", *line, "--model", mini.model)

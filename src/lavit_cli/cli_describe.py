@@ -45,16 +45,17 @@ def ask(
     question: options.Question,
     model: ModelOrDefault = None,
     max_tokens: options.MaxTokens = None,
+    more: options.MoreImages = None,
     earlier: options.EarlierTurns = None,
     conversation: options.Conversation = False,
     chat: options.Chat = False,
     common: CommonOptions = NO_PRESET,
 ) -> None:
-    """Answer questions about an image, each by itself or, with --conversation, after the ones before it."""
+    """Answer questions about images, each by itself or, with --conversation, after the ones before it."""
     with require_stages("lavit ask"):
         from lavit_pretrain.config import AskSettings
 
-        from lavit_cli.image_to_text import converse, open_reader
+        from lavit_cli.image_to_text import ask_each, converse, open_reader
 
     settings = settings_of(common, AskSettings, ("lavit_pretrain", "ask"), {"max_tokens": max_tokens})
     if not image.exists() and any(Path(text).is_file() for text in question):
@@ -62,21 +63,24 @@ def ask(
     if not all(text.strip() for text in question):
         raise UsageError("QUESTION is empty, expected text, say 'what is on the sofa?'")
     turns = [_turn(text) for text in earlier or ()]
+    images = [image, *(more or ())]
+    if more and turns:
+        raise UsageError("--earlier with --image: one conversation about several images is asked from Python")
     model = model_or_default(model, "tokenizer", "llm")
     if common.dry_run:
-        return show_plan(settings, common, image=str(image), earlier=turns, questions=question, model=str(model))
+        shown: dict[str, object] = {"images": [str(file) for file in images]} if more else {"image": str(image)}
+        return show_plan(settings, common, **shown, earlier=turns, questions=question, model=str(model))
     from lavit_core.images import check_image
 
-    check_image(image)
+    for file in images:
+        check_image(file)
     with waiting(LOADING, quiet=common.silent):
         reader = open_reader(model, common)
-        if conversation:
-            answers = converse(reader, image, question, turns, max_tokens=settings.max_tokens, chat=chat)
-        else:
-            before = [turns] * len(question)
-            answers = reader.answer(image, question, max_tokens=settings.max_tokens, earlier=before, chat=chat)
+        ask_all = converse if conversation else ask_each
+        answers = ask_all(reader, images, question, turns, max_tokens=settings.max_tokens, chat=chat)
     pairs = zip(question, answers, strict=True)
-    rows = [{"image": str(image), "question": asked, "answer": answer} for asked, answer in pairs]
+    named: dict[str, object] = {"images": [str(file) for file in images]} if more else {"image": str(image)}
+    rows = [{**named, "question": asked, "answer": answer} for asked, answer in pairs]
     show({"answers": rows}, common, lines=answers)
 
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lavit import LaVIT
+from lavit.prompts import PromptLike
 from lavit_core.command import CommonOptions
+from lavit_core.data import IMAGE_MARK
 from lavit_core.progress import warn
 
 
@@ -22,18 +24,44 @@ def open_reader(model: Path, common: CommonOptions) -> LaVIT:
     return reader
 
 
-def converse(
+def ask_each(
     reader: LaVIT,
-    image: Path,
+    images: Sequence[Path],
     questions: Sequence[str],
     turns: Sequence[tuple[str, str]],
     *,
     max_tokens: int,
     chat: bool = False,
 ) -> list[str]:
-    """Return the answer to each question after `turns`, the questions before it and the answers the model gave."""
-    said = list(turns)
-    for question in questions:
-        [answer] = reader.answer(image, question, max_tokens=max_tokens, earlier=[said], chat=chat)
+    """Return the answer to each question by itself, after `turns`; these are none if there are several images."""
+    first = images[0] if len(images) == 1 else None
+    asked = questions if first else [_about(images, question) for question in questions]
+    before = [turns] * len(questions)
+    return reader.answer(first, asked, max_tokens=max_tokens, earlier=before, chat=chat)
+
+
+def converse(
+    reader: LaVIT,
+    images: Sequence[Path],
+    questions: Sequence[str],
+    turns: Sequence[tuple[str, str]],
+    *,
+    max_tokens: int,
+    chat: bool = False,
+) -> list[str]:
+    """Return the answer to each question after `turns`, the questions before it and the answers the model gave.
+
+    Several images are read with the first question; `turns` are then none.
+    """
+    first = images[0] if len(images) == 1 else None
+    asked: list[PromptLike] = [*([questions[0]] if first else [_about(images, questions[0])]), *questions[1:]]
+    said: list[tuple[PromptLike, str]] = list(turns)
+    for question in asked:
+        [answer] = reader.answer(first, [question], max_tokens=max_tokens, earlier=[said], chat=chat)
         said.append((question, answer))
     return [answer for _, answer in said[len(turns) :]]
+
+
+def _about(images: Sequence[Path], question: str) -> PromptLike:
+    """Return a question with images: at its marks, or before it if it has none."""
+    return [question, *images] if IMAGE_MARK in question else [*images, question]

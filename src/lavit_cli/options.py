@@ -31,6 +31,10 @@ HighresOrNot = Annotated[
 MaxTokens = Annotated[int | None, option("--max-tokens", min=1, help="Longest text in tokens.")]
 ImageFiles = Annotated[list[Path], argument(metavar="IMAGE", help="Image files.")]
 ImageFile = Annotated[Path, argument(metavar="IMAGE", help="Image file.")]
+MoreImages = Annotated[
+    list[Path] | None,
+    option("--image", metavar="FILE", help="A further image; <image> in QUESTION stands for each in turn."),
+]
 EarlierTurns = Annotated[
     list[str] | None,
     option("--earlier", metavar="QUESTION=ANSWER", help="What was asked and answered before; repeatable."),

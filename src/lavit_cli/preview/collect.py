@@ -90,7 +90,8 @@ def collect_preview(source: Path | Source, settings: PreviewSettings) -> Preview
     compared = data.records if settings.duplicates else readable
     asked: dict[str, list[Question]] = {}
     for question in data.questions:
-        asked.setdefault(question.key, []).append(question)
+        if question.num_images == 1:
+            asked.setdefault(question.key, []).append(question)
     report = report_of(source, data, problems, decoded)
     samples = [
         _sample(record, asked.get(record.key, ()), settings.image_px)

@@ -83,6 +83,6 @@ def view_by_model(
         caption_tokens=text.codec.lengths(captions),
         max_text_tokens=config.max_text_tokens,
         question_tokens=text.codec.lengths(
-            [whole_text(asked_of(question)) for question in data.questions if question.key in measured]
+            [whole_text(asked_of(question)) for question in data.questions if measured.issuperset(question.keys)]
         ),
     )

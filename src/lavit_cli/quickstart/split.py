@@ -28,21 +28,22 @@ def split_data(source: Path | Source, out: Path, *, share: float, seed: int) -> 
     with atomic_folder(out) as scratch:
         for name in ("train", "heldout"):
             keys = {record.key for record in data.records if (record.key in held) == (name == "heldout")}
-            _write_part(scratch / name, data, keys)
+            _write_part(scratch / name, data, keys, with_text=name == "train")
 
 
 def _is_held_out(key: str, share: float, seed: int) -> bool:
     return derive_seed(seed, "heldout", key) < share * 2**63
 
 
-def _write_part(folder: Path, data: Data, keys: set[str]) -> None:
+def _write_part(folder: Path, data: Data, keys: set[str], *, with_text: bool) -> None:
     folder.mkdir()
     records = [record for record in data.records if record.key in keys]
     captions: list[dict[str, object]] = [
         {"file_name": record.key, "captions": list(record.captions)} for record in records
     ]
     write_json_lines(folder / "captions.jsonl", captions)
-    asked = [question for question in data.questions if question.key in keys]
+    # A conversation without images is trained on; one whose images are in both parts is in neither.
+    asked = [one for one in data.questions if (keys.issuperset(one.keys) if one.key else with_text)]
     if asked:
         write_json_lines(folder / "questions.jsonl", map(_question, asked))
     scenes = data.root / "scenes.jsonl"
@@ -60,7 +61,8 @@ def _write_part(folder: Path, data: Data, keys: set[str]) -> None:
 
 
 def _question(question: Question) -> dict[str, object]:
-    row: dict[str, object] = {"question_id": question.question_id, "file_name": question.key}
+    row: dict[str, object] = {"question_id": question.question_id}
+    row |= {"file_name": question.key} if question.num_images == 1 else {"images": list(question.keys)}
     row |= {"question": question.question, "answer": question.answer}
     row |= {"earlier": [list(turn) for turn in question.earlier]} if question.earlier else {}
     return row if question.kind is None else row | {"kind": question.kind}

@@ -125,7 +125,6 @@ def test_turns_of_a_conversation_are_questions_with_those_before(shape, photos, 
             messages = [{"role": "system", "content": "be brief"}]
             messages += [{"role": names[str(one["from"])], "content": str(one["value"])} for one in said]
             talks.append({"images": [first["file_name"]], "messages": messages})
-    talks += [{"id": "text", "conversations": conversation(rows[0])}, {**talks[0], "image": ["a.jpg", "b.jpg"]}]
     (tmp_path / "out" / "talks.jsonl").write_text(json_lines(talks), encoding="utf-8")
     found = open_data(tmp_path / "out")
     assert found.layout == "llava"
@@ -133,10 +132,98 @@ def test_turns_of_a_conversation_are_questions_with_those_before(shape, photos, 
     assert len({question.question_id for question in found.questions}) == 2 * NUM_IMAGES
     second = found.questions[3]
     assert (second.question, second.earlier) == ("what is 1?", (("what is 0?", 'a "red", big; dog'),))
-    assert found.notes == (
-        f"talks.jsonl: 1 of {NUM_IMAGES + 2} conversations have no image and are left out",
-        f"talks.jsonl: 1 of {NUM_IMAGES + 2} conversations have several images and are left out",
-    )
+    assert found.notes == ()
+
+
+ONE, TWO, THREE = (f"images/{number:012d}.jpg" for number in range(3))
+
+
+def said(*texts: object) -> list[dict[str, object]]:
+    return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(texts)]
+
+
+def part(name: str) -> dict[str, object]:
+    return {"type": "image_url", "image_url": {"url": name}}
+
+
+TALKS: dict[str, tuple[dict[str, object], list[tuple[object, ...]]]] = {
+    "at marks": (
+        {"images": [ONE, TWO], "messages": said("<image> and\n<image>: one?", "no", "why?", "so")},
+        [((ONE, TWO), "<image> and\n<image>: one?", ()),
+         ((ONE, TWO), "why?", (("<image> and\n<image>: one?", "no"),))],
+    ),
+    "no marks": ({"images": [ONE, TWO], "messages": said("same?", "no")}, [((ONE, TWO), "<image><image> same?", ())]),
+    # A turn is about what was shown up to it: none, one, then two.
+    "by turns": (
+        {"images": [ONE, TWO], "messages": said("hello", "hi", "who <image>?", "a", "and <image>?", "b")},
+        [((), "hello", ()), ((ONE,), "who ?", (("hello", "hi"),)),
+         ((ONE, TWO), "and <image>?", (("hello", "hi"), ("who <image>?", "a")))],
+    ),
+    "parts": (
+        {"messages": said([part(ONE), {"type": "text", "text": "or"}, part("file://" + TWO)], "first")},
+        [((ONE, TWO), "<image> or <image>", ())],
+    ),
+    "one part": ({"messages": said([{"type": "text", "text": "who?"}, part(ONE)], "a")}, [((ONE,), "who?", ())]),
+    "places of images": (
+        {"images": [ONE, TWO], "messages": said([{"type": "image"}, {"type": "image"}], "two")},
+        [((ONE, TWO), "<image> <image>", ())],
+    ),
+    "text": ({"messages": said("hello", "hi")}, [((), "hello", ())]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TALKS)
+def test_conversations_about_several_images_or_none(name, photos, tmp_path):
+    row, expected = TALKS[name]
+    link_images(photos, tmp_path)
+    one = {"image": THREE, "conversations": conversation({"question": "who?", "answer": "a"})}
+    (tmp_path / "talks.json").write_text(json.dumps([row, one]))
+    found = open_data(tmp_path)
+    assert [(question.keys, question.question, question.earlier) for question in found.questions[:-1]] == expected
+    assert {record.key for record in found.records} == {THREE, *(key for keys, *_ in expected for key in keys)}
+    # Our own layout says the same.
+    own = tmp_path / "own"
+    link_images(photos, own)
+    rows = [
+        {"question_id": number, "images": list(asked.keys), "question": asked.question, "answer": asked.answer,
+         "earlier": [list(turn) for turn in asked.earlier]}
+        for number, asked in enumerate(found.questions)
+    ]  # fmt: skip
+    (own / "questions.jsonl").write_text(json_lines(rows))
+    names = [dataclasses.replace(asked, question_id=number) for number, asked in enumerate(found.questions)]
+    assert list(open_data(own).questions) == names
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"images": [ONE, TWO], "messages": said("<image>?", "no")}, "1 <image> in the questions but 2 images"),
+        ({"messages": said("<image>?", "no")}, "1 <image> in the questions but 0 images"),
+        ({"messages": said([part("../a.jpg")], "no")}, "row 0: image .*leads out of the data folder"),
+        ({"messages": said([{"type": "audio"}], "no")}, "row 0: .*expected an image and turns"),
+    ],
+)
+def test_conversations_that_are_refused(row, message, photos, tmp_path):
+    link_images(photos, tmp_path)
+    (tmp_path / "talks.json").write_text(json.dumps([row]))
+    with pytest.raises(InputError, match=message):
+        open_data(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": [ONE, TWO]}, "0 <image> in the questions but 2 images, expected one for each"),
+        ({"images": "a"}, "images is no list of names"),
+        ({"images": [ONE], "file_name": ONE}, "or there is file_name too"),
+        ({"images": ["../a"]}, "images .*leads out of the data folder"),
+    ],
+)
+def test_images_of_our_own_layout_that_are_refused(change, message, photos):
+    row = {"question_id": 1, "question": "a?", "answer": "b", **change}
+    (photos.root / "questions.jsonl").write_text(json_lines([row]))
+    with pytest.raises(InputError, match=message):
+        open_data(photos.root)
 
 
 def test_earlier_turns_in_our_own_layout(photos):

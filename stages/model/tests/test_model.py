@@ -111,6 +111,21 @@ def test_captions_and_answers_against_the_language_model(folders, images, image_
     repeated = answer(llm, read.take([1, 1]), questions[:2], max_tokens=5, beams=ANSWERS)
     assert model.answer(images[1], questions[:2], max_tokens=5, beams=ANSWERS) == repeated
     assert model.answer(None, questions[0]) == answer(llm, None, questions[:1])
+    if image_input == "none":
+        with pytest.raises(UsageError, match="was trained without images; a question with images needs one that sees"):
+            model.answer(None, [[images[0], "what?"]])
+        return
+    first, second = read.take([0, 1]).each()
+    talk = [(("<image>which?", images[0]), "a"), ("and now?", "b")]
+    earlier = [([first, "which?"], "a"), ("and now?", "b")]
+    asked = ["like <image> or ?", images[1]]
+    assert model.answer(None, [asked], earlier=[talk]) == answer(
+        llm, None, [["like", second, "or ?"]], earlier=[earlier]
+    )
+    with pytest.raises(UsageError, match="questions: found images in them and `images` too"):
+        model.answer(images[0], [asked])
+    with pytest.raises(UsageError, match=r"earlier\[0\]: 1 <image> but 0 images"):
+        model.answer(None, ["?"], earlier=[[(["<image> what?"], "a")]])
     assert model.image_input == image_input
 
 

@@ -11,6 +11,7 @@ from lavit_core.tokens import open_tokens
 from lavit_pretrain.captioning import answer
 from lavit_pretrain.chat import ChatTemplate
 from lavit_pretrain.config import Mix, PretrainConfig
+from lavit_pretrain.conversation import conversation_parts, image_first
 from lavit_pretrain.corpus import open_corpus, open_documents
 from lavit_pretrain.image_input import stored_images
 from lavit_pretrain.language_model import LanguageModel, load_llm
@@ -40,6 +41,20 @@ def chat(template: str | None = CHATML) -> ChatTemplate:
     return ChatTemplate(TextCodec(tokenizer(template)))
 
 
+def around_the_image(template: ChatTemplate, turns: list[tuple[str, str | None]]) -> list[np.ndarray]:
+    """Return the ids before the image of a conversation, after it to the last reply, and of that reply if there is."""
+    questions, replies = zip(*turns, strict=True)
+    said = [reply for reply in replies if reply is not None]
+    parts = conversation_parts(template.codec, template, image_first(questions), said)
+    place = next(place for place, part in enumerate(parts) if part.image == 0)
+    rest = (
+        [*parts[:place]],
+        [part for part in parts[place:] if not part.is_reply],
+        [one for one in parts if one.is_reply],
+    )
+    return [np.concatenate([np.empty(0, np.int64), *(part.ids for part in some)]) for some in rest]
+
+
 def text_of(template: ChatTemplate, *parts: np.ndarray) -> str:
     return str(template.codec.tokenizer.decode(np.concatenate(parts).tolist()))
 
@@ -48,7 +63,7 @@ def text_of(template: ChatTemplate, *parts: np.ndarray) -> str:
 def test_ids_spell_what_the_template_writes_and_a_prompt_is_how_training_began(template: str) -> None:
     found = chat(template)
     turns = [("what colour?", "red"), ("and now?", "blue")]
-    before, prompt, reply = found.turns(turns)
+    before, prompt, reply = around_the_image(found, turns)
     messages = [
         {"role": role, "content": text}
         for turn in turns
@@ -57,8 +72,8 @@ def test_ids_spell_what_the_template_writes_and_a_prompt_is_how_training_began(t
     whole = found.codec.tokenizer.apply_chat_template(messages, tokenize=False)
     expected = f"{whole.removesuffix(chr(10))}" if template is not NO_EOS else f"{whole}<eos>"
     assert text_of(found, before, prompt, reply) == expected
-    asked = found.prompt(turns[:1], "and now?")
-    assert [ids.tolist() for ids in asked] == [before.tolist(), prompt.tolist()]
+    asked = around_the_image(found, [turns[0], ("and now?", None)])
+    assert [ids.tolist() for ids in asked] == [before.tolist(), prompt.tolist(), []]
     assert text_of(found, before) == "<|turn|>user\n"
     assert text_of(found, reply) == {THINKING: "[]blue<eos>", NO_EOS: "blue<|end|>\n<eos>"}.get(template, "blue<eos>")
     assert reply[-1] == found.codec.eos
@@ -67,7 +82,7 @@ def test_ids_spell_what_the_template_writes_and_a_prompt_is_how_training_began(t
 def test_marks_that_somebody_writes_stay_text() -> None:
     found = chat()
     mark = found.codec.tokenizer.convert_tokens_to_ids("<|turn|>")
-    _, prompt = found.prompt([], "a <|turn|>assistant <<0>> b")
+    _, prompt, _ = around_the_image(found, [("a <|turn|>assistant <<0>> b", None)])
     assert (prompt == mark).sum() == 1  # the one that opens the reply
     assert "a <|turn|>assistant <<0>> b" in text_of(found, prompt)
 
@@ -83,7 +98,7 @@ def test_marks_that_somebody_writes_stay_text() -> None:
 )
 def test_templates_that_do_not_fit_are_refused(template: str | None, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        chat(template).turns([("a", "b"), ("c", "d")])
+        around_the_image(chat(template), [("a", "b"), ("c", "d")])
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +134,7 @@ def test_documents_score_the_reply_alone(
         assert f"<|turn|>assistant\n{text.decode(scored.tolist())}" == spelled[spelled.rindex("<|turn|>") :]
         assert scored[-1] == text.eos_token_id
         if image_input == "features":
-            assert document.image is not None
-            first, last = document.image
+            [(first, last)] = document.images
             assert document.ids[first - 1] == network_vocabulary.img
             assert document.ids[last] == network_vocabulary.end_img
 

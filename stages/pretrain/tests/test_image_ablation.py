@@ -54,7 +54,7 @@ def test_a_swap_takes_the_next_image_and_keeps_scored_tokens(documents: Any, ima
                 assert (made.weights[cut:] > 0).tolist() == [False] + [True] * (len(codes) - 1)
             elif image_input == "features":
                 assert made.features is taken.features
-                assert made.image == taken.image
+                assert made.images == taken.images
                 first, last = made.image
                 assert (made.ids[first - 1], made.ids[last]) == (vocabulary.img, vocabulary.end_img)
             assert not made.weights[:cut].any()

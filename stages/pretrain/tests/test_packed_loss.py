@@ -25,7 +25,7 @@ def make_document(number: int) -> Document:
 
 def with_features(document: Document, seed: int) -> Document:
     features = np.random.default_rng(seed).normal(size=(3, 8)).astype(np.float32)
-    return Document(ids=document.ids, weights=document.weights, image=(1, 4), features=features)
+    return Document(ids=document.ids, weights=document.weights, images=((1, 4),), features=features)
 
 
 def test_packed_loss_and_gradients_equal_documents_run_one_by_one_by_transformers(network: LanguageModel) -> None:

@@ -42,6 +42,39 @@ def test_captions_questions_and_turns(model: LaVIT, images: np.ndarray) -> None:
     asyncio.run(scenario())
 
 
+def test_several_images_are_read_where_they_stand(model: LaVIT, images: np.ndarray) -> None:
+    async def scenario() -> None:
+        async with client_of(model, max_images=3) as client:
+
+            async def said(*messages: dict) -> str:
+                answer = await client.post(CHAT, json={"messages": list(messages), "max_tokens": 5})
+                assert answer.status_code == 200, answer.text
+                return answer.json()["choices"][0]["message"]["content"]
+
+            part, other = (shown(image)["content"][0] for image in images[:2])
+            texts = [{"type": "text", "text": text} for text in ("one", " or ", "two?")]
+            both = {"role": "user", "content": [texts[0], part, texts[1], other, texts[2]]}
+            asked = ["one", images[0], "or", images[1], "two?"]
+            first = await said(both)
+            assert first == model.answer(None, [asked], max_tokens=5)[0]
+            turn = {"role": "assistant", "content": first}
+            expected = model.answer(None, [[images[2], QUESTION]], earlier=[[(asked, first)]], max_tokens=5)[0]
+            assert await said(both, turn, shown(images[2], QUESTION)) == expected
+            # Requests about no image, one and several share a batch.
+            plain, single = {"role": "user", "content": QUESTION}, shown(images[3], QUESTION)
+            together = await asyncio.gather(said(plain), said(both), said(single))
+            assert together == [
+                model.answer(None, QUESTION, max_tokens=5)[0], first, model.answer(images[3], QUESTION, max_tokens=5)[0]
+            ]  # fmt: skip
+            # One image is read first, wherever it is shown.
+            late = await said(plain, turn, shown(images[0], SECOND))
+            assert late == model.answer(images[0], SECOND, earlier=[[(QUESTION, first)]], max_tokens=5)[0]
+            four = {"role": "user", "content": [part] * 4 + texts}
+            refused(await client.post(CHAT, json={"messages": [four]}), 400, "found 4, expected at most 3 images")
+
+    asyncio.run(scenario())
+
+
 def test_a_stream_is_the_same_text_in_events(model: LaVIT, images: np.ndarray) -> None:
     async def scenario() -> None:
         async with client_of(model) as client:
@@ -95,11 +128,8 @@ def test_images_that_are_refused(model: LaVIT, blind_model: LaVIT, images: np.nd
             refused(
                 await client.post(CHAT, json={"messages": [large]}), 400, "20x20 pixels, more than the limit of 300"
             )
-            several = {
-                "role": "user",
-                "content": [*shown(images[0])["content"], *shown(images[1], QUESTION)["content"]],
-            }
-            refused(await client.post(CHAT, json={"messages": [several]}), 400, "found 2 images; this model reads one")
+            bare = {"role": "user", "content": [*shown(images[0])["content"], *shown(images[1])["content"]]}
+            refused(await client.post(CHAT, json={"messages": [bare]}), 400, "messages.0: it has no text")
             empty = {"messages": [{"role": "user", "content": " "}]}
             refused(await client.post(CHAT, json=empty), 400, "messages.0: it has no text")
         async with client_of(blind_model) as client:

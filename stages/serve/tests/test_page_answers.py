@@ -56,11 +56,11 @@ def test_talking_describes_and_answers_as_the_model_does(model: LaVIT, images: n
     earlier = [("What is it?", "a circle")]
 
     async def use(service: Service) -> tuple[str, str]:
-        return await answers.describe(service, images[0]), await answers.ask(service, images[0], "Where?", earlier)
+        return await answers.describe(service, images[0]), await answers.ask(service, images[:1], "Where?", earlier)
 
     assert with_service(model, use) == (
         model.caption(images[0])[0],
         model.answer(images[0], "Where?", earlier=[earlier])[0],
     )
     with pytest.raises(UsageError, match="question: empty, expected a text"):
-        with_service(model, lambda service: answers.ask(service, None, "  ", ()))
+        with_service(model, lambda service: answers.ask(service, (), "  ", ()))

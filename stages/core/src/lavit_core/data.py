@@ -17,13 +17,15 @@ from lavit_core.layouts.own import CAPTIONS_FILE, QUESTIONS_FILE, earlier_turns
 from lavit_core.layouts.place import expand_range
 from lavit_core.line_store import SortedRows
 from lavit_core.listing import list_images
+from lavit_core.marks import images_of, without_marks
 from lavit_core.progress import note
-from lavit_core.records import Problem, Question, Record, Source
+from lavit_core.records import IMAGE_MARK, Problem, Question, Record, Source
 from lavit_core.source_list import NamedSource, is_source_list, read_source_list
 from lavit_core.stored_records import JoinedRecords
 
 __all__ = [
     "CAPTIONS_FILE",
+    "IMAGE_MARK",
     "QUESTIONS_FILE",
     "Data",
     "Problem",
@@ -36,9 +38,11 @@ __all__ = [
     "earlier_turns",
     "find_images",
     "first_problem",
+    "images_of",
     "open_data",
     "scan_data",
     "source_of",
+    "without_marks",
 ]
 
 
@@ -152,7 +156,9 @@ def _scan_list(listed: Source, sizes: Mapping[str, int]) -> tuple[Data, list[Pro
         sources.append((one.name, one.weight, data.records))
         for question in data.questions:
             number = f"{one.name}/{question.question_id}"
-            questions.append(dataclasses.replace(question, question_id=number, key=f"{one.name}/{question.key}"))
+            key = f"{one.name}/{question.key}" if question.key else ""
+            images = tuple(f"{one.name}/{name}" for name in question.images)
+            questions.append(dataclasses.replace(question, question_id=number, key=key, images=images))
         digest.update(json.dumps([one.name, one.weight, data.digest]).encode() + b"\n")
         scanned.append((one, dataclasses.replace(data, records=(), questions=())))
     notes = [f"{one.name}: {note}" for one, data in scanned for note in data.notes]

@@ -59,7 +59,9 @@ def list_images(contents: Contents, sizes: Mapping[str, int], *, captions: bool 
         digest.update(f"{key}\0{size}\n".encode() if plain else json.dumps([key, size, kept]).encode() + b"\n")
     if not plain:
         for question in contents.questions:
-            digest.update(json.dumps(dataclasses.astuple(question)).encode() + b"\n")
+            fields = dataclasses.astuple(question)
+            # As it was before questions had several images, where they have not.
+            digest.update(json.dumps(fields if question.images else fields[:-1]).encode() + b"\n")
     return Listing(
         records=StoredRecords(contents.root, lines),
         digest=digest.hexdigest(),

@@ -20,17 +20,34 @@ class Record:
     """How often a training shows it where another image is shown once."""
 
 
+IMAGE_MARK = "<image>"
+"""Stands in a question of a conversation about several images where one of them is read."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Question:
     """One question on the image `key`; `kind` groups answers in a score."""
 
     question_id: int | str
     key: str
+    """The image, of several the first; "" in a conversation about none."""
     question: str
     answer: str
     kind: str | None
     earlier: tuple[tuple[str, str], ...] = ()
     """Questions and answers of the same conversation that came before it."""
+    images: tuple[str, ...] = ()
+    """Keys of several images, in the order of the marks in its questions; () for one image or none."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The images that the conversation is about, in order."""
+        return self.images or ((self.key,) if self.key else ())
+
+    @property
+    def num_images(self) -> int:
+        """Number of images that the conversation is about."""
+        return len(self.keys)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,6 +128,7 @@ class Contents:
             yield from self.listed
             return
         for question in self.questions:
-            self.captions.setdefault(question.key, ())
+            for key in question.keys:
+                self.captions.setdefault(key, ())
         for key in sorted(self.captions):
             yield ListedImage(key, self.captions[key])

@@ -22,8 +22,8 @@ from lavit.download import model_folder
 from lavit.encoding import check_codes, decode_steps, encode_images
 from lavit.images import ImageLike, as_list, identity
 from lavit.parts import PARTS, Parts
-from lavit.prompts import PromptLike, prompt_list, text_list
-from lavit.reading import read_images, read_prompts
+from lavit.prompts import PromptLike, prompt_list, question_list, text_list
+from lavit.reading import read_conversations, read_images, read_prompts
 from lavit.save import save_model
 from lavit.settings import check_positive, check_preset, seed_list
 from lavit.steps import GenerationStep
@@ -308,23 +308,29 @@ class LaVIT:
     def answer(
         self,
         images: ImageLike | Sequence[ImageLike] | None,
-        questions: str | Sequence[str],
+        questions: str | Sequence[PromptLike],
         max_tokens: int = 10,
         beams: Beams | None = None,
-        earlier: Sequence[Sequence[tuple[str, str]]] | None = None,
+        earlier: Sequence[Sequence[tuple[PromptLike, str]]] | None = None,
         chat: bool = False,
     ) -> list[str]:
         """Return the answer to each question about its image; one image may go with all of them.
 
         `earlier` has for each question the (question, answer) pairs of the conversation before it. `chat` asks by the
         language model's own chat template, for models that were trained so.
-        Without images the questions alone are read. Repeated images (the same object or path) are encoded once.
+        A conversation begins with its image of `images`. Without `images`, one about several has them in its questions,
+        each a list of texts and images as prompts are (`["<image> or <image>, which is red?", one, other]`); a question
+        that is a text is read as it is. Repeated images (the same object or path) are encoded once.
         Raises UsageError for another number of questions than of images, or `chat` without a template.
         """
         check_positive(max_tokens=max_tokens)
-        asked = text_list(questions, "questions")
+        asked = question_list(questions, "questions")
+        before = [[(question_list([turn[0]], "earlier")[0], turn[1]) for turn in turns] for turns in earlier or ()]
+        said = [*asked, *(question for turns in before for question, _ in turns)]
         read = None
         if images is not None:
+            if not all(isinstance(question, str) for question in said):
+                raise UsageError("questions: found images in them and `images` too, expected one of both")
             listed = as_list(images)
             listed = listed * len(asked) if len(listed) == 1 else listed
             if len(listed) != len(asked):
@@ -333,9 +339,15 @@ class LaVIT:
             unique = dict(zip(names, listed, strict=True))
             places = {name: place for place, name in enumerate(unique)}
             read = read_images(self._parts, list(unique.values())).take([places[name] for name in names])
+        else:
+            said = read_conversations(self._parts, said)
+            rest = iter(said[len(asked) :])
+            asked = said[: len(asked)]
+            before = [[(next(rest), reply) for _, reply in turns] for turns in before]
         with self._parts.using("llm"):
             from lavit_pretrain.api import answer
-        return answer(self._parts.llm(), read, asked, earlier=earlier, max_tokens=max_tokens, beams=beams, chat=chat)
+        turns = before if earlier is not None else None
+        return answer(self._parts.llm(), read, asked, earlier=turns, max_tokens=max_tokens, beams=beams, chat=chat)
 
     # Texts and images by turns.
 

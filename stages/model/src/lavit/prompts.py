@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from lavit_core.data import IMAGE_MARK
 from lavit_core.errors import UsageError
 
 from lavit.images import EXPECTED, is_image
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-PLACEHOLDER = "<image>"
+PLACEHOLDER = IMAGE_MARK
 """Stands in a text where one of the prompt's images is read."""
 
 PromptLike: TypeAlias = "str | Sequence[str | Image.Image | os.PathLike[str] | np.ndarray | Tensor]"
@@ -36,6 +37,22 @@ def prompt_list(prompts: Any) -> list[list[Any]]:
     if not listed:
         raise UsageError("prompts: found none, expected a text, or texts and images in a list a prompt")
     return [_pieces(prompt, place) for place, prompt in enumerate(listed)]
+
+
+def question_list(questions: Any, name: str) -> list[Any]:
+    """Return one question or several, each a text as it is or a list of texts and images.
+
+    Raises UsageError for none, a piece of another kind, or another number of `<image>` than of images.
+    """
+    if not isinstance(questions, Iterable):
+        raise UsageError(f"{name}: found {type(questions).__name__}, expected a text or a list of questions")
+    listed = [questions] if isinstance(questions, str) else list(questions)
+    if not listed:
+        raise UsageError(f"{name}: found none, expected at least one")
+    for place, question in enumerate(listed):
+        if isinstance(question, str):
+            check_text(question, f"{name}[{place}]")
+    return [one if isinstance(one, str) else _pieces(one, place, name) for place, one in enumerate(listed)]
 
 
 def text_list(texts: Any, name: str, *, least: int = 1) -> list[str]:
@@ -61,20 +78,20 @@ def check_text(text: Any, where: str) -> None:
         raise UsageError(f"{where}: found {found}, expected Unicode text") from None
 
 
-def _pieces(prompt: Any, place: int) -> list[Any]:
+def _pieces(prompt: Any, place: int, name: str = "prompts") -> list[Any]:
     pieces = [prompt] if isinstance(prompt, str) else list(prompt) if isinstance(prompt, list | tuple) else None
     if pieces is None:
-        raise UsageError(f"prompts[{place}]: found {type(prompt).__name__}, expected a text, or texts and images in a "
+        raise UsageError(f"{name}[{place}]: found {type(prompt).__name__}, expected a text, or texts and images in a "
                          "list")  # fmt: skip
     for piece in pieces:
         if not isinstance(piece, str) and not is_image(piece) and not is_codes(piece):
-            raise UsageError(f"prompts[{place}]: found {type(piece).__name__} in it, {EXPECTED}, a text or codes [n]")
+            raise UsageError(f"{name}[{place}]: found {type(piece).__name__} in it, {EXPECTED}, a text or codes [n]")
         if isinstance(piece, str):
-            check_text(piece, f"prompts[{place}]")
+            check_text(piece, f"{name}[{place}]")
     images = [piece for piece in pieces if not isinstance(piece, str)]
     wanted = sum(piece.count(PLACEHOLDER) for piece in pieces if isinstance(piece, str))
     if wanted and wanted != len(images):
-        raise UsageError(f"prompts[{place}]: {wanted} {PLACEHOLDER} but {len(images)} images, expected as many")
+        raise UsageError(f"{name}[{place}]: {wanted} {PLACEHOLDER} but {len(images)} images, expected as many")
     filled = _filled(pieces, images) if wanted else pieces
     stripped = [piece.strip() if isinstance(piece, str) else piece for piece in filled]
     # As the whole prompt an empty text means "anything".

@@ -33,6 +33,25 @@ def read_images(parts: Parts, images: Sequence[Any]) -> "EncodedImages":
     return join_images([merge_patches(parts.llm(), batch) for batch in seen])
 
 
+def read_conversations(parts: Parts, questions: Sequence[Any]) -> list[Any]:
+    """Return questions with each image as the language model reads it, codes int64 [n] or rows float32 [n, D].
+
+    A text stays one. An image that stands in several questions is read once. Raises InputError for an unreadable image,
+    UsageError for a model that reads no images.
+    """
+    images = {identity(piece): piece for asked in questions if not isinstance(asked, str) for piece in asked
+              if is_image(piece)}  # fmt: skip
+    if not images:
+        return list(questions)
+    if parts.image_input() == "none":
+        raise UsageError("this model was trained without images; a question with images needs one that sees")
+    by_name = dict(zip(images, read_images(parts, list(images.values())).each(), strict=True))
+    return [
+        asked if isinstance(asked, str) else [by_name[identity(one)] if is_image(one) else one for one in asked]
+        for asked in questions
+    ]
+
+
 def read_prompts(parts: Parts, prompts: Sequence[Sequence[Any]], prompt_images: str) -> list[list[Any]]:
     """Return prompts with each image as codes int64 [n] or, where `prompt_images` is continuous, as rows [n, D].
 

@@ -11,10 +11,20 @@ from torch import Tensor
 
 from lavit_pretrain.beam_search import Beams, write_with_beams
 from lavit_pretrain.chat import ChatTemplate
+from lavit_pretrain.conversation import Asked, conversation_parts, image_first, text_of
 from lavit_pretrain.decoding import DecodingBatch
 from lavit_pretrain.encoded_images import EncodedImages
 from lavit_pretrain.language_model import LanguageModel
-from lavit_pretrain.sequence import MAX_QUESTION_WORDS, is_cut, reading_prompts
+from lavit_pretrain.sequence import (
+    MAX_QUESTION_WORDS,
+    Prompt,
+    TokenizedPrompt,
+    blind_span,
+    is_cut,
+    join_prompts,
+    reading_prompts,
+    tokenize_image,
+)
 
 CUT = f"questions of more than {MAX_QUESTION_WORDS} words are cut there, as in the paper; ask a shorter one"
 
@@ -28,61 +38,92 @@ def caption(
     llm: LanguageModel, images: EncodedImages, *, max_tokens: int = 36, beams: Beams | None = None
 ) -> list[str]:
     """Return a caption of each image (paper: no prompt, the image alone; 36 tokens at most)."""
-    empty = np.empty(0, np.int64)
-    return _complete(llm, images, [empty] * len(images), max_tokens, beams)
+    nothing = [np.empty(0, np.int64)] * len(images)
+    prompts = reading_prompts(llm.vocabulary, images, nothing, blind_eos=llm.blind_eos)
+    return _complete(llm, prompts, max_tokens, beams)
 
 
 def answer(
     llm: LanguageModel,
     images: EncodedImages | None,
-    questions: Sequence[str],
+    questions: Sequence[Prompt],
     *,
-    earlier: Sequence[Sequence[tuple[str, str]]] | None = None,
+    earlier: Sequence[Sequence[tuple[Prompt, str]]] | None = None,
     max_tokens: int = 10,
     beams: Beams | None = None,
     chat: bool = False,
 ) -> list[str]:
-    """Return the answer to question i about image i, after the questions and answers `earlier[i]` if given; without
-    images the model reads the question alone.
+    """Return the answer to question i after the questions and answers `earlier[i]` if given.
 
-    `chat` asks by the model's own chat template. Raises UsageError if it has none.
+    Each conversation begins with its image of `images`, or has its images (codes, or continuous rows) in its questions,
+    or has none. `chat` asks by the model's own chat template. Raises UsageError if it has none.
     """
     if images is not None and len(images) != len(questions):
         raise UsageError(f"{len(questions)} questions but {len(images)} images, expected one image a question")
     if earlier is not None and len(earlier) != len(questions):
         raise UsageError(f"{len(questions)} questions but {len(earlier)} conversations before them, expected one each")
-    turns = earlier or [()] * len(questions)
-    if chat:
-        template = ChatTemplate(llm.codec)
-        asked = [template.prompt(*one) for one in zip(turns, questions, strict=True)]
-        return _complete(llm, images, [after for _, after in asked], max_tokens, beams, [head for head, _ in asked])
-    if any(map(is_cut, questions)) or any(is_cut(turn[0]) for own in turns for turn in own):
+    template = ChatTemplate(llm.codec) if chat else None
+    first = images.each() if images is not None and llm.blind_eos is None else [None] * len(questions)
+    prompts = [
+        conversation_prompt(llm, template, shown, turns, question)
+        for shown, turns, question in zip(first, earlier or [()] * len(questions), questions, strict=True)
+    ]
+    return _complete(llm, prompts, max_tokens, beams)
+
+
+def conversation_prompt(
+    llm: LanguageModel,
+    chat: ChatTemplate | None,
+    image: np.ndarray | None,
+    earlier: Sequence[tuple[Prompt, str]],
+    question: Prompt,
+) -> TokenizedPrompt:
+    """Return a conversation up to where its last reply begins; `image` stands before everything that is said."""
+    shown: list[np.ndarray] = []
+    asked: list[Asked] = [_numbered(one, shown) for one in (*(turn[0] for turn in earlier), question)]
+    if image is not None or (llm.blind_eos is not None and not shown):
+        # A model without images reads its end token wherever one would stand, and before a conversation without any.
+        assert not shown, "an image before the conversation and others in it"
+        asked, shown = image_first(asked), [] if image is None else [image]
+    if chat is None and any(is_cut(text_of(one)) for one in asked):
         _say_once(CUT)
-    prompts = [llm.codec.prompt_after(*one) for one in zip(turns, questions, strict=True)]
-    return _complete(llm, images, prompts, max_tokens, beams)
+    parts = conversation_parts(llm.codec, chat, asked, [reply for _, reply in earlier])
+    return join_prompts(
+        [
+            TokenizedPrompt(ids=part.ids)
+            if part.image is None
+            else TokenizedPrompt(ids=blind_span(llm.blind_eos))
+            if llm.blind_eos is not None
+            else tokenize_image(llm.vocabulary, shown[part.image])
+            for part in parts
+        ]
+    )
+
+
+def _numbered(asked: Prompt, shown: list[np.ndarray]) -> Asked:
+    """Return a question with the numbers of its images, which are added to `shown`."""
+    if isinstance(asked, str):
+        return asked
+    pieces: list[str | int] = []
+    for piece in asked:
+        if isinstance(piece, str):
+            pieces.append(piece)
+        else:
+            pieces.append(len(shown))
+            shown.append(piece)
+    return pieces
 
 
 def _complete(
-    llm: LanguageModel,
-    images: EncodedImages | None,
-    prompts: Sequence[np.ndarray],
-    max_tokens: int,
-    beams: Beams | None,
-    before: Sequence[np.ndarray] | None = None,
+    llm: LanguageModel, prompts: Sequence[TokenizedPrompt], max_tokens: int, beams: Beams | None
 ) -> list[str]:
-    """Return what is written after `before [IMG] image [/IMG] prompt` of each prompt."""
-    counts = images.counts if images is not None else np.zeros(len(prompts), np.int64)
-    lengths = counts + np.array([len(prompt) for prompt in prompts], dtype=np.int64)
-    order = np.argsort(-lengths, kind="stable")
+    """Return what is written after each prompt."""
+    order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
     written: dict[int, str] = {}
     for start in range(0, len(order), BATCH_ROWS):
         places = order[start : start + BATCH_ROWS]
-        shown = images.take(places) if images is not None else None
-        asked = [prompts[place] for place in places]
-        heads = None if before is None else [before[place] for place in places]
-        read = reading_prompts(llm.vocabulary, shown, asked, before=heads, blind_eos=llm.blind_eos)
         with torch.inference_mode():
-            rows = [llm.embed_prompt(prompt) for prompt in read]
+            rows = [llm.embed_prompt(prompts[place]) for place in places]
         check_room(llm, max(map(len, rows)), max_tokens)
         texts = (
             write_greedily(llm, rows, max_tokens) if beams is None else write_with_beams(llm, rows, max_tokens, beams)

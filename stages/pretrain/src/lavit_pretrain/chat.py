@@ -1,8 +1,9 @@
-"""Conversations as a language model's own chat template writes them, the image at the start of the first question.
+"""What a language model's own chat template writes around the texts of a conversation.
 
 The template's own text (roles, marks of turns) may hold special tokens; what people write never becomes one.
 """
 
+import dataclasses
 import re
 from collections.abc import Sequence
 
@@ -12,8 +13,20 @@ from lavit_core.errors import UsageError
 from lavit_pretrain.text_tokenizer import TextCodec
 
 _PLACE = re.compile(r"<<(\d+)>>")
-Turn = tuple[str, str]
-"""A question and its answer."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frame:
+    """The ids int64 [n] that a template writes around questions and replies."""
+
+    before: Sequence[np.ndarray]
+    """Before each question."""
+    between: Sequence[np.ndarray]
+    """Between each question and its reply."""
+    opened: np.ndarray
+    """What the last reply begins with that its prompt does not have (an empty thought): it is learned too."""
+    end: np.ndarray
+    """What follows the last reply, the end token included."""
 
 
 class ChatTemplate:
@@ -26,27 +39,33 @@ class ChatTemplate:
                 "or --set chat=false when it is trained"
             )
         self.codec = codec
+        self._frames: dict[tuple[int, bool], Frame] = {}
 
-    def prompt(self, earlier: Sequence[Turn], question: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ids before the image, and from there to where the reply begins."""
-        texts = [*(text for turn in earlier for text in turn), question]
-        pieces = self._pieces(len(texts), prompt=True)
-        return self._literal(pieces[0]), self._join(pieces[1:], texts)
+    def frame(self, num_turns: int, *, replied: bool) -> Frame:
+        """Return what is written around the texts of `num_turns` turns; the last reply is there only if `replied`.
 
-    def turns(self, turns: Sequence[Turn]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the ids before the image, from there to where the last reply begins, and of the reply with its end."""
-        *earlier, (question, reply) = turns
-        before, prompt = self.prompt(earlier, question)
-        texts = [text for turn in turns for text in turn]
-        asked, whole = self._pieces(len(texts) - 1, prompt=True), self._pieces(len(texts), prompt=False)
-        # Some templates open a reply with more than their prompt has (an empty thought): that is learned too.
-        opened = whole[len(asked) - 1].removeprefix(asked[-1])
-        if whole[: len(asked) - 1] != asked[:-1] or not whole[len(asked) - 1].startswith(asked[-1]):
-            raise UsageError("chat template: what it writes before a reply is not what it writes as a prompt for one")
-        end = self._literal(whole[-1])
-        eos = np.flatnonzero(end == self.codec.eos)
-        end = end[: eos[0] + 1] if len(eos) else np.append(end, self.codec.eos)
-        return before, prompt, np.concatenate([self._literal(opened), self.codec.encode(reply), end])
+        Raises UsageError for a template that can't write them, or not in this order.
+        """
+        known = num_turns, replied
+        if known not in self._frames:
+            self._frames[known] = self._new_frame(num_turns, replied=replied)
+        return self._frames[known]
+
+    def _new_frame(self, num_turns: int, *, replied: bool) -> Frame:
+        asked = self._pieces(2 * num_turns - 1, prompt=True)
+        opened, end = "", np.empty(0, np.int64)
+        if replied:
+            whole = self._pieces(2 * num_turns, prompt=False)
+            if whole[: len(asked) - 1] != asked[:-1] or not whole[len(asked) - 1].startswith(asked[-1]):
+                raise UsageError(
+                    "chat template: what it writes before a reply is not what it writes as a prompt for one"
+                )
+            opened = whole[len(asked) - 1].removeprefix(asked[-1])
+            end = self._literal(whole[-1])
+            eos = np.flatnonzero(end == self.codec.eos)
+            end = end[: eos[0] + 1] if len(eos) else np.append(end, self.codec.eos)
+        pieces = [self._literal(piece) for piece in asked]
+        return Frame(before=pieces[::2], between=pieces[1::2], opened=self._literal(opened), end=end)
 
     def _pieces(self, num_texts: int, *, prompt: bool) -> list[str]:
         """Return the template's own text before, between and after the texts of a conversation. Raises UsageError."""
@@ -62,10 +81,6 @@ class ChatTemplate:
                 f"chat template: it writes messages {found} of {num_texts}, expected each once and in order"
             )
         return _PLACE.split(str(written))[::2]
-
-    def _join(self, pieces: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-        parts = [(self.codec.encode(text), self._literal(piece)) for text, piece in zip(texts, pieces, strict=True)]
-        return np.concatenate([ids for pair in parts for ids in pair])
 
     def _literal(self, text: str) -> np.ndarray:
         return np.asarray(self.codec.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int64)

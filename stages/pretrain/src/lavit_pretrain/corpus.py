@@ -6,7 +6,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-from lavit_core.data import Question, Source, earlier_turns, open_data, source_of
+from lavit_core.data import Question, Source, earlier_turns, images_of, open_data, source_of, without_marks
 from lavit_core.errors import InputError, UsageError
 from lavit_core.json_lines import iterate_json_lines, iterate_json_objects
 from lavit_core.progress import warn
@@ -14,7 +14,7 @@ from lavit_core.tokens import TokenReader, places_of_keys
 from transformers import PreTrainedTokenizerBase
 
 from lavit_pretrain.config import PretrainConfig
-from lavit_pretrain.documents import Asked, Corpus, DocumentSource, turns_of
+from lavit_pretrain.documents import Asked, Corpus, DocumentSource, Talk, turns_of
 from lavit_pretrain.sequence import MAX_QUESTION_WORDS, is_cut, question_text
 from lavit_pretrain.text_tokenizer import TextCodec
 from lavit_pretrain.vocabulary import Vocabulary
@@ -25,10 +25,12 @@ MAX_TEXT_TOKENIZER_IMAGES = 100_000
 
 def open_corpus(reader: TokenReader, *, questions: Sequence[Path | Source], text: Sequence[Path]) -> Corpus:
     """Join questions to images by file name, and read plain text. Raises InputError naming file and fault."""
+    joined, talks = _join_questions(reader, questions)
     return Corpus(
         reader=reader,
-        questions=_join_questions(reader, questions),
+        questions=joined,
         text=[line for file in text for line in _lines(file)],
+        talks=talks,
     )
 
 
@@ -51,14 +53,21 @@ def leave_out_long(corpus: Corpus, codec: TextCodec) -> Corpus:
     Cut at that length they would teach empty answers. Raises InputError if no question is left.
     """
     kept, left_out = fitting_questions(corpus.questions, codec)
+    talks = [[talk for talk in alike if _fits(talk.asked, codec)] for alike in corpus.talks]
+    left_out += sum(map(len, corpus.talks)) - sum(map(len, talks))
     if not left_out:
         return corpus
-    asked = left_out + sum(map(len, kept.values()))
+    talks = [alike for alike in talks if alike]
+    asked = left_out + sum(map(len, kept.values())) + sum(map(len, talks))
     said = f"{left_out} of {asked} questions, answers included, are longer than max_text_tokens ({codec.max_tokens})"
-    if not kept:
+    if not kept and not talks:
         raise InputError(f"{said}; give --set max_text_tokens=N with a new --out")
     warn(f"{said}; left out (--set max_text_tokens=N with a new --out takes them)")
-    return dataclasses.replace(corpus, questions=kept)
+    return dataclasses.replace(corpus, questions=kept, talks=talks)
+
+
+def _fits(asked: Asked, codec: TextCodec) -> bool:
+    return codec.texts_fit([whole_text(asked)])[0]
 
 
 def fitting_questions(questions: Mapping[int, Sequence[Asked]], codec: TextCodec) -> tuple[dict[int, list[Asked]], int]:
@@ -74,7 +83,7 @@ def fitting_questions(questions: Mapping[int, Sequence[Asked]], codec: TextCodec
 
 def whole_text(asked: Asked) -> str:
     """Return a question with its answer, after the turns before it, as one text."""
-    return " ".join(question_text(*turn) for turn in turns_of(asked))
+    return " ".join(question_text(without_marks(question), answer) for question, answer in turns_of(asked))
 
 
 def is_question_list(file: Path) -> bool:
@@ -82,7 +91,8 @@ def is_question_list(file: Path) -> bool:
     if not file.is_file() or file.suffix.lower() != ".jsonl":
         return False
     first = next(iterate_json_lines(file, lambda message: None), (1, None))[1]
-    return not isinstance(first, dict) or not {"conversations", "messages", "image", "images"} & set(first)
+    others = {"conversations", "messages", "image"}
+    return not isinstance(first, dict) or (not others & set(first) and ("images" not in first or "question" in first))
 
 
 def asked_of(question: Question) -> Asked:
@@ -90,15 +100,16 @@ def asked_of(question: Question) -> Asked:
     return (*chain.from_iterable(question.earlier), question.question, question.answer)
 
 
-def _rows(data: Path | Source) -> Iterator[tuple[str, Asked]]:
-    """Yield (image, question) of a questions.jsonl or of another data set."""
+def _rows(data: Path | Source) -> Iterator[tuple[tuple[str, ...], Asked]]:
+    """Yield (images, question) of a questions.jsonl or of another data set."""
     file = source_of(data).path
     if not is_question_list(file):
         for question in open_data(data).questions:
-            yield question.key, asked_of(question)
+            yield question.keys, asked_of(question)
         return
     for number, row in iterate_json_objects(file):
-        missing = [name for name in ("file_name", "question", "answer") if not isinstance(row.get(name), str)]
+        named = ("file_name",) * ("images" not in row)
+        missing = [name for name in (*named, "question", "answer") if not isinstance(row.get(name), str)]
         if missing:
             raise InputError(
                 f"{file}:{number}: no text in {', '.join(missing)}, expected question_id, file_name, question, answer"
@@ -106,25 +117,36 @@ def _rows(data: Path | Source) -> Iterator[tuple[str, Asked]]:
         earlier = earlier_turns(row.get("earlier", []))
         if earlier is None:
             raise InputError(f"{file}:{number}: earlier is not a list of [question, answer]")
-        yield row["file_name"], (*chain.from_iterable(earlier), row["question"], row["answer"])
+        images = images_of(row, [*(question for question, _ in earlier), row["question"]])
+        if isinstance(images, str):
+            raise InputError(f"{file}:{number}: {images}")
+        yield images, (*chain.from_iterable(earlier), row["question"], row["answer"])
 
 
-def _join_questions(reader: TokenReader, sources: Sequence[Path | Source]) -> dict[int, list[Asked]]:
+def _join_questions(
+    reader: TokenReader, sources: Sequence[Path | Source]
+) -> tuple[dict[int, list[Asked]], list[list[Talk]]]:
+    """Return the questions about one image by its place, and conversations about several or none."""
     if not sources:
-        return {}
+        return {}, []
     where = places_of_keys(reader)
     joined: dict[int, list[Asked]] = {}
+    talks: dict[tuple[object, ...], list[Talk]] = {}
     for data in sources:
         file = source_of(data).path
         absent, asked, cut = 0, 0, 0
-        for key, question in _rows(data):
+        for keys, question in _rows(data):
             asked += 1
-            if key not in where:
+            if any(key not in where for key in keys):
                 absent += 1
                 continue
-            cut += any(is_cut(turn[0]) for turn in turns_of(question))
-            for place in where[key]:
-                joined.setdefault(place, []).append(question)
+            cut += any(is_cut(without_marks(turn[0]) if len(keys) > 1 else turn[0]) for turn in turns_of(question))
+            if len(keys) == 1:
+                for place in where[keys[0]]:
+                    joined.setdefault(place, []).append(question)
+                continue
+            begins = (data, keys[:1], question[:2])
+            talks.setdefault(begins, []).append(Talk(question, tuple(where[key][0] for key in keys)))
         if not asked:
             raise InputError(
                 f"{file}: found no questions, expected some for --questions (docs/data.md has the layouts)"
@@ -138,7 +160,7 @@ def _join_questions(reader: TokenReader, sources: Sequence[Path | Source]) -> di
             warn(f"{file}: {cut} of {asked} questions have more than {MAX_QUESTION_WORDS} words and are cut there")
         if absent:
             warn(f"{file}: {absent} of {asked} questions are about images that are not in the tokens; left out")
-    return joined
+    return joined, list(talks.values())
 
 
 def _lines(file: Path) -> list[str]:
@@ -168,10 +190,12 @@ def all_texts(corpus: Corpus) -> list[str]:
     """Return the texts that a new text tokenizer learns its words from, as training documents contain them."""
     reader = corpus.reader
     captions = reader.texts(np.arange(min(len(reader), MAX_TEXT_TOKENIZER_IMAGES)))
-    return texts_to_learn(captions, chain.from_iterable(corpus.questions.values()), corpus.text)
+    talks = (talk.asked for alike in corpus.talks for talk in alike)
+    return texts_to_learn(captions, chain(chain.from_iterable(corpus.questions.values()), talks), corpus.text)
 
 
 def texts_to_learn(captions: Iterable[Sequence[str]], asked: Iterable[Asked], text: Sequence[str] = ()) -> list[str]:
     """Return the captions of the first images, the questions with their answers, and plain text."""
     learned = chain.from_iterable(islice(captions, MAX_TEXT_TOKENIZER_IMAGES))
-    return [*learned, *(question_text(*turns_of(one)[-1]) for one in asked), *text]
+    last = (turns_of(one)[-1] for one in asked)
+    return [*learned, *(question_text(without_marks(question), answer) for question, answer in last), *text]

@@ -6,6 +6,7 @@ Letters: n tokens of a document, F continuous image rows, D merger width.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from lavit_core.seeds import derive_seed, shuffled_batch
@@ -13,6 +14,7 @@ from lavit_core.tokens import TokenReader
 
 from lavit_pretrain.chat import ChatTemplate
 from lavit_pretrain.config import PretrainConfig
+from lavit_pretrain.conversation import Part, conversation_parts, image_first, images_at_marks
 from lavit_pretrain.sequence import blind_span, image_span, text_continuation, text_to_image
 from lavit_pretrain.text_tokenizer import TextCodec
 from lavit_pretrain.vocabulary import Vocabulary
@@ -32,12 +34,12 @@ class Document:
     """int64 [k]: what the model reads in place of the last k ids, which are its targets; None: these ids."""
     weights: np.ndarray
     """float32 [n], 0 where nothing is scored."""
-    image: tuple[int, int] | None = None
-    """First and last-plus-one position whose input is a continuous image row instead of an id."""
+    images: tuple[tuple[int, int], ...] = ()
+    """First and last-plus-one position of each image whose input is continuous rows instead of ids."""
     features: np.ndarray | None = None
     """float32 [F, D] rows for those positions (stored features); live documents have none."""
-    sample: int = -1
-    """Index of the image in the token reader, for live encoding."""
+    samples: tuple[int, ...] = ()
+    """Index of each image that is read in the token reader, for live encoding."""
     kind: str = ""
     """Which of `KINDS` it is."""
 
@@ -54,6 +56,19 @@ def turns_of(asked: Asked) -> list[tuple[str, str]]:
     return list(zip(asked[::2], asked[1::2], strict=True))
 
 
+Stretch = int | tuple[np.ndarray, np.ndarray]
+"""The number of an image in its document, or ids int64 [n] with their weights float32 [n]."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Talk:
+    """A conversation about several images, which stand at the marks in its questions, or about none."""
+
+    asked: Asked
+    images: tuple[int, ...]
+    """Index of each in the reader."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Corpus:
     """Source of documents: images with captions, questions by image, lines of text."""
@@ -62,6 +77,8 @@ class Corpus:
     questions: Mapping[int, Sequence[Asked]]
     """Questions with their answers, by index in the reader."""
     text: Sequence[str]
+    talks: Sequence[Sequence[Talk]] = ()
+    """Conversations about several images or none; those that begin alike are together, as questions of an image are."""
 
 
 class DocumentSource:
@@ -72,7 +89,9 @@ class DocumentSource:
     ) -> None:
         self.corpus, self.vocabulary, self.codec, self.config, self.seed = corpus, vocabulary, codec, config, seed
         self.chat = ChatTemplate(codec) if config.chat else None
-        self.asked = np.array(sorted(corpus.questions), dtype=np.int64)
+        # Conversations that belong to no single image have places of their own, from -1 down.
+        talks = -1 - np.arange(len(corpus.talks))
+        self.asked = np.concatenate([np.array(sorted(corpus.questions), dtype=np.int64), talks])
         self.quotas = document_quotas(
             config, num_images=len(corpus.reader), num_asked=len(self.asked), num_texts=len(corpus.text)
         )
@@ -137,82 +156,85 @@ class DocumentSource:
             tails.append((ids, np.full(len(ids), self.config.text_loss_weight, np.float32)))
             if self.config.caption_word_drop:
                 read.append(np.where(rng.random(len(ids)) < self.config.caption_word_drop, self.codec.eos, ids))
-        documents = self._after_images(images, tails, "image_to_text")
+        documents = self._with_images([[image] for image in images], [[0, tail] for tail in tails], "image_to_text")
         if not read:
             return documents
         return [dataclasses.replace(document, read_tail=tail) for document, tail in zip(documents, read, strict=True)]
 
-    def _conversations(self, images: np.ndarray, rng: np.random.Generator) -> list[Document]:
-        befores, tails = [], []
-        for image in images:
-            asked = self.corpus.questions[int(image)]
-            assert self.chat is not None
-            before, prompt, reply = self.chat.turns(turns_of(asked[int(rng.integers(len(asked)))]))
-            weights = np.zeros(len(prompt) + len(reply), np.float32)
-            weights[len(prompt) :] = self.config.text_loss_weight
-            befores.append(before)
-            tails.append((np.concatenate([prompt, reply]), weights))
-        return self._after_images(images, tails, "questions", befores)
-
     def _questions(self, images: np.ndarray, rng: np.random.Generator) -> list[Document]:
-        if self.config.chat:
-            return self._conversations(images, rng)
-        tails = []
-        for image in images:
-            asked = self.corpus.questions[int(image)]
-            chosen = rng.permutation(len(asked))[: self.config.questions_per_document]
-            parts, weights = [], []
-            for place in chosen:
-                asked_weight = self.config.text_loss_weight if self.config.question_text_loss else 0.0
-                turns = turns_of(asked[place])
-                for number, turn in enumerate(turns, 1):
-                    prompt, answer = self.codec.question(*turn)
-                    parts += [prompt, answer]
-                    # Earlier turns are what the last one is asked after: each is scored as a question of its own.
-                    own = float(number == len(turns))
-                    weights.append(np.full(len(prompt), own * asked_weight, np.float32))
-                    weights.append(np.full(len(answer), own * self.config.text_loss_weight, np.float32))
-            tails.append((np.concatenate(parts), np.concatenate(weights)))
-        return self._after_images(images, tails, "questions")
-
-    def _after_images(
-        self,
-        images: np.ndarray,
-        tails: Sequence[tuple[np.ndarray, np.ndarray]],
-        kind: str,
-        befores: Sequence[np.ndarray] | None = None,
-    ) -> list[Document]:
-        """Return documents: what stands before each image, the image, and its tail (ids and weights)."""
-        image_input = self.config.image_input
-        befores = befores or [np.empty(0, np.int64)] * len(tails)
-        if image_input == "none":
-            # Blind: the end token stands in for the image, so that a caption has something to follow.
-            blind = blind_span(self.codec.eos)
-            return [
-                Document(
-                    ids=np.concatenate([before, blind, ids]),
-                    weights=np.concatenate([np.zeros(len(before) + 1, np.float32), weights]),
-                    kind=kind,
-                )
-                for before, (ids, weights) in zip(befores, tails, strict=True)
+        seen: list[Sequence[int]] = []
+        stretches: list[list[Stretch]] = []
+        for image in map(int, images):
+            talks = self.corpus.talks[-1 - image] if image < 0 else ()
+            asked = self.corpus.questions[image] if image >= 0 else [talk.asked for talk in talks]
+            if self.config.chat:
+                chosen = [int(rng.integers(len(asked)))]
+            else:
+                several = self.config.questions_per_document if image >= 0 else 1
+                chosen = rng.permutation(len(asked))[:several].tolist()
+            seen.append(talks[chosen[0]].images if talks else [image])
+            parts = [
+                part
+                for number, place in enumerate(chosen)
+                for part in self._conversation(asked[place], len(seen[-1]) if number == 0 else None)
             ]
-        codes, features = self._codes_and_features(images, features=image_input == "features")
-        image_weight = self.config.image_loss_weight if self.config.i2t_image_loss else 0.0
-        documents = []
-        for place, (image_codes, (tail, tail_weights)) in enumerate(zip(codes, tails, strict=True)):
-            span, first = image_span(self.vocabulary, image_codes), len(befores[place]) + 1
-            shown = np.full(len(span), image_weight, np.float32)
-            weights = np.concatenate([np.zeros(first - 1, np.float32), shown, tail_weights])
+            stretches.append(parts)
+        return self._with_images(seen, stretches, "questions")
+
+    def _conversation(self, asked: Asked, num_images: int | None) -> list[Stretch]:
+        """Return a conversation whose last turn is scored; earlier ones are scored as questions of their own.
+
+        `num_images` is None for one that goes on about the images of the one before it.
+        """
+        questions, replies = list(asked[::2]), asked[1::2]
+        placed = images_at_marks(questions) if (num_images or 0) > 1 else list(questions)
+        if num_images == 1 or (num_images == 0 and self.config.image_input == "none"):
+            placed = image_first(questions)
+        prompt_weight = self.config.text_loss_weight if self.config.question_text_loss and self.chat is None else 0.0
+
+        def stretch(part: Part) -> Stretch:
+            if part.image is not None:
+                return part.image
+            weight = self.config.text_loss_weight if part.is_reply else prompt_weight
+            own = float(part.turn == len(questions) - 1)
+            return part.ids, np.full(len(part.ids), own * weight, np.float32)
+
+        return [stretch(part) for part in conversation_parts(self.codec, self.chat, placed, replies)]
+
+    def _with_images(
+        self, seen: Sequence[Sequence[int]], stretches: Sequence[Sequence[Stretch]], kind: str
+    ) -> list[Document]:
+        """Return documents of stretches; the images of document i are those of the reader's indices `seen[i]`."""
+        if self.config.image_input == "none":
+            # Blind: the end token stands in for an image, so that a caption has something to follow.
+            blind = blind_span(self.codec.eos), np.zeros(1, np.float32)
+            filled = [[blind if isinstance(one, int) else one for one in own] for own in stretches]
+            return [_joined(own, kind=kind) for own in filled]
+        places = np.array([image for images in seen for image in images], dtype=np.int64)
+        codes, features = self._codes_and_features(places, features=self.config.image_input == "features")
+        weight = self.config.image_loss_weight if self.config.i2t_image_loss else 0.0
+        documents, first = [], 0
+        for images, own in zip(seen, stretches, strict=True):
+            parts, spans, length = [], [], 0
+            for one in own:
+                part = one
+                if isinstance(part, int):
+                    span = image_span(self.vocabulary, codes[first + part])
+                    spans.append((length + 1, length + len(span) - 1))
+                    part = span, np.full(len(span), weight, np.float32)
+                length += len(part[0])
+                parts.append(part)
+            rows = features[first : first + len(images)] if features is not None else []
             documents.append(
-                Document(
-                    ids=np.concatenate([befores[place], span, tail]),
-                    weights=_first_unscored(weights),
-                    image=None if image_input == "codes" else (first, first + len(image_codes)),
-                    features=features[place] if features is not None else None,
-                    sample=int(images[place]),
+                _joined(
+                    parts,
+                    images=() if self.config.image_input == "codes" else tuple(spans),
+                    features=np.concatenate(rows) if rows else None,
+                    samples=tuple(map(int, images)),
                     kind=kind,
                 )
             )
+            first += len(images)
         return documents
 
     def _text(self, line: str) -> Document:
@@ -256,6 +278,11 @@ def shares_with_input(config: PretrainConfig, *, images: bool, questions: bool, 
     present = {"text_to_image": draws, "image_to_text": images, "questions": questions, "text": text}
     shares = config.mix.model_dump()
     return {kind: shares[kind] if present[kind] else 0.0 for kind in KINDS}
+
+
+def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray]], **more: Any) -> Document:
+    ids, weights = zip(*parts, strict=True)
+    return Document(ids=np.concatenate(ids), weights=_first_unscored(np.concatenate(weights)), **more)
 
 
 def _first_unscored(weights: np.ndarray) -> np.ndarray:

@@ -171,13 +171,13 @@ def collate(documents: Sequence[Document]) -> PackedBatch:
             read[end - len(document.read_tail) : end] = document.read_tail
     weights = np.concatenate([document.weights for document in documents])
     scored = np.flatnonzero(weights)
-    images = [
-        (start, document) for start, document in zip(starts[:-1], documents, strict=True) if document.image is not None
-    ]
     rows = [
-        np.arange(start + document.image[0], start + document.image[1]) for start, document in images if document.image
+        np.arange(start + first, start + last)
+        for start, document in zip(starts[:-1], documents, strict=True)
+        for first, last in document.images
     ]
-    features = [document.features for _, document in images if document.features is not None]
+    continuous = [document for document in documents if document.images]
+    features = [document.features for document in continuous if document.features is not None]
     return PackedBatch(
         ids_T=torch.from_numpy(read),
         positions_T=torch.from_numpy(np.arange(len(ids)) - np.repeat(starts[:-1], lengths)),
@@ -187,6 +187,6 @@ def collate(documents: Sequence[Document]) -> PackedBatch:
         weights_S=torch.from_numpy(weights[scored]),
         image_rows_F=torch.from_numpy(np.concatenate(rows) if rows else np.empty(0, np.int64)),
         features_FD=torch.from_numpy(np.concatenate(features)) if features else None,
-        samples=tuple(document.sample for _, document in images),
+        samples=tuple(sample for document in continuous for sample in document.samples),
         documents=tuple(documents),
     )

@@ -6,7 +6,7 @@ text to image    `text [IMG] codes [/IMG]`; unconditional: a bare `[IMG]` in fro
 image to text    `[IMG] image [/IMG] text <eos>`
 questions        `[IMG] image [/IMG] Question: ... Answer: ... <eos>`
 prompts          texts and images in any order, then `[IMG]`
-chat             the language model's own template, the image at the start of the first question (`chat.py`)
+conversations    any number of images, by these words or the language model's own template (`conversation.py`)
 A model trained without images (blind) reads `<eos>` where the image would be.
 Letters: n tokens of a sequence, F continuous image rows, D merger width, H hidden width.
 """
@@ -156,14 +156,12 @@ def reading_prompts(
     images: EncodedImages | None,
     texts: Sequence[np.ndarray],
     *,
-    before: Sequence[np.ndarray] | None = None,
     blind_eos: int | None = None,
 ) -> list[TokenizedPrompt]:
-    """Return `before [IMG] image [/IMG] text` for each image and text (ids int64 [n]); without images the texts alone.
+    """Return `[IMG] image [/IMG] text` for each image and text (ids int64 [n]); without images the texts alone.
 
     `blind_eos` is the `<eos>` that a model trained without images reads where the image would be.
     """
-    starts = [TokenizedPrompt(ids=ids) for ids in before or [np.empty(0, np.int64)] * len(texts)]
     tails = [TokenizedPrompt(ids=text) for text in texts]
     if blind_eos is not None:
         shown = [TokenizedPrompt(ids=blind_span(blind_eos))] * len(tails)
@@ -171,4 +169,4 @@ def reading_prompts(
         shown = [TokenizedPrompt(ids=np.empty(0, np.int64))] * len(tails)
     else:
         shown = [tokenize_image(vocabulary, image) for image in images.each()]
-    return [join_prompts(parts) for parts in zip(starts, shown, tails, strict=True)]
+    return [join_prompts(parts) for parts in zip(shown, tails, strict=True)]

@@ -110,7 +110,7 @@ def _shown(document: Document, text: DocumentText) -> ShownDocument:
         Piece(text=piece, kind=kind, weight=float(weight), hidden=bool(unseen))
         for (piece, kind), weight, unseen in zip(spell(document.ids, text), document.weights, hidden, strict=True)
     ]
-    return ShownDocument(kind=document.kind, pieces=tuple(pieces), continuous=document.image is not None)
+    return ShownDocument(kind=document.kind, pieces=tuple(pieces), continuous=bool(document.images))
 
 
 def spell(ids: np.ndarray, text: DocumentText) -> Iterator[tuple[str, Literal["text", "special", "code"]]]:

@@ -32,7 +32,7 @@ def can_swap(document: Document, vocabulary: Vocabulary) -> bool:
     """Return whether a document has something to swap: a caption that was not dropped, or an image."""
     if document.kind == "text_to_image":
         return context_end(document, vocabulary) > 0
-    return document.kind in LOSS_INCREASES and document.sample >= 0
+    return document.kind in LOSS_INCREASES and len(document.samples) == 1
 
 
 def score_target(document: Document, vocabulary: Vocabulary) -> Document:

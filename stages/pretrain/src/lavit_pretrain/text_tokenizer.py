@@ -95,11 +95,6 @@ class TextCodec:
         answer_ids = whole[len(prompt_ids) :] if joined else self.encode(answer)
         return prompt_ids, text_continuation(answer_ids, self.eos)
 
-    def prompt_after(self, earlier: Sequence[tuple[str, str]], question: str) -> np.ndarray:
-        """Return the ids of a question's prompt after earlier questions and answers, as documents hold them."""
-        parts = [part for turn in earlier for part in self.question(*turn)]
-        return np.concatenate([*parts, self.question(question, None)[0]])
-
     def texts_fit(self, whole: Sequence[str]) -> list[bool]:
         """Return whether each text has at most `max_tokens` ids."""
         unsure = [text for text in whole if not text.isascii() or len(text) + ADDED_IDS > self.max_tokens]

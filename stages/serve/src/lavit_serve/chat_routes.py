@@ -1,21 +1,24 @@
 """/v1/chat/completions: captions of an image, questions about it, and their conversation.
 
-The model reads one image, before the conversation, and writes greedily; a request that needs more is refused.
+One image is read before the conversation, several where they stand in it, as in training. Texts are written greedily; a
+request that needs more is refused.
 """
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import APIRouter
 from lavit_core.config import Config
+from lavit_core.data import without_marks
 from pydantic import Field
 
 from lavit_serve.errors import ApiError
 from lavit_serve.service import Prompt, Service
 from lavit_serve.sse import DONE, event, streamed
-from lavit_serve.work import Ask, Describe, Text
+from lavit_serve.work import Ask, Asked, Describe, Text
 
 CAPTION_TOKENS, ANSWER_TOKENS = 36, 10
 """Longest caption and answer in tokens where a request says nothing: those of `LaVIT.caption` and `LaVIT.answer`."""
@@ -134,26 +137,27 @@ async def _work_of(service: Service, request: ChatRequest) -> Ask | Describe:
     if request.max_tokens is not None and request.max_completion_tokens is not None:
         raise ApiError(400, "max_tokens is the old name of max_completion_tokens; give one", param="max_tokens")
     most = request.max_completion_tokens or request.max_tokens
-    image = None
     turns = _turns(request.messages)
     uris = [(param, uri) for message, param in turns for uri in _uris(message)]
-    if len(uris) > 1:
-        found = f"messages: found {len(uris)} images; this model reads one image a conversation"
-        raise ApiError(400, found, param="messages")
+    service.check_count(len(uris), "messages")
     if uris and service.model.image_input == "none":
         raise ApiError(400, "messages: this model was trained without images", param="messages")
-    texts = [_text(message) for message, _ in turns]
-    for place, ((message, param), text) in enumerate(zip(turns, texts, strict=True)):
+    for place, (message, param) in enumerate(turns):
         # An image alone asks for its caption.
-        if not text and not (place == 0 and _uris(message)):
+        if not _text(message) and not (place == 0 and len(uris) == 1 and _uris(message)):
             raise ApiError(400, f"{param}: it has no text", param=param)
-    for param, uri in uris:
-        image = await service.reader.read_uri(uri, param)
-    pairs = list(zip(texts[:-1:2], texts[1::2], strict=True))
-    question = texts[-1]
-    if not question and image is not None:
-        return Describe(image=image, max_tokens=most or CAPTION_TOKENS)
-    return Ask(image=image, question=question, earlier=pairs, max_tokens=most or ANSWER_TOKENS)
+    images = [await service.reader.read_uri(uri, param) for param, uri in uris]
+    if len(images) == 1:
+        # One image is read before the conversation, wherever it was shown: models are trained so.
+        first, *rest = [_text(message) for message, _ in turns]
+        said: list[Asked] = [[images[0], without_marks(first)], *rest]
+        if not (rest or first):
+            return Describe(image=images[0], max_tokens=most or CAPTION_TOKENS)
+    else:
+        shown = iter(images)
+        said = [_pieces(message, shown) for message, _ in turns]
+    pairs = list(zip(said[:-1:2], [_text(message) for message, _ in turns[1::2]], strict=True))
+    return Ask(question=said[-1], earlier=pairs, max_tokens=most or ANSWER_TOKENS)
 
 
 def _turns(messages: Sequence[Message]) -> list[tuple[Message, str]]:
@@ -176,6 +180,13 @@ def _text(message: Message) -> str:
     if isinstance(message.content, str):
         return message.content.strip()
     return " ".join(part.text.strip() for part in message.content if isinstance(part, TextPart)).strip()
+
+
+def _pieces(message: Message, shown: Iterator[np.ndarray]) -> Asked:
+    """Return a message's texts and the next of the images `shown`, in order; without images its text."""
+    if isinstance(message.content, str) or not _uris(message):
+        return _text(message)
+    return [part.text.strip() if isinstance(part, TextPart) else next(shown) for part in message.content]
 
 
 def _uris(message: Message) -> list[str]:

@@ -165,29 +165,35 @@ def _look_tab(service: Service) -> None:
 def _talk_tab(service: Service) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=220):
-            image = gr.Image(
-                label="Image", sources=["upload", "clipboard"], height=280, buttons=[], elem_classes="given"
-            )
+            shown = gr.Gallery(
+                label="Images", type="numpy", columns=2, height=280, sources=["upload", "clipboard"],
+                object_fit="contain", interactive=True, buttons=[], elem_classes="given",
+            )  # fmt: skip
             caption = gr.Button("Caption", min_width=100)
             clear = gr.Button("Start again", min_width=100)
         with gr.Column(scale=2, min_width=280):
             chat = gr.Chatbot(label="Conversation", height=CHAT_PX, buttons=[], feedback_options=None)
             question = gr.Textbox(label="Question", placeholder="What colour is the circle?", submit_btn=True)
 
-    async def describe(image: np.ndarray | None, turns: list[Any]) -> list[Any]:
-        if image is None:
+    async def describe(shown: list[Any] | None, turns: list[Any]) -> list[Any]:
+        if not shown:
             raise gr.Error("give an image first", print_exception=False)
-        text = await _answered(answers.describe(service, image))
-        return [*turns, {"role": "assistant", "content": f"Caption: {text}"}]
+        texts = [await _answered(answers.describe(service, image)) for image in _pixels(shown)]
+        return [*turns, *({"role": "assistant", "content": f"Caption: {text}"} for text in texts)]
 
-    async def ask(image: np.ndarray | None, text: str, turns: list[Any]) -> tuple[list[Any], str]:
-        reply = await _answered(answers.ask(service, image, text, turns_of(turns)))
+    async def ask(shown: list[Any] | None, text: str, turns: list[Any]) -> tuple[list[Any], str]:
+        reply = await _answered(answers.ask(service, _pixels(shown), text, turns_of(turns)))
         said = [{"role": "user", "content": text}, {"role": "assistant", "content": reply or "(nothing)"}]
         return [*turns, *said], ""
 
-    caption.click(describe, [image, chat], [chat], api_visibility="private")
-    question.submit(ask, [image, question, chat], [chat, question], api_visibility="private")
-    clear.click(lambda: ([], None), None, [chat, image], api_visibility="private")
+    caption.click(describe, [shown, chat], [chat], api_visibility="private")
+    question.submit(ask, [shown, question, chat], [chat, question], api_visibility="private")
+    clear.click(lambda: ([], None), None, [chat, shown], api_visibility="private")
+
+
+def _pixels(shown: list[Any] | None) -> list[np.ndarray]:
+    """Return the images of a gallery, uint8 [h, w, 3]."""
+    return [np.asarray(image)[..., :3] for image, _ in shown or ()]
 
 
 def turns_of(messages: Sequence[Any]) -> list[answers.Turn]:
@@ -220,7 +226,7 @@ def _edit_tab(service: Service) -> None:
     async def run(given: list[Any] | None, prompt: str, count: int, seed: float, guidance: float) -> AsyncIterator[Any]:
         if not given:
             raise gr.Error("give at least one image", print_exception=False)
-        pieces = [np.asarray(image)[..., :3] for image, _ in given]
+        pieces = _pixels(given)
         whole: list[str | np.ndarray] = [prompt, *pieces] if PLACEHOLDER in prompt else [*pieces, prompt]
         async for shown in _drawn(service, whole, count, seed, guidance):
             yield shown

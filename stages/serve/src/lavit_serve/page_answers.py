@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from lavit_core.data import without_marks
 from lavit_core.errors import UsageError
 from lavit_core.images import resize_to_square
 from lavit_core.shown_images import dim_dropped, enlarge
@@ -17,7 +18,7 @@ from PIL import Image
 
 from lavit_serve.chat_routes import ANSWER_TOKENS, CAPTION_TOKENS
 from lavit_serve.service import Service
-from lavit_serve.work import Ask, Decode, Describe, Draw, Encode, Step, Text, Work
+from lavit_serve.work import Ask, Asked, Decode, Describe, Draw, Encode, Step, Text, Work
 
 STAGES = {"codes": "codes", "pixels": "denoising steps"}
 SHOWN_CODES = 64
@@ -83,16 +84,16 @@ async def describe(service: Service, image: np.ndarray) -> str:
     return text.text
 
 
-async def ask(service: Service, image: np.ndarray | None, question: str, earlier: Sequence[Turn]) -> str:
-    """Return the answer to a question about an image, or about none, after a conversation."""
+async def ask(service: Service, images: Sequence[np.ndarray], question: str, earlier: Sequence[Turn]) -> str:
+    """Return the answer to a question after a conversation about images, which are read before it, or about none."""
     if not question.strip():
         raise UsageError("question: empty, expected a text")
-    work = Ask(
-        image=None if image is None else _square(service, image),
-        question=question,
-        earlier=earlier,
-        max_tokens=ANSWER_TOKENS,
-    )
+    shown = [_square(service, image) for image in images]
+    # The first question has the images, whatever people call them in it.
+    first, *rest = [*(asked for asked, _ in earlier), question]
+    said: list[Asked] = [[*shown, without_marks(first)] if shown else first, *rest]
+    replies = [reply for _, reply in earlier]
+    work = Ask(question=said[-1], earlier=list(zip(said, replies, strict=False)), max_tokens=ANSWER_TOKENS)
     text: Text = await service.batcher.submit(work)
     return text.text
 

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from lavit import DrawSettings, LaVIT, SampleSettings
 
+Asked: TypeAlias = str | Sequence[str | np.ndarray]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
@@ -50,11 +52,13 @@ class Describe:
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """The answer to a question after a conversation, about an image or about none."""
+    """The answer to a question after a conversation, about any number of images.
 
-    image: np.ndarray | None
-    question: str
-    earlier: Sequence[tuple[str, str]]
+    A question is a text, or texts and images uint8 [h, w, 3] in the order they are read.
+    """
+
+    question: Asked
+    earlier: Sequence[tuple[Asked, str]]
     max_tokens: int
 
 
@@ -105,7 +109,7 @@ def group_of(work: Work) -> Hashable:
         return "encode", work.selection, work.tokens, work.seed
     if isinstance(work, Describe):
         return "describe", work.max_tokens
-    return "ask", work.image is None, work.max_tokens
+    return "ask", work.max_tokens
 
 
 def rows_of(work: Work) -> int:
@@ -158,14 +162,15 @@ def _encode(model: LaVIT, works: Sequence[Encode]) -> list[Any]:
 
 
 def _ask(model: LaVIT, works: Sequence[Ask]) -> list[Any]:
-    images = [work.image for work in works if work.image is not None]
     texts = model.answer(
-        images or None,
+        None,
         [work.question for work in works],
         max_tokens=works[0].max_tokens,
         earlier=[work.earlier for work in works],
     )
-    asked = ([*(part for pair in work.earlier for part in pair), work.question] for work in works)
+    said = ([*(part for pair in work.earlier for part in pair), work.question] for work in works)
+    asked = [[text for one in own for text in ([one] if isinstance(one, str) else one) if isinstance(text, str)]
+             for own in said]  # fmt: skip
     return [_text(model, text, before, works[0].max_tokens) for text, before in zip(texts, asked, strict=True)]
 
 

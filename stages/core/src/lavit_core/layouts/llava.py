@@ -2,16 +2,19 @@
 
 [{"image": "1.jpg", "conversations": [{"from": "human", "value": "<image>who?"}, {"from": "gpt", "value": "a dog"}]}]
 [{"images": ["1.jpg"], "messages": [{"role": "user", "content": "who?"}, {"role": "assistant", "content": "a dog"}]}]
+[{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "1.jpg"}},
+                                            {"type": "text", "text": "who?"}]}, ...]}]
 """
 
-import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lavit_core.json_lines import iterate_json_lines
 from lavit_core.layouts.place import Place, bad_line, key_of, locate, one_of, say_prefix, short
-from lavit_core.records import Contents, Problem, Question
+from lavit_core.marks import count_marks, without_marks, wrong_marks
+from lavit_core.records import IMAGE_MARK, Contents, Problem, Question
 
 ASKS, ANSWERS = ("human", "user"), ("gpt", "assistant")
 
@@ -19,7 +22,8 @@ ASKS, ANSWERS = ("human", "user"), ("gpt", "assistant")
 def read_llava(place: Place) -> Contents | None:
     """Return the questions of the only file of conversations: each turn is one, with the turns before it.
 
-    None if there is no such file. Rows of text alone, or with several images, are left out and counted.
+    None if there is no such file. A turn is about the images that were shown up to it: one stands before the whole
+    conversation, as LLaVA puts its only one; several stand at their marks, all before it if there are no marks.
     """
     found: dict[Path, Any] = {file: value for file, value in place.json_files.items() if _is_llava(value)}
     found |= {file: None for file in place.files(".jsonl") if _is_llava([_first_line(file)])}
@@ -29,31 +33,57 @@ def read_llava(place: Place) -> Contents | None:
     contents = Contents(layout="llava", root=place.root, files=[file], named_by="image")
     rows = list(enumerate(found[file])) if found[file] is not None else _lines(file, contents)
     images = {number: _images(row) for number, row in rows if isinstance(row, dict)}
-    contents.root, prefix = locate(place, [names[0] for names in images.values() if len(names) == 1])
+    contents.root, prefix = locate(place, [name for names in images.values() for name in names])
     contents.notes += say_prefix(prefix)
-    left_out: Counter[str] = Counter()
     repeated = Counter(str(row.get("id")) for _, row in rows if isinstance(row, dict))
+    about = dict.fromkeys(("no image", "several images"), 0)
     for number, row in rows:
         turns = _turns(row) if isinstance(row, dict) else None
         if turns is None:
             message = f"{short(row)}: expected an image and turns that alternate between {ASKS[0]} and {ANSWERS[0]}"
             contents.problems.append(bad_line(file, f"row {number}", message))
-        elif len(images[number]) != 1:
-            left_out["several images" if images[number] else "no image"] += 1
-        else:
-            key, wrong = key_of(images[number][0], contents.root, prefix)
-            if wrong:
-                contents.problems.append(bad_line(file, f"row {number}", f"image {wrong}"))
-                continue
-            contents.captions.setdefault(key, ())
-            name = str(row.get("id"))
-            name = f"row {number}" if repeated[name] > 1 or row.get("id") is None else name
-            for turn, (question, answer) in enumerate(turns):
-                number_of_turn = f"{name}-{turn + 1}" if turns[1:] else _number_or_text(row.get("id"), name)
-                contents.questions.append(Question(number_of_turn, key, question, answer, None, tuple(turns[:turn])))
-    for why, count in sorted(left_out.items()):
-        contents.notes.append(f"{file.name}: {count} of {len(rows)} conversations have {why} and are left out")
+            continue
+        keys, problem = _keys(images[number], turns, contents.root, prefix)
+        if problem:
+            contents.problems.append(bad_line(file, f"row {number}", problem))
+            continue
+        contents.captions |= {key: contents.captions.get(key, ()) for key in keys}
+        name = str(row.get("id"))
+        name = f"row {number}" if repeated[name] > 1 or row.get("id") is None else name
+        several = [f"{name}-{turn}" for turn in range(1, len(turns) + 1)]
+        numbers = several if turns[1:] else [_number_or_text(row.get("id"), name)]
+        contents.questions += _questions(numbers, keys, turns)
+        about["several images" if len(keys) > 1 else "no image"] += len(keys) != 1
+    contents.notes += [
+        f"{count} of {len(rows)} conversations are about {what}" for what, count in about.items() if count
+    ]
     return contents
+
+
+def _keys(names: list[Any], turns: list[tuple[str, str]], root: Path, prefix: str) -> tuple[list[str], str | None]:
+    """Return the keys of a conversation's images, and what is wrong with them or with their marks."""
+    found = [key_of(name, root, prefix) for name in names]
+    wrong = next((f"image {wrong}" for _, wrong in found if wrong), None)
+    questions = [question for question, _ in turns]
+    # Of one image, marks say nothing; several without any stand before the conversation.
+    if len(names) == 1 or not (count_marks(questions) or names):
+        return [key for key, _ in found], wrong
+    if names and not count_marks(questions):
+        turns[0] = IMAGE_MARK * len(names) + " " + turns[0][0], turns[0][1]
+        questions[0] = turns[0][0]
+    return [key for key, _ in found], wrong or wrong_marks(questions, len(names))
+
+
+def _questions(numbers: list[Any], keys: list[str], turns: list[tuple[str, str]]) -> Iterator[Question]:
+    """Yield each turn as a question about the images up to it, with the turns before it."""
+    for turn, number in enumerate(numbers):
+        until = turns[: turn + 1]
+        shown = keys if len(keys) == 1 else keys[: count_marks([question for question, _ in until])]
+        if len(shown) < 2:
+            until = [(without_marks(question), answer) for question, answer in until]
+        *earlier, (question, answer) = until
+        several = tuple(shown) if len(shown) > 1 else ()
+        yield Question(number, shown[0] if shown else "", question, answer, None, tuple(earlier), several)
 
 
 def _is_llava(value: Any) -> bool:
@@ -70,24 +100,54 @@ def _lines(file: Path, contents: Contents) -> list[tuple[int, Any]]:
 
 
 def _images(row: dict[str, Any]) -> list[Any]:
+    """Return the names of a row's images: of its own field, else of the parts of its messages."""
     named = row.get("image", row.get("images"))
-    return [] if named is None else named if isinstance(named, list) else [named]
+    if named is None:
+        said = _said(row)
+        contents = [one.get("content") for one in said if isinstance(one, dict)] if isinstance(said, list) else []
+        return [name for parts in contents if isinstance(parts, list) for part in parts for name in _name_in(part)]
+    return named if isinstance(named, list) else [named]
+
+
+def _name_in(part: Any) -> list[Any]:
+    """Return the name of the image that a part of a message has in it, if it has one."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind not in ("image", "image_url"):
+        return []
+    value = part.get(kind, part.get("path", part.get("url")))
+    value = value.get("url") if isinstance(value, dict) else value
+    return [] if value is None else [value.removeprefix("file://") if isinstance(value, str) else value]
+
+
+def _said(row: dict[str, Any]) -> Any:
+    return row.get("conversations", row.get("messages"))
+
+
+def _text(content: Any) -> str | None:
+    """Return a message's text, with a mark in place of each image among its parts; None for what is neither."""
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else None
+    kinds = [part.get("type") if isinstance(part, dict) else None for part in content]
+    texts = [part.get("text") if kind == "text" else IMAGE_MARK for part, kind in zip(content, kinds, strict=True)]
+    if not all(isinstance(text, str) for text in texts) or not set(kinds) <= {"text", "image", "image_url"}:
+        return None
+    return " ".join(texts)
 
 
 def _turns(row: dict[str, Any]) -> list[tuple[str, str]] | None:
-    """Return (question, answer) of each turn without the image's mark; a system message is left out."""
-    said = row.get("conversations", row.get("messages"))
+    """Return (question, answer) of each turn, marks and all; a system message is left out."""
+    said = _said(row)
     if not isinstance(said, list):
         return None
     texts: list[str] = []
     for one in said:
         who = one.get("from", one.get("role")) if isinstance(one, dict) else None
-        text = one.get("value", one.get("content")) if isinstance(one, dict) else None
+        text = _text(one.get("value", one.get("content"))) if isinstance(one, dict) else None
         if who == "system":
             continue
-        if not isinstance(text, str) or who not in (ANSWERS if len(texts) % 2 else ASKS):
+        if text is None or who not in (ANSWERS if len(texts) % 2 else ASKS):
             return None
-        texts.append(re.sub(r"\s*<image>\s*", " ", text).strip() if len(texts) % 2 == 0 else text.strip())
+        texts.append(text.strip())
     return None if len(texts) % 2 or not texts else list(zip(texts[::2], texts[1::2], strict=True))
 
 

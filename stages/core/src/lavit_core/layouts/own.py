@@ -2,7 +2,8 @@
 
 captions.jsonl     {"file_name": "images/1.png", "captions": ["a dog", ...]}, one line per image
 questions.jsonl    {"question_id": 0, "file_name": "images/1.png", "question": "...", "answer": "...", "kind": "colour"}
-                   and, in a conversation, "earlier": [["question", "answer"], ...]: the turns before it
+                   and, in a conversation, "earlier": [["question", "answer"], ...]: the turns before it.
+                   "images": ["1.png", ...] in place of file_name: several, at marks <image> in the questions; or none
 """
 
 import itertools
@@ -17,6 +18,7 @@ from lavit_core.json_lines import iterate_json_lines
 from lavit_core.layouts.columns import guess_columns
 from lavit_core.layouts.place import Place, bad_line, short, wrong_key
 from lavit_core.line_store import SortedRows
+from lavit_core.marks import images_of
 from lavit_core.records import Contents, ListedImage, Problem, Question
 
 CAPTIONS_FILE = "captions.jsonl"
@@ -35,7 +37,8 @@ def read_own(place: Place) -> Contents | None:
     captions = _read_captions(place.root / CAPTIONS_FILE, contents)
     _read_questions(place.root / QUESTIONS_FILE, contents)
     for question in contents.questions:
-        captions.add(question.key, None, [])
+        for key in question.keys:
+            captions.add(key, None, [])
     if not len(captions) and not contents.problems:
         raise InputError(f"{listed[0]}: empty, expected one line per image")
     contents.listed = (ListedImage(key, next(same)[2]) for key, same in itertools.groupby(captions, key=itemgetter(0)))
@@ -100,10 +103,12 @@ def _read_questions(file: Path, contents: Contents) -> None:
     problems = contents.problems
     lines: dict[int | str, int] = {}
     for number, row in _rows(file, problems):
-        name, key, kind = row.get("question_id"), row.get("file_name", ""), row.get("kind")
+        name, kind = row.get("question_id"), row.get("kind")
+        named = row.get("images", [row.get("file_name", "")])
+        keys = named if isinstance(named, list) else []
         bad_text = [part for part in ("question", "answer") if not isinstance(row.get(part), str)]
-        if wrong := wrong_key(key):
-            problems.append(bad_line(file, number, f"file_name {wrong}"))
+        if wrong := next(filter(None, map(wrong_key, keys)), None):
+            problems.append(bad_line(file, number, f"{'images' if 'images' in row else 'file_name'} {wrong}"))
         elif bad_text:
             message = f"{bad_text[0]} is {short(row.get(bad_text[0]))}, expected a string"
             problems.append(bad_line(file, number, message))
@@ -113,12 +118,17 @@ def _read_questions(file: Path, contents: Contents) -> None:
         elif (earlier := earlier_turns(row.get("earlier", []))) is None:
             message = f"earlier is {short(row['earlier'])}, expected a list of [question, answer]"
             problems.append(bad_line(file, number, message))
+        elif isinstance(images := images_of(row, [*(asked for asked, _ in earlier), row["question"]]), str):
+            problems.append(bad_line(file, number, images))
         elif name in lines:
             message = f"{file}:{number}: question_id {name!r} is already on line {lines[name]}"
             problems.append(Problem("duplicate", message))
         else:
             lines[name] = number
-            contents.questions.append(Question(name, key, row["question"], row["answer"], kind, earlier))
+            several = images if len(images) > 1 else ()
+            contents.questions.append(
+                Question(name, images[0] if images else "", row["question"], row["answer"], kind, earlier, several)
+            )
 
 
 def earlier_turns(value: Any) -> tuple[tuple[str, str], ...] | None:

@@ -132,8 +132,7 @@ def _pair(thing: SceneObject) -> tuple[str, str]:
 
 
 def _from_questions(data: Data) -> dict[str, list[Label]]:
-    asked = Counter(question.question for question in data.questions)
+    questions = [question for question in data.questions if question.num_images == 1]
+    asked = Counter(question.question for question in questions)
     chosen = [text for text, count in asked.most_common(MOST_QUESTIONS) if count > 1]
-    return {
-        text: [Label(one.key, one.answer, None) for one in data.questions if one.question == text] for text in chosen
-    }
+    return {text: [Label(one.key, one.answer, None) for one in questions if one.question == text] for text in chosen}

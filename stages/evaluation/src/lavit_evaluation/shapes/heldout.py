@@ -65,7 +65,7 @@ class Heldout:
     token_keys: list[str]
     """Images over which codes and kept patches are counted."""
     questions: list[Question]
-    """Questions that are asked."""
+    """Questions that are asked; those about several images or none are not."""
     scene_px: int
     """Side of the stored images, in whose pixels scenes are measured."""
 
@@ -86,12 +86,13 @@ def open_heldout(
             f"{data.root / 'scenes.jsonl'}: no scene for {without[0]} (and {len(without) - 1} more images)"
         )
     keys = choose_images(data, scenes, num_images, seed)
+    asked = [question for question in data.questions if question.num_images == 1]
     return Heldout(
         data=data,
         scenes=scenes,
         keys=keys,
         pixels=read_pixels(data, keys, image_px),
         token_keys=choose_images(data, scenes, num_token_images, seed),
-        questions=sample_items(data.questions, num_questions, seed, "eval questions"),
+        questions=sample_items(asked, num_questions, seed, "eval questions"),
         scene_px=open_rgb(data.records[0].image).width,
     )
