@@ -156,6 +156,28 @@ def test_charts_leave_out_timings_constants_and_nan() -> None:
     assert "nan" not in drawn[0]
 
 
+def test_values_appear_under_the_pointer_of_every_place_of_a_curve() -> None:
+    rows = [{"step": step, "loss": 1 / (step + 1)} for step in range(1000)]
+    [plain], [drawn] = charts(rows), charts(rows, values=True)
+    assert "value" not in plain
+    strips = re.findall(
+        r'<g class="value"><rect x="([\d.]+)" y="30" width="([\d.]+)" height="100"/>'
+        r'<circle cx="([\d.]+)" cy="[\d.]+" r="3"/><text x="292" y="28">step ([\d,]+): ([\de.-]+)</text></g>',
+        drawn,
+    )
+    assert 50 <= len(strips) <= 61
+    end = 8.0
+    for x, width, across, step, value in strips:
+        # One strip begins where the one before ends (numbers are rounded to tenths), and holds its own point.
+        assert float(x) == pytest.approx(end, abs=0.11)
+        assert float(x) - 0.1 <= float(across) <= float(x) + float(width) + 0.1
+        assert float(value) == pytest.approx(rows[int(step.replace(",", ""))]["loss"], rel=5e-3)
+        end = float(x) + float(width)
+    assert end == pytest.approx(292, abs=0.11)
+    assert strips[-1][3] == "999"
+    assert drawn.replace("".join(re.findall(r'<g class="value">.*?</g>', drawn)), "") == plain
+
+
 def polylines(svg: str, kind: str) -> int:
     return svg.count(f'<polyline class="{kind}"')
 

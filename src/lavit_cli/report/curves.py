@@ -1,6 +1,6 @@
 """Curves and histograms as inline SVG: thin axes, one accent, the first and last values written out.
 
-A curve may be drawn over another run's, which lies behind it in grey.
+A curve may be drawn over another run's, which lies behind it in grey. Values appear under the pointer by CSS alone.
 """
 
 import itertools
@@ -16,6 +16,8 @@ LEFT, RIGHT, TOP, BOTTOM = 8, 8, 30, 20
 SMOOTH_FROM_POINTS = 40
 MOST_POINTS = 400
 """More points than a chart has pixels only make the page heavy."""
+MOST_VALUES = 60
+"""Values of a curve that appear under the pointer: strips of five units, wide enough for a finger."""
 
 NOT_CURVES = TIMING_KEYS | {"step", "phase", "epoch"}
 
@@ -24,10 +26,13 @@ Point = tuple[float, float, str]
 """Step, value and phase."""
 
 
-def charts(rows: Sequence[Mapping[str, Any]], against: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+def charts(
+    rows: Sequence[Mapping[str, Any]], against: Sequence[Mapping[str, Any]] = (), *, values: bool = False
+) -> list[str]:
     """Return one SVG for every metric of a metrics.jsonl: numbers as curves over steps, lists as the last histogram.
 
-    The same metric of `against`, where it has one, lies behind a curve.
+    The same metric of `against`, where it has one, lies behind a curve. With `values` a page whose style has `.value`
+    shows them under the pointer.
     """
     names = dict.fromkeys(name for row in rows for name in row if name not in NOT_CURVES)
     drawn = []
@@ -35,7 +40,7 @@ def charts(rows: Sequence[Mapping[str, Any]], against: Sequence[Mapping[str, Any
         numbers = metric_points(rows, name)
         lists = [row[name] for row in rows if isinstance(row.get(name), list) and row[name]]
         if len(numbers) > 1 and len({value for _, value, _ in numbers}) > 1:
-            drawn.append(curve(name, _thinned(numbers), metric_points(against, name)))
+            drawn.append(curve(name, thinned(numbers, MOST_POINTS), metric_points(against, name), values=values))
         elif lists:
             drawn.append(histogram(name, lists[-1]))
     return drawn
@@ -51,30 +56,32 @@ def metric_points(rows: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
     ]
 
 
-def curve(name: str, points: Sequence[Point], behind: Sequence[Point] = ()) -> str:
+def curve(name: str, points: Sequence[Point], behind: Sequence[Point] = (), *, values: bool = False) -> str:
     """Return a curve of (step, value, phase) over another one; a vertical line marks each change of phase."""
-    steps, values = [point[0] for point in points], [point[1] for point in points]
+    steps, heights = [point[0] for point in points], [point[1] for point in points]
     place, (start, end), (low, high) = _placing([point[:2] for point in (*points, *behind)])
     smooth = len(points) >= SMOOTH_FROM_POINTS
-    raw = " ".join(place(step, value) for step, value in zip(steps, values, strict=True))
+    raw = " ".join(place(step, value) for step, value in zip(steps, heights, strict=True))
     parts = []
     if behind:
         other = " ".join(place(step, value) for step, value, _ in behind)
         parts.append(f'<polyline class="behind" points="{other}"/>')
     parts.append(f'<polyline class="{"raw" if smooth else "line"}" points="{raw}"/>')
     if smooth:
-        soft = " ".join(place(step, value) for step, value in zip(steps, _smoothed(values), strict=True))
+        soft = " ".join(place(step, value) for step, value in zip(steps, _smoothed(heights), strict=True))
         parts.append(f'<polyline class="line" points="{soft}"/>')
     for before, after in itertools.pairwise(points):
         if before[2] != after[2]:
             x = place(after[0], low).split(",")[0]
             parts.append(f'<line class="phase" x1="{x}" x2="{x}" y1="{TOP}" y2="{HIGH - BOTTOM}"/>')
             parts.append(f'<text class="note" x="{float(x) + 3:.1f}" y="{TOP + 8}">{escape(after[2])}</text>')
+    if values:
+        parts.append(_values(place, [point[:2] for point in thinned(points, MOST_VALUES)], "step "))
     ends = f"{short(low)} to {short(high)}"
-    return _frame(name, short(values[-1]), "".join(parts), f"step {round(start):,}", f"{round(end):,}", ends)
+    return _frame(name, short(heights[-1]), "".join(parts), f"step {round(start):,}", f"{round(end):,}", ends)
 
 
-def lines(name: str, series: Mapping[str, Sequence[tuple[float, float]]], along: str) -> str:
+def lines(name: str, series: Mapping[str, Sequence[tuple[float, float]]], along: str, *, values: bool = False) -> str:
     """Return several lines of (x, y), the first in the accent and all with their names; `along` says what x is."""
     place, (start, end), (low, high) = _placing([point for points in series.values() for point in points])
     parts = []
@@ -87,6 +94,8 @@ def lines(name: str, series: Mapping[str, Sequence[tuple[float, float]]], along:
         side = ("end", "mid", "start")[index % 3]
         parts.append(f'<text class="note {side}" x="{x}" y="{float(y) - 4:.1f}">{escape(title)}</text>')
     first = next(iter(series.values()))
+    if values:
+        parts.append(_values(place, first, "", f" {along}"))
     ends = f"{short(low)} to {short(high)}"
     return _frame(name, short(first[-1][1]), "".join(parts), f"{short(start)} {along}", short(end), ends)
 
@@ -128,6 +137,23 @@ def _placing(
     return place, (start, end), (low, high)
 
 
+def _values(
+    place: Callable[[float, float], str], points: Sequence[tuple[float, float]], before: str, after: str = ""
+) -> str:
+    """Return for each point a strip of the chart that, when the pointer is on it, shows the point and its value."""
+    spots = [tuple(map(float, place(*point).split(","))) for point in points]
+    middles = [(one[0] + other[0]) / 2 for one, other in itertools.pairwise(spots)]
+    drawn = []
+    for (x, y), (at, value), left, right in zip(spots, points, [LEFT, *middles], [*middles, WIDE - RIGHT], strict=True):
+        said = escape(f"{before}{short(at)}{after}: {short(value)}")
+        drawn.append(
+            f'<g class="value"><rect x="{left:.1f}" y="{TOP}" width="{right - left:.1f}"'
+            f' height="{HIGH - TOP - BOTTOM}"/>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/><text x="{WIDE - RIGHT}" y="{TOP - 2}">{said}</text></g>'
+        )
+    return "".join(drawn)
+
+
 def _frame(name: str, last: str, inside: str, first: str, end: str, middle: str) -> str:
     foot = HIGH - 5
     return (
@@ -148,8 +174,9 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     return [sum(window) / len(window) for window in windows]
 
 
-def _thinned(points: Sequence[Point]) -> Sequence[Point]:
-    if len(points) <= MOST_POINTS:
+def thinned(points: Sequence[Point], most: int) -> Sequence[Point]:
+    """Return about `most` of the points at most, the last one among them."""
+    if len(points) <= most:
         return points
-    stride = -(-len(points) // MOST_POINTS)
+    stride = -(-len(points) // most)
     return [*points[:-1:stride], points[-1]]

@@ -124,12 +124,12 @@ def _thumbnail(pixels: np.ndarray, alt: str) -> dict[str, Any]:
 def _stage(stage: Stage, reference: Reference | None) -> tuple[Stage, str, list[str]]:
     other = None if reference is None else reference.stages.get(stage.kind)
     if other is None:
-        return stage, "There are no such curves to compare with.", charts(stage.rows)
+        return stage, "There are no such curves to compare with.", charts(stage.rows, values=True)
     changed = different_settings(stage.settings, other.settings)
     comparison = "Same settings." if stage.settings and other.settings else "It is unknown whether settings differ."
     if changed:
         comparison = f"Settings that differ (theirs → this run's): {'; '.join(changed)}."
-    return stage, comparison, charts(stage.rows, aligned(other, stage))
+    return stage, comparison, charts(stage.rows, aligned(other, stage), values=True)
 
 
 def short_share(value: float) -> str:

@@ -15,7 +15,7 @@ def rate_charts(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for name, title in TITLES.items():
         series = {method: _points(metrics, method, name) for method in METHODS}
         if all(len(points) > 1 for points in series.values()):
-            drawn.append(lines(title, series, "tokens an image"))
+            drawn.append(lines(title, series, "tokens an image", values=True))
     return drawn
 
 
