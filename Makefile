@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-slow bench-check test-gpu docs site wheel clean
+.PHONY: help install demo test check test-slow bench-check test-gpu docs site wheel wheel-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -63,7 +63,11 @@ site: $(STAMP)  ## build the documentation as a site into site/
 	$(BIN)/python docs/build_site.py
 
 wheel: $(STAMP)  ## build a wheel of every distribution into dist/
+	rm -rf dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist $(STAGES:%=./%) .
+
+wheel-check: wheel  ## install the wheels of dist/ into a fresh environment, and use every stage (minutes; not part of CI)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/check_wheels.py dist
 
 clean:  ## remove the environment and everything generated (runs/ too)
 	rm -rf $(VENV) dist site runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
