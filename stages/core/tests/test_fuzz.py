@@ -255,11 +255,12 @@ def test_tars_with_any_members(names, image, tmp_path):
 
 NAMES = {
     "captions.jsonl": ["file_name", "captions"],
-    "questions.jsonl": ["file_name", "question", "answer", "question_id", "earlier"],
+    "questions.jsonl": ["file_name", "question", "answer", "question_id", "earlier", "images", "<image>"],
     "metadata.jsonl": ["file_name", "text", "caption"],
     "coco.json": ["images", "annotations", "id", "image_id", "caption", "file_name"],
     "dataset.json": ["images", "filename", "filepath", "sentences", "raw", "split", "cocoid"],
     "llava.json": ["image", "images", "conversations", "from", "value", "id", "messages", "role", "content"],
+    "talks.json": ["messages", "role", "content", "type", "image_url", "image", "text", "url", "<image>"],
     "vqa.json": ["questions", "annotations", "image_id", "question_id", "question", "answers", "answer"],
     "a.json": ["caption", "text"],
     "rows.csv": ["file_name", "caption"],
@@ -273,6 +274,11 @@ EXAMPLE = {
     "coco.json": {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 1, "caption": "c"}]},
     "dataset.json": {"images": [{"filename": "a.png", "split": "train", "sentences": [{"raw": "c"}]}]},
     "llava.json": [{"image": "a.png", "conversations": [{"from": "human", "value": ""}, {"from": "gpt", "value": ""}]}],
+    "talks.json": [{"messages": [
+        {"role": "user", "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": ""},
+                                     {"type": "image_url", "image_url": {"url": "a.png"}}]},
+        {"role": "assistant", "content": ""},
+    ]}],
     "vqa.json": {"questions": [{"image_id": 1, "question_id": 2, "question": "q"}]},
     "a.json": {"caption": "c"},
 }  # fmt: skip
