@@ -40,9 +40,9 @@ METHODS = {
     "generate": f"(self, {DRAW}) -> 'list[Image.Image]'",
     "generate_steps": f"(self, {DRAW}) -> 'Iterator[GenerationStep]'",
     "caption": f"(self, {IMAGES}, max_tokens: 'int' = 36, beams: 'Beams | None' = None) -> 'list[str]'",
-    "answer": "(self, images: 'ImageLike | Sequence[ImageLike] | None', questions: 'str | Sequence[str]', "
+    "answer": "(self, images: 'ImageLike | Sequence[ImageLike] | None', questions: 'str | Sequence[PromptLike]', "
     "max_tokens: 'int' = 10, beams: 'Beams | None' = None, "
-    "earlier: 'Sequence[Sequence[tuple[str, str]]] | None' = None, chat: 'bool' = False) -> 'list[str]'",
+    "earlier: 'Sequence[Sequence[tuple[PromptLike, str]]] | None' = None, chat: 'bool' = False) -> 'list[str]'",
     "interleave": "(self, prompts: 'str | Sequence[PromptLike]', seeds: 'int | Sequence[int] | None' = None, "
     "settings: 'InterleaveSettings | None' = None, drawing: 'DrawSettings | None' = None) "
     "-> 'list[list[str | Image.Image]]'",
