@@ -16,7 +16,7 @@ IMAGE = np.zeros((1, 1, 3), np.uint8)
 
 
 def ask(text: str, max_tokens: int = 1) -> Ask:
-    return Ask(image=None, question=text, earlier=(), max_tokens=max_tokens)
+    return Ask(question=text, earlier=(), max_tokens=max_tokens)
 
 
 class Recorder:
