@@ -173,7 +173,7 @@ def unet_arguments(part: str, sizes: dict[str, int]) -> dict[str, Any]:
     """Return what makes the UNet: the shape of the `published` presets, or two narrow levels."""
     from lavit_core.config import load_preset, resolve
     from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig, UNetShape
-    from lavit_detokenizer.network import unet_arguments
+    from lavit_detokenizer.unet import unet_arguments
 
     name = "published" if part == "sd15" else "published-sdxl"
     preset = resolve(

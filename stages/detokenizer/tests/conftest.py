@@ -116,6 +116,13 @@ TWO_LEVELS = {
 """Stable Diffusion's UNet, in small: attention on the upper level and in the middle."""
 
 
+SMALL_TRANSFORMER = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8, "patch_size": 1}
+"""PixArt's transformer, in small."""
+
+FLOW: dict[str, Any] = {"transformer": SMALL_TRANSFORMER, "flow": {}}
+"""A transformer that learns flow matching, in place of UNet and diffusion."""
+
+
 def settings(**changes: object) -> TrainDetokenizerConfig:
     """Settings of a pixel-space run of seconds."""
     pace = {"num_steps": 8, "batch_size": 4, "warmup_steps": 2, "lr": 1e-3, "log_every": 3, "checkpoint_every": 3}
@@ -141,6 +148,14 @@ def random_detokenizer(vae: Path | None = None, **changes: object) -> Detokenize
     made = build_detokenizer(settings(**changes), 16, (4, 4), vae=None if vae is None else load_vae(vae))
     made.denoiser.eval().requires_grad_(False)
     return made
+
+
+@torch.no_grad()
+def shake(module: torch.nn.Module) -> None:
+    """Move every weight: an untrained transformer predicts 0 whatever it is given."""
+    torch.manual_seed(1)
+    for parameter in module.parameters():
+        parameter.add_(0.2 * torch.randn_like(parameter))
 
 
 def train(world: Path, out: Path, **arguments: Any) -> dict[str, Any]:

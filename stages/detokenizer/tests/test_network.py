@@ -6,7 +6,8 @@ from diffusers import UNet2DConditionModel
 from lavit_core.config import load_preset, resolve
 from lavit_core.errors import UsageError
 from lavit_detokenizer.config import TrainDetokenizerConfig
-from lavit_detokenizer.network import to_sample, unet_arguments
+from lavit_detokenizer.network import to_sample
+from lavit_detokenizer.unet import unet_arguments
 
 from .conftest import SDXL, TWO_LEVELS, random_detokenizer
 

@@ -3,7 +3,14 @@
 import pytest
 import torch
 from lavit_detokenizer.config import NoiseShape
-from lavit_detokenizer.noise import build_scheduler, draw_dropped, draw_noise, noisy_and_target, training_scheduler
+from lavit_detokenizer.noise import (
+    build_scheduler,
+    draw_dropped,
+    draw_noise,
+    draw_timesteps,
+    noisy_and_target,
+    training_scheduler,
+)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
@@ -44,11 +51,15 @@ def test_conditions_are_dropped_at_the_given_rate():
 
 
 def test_noise_depends_on_seed_and_step_alone():
-    noise, levels = draw_noise(50, (3, 4, 4), 20, seed=3, step=7)
+    def drawn(seed, step):
+        process = NoiseShape(num_train_timesteps=20)
+        return draw_noise(50, (3, 4, 4), seed=seed, step=step), draw_timesteps(process, 50, seed=seed, step=step)
+
+    noise, levels = drawn(3, 7)
     assert noise.shape == (50, 3, 4, 4)
     assert 0 <= int(levels.min()) <= int(levels.max()) < 20
-    again = draw_noise(50, (3, 4, 4), 20, seed=3, step=7)
+    again = drawn(3, 7)
     assert torch.equal(noise, again[0])
     assert torch.equal(levels, again[1])
-    for other in ({"seed": 4, "step": 7}, {"seed": 3, "step": 8}):
-        assert not torch.equal(noise, draw_noise(50, (3, 4, 4), 20, **other)[0])
+    for other in ((4, 7), (3, 8)):
+        assert not torch.equal(noise, drawn(*other)[0])

@@ -7,8 +7,9 @@ from lavit_core.errors import InputError
 from lavit_core.tokens import open_tokens
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
-from lavit_detokenizer.network import Denoiser, build_refiner, unet_arguments
+from lavit_detokenizer.network import Denoiser, build_refiner
 from lavit_detokenizer.plan import plan
+from lavit_detokenizer.unet import unet_arguments
 from torch.utils.flop_counter import FlopCounterMode
 
 from .conftest import settings

@@ -192,8 +192,8 @@ def test_a_run_goes_on_with_its_own_settings_and_input_only(world, tmp_path):
 def test_a_non_finite_loss_stops_the_run(world, tmp_path, monkeypatch):
     real = module.noisy_and_target
 
-    def broken(scheduler, clean, noise, timesteps):
-        noisy, target = real(scheduler, clean, noise, timesteps)
+    def broken(*inputs):
+        noisy, target = real(*inputs)
         return noisy, target * float("nan") if checkpoints(tmp_path) else target
 
     def checkpoints(folder):

@@ -10,8 +10,9 @@ from lavit_core.modeldir import export_part, part_digest
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, NoiseShape, UNetShape
 from lavit_detokenizer.folder import save_detokenizer
-from lavit_detokenizer.network import Denoiser, Detokenizer, build_unet, sample_shape
+from lavit_detokenizer.network import Denoiser, Detokenizer, sample_shape
 from lavit_detokenizer.noise import build_scheduler
+from lavit_detokenizer.unet import build_unet
 from lavit_pretrain.config import LlmShape
 from lavit_pretrain.language_model import LanguageModel, VisualConfig, build_llm
 from lavit_tokenizer.api import VisualTokenizer, new_merger

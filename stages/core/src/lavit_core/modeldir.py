@@ -33,6 +33,12 @@ def detokenizer_part(*, highres: bool) -> str:
     return "detokenizer-highres" if highres else "detokenizer"
 
 
+def denoiser_folder(detokenizer: Path) -> Path:
+    """Return the folder of a detokenizer's network: transformer/ if it has one, else unet/."""
+    transformer = detokenizer / "transformer"
+    return transformer if transformer.is_dir() else detokenizer / "unet"
+
+
 def find_part(model: Path, name: str) -> Path:
     """Return the folder of one part. Raises InputError that names the command which makes it."""
     if (model / "run.json").exists() and (model / "model").is_dir():

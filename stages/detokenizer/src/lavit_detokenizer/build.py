@@ -2,19 +2,28 @@
 
 from pathlib import Path
 
-from diffusers import AutoencoderKL
 from lavit_core.errors import InputError, UsageError
 from lavit_trainkit.external_weights import read_tensors
 from torch import Tensor
 
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import TrainDetokenizerConfig
-from lavit_detokenizer.folder import NULL_KEY, check_unet, load_unet
-from lavit_detokenizer.network import Denoiser, Detokenizer, build_refiner, build_unet, sample_shape
+from lavit_detokenizer.folder import NULL_KEY, check_network, load_network
+from lavit_detokenizer.network import Denoiser, Detokenizer, Network, build_refiner, sample_shape
 from lavit_detokenizer.noise import build_scheduler
+from lavit_detokenizer.transformer import build_transformer
+from lavit_detokenizer.unet import build_unet
+from lavit_detokenizer.vae import Vae
 
 
-def check_files(config: TrainDetokenizerConfig, vae: Path | None, null_embedding: Path | None) -> None:
+def check_files(
+    config: TrainDetokenizerConfig,
+    vae: Path | None,
+    null_embedding: Path | None,
+    *,
+    unet: Path | None = None,
+    transformer: Path | None = None,
+) -> None:
     """Refuse settings whose files are not given, and files that the settings do not use.
 
     Raises UsageError; InputError if the null embedding is not a file.
@@ -22,6 +31,15 @@ def check_files(config: TrainDetokenizerConfig, vae: Path | None, null_embedding
     if (config.space == "latent") != (vae is not None):
         found = "none" if vae is None else str(vae)
         raise UsageError(f"--vae: found {found}, expected a diffusers AutoencoderKL folder with space latent only")
+    if unet is not None and transformer is not None:
+        raise UsageError(f"--unet {unet} and --transformer {transformer}: expected one of the two")
+    if unet is not None and config.transformer is not None:
+        raise UsageError(f"--unet {unet} with setting transformer: expected one of the two")
+    if transformer is not None and config.condition.pooled_dim is not None:
+        raise UsageError(
+            f"--transformer {transformer} with setting condition.pooled_dim {config.condition.pooled_dim}: expected "
+            "none, which only SDXL's UNet takes"
+        )
     if (config.condition.null_condition == "stored") != (null_embedding is not None):
         found = "none" if null_embedding is None else str(null_embedding)
         raise UsageError(f"--null-embedding: found {found}, expected a safetensors file for null_condition stored")
@@ -35,27 +53,32 @@ def build_detokenizer(
     grid: tuple[int, int],
     *,
     unet: Path | None = None,
-    vae: AutoencoderKL | None = None,
+    transformer: Path | None = None,
+    vae: Vae | None = None,
     null_embedding: Path | None = None,
 ) -> Detokenizer:
     """Return the untrained detokenizer for decoded features of a width and grid; the global generator must be seeded.
 
-    Raises InputError if a given UNet does not fit the settings, UsageError if the null embedding does not fit or
-    diffusers cannot build the UNet.
+    Raises InputError if a given network does not fit the settings, UsageError if the null embedding does not fit or
+    diffusers cannot build the network.
     """
     shape = config.detokenizer(feature_dim, grid)
-    if unet is None:
-        network = build_unet(shape, config.unet, sample_shape(shape, vae))
+    sample, given = sample_shape(shape, vae), unet or transformer
+    network: Network
+    if given is not None:
+        network = load_network(given, "unet" if unet is not None else "transformer")
+        check_network(network, given, shape, sample)
+    elif config.transformer is not None:
+        network = build_transformer(shape, config.transformer, sample)
     else:
-        network = load_unet(unet)
-        check_unet(network, unet, shape, vae)
+        network = build_unet(shape, config.unet, sample)
     null = None if null_embedding is None else read_null_embedding(null_embedding, sum(config.condition.cross_dims))
     condition = Condition(shape, null_shape=None if null is None else (null.shape[0], null.shape[1]))
     if null is not None:
         condition.null_embedding.copy_(null)
     # Last, so that the other weights are drawn as without it.
     denoiser = Denoiser(network, condition, build_refiner(shape))
-    return Detokenizer(config=shape, denoiser=denoiser, scheduler=build_scheduler(config.noise), vae=vae)
+    return Detokenizer(config=shape, denoiser=denoiser, scheduler=build_scheduler(config.process), vae=vae)
 
 
 def read_null_embedding(file: Path, width: int) -> Tensor:

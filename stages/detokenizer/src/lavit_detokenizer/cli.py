@@ -26,7 +26,10 @@ TokensUnlessDry = Annotated[Path | None, argument(help="Token directory.")]
 Tokens = Annotated[Path, argument(help="Token directory.")]
 Images = Annotated[Path | None, option("--images", help="The images the tokens were made from.")]
 UNet = Annotated[Path | None, option("--unet", help="diffusers UNet folder to start from.")]
-Vae = Annotated[Path | None, option("--vae", help="diffusers AutoencoderKL folder (latent space).")]
+Transformer = Annotated[
+    Path | None, option("--transformer", help="diffusers PixArtTransformer2DModel folder to start from.")
+]
+Vae = Annotated[Path | None, option("--vae", help="diffusers AutoencoderKL or AutoencoderDC folder (latent space).")]
 NullEmbedding = Annotated[Path | None, option("--null-embedding", help="Null-text embedding (null_condition: stored).")]
 Guidance = Annotated[float | None, option("--guidance-scale", help="1 turns guidance off.")]
 NumSteps = Annotated[int | None, option("--num-steps", min=1, help="Denoising steps.")]
@@ -39,6 +42,7 @@ def train_detokenizer(
     model: ModelUnlessDry = None,
     out: OutUnlessDry = None,
     unet: UNet = None,
+    transformer: Transformer = None,
     vae: Vae = None,
     null_embedding: NullEmbedding = None,
     *,
@@ -55,7 +59,7 @@ def train_detokenizer(
 
         from lavit_detokenizer.plan import plan
 
-        planned = plan(settings, tokens, model, vae, unet)
+        planned = plan(settings, tokens, model, vae, unet, transformer)
         return show(planned, common, lines=plan_lines(planned))
     tokens, source = required("TOKENS", tokens), layout.source(required("--images", images))
     model, out = required("--model", model), required("--out", out)
@@ -74,6 +78,7 @@ def train_detokenizer(
         out,
         settings,
         unet=unet,
+        transformer=transformer,
         vae=vae,
         null_embedding=null_embedding,
         seed=common.seed,

@@ -37,12 +37,26 @@ class UNetShape(Config):
     """Linear instead of 1x1 convolutions around transformers (SDXL: true)."""
 
 
+class TransformerShape(Config):
+    """Shape of diffusers' PixArtTransformer2DModel, in its own terms (docs/adr/0017); the defaults are DiT-XL/2's and
+    PixArt's. Ignored if `--transformer` is given."""
+
+    num_layers: int = Field(default=28, ge=1)
+    """Blocks: self-attention, cross-attention (with a condition that is attended to), MLP."""
+    num_attention_heads: int = Field(default=16, ge=1)
+    """Attention heads."""
+    attention_head_dim: int = Field(default=72, ge=1)
+    """Width of a head; heads times this is the transformer's width, a multiple of 4."""
+    patch_size: int = Field(default=2, ge=1)
+    """Squares of this side of the sample (latents, or pixels after `unshuffle`) are one token."""
+
+
 class ConditionShape(Config):
-    """How decoded features [B, P, D] reach the UNet (released decoders: unet_proj_1, unet_proj_2)."""
+    """How decoded features [B, P, D] reach the network (released decoders: unet_proj_1, unet_proj_2)."""
 
     kind: Literal["cross", "concat", "both"] = "cross"
     """cross: attended to, as published. Differs when concat or both: the feature map, projected and resized to the
-    UNet's grid, is concatenated to its input channels, for features that are aligned with the image."""
+    sample's grid, is concatenated to its input channels, for features that are aligned with the image."""
     cross_dims: tuple[int, ...] = (768,)
     """Widths of the linear projections whose outputs, side by side, are attended to: 768 for SD 1.5, 768 and 1280
     for SDXL (2048 in all)."""
@@ -61,12 +75,12 @@ class ConditionShape(Config):
 
     @property
     def attended(self) -> bool:
-        """Whether the UNet attends to the features."""
+        """Whether the network attends to the features."""
         return self.kind != "concat"
 
     @property
     def concatenated(self) -> bool:
-        """Whether the UNet reads the feature map with its input."""
+        """Whether the network reads the feature map with its input."""
         return self.kind != "cross"
 
 
@@ -102,6 +116,26 @@ class NoiseShape(Config):
         return self
 
 
+class FlowShape(Config):
+    """Flow matching: the straight path x_s = (1 - s) x + s noise, and Euler steps along it (arXiv 2209.03003; Stable
+    Diffusion 3, 2403.03206). Stored as scheduler/."""
+
+    prediction_type: Literal["velocity", "sample"] = "velocity"
+    """What the network predicts: the velocity noise - x, or the image x itself (for pixels: arXiv 2511.13720), from
+    which the velocity follows."""
+    timestep_sampling: Literal["uniform", "logit_normal"] = "logit_normal"
+    """How training draws s: evenly, or as the sigmoid of a normal number, mostly from the middle (SD 3)."""
+    logit_mean: float = 0.0
+    """Mean of that normal number."""
+    logit_std: float = Field(default=1.0, gt=0)
+    """Deviation of that normal number."""
+    shift: float = Field(default=1.0, gt=0)
+    """s becomes shift s / (1 + (shift - 1) s), in training and in drawing: above 1, more noise, for larger images
+    (Stable Diffusion 3 at 1024 px: 3). From n tokens to m, sqrt(m / n) keeps as much of an image visible."""
+    num_train_timesteps: int = Field(default=1000, ge=1)
+    """The network is told s times this, as diffusers does."""
+
+
 class DecoderShape(Config):
     """Shape of the detokenizer's own feature decoder; its weights are decoder.safetensors."""
 
@@ -127,17 +161,19 @@ class DetokenizerConfig(Config):
     image_px: int = 512
     """Side of the square images that are drawn, in pixels."""
     unshuffle: int = 8
-    """Pixel space: squares of this side become channels, so that the UNet works at image_px / unshuffle."""
+    """Pixel space: squares of this side become channels, so that the network works at image_px / unshuffle."""
     refine_channels: int = 0
     """Pixel space with prediction_type sample: channels of the 3x3 convolutions that refine the predicted image, pixel
-    by pixel and across the borders of the UNet's squares; 0 for none (published). Differs when not 0."""
+    by pixel and across the borders of the network's squares; 0 for none (published). Differs when not 0."""
     refine_layers: int = 2
     """3x3 convolutions of the refinement; each sees one pixel further."""
     seam_levels: float = 0.0
-    """Pixel space: steps between the UNet's squares are smoothed where both sides change by less than this (of 255)
+    """Pixel space: steps between the network's squares are smoothed where both sides change by less than this (of 255)
     beside them; 0: none (published). Differs when not 0."""
     condition: ConditionShape = ConditionShape()
     """The condition."""
+    flow: FlowShape | None = None
+    """Flow matching; None: the diffusion process of scheduler/."""
     feature_dim: int = 1408
     """Width D of the decoded features."""
     grid: tuple[int, int] = (16, 16)
@@ -163,10 +199,14 @@ class TrainDetokenizerConfig(Config):
     """See DetokenizerConfig."""
     unet: UNetShape = UNetShape()
     """Shape of the UNet, unless `--unet` gives one."""
+    transformer: TransformerShape | None = None
+    """Shape of a transformer in place of the UNet. Differs when given: the paper's network is a UNet."""
     condition: ConditionShape = ConditionShape()
     """The condition."""
     noise: NoiseShape = NoiseShape()
     """The diffusion process."""
+    flow: FlowShape | None = None
+    """Flow matching in place of `noise`. Differs when given: the paper trains a diffusion model."""
     condition_drop: float = Field(default=0.1, ge=0, le=1)
     """Share of images trained without their condition, for guidance (published nowhere; the usual value)."""
     num_steps: int = Field(default=20_000, ge=1)
@@ -192,7 +232,7 @@ class TrainDetokenizerConfig(Config):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast precision (auto: bf16 where the device computes it, else fp32); the loss is taken in fp32."""
     gradient_checkpointing: bool = False
-    """Recompute the UNet's blocks in the backward pass: less memory, a third more work."""
+    """Recompute the network's blocks in the backward pass: less memory, a third more work."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """How the processes of torchrun share the model: ddp, each has all of it; fsdp (FSDP2), each has a part of weights,
     gradients, averages and optimiser state. They share each step's images either way."""
@@ -207,15 +247,25 @@ class TrainDetokenizerConfig(Config):
     def _fits(self) -> Self:
         if self.space == "pixel" and self.image_px % self.unshuffle:
             raise ValueError(f"image_px {self.image_px} is not a multiple of unshuffle {self.unshuffle}")
-        if self.refine_channels and (self.space, self.noise.prediction_type) != ("pixel", "sample"):
+        if self.refine_channels and (self.space, self.process.prediction_type) != ("pixel", "sample"):
             raise ValueError(
                 f"refine_channels {self.refine_channels} with space {self.space} and prediction_type "
-                f"{self.noise.prediction_type}: predicted pixels are refined; set space to pixel and prediction_type "
+                f"{self.process.prediction_type}: predicted pixels are refined; set space to pixel and prediction_type "
                 "to sample, or refine_channels to 0"
             )
         if self.seam_levels and self.space != "pixel":
             raise ValueError(f"seam_levels {self.seam_levels} with space {self.space}: expected 0, or space pixel")
+        if self.transformer is not None and self.condition.pooled_dim is not None:
+            raise ValueError(
+                f"condition.pooled_dim {self.condition.pooled_dim} with a transformer: only SDXL's UNet takes a pooled "
+                "condition; leave one of the two out"
+            )
         return self
+
+    @property
+    def process(self) -> NoiseShape | FlowShape:
+        """The way from noise to images: diffusion, or flow matching if it is given."""
+        return self.noise if self.flow is None else self.flow
 
     def detokenizer(self, feature_dim: int, grid: tuple[int, int]) -> DetokenizerConfig:
         """Return the configuration of a detokenizer for decoded features of a width and grid."""
@@ -227,6 +277,7 @@ class TrainDetokenizerConfig(Config):
             refine_layers=self.refine_layers,
             seam_levels=self.seam_levels,
             condition=self.condition,
+            flow=self.flow,
             feature_dim=feature_dim,
             grid=grid,
         )
@@ -240,7 +291,8 @@ class DrawSettings(Config):
     guidance_scale: float = Field(default=7.0, ge=0)
     """Guidance on the codes: 1 switches it off (published: 7.0; 1.5 for the FID metrics)."""
     sampler: Literal["ddim", "ddpm"] = "ddim"
-    """ddim (published, deterministic after the first noise) or ddpm (fresh noise in every step)."""
+    """ddim (published, deterministic after the first noise; on the path of flow matching it is Euler's step) or ddpm
+    (fresh noise in every step; diffusion only)."""
     aspect_ratio: AspectRatio = "1:1"
     """Width to height. Others than 1:1 need a detokenizer of SDXL's shape."""
     batch_size: int = Field(default=32, ge=1)

@@ -5,19 +5,19 @@ Letters: B images, P patches, D feature width, C channels, H, W = sides of the s
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
-from lavit_core.errors import InputError, UsageError
+from lavit_core.errors import InputError
 from lavit_core.seeds import epoch_batches
 from lavit_tokenizer.api import VisualTokenizer
 from lavit_trainkit.device import generator
 from torch import Tensor
 
 from lavit_detokenizer.config import DrawSettings
+from lavit_detokenizer.flow import velocity
 from lavit_detokenizer.network import Detokenizer
+from lavit_detokenizer.noise import drawing_scheduler
 from lavit_detokenizer.sizes import image_size
 
 
@@ -83,9 +83,7 @@ def draw(detokenizer: Detokenizer, condition: Tensor, *, seeds: Sequence[int], s
 def _draw_steps(
     detokenizer: Detokenizer, features_of: Callable[[slice], Tensor], seeds: Sequence[int], settings: DrawSettings
 ) -> Iterator[DrawingStep]:
-    most = int(detokenizer.scheduler.config.num_train_timesteps)
-    if settings.num_steps > most:
-        raise UsageError(f"setting num_steps: {settings.num_steps}, expected at most {most} levels of noise")
+    drawing_scheduler(detokenizer.scheduler, settings)  # refuses before anything is drawn
     for rows in epoch_batches(len(seeds), settings.batch_size):
         features_BPD = features_of(rows)
         _check_features(detokenizer, features_BPD, len(seeds[rows]))
@@ -130,14 +128,14 @@ def denoise_steps(
     streams = [generator(seed, "draw") for seed in seeds]
     size_px = image_size(detokenizer.config, settings.aspect_ratio)
     noise = [torch.randn(detokenizer.shape_of(size_px), generator=stream) for stream in streams]
-    kind: Any = DDIMScheduler if settings.sampler == "ddim" else DDPMScheduler
-    scheduler = kind.from_config(detokenizer.scheduler.config)
-    scheduler.set_timesteps(settings.num_steps)
-    sample = torch.stack(noise).to(device) * scheduler.init_noise_sigma
+    scheduler, flow = drawing_scheduler(detokenizer.scheduler, settings), detokenizer.config.flow
+    sample = torch.stack(noise).to(device) * getattr(scheduler, "init_noise_sigma", 1.0)
     for step, timestep in enumerate(scheduler.timesteps, start=1):
         predicted = guided(
             detokenizer, sample, timestep.to(device), features_BPD, settings.guidance_scale, size_px=size_px
         )
+        if flow is not None:
+            predicted = velocity(flow, predicted, sample, timestep)
         sample = scheduler.step(predicted, timestep, sample, generator=streams).prev_sample
         yield sample, len(scheduler.timesteps) - step
 

@@ -1,15 +1,15 @@
-"""The detokenizer on disk: a diffusers layout (model_index.json, unet/, scheduler/, vae/) with config.json,
-condition.safetensors and, if the prediction is refined, refiner.safetensors beside it."""
+"""The detokenizer on disk: a diffusers layout (model_index.json, unet/ or transformer/, scheduler/, vae/) with
+config.json, condition.safetensors and, if the prediction is refined, refiner.safetensors beside it."""
 
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, PixArtTransformer2DModel, UNet2DConditionModel
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
-from lavit_core.modeldir import check_made_with, find_part
+from lavit_core.modeldir import check_made_with, denoiser_folder, find_part
 from lavit_tokenizer.api import FeatureDecoder
 from lavit_trainkit.device import pick_device
 from lavit_trainkit.external_weights import folder_shapes, load_strictly, read_tensors, require_fit, weight_files
@@ -18,10 +18,17 @@ from lavit_trainkit.weight_checks import require_finite, require_size
 from safetensors.torch import save_file
 from torch import nn
 
+from lavit_detokenizer import transformer, unet
 from lavit_detokenizer.condition import Condition
-from lavit_detokenizer.config import DecoderShape, DetokenizerConfig, UNetShape
-from lavit_detokenizer.network import Denoiser, Detokenizer, build_refiner, sample_shape, unet_arguments
+from lavit_detokenizer.config import DecoderShape, DetokenizerConfig
+from lavit_detokenizer.network import Denoiser, Detokenizer, Network, build_refiner, sample_shape
 from lavit_detokenizer.refine import Refiner
+from lavit_detokenizer.vae import Vae, vae_kind
+
+NETWORKS: dict[str, type[Network]] = {"unet": UNet2DConditionModel, "transformer": PixArtTransformer2DModel}
+"""Folder of a network in a detokenizer -> its class."""
+OLD_NAMES = {"PixArtTransformer2DModel": "Transformer2DModel"}
+"""Classes that the weights of before are stored under, where they have been renamed."""
 
 NULL_KEY = "null_embedding"
 CONFIG = "config.json"
@@ -31,32 +38,34 @@ WEIGHTS = "diffusion_pytorch_model"
 
 def save_detokenizer(detokenizer: Detokenizer, folder: Path) -> None:
     """Write all parts of a detokenizer, weights as safetensors."""
-    detokenizer.denoiser.unet.save_pretrained(folder / "unet", safe_serialization=True)
+    denoiser = detokenizer.denoiser
+    denoiser.network.save_pretrained(folder / denoiser.kind, safe_serialization=True)
     detokenizer.scheduler.save_pretrained(folder / "scheduler")
     if detokenizer.vae is not None:
         detokenizer.vae.save_pretrained(folder / "vae", safe_serialization=True)
-    _save_state(detokenizer.denoiser.condition, folder / "condition.safetensors")
-    if detokenizer.denoiser.refiner is not None:
-        _save_state(detokenizer.denoiser.refiner, folder / "refiner.safetensors")
+    _save_state(denoiser.condition, folder / "condition.safetensors")
+    if denoiser.refiner is not None:
+        _save_state(denoiser.refiner, folder / "refiner.safetensors")
     if detokenizer.decoder is not None:
         _save_state(detokenizer.decoder, folder / "decoder.safetensors")
     write_json(folder / CONFIG, detokenizer.config.model_dump(mode="json"))
-    write_json(folder / "model_index.json", model_index(with_vae=detokenizer.vae is not None))
+    vae = None if detokenizer.vae is None else type(detokenizer.vae).__name__
+    write_json(folder / "model_index.json", model_index(denoiser.kind, type(detokenizer.scheduler).__name__, vae))
 
 
 def _save_state(module: nn.Module, file: Path) -> None:
     save_file({name: value.contiguous().cpu() for name, value in module.state_dict().items()}, file)
 
 
-def model_index(*, with_vae: bool) -> dict[str, Any]:
-    """Return the content of model_index.json."""
+def model_index(network: str, scheduler: str, vae: str | None) -> dict[str, Any]:
+    """Return the content of model_index.json for a network's folder, and the classes of scheduler and VAE."""
     index: dict[str, Any] = {
         "_class_name": "LavitDetokenizer",
         "_diffusers_version": diffusers.__version__,
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "scheduler": ["diffusers", "DDIMScheduler"],
+        network: ["diffusers", NETWORKS[network].__name__],
+        "scheduler": ["diffusers", scheduler],
     }
-    return {**index, "vae": ["diffusers", "AutoencoderKL"]} if with_vae else index
+    return index if vae is None else {**index, "vae": ["diffusers", vae]}
 
 
 def load_detokenizer(
@@ -64,18 +73,22 @@ def load_detokenizer(
 ) -> Detokenizer:
     """Load `model/detokenizer` (or another part of that kind), frozen.
 
-    `precision` of the UNet is fp32, bf16, or auto (as stored); VAE and feature decoder stay in fp32.
+    `precision` of the network is fp32, bf16, or auto (as stored); VAE and feature decoder stay in fp32.
     Raises InputError if the part is missing or damaged, or was trained on the codes of another tokenizer.
     """
     folder = find_part(model, part)
     check_made_with(model, part)
     config = read_config(folder)
-    precision = choose_precision(precision, folder / "unet", [WEIGHTS])
-    unet = load_unet(folder / "unet", dtype_of(precision))
+    place = denoiser_folder(folder)
+    precision = choose_precision(precision, place, [WEIGHTS])
+    network = load_network(place, place.name, dtype_of(precision))
     vae = load_vae(folder / "vae") if config.space == "latent" else None
-    check_unet(unet, folder / "unet", config, vae)
-    scheduler = _from_folder(DDIMScheduler, folder / "scheduler")
-    denoiser = Denoiser(unet, read_condition(folder, config), read_refiner(folder, config)).eval().requires_grad_(False)
+    check_network(network, place, config, sample_shape(config, vae))
+    kind = DDIMScheduler if config.flow is None else FlowMatchEulerDiscreteScheduler
+    scheduler = _from_folder(kind, folder / "scheduler")
+    denoiser = (
+        Denoiser(network, read_condition(folder, config), read_refiner(folder, config)).eval().requires_grad_(False)
+    )
     detokenizer = Detokenizer(
         config=config,
         denoiser=denoiser,
@@ -138,27 +151,28 @@ def build_decoder(config: DetokenizerConfig, shape: DecoderShape) -> FeatureDeco
     return FeatureDecoder(shape.width, num_patches=patches, out_dim=config.feature_dim, **sizes)
 
 
-def load_unet(folder: Path, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
-    """Load a local diffusers UNet. Raises InputError if a tensor is missing, unexpected or of another shape."""
-    return _load_weights(UNet2DConditionModel, folder, dtype)
+def load_network(folder: Path, kind: str, dtype: torch.dtype = torch.float32) -> Network:
+    """Load a local diffusers network, `unet` or `transformer`.
+
+    Raises InputError if a tensor is missing, unexpected or of another shape.
+    """
+    network: Network = _load_weights(NETWORKS[kind], folder, dtype)
+    return network
 
 
-def load_vae(folder: Path) -> AutoencoderKL:
+def load_vae(folder: Path) -> Vae:
     """Load a local diffusers VAE in fp32, frozen. Raises InputError."""
-    return _load_weights(AutoencoderKL, folder, torch.float32).eval().requires_grad_(False)
+    vae: Vae = _load_weights(vae_kind(folder), folder, torch.float32).eval().requires_grad_(False)
+    return vae
 
 
-def check_unet(unet: UNet2DConditionModel, folder: Path, config: DetokenizerConfig, vae: AutoencoderKL | None) -> None:
-    """Refuse a UNet whose inputs do not fit condition and space. Raises InputError with both values."""
-    # Only what follows from condition and space is compared: the levels are the folder's own.
-    wanted = unet_arguments(config, UNetShape(), sample_shape(config, vae))
-    # A UNet without attention blocks takes a sequence of any width.
-    names = ["in_channels", "out_channels", "addition_embed_type", "projection_class_embeddings_input_dim"]
-    names += ["cross_attention_dim"] if config.condition.attended else []
-    for name in names:
-        found, expected = getattr(unet.config, name), wanted.get(name)
-        if found != expected:
-            raise InputError(f"{folder}: {name} is {found}, expected {expected} for this condition and space")
+def check_network(network: Network, folder: Path, config: DetokenizerConfig, sample: tuple[int, int, int]) -> None:
+    """Refuse a network whose configuration does not fit condition and space. Raises InputError with both values."""
+    module = transformer if isinstance(network, PixArtTransformer2DModel) else unet
+    wrong = module.misfit(network.config, config, sample)
+    if wrong is not None:
+        name, value, expected = wrong
+        raise InputError(f"{folder}: {name} is {value}, expected {expected} for this condition and space")
 
 
 def network_on_meta_device(kind: Any, config: Any, source: Path | str) -> Any:
@@ -190,6 +204,9 @@ def _load_weights(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         raise InputError(f"{folder}: no such folder, expected a diffusers {kind.__name__} (config and weights)")
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: not a diffusers {kind.__name__} (no {CONFIG} here)")
+    stated = read_json(folder / CONFIG).get("_class_name", kind.__name__)
+    if stated not in (kind.__name__, OLD_NAMES.get(kind.__name__)):
+        raise InputError(f"{folder / CONFIG}: _class_name is {stated}, expected {kind.__name__}")
     files = weight_files(folder, [WEIGHTS])
     require_size(
         folder / CONFIG,

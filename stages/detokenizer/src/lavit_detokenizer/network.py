@@ -1,38 +1,58 @@
-"""The denoiser (UNet, condition, refiner) and the detokenizer around it: images to samples, denoised, and back.
+"""The denoiser (network, condition, refiner) and the detokenizer around it: images to samples, denoised, and back.
 
-Letters: B images, C channels, H = W = side of the UNet's grid, P patches, D feature width.
+Letters: B images, C channels, H, W = sides of the sample's grid, P patches, D feature width.
 """
 
 import dataclasses
-from typing import Any
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import PixArtTransformer2DModel, UNet2DConditionModel
 from lavit_core.errors import UsageError
 from lavit_tokenizer.api import FeatureDecoder
 from torch import Tensor, nn
 
+from lavit_detokenizer import transformer as transformers
+from lavit_detokenizer import unet as unets
 from lavit_detokenizer.condition import Condition
-from lavit_detokenizer.config import DetokenizerConfig, UNetShape
+from lavit_detokenizer.config import DetokenizerConfig
+from lavit_detokenizer.noise import Scheduler
 from lavit_detokenizer.refine import Refiner
 from lavit_detokenizer.seams import smooth_seams
+from lavit_detokenizer.vae import Vae, decode_latents, downsampling
 
-SIZE_ID_DIM = 256
-"""Width of the embedding of each of SDXL's six size ids."""
-
-
-def levels_of(unet: UNet2DConditionModel) -> list[nn.Module]:
-    """Return the blocks that hold almost all of a UNet's weights: down, middle (if there is one), up."""
-    return [level for level in (*unet.down_blocks, unet.mid_block, *unet.up_blocks) if level is not None]
+Network: TypeAlias = UNet2DConditionModel | PixArtTransformer2DModel
+"""What a denoiser is made of: a UNet (published), or a transformer."""
 
 
 class Denoiser(nn.Module):
-    """The trained network: the UNet, the projections of its condition, and convolutions on the pixel grid if any."""
+    """The trained network: UNet or transformer, the projections of its condition, and convolutions on the pixel grid if
+    any."""
 
-    def __init__(self, unet: UNet2DConditionModel, condition: Condition, refiner: Refiner | None = None) -> None:
+    unet: UNet2DConditionModel
+    transformer: PixArtTransformer2DModel
+
+    def __init__(self, network: Network, condition: Condition, refiner: Refiner | None = None) -> None:
         super().__init__()
-        self.unet, self.condition, self.refiner = unet, condition, refiner
+        self.kind = "transformer" if isinstance(network, PixArtTransformer2DModel) else "unet"
+        self.add_module(self.kind, network)  # under the name of its folder, which checkpoints have always had
+        self.condition, self.refiner = condition, refiner
+
+    @property
+    def network(self) -> Network:
+        """The UNet or transformer."""
+        return self.transformer if self.kind == "transformer" else self.unet
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The network's blocks, one after another, which hold almost all of its weights."""
+        return list(self.transformer.transformer_blocks) if self.kind == "transformer" else unets.levels_of(self.unet)
+
+    @property
+    def recomputed_blocks(self) -> list[nn.Module]:
+        """What the network computes again under gradient checkpointing."""
+        return self.blocks if self.kind == "transformer" else unets.recomputed_blocks(self.unet)
 
     def forward(
         self,
@@ -44,37 +64,35 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         """Return the prediction float32 [B, C, H, W] for noisy images; dropped rows see the null condition.
 
-        `size_px` is the height and width in SDXL's size ids; None: the detokenizer's square.
+        `size_px` is the height and width in the size ids; None: the detokenizer's square.
         """
+        channels = noisy_BCHW.shape[1]
         prompt = self.condition(features_BPD, dropped_B, side=noisy_BCHW.shape[-1])
         if prompt.map_BCHW is not None:
             noisy_BCHW = torch.cat([noisy_BCHW, prompt.map_BCHW.to(noisy_BCHW.dtype)], dim=1)
-        added = None
-        if prompt.pooled_BE is not None:
-            size_ids = self.condition.size_ids(len(noisy_BCHW), noisy_BCHW.device, size_px)
-            added = {"text_embeds": prompt.pooled_BE, "time_ids": size_ids}
-        predicted_BCHW = self.unet(
-            noisy_BCHW,
-            timesteps_B,
-            encoder_hidden_states=prompt.sequence_BLW,
-            encoder_attention_mask=prompt.mask_BL,
-            added_cond_kwargs=added,
-        ).sample.float()
+        size_ids = self.condition.size_ids(len(noisy_BCHW), noisy_BCHW.device, size_px)
+        if self.kind == "transformer":
+            predicted_BCHW = transformers.predict(
+                self.transformer, noisy_BCHW, timesteps_B, prompt, size_ids, channels=channels
+            )
+        else:
+            predicted_BCHW = unets.predict(self.unet, noisy_BCHW, timesteps_B, prompt, size_ids)
+        predicted_BCHW = predicted_BCHW.float()
         return predicted_BCHW if self.refiner is None else self.refiner(predicted_BCHW).float()
 
 
 @dataclasses.dataclass(kw_only=True)
 class Detokenizer:
-    """A denoiser with its noise schedule and, in latent space, its VAE (frozen)."""
+    """A denoiser with its scheduler and, in latent space, its VAE (frozen)."""
 
     config: DetokenizerConfig
     denoiser: Denoiser
-    scheduler: DDIMScheduler
-    vae: AutoencoderKL | None
+    scheduler: Scheduler
+    vae: Vae | None
     decoder: FeatureDecoder | None = None
     """A feature decoder of its own, to be used in place of the tokenizer's."""
     precision: str = "fp32"
-    """Precision of drawing: bf16 puts the UNet, and its weights where they are bf16, under autocast."""
+    """Precision of drawing: bf16 puts the network, and its weights where they are bf16, under autocast."""
 
     @property
     def device(self) -> torch.device:
@@ -108,74 +126,35 @@ class Detokenizer:
         return self
 
     def to_pixels(self, sample_BCHW: Tensor) -> Tensor:
-        """Return uint8 images [B, px, px, 3] of denoised samples; the VAE decodes one after another, in fp32.
-
-        The VAE needs some gigabytes for an image of 1024 px, and a batch is no faster.
-        """
+        """Return uint8 images [B, px, px, 3] of denoised samples."""
         if self.vae is None:
             pixels = F.pixel_shuffle(sample_BCHW.float(), self.config.unshuffle)
             if self.config.seam_levels:
                 pixels = smooth_seams(pixels.clamp(-1, 1), self.config.unshuffle, self.config.seam_levels)
         else:
-            latents = _unscale(sample_BCHW.float(), self.vae)
-            pixels = torch.cat([self.vae.decode(one).sample for one in latents.split(1)])
+            pixels = decode_latents(self.vae, sample_BCHW)
         return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def to_sample(pixels_u8: Tensor, unshuffle: int) -> Tensor:
     """Return float32 [B, 3 unshuffle^2, px / unshuffle, px / unshuffle] in [-1, 1] of uint8 images [B, px, px, 3]."""
-    return F.pixel_unshuffle(_to_unit_range(pixels_u8), unshuffle)
+    return F.pixel_unshuffle(to_unit_range(pixels_u8), unshuffle)
 
 
-@torch.no_grad()
-def latent_moments(vae: AutoencoderKL, pixels_u8: Tensor) -> Tensor:
-    """Return mean and log-variance [B, 2C, H, W] of the VAE's posterior, in fp32, of uint8 images [B, px, px, 3]."""
-    return vae.encode(_to_unit_range(pixels_u8)).latent_dist.parameters
-
-
-def sample_latents(vae: AutoencoderKL, moments: Tensor, noise_BCHW: Tensor) -> Tensor:
-    """Return scaled latents drawn from posterior moments with the given normal noise."""
-    mean, log_variance = moments.chunk(2, dim=1)
-    latents = mean + torch.exp(0.5 * log_variance.clamp(-30, 20)) * noise_BCHW
-    return (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
-
-
-def _unscale(latents: Tensor, vae: AutoencoderKL) -> Tensor:
-    return latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
-
-
-def _to_unit_range(pixels_u8: Tensor) -> Tensor:
+def to_unit_range(pixels_u8: Tensor) -> Tensor:
+    """Return float32 [B, 3, px, px] in [-1, 1] of uint8 images [B, px, px, 3]."""
     return pixels_u8.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def sample_shape(config: DetokenizerConfig, vae: AutoencoderKL | None) -> tuple[int, int, int]:
+def sample_shape(config: DetokenizerConfig, vae: Vae | None) -> tuple[int, int, int]:
     """Return channels and sides [C, H, W] of samples. Raises UsageError if image_px does not divide."""
     if vae is None:
         side = config.image_px // config.unshuffle
         return 3 * config.unshuffle**2, side, side
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    factor = downsampling(vae)
     if config.image_px % factor:
         raise UsageError(f"setting image_px: {config.image_px} is not a multiple of the VAE's factor {factor}")
     return int(vae.config.latent_channels), config.image_px // factor, config.image_px // factor
-
-
-def unet_arguments(config: DetokenizerConfig, shape: UNetShape, sample: tuple[int, int, int]) -> dict[str, Any]:
-    """Return the arguments of UNet2DConditionModel for a shape and a space."""
-    condition = config.condition
-    arguments = {
-        **shape.model_dump(),
-        "sample_size": sample[1],
-        "in_channels": sample[0] + (condition.map_channels if condition.concatenated else 0),
-        "out_channels": sample[0],
-        "cross_attention_dim": sum(condition.cross_dims) if condition.attended else config.feature_dim,
-    }
-    if condition.pooled_dim is not None:
-        arguments |= {
-            "addition_embed_type": "text_time",
-            "addition_time_embed_dim": SIZE_ID_DIM,
-            "projection_class_embeddings_input_dim": condition.pooled_dim + 6 * SIZE_ID_DIM,
-        }
-    return arguments
 
 
 def build_refiner(config: DetokenizerConfig) -> Refiner | None:
@@ -183,11 +162,3 @@ def build_refiner(config: DetokenizerConfig) -> Refiner | None:
     if config.refine_channels == 0:
         return None
     return Refiner(config.refine_channels, layers=config.refine_layers, unshuffle=config.unshuffle)
-
-
-def build_unet(config: DetokenizerConfig, shape: UNetShape, sample: tuple[int, int, int]) -> UNet2DConditionModel:
-    """Return an untrained UNet; the global generator must be seeded. Raises UsageError if `shape` is impossible."""
-    try:
-        return UNet2DConditionModel(**unet_arguments(config, shape, sample))
-    except ValueError as error:
-        raise UsageError(f"setting unet: {' '.join(str(error).split())}") from None

@@ -15,7 +15,8 @@ from lavit_trainkit.device import generator
 from lavit_trainkit.pixels import Pixels
 from torch import Tensor
 
-from lavit_detokenizer.network import Detokenizer, latent_moments, sample_latents, to_sample
+from lavit_detokenizer.network import Detokenizer, to_sample, to_unit_range
+from lavit_detokenizer.vae import latent_moments, sample_latents
 
 
 def image_records(reader: TokenReader, images: Data, tokens: Path) -> list[Record]:
@@ -85,4 +86,4 @@ class TrainingPairs:
 
     def _encode(self, indices: np.ndarray) -> Tensor:
         assert self.detokenizer.vae is not None
-        return latent_moments(self.detokenizer.vae, self._pixels.batch(indices).to(self.device)).cpu()
+        return latent_moments(self.detokenizer.vae, to_unit_range(self._pixels.batch(indices).to(self.device))).cpu()

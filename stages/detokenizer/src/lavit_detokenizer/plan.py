@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from lavit_core.files import read_json
 from lavit_core.modeldir import find_part
 from lavit_core.tokens import open_tokens
@@ -13,12 +13,14 @@ from lavit_tokenizer.api import TokenizerConfig, decoder_flops, new_decoder, rea
 from lavit_trainkit.cost import Step, cost_report, count, part
 from lavit_trainkit.flops import Counts, forward_flops, training_counts, with_recomputed_block
 from lavit_trainkit.precision import with_precision
-from torch import nn
 
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
-from lavit_detokenizer.folder import network_on_meta_device
-from lavit_detokenizer.network import Denoiser, build_refiner, levels_of, sample_shape, unet_arguments
+from lavit_detokenizer.folder import NETWORKS, network_on_meta_device
+from lavit_detokenizer.network import Denoiser, build_refiner, sample_shape
+from lavit_detokenizer.transformer import transformer_arguments
+from lavit_detokenizer.unet import unet_arguments
+from lavit_detokenizer.vae import latent_moments, vae_kind
 
 STABLE_DIFFUSION_VAE = {
     "block_out_channels": (128, 256, 512, 512),
@@ -36,6 +38,7 @@ def plan(
     model: Path | None = None,
     vae: Path | None = None,
     unet: Path | None = None,
+    transformer: Path | None = None,
 ) -> dict[str, Any]:
     """Return the sizes and costs of a run, without making weights; without `model`, for the paper's tokenizer.
 
@@ -47,9 +50,16 @@ def plan(
     if model is not None:
         shape = read_tokenizer_config(find_part(model, "tokenizer"))
     detokenizer = config.detokenizer(shape.decoder_width, shape.grid)
-    encoder = _network(AutoencoderKL, vae, STABLE_DIFFUSION_VAE) if config.space == "latent" else None
+    encoder = None
+    if config.space == "latent":
+        kind = AutoencoderKL if vae is None else vae_kind(vae)
+        encoder = _network(kind, vae, STABLE_DIFFUSION_VAE, "VAE")
     sample = sample_shape(detokenizer, encoder)
-    network = _network(UNet2DConditionModel, unet, unet_arguments(detokenizer, config.unet, sample))
+    if transformer is None and config.transformer is None:
+        network = _network(NETWORKS["unet"], unet, unet_arguments(detokenizer, config.unet, sample), "unet")
+    else:
+        own = {} if config.transformer is None else transformer_arguments(detokenizer, config.transformer, sample)
+        network = _network(NETWORKS["transformer"], transformer, own, "transformer")
     denoiser = _denoiser(network, detokenizer, config)
     images = None if reader is None else len(reader)
     step = _step(config, denoiser, encoder, shape, sample, images=images)
@@ -58,7 +68,7 @@ def plan(
         "tokenizer": "the paper's (assumed: no --model)" if model is None else str(model / "tokenizer"),
         "images": images,
         "sample_shape": list(sample),
-        "unet_parameters": count(denoiser.unet),
+        f"{denoiser.kind}_parameters": count(denoiser.network),
         "condition_parameters": count(denoiser.condition),
         "refiner_parameters": 0 if denoiser.refiner is None else count(denoiser.refiner),
         "images_per_step": config.batch_size,
@@ -67,9 +77,9 @@ def plan(
     }
 
 
-def _network(kind: Any, folder: Path | None, assumed: dict[str, Any]) -> Any:
+def _network(kind: Any, folder: Path | None, assumed: dict[str, Any], name: str) -> Any:
     if folder is None:
-        return network_on_meta_device(kind, assumed, "setting unet")
+        return network_on_meta_device(kind, assumed, f"setting {name}")
     return network_on_meta_device(kind, read_json(folder / "config.json"), folder)
 
 
@@ -89,7 +99,7 @@ def _step(
     *,
     images: int | None,
 ) -> Step:
-    """Return a step; its UNet is counted by a run for one image on the meta device."""
+    """Return a step; its network is counted by a run for one image on the meta device."""
     batch, patches = config.batch_size, shape.num_patches
     counts, parts = _denoiser_counts(config, denoiser, shape, sample), [part("denoiser", denoiser, trained=True)]
     with torch.device("meta"):
@@ -101,9 +111,10 @@ def _step(
     if vae is not None:
         pixels = torch.zeros(1, 3, config.image_px, config.image_px, device="meta")
         parts.append(part("vae encoder", vae))
-        if images is None or images * 2 * sample[0] * sample[1] * sample[2] * 4 > config.cache_bytes:
-            flops += forward_flops(lambda: vae.encode(pixels))
-    sizes = [count(level) for level in levels_of(denoiser.unet)]
+        moments = 2 * sample[0] * sample[1] * sample[2]
+        if images is None or images * moments * 4 > config.cache_bytes:
+            flops += forward_flops(lambda: latent_moments(vae, pixels))
+    sizes = [count(block) for block in denoiser.blocks]
     return Step(
         name="train-detokenizer",
         unit="image",
@@ -122,19 +133,14 @@ def _denoiser_counts(
     config: TrainDetokenizerConfig, denoiser: Denoiser, shape: TokenizerConfig, sample: tuple[int, int, int]
 ) -> Counts:
     with torch.device("meta"):
-        inputs = (torch.zeros(1, *sample), torch.zeros(1, dtype=torch.long),
+        times = torch.zeros(1, dtype=torch.long if config.flow is None else torch.float32)
+        inputs = (torch.zeros(1, *sample), times,
                   torch.zeros(1, shape.num_patches, shape.decoder_width), torch.zeros(1, dtype=torch.bool))  # fmt: skip
     denoiser.train()
     counts = training_counts(denoiser, lambda: denoiser(*inputs).sum())
     if config.gradient_checkpointing:
-        denoiser.unet.enable_gradient_checkpointing()
+        denoiser.network.enable_gradient_checkpointing()
         checkpointed = training_counts(denoiser, lambda: denoiser(*inputs).sum())
-        counts = with_recomputed_block(checkpointed, counts, len(_blocks(denoiser.unet)))
+        counts = with_recomputed_block(checkpointed, counts, len(denoiser.recomputed_blocks))
     # Counted in fp32; autocast keeps bfloat16 results in half of that.
     return dataclasses.replace(counts, kept_bytes=counts.kept_bytes * (0.5 if config.precision == "bf16" else 1.0))
-
-
-def _blocks(unet: Any) -> list[nn.Module]:
-    """Return what a UNet computes again under gradient checkpointing: each residual and each attention block."""
-    names = ("resnets", "attentions")
-    return [block for level in levels_of(unet) for name in names for block in getattr(level, name, [])]

@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from lavit_core.errors import InputError
 from lavit_core.files import read_json, write_json
+from lavit_core.modeldir import denoiser_folder
 from lavit_tokenizer.api import TokenizerConfig, decoder_tensors, released_decoder, with_decoder
 from lavit_trainkit.external_weights import (
     Shapes,
@@ -28,7 +29,8 @@ from torch import Tensor
 
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import ConditionShape, DecoderShape, DetokenizerConfig
-from lavit_detokenizer.folder import NULL_KEY, WEIGHTS, check_unet, model_index, network_on_meta_device, read_config
+from lavit_detokenizer.folder import NULL_KEY, WEIGHTS, check_network, model_index, network_on_meta_device, read_config
+from lavit_detokenizer.network import sample_shape
 
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names of a VAE's attention before diffusers 0.17 -> present names."""
@@ -180,7 +182,7 @@ def _check_pixels(pixels: Path, config: DetokenizerConfig) -> None:
         expected = shapes_of(network.state_dict())
         found = {modern_name(key): shape for key, shape in folder_shapes(files).items()}
         require_shapes(files[0], found, expected)
-    check_unet(networks["unet"], pixels / "unet", config, networks["vae"])
+    check_network(networks["unet"], pixels / "unet", config, sample_shape(config, networks["vae"]))
     if not (pixels / "scheduler" / "scheduler_config.json").is_file():
         raise InputError(f"{pixels / 'scheduler' / 'scheduler_config.json'}: file not found; the folder is incomplete")
 
@@ -208,7 +210,7 @@ def import_detokenizer(found: ReleasedDetokenizer, folder: Path) -> None:
     if not found.drawable:
         return
     _copy_networks(found.pixels, folder, suffix="safetensors")
-    write_json(folder / "model_index.json", model_index(with_vae=True))
+    write_json(folder / "model_index.json", model_index("unet", "DDIMScheduler", "AutoencoderKL"))
 
 
 def export_detokenizer(folder: Path, part: str, decoder: dict[str, Tensor], dst: Path) -> None:
@@ -248,6 +250,8 @@ def _copy_networks(source: Path, target: Path, *, suffix: str) -> None:
 def _require_exportable(folder: Path, config: DetokenizerConfig, layout: Layout) -> None:
     shape = config.condition
     own = {
+        "network": (denoiser_folder(folder).name, "unet"),
+        "flow": (config.flow, None),
         "space": (config.space, "latent"),
         "condition.kind": (shape.kind, "cross"),
         "condition.standardise": (shape.standardise, False),

@@ -39,8 +39,8 @@ from lavit_trainkit.throughput import Meter
 from lavit_detokenizer.build import build_detokenizer, check_files
 from lavit_detokenizer.config import TrainDetokenizerConfig
 from lavit_detokenizer.folder import load_vae, save_detokenizer
-from lavit_detokenizer.network import Denoiser, levels_of
-from lavit_detokenizer.noise import draw_dropped, draw_noise, noisy_and_target, training_scheduler
+from lavit_detokenizer.network import Denoiser
+from lavit_detokenizer.noise import draw_dropped, draw_noise, draw_timesteps, noisy_and_target, training_scheduler
 from lavit_detokenizer.pairs import TrainingPairs, image_records
 from lavit_detokenizer.samples import detokenizer_sheets
 
@@ -57,6 +57,7 @@ def train_detokenizer(
     config: TrainDetokenizerConfig,
     *,
     unet: Path | None = None,
+    transformer: Path | None = None,
     vae: Path | None = None,
     null_embedding: Path | None = None,
     seed: int = 0,
@@ -66,7 +67,8 @@ def train_detokenizer(
 ) -> dict[str, Any]:
     """Train on the codes of `tokens` and the images of `images`, export `out/model/detokenizer`, return the summary.
 
-    `model` holds the tokenizer that made the codes; `unet` and `vae` are local diffusers folders to start from.
+    `model` holds the tokenizer that made the codes; `unet` or `transformer`, and `vae`, are local diffusers folders to
+    start from.
     Raises InputError for unusable input, UsageError for settings that do not fit, Interrupted if a signal stops it.
     """
     check_training_device(device)
@@ -74,11 +76,12 @@ def train_detokenizer(
     check_samples(follow, config.parallel)
     reader = open_tokens(tokens)
     check_tokenizer(reader, model)
-    check_files(config, vae, null_embedding)
+    check_files(config, vae, null_embedding, unet=unet, transformer=transformer)
     opened = open_data(images)
     records = image_records(reader, opened, tokens)
     drawn = repeat_items(np.arange(len(reader)), [record.weight for record in records])
-    inputs = input_digests(tokens, reader, opened, folders={"unet": unet, "vae": vae}, null_embedding=null_embedding)
+    folders = {"unet": unet, "transformer": transformer, "vae": vae}
+    inputs = input_digests(tokens, reader, opened, folders=folders, null_embedding=null_embedding)
     settings, num_steps = {**config.model_dump(mode="json"), "seed": seed}, config.num_steps
     shares = shares_of(config.batch_size, setting="batch_size", passes=config.accumulate_steps)
     with training_session(
@@ -100,7 +103,9 @@ def train_detokenizer(
         seed_init(seed, "detokenizer")
         # Built before the caches are filled, which takes long: files that do not fit are refused at once.
         width, grid = tokenizer.config.decoder_width, tokenizer.config.grid
-        detokenizer = build_detokenizer(config, width, grid, unet=unet, vae=frozen_vae, null_embedding=null_embedding)
+        detokenizer = build_detokenizer(
+            config, width, grid, unet=unet, transformer=transformer, vae=frozen_vae, null_embedding=null_embedding
+        )
         denoiser = detokenizer.to(place).denoiser
         pairs = TrainingPairs(
             reader,
@@ -114,10 +119,10 @@ def train_detokenizer(
             denoiser.condition.fit_scale(pairs.features(np.arange(min(len(reader), SCALE_SAMPLES))))
         exported = copy_for_export(denoiser, config.parallel)
         if config.gradient_checkpointing:
-            denoiser.unet.enable_gradient_checkpointing()
-        blocks = levels_of(denoiser.unet)
+            denoiser.network.enable_gradient_checkpointing()
+        blocks = denoiser.blocks
         computed = parallelize(denoiser, Denoiser.__call__, parallel=config.parallel, device=place, blocks=blocks)
-        scheduler, num_levels = training_scheduler(detokenizer.scheduler), config.noise.num_train_timesteps
+        scheduler = training_scheduler(detokenizer.scheduler)
         parts = {"denoiser": Part(module=denoiser, lr=config.lr)}
         optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
         ema, losses, meter = Ema(denoiser, config.ema_decay), [], Meter()
@@ -130,13 +135,14 @@ def train_detokenizer(
             for step in range(session.start, num_steps):
                 indices = drawn[shuffled_batch(len(drawn), config.batch_size, step, seed)]
                 # Drawn for the whole step, so that they do not depend on how processes and passes share it.
-                noise, timesteps = draw_noise(len(indices), detokenizer.sample_shape, num_levels, seed=seed, step=step)
+                noise = draw_noise(len(indices), detokenizer.sample_shape, seed=seed, step=step)
+                timesteps = draw_timesteps(config.process, len(indices), seed=seed, step=step)
                 dropped = draw_dropped(len(indices), config.condition_drop, seed=seed, step=step)
                 loss = torch.zeros((), device=place)
                 for rows in shares:
                     clean = pairs.clean(indices, rows, seed=seed, step=step)
                     levels = timesteps[rows].to(place)
-                    noisy, target = noisy_and_target(scheduler, clean, noise[rows].to(place), levels)
+                    noisy, target = noisy_and_target(scheduler, clean, noise[rows].to(place), levels, config.flow)
                     features = pairs.features(indices[rows])
                     with no_sync_until_last(computed, last=rows is shares[-1]):
                         with accelerator.autocast():

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Literal
 from lavit_core.device_name import check_precision_name
 from lavit_core.distributions import require_stages
 from lavit_core.errors import UsageError
-from lavit_core.modeldir import check_made_with, check_selection, detokenizer_part, find_part, selection_of
+from lavit_core.modeldir import (
+    check_made_with,
+    check_selection,
+    denoiser_folder,
+    detokenizer_part,
+    find_part,
+    selection_of,
+)
 
 if TYPE_CHECKING:
     from lavit_detokenizer.api import Detokenizer
@@ -100,7 +107,7 @@ class Parts:
         folder = self.folder(name)
         if name == "llm":
             return choose_precision(self.precision, folder, ("model", "pytorch_model"))
-        return choose_precision(self.precision, folder / "unet", ("diffusion_pytorch_model",))
+        return choose_precision(self.precision, denoiser_folder(folder), ("diffusion_pytorch_model",))
 
     def tokenizer_config(self) -> "TokenizerConfig":
         """Return the tokenizer's configuration, read once."""
