@@ -12,7 +12,7 @@ from lavit_detokenizer.plan import plan
 from lavit_detokenizer.unet import unet_arguments
 from torch.utils.flop_counter import FlopCounterMode
 
-from .conftest import settings
+from .conftest import FLOW, random_detokenizer, settings
 
 
 def test_a_plan_on_tokens_counts_without_building(world):
@@ -72,6 +72,27 @@ def test_the_published_preset_is_planned_without_anything_at_hand():
     assert list(step["parameters"]) == ["denoiser", "feature decoder", "vae encoder"]
     # UNet 0.8e12 operations an image at 512 px, three times; VAE encoder 1.1e12, feature decoder 0.2e12, once.
     assert step["flops_per_step"] / config.batch_size == pytest.approx(3.8e12, rel=0.05)
+
+
+def test_a_transformer_is_counted_as_it_runs(world, tmp_path):
+    config = settings(**FLOW, condition={"cross_dims": (8,)})
+    found = plan(config, world / "tokens", world / "model")
+    made = random_detokenizer(**FLOW, condition={"cross_dims": (8,)}).denoiser
+    assert found["transformer_parameters"] == sum(parameter.numel() for parameter in made.network.parameters())
+    inputs = (torch.zeros(4, 48, 4, 4), torch.zeros(4), torch.zeros(4, 16, 16), torch.zeros(4).bool())
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        made(*inputs)
+    step = found["cost"]["steps"]["train-detokenizer"]
+    # Forward once and backward twice (attention's backward 2.5 times).
+    assert step["flops_per_step"] == pytest.approx(3 * counter.get_total_flops(), rel=0.08)
+    again = plan(config.model_copy(update={"gradient_checkpointing": True}), world / "tokens", world / "model")
+    held = [one["cost"]["steps"]["train-detokenizer"]["memory_bytes"]["1"]["activations"] for one in (again, found)]
+    assert 0.1 * held[1] < held[0] < held[1]
+    made.network.save_pretrained(tmp_path / "transformer")
+    given = settings(flow={}, condition={"cross_dims": (8,)})
+    from_folder = plan(given, world / "tokens", world / "model", transformer=tmp_path / "transformer")
+    assert from_folder["transformer_parameters"] == found["transformer_parameters"]
 
 
 def test_folders_of_another_kind_are_refused(world, tmp_path):
