@@ -84,8 +84,11 @@ def test_a_transformer_is_counted_as_it_runs(world, tmp_path):
     with counter, torch.no_grad():
         made(*inputs)
     step = found["cost"]["steps"]["train-detokenizer"]
-    # Forward once and backward twice (attention's backward 2.5 times).
-    assert step["flops_per_step"] == pytest.approx(3 * counter.get_total_flops(), rel=0.08)
+    # On CPUs torch counts no attention: 2 layers of self- and cross-attention, two products of 16 x 16 x 16 each. Its
+    # backward pass takes 2.5 times as much, all else twice; the first layers' inputs need no gradient.
+    attention = 4 * 2 * 2 * 2 * 2 * 16**3
+    first = 4 * 2 * (16 * 48 * 16 + 256 * 16 + 16 * 16 * 8)
+    assert step["flops_per_step"] == 3 * counter.get_total_flops() + 3.5 * attention - first
     again = plan(config.model_copy(update={"gradient_checkpointing": True}), world / "tokens", world / "model")
     held = [one["cost"]["steps"]["train-detokenizer"]["memory_bytes"]["1"]["activations"] for one in (again, found)]
     assert 0.1 * held[1] < held[0] < held[1]
