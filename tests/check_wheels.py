@@ -30,7 +30,7 @@ EXPECTED = ("name", "version", "summary", "license_expression", "license_file", 
 
 
 def main() -> None:
-    """Raise AssertionError or CalledProcessError for what is wrong; print what was used."""
+    """Print what was used; ends with an error for what is wrong."""
     wheels = sorted(Path(sys.argv[1]).resolve().glob("*.whl"))
     with tempfile.TemporaryDirectory(prefix="lavit-wheels-") as name:
         scratch = Path(name)
@@ -75,10 +75,10 @@ def install(wheels: list[Path], scratch: Path) -> Path:
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """Return what a command prints. Raises CalledProcessError, after its errors are shown."""
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, cwd=cwd, check=False)
+    """Return what a command prints; ends with its errors if it fails."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=cwd, check=False)
     if done.returncode:
-        raise subprocess.CalledProcessError(done.returncode, [str(word) for word in command])
+        sys.exit(f"{done.stderr}error: {' '.join(map(str, command))}: exit code {done.returncode}")
     return done.stdout
 
 

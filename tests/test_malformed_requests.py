@@ -18,7 +18,7 @@ from test_serve import serving
 
 pytestmark = pytest.mark.slow
 
-REQUESTS = int(os.environ.get("LAVIT_MALFORMED_REQUESTS", "150"))
+REQUESTS = int(os.environ.get("LAVIT_MALFORMED_REQUESTS", "60"))
 MOST_GROWTH_MB = 48
 """Resident memory that a server may gain after the first fifth of the requests, by its allocator's doing."""
 
