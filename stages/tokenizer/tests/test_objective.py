@@ -4,6 +4,7 @@ import pytest
 import torch
 from lavit_tokenizer.config import Phase
 from lavit_tokenizer.objective import (
+    ForwardOutput,
     count_factors,
     forward_phase,
     keep_moments,
@@ -120,6 +121,33 @@ def test_energy_power_weighs_patches_by_their_energy():
     config = tokenizer_settings(energy_power=1.0)
     weighted = losses(output, x_BPD, config, None, weight_BP=patch_weights(x_BPD, (4, 4), config))
     torch.testing.assert_close(weighted["nmse"], (energy * error).sum() / energy.square().sum())
+
+
+def test_errors_of_dropped_patches_alone():
+    x_BPD, weight_BP = torch.randn(3, 16, 16), torch.rand(3, 16)
+    decoded = torch.randn(3, 16, 16, requires_grad=True)
+    mask = (torch.rand(3, 16) < 0.4).float().requires_grad_()
+    output = ForwardOutput(decoded=decoded, mask=mask, log_keep=torch.zeros(3, 16, 2), z=torch.zeros(1, 1), codes=None)
+    config = tokenizer_settings(nmse_weight=1.0, keep_weight=0.0)
+    terms = losses(output, x_BPD, config, None, cos_weight=0.0, weight_BP=weight_BP, dropped_alone=True)
+    error_BP = weight_BP * (decoded - x_BPD).square().sum(-1)
+    energy = (weight_BP * x_BPD.square().sum(-1)).sum()
+    torch.testing.assert_close(terms["loss"], error_BP[mask == 0].sum() / energy)
+    terms["loss"].backward()
+    # What a patch is worth to its mask is what the others fail to tell of it; a kept one teaches the decoder nothing.
+    torch.testing.assert_close(mask.grad, -(error_BP / energy).detach())
+    assert not decoded.grad[mask == 1].any()
+    assert decoded.grad[mask == 0].any(dim=-1).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [({"cos_weight": 1.0}, "cos_weight: 1"), ({"selection": "fixed", "cos_weight": 0.0}, "selection: fixed")],
+)
+def test_errors_of_dropped_patches_need_a_drawn_mask_and_no_cosine(change, found):
+    values = phases(4)[0].model_dump() | {"errors": "dropped"} | change
+    with pytest.raises(ValueError, match=f"phase masks has errors: dropped with {found}"):
+        Phase.model_validate(values)
 
 
 def test_counts_vary_in_every_second_image_by_the_best_patches_and_not_with_the_rows_of_a_pass():

@@ -198,6 +198,10 @@ class Phase(Config):
     """What a kept patch tells the decoder: its encoder feature (paper), or only what it shows itself (the rows of the
     small ViT's stem, the pixels of another encoder). Differs when own: attention puts the whole scene into every
     feature, and where scenes are simple the selector learns to keep empty patches. Needs merger: off and no codes."""
+    errors: Literal["all", "dropped"] = "all"
+    """The patches whose squared errors count: all (paper), or the dropped ones alone. Differs when dropped: the
+    selector then keeps what the others do not predict, detail, and not what predicts most of the others, one patch of
+    each flat region: for images that objects fill. Needs cos_weight: 0 and a mask that is drawn."""
     quantise: bool = False
     """Quantise in the forward pass; the first such phase initialises the codebook by k-means."""
     train: tuple[Literal["selector", "merger", "decoder"], ...]
@@ -239,6 +243,16 @@ class Phase(Config):
             raise ValueError(
                 f"phase {self.name} has evidence: own with {found}, but merger and codes learn from encoder features; "
                 "expected merger: off and quantise: false, or evidence: features"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _dropped_errors_teach_something(self) -> "Phase":
+        if self.errors == "dropped" and (self.cos_weight or self.selection == "fixed"):
+            found = "selection: fixed" if self.selection == "fixed" else f"cos_weight: {self.cos_weight:g}"
+            raise ValueError(
+                f"phase {self.name} has errors: dropped with {found}; expected cos_weight: 0 (1 - cos counts every "
+                "patch) and selection: random or gumbel, or errors: all"
             )
         return self
 
