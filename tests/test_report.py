@@ -162,7 +162,7 @@ def test_values_appear_under_the_pointer_of_every_place_of_a_curve() -> None:
     assert "value" not in plain
     strips = re.findall(
         r'<g class="value"><rect x="([\d.]+)" y="30" width="([\d.]+)" height="100"/>'
-        r'<circle cx="([\d.]+)" cy="[\d.]+" r="3"/><text x="292" y="28">step ([\d,]+): ([\de.-]+)</text></g>',
+        r'<circle cx="([\d.]+)" cy="[\d.]+" r="3"/><text x="292" y="30">step ([\d,]+): ([\de.-]+)</text></g>',
         drawn,
     )
     assert 50 <= len(strips) <= 61

@@ -149,7 +149,7 @@ def _values(
         drawn.append(
             f'<g class="value"><rect x="{left:.1f}" y="{TOP}" width="{right - left:.1f}"'
             f' height="{HIGH - TOP - BOTTOM}"/>'
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/><text x="{WIDE - RIGHT}" y="{TOP - 2}">{said}</text></g>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/><text x="{WIDE - RIGHT}" y="{TOP}">{said}</text></g>'
         )
     return "".join(drawn)
 
