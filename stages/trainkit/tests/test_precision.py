@@ -7,7 +7,14 @@ import torch
 from lavit_core.config import Config
 from lavit_core.errors import InputError, UsageError
 from lavit_trainkit import precision
-from lavit_trainkit.precision import choose_precision, computes_bf16, dtype_of, fastest_precision, with_precision
+from lavit_trainkit.precision import (
+    choose_precision,
+    computes_bf16,
+    dtype_of,
+    fastest_precision,
+    warn_of_emulation,
+    with_precision,
+)
 from safetensors.torch import save_file
 
 
@@ -62,6 +69,18 @@ def test_auto_trains_in_what_the_device_computes(computed: bool, monkeypatch: py
     # What is asked for is done, slow or not.
     assert with_precision(Settings(precision="bf16"), "cpu") == Settings(precision="bf16")
     assert with_precision(Settings(precision="fp32"), "cpu") == Settings(precision="fp32")
+
+
+def test_bf16_that_is_not_computed_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(precision, "computes_bf16", lambda kind: kind == "cuda")
+    warn_of_emulation.cache_clear()
+    for _ in range(2):
+        for used in (("fp32", "cpu"), ("bf16", "cuda"), ("bf16", "cpu")):
+            warn_of_emulation(*used)
+    warn_of_emulation.cache_clear()
+    assert capsys.readouterr().err.count("--precision fp32 is several times as fast and takes twice the memory") == 1
 
 
 def test_dtypes() -> None:

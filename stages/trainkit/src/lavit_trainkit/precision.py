@@ -9,6 +9,7 @@ import torch
 from lavit_core.config import Config
 from lavit_core.device_name import check_precision_name
 from lavit_core.errors import InputError
+from lavit_core.progress import warn
 from safetensors import SafetensorError, safe_open
 
 from lavit_trainkit.device import pick_device
@@ -58,6 +59,16 @@ def choose_precision(precision: str, folder: Path, stems: Sequence[str]) -> str:
     if precision != "auto":
         return precision
     return "bf16" if all(_is_narrow(file) for file in weight_files(folder, stems)) else "fp32"
+
+
+@functools.cache
+def warn_of_emulation(precision: str, kind: str) -> None:
+    """Say once that a model is used in bf16 on a kind of device that does not compute it."""
+    if precision == "bf16" and not computes_bf16(kind):
+        warn(
+            "the weights are used in bf16, which this device does not compute itself; --precision fp32 is several "
+            "times as fast and takes twice the memory"
+        )
 
 
 def dtype_of(precision: str) -> torch.dtype:
