@@ -153,3 +153,17 @@ def test_an_open_model_keeps_its_selection_and_another_one_is_refused(models: di
     config = EvalTokenizerConfig(images=10, reconstructions=0, selection="topk")
     with pytest.raises(UsageError, match=r"the model is open; give them to LaVIT\.from_pretrained"):
         eval_tokenizer(LaVIT.from_pretrained(models["whole"]), heldout, None, config, compute=QUIET)
+
+
+@pytest.mark.slow
+def test_linear_probes_are_those_of_their_own_command(models: dict[str, Path], heldout: Path, tmp_path: Path) -> None:
+    from lavit_evaluation.config import ProbeConfig
+    from lavit_evaluation.probing.probe import eval_probe
+
+    config = EvalTokenizerConfig(images=4, reconstructions=0, selection="topk", probe=True)
+    found = eval_tokenizer(models["whole"], heldout, tmp_path / "o", config, compute=QUIET)
+    alone = eval_probe(models["whole"], heldout, None, ProbeConfig(), compute=QUIET)
+    probes = {name: metric for name, metric in found["figures"].items() if name.startswith("probe.")}
+    assert probes == alone["figures"]
+    assert (tmp_path / "o" / "probe" / "score.json").is_file()
+    assert eval_tokenizer(models["whole"], heldout, tmp_path / "o", config, compute=QUIET) == found

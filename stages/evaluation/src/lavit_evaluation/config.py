@@ -105,6 +105,16 @@ class EvalTokenizerConfig(DecodingConfig):
     """How patches are kept, as in tokenize-images (None: as in the token files that the model learned from)."""
     tokens: int | None = Field(None, ge=1)
     """With selection topk: tokens of every image (None: the model's number)."""
+    compare_px: int | None = Field(None, ge=1)
+    """Side in pixels at which reconstructions are compared with the images (None: their own)."""
+    probe: bool = False
+    """Fit linear probes too, on the labels of the data (`lavit eval probe`)."""
+    few: bool = False
+    """Compute the reconstruction FID of fewer than 2,048 images too (rank-deficient, marked)."""
+    any_inception: bool = False
+    """Take other Inception weights than the published; the metric is then named rfd."""
+    any_lpips: bool = False
+    """Take other LPIPS weights than the published; the metric is then named lpips_other."""
 
     @model_validator(mode="after")
     def _tokens_are_those_of_topk(self) -> Self:

@@ -71,6 +71,17 @@ class MetricFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReconstructionWeights:
+    """Local weights that metrics of reconstructions need; a metric without them is skipped."""
+
+    inception: Inception = None
+    lpips_trunk: Annotated[
+        Path | None, option("--lpips-trunk", help="alexnet-owt-7be5be79.pth or vgg16-397923af.pth, for LPIPS.")
+    ] = None
+    lpips_heads: Annotated[Path | None, option("--lpips-heads", help="lpips' weights/v0.1/alex.pth or vgg.pth.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Weights:
     """Local weights that the metrics of edited images need; a metric without them is skipped."""
 

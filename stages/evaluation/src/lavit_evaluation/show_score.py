@@ -18,6 +18,7 @@ TITLES = {
     "random": "Drawn from random codes",
     "tokens": "Tokens",
     "selection": "Kept patches",
+    "probe": "Linear probe",
     "corpus": "Token directory",
 }
 """Title of each section, in the order in which a reader wants them."""

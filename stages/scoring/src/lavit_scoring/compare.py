@@ -20,6 +20,7 @@ DECIDES = {
     "inputs.annotations": "the annotation file (SHA-256)",
     "inputs.data": "the data (SHA-256)",
     "inputs.targets": "the targets (SHA-256 of their names and sizes)",
+    "reference.image_px": "the side at which reconstructions are compared",
     "inputs.real": "the real images (SHA-256)",
     "inputs.reference": "the reference statistics (SHA-256)",
     "inputs.inception": "the Inception weights (SHA-256)",
@@ -49,6 +50,9 @@ MAKES = {
     "generation.best_of_clip": "who chooses among candidates",
     "generation.image_px": "the size that is drawn",
     "settings.highres": "which detokenizer",
+    "networks.rfid_inception": "the Inception weights of rFID",
+    "networks.lpips_trunk": "LPIPS' trunk",
+    "networks.lpips_heads": "LPIPS' heads",
 }
 """Keys that say how answers or images were made: if they differ, more than the models is compared."""
 
@@ -83,6 +87,7 @@ def compare(paths: Sequence[Path], *, seed: int = 0) -> dict[str, Any]:
     if len(paths) < 2:
         raise UsageError(f"lavit eval compare: {len(paths)} score, expected two or more")
     scores = [load_score(path) for path in paths]
+    _check_reference(paths, scores)
     names = list(dict.fromkeys(name for score in scores for name in _metrics(score)))
     blocking = _differences(scores, DECIDES)
     return {
@@ -93,6 +98,21 @@ def compare(paths: Sequence[Path], *, seed: int = 0) -> dict[str, Any]:
         "paired": {} if blocking else _paired(paths, seed),
         "published": sorted({json.dumps(score["published"]) for score in scores if score.get("published")}),
     }
+
+
+def _check_reference(paths: Sequence[Path], scores: Sequence[dict[str, Any]]) -> None:
+    """Raise InputError if tokenizers were measured on different images: no number of one says anything of another."""
+    known = [(path, score["reference"]) for path, score in zip(paths, scores, strict=True)
+             if _value(score, "protocol.name") == "lavit-tokenizer" and score.get("reference")]  # fmt: skip
+    for path, reference in known[1:]:
+        first, other = known[0]
+        if reference["digest"] != other["digest"]:
+            counts = " and ".join(f"{one['images']} ({one['reconstructions']} drawn)" for one in (other, reference))
+            raise InputError(
+                f"{path}: measured on other images than {first} (SHA-256 {reference['digest'][:SHORT]} and "
+                f"{other['digest'][:SHORT]}; {counts}); give `lavit eval tokenizer` the same --data, --images, "
+                "--reconstructions and --seed"
+            )
 
 
 def _metrics(score: dict[str, Any]) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def show_comparison(result: Mapping[str, Any]) -> str:
         lines.append(f"and {len(rows) - MOST_ROWS} more (--json shows them)")
     for name, differences in result["paired"].items():
         lines += [
-            f"[{index}] - [1], item by item, {name} (0 to 1): {one['value']:+.4f} {_ends(one)}, {one['count']:,}"
+            f"[{index}] - [1], item by item, {name}{'' if name.endswith('_db') else ' (0 to 1)'}: "
+            f"{one['value']:+.4f} {_ends(one)}, {one['count']:,}"
             for index, one in enumerate(differences, 2)
             if one is not None
         ]

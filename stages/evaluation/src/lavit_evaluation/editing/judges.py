@@ -69,14 +69,18 @@ def load_judges(weights: Weights, config: EditScoreConfig, *, device: str) -> Ju
     if trunk is None or heads is None:
         skipped["lpips"] = "no LPIPS weights given (--lpips-trunk FILE --lpips-heads FILE)"
     else:
-        distance, name = _lpips(trunk, heads, config, device)
+        distance, name = load_distance(trunk, heads, any_weights=config.any_lpips, device=device)
         metadata["lpips_digests"] = {"trunk": file_sha256(trunk), "heads": file_sha256(heads)}
     return Judges(clip=clip, dino=dino, lpips=distance, lpips_name=name, skipped=skipped, metadata=metadata)
 
 
-def _lpips(
-    trunk: Path, heads: Path, config: EditScoreConfig, device: str
+def load_distance(
+    trunk: Path, heads: Path, *, any_weights: bool, device: str
 ) -> tuple[Callable[[np.ndarray, np.ndarray], float], str]:
+    """Return LPIPS of two uint8 images [H, W, 3], and what the metric is called with these weights.
+
+    Raises InputError, and VerificationError for weights other than the published unless `any_weights`.
+    """
     try:
         with require_stages("LPIPS"):
             from lavit_trainkit.device import pick_device
@@ -84,9 +88,9 @@ def _lpips(
             from lavit_evaluation.editing.lpips import ALEXNET, load_lpips, lpips_distance
     except ModuleNotFoundError as error:
         raise InputError(f"LPIPS needs {error.name}; run `pip install {error.name}`") from None
-    network = load_lpips(trunk, heads, any_weights=config.any_lpips, device=pick_device(device))
+    network = load_lpips(trunk, heads, any_weights=any_weights, device=pick_device(device))
     name = "lpips" if network.trunk is ALEXNET else "lpips_vgg"
-    return lambda one, other: lpips_distance(network, one, other), "lpips_other" if config.any_lpips else name
+    return lambda one, other: lpips_distance(network, one, other), "lpips_other" if any_weights else name
 
 
 class Measure:

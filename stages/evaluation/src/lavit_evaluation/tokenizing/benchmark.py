@@ -8,42 +8,50 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lavit_core.data import Source, open_data
-from lavit_scoring.metrics.pixels import psnr
+from lavit_core.images import resize_to_square
+from lavit_scoring import Estimate
 from lavit_scoring.score import Score
+from PIL import Image
 
 from lavit_evaluation.compute import Compute
-from lavit_evaluation.config import EvalTokenizerConfig
+from lavit_evaluation.config import EvalTokenizerConfig, ProbeConfig
 from lavit_evaluation.evaluation_session import evaluation_session
 from lavit_evaluation.model import find_parts, model_digests, open_model
+from lavit_evaluation.options import ReconstructionWeights
+from lavit_evaluation.probing.probe import eval_probe
 from lavit_evaluation.samples import write_samples
-from lavit_evaluation.shapes.heldout import choose_images
 from lavit_evaluation.token_warnings import note_findings
 from lavit_evaluation.tokenizing.job import Job, draw_all, tokenize_all
 from lavit_evaluation.tokenizing.masks import kept_by_cover, read_covers
-from lavit_evaluation.tokenizing.metrics import add_reconstruction, add_selection, add_tokens
+from lavit_evaluation.tokenizing.measure import PROTOCOL, VERSION, measure_reconstructions, write_items
+from lavit_evaluation.tokenizing.metrics import add_selection, add_tokens
+from lavit_evaluation.tokenizing.networks import Networks, open_networks
+from lavit_evaluation.tokenizing.reference import choose_reference
 from lavit_evaluation.tokenizing.tokenize import TokenizedImage
 
 if TYPE_CHECKING:
     from lavit import LaVIT
     from lavit_tokenizer.api import TokenFacts, TokenizerConfig
 
-PROTOCOL, VERSION = "lavit-tokenizer", 1
-
 
 def eval_tokenizer(
     model: "Path | LaVIT", data: Path | Source, out: Path | None, config: EvalTokenizerConfig, *,
-    masks: Path | None = None, seed: int = 0, compute: Compute = Compute(),
+    masks: Path | None = None, weights: ReconstructionWeights = ReconstructionWeights(), seed: int = 0,
+    compute: Compute = Compute(),
 ) -> dict[str, Any]:  # fmt: skip
     """Evaluate the tokenizer of a model on the images of `data`, and return score.json's content, written into `out`.
 
-    `masks` is a folder with an object mask for each image. Raises InputError, UsageError, Interrupted.
+    `masks` is a folder with an object mask for each image, `weights` are of the networks that compare reconstructions.
+    Raises InputError, UsageError, VerificationError, Interrupted.
     """
     source = open_data(data)
     digests = find_parts(model, ("tokenizer",))
     parts = [part for part in ("tokenizer", "detokenizer") if part in model_digests(model)]
     lavit = open_model(model, parts, compute, selection=config.selection, tokens=config.tokens)
-    keys = choose_images(source, {}, config.images, seed)
-    inputs = {**digests, **find_parts(model, parts), "data": source.digest}
+    reference = choose_reference(source, config, seed)
+    keys = reference.keys
+    networks = open_networks(weights, config, device=compute.device)
+    inputs = {**digests, **find_parts(model, parts), "data": source.digest, **networks.digests}
     # Before the run directory exists: what is wrong with the inputs must not bind it to them.
     covers = None if masks is None else read_covers(masks, keys, lavit.image_px, lavit.grid)
     if covers is not None:
@@ -64,31 +72,55 @@ def eval_tokenizer(
             score.metrics |= kept_by_cover(np.stack([image.keep_mask for image in images]), covers)
         score.seconds["tokens"] = time.monotonic() - began
         began = time.monotonic()
-        drawn_keys = _reconstruct(job, score, images, config, can_draw="detokenizer" in parts)
+        can_draw = "detokenizer" in parts and bool(reference.drawn)
+        image_px = None
+        if can_draw:
+            image_px = _reconstruct(job, score, images, config, reference.drawn, networks)
+        else:
+            no_part = "detokenizer" not in parts
+            score.skipped["reconstruction"] = "no detokenizer" if no_part else "no reconstructions were asked for"
+            _write_samples(job, images, None, most=config.samples)
         score.seconds["reconstruction"] = time.monotonic() - began
+        if config.probe:
+            add_probe(score, model, data, out, seed=seed, compute=compute)
         counts = [len(image.codes) for image in images]
         score.notes |= {"kept_histogram": np.bincount(counts).tolist(), "grid": list(lavit.grid)}
         note_findings(score, _facts(score, images, lavit.tokenizer.config))
-        described = {"path": str(data), "images": len(keys), "reconstructions": len(drawn_keys)}
-        return session.finish(score.as_json({"inputs": inputs, "data": described, "settings": settings}))
+        described = {"path": str(data), "images": len(keys), "reconstructions": len(reference.drawn) * can_draw}
+        metadata = {"inputs": inputs, "data": described, "reference": reference.as_json(image_px)}
+        return session.finish(score.as_json({**metadata, "networks": networks.digests, "settings": settings}))
 
 
 def _reconstruct(
-    job: Job, score: Score, images: list[TokenizedImage], config: EvalTokenizerConfig, *, can_draw: bool
-) -> list[str]:
-    """Draw images from their tokens and score them; return the keys of those that were drawn."""
-    keys = job.chosen(config.reconstructions)
-    if not can_draw or not keys:
-        score.skipped["reconstruction"] = "no reconstructions were asked for" if can_draw else "no detokenizer"
-        _write_samples(job, images, None, most=config.samples)
-        return []
+    job: Job, score: Score, images: list[TokenizedImage], config: EvalTokenizerConfig, keys: list[str],
+    networks: Networks,
+) -> int:  # fmt: skip
+    """Draw images from their tokens and score them; return the side in pixels at which they are compared."""
     by_key = dict(zip(job.keys, images, strict=True))
     drawn = draw_all(job, {key: (key, by_key[key].codes) for key in keys}, "reconstruction")
+    if config.compare_px is not None and config.compare_px != drawn.shape[1]:
+        drawn = np.stack([resize_to_square(Image.fromarray(one), config.compare_px) for one in drawn])
     real = job.pixels(keys, drawn.shape[1])
-    add_reconstruction(score, drawn, real, keys, grid=job.model.grid, seed=job.seed)
-    pairs = dict(zip(keys, zip(real, drawn, psnr(drawn, real), strict=True), strict=True))
+    columns = measure_reconstructions(
+        score, job.session, drawn, real, keys, grid=job.model.grid, networks=networks, seed=job.seed
+    )
+    write_items(job.session, keys, columns)
+    pairs = dict(zip(keys, zip(real, drawn, columns["psnr_db"], strict=True), strict=True))
     _write_samples(job, images, pairs, most=config.samples)
-    return keys
+    return int(drawn.shape[1])
+
+
+def add_probe(
+    score: Score, model: "Path | LaVIT", data: Path | Source, out: Path | None, *, seed: int, compute: Compute
+) -> None:
+    """Add `probe.*`: what linear probes find (`lavit eval probe`), with a run directory of its own in `out`."""
+    found = eval_probe(
+        model, data, None if out is None else out / "probe", ProbeConfig(), seed=seed, compute=compute
+    )  # fmt: skip
+    for name, metric in found["figures"].items():
+        score.metrics[name] = Estimate(metric["value"], metric["low"], metric["high"], metric["count"])
+    score.skipped |= found["skipped"]
+    score.notes |= {"probe": {"labels": found["notes"]["labels"], "inputs": found["inputs"], "data": found["data"]}}
 
 
 def _write_samples(

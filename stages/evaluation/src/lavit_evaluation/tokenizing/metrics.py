@@ -63,15 +63,23 @@ def add_selection(score: Score, images: Sequence[TokenizedImage], seed: int) -> 
 
 
 def add_reconstruction(
-    score: Score, drawn: np.ndarray, real: np.ndarray, keys: Sequence[str], *, grid: tuple[int, int], seed: int
-) -> None:
-    """Add `reconstruction.*` of drawn and real uint8 images [N, px, px, 3]: PSNR, SSIM and seams."""
-    score.metrics["reconstruction.psnr_db"] = bootstrap_mean(psnr(drawn, real), keys, seed, "reconstruction.psnr_db")
+    score: Score, drawn: np.ndarray, real: np.ndarray, keys: Sequence[str], *, grid: tuple[int, int] | None, seed: int
+) -> dict[str, list[float]]:
+    """Add `reconstruction.*` of drawn and real uint8 images [N, px, px, 3]: PSNR, SSIM and, where the grid of patches
+    is known, seams; return PSNR and SSIM of each image."""
+    columns = {"psnr_db": psnr(drawn, real).tolist()}
     if min(drawn.shape[1:3]) >= WINDOW:
-        same = [ssim(one, other) for one, other in zip(drawn, real, strict=True)]
-        score.metrics["reconstruction.ssim"] = bootstrap_mean(same, keys, seed, "reconstruction.ssim")
+        columns["ssim"] = [ssim(one, other) for one, other in zip(drawn, real, strict=True)]
     else:
         score.skipped["reconstruction.ssim"] = f"images of {drawn.shape[1]} pixels, expected at least {WINDOW}"
+    for name, values in columns.items():
+        score.metrics[f"reconstruction.{name}"] = bootstrap_mean(values, keys, seed, f"reconstruction.{name}")
+    if grid is not None:
+        _add_seams(score, drawn, real, grid, seed)
+    return columns
+
+
+def _add_seams(score: Score, drawn: np.ndarray, real: np.ndarray, grid: tuple[int, int], seed: int) -> None:
     for name, pixels in (("seam_ratio", drawn), ("seam_ratio_originals", real)):
         _add(score, f"reconstruction.{name}", _seam_ratio, mean_steps(pixels, grid), seed)
 
