@@ -1,6 +1,7 @@
 """`lavit eval tokenizer` on a model of a few steps: other ways to the same numbers, kills, masks, warnings."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -155,15 +156,22 @@ def test_an_open_model_keeps_its_selection_and_another_one_is_refused(models: di
         eval_tokenizer(LaVIT.from_pretrained(models["whole"]), heldout, None, config, compute=QUIET)
 
 
-@pytest.mark.slow
 def test_linear_probes_are_those_of_their_own_command(models: dict[str, Path], heldout: Path, tmp_path: Path) -> None:
     from lavit_evaluation.config import ProbeConfig
     from lavit_evaluation.probing.probe import eval_probe
 
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = []
+    for number, file in enumerate(sorted((heldout / "images").iterdir())[:44]):
+        shutil.copy(file, data)
+        rows.append({"file_name": file.name, "label": "even" if number % 2 == 0 else "odd", "kind": "parity"})
+    (data / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = EvalTokenizerConfig(images=4, reconstructions=0, selection="topk", probe=True)
-    found = eval_tokenizer(models["whole"], heldout, tmp_path / "o", config, compute=QUIET)
-    alone = eval_probe(models["whole"], heldout, None, ProbeConfig(), compute=QUIET)
+    found = eval_tokenizer(models["whole"], data, tmp_path / "o", config, compute=QUIET)
+    alone = eval_probe(models["whole"], data, None, ProbeConfig(), compute=QUIET)
     probes = {name: metric for name, metric in found["figures"].items() if name.startswith("probe.")}
+    assert any(name.startswith("probe.parity.") for name in probes)
     assert probes == alone["figures"]
     assert (tmp_path / "o" / "probe" / "score.json").is_file()
-    assert eval_tokenizer(models["whole"], heldout, tmp_path / "o", config, compute=QUIET) == found
+    assert eval_tokenizer(models["whole"], data, tmp_path / "o", config, compute=QUIET) == found

@@ -23,6 +23,7 @@ from lavit_pretrain.live_images import LiveImages
 from lavit_pretrain.lora import add_lora
 from lavit_pretrain.merger_and_projector import continue_visual
 from lavit_pretrain.packed_loss import shared_loss
+from lavit_pretrain.quantised_base import quantise_base
 
 
 def build_network(
@@ -56,6 +57,8 @@ def build_network(
         start_at_features(network, reader)
     if config.lora.rank:
         add_lora(llm, config.lora, vocabulary.text_vocab)
+    if config.lora.bits is not None:
+        quantise_base(llm, config.lora.bits)
     return network
 
 

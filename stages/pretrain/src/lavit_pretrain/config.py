@@ -59,6 +59,9 @@ class LoraSettings(Config):
     """Divide the scale by the square root of the rank instead (arXiv 2312.03732)."""
     use_dora: bool = False
     """Learn the length of each weight's columns apart from their direction (arXiv 2402.09353)."""
+    bits: Literal[4, 8] | None = None
+    """Keep the frozen linear layers in 4 bits (NF4, as QLoRA) or 8 (LLM.int8), through bitsandbytes (None: as they
+    are). Adapters are merged into what these bits stand for."""
 
 
 class PretrainConfig(Config):

@@ -26,6 +26,7 @@ from lavit_pretrain.chunked_cross_entropy import chunk_rows
 from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.documents import shares_with_input
 from lavit_pretrain.head import head_of
+from lavit_pretrain.quantised_base import bytes_of_frozen
 
 QUESTION_TOKENS, ANSWER_TOKENS = 16, 3
 """Approximate tokens of a question in its prompt, and of an answer with its end."""
@@ -83,7 +84,8 @@ def pretrain_step(
     counts = _llm_counts(config, llm.to(torch.bfloat16 if low else torch.float32), documents)
     # Sharded weights stay in fp32: this is what one device, or each replica, holds.
     frozen_bytes = 2.0 if low else 4.0
-    parts = [part("llm", llm, trained=True, muon=config.optimizer == "muon", frozen_bytes=frozen_bytes)]
+    own_bytes = bytes_of_frozen(llm, config.lora.bits, frozen_bytes)
+    parts = [part("llm", llm, trained=True, muon=config.optimizer == "muon", frozen_bytes=own_bytes)]
     flops, kept = tokens / documents.length * counts.flops, passed / documents.length * counts.kept_bytes
     vocabulary, width = map(int, head_of(llm).weight_VD.shape)
     rest = 0

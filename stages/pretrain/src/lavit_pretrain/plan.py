@@ -17,6 +17,7 @@ from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.cost import Documents, expected_documents, pretrain_step, tokens_on_a_small_card
 from lavit_pretrain.language_model import VISUAL_CONFIG_FILE, llama_config
 from lavit_pretrain.lora import add_lora, check_lora
+from lavit_pretrain.quantised_base import check_bits
 
 CHARACTERS_A_TOKEN = 4.0
 """Approximate, of English text in LLaMA's tokenizer."""
@@ -41,6 +42,7 @@ def plan(
     """
     config = with_precision(config, "auto")
     check_lora(config, llm)
+    check_bits(config)
     reader = open_token_sources(tokens, check_digests=False) if tokens else None
     codebook = PUBLISHED_CODES if reader is None else reader.manifest.codebook_size
     mean_codes = PUBLISHED_MEAN_CODES if reader is None else float(np.mean(reader.counts)) if len(reader) else 0.0

@@ -38,6 +38,7 @@ from lavit_pretrain.live_images import LiveImages
 from lavit_pretrain.lora import check_lora, merge_lora, trained_parameters
 from lavit_pretrain.packed_loss import drop_unused_gradients, scored_weight, step_losses
 from lavit_pretrain.packing import Packer, all_of_step, packing_metrics, share_step
+from lavit_pretrain.quantised_base import check_bits, count_parameters, restore_base
 from lavit_pretrain.sample_sheets import SampleSheets
 from lavit_pretrain.training_inputs import open_inputs
 
@@ -70,6 +71,7 @@ def train_language_model(
     settings, num_steps, reader = {**config.model_dump(mode="json"), "seed": seed}, config.num_steps, opened.reader
     refuse_sharded_muon(config.parallel, config.optimizer)
     check_lora(config, llm)
+    check_bits(config)
     with training_session(
         out,
         command="pretrain",
@@ -99,7 +101,7 @@ def train_language_model(
             quintics=THREE_QUINTICS,
         )
         parameters = trained_parameters(network)
-        num_parameters = sum(parameter.numel() for parameter in network.parameters())
+        num_parameters = count_parameters(network)
         if checkpoint := session.resume():
             load_parameters(parameters, checkpoint.tensors["model"])
             restore_optimizers(optimizers, checkpoint.tensors)
@@ -144,6 +146,8 @@ def train_language_model(
         exported = take_weights(exported, network, keep=session.writes)
         if session.writes:
             metadata = {**training_metadata(*reader.manifests), "image_input": config.image_input}
+            if config.lora.bits is not None:
+                restore_base(exported.llm)
             if config.lora.rank:
                 merge_lora(exported.llm)
             with export_part(session.model, "llm", carry_from=model, metadata=metadata) as folder:

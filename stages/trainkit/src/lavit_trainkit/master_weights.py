@@ -23,11 +23,16 @@ def working_copy(master: Module, dtype: torch.dtype) -> Module:
         return master
     frozen = [parameter for parameter in master.parameters() if not parameter.requires_grad]
     for parameter in frozen:
-        parameter.data = parameter.data.to(dtype)
+        _round(parameter, dtype)
     copied = copy.deepcopy(master, {id(parameter): parameter for parameter in frozen})
     for parameter in copied.parameters():
-        parameter.data = parameter.data.to(dtype)
+        _round(parameter, dtype)
     return copied
+
+
+def _round(parameter: nn.Parameter, dtype: torch.dtype) -> None:
+    if parameter.is_floating_point():  # weights in 4 or 8 bits stay what they are
+        parameter.data = parameter.data.to(dtype)
 
 
 def move_gradients(working: nn.Module, master: nn.Module) -> None:
