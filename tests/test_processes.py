@@ -30,6 +30,7 @@ CHECKPOINT_EVERY = 5
 TRAINERS: dict[str, dict[str, Any]] = {
     "pretrain": {"optimizer": "adamw", "accumulate_steps": 2, "gradient_checkpointing": True, "checkpoint_every": 4},
     "pretrain-split": {"optimizer": "adamw", "accumulate_steps": 3, "tokens_per_step": 256},
+    "pretrain-lora": {"optimizer": "adamw", "accumulate_steps": 2, "lora": {"rank": 2}, "checkpoint_every": 4},
     "train-detokenizer": {"accumulate_steps": 2, "gradient_checkpointing": True, "checkpoint_every": 3},
     "train-encoder": {"optimizer": "adamw"},
     "train-tokenizer": {"optimizer": "adamw", "nmse_weight": 0.5, "keep_term": "batch", "commitment_weight": 0.2},
@@ -44,7 +45,7 @@ EXACT = {"log_every": 1, "checkpoint_every": CHECKPOINT_EVERY, "precision": "fp3
 
 def command(trainer: str) -> str:
     """Return the command of an entry of `TRAINERS`."""
-    return trainer.removesuffix("-split")
+    return trainer.removesuffix("-split").removesuffix("-lora")
 
 
 def torchrun(lines: list[list[str]], folder: Path, *, processes: int = 2) -> tuple[list[int], str]:
@@ -70,9 +71,11 @@ def torchrun(lines: list[list[str]], folder: Path, *, processes: int = 2) -> tup
 
 def inputs(mini: Mini, trainer: str) -> list[str | Path]:
     """Return a trainer's command line without --out and --config."""
+    pretrain = [mini.tokens, "--model", mini.model, "--questions", mini.train / "questions.jsonl"]
     return {
-        "pretrain": [mini.tokens, "--model", mini.model, "--questions", mini.train / "questions.jsonl"],
-        "pretrain-split": [mini.tokens, "--model", mini.model, "--questions", mini.train / "questions.jsonl"],
+        "pretrain": pretrain,
+        "pretrain-split": pretrain,
+        "pretrain-lora": [*pretrain, "--llm", mini.model / "llm"],
         "train-detokenizer": [mini.tokens, "--images", mini.train, "--model", mini.model],
         "train-encoder": [mini.train],
         "train-tokenizer": [mini.train, "--model", mini.model],

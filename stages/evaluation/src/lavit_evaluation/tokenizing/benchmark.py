@@ -115,7 +115,7 @@ def add_probe(
 ) -> None:
     """Add `probe.*`: what linear probes find (`lavit eval probe`), with a run directory of its own in `out`."""
     found = eval_probe(
-        model, data, None if out is None else out / "probe", ProbeConfig(), seed=seed, compute=compute
+        model, data, None if out is None else out / "probe", ProbeConfig.model_validate({}), seed=seed, compute=compute
     )  # fmt: skip
     for name, metric in found["figures"].items():
         score.metrics[name] = Estimate(metric["value"], metric["low"], metric["high"], metric["count"])

@@ -28,7 +28,8 @@ def find_reconstructions(folder: Path, keys: Sequence[str]) -> list[Path]:
     files = {_path(one): one for one in found} | {f"*{PurePosixPath(one).stem}": one for one in found}
     stems = Counter(PurePosixPath(key).stem for key in keys)
     chosen: list[Path] = []
-    missing, twice = [], []
+    missing: list[str] = []
+    twice: list[str] = []
     for key in keys:
         stem = PurePosixPath(key).stem
         if by_path[_path(key)] == 1:
