@@ -3,7 +3,9 @@
 No test here looks at a time.
 """
 
+import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -183,7 +185,8 @@ def test_wrong_options_are_refused(here, line: str, code: int, error: str) -> No
 
 
 def test_goals_are_less_where_the_hardware_gains_less() -> None:
-    from lavit_cli.bench.workloads.tokenizer import goal_here, onednn_pays
+    from lavit_cli.bench.workloads.goals import goal_here
+    from lavit_cli.bench.workloads.tokenizer import onednn_pays
 
     fast = BenchSettings(speeds={"fp32 torch": 1.0, "fp32 oneDNN": 2.35, "bf16": 6.0})
     slow = BenchSettings(speeds={"fp32 torch": 1.0, "fp32 oneDNN": 1.2, "bf16": 2.4})
@@ -192,8 +195,72 @@ def test_goals_are_less_where_the_hardware_gains_less() -> None:
     assert goal_here(12, BenchSettings(device="cuda:0", speeds={"fp32 torch": 1.0, "bf16": 1.0})) == 12
 
 
+@pytest.fixture
+def tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the workloads of the language model and the detokenizer small enough for a test."""
+    from lavit_detokenizer.api import UNetShape
+
+    from lavit_cli.bench import machine
+    from lavit_cli.bench.workloads import detokenizer, generate, train
+    from lavit_cli.bench.workloads.language_models import ModelSize
+
+    model = ModelSize(width=32, layers=2, heads=2, mlp_dim=64, text_vocab=500, codes=64)
+    unet = UNetShape(block_out_channels=(8, 8, 8, 8), layers_per_block=1, attention_head_dim=2, norm_num_groups=4)
+    for module, sizes in (
+        (train, {"model": model, "tokens": 512, "fixed_tokens": 272, "curve": (272, 320, 384)}),
+        (generate, {"model": model, "codes": 3, "batches": (1, 2, 3), "shared": 4, "shared_codes": 2}),
+        (detokenizer, {"image_px": 32, "unet": unet, "vae_channels": (8, 8), "groups": 4, "steps": 2}),
+    ):
+        monkeypatch.setattr(module, "SIZES", dataclasses.replace(module.SIZES, **sizes))
+    monkeypatch.setattr(generate, "PREFIX", 12)
+    monkeypatch.setattr(train, "FILL_STEPS", 5)
+    monkeypatch.setattr(pairs_module, "SHORTEST", 0.0)
+    monkeypatch.setattr(machine, "ROWS", 2)
+
+
+@pytest.mark.parametrize(
+    ("workload", "equal", "curves"),
+    [
+        ("train", "losses differ by", {"packed tokens, both fp32"}),
+        ("generate", "in total variation", {"prompts"}),
+        ("detokenizer", "difference|losses differ by", set()),
+    ],
+)
+def test_networks_are_held_equal(here, tiny_networks: None, workload: str, equal: str, curves: set[str]) -> None:
+    done = here("bench", workload, "--dtype", "fp32", "--pairs", "3", "--json")
+    assert done.code == 0, done.err
+    shown = json.loads(done.out)
+    assert shown["records"]
+    assert all(re.search(equal, record["equal"]) for record in shown["records"])
+    assert {slope["curve"] for slope in shown["slopes"]} == curves
+
+
+def test_a_loss_or_a_gradient_that_differs_is_found() -> None:
+    from lavit_cli.bench.workloads.train import same_step
+
+    one, other = torch.ones(3), torch.tensor([1.0, 1.0, 1.1])
+    assert "losses differ by 0e+00" in same_step("fp32")((2.0, one), (2.0, one))
+    with pytest.raises(Unequal, match=r"losses 2.000000 and 2.000100, expected within 1e-05"):
+        same_step("fp32")((2.0, one), (2.0001, one))
+    with pytest.raises(Unequal, match="relative difference"):
+        same_step("fp32")((2.0, one), (2.0, other))
+
+
+def test_other_distributions_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lavit_cli.bench.workloads import generate
+    from lavit_cli.bench.workloads.language_models import ModelSize
+
+    model = ModelSize(width=32, layers=1, heads=2, mlp_dim=64, text_vocab=500, codes=64)
+    [made] = [generate.drawn(BenchSettings(), model, ["a red cat"], 2, "fp32", name="one prompt")]
+    steps = made.ours.run()
+    assert "distributions of 2 steps" in made.equal(None, steps)
+    other = dataclasses.replace(steps[1], scores=steps[1].scores + torch.randn(65))
+    with pytest.raises(Unequal, match="distributions differ by up to"):
+        made.equal(None, [steps[0], other])
+
+
 @pytest.mark.slow
-def test_every_workload_holds_its_arms_equal(here, tmp_path: Path) -> None:
+def test_every_workload_holds_its_arms_equal(here, tiny_networks: None, tmp_path: Path) -> None:
     done = here("bench", "--dtype", "bf16", "--pairs", "3", "--out", tmp_path / "result.json")
     assert done.code == 0, done.err
     result = read_result(tmp_path / "result.json")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-WORKLOADS = ("tokenizer", "data", "serve", "scorers")
+WORKLOADS = ("tokenizer", "data", "train", "generate", "detokenizer", "serve", "scorers")
 """Names of the modules in `workloads/`, in the order in which `all` runs them."""
 
 

@@ -8,12 +8,23 @@ import torch
 from lavit_core.errors import InputError, UsageError
 from lavit_core.tokens import open_tokens
 from lavit_detokenizer.config import AspectRatio, DrawSettings
-from lavit_detokenizer.draw import denoise, draw, draw_codes, draw_codes_steps, guided
+from lavit_detokenizer.draw import branches, denoise, draw, draw_codes, draw_codes_steps, guided
 from lavit_detokenizer.folder import load_detokenizer
 from lavit_detokenizer.sizes import image_size
 from lavit_tokenizer.api import load_tokenizer
 
 from .conftest import ONE_LEVEL, SDXL, random_detokenizer
+
+
+def guided_by(made, sample, level, features, scale, **size):
+    return guided(made, sample, level, branches(made, features, scale, side=sample.shape[-1]), scale, **size)
+
+
+def test_the_condition_is_made_once_a_drawing():
+    made, calls = random_detokenizer(), []
+    made.denoiser.condition.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
+    draw(made, torch.randn(2, 16, 16), seeds=[1, 2], settings=DrawSettings(num_steps=3))
+    assert calls == [4]
 
 
 def test_guidance_is_one_batch_of_both_branches():
@@ -22,11 +33,11 @@ def test_guidance_is_one_batch_of_both_branches():
     conditional = made.denoiser(sample, level.expand(3), features, torch.zeros(3, dtype=torch.bool))
     null = made.denoiser(sample, level.expand(3), features, torch.ones(3, dtype=torch.bool))
     batches = []
-    made.denoiser.register_forward_pre_hook(lambda module, inputs: batches.append(len(inputs[0])))
-    torch.testing.assert_close(guided(made, sample, level, features, 1.0), conditional)
+    made.denoiser.unet.register_forward_pre_hook(lambda module, inputs: batches.append(len(inputs[0])))
+    torch.testing.assert_close(guided_by(made, sample, level, features, 1.0), conditional)
     assert batches == [3]
-    torch.testing.assert_close(guided(made, sample, level, features, 3.0), null + 3 * (conditional - null))
-    torch.testing.assert_close(guided(made, sample, level, features, 0.0), null)
+    torch.testing.assert_close(guided_by(made, sample, level, features, 3.0), null + 3 * (conditional - null))
+    torch.testing.assert_close(guided_by(made, sample, level, features, 0.0), null)
     assert batches == [3, 6, 6]
 
 
@@ -82,7 +93,7 @@ def test_a_size_id_changes_the_image(vae_folder):
     made = random_detokenizer(vae_folder, **SDXL)
     sample, features, level = torch.randn(1, 2, 16, 16), torch.randn(1, 16, 16), torch.tensor(500)
     square, named, wide = (
-        guided(made, sample, level, features, 3.0, size_px=size) for size in (None, (32, 32), (24, 42))
+        guided_by(made, sample, level, features, 3.0, size_px=size) for size in (None, (32, 32), (24, 42))
     )
     assert torch.equal(square, named)
     assert not torch.allclose(square, wide, atol=1e-3)

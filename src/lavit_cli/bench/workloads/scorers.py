@@ -1,14 +1,17 @@
 """Scoring result files: answers by VQA accuracy, captions by CIDEr."""
 
 import importlib.util
+import json
 import random
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from lavit_core.seeds import derive_seed
+from lavit_scoring import ScoringTask, find_benchmark, score_results
 from lavit_scoring.metrics.answer_normalization import normalize_vqa, one_line
 from lavit_scoring.metrics.cider import cider_d
-from lavit_scoring.metrics.vqa_accuracy import official_accuracy
 
 from lavit_cli.bench.comparison import Arm, BenchSettings, Comparison, Skipped, Unequal
 
@@ -18,34 +21,61 @@ REFERENCES = 5
 
 def compare(settings: BenchSettings) -> Iterator[Comparison | Skipped]:
     """Yield the scorers."""
-    yield vqa(100_000 if settings.full else 10_000, settings)
+    with tempfile.TemporaryDirectory() as folder:
+        yield vqa(Path(folder), 100_000 if settings.full else 10_000, settings)
     yield cider(5_000 if settings.full else 500, settings)
 
 
-def vqa(count: int, settings: BenchSettings) -> Comparison:
-    """Return VQA accuracy, against the server's loops."""
-    draw = random.Random(derive_seed(settings.seed, "bench", "vqa"))
-    questions = []
-    for _ in range(count):
-        pool = draw.sample(WORDS, 3) if draw.random() < 0.6 else [draw.choice(("yes", "no"))]
-        questions.append((draw.choice(pool), [draw.choice(pool) for _ in range(10)]))
+def vqa(folder: Path, count: int, settings: BenchSettings) -> Comparison:
+    """Return files of answers scored by VQA accuracy with intervals, against the server's loops without."""
+    truths, results = write_answers(folder, count, settings.seed)
+    task = ScoringTask(results=results, annotations=truths)
+
+    def theirs() -> np.ndarray:
+        answers = {one["question_id"]: one["answer"] for one in json.loads(results.read_text())}
+        asked = json.loads(truths.read_text())["annotations"]
+        return np.array(
+            [_by_loops(answers[one["question_id"]], [t["answer"] for t in one["answers"]]) for one in asked]
+        )
 
     def ours() -> np.ndarray:
         normalize_vqa.cache_clear()
-        return np.array([official_accuracy(answer, truths) for answer, truths in questions])
+        return np.asarray(score_results(find_benchmark("vqav2"), task).items["accuracy"])
 
     return Comparison(
-        name="VQA accuracy",
-        size=f"{count:,} questions, ten answers each",
+        name="VQA result files",
+        size=f"{count:,} answers, ten by people each; ours with intervals",
         dtype="",
-        baseline=Arm(
-            name="the server's loops", run=lambda: np.array([_by_loops(answer, ten) for answer, ten in questions])
-        ),
+        baseline=Arm(name="the server's loops", run=theirs),
         ours=Arm(name="lavit_scoring", run=ours),
         equal=_same_scores,
         unit="answers",
         amount=count,
     )
+
+
+def write_answers(folder: Path, count: int, seed: int) -> tuple[Path, Path]:
+    """Write annotations (ten answers a question, 65 question types, five questions an image) and results."""
+    draw = random.Random(derive_seed(seed, "bench", "vqa"))
+    asked, answered = [], []
+    for number in range(count):
+        pool = draw.sample(WORDS, 3) if draw.random() < 0.6 else [draw.choice(("yes", "no"))]
+        ten = [{"answer": draw.choice(pool), "answer_confidence": "yes", "answer_id": i + 1} for i in range(10)]
+        asked.append(
+            {
+                "question_id": number,
+                "image_id": number // 5,
+                "question_type": f"type {number % 65}",
+                "answer_type": "yes/no" if len(pool) == 1 else "other",
+                "multiple_choice_answer": pool[0],
+                "answers": ten,
+            }
+        )
+        answered.append({"question_id": number, "answer": draw.choice(pool)})
+    truths, results = folder / "annotations.json", folder / "results.json"
+    truths.write_text(json.dumps({"annotations": asked}))
+    results.write_text(json.dumps(answered))
+    return truths, results
 
 
 def _by_loops(answer: str, truths: Sequence[str]) -> float:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lavit_cli.bench.comparison import Arm, BenchSettings, Comparison, Skipped, equal_share, equal_within
 from lavit_cli.bench.machine import DTYPES
+from lavit_cli.bench.workloads.goals import goal_here
 from lavit_cli.bench.workloads.official import official_merger
 from lavit_cli.bench.workloads.published import RELEASED_EPS, eager_encoder, nearest_published, random_encoder
 from lavit_cli.bench.workloads.tokenizer_training import training
@@ -27,9 +28,6 @@ IMAGES, PATCHES, KEPT = 8, 256, 83
 WIDTH, MLP_DIM, HEADS = 1408, 6144, 16
 LIMITS = {"fp32": 1e-5, "bf16": 1e-2}
 """Relative differences that another order of sums, or bf16, may make."""
-BF16_GAIN = 4.8
-"""How many times as fast as torch's fp32 products those in bf16 are on the machine that the goals were set on: an AMD
-EPYC whose AVX-512 units are 512 bits wide, one thread."""
 ONEDNN_FROM = 1.5
 """Ratio of oneDNN's fp32 product to torch's from which our fp32 arm takes it; it is 2.35 on that machine."""
 
@@ -43,13 +41,6 @@ def compare(settings: BenchSettings) -> Iterator[Comparison | Skipped]:
     yield from encoder_blocks(settings)
     yield from whole(settings)
     yield from training(settings, 2.5)
-
-
-def goal_here(goal: float, settings: BenchSettings) -> float:
-    """Return a goal of a bf16 arm, less on a CPU whose bf16 products gain less than on the machine it was set on."""
-    if settings.device != "cpu" or not settings.speeds:
-        return goal
-    return round(goal * min(1.0, settings.speeds["bf16"] / settings.speeds["fp32 torch"] / BF16_GAIN), 2)
 
 
 def onednn_pays(settings: BenchSettings) -> bool:

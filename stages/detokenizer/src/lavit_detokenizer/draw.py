@@ -14,6 +14,7 @@ from lavit_tokenizer.api import VisualTokenizer
 from lavit_trainkit.device import generator
 from torch import Tensor
 
+from lavit_detokenizer.condition import Prompt
 from lavit_detokenizer.config import DrawSettings
 from lavit_detokenizer.flow import velocity
 from lavit_detokenizer.network import Detokenizer
@@ -130,38 +131,45 @@ def denoise_steps(
     noise = [torch.randn(detokenizer.shape_of(size_px), generator=stream) for stream in streams]
     scheduler, flow = drawing_scheduler(detokenizer.scheduler, settings), detokenizer.config.flow
     sample = torch.stack(noise).to(device) * getattr(scheduler, "init_noise_sigma", 1.0)
+    scale = settings.guidance_scale
+    prompt = branches(detokenizer, features_BPD, scale, side=sample.shape[-1])
     for step, timestep in enumerate(scheduler.timesteps, start=1):
-        predicted = guided(
-            detokenizer, sample, timestep.to(device), features_BPD, settings.guidance_scale, size_px=size_px
-        )
+        predicted = guided(detokenizer, sample, timestep.to(device), prompt, scale, size_px=size_px)
         if flow is not None:
             predicted = velocity(flow, predicted, sample, timestep)
         sample = scheduler.step(predicted, timestep, sample, generator=streams).prev_sample
         yield sample, len(scheduler.timesteps) - step
 
 
+def branches(detokenizer: Detokenizer, features_BPD: Tensor, guidance_scale: float, *, side: int) -> Prompt:
+    """Return the prompt of 2B rows, the second half without condition; scale 1 needs only B rows."""
+    count = len(features_BPD)
+    copies = 1 if guidance_scale == 1 else 2
+    dropped = torch.arange(copies * count, device=features_BPD.device) >= count
+    with _autocast(detokenizer):
+        prompt: Prompt = detokenizer.denoiser.condition(torch.cat([features_BPD] * copies), dropped, side=side)
+    return prompt
+
+
 def guided(
     detokenizer: Detokenizer,
     sample_BCHW: Tensor,
     timestep: Tensor,
-    features_BPD: Tensor,
+    prompt: Prompt,
     guidance_scale: float,
     *,
     size_px: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Return null + scale * (conditional - null) from one forward pass of 2B rows; scale 1 needs only B rows."""
-    count = len(sample_BCHW)
+    """Return null + scale * (conditional - null) from one forward pass of the rows that `branches` made."""
     copies = 1 if guidance_scale == 1 else 2
-    dropped = torch.arange(copies * count, device=sample_BCHW.device) >= count
-    with torch.autocast(sample_BCHW.device.type, torch.bfloat16, enabled=detokenizer.precision == "bf16"):
-        predicted = detokenizer.denoiser(
-            torch.cat([sample_BCHW] * copies),
-            timestep.expand(copies * count),
-            torch.cat([features_BPD] * copies),
-            dropped,
-            size_px,
-        )
+    levels = timestep.expand(copies * len(sample_BCHW))
+    with _autocast(detokenizer):
+        predicted = detokenizer.denoiser.predict(torch.cat([sample_BCHW] * copies), levels, prompt, size_px)
     if copies == 1:
         return predicted
     conditional, null = predicted.chunk(2)
     return null + guidance_scale * (conditional - null)
+
+
+def _autocast(detokenizer: Detokenizer) -> torch.autocast:
+    return torch.autocast(detokenizer.device.type, torch.bfloat16, enabled=detokenizer.precision == "bf16")

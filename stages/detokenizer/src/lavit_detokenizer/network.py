@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lavit_detokenizer import transformer as transformers
 from lavit_detokenizer import unet as unets
-from lavit_detokenizer.condition import Condition
+from lavit_detokenizer.condition import Condition, Prompt
 from lavit_detokenizer.config import DetokenizerConfig
 from lavit_detokenizer.noise import Scheduler
 from lavit_detokenizer.refine import Refiner
@@ -66,8 +66,14 @@ class Denoiser(nn.Module):
 
         `size_px` is the height and width in the size ids; None: the detokenizer's square.
         """
-        channels = noisy_BCHW.shape[1]
         prompt = self.condition(features_BPD, dropped_B, side=noisy_BCHW.shape[-1])
+        return self.predict(noisy_BCHW, timesteps_B, prompt, size_px)
+
+    def predict(
+        self, noisy_BCHW: Tensor, timesteps_B: Tensor, prompt: Prompt, size_px: tuple[int, int] | None = None
+    ) -> Tensor:
+        """Return the same for a prompt that `condition` made before, which all steps of a drawing share."""
+        channels = noisy_BCHW.shape[1]
         if prompt.map_BCHW is not None:
             noisy_BCHW = torch.cat([noisy_BCHW, prompt.map_BCHW.to(noisy_BCHW.dtype)], dim=1)
         size_ids = self.condition.size_ids(len(noisy_BCHW), noisy_BCHW.device, size_px)

@@ -85,6 +85,7 @@ def use_padded(model: PreTrainedModel) -> None:
     # transformers' faster attention has no soft cap, and refuses one.
     capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None)
     model.set_attn_implementation("sdpa" if model._supports_sdpa and not capped else "eager")
+    make_lean(decoder_of(model))
 
 
 def recompute_layers(model: PreTrainedModel) -> None:

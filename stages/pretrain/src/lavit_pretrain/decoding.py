@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache, StaticCache
 
 from lavit_pretrain.attention import accepted
+from lavit_pretrain.growing_cache import growing_cache, only_grows
 from lavit_pretrain.language_model import LanguageModel
 
 
@@ -23,23 +24,95 @@ def pad_left(prompts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return inputs, torch.arange(longest, device=inputs.device) >= longest - lengths[:, None]
 
 
+def distinct_prompts(prompts: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
+    """Return the prompts [n, H] that differ from all before them, and the place of each prompt among these."""
+    found: list[Tensor] = []
+    places = []
+    for prompt in prompts:
+        same = (i for i, one in enumerate(found) if one is prompt or (len(one) == len(prompt) and one.equal(prompt)))
+        place = next(same, len(found))
+        if place == len(found):
+            found.append(prompt)
+        places.append(place)
+    return found, places
+
+
+def shared_prefix(prompts: Sequence[Tensor]) -> tuple[int, list[bool]]:
+    """Return the length of a beginning that is worth reading once, and which prompts [n, H] begin with it.
+
+    Each of these has a token after it. Without one, the length is 0 and no prompt begins with it.
+    """
+    longest = max(prompts, key=len)
+    common = [min(_equal_rows(prompt, longest), len(prompt) - 1) for prompt in prompts]
+
+    def cost(length: int) -> int:
+        """Return how many rows are read, padding included."""
+        tails = [len(one) - (length if own >= length else 0) for one, own in zip(prompts, common, strict=True)]
+        return length + len(tails) * max(tails)
+
+    best = min([0, *sorted(set(common))], key=cost)
+    return best, [0 < best <= own for own in common]
+
+
+def _equal_rows(one: Tensor, other: Tensor) -> int:
+    """Return how many rows from the first on are equal."""
+    length = min(len(one), len(other))
+    equal = (one[:length] == other[:length]).all(dim=1).cumprod(0)
+    return int(equal.sum())
+
+
 class DecodingBatch:
     """R sequences being continued."""
 
     def __init__(self, llm: LanguageModel, prompts: Sequence[Tensor], max_new: int = 0) -> None:
         """Take the prompts' input embeddings, each [n, H]; room for `max_new` single tokens after each."""
-        self.llm = llm
-        self._inputs, self._mask_RL = pad_left(prompts)
-        self._lengths = self._mask_RL.sum(1)
+        self.llm, self._prompts = llm, prompts
+        config = llm.llm.config
         # A cache of fixed size keeps shapes constant on a GPU; on a CPU it would only be attended to in vain.
         fixed = max_new > 0 and llm.device.type == "cuda"
-        longest = self._mask_RL.shape[1] + max_new
-        config = llm.llm.config
-        self._cache = StaticCache(config=config, max_cache_len=longest) if fixed else DynamicCache(config=config)
+        longest = max(map(len, prompts)) + max_new
+        self._cache = StaticCache(config=config, max_cache_len=longest) if fixed else growing_cache(config)
+        self._mask_RL = torch.zeros(len(prompts), 0, dtype=torch.bool, device=llm.device)
+        self._lengths = self._mask_RL.sum(1)
 
     def start(self) -> Tensor:
-        """Return the hidden states [R, H] that follow the prompts."""
-        return self._forward(self._inputs, self._mask_RL.cumsum(1).sub(1).clamp_min(0))[:, -1]
+        """Return the hidden states [R, H] that follow the prompts.
+
+        Equal prompts are read once, and so is what several begin with, where the cache allows it.
+        """
+        if not (isinstance(self._cache, DynamicCache) and only_grows(self._cache)):
+            return self._read(self._prompts)
+        prompts, places = distinct_prompts(self._prompts)
+        length, begins = shared_prefix(prompts)
+        if length:
+            first = prompts[begins.index(True)]
+            self._mask_RL, self._lengths = self._mask_RL[:1], self._lengths[:1]
+            self._read([first[:length]])
+            self._cache.batch_select_indices(torch.zeros(len(prompts), dtype=torch.long, device=first.device))
+            begins_U = torch.tensor(begins, device=first.device)
+            self._mask_RL, self._lengths = begins_U[:, None].expand(-1, length), begins_U * length
+            hidden = self._read([one[length:] if own else one for one, own in zip(prompts, begins, strict=True)])
+        else:
+            self._mask_RL, self._lengths = self._mask_RL[: len(prompts)], self._lengths[: len(prompts)]
+            hidden = self._read(prompts)
+        if len(prompts) == len(places):
+            return hidden
+        rows = torch.tensor(places, device=hidden.device)
+        self.keep(rows)
+        return hidden[rows]
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep rows by their indices, in this order; one may be named more than once."""
+        self._cache.batch_select_indices(rows)
+        self._mask_RL, self._lengths = self._mask_RL[rows], self._lengths[rows]
+
+    def _read(self, prompts: Sequence[Tensor]) -> Tensor:
+        """Append input embeddings [n, H] to each row, padded on the left, and return the hidden states that follow."""
+        inputs, mask = pad_left(prompts)
+        positions = self._lengths[:, None] + mask.cumsum(1).sub(1).clamp_min(0)
+        self._mask_RL = torch.cat([self._mask_RL, mask], 1)
+        self._lengths = self._lengths + mask.sum(1)
+        return self._forward(inputs, positions)[:, -1]
 
     def extend(self, ids_R: Tensor) -> Tensor:
         """Append one token to each row and return the hidden states [R, H] that follow."""

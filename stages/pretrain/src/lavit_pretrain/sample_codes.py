@@ -34,6 +34,9 @@ class SamplingStep:
     """Whether every image of the batch is complete."""
     picks: Sequence[Tensor]
     """int64 [B] a step: 0 is [/IMG], 1 + c is code c."""
+    scores: Tensor
+    """Guided log-scores [b, 1 + K] that the last pick was drawn from, before temperature and filters, of the images
+    that were not complete before."""
 
     def codes(self) -> list[np.ndarray]:
         """Return the codes drawn so far, int64 [n] a prompt (on a GPU this waits for it)."""
@@ -89,8 +92,10 @@ def sample_steps(
         for start in range(0, len(order), batch_size):
             places = order[start : start + batch_size]
             heads, streams = [laid[place] for place in places], [seeds[place] for place in places]
-            for picks, last in _sample_batch(llm, heads, streams, settings, scale, limits):
-                yield SamplingStep(prompts=places, step=len(picks), max_codes=limits[1], last=last, picks=picks)
+            for picks, scores, last in _sample_batch(llm, heads, streams, settings, scale, limits):
+                yield SamplingStep(
+                    prompts=places, step=len(picks), max_codes=limits[1], last=last, picks=picks, scores=scores
+                )
 
 
 def code_limits(llm: LanguageModel, settings: SampleSettings) -> tuple[int, int]:
@@ -121,8 +126,8 @@ def _sample_batch(
     settings: SampleSettings,
     scale: float,
     limits: tuple[int, int],
-) -> Iterator[tuple[list[Tensor], bool]]:
-    """Yield the picks int64 [B] so far after every step, and whether they are all."""
+) -> Iterator[tuple[list[Tensor], Tensor, bool]]:
+    """Yield the picks int64 [B] so far after every step, the last one's scores, and whether they are all."""
     vocabulary, size, (min_codes, max_codes) = llm.vocabulary, len(heads), limits
     guided = scale != 1
     nothing = [llm.embed_prompt(tokenize_prompt("", vocabulary, llm.codec.encode))] * size if guided else []
@@ -131,22 +136,28 @@ def _sample_batch(
     uniform_BM = torch.stack(draws).to(llm.device)
     visual_head = llm.head.rows(vocabulary.end_img)  # row 0 is [/IMG], row 1 + c is code c
 
-    ended_B = torch.zeros(size, dtype=torch.bool, device=llm.device)
-    chosen_MB: list[Tensor] = []
+    places_B, ended_B = torch.arange(size, device=llm.device), torch.zeros(size, dtype=torch.bool, device=llm.device)
+    chosen: list[Tensor] = []
     hidden = rows.start()
     for step in range(max_codes):
         scores_BC = guided_scores(visual_head.logits(hidden).float(), scale if guided else None)
         if step < min_codes:
             scores_BC[:, 0] = -torch.inf
-        pick_B = pick(scores_BC, uniform_BM[:, step], settings)
+        pick_B = pick(scores_BC, uniform_BM[places_B, step], settings)
         ended_B = ended_B | (pick_B == 0)
-        chosen_MB.append(pick_B.masked_fill(ended_B, 0))
+        pick_B = pick_B.masked_fill(ended_B, 0)
+        chosen.append(pick_B.new_zeros(size).index_copy(0, places_B, pick_B))
         # Asking costs a wait for the GPU; a CPU answers at once.
         last = step + 1 == max_codes or ((not ended_B.is_cuda or step % 16 == 15) and bool(ended_B.all()))
-        yield chosen_MB, last
+        yield chosen, scores_BC, last
         if last:
             return
-        next_B = chosen_MB[-1] + vocabulary.end_img
+        if not ended_B.is_cuda and bool(ended_B.any()):
+            # Complete images leave the batch. On a GPU shapes stay as they are.
+            left = (~ended_B).nonzero()[:, 0]
+            rows.keep(torch.cat([left, left + len(ended_B)]) if guided else left)
+            places_B, pick_B, ended_B = places_B[left], pick_B[left], ended_B[left]
+        next_B = pick_B + vocabulary.end_img
         hidden = rows.extend(torch.cat([next_B, next_B]) if guided else next_B)
 
 

@@ -1,0 +1,64 @@
+"""A batch that is being continued: what is read once, and rows that leave it, against each row alone."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from lavit_pretrain.attention import use_padded
+from lavit_pretrain.decoding import DecodingBatch, distinct_prompts, shared_prefix
+from lavit_pretrain.language_model import LanguageModel
+
+IDS = [[5, 6, 7, 8, 9, 10, 11], [5, 6, 7, 8, 9, 12], [20], [5, 6, 7, 8, 9, 10, 11], [5, 6, 7, 8, 9, 13, 14, 15]]
+
+
+@pytest.fixture(scope="module")
+def llm(random_llm: Callable[..., LanguageModel]) -> LanguageModel:
+    llm = random_llm("codes")
+    use_padded(llm.llm)
+    return llm.eval().requires_grad_(False)
+
+
+def alone(llm: LanguageModel, ids: list[int]) -> torch.Tensor:
+    return llm.decoder(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state[0, -1]
+
+
+def test_equal_prompts_and_what_they_begin_with_are_read_once(
+    llm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    forward = DecodingBatch._forward
+
+    def counted(batch: DecodingBatch, inputs: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        read.append(tuple(inputs.shape[:2]))
+        return forward(batch, inputs, positions)
+
+    monkeypatch.setattr(DecodingBatch, "_forward", counted)
+    batch = DecodingBatch(llm, [llm.embed(torch.tensor(ids)) for ids in IDS])
+    torch.testing.assert_close(batch.start(), torch.stack([alone(llm, ids) for ids in IDS]))
+    assert read == [(1, 5), (4, 3)]
+    after = batch.extend(torch.tensor([30, 31, 32, 33, 34]))
+    torch.testing.assert_close(after, torch.stack([alone(llm, [*ids, 30 + row]) for row, ids in enumerate(IDS)]))
+
+
+def test_rows_leave(llm: LanguageModel) -> None:
+    batch = DecodingBatch(llm, [llm.embed(torch.tensor(ids)) for ids in IDS])
+    batch.start()
+    batch.extend(torch.tensor([30, 31, 32, 33, 34]))
+    batch.keep(torch.tensor([1, 2, 4]))
+    for token in range(40, 80):  # more than the room that was taken ahead
+        hidden = batch.extend(torch.tensor([token] * 3))
+    tail = list(range(40, 80))
+    expected = [alone(llm, [*IDS[row], 30 + row, *tail]) for row in (1, 2, 4)]
+    torch.testing.assert_close(hidden, torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_a_prefix_is_shared_where_fewer_rows_are_read() -> None:
+    def rows(*numbers: int) -> torch.Tensor:
+        return torch.tensor(numbers, dtype=torch.float32)[:, None]
+
+    assert shared_prefix([rows(1, 2, 3), rows(1, 2, 4), rows(1, 2)]) == (1, [True, True, True])
+    assert shared_prefix([rows(1, 2, 3, 4, 5), rows(1, 2, 3, 4, 6), rows(9)]) == (4, [True, True, False])
+    assert shared_prefix([rows(1, 2), rows(3, 4)]) == (0, [False, False])
+    assert shared_prefix([rows(1)]) == (0, [False])
+    found, places = distinct_prompts([rows(1, 2), rows(3), rows(1, 2), rows(1, 3)])
+    assert ([len(one) for one in found], places) == ([2, 1, 2], [0, 1, 0, 2])
