@@ -26,8 +26,14 @@ class GrowingLayer(DynamicLayer):
 
 
 def growing_cache(config: PreTrainedConfig) -> DynamicCache:
-    """Return an empty cache for a model; layers that do more than grow (sliding windows) stay transformers' own."""
+    """Return an empty cache for a model.
+
+    Layers that do more than grow (sliding windows) stay transformers' own, and so do all where attention is written
+    out: some families take its keys to be contiguous.
+    """
     cache = DynamicCache(config=config)
+    if config.get_text_config()._attn_implementation != "sdpa":
+        return cache
     cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
