@@ -59,6 +59,7 @@ def test_a_prefix_is_shared_where_fewer_rows_are_read() -> None:
     assert shared_prefix([rows(1, 2, 3), rows(1, 2, 4), rows(1, 2)]) == (1, [True, True, True])
     assert shared_prefix([rows(1, 2, 3, 4, 5), rows(1, 2, 3, 4, 6), rows(9)]) == (4, [True, True, False])
     assert shared_prefix([rows(1, 2), rows(3, 4)]) == (0, [False, False])
+    assert shared_prefix([rows(1, 2, 3, 4), rows(5)]) == (0, [False, False])  # nobody shares it
     assert shared_prefix([rows(1)]) == (0, [False])
     found, places = distinct_prompts([rows(1, 2), rows(3), rows(1, 2), rows(1, 3)])
     assert ([len(one) for one in found], places) == ([2, 1, 2], [0, 1, 0, 2])

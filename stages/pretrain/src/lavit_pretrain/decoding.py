@@ -50,7 +50,8 @@ def shared_prefix(prompts: Sequence[Tensor]) -> tuple[int, list[bool]]:
         tails = [len(one) - (length if own >= length else 0) for one, own in zip(prompts, common, strict=True)]
         return length + len(tails) * max(tails)
 
-    best = min([0, *sorted(set(common))], key=cost)
+    shared = {length for length in common if sum(own >= length for own in common) > 1}
+    best = min([0, *sorted(shared)], key=cost)
     return best, [0 < best <= own for own in common]
 
 
@@ -83,7 +84,9 @@ class DecodingBatch:
         if not (isinstance(self._cache, DynamicCache) and only_grows(self._cache)):
             return self._read(self._prompts)
         prompts, places = distinct_prompts(self._prompts)
-        length, begins = shared_prefix(prompts)
+        # A model that is told no positions counts the padding between a prefix and what follows it.
+        told = bool(accepted(self.llm.decoder, position_ids=None))
+        length, begins = shared_prefix(prompts) if told else (0, [])
         if length:
             first = prompts[begins.index(True)]
             self._mask_RL, self._lengths = self._mask_RL[:1], self._lengths[:1]
