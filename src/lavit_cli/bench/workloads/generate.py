@@ -14,7 +14,7 @@ import torch
 from lavit_pretrain.api import SampleSettings, SamplingStep, sample_steps, tokenize_prompt, use_padded
 from lavit_trainkit.device import generator
 from torch import Tensor
-from transformers import LlamaForCausalLM, LogitsProcessor
+from transformers import LogitsProcessor
 
 from lavit_cli.bench.comparison import Arm, BenchSettings, Comparison, Unequal
 from lavit_cli.bench.machine import DTYPES
@@ -72,7 +72,8 @@ def drawn(
     goal: float | None = None,
 ) -> Comparison:  # fmt: skip
     """Return the codes of some prompts, drawn by both arms with the same model."""
-    llm = random_llama(size, settings).to(DTYPES[dtype]).eval().requires_grad_(False)
+    llm: Any = random_llama(size, settings)
+    llm = llm.to(DTYPES[dtype]).eval().requires_grad_(False)
     network = as_language_model(llm, size)
     use_padded(llm)
     sampling = SampleSettings(guidance_scale=GUIDANCE, top_k=TOP_K, min_codes=codes, max_codes=codes)
@@ -104,7 +105,7 @@ def drawn(
     )
 
 
-def by_generate(llm: LlamaForCausalLM, size: ModelSize, ids: list[Tensor], codes: int) -> Callable[..., Tensor]:
+def by_generate(llm: Any, size: ModelSize, ids: list[Tensor], codes: int) -> Callable[..., Tensor]:
     """Return transformers' `generate` on prompts (ids [n] each), padded on the left; extra processors may follow."""
     longest, vocabulary = max(map(len, ids)), size.vocabulary
     padded = torch.stack([torch.nn.functional.pad(one, (longest - len(one), 0)) for one in ids])

@@ -1,6 +1,7 @@
 """Language models of random weights with the published ids (32,000 of text, 16,384 codes), and texts for them."""
 
 import dataclasses
+from typing import Any
 
 import torch
 from lavit_pretrain.api import LanguageModel, LlmShape, VisualConfig, Vocabulary, llama_config, train_text_tokenizer
@@ -58,7 +59,8 @@ def random_llama(size: ModelSize, settings: BenchSettings) -> LlamaForCausalLM:
         intermediate_size=size.mlp_dim,
         max_positions=MAX_POSITIONS,
     )
-    return LlamaForCausalLM(llama_config(shape, size.vocabulary.total)).to(settings.device)
+    llm: Any = LlamaForCausalLM(llama_config(shape, size.vocabulary.total))
+    return llm.to(settings.device)
 
 
 def as_language_model(llm: LlamaForCausalLM, size: ModelSize) -> LanguageModel:

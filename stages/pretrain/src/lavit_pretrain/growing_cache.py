@@ -13,13 +13,17 @@ from transformers.cache_utils import DynamicLayer
 class GrowingLayer(DynamicLayer):
     """DynamicLayer whose keys and values [R, H, L, E] are the first rows of tensors with room for more."""
 
-    _key_room: Tensor | None = None
-    _value_room: Tensor | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self._key_room: Tensor | None = None
+        self._value_room: Tensor | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append keys and values, and return all of them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None
+        assert self.values is not None
         self.keys, self._key_room = _append(self.keys, self._key_room, key_states)
         self.values, self._value_room = _append(self.values, self._value_room, value_states)
         return self.keys, self.values
