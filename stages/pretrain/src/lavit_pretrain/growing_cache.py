@@ -13,10 +13,8 @@ from transformers.cache_utils import DynamicLayer
 class GrowingLayer(DynamicLayer):
     """DynamicLayer whose keys and values [R, H, L, E] are the first rows of tensors with room for more."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._key_room: Tensor | None = None
-        self._value_room: Tensor | None = None
+    _key_room: Tensor | None = None
+    _value_room: Tensor | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append keys and values, and return all of them."""
@@ -38,7 +36,8 @@ def growing_cache(config: PreTrainedConfig) -> DynamicCache:
     cache = DynamicCache(config=config)
     if config.get_text_config()._attn_implementation != "sdpa":
         return cache
-    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    grows: Any = GrowingLayer
+    cache.layers = [grows() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 
