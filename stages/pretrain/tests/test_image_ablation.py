@@ -55,7 +55,7 @@ def test_a_swap_takes_the_next_image_and_keeps_scored_tokens(documents: Any, ima
             elif image_input == "features":
                 assert made.features is taken.features
                 assert made.images == taken.images
-                first, last = made.image
+                [(first, last)] = made.images
                 assert (made.ids[first - 1], made.ids[last]) == (vocabulary.img, vocabulary.end_img)
             assert not made.weights[:cut].any()
 
