@@ -6,6 +6,7 @@ import pytest
 import torch
 from lavit_core.config import Config
 from lavit_core.errors import InputError, UsageError
+from lavit_core.rundir import open_run
 from lavit_trainkit import precision
 from lavit_trainkit.precision import (
     choose_precision,
@@ -69,6 +70,20 @@ def test_auto_trains_in_what_the_device_computes(computed: bool, monkeypatch: py
     # What is asked for is done, slow or not.
     assert with_precision(Settings(precision="bf16"), "cpu") == Settings(precision="bf16")
     assert with_precision(Settings(precision="fp32"), "cpu") == Settings(precision="fp32")
+
+
+def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Settings(Config):
+        precision: str = "auto"
+
+    computed = True
+    monkeypatch.setattr(precision, "computes_bf16", lambda kind: computed)
+    begun = with_precision(Settings(), "cpu", out=tmp_path / "run")
+    with open_run(tmp_path / "run", command="train", config=begun.model_dump(), inputs={}):
+        computed = False  # another machine
+        assert with_precision(Settings(), "cpu", out=tmp_path / "run") == begun == Settings(precision="bf16")
+        assert with_precision(Settings(precision="fp32"), "cpu", out=tmp_path / "run").precision == "fp32"  # refused
+        assert with_precision(Settings(), "cpu", out=tmp_path / "new").precision == "fp32"
 
 
 def test_bf16_that_is_not_computed_is_told_once(

@@ -194,9 +194,21 @@ def _git_revision() -> str | None:
 
 def recorded_inputs(out: Path) -> dict[str, str]:
     """Return the digests of what the run in `out` reads, none without a run. Raises InputError for a damaged record."""
+    return _recorded(out, "inputs")
+
+
+def recorded_settings(out: Path) -> dict[str, Any]:
+    """Return the settings that the run in `out` was started with, none without a run.
+
+    Raises InputError for a damaged record.
+    """
+    return _recorded(out, "config")
+
+
+def _recorded(out: Path, name: str) -> dict[str, Any]:
     file = out / CONFIG_FILE
-    inputs = _read_record(file).get("inputs") if file.is_file() else None
-    return dict(inputs) if isinstance(inputs, dict) else {}
+    found = _read_record(file).get(name) if file.is_file() else None
+    return dict(found) if isinstance(found, dict) else {}
 
 
 def _write_record(file: Path, record: Mapping[str, Any]) -> None:

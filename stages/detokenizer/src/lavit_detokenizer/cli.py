@@ -59,7 +59,7 @@ def train_detokenizer(
 
         from lavit_detokenizer.plan import plan
 
-        planned = plan(settings, tokens, model, vae, unet, transformer)
+        planned = plan(settings, tokens, model, vae, unet, transformer, device=common.device)
         return show(planned, common, lines=plan_lines(planned))
     tokens, source = required("TOKENS", tokens), layout.source(required("--images", images))
     model, out = required("--model", model), required("--out", out)

@@ -39,12 +39,14 @@ def plan(
     vae: Path | None = None,
     unet: Path | None = None,
     transformer: Path | None = None,
+    *,
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Return the sizes and costs of a run, without making weights; without `model`, for the paper's tokenizer.
 
     Raises InputError if a folder does not hold a model of its kind.
     """
-    config = with_precision(config, "auto")
+    config = with_precision(config, device)
     reader = None if tokens is None else open_tokens(tokens, check_digests=False)
     shape = TokenizerConfig()
     if model is not None:

@@ -72,7 +72,7 @@ def train_detokenizer(
     Raises InputError for unusable input, UsageError for settings that do not fit, Interrupted if a signal stops it.
     """
     check_training_device(device)
-    config = with_precision(config, device)
+    config = with_precision(config, device, out=out)
     check_samples(follow, config.parallel)
     reader = open_tokens(tokens)
     check_tokenizer(reader, model)

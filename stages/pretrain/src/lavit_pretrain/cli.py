@@ -37,7 +37,7 @@ def pretrain(
         from lavit_pretrain.plan import plan
 
         kinds = {"questions": bool(questions or not tokens), "text": bool(text or not tokens)}
-        planned = plan(settings, llm, tokens or (), model, **kinds)
+        planned = plan(settings, llm, tokens or (), model, **kinds, device=common.device)
         return show(planned, common, lines=plan_lines(planned))
     tokens, model, out = required("TOKENS", tokens), required("--model", model), required("--out", out)
     if data is not None and settings.image_input != "live":

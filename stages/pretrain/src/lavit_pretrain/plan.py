@@ -35,12 +35,15 @@ def plan(
     *,
     questions: bool = True,
     text: bool = True,
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Return what a run would do and cost; without tokens, on data like the paper's.
 
     Raises InputError if `tokens` are not token directories, or `llm` is not a language model.
     """
-    config = with_precision(config, "auto")
+    # The card of 24 GB need not be here.
+    card = config if config.precision != "auto" else config.model_copy(update={"precision": "bf16"})
+    config = with_precision(config, device)
     check_lora(config, llm)
     check_bits(config)
     reader = open_token_sources(tokens, check_digests=False) if tokens else None
@@ -53,11 +56,14 @@ def plan(
     network = llm_on_meta_device(config, llm, codebook)
     shape, encoder = _tokenizer(config, reader, model)
     step = pretrain_step(config, network, shape, documents, encoder=encoder)
-    fits = {"tokens_per_step": tokens_on_a_small_card(config, network, step)} if config.lora.rank else {}
-    if fits and not config.gradient_checkpointing:
-        again = config.model_copy(update={"gradient_checkpointing": True})
-        recomputed = pretrain_step(again, network, shape, documents, encoder=encoder)
-        fits["with_gradient_checkpointing"] = tokens_on_a_small_card(again, network, recomputed)
+    fits = {}
+    if config.lora.rank:
+        settings = {"tokens_per_step": card}
+        if not card.gradient_checkpointing:
+            settings["with_gradient_checkpointing"] = card.model_copy(update={"gradient_checkpointing": True})
+        for name, one in settings.items():
+            fitted = pretrain_step(one, network, shape, documents, encoder=encoder)
+            fits[name] = tokens_on_a_small_card(one, network, fitted)
     return {
         "config": config.model_dump(mode="json"),
         "images": None if reader is None else len(reader),

@@ -65,7 +65,7 @@ def train_language_model(
     contradict the input, LavitError for a non-finite loss, Interrupted if a signal stops it (state saved).
     """
     check_training_device(device)
-    config = with_precision(config, device)
+    config = with_precision(config, device, out=out)
     check_samples(follow, config.parallel)
     opened = open_inputs(config, tokens, model, questions=questions, text=text, llm=llm, data=data)
     settings, num_steps, reader = {**config.model_dump(mode="json"), "seed": seed}, config.num_steps, opened.reader

@@ -61,7 +61,7 @@ def train_encoder(
 
         from lavit_tokenizer.plan import plan_encoder
 
-        planned = plan_encoder(settings)
+        planned = plan_encoder(settings, device=common.device)
         return show(planned, common, lines=plan_lines(planned))
     source, out = layout.source(required("DATA", data)), required("--out", out)
     check_data(source)
@@ -96,7 +96,9 @@ def train_tokenizer(
         from lavit_tokenizer.plan import plan_tokenizer
 
         source = None if data is None else layout.source(data)
-        planned = plan_tokenizer(settings, data=source, model=model, encoder=encoder, preset=common.preset)
+        planned = plan_tokenizer(
+            settings, data=source, model=model, encoder=encoder, preset=common.preset, device=common.device
+        )
         return show(planned, common, lines=plan_lines(planned))
     source, out = layout.source(required("DATA", data)), required("--out", out)
     check_data(source)
@@ -158,7 +160,7 @@ def tokenize_images(
     if common.dry_run:
         from lavit_tokenizer.plan import plan_tokenize
 
-        return show(plan_tokenize(source, model, settings), common)
+        return show(plan_tokenize(source, model, settings, device=common.device), common)
     check_data(source)
     find_part(model, "tokenizer")
     from lavit_tokenizer.tasks import Task

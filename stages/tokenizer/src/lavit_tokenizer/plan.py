@@ -25,9 +25,9 @@ from lavit_tokenizer.tokenizer import shape_for, tokenizer_on_meta_device
 from lavit_tokenizer.tokenizer_folder import read_config
 
 
-def plan_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
+def plan_encoder(config: TrainEncoderConfig, *, device: str = "auto") -> dict[str, Any]:
     """Return what `train-encoder` would do; the vocabulary is counted at its limit."""
-    config = with_precision(config, "auto")
+    config = with_precision(config, device)
     with torch.device("meta"):
         model = ContrastiveModel(config, config.vocabulary_size)
     head = list(model.vision.blocks)[config.vision.layers :]
@@ -48,13 +48,14 @@ def plan_tokenizer(
     model: Path | None = None,
     encoder: Path | None = None,
     preset: str | None = None,
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Return what `train-tokenizer` would do and cost; without an encoder, on that of `train-encoder` with the same
     `preset`, or on the paper's if it has no such preset.
 
     Raises InputError if the encoder is unknown, UsageError if the heads do not divide its width.
     """
-    config = with_precision(config, "auto")
+    config = with_precision(config, device)
     folder = encoder if encoder is not None else None if model is None else find_part(model, "encoder")
     small = _small_encoder(preset) if folder is None else None
     network = planned_encoder(folder, small, config.encoder)
@@ -98,9 +99,9 @@ def _small_encoder(preset: str | None) -> SmallVitConfig | None:
     return resolve(TrainEncoderConfig, preset=shipped).vision
 
 
-def plan_tokenize(data: Path | Source, model: Path, config: TokenizeConfig) -> dict[str, Any]:
+def plan_tokenize(data: Path | Source, model: Path, config: TokenizeConfig, *, device: str = "auto") -> dict[str, Any]:
     """Return what `tokenize-images` would do."""
-    config = with_precision(config, "auto")
+    config = with_precision(config, device)
     images = len(open_data(data).records)
     shape = read_config(find_part(model, "tokenizer"))
     return {

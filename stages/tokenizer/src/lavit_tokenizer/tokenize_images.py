@@ -80,7 +80,7 @@ def tokenize_images(
     check_data(data)
     # Ray's actors have the GPUs.
     own = "cpu" if engine == "ray" else device
-    config = with_precision(config, device)
+    config = with_precision(config, device, out=out)
     tokenizer = load_tokenizer(model, device=own, precision=config.precision, use="encode")
     topk_tokens(tokenizer.config, config.tokens)  # refused before the run directory is bound to it
     # How the work is done (workers, where the run gives up) does not decide what is written.

@@ -72,7 +72,7 @@ def train_encoder(
     Raises InputError if no image has a caption or one can't be read, Interrupted if a signal stops the run.
     """
     check_training_device(device)
-    config = with_precision(config, device)
+    config = with_precision(config, device, out=out)
     refuse_sharded_muon(config.parallel, config.optimizer)
     [rows] = shares_of(config.batch_size, setting="batch_size")
     opened = open_data(data)

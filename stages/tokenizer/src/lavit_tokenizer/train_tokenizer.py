@@ -76,7 +76,7 @@ def train_tokenizer(
     check_samples(follow, config.parallel)
     opened = open_data(data)
     check_training_device(device)
-    config = with_precision(config, device)
+    config = with_precision(config, device, out=out)
     accelerator = make_accelerator(device=device, precision=config.precision)
     network = load_encoder(encoder_folder, config.encoder).to(accelerator.device)
     settings = {**config.model_dump(mode="json"), "seed": seed}

@@ -10,6 +10,7 @@ from lavit_core.config import Config
 from lavit_core.device_name import check_precision_name
 from lavit_core.errors import InputError
 from lavit_core.progress import warn
+from lavit_core.rundir import recorded_settings
 from safetensors import SafetensorError, safe_open
 
 from lavit_trainkit.device import pick_device
@@ -44,9 +45,14 @@ def fastest_precision(precision: str, device: str) -> str:
     return "bf16" if computes_bf16(pick_device(device).type) else "fp32"
 
 
-def with_precision(config: Settings, device: str) -> Settings:
-    """Return settings in which `precision` says fp32 or bf16: auto is that of `fastest_precision`."""
-    return config.model_copy(update={"precision": fastest_precision(config.model_dump()["precision"], device)})
+def with_precision(config: Settings, device: str, *, out: Path | None = None) -> Settings:
+    """Return settings in which `precision` says fp32 or bf16: auto is that of `fastest_precision`.
+
+    A run that was begun in `out` goes on in its own, whatever this device computes.
+    """
+    asked = config.model_dump()["precision"]
+    begun = recorded_settings(out).get("precision") if out is not None and asked == "auto" else None
+    return config.model_copy(update={"precision": fastest_precision(begun or asked, device)})
 
 
 def choose_precision(precision: str, folder: Path, stems: Sequence[str]) -> str:
