@@ -121,9 +121,9 @@ def phases(steps: int) -> tuple[Phase, ...]:
 
 
 def own_phases(steps: int) -> tuple[Phase, ...]:
-    """The tiny preset's phases: the first two read own rows, without the merger, and learn from dropped patches."""
+    """The tiny preset's phases: the first two read own rows, without the merger."""
     first, second, *others = phases(steps)
-    own = {"merger": "off", "evidence": "own", "errors": "dropped", "cos_weight": 0.0}
+    own = {"merger": "off", "evidence": "own"}
     return first.model_copy(update=own), second.model_copy(update=own), *others
 
 

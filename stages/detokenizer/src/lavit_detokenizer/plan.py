@@ -113,8 +113,7 @@ def _step(
     if vae is not None:
         pixels = torch.zeros(1, 3, config.image_px, config.image_px, device="meta")
         parts.append(part("vae encoder", vae))
-        moments = 2 * sample[0] * sample[1] * sample[2]
-        if images is None or images * moments * 4 > config.cache_bytes:
+        if images is None or images * latent_moments(vae, pixels).numel() * 4 > config.cache_bytes:
             flops += forward_flops(lambda: latent_moments(vae, pixels))
     sizes = [count(block) for block in denoiser.blocks]
     return Step(

@@ -87,7 +87,8 @@ def _selector(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig
                 f"empty patches are kept, set evidence: own (it needs merger: off) in phase {phase.name}; else "
             )  # fmt: skip
             dropped = "" if phase.errors == "dropped" else (
-                f"set errors: dropped (it needs cos_weight: 0) in phase {phase.name} and before; else "
+                f"for photographs, or images that objects fill, set errors: dropped (it needs cos_weight: 0) in phase "
+                f"{phase.name} and before; else "
             )  # fmt: skip
             found.append(
                 Diagnostic(

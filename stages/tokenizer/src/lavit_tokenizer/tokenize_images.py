@@ -78,9 +78,9 @@ def tokenize_images(
         )
     check_out_outside(out, data)
     check_data(data)
-    # Ray's actors have the GPUs.
+    # Ray's actors have the GPUs, and all of them compute in what this process settles.
     own = "cpu" if engine == "ray" else device
-    config = with_precision(config, device, out=out)
+    config = with_precision(config, own, out=out)
     tokenizer = load_tokenizer(model, device=own, precision=config.precision, use="encode")
     topk_tokens(tokenizer.config, config.tokens)  # refused before the run directory is bound to it
     # How the work is done (workers, where the run gives up) does not decide what is written.
