@@ -201,7 +201,7 @@ class Phase(Config):
     errors: Literal["all", "dropped"] = "all"
     """The patches whose squared errors count: all (paper), or the dropped ones alone. Differs when dropped: the
     selector then keeps what the others do not predict, detail, and not what predicts most of the others, one patch of
-    each flat region: for images that objects fill. Needs cos_weight: 0 and a mask that is drawn."""
+    each flat region; its codes draw a little worse (docs/log.md). Needs cos_weight: 0 and a mask that is drawn."""
     quantise: bool = False
     """Quantise in the forward pass; the first such phase initialises the codebook by k-means."""
     train: tuple[Literal["selector", "merger", "decoder"], ...]

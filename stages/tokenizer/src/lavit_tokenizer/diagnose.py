@@ -86,17 +86,13 @@ def _selector(rows: Rows, phase: Phase, first: int, config: TrainTokenizerConfig
                 "compare detail_kept with detail_dropped (reported at the end, and by `lavit eval tokenizer`): where "
                 f"empty patches are kept, set evidence: own (it needs merger: off) in phase {phase.name}; else "
             )  # fmt: skip
-            dropped = "" if phase.errors == "dropped" else (
-                f"for photographs, or images that objects fill, set errors: dropped (it needs cos_weight: 0) in phase "
-                f"{phase.name} and before; else "
-            )  # fmt: skip
             found.append(
                 Diagnostic(
                     "undecided selector",
                     f"the selector is undecided: late in phase {phase.name} features explain {share:.0%} of whether a "
                     "patch is kept, and chance the rest: the decoder learns from uninformative patches; "
-                    f"{dropped}{own}give the phase more steps{merger}; a higher selector_lr decides sooner, but more "
-                    "by position than by content",
+                    f"{own}give the phase more steps{merger}; a higher selector_lr decides sooner, but more by "
+                    "position than by content",
                 )
             )
     # While Gumbel noise decides, the rate is held by the loss; what counts is where it ends, and what follows from it.

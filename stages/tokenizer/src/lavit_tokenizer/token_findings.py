@@ -78,10 +78,8 @@ def _empty(facts: TokenFacts) -> list[Diagnostic]:
         Diagnostic(
             "empty patches kept",
             f"empty patches are kept: the detail (standard deviation of pixels within a patch) is {kept:.3f} in kept "
-            f"patches and {dropped:.3f} in dropped ones: while the selector learns, a ground patch tells the decoder "
-            "much of the scene, and codes of ground lose it; in the phases masks and selector of train-tokenizer set "
-            "evidence: own (it needs merger: off), and for images that objects fill and for photographs errors: "
-            "dropped (it needs cos_weight: 0)",
+            f"patches and {dropped:.3f} in dropped ones: attention lets a patch of ground tell the decoder the whole "
+            "scene, and codes of ground lose it; set evidence: own in the phases masks and selector of train-tokenizer",
         )
     ]
 
