@@ -175,3 +175,16 @@ def test_linear_probes_are_those_of_their_own_command(models: dict[str, Path], h
     assert probes == alone["figures"]
     assert (tmp_path / "o" / "probe" / "score.json").is_file()
     assert eval_tokenizer(models["whole"], data, tmp_path / "o", config, compute=QUIET) == found
+
+
+def test_a_probe_without_labels_is_refused_before_anything_is_written(models: dict[str, Path], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 64), (80 * number, 0, 0)).save(data / f"{number}.png")
+    config = EvalTokenizerConfig(images=3, reconstructions=0, selection="topk", probe=True)
+    with pytest.raises(InputError, match="nothing to probe for; write labels"):
+        eval_tokenizer(models["whole"], data, tmp_path / "o", config, compute=QUIET)
+    assert not (tmp_path / "o").exists()
+    without = config.model_copy(update={"probe": False})
+    assert eval_tokenizer(models["whole"], data, tmp_path / "o", without, compute=QUIET)["data"]["images"] == 3

@@ -13,6 +13,7 @@ from lavit_evaluation.compute import Compute
 from lavit_evaluation.config import EvalTokenizerConfig
 from lavit_evaluation.options import ReconstructionWeights
 from lavit_evaluation.tokenizing.eval_foreign import eval_foreign
+from lavit_evaluation.tokenizing.foreign import find_reconstructions
 from lavit_evaluation.tokenizing.reference import choose_reference
 from lavit_scoring.compare import compare
 from lavit_scoring.errors import InputError as ScoringInputError
@@ -72,6 +73,28 @@ def test_reconstructions_are_found_by_name_and_measured(data: Path, drawn: Path,
     assert result["skipped"]["tokens"] == "no codes given (--codes FILE --codebook-size K)"
     assert run(data, tmp_path / "o", drawn=drawn) == result
     assert metrics(run(data, settings={"compare_px": 20}, drawn=drawn)) != metrics(result)
+
+
+def test_images_drawn_again_are_another_run(data: Path, tmp_path: Path) -> None:
+    """Files of equal names and sizes, as every BMP of one shape is."""
+    drawn = tmp_path / "drawn"
+    drawn.mkdir()
+    for name in "12345":
+        Image.new("RGB", (SIDE, SIDE), (int(name), 0, 0)).save(drawn / f"{name}.bmp")
+    run(data, tmp_path / "o", drawn=drawn)
+    Image.new("RGB", (SIDE, SIDE), (200, 0, 0)).save(drawn / "1.bmp")
+    with pytest.raises(UsageError, match="reconstructions"):
+        run(data, tmp_path / "o", drawn=drawn)
+
+
+def test_a_stem_of_two_images_finds_no_reconstruction(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "b" / "1.png")
+    every = ["a/1.png", "b/1.png"]
+    assert find_reconstructions(tmp_path, ["b/1.png"], every) == [tmp_path / "b" / "1.png"]
+    with pytest.raises(InputError, match=r"1 of 1 images have no reconstruction .a/1.png."):
+        find_reconstructions(tmp_path, ["a/1.png"], every)
+    assert find_reconstructions(tmp_path, ["a/1.png"], ["a/1.png", "c/2.png"]) == [tmp_path / "b" / "1.png"]
 
 
 def test_codes_give_bits_usage_and_perplexity(data: Path, tmp_path: Path) -> None:
@@ -178,7 +201,7 @@ def test_a_model_and_a_foreign_tokenizer_side_by_side(
     assert "item by item, psnr_db: +" in shown
     fewer = [*line[:-1], "3", "--out", str(tmp_path / "fewer"), "--json"]
     CliRunner().invoke(evaluate, fewer, catch_exceptions=False)
-    with pytest.raises(ScoringInputError, match=r"fewer: measured on other images than .*6 .4 drawn. and 6 .3 drawn."):
+    with pytest.raises(ScoringInputError, match=r"fewer: measured on other images than .*6 .3 drawn. and 6 .4 drawn."):
         compare([ours, tmp_path / "fewer"])
     done = CliRunner().invoke(evaluate, ["tokenizer", "--model", "M", *line[1:]])
     assert "--drawn, --codes, --codebook-size: another tokenizer's output" in str(done.exception)

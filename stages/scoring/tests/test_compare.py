@@ -84,6 +84,27 @@ def test_other_decoding_is_told_not_forbidden(tmp_path: Path) -> None:
     assert "[2] - [1], item by item, accuracy (0 to 1): -0.5000" in shown
 
 
+def test_tokenizers_on_images_that_nobody_recorded_are_not_compared(tmp_path: Path) -> None:
+    protocol = {"protocol": {"name": "lavit-tokenizer", "version": 1}}
+    old, older = (score(tmp_path / name, [1.0], **protocol) for name in ("old", "older"))
+    result = run(old, older)
+    assert result["not_comparable"] == [
+        f"the images measured: {path}: reference not recorded" for path in (old, older)
+    ]  # fmt: skip
+    assert result["paired"] == {}
+
+
+def test_tokenizers_on_other_images_are_refused_with_both_in_one_order(tmp_path: Path) -> None:
+    one, two = (
+        score(tmp_path / letter, [1.0], protocol={"name": "lavit-tokenizer", "version": 1},
+              reference={"digest": letter * 64, "images": images, "reconstructions": 1})
+        for letter, images in (("a", 5), ("b", 7))
+    )  # fmt: skip
+    words = f"b: measured on other images than .*a .SHA-256 {'b' * 16} and {'a' * 16}; 7 .1 drawn. and 5 .1 drawn."
+    with pytest.raises(InputError, match=words):
+        run(one, two)
+
+
 def test_a_quickstart_s_folder_is_its_evaluation_s(tmp_path: Path) -> None:
     one = score(tmp_path / "one", [0.0, 1.0])
     score(tmp_path / "run" / "evaluation", [1.0, 1.0])

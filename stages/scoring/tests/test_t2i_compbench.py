@@ -61,6 +61,16 @@ def test_fewer_images_are_refused_unless_their_names_account_for_them(tmp_path: 
     assert score(file, prompts)["notes"]["images_per_prompt"] == 2
 
 
+@pytest.mark.parametrize("name", ["vqa_result.json", "annotation_blip/vqa_result.json"])
+def test_results_in_the_run_directory_find_its_images(tmp_path: Path, prompts: Path, name: str) -> None:
+    """As `lavit eval` draws: OUT/images/samples, and the judge's results in OUT or a folder of it."""
+    out = tmp_path / "out"
+    (out / "images").mkdir(parents=True)
+    draw(out / "images", [2, 2, 2])
+    result = score(put(out / name, [0.1, 0.1, 0.4, 0.4, 0.7, 0.7]), prompts)
+    assert (result["notes"]["images_per_prompt"], result["items"]["expected"], result["complete"]) == (2, 6, True)
+
+
 def test_prompts_without_images_are_refused_or_marked(tmp_path: Path, prompts: Path) -> None:
     draw(tmp_path, [2, 2, 0])
     file = put(tmp_path / "labels" / "annotation_obj_detection_2d" / "vqa_result.json", [0.5] * 4)

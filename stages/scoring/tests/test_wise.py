@@ -114,5 +114,5 @@ def test_results_and_prompts_in_three_files(tmp_path: Path, prompts: Path) -> No
         score_file(find_benchmark("wise"), ScoringTask(results=results, annotations=prompts))
     (results / "natural_science_scores_results.jsonl").unlink()
     part = ScoringTask(results=results, annotations=prompts / "cultural_common_sense.json")
-    with pytest.raises(InputError, match="300 results belong to no prompt"):
+    with pytest.raises(InputError, match=r"sense.json: a part of .*, expected natural_science.json beside it"):
         score_file(find_benchmark("wise"), part)

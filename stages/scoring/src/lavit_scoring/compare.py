@@ -87,9 +87,9 @@ def compare(paths: Sequence[Path], *, seed: int = 0) -> dict[str, Any]:
     if len(paths) < 2:
         raise UsageError(f"lavit eval compare: {len(paths)} score, expected two or more")
     scores = [load_score(path) for path in paths]
-    _check_reference(paths, scores)
+    unknown = _check_reference(paths, scores)
     names = list(dict.fromkeys(name for score in scores for name in _metrics(score)))
-    blocking = _differences(scores, DECIDES)
+    blocking = unknown + _differences(scores, DECIDES)
     return {
         "runs": [str(path) for path in paths],
         "not_comparable": blocking,
@@ -100,19 +100,24 @@ def compare(paths: Sequence[Path], *, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def _check_reference(paths: Sequence[Path], scores: Sequence[dict[str, Any]]) -> None:
-    """Raise InputError if tokenizers were measured on different images: no number of one says anything of another."""
-    known = [(path, score["reference"]) for path, score in zip(paths, scores, strict=True)
-             if _value(score, "protocol.name") == "lavit-tokenizer" and score.get("reference")]  # fmt: skip
+def _check_reference(paths: Sequence[Path], scores: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the scores of tokenizers that don't record which images were measured, a line each.
+
+    Raises InputError if they were measured on different images: no number of one says anything of another.
+    """
+    found = [(path, score.get("reference")) for path, score in zip(paths, scores, strict=True)
+             if _value(score, "protocol.name") == "lavit-tokenizer"]  # fmt: skip
+    known = [(path, reference) for path, reference in found if reference]
     for path, reference in known[1:]:
         first, other = known[0]
         if reference["digest"] != other["digest"]:
-            counts = " and ".join(f"{one['images']} ({one['reconstructions']} drawn)" for one in (other, reference))
+            counts = " and ".join(f"{one['images']} ({one['reconstructions']} drawn)" for one in (reference, other))
             raise InputError(
                 f"{path}: measured on other images than {first} (SHA-256 {reference['digest'][:SHORT]} and "
                 f"{other['digest'][:SHORT]}; {counts}); give `lavit eval tokenizer` the same --data, --images, "
                 "--reconstructions and --seed"
             )
+    return [f"the images measured: {path}: reference not recorded" for path, reference in found if not reference]
 
 
 def _metrics(score: dict[str, Any]) -> dict[str, Any]:

@@ -159,9 +159,10 @@ def _prompts_of_images(task: ScoringTask) -> tuple[list[str], dict[str, Any]]:
 
 
 def _samples(results: Path) -> Path | None:
-    """Return the official folder of images, beside the judges' folders."""
+    """Return the official folder of images: beside the judges' folders, or in `images/` as `lavit eval` draws them."""
     places = [results, *results.parents][:4]
-    return next((place / "samples" for place in places if (place / "samples").is_dir()), None)
+    folders = (folder for place in places for folder in (place / "samples", place / "images" / "samples"))
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def _find(folder: Path, names: Sequence[str]) -> Path:

@@ -75,16 +75,20 @@ def read_wise(prompts: Path) -> dict[int, dict[str, Any]]:
 
 
 def wise_files(prompts: Path) -> list[Path]:
-    """Return the files of prompts. Raises InputError for a folder without them."""
+    """Return the files of prompts. Raises InputError for a folder without them, and one of them without the others."""
     if prompts.is_dir():
         for end in ("", "_verified"):
             files = [prompts / f"{name}{end}.json" for name in FILES]
             if all(file.is_file() for file in files):
                 return files
         raise InputError(f"{prompts}: expected {', '.join(f'{name}.json' for name in FILES)}")
-    ending = prompts.name.removeprefix(FILES[0])
+    ending = next((prompts.name.removeprefix(name) for name in FILES if prompts.name.startswith(name)), None)
+    if ending is None:
+        return [prompts]
     files = [prompts.with_name(f"{name}{ending}") for name in FILES]
-    return files if prompts.name.startswith(FILES[0]) and all(file.is_file() for file in files) else [prompts]
+    if lacking := [file.name for file in files if not file.is_file()]:
+        raise InputError(f"{prompts}: a part of the prompts, expected {' and '.join(lacking)} beside it")
+    return files
 
 
 def files_digest(files: Sequence[Path]) -> str:

@@ -91,6 +91,11 @@ def eval_probe(
         return session.finish(result)
 
 
+def check_labels(data: Data, config: ProbeConfig, seed: int) -> None:
+    """Raise InputError if `eval_probe` would: for data without labels, or with too few to split."""
+    _split(data, None, None, config, seed)
+
+
 def _labels_digest(source: Data, labels: Path | None) -> str:
     file = labels if labels is not None else source.root / LABELS_FILE
     return file_sha256(file) if file.is_file() else ""

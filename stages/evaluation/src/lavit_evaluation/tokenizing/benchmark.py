@@ -18,7 +18,7 @@ from lavit_evaluation.config import EvalTokenizerConfig, ProbeConfig
 from lavit_evaluation.evaluation_session import evaluation_session
 from lavit_evaluation.model import find_parts, model_digests, open_model
 from lavit_evaluation.options import ReconstructionWeights
-from lavit_evaluation.probing.probe import eval_probe
+from lavit_evaluation.probing.probe import check_labels, eval_probe
 from lavit_evaluation.samples import write_samples
 from lavit_evaluation.token_warnings import note_findings
 from lavit_evaluation.tokenizing.job import Job, draw_all, tokenize_all
@@ -32,6 +32,9 @@ from lavit_evaluation.tokenizing.tokenize import TokenizedImage
 if TYPE_CHECKING:
     from lavit import LaVIT
     from lavit_tokenizer.api import TokenFacts, TokenizerConfig
+
+PROBE = ProbeConfig.model_validate({})
+"""Settings of the probes that are fitted beside."""
 
 
 def eval_tokenizer(
@@ -56,6 +59,8 @@ def eval_tokenizer(
     covers = None if masks is None else read_covers(masks, keys, lavit.image_px, lavit.grid)
     if covers is not None:
         inputs["masks"] = hashlib.sha256(covers.tobytes()).hexdigest()
+    if config.probe:
+        check_labels(source, PROBE, seed)
     settings = {**config.model_dump(mode="json"), "precision": compute.precision, "seed": seed}
     with evaluation_session(
         out, command="eval tokenizer", settings=settings, inputs=inputs, quiet=compute.quiet
@@ -115,7 +120,7 @@ def add_probe(
 ) -> None:
     """Add `probe.*`: what linear probes find (`lavit eval probe`), with a run directory of its own in `out`."""
     found = eval_probe(
-        model, data, None if out is None else out / "probe", ProbeConfig.model_validate({}), seed=seed, compute=compute
+        model, data, None if out is None else out / "probe", PROBE, seed=seed, compute=compute
     )  # fmt: skip
     for name, metric in found["figures"].items():
         score.metrics[name] = Estimate(metric["value"], metric["low"], metric["high"], metric["count"])

@@ -1,6 +1,8 @@
 """`lavit eval tokenizer --drawn FOLDER --codes FILE`: any tokenizer's output, measured as a model of ours is."""
 
+import hashlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,6 @@ from lavit_scoring.score import Score
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.config import EvalTokenizerConfig
 from lavit_evaluation.evaluation_session import evaluation_session
-from lavit_evaluation.image_metrics.features import some_of
 from lavit_evaluation.options import ReconstructionWeights
 from lavit_evaluation.shapes.heldout import read_pixels
 from lavit_evaluation.token_metrics import code_metrics, count_metrics
@@ -46,9 +47,9 @@ def eval_foreign(
     networks = open_networks(weights, config, device=compute.device)
     inputs = {"data": source.digest, **networks.digests}
     # Before the run directory exists: what is wrong with the inputs must not bind it to them.
-    files = [] if drawn is None else find_reconstructions(drawn, reference.drawn)
+    files = [] if drawn is None else find_reconstructions(drawn, reference.drawn, [one.key for one in source.records])
     if drawn is not None:
-        inputs["reconstructions"] = some_of(drawn, [str(file.relative_to(drawn)) for file in files]).digest
+        inputs["reconstructions"] = _content_digest(files)
     read = None if codes is None else read_codes(codes, reference.keys, codebook_size or 0)
     if codes is not None:
         inputs["codes"] = file_sha256(codes)
@@ -80,6 +81,11 @@ def eval_foreign(
         described = {"path": str(data), "images": len(reference.keys), "reconstructions": len(files)}
         metadata = {"inputs": inputs, "data": described, "reference": reference.as_json(image_px)}
         return session.finish(score.as_json({**metadata, "networks": networks.digests, "settings": settings}))
+
+
+def _content_digest(files: Sequence[Path]) -> str:
+    """Return the SHA-256 of what is in the files, in their order: sizes alone are the same for images drawn again."""
+    return hashlib.sha256("".join(f"{file_sha256(file)}\n" for file in files).encode()).hexdigest()
 
 
 def _add_codes(score: Score, codes: list[np.ndarray], keys: list[str], codebook_size: int, seed: int) -> None:

@@ -15,8 +15,10 @@ from lavit_core.json_lines import iterate_json_objects
 from lavit_scoring.errors import some_names
 
 
-def find_reconstructions(folder: Path, keys: Sequence[str]) -> list[Path]:
+def find_reconstructions(folder: Path, keys: Sequence[str], records: Sequence[str]) -> list[Path]:
     """Return the reconstruction of each image: of the same path below `folder`, or the same stem, whatever the ending.
+
+    `records` are all images of the data: a stem that two of them have says nothing.
 
     Raises InputError naming images without one, or with two.
     """
@@ -26,7 +28,7 @@ def find_reconstructions(folder: Path, keys: Sequence[str]) -> list[Path]:
     by_path = Counter(_path(one) for one in found)
     by_stem = Counter(PurePosixPath(one).stem for one in found)
     files = {_path(one): one for one in found} | {f"*{PurePosixPath(one).stem}": one for one in found}
-    stems = Counter(PurePosixPath(key).stem for key in keys)
+    stems = Counter(PurePosixPath(key).stem for key in records)
     chosen: list[Path] = []
     missing: list[str] = []
     twice: list[str] = []
