@@ -158,6 +158,16 @@ def test_a_stop_says_how_far_it_is(
         run(GENEVAL, data, tmp_path / "o")
 
 
+def test_a_finished_set_keeps_the_versions_that_drew_it(
+    painter: Painter, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = run(GENEVAL, data, tmp_path / "o")
+    before = files(tmp_path / "o")
+    monkeypatch.setattr(module, "versions", lambda: {"lavit": "99"})
+    assert run(GENEVAL, data, tmp_path / "o") == made
+    assert files(tmp_path / "o") == before
+
+
 def test_seeds_come_from_names(painter: Painter, data: Path, tmp_path: Path) -> None:
     run(GENEVAL, data, tmp_path / "whole")
     run(GENEVAL, data, tmp_path / "some", limit=1)

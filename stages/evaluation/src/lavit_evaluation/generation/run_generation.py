@@ -126,6 +126,8 @@ def run_generation(
             for name, content in LAYOUTS[benchmark.kind].beside(prompt).items():
                 write_text(out / IMAGES / name, content)
         write_json_lines(out / "captions.jsonl", _captions(plan, LAYOUTS[benchmark.kind].files))
+        if session.finished and (out / GENERATION_FILE).is_file():  # made by the versions that it names
+            return session.finished
         result = {
             "benchmark": benchmark.name,
             **record,
