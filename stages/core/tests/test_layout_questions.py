@@ -239,6 +239,14 @@ def test_earlier_turns_in_our_own_layout(photos):
             open_data(photos.root)
 
 
+@pytest.mark.parametrize("named", [{"images": [ONE]}, {"file_name": ONE}])
+def test_marks_in_questions_about_one_image_say_nothing(named, photos):
+    row = {"question_id": 1, **named, "question": "Which <image>?", "answer": "b", "earlier": [["<image>\nWho?", "a"]]}
+    (photos.root / "questions.jsonl").write_text(json_lines([row]))
+    [question] = open_data(photos.root).questions
+    assert (question.keys, question.question, question.earlier) == ((ONE,), "Which ?", (("Who?", "a"),))
+
+
 def test_questions_without_answers_and_images_are_named(photos, tmp_path):
     folder = write_vqa(photos, tmp_path / "out")
     (folder / "images" / "000000000003.jpg").unlink()

@@ -114,6 +114,8 @@ def test_captions_and_answers_against_the_language_model(folders, images, image_
     if image_input == "none":
         with pytest.raises(UsageError, match="was trained without images; a question with images needs one that sees"):
             model.answer(None, [[images[0], "what?"]])
+        with pytest.raises(UsageError, match="was trained without images; a question with images needs one that sees"):
+            model.answer(None, [[np.array([1, 2]), "what?"]])
         return
     first, second = read.take([0, 1]).each()
     talk = [(("<image>which?", images[0]), "a"), ("and now?", "b")]
@@ -124,8 +126,10 @@ def test_captions_and_answers_against_the_language_model(folders, images, image_
     )
     with pytest.raises(UsageError, match="questions: found images in them and `images` too"):
         model.answer(images[0], [asked])
-    with pytest.raises(UsageError, match=r"earlier\[0\]: 1 <image> but 0 images"):
-        model.answer(None, ["?"], earlier=[[(["<image> what?"], "a")]])
+    with pytest.raises(UsageError, match="questions: found images in them and `images` too"):
+        answer(llm, read.take([0]), [[second, "which?"]])
+    with pytest.raises(UsageError, match=r"earlier\[1\]\[1\]: 1 <image> but 0 images"):
+        model.answer(None, ["?", "?"], earlier=[[("a", "b")], [("a", "b"), (["<image> what?"], "a")]])
     assert model.image_input == image_input
 
 

@@ -32,8 +32,9 @@ ROWS: list[dict[str, Any]] = [
      "earlier": [["<image><image> Which is red?", "the first"], ["Sure?", "yes"]]},
     {"images": [], "question": "Hello!", "answer": "hi", "earlier": [["Who?", "a model"]]},
     {"images": KEYS[3:], "question": "What colour is it?", "answer": "blue", "earlier": [["What?", "a square"]]},
+    {"images": KEYS[2:3], "question": "Large, <image>?", "answer": "small", "earlier": [["<image> What?", "round"]]},
 ]  # fmt: skip
-"""The last one is about one image, which stands first."""
+"""The last two are about one image, which stands first whatever marks say."""
 ALONE = Mix(text_to_image=0.0, image_to_text=0.0, questions=1.0, text=0.0)
 
 
@@ -52,7 +53,7 @@ def prompt_of(llm: LanguageModel, chat: bool, row: dict[str, Any], images: Seque
 
     def pieces(text: str) -> Prompt:
         if not shown or "<image>" not in text:
-            return text
+            return text.replace("<image> ", "").replace(" <image>", " ")
         before, *after = text.split("<image>")
         return [before.strip(), *(piece for one in after for piece in (shown.pop(0), one.strip()) if len(piece))]
 
@@ -98,7 +99,7 @@ def test_training_reads_what_inference_reads(
         assert document.weights[len(prompt) :].all()
         assert document.ids[-1] == llm.codec.eos
     packed = collate([documents[row["answer"]] for row in ROWS])
-    assert packed.samples == (() if image_input == "codes" else (0, 1, 0, 1, 2, 3))
+    assert packed.samples == (() if image_input == "codes" else (0, 1, 0, 1, 2, 3, 2))
     if image_input == "features":
         assert packed.features_FD is not None
         assert len(packed.features_FD) == len(packed.image_rows_F)
@@ -149,7 +150,7 @@ def test_what_can_not_be_joined_is_left_out_or_refused(
         file.write(json.dumps({"question_id": 9, "images": ["x.png", KEYS[0]], "question": "<image><image>?",
                                "answer": "no"}) + "\n")  # fmt: skip
     assert open_corpus(reader, questions=[asked], text=[]).talks == corpus.talks
-    assert "1 of 5 questions are about images that are not in the tokens; left out" in capsys.readouterr().err
+    assert "1 of 6 questions are about images that are not in the tokens; left out" in capsys.readouterr().err
     asked.write_text(json.dumps({"images": KEYS[:2], "question": "<image>?", "answer": "no"}))
     with pytest.raises(InputError, match=r"asked.jsonl:1: 1 <image> in the questions but 2 images"):
         open_corpus(reader, questions=[asked], text=[])

@@ -17,7 +17,7 @@ from lavit_core.layouts.own import CAPTIONS_FILE, QUESTIONS_FILE, earlier_turns
 from lavit_core.layouts.place import expand_range
 from lavit_core.line_store import SortedRows
 from lavit_core.listing import list_images
-from lavit_core.marks import images_of, without_marks
+from lavit_core.marks import images_of, turns_about, without_marks
 from lavit_core.progress import note
 from lavit_core.records import IMAGE_MARK, Problem, Question, Record, Source
 from lavit_core.source_list import NamedSource, is_source_list, read_source_list
@@ -42,6 +42,7 @@ __all__ = [
     "open_data",
     "scan_data",
     "source_of",
+    "turns_about",
     "without_marks",
 ]
 

@@ -14,6 +14,13 @@ def without_marks(text: str) -> str:
     return _MARK.sub(" ", text).strip() if IMAGE_MARK in text else text
 
 
+def turns_about(turns: Sequence[tuple[str, str]], num_images: int) -> tuple[tuple[str, str], ...]:
+    """Return the (question, answer) turns of a conversation; marks are kept where they say which image is read."""
+    if num_images > 1:
+        return tuple(turns)
+    return tuple((without_marks(question), answer) for question, answer in turns)
+
+
 def count_marks(texts: Sequence[str]) -> int:
     """Return the number of marks in the questions of a conversation."""
     return sum(text.count(IMAGE_MARK) for text in texts)

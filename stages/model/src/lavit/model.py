@@ -22,7 +22,7 @@ from lavit.download import model_folder
 from lavit.encoding import check_codes, decode_steps, encode_images
 from lavit.images import ImageLike, as_list, identity
 from lavit.parts import PARTS, Parts
-from lavit.prompts import PromptLike, prompt_list, question_list, text_list
+from lavit.prompts import PromptLike, prompt_list, question_list, question_of, text_list
 from lavit.reading import read_conversations, read_images, read_prompts
 from lavit.save import save_model
 from lavit.settings import check_positive, check_preset, seed_list
@@ -325,7 +325,13 @@ class LaVIT:
         """
         check_positive(max_tokens=max_tokens)
         asked = question_list(questions, "questions")
-        before = [[(question_list([turn[0]], "earlier")[0], turn[1]) for turn in turns] for turns in earlier or ()]
+        before = [
+            [
+                (question_of(question, f"earlier[{place}][{turn}]"), reply)
+                for turn, (question, reply) in enumerate(turns)
+            ]
+            for place, turns in enumerate(earlier or ())
+        ]
         said = [*asked, *(question for turns in before for question, _ in turns)]
         read = None
         if images is not None:

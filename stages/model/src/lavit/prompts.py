@@ -36,7 +36,7 @@ def prompt_list(prompts: Any) -> list[list[Any]]:
     listed = [prompts] if isinstance(prompts, str) else list(prompts)
     if not listed:
         raise UsageError("prompts: found none, expected a text, or texts and images in a list a prompt")
-    return [_pieces(prompt, place) for place, prompt in enumerate(listed)]
+    return [_pieces(prompt, f"prompts[{place}]") for place, prompt in enumerate(listed)]
 
 
 def question_list(questions: Any, name: str) -> list[Any]:
@@ -49,10 +49,15 @@ def question_list(questions: Any, name: str) -> list[Any]:
     listed = [questions] if isinstance(questions, str) else list(questions)
     if not listed:
         raise UsageError(f"{name}: found none, expected at least one")
-    for place, question in enumerate(listed):
-        if isinstance(question, str):
-            check_text(question, f"{name}[{place}]")
-    return [one if isinstance(one, str) else _pieces(one, place, name) for place, one in enumerate(listed)]
+    return [question_of(question, f"{name}[{place}]") for place, question in enumerate(listed)]
+
+
+def question_of(question: Any, where: str) -> Any:
+    """Return a question, a text as it is or a list of texts and images. Raises UsageError as `question_list` does."""
+    if not isinstance(question, str):
+        return _pieces(question, where)
+    check_text(question, where)
+    return question
 
 
 def text_list(texts: Any, name: str, *, least: int = 1) -> list[str]:
@@ -78,20 +83,20 @@ def check_text(text: Any, where: str) -> None:
         raise UsageError(f"{where}: found {found}, expected Unicode text") from None
 
 
-def _pieces(prompt: Any, place: int, name: str = "prompts") -> list[Any]:
+def _pieces(prompt: Any, where: str) -> list[Any]:
     pieces = [prompt] if isinstance(prompt, str) else list(prompt) if isinstance(prompt, list | tuple) else None
     if pieces is None:
-        raise UsageError(f"{name}[{place}]: found {type(prompt).__name__}, expected a text, or texts and images in a "
+        raise UsageError(f"{where}: found {type(prompt).__name__}, expected a text, or texts and images in a "
                          "list")  # fmt: skip
     for piece in pieces:
         if not isinstance(piece, str) and not is_image(piece) and not is_codes(piece):
-            raise UsageError(f"{name}[{place}]: found {type(piece).__name__} in it, {EXPECTED}, a text or codes [n]")
+            raise UsageError(f"{where}: found {type(piece).__name__} in it, {EXPECTED}, a text or codes [n]")
         if isinstance(piece, str):
-            check_text(piece, f"{name}[{place}]")
+            check_text(piece, where)
     images = [piece for piece in pieces if not isinstance(piece, str)]
     wanted = sum(piece.count(PLACEHOLDER) for piece in pieces if isinstance(piece, str))
     if wanted and wanted != len(images):
-        raise UsageError(f"{name}[{place}]: {wanted} {PLACEHOLDER} but {len(images)} images, expected as many")
+        raise UsageError(f"{where}: {wanted} {PLACEHOLDER} but {len(images)} images, expected as many")
     filled = _filled(pieces, images) if wanted else pieces
     stripped = [piece.strip() if isinstance(piece, str) else piece for piece in filled]
     # As the whole prompt an empty text means "anything".

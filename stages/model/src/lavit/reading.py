@@ -39,12 +39,14 @@ def read_conversations(parts: Parts, questions: Sequence[Any]) -> list[Any]:
     A text stays one. An image that stands in several questions is read once. Raises InputError for an unreadable image,
     UsageError for a model that reads no images.
     """
-    images = {identity(piece): piece for asked in questions if not isinstance(asked, str) for piece in asked
-              if is_image(piece)}  # fmt: skip
-    if not images:
+    pieces = [piece for asked in questions if not isinstance(asked, str) for piece in asked]
+    if all(isinstance(piece, str) for piece in pieces):
         return list(questions)
     if parts.image_input() == "none":
         raise UsageError("this model was trained without images; a question with images needs one that sees")
+    images = {identity(piece): piece for piece in pieces if is_image(piece)}
+    if not images:
+        return list(questions)
     by_name = dict(zip(images, read_images(parts, list(images.values())).each(), strict=True))
     return [
         asked if isinstance(asked, str) else [by_name[identity(one)] if is_image(one) else one for one in asked]

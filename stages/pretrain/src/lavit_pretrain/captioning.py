@@ -56,7 +56,8 @@ def answer(
     """Return the answer to question i after the questions and answers `earlier[i]` if given.
 
     Each conversation begins with its image of `images`, or has its images (codes, or continuous rows) in its questions,
-    or has none. `chat` asks by the model's own chat template. Raises UsageError if it has none.
+    or has none. `chat` asks by the model's own chat template. Raises UsageError if it has none, and for an image of
+    `images` before questions with images.
     """
     if images is not None and len(images) != len(questions):
         raise UsageError(f"{len(questions)} questions but {len(images)} images, expected one image a question")
@@ -83,7 +84,8 @@ def conversation_prompt(
     asked: list[Asked] = [_numbered(one, shown) for one in (*(turn[0] for turn in earlier), question)]
     if image is not None or (llm.blind_eos is not None and not shown):
         # A model without images reads its end token wherever one would stand, and before a conversation without any.
-        assert not shown, "an image before the conversation and others in it"
+        if shown:
+            raise UsageError("questions: found images in them and `images` too, expected one of both")
         asked, shown = image_first(asked), [] if image is None else [image]
     if chat is None and any(is_cut(text_of(one)) for one in asked):
         _say_once(CUT)

@@ -6,7 +6,16 @@ from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-from lavit_core.data import Question, Source, earlier_turns, images_of, open_data, source_of, without_marks
+from lavit_core.data import (
+    Question,
+    Source,
+    earlier_turns,
+    images_of,
+    open_data,
+    source_of,
+    turns_about,
+    without_marks,
+)
 from lavit_core.errors import InputError, UsageError
 from lavit_core.json_lines import iterate_json_lines, iterate_json_objects
 from lavit_core.progress import warn
@@ -120,7 +129,8 @@ def _rows(data: Path | Source) -> Iterator[tuple[tuple[str, ...], Asked]]:
         images = images_of(row, [*(question for question, _ in earlier), row["question"]])
         if isinstance(images, str):
             raise InputError(f"{file}:{number}: {images}")
-        yield images, (*chain.from_iterable(earlier), row["question"], row["answer"])
+        turns = turns_about([*earlier, (row["question"], row["answer"])], len(images))
+        yield images, tuple(chain.from_iterable(turns))
 
 
 def _join_questions(
@@ -140,7 +150,7 @@ def _join_questions(
             if any(key not in where for key in keys):
                 absent += 1
                 continue
-            cut += any(is_cut(without_marks(turn[0]) if len(keys) > 1 else turn[0]) for turn in turns_of(question))
+            cut += any(is_cut(without_marks(turn[0])) for turn in turns_of(question))
             if len(keys) == 1:
                 for place in where[keys[0]]:
                     joined.setdefault(place, []).append(question)

@@ -13,7 +13,7 @@ from typing import Any
 
 from lavit_core.json_lines import iterate_json_lines
 from lavit_core.layouts.place import Place, bad_line, key_of, locate, one_of, say_prefix, short
-from lavit_core.marks import count_marks, without_marks, wrong_marks
+from lavit_core.marks import count_marks, turns_about, wrong_marks
 from lavit_core.records import IMAGE_MARK, Contents, Problem, Question
 
 ASKS, ANSWERS = ("human", "user"), ("gpt", "assistant")
@@ -81,9 +81,7 @@ def _questions(numbers: list[Any], keys: list[str], turns: list[tuple[str, str]]
     for turn, number in enumerate(numbers):
         until = turns[: turn + 1]
         shown = keys if len(keys) == 1 else keys[: count_marks([question for question, _ in until])]
-        if len(shown) < 2:
-            until = [(without_marks(question), answer) for question, answer in until]
-        *earlier, (question, answer) = until
+        *earlier, (question, answer) = turns_about(until, len(shown))
         several = tuple(shown) if len(shown) > 1 else ()
         yield Question(number, shown[0] if shown else "", question, answer, None, tuple(earlier), several)
 

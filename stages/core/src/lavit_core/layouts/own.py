@@ -18,7 +18,7 @@ from lavit_core.json_lines import iterate_json_lines
 from lavit_core.layouts.columns import guess_columns
 from lavit_core.layouts.place import Place, bad_line, short, wrong_key
 from lavit_core.line_store import SortedRows
-from lavit_core.marks import images_of
+from lavit_core.marks import images_of, turns_about
 from lavit_core.records import Contents, ListedImage, Problem, Question
 
 CAPTIONS_FILE = "captions.jsonl"
@@ -126,8 +126,9 @@ def _read_questions(file: Path, contents: Contents) -> None:
         else:
             lines[name] = number
             several = images if len(images) > 1 else ()
+            *before, (question, answer) = turns_about([*earlier, (row["question"], row["answer"])], len(images))
             contents.questions.append(
-                Question(name, images[0] if images else "", row["question"], row["answer"], kind, earlier, several)
+                Question(name, images[0] if images else "", question, answer, kind, tuple(before), several)
             )
 
 
