@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from lavit_core.errors import UsageError
 from lavit_serve.batcher import Batcher
-from lavit_serve.work import Ask, Describe, Report, Work
+from lavit_serve.work import Ask, Describe, Report, Work, rows_of
 
 IMAGE = np.zeros((1, 1, 3), np.uint8)
 
@@ -53,6 +53,11 @@ def run(recorder: Recorder, works: Sequence[Work], *, first: Work | None = None,
         return results[1:]
 
     return asyncio.run(scenario())
+
+
+def test_a_question_counts_the_images_of_its_conversation() -> None:
+    talk = Ask(question=["a", IMAGE, IMAGE], earlier=[(["b", IMAGE], "c"), ("d", "e")], max_tokens=1)
+    assert [rows_of(work) for work in (talk, ask("a"))] == [3, 1]
 
 
 def test_the_oldest_decides_and_its_group_comes_along() -> None:

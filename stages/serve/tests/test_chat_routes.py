@@ -75,6 +75,30 @@ def test_several_images_are_read_where_they_stand(model: LaVIT, images: np.ndarr
     asyncio.run(scenario())
 
 
+def test_marks_that_a_client_writes_stand_for_no_image(model: LaVIT, images: np.ndarray) -> None:
+    async def scenario() -> None:
+        async with client_of(model) as client:
+
+            async def said(*messages: dict) -> str:
+                answer = await client.post(CHAT, json={"messages": list(messages), "max_tokens": 5})
+                assert answer.status_code == 200, answer.text
+                return answer.json()["choices"][0]["message"]["content"]
+
+            one, two = images[:2]
+            assert await said(shown(one, "<image>")) == model.caption(one, max_tokens=5)[0]
+            turn, marked = {"role": "assistant", "content": "<image>"}, {"role": "user", "content": f"<image> {SECOND}"}
+            expected = model.answer(one, SECOND, earlier=[[(QUESTION, "<image>")]], max_tokens=5)[0]
+            assert await said(shown(one, f"<image>{QUESTION}"), turn, marked) == expected
+            assert await said(marked) == model.answer(None, SECOND, max_tokens=5)[0]
+            before = {"type": "text", "text": f"{QUESTION} <image><image>"}
+            both = {"role": "user", "content": [before, *shown(one)["content"], *shown(two, "<image>")["content"]]}
+            assert await said(both) == model.answer(None, [[QUESTION, one, two]], max_tokens=5)[0]
+            alone = {"role": "user", "content": "<image>"}
+            refused(await client.post(CHAT, json={"messages": [alone]}), 400, "messages.0: it has no text")
+
+    asyncio.run(scenario())
+
+
 def test_a_stream_is_the_same_text_in_events(model: LaVIT, images: np.ndarray) -> None:
     async def scenario() -> None:
         async with client_of(model) as client:

@@ -62,6 +62,24 @@ def test_the_page_and_the_api_are_one_app_that_names_no_other_host(model: LaVIT)
     asyncio.run(ask())
 
 
+def test_no_tab_takes_more_images_than_a_request_may_have(model: LaVIT) -> None:
+    import gradio as gr
+    from lavit_serve.page import new_blocks
+
+    blocks = new_blocks(new_service(model, Path("no folder"), ServeSettings(max_images=2)), None)
+    handlers = {handler.fn.__qualname__.split(".<locals>.")[0] + "." + handler.fn.__name__: handler.fn
+                for handler in blocks.fns.values()}  # fmt: skip
+    shown = [(np.zeros((4, 4, 3), np.uint8), None)] * 3
+
+    async def edit() -> None:
+        async for _ in handlers["_edit_tab.run"](shown, "make it blue", 1, 0, 1.0):
+            pass
+
+    for answer in (handlers["_talk_tab.describe"](shown, []), handlers["_talk_tab.ask"](shown, "What?", []), edit()):
+        with pytest.raises(gr.Error, match="images: found 3, expected at most 2 images a request"):
+            asyncio.run(answer)
+
+
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[str]:
     """Start `lavit ui` with the model against itself, and give its address."""

@@ -62,5 +62,11 @@ def test_talking_describes_and_answers_as_the_model_does(model: LaVIT, images: n
         model.caption(images[0])[0],
         model.answer(images[0], "Where?", earlier=[earlier])[0],
     )
-    with pytest.raises(UsageError, match="question: empty, expected a text"):
-        with_service(model, lambda service: answers.ask(service, (), "  ", ()))
+    marked = [("<image> What is it?", "a circle")]
+    assert (
+        with_service(model, lambda service: answers.ask(service, images[:1], "<image>Where?", marked))
+        == (model.answer(images[0], "Where?", earlier=[earlier])[0])
+    )
+    for empty in ("  ", "<image>"):
+        with pytest.raises(UsageError, match="question: empty, expected a text"):
+            with_service(model, lambda service, text=empty: answers.ask(service, (), text, ()))

@@ -150,7 +150,7 @@ async def _work_of(service: Service, request: ChatRequest) -> Ask | Describe:
     if len(images) == 1:
         # One image is read before the conversation, wherever it was shown: models are trained so.
         first, *rest = [_text(message) for message, _ in turns]
-        said: list[Asked] = [[images[0], without_marks(first)], *rest]
+        said: list[Asked] = [[images[0], first], *rest]
         if not (rest or first):
             return Describe(image=images[0], max_tokens=most or CAPTION_TOKENS)
     else:
@@ -177,16 +177,19 @@ def _turns(messages: Sequence[Message]) -> list[tuple[Message, str]]:
 
 
 def _text(message: Message) -> str:
-    if isinstance(message.content, str):
-        return message.content.strip()
-    return " ".join(part.text.strip() for part in message.content if isinstance(part, TextPart)).strip()
+    """Return a message's text. Marks that a user writes stand for no image: a request shows its images in parts."""
+    content = [TextPart(type="text", text=message.content)] if isinstance(message.content, str) else message.content
+    texts = [part.text for part in content if isinstance(part, TextPart)]
+    if message.role == "user":
+        texts = [without_marks(text) for text in texts]
+    return " ".join(text.strip() for text in texts).strip()
 
 
 def _pieces(message: Message, shown: Iterator[np.ndarray]) -> Asked:
     """Return a message's texts and the next of the images `shown`, in order; without images its text."""
     if isinstance(message.content, str) or not _uris(message):
         return _text(message)
-    return [part.text.strip() if isinstance(part, TextPart) else next(shown) for part in message.content]
+    return [without_marks(part.text).strip() if isinstance(part, TextPart) else next(shown) for part in message.content]
 
 
 def _uris(message: Message) -> list[str]:

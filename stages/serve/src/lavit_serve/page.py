@@ -16,6 +16,7 @@ from lavit_core.errors import LavitError
 
 from lavit_serve import page_answers as answers
 from lavit_serve.app import new_api
+from lavit_serve.errors import ApiError
 from lavit_serve.gate import App, add_gate
 from lavit_serve.service import Service
 
@@ -40,7 +41,7 @@ CHAT_PX = 320
 def new_page(service: Service, other: Service | None = None, *, quiet: bool = False) -> App:
     """Return the application: the API, and the page at /. `other` is the second model of the tab `compare`."""
     api = new_api(service, *([other] if other else []))
-    blocks = _blocks(service, other)
+    blocks = new_blocks(service, other)
     blocks.queue(default_concurrency_limit=service.settings.max_batch, max_size=service.settings.max_requests)
     theme = gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONT, font_mono=MONO)
     app: FastAPI = gr.mount_gradio_app(
@@ -63,7 +64,7 @@ def _kept_here(app: Any) -> App:
     return answer
 
 
-def _blocks(service: Service, other: Service | None) -> gr.Blocks:
+def new_blocks(service: Service, other: Service | None) -> gr.Blocks:
     with gr.Blocks(title=f"{service.settings.name}: images as words", analytics_enabled=False,
                    delete_cache=(600, 600)) as blocks:  # fmt: skip
         gr.Markdown(f"# {service.settings.name}\nEverything runs on this machine: {_about(service)}.")
@@ -178,11 +179,11 @@ def _talk_tab(service: Service) -> None:
     async def describe(shown: list[Any] | None, turns: list[Any]) -> list[Any]:
         if not shown:
             raise gr.Error("give an image first", print_exception=False)
-        texts = [await _answered(answers.describe(service, image)) for image in _pixels(shown)]
+        texts = [await _answered(answers.describe(service, image)) for image in _pixels(service, shown)]
         return [*turns, *({"role": "assistant", "content": f"Caption: {text}"} for text in texts)]
 
     async def ask(shown: list[Any] | None, text: str, turns: list[Any]) -> tuple[list[Any], str]:
-        reply = await _answered(answers.ask(service, _pixels(shown), text, turns_of(turns)))
+        reply = await _answered(answers.ask(service, _pixels(service, shown), text, turns_of(turns)))
         said = [{"role": "user", "content": text}, {"role": "assistant", "content": reply or "(nothing)"}]
         return [*turns, *said], ""
 
@@ -191,8 +192,12 @@ def _talk_tab(service: Service) -> None:
     clear.click(lambda: ([], None), None, [chat, shown], api_visibility="private")
 
 
-def _pixels(shown: list[Any] | None) -> list[np.ndarray]:
-    """Return the images of a gallery, uint8 [h, w, 3]."""
+def _pixels(service: Service, shown: list[Any] | None) -> list[np.ndarray]:
+    """Return the images of a gallery, uint8 [h, w, 3]; more than a request may have become a notice on the page."""
+    try:
+        service.check_count(len(shown or ()), "images")
+    except ApiError as error:
+        raise gr.Error(error.message, print_exception=False) from None
     return [np.asarray(image)[..., :3] for image, _ in shown or ()]
 
 
@@ -226,7 +231,7 @@ def _edit_tab(service: Service) -> None:
     async def run(given: list[Any] | None, prompt: str, count: int, seed: float, guidance: float) -> AsyncIterator[Any]:
         if not given:
             raise gr.Error("give at least one image", print_exception=False)
-        pieces = _pixels(given)
+        pieces = _pixels(service, given)
         whole: list[str | np.ndarray] = [prompt, *pieces] if PLACEHOLDER in prompt else [*pieces, prompt]
         async for shown in _drawn(service, whole, count, seed, guidance):
             yield shown

@@ -86,12 +86,12 @@ async def describe(service: Service, image: np.ndarray) -> str:
 
 async def ask(service: Service, images: Sequence[np.ndarray], question: str, earlier: Sequence[Turn]) -> str:
     """Return the answer to a question after a conversation about images, which are read before it, or about none."""
-    if not question.strip():
+    if not without_marks(question).strip():
         raise UsageError("question: empty, expected a text")
     shown = [_square(service, image) for image in images]
-    # The first question has the images, whatever people call them in it.
-    first, *rest = [*(asked for asked, _ in earlier), question]
-    said: list[Asked] = [[*shown, without_marks(first)] if shown else first, *rest]
+    # The first question has the images, whatever people call them in it or later.
+    first, *rest = map(without_marks, [*(asked for asked, _ in earlier), question])
+    said: list[Asked] = [[*shown, first] if shown else first, *rest]
     replies = [reply for _, reply in earlier]
     work = Ask(question=said[-1], earlier=list(zip(said, replies, strict=False)), max_tokens=ANSWER_TOKENS)
     text: Text = await service.batcher.submit(work)

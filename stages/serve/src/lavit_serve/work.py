@@ -116,6 +116,9 @@ def rows_of(work: Work) -> int:
     """Return how many images or texts a work computes."""
     if isinstance(work, Draw | Decode):
         return len(work.seeds)
+    if isinstance(work, Ask):
+        asked = [*(question for question, _ in work.earlier), work.question]
+        return max(1, sum(isinstance(piece, np.ndarray) for one in asked for piece in one))
     return len(work.images) if isinstance(work, Encode) else 1
 
 
