@@ -42,6 +42,19 @@ def test_a_conversation_is_asked_turn_by_turn(mini, here) -> None:
     assert [row["answer"] for row in apart] == model.answer(file, [*line[2:4]], earlier=[[before]] * 2)
 
 
+def test_marks_of_one_image_are_no_text(mini, here) -> None:
+    file = mini.heldout / "images/000000.png"
+    line = ("ask", file, "<image> what shape is it?", "how <image> large?", "--model", mini.model, "--json")
+    model = LaVIT.from_pretrained(mini.model)
+    rows = json.loads(here(*line).out)["answers"]
+    assert [row["answer"] for row in rows] == model.answer(file, ["what shape is it?", "how large?"])
+    earlier = here(*line[:3], *line[4:], "--earlier", "<image> what?=a square")
+    [row] = json.loads(earlier.out)["answers"]
+    assert [row["answer"]] == model.answer(file, "what shape is it?", earlier=[[("what?", "a square")]])
+    alone = here("ask", file, "<image>", "--model", mini.model)
+    assert (alone.code, "QUESTION is empty" in alone.last_error) == (2, True)
+
+
 def test_questions_about_several_images(mini, here) -> None:
     one, two = (mini.heldout / f"images/{number:06d}.png" for number in range(2))
     line = (one, "<image> or <image>?", "and now?", "--image", two, "--model", mini.model, "--json")
@@ -56,6 +69,8 @@ def test_questions_about_several_images(mini, here) -> None:
     assert talk == [rows[0]["answer"], *model.answer(None, ["and now?"], earlier=[[(asked[0], talk[0])]])]
     marks = here("ask", one, "<image>?", "--image", two, "--model", mini.model)
     assert (marks.code, "questions[0]: 1 <image> but 2 images" in marks.last_error) == (2, True)
+    later = here("ask", one, "which?", "and <image>?", "--image", two, "--conversation", "--model", mini.model)
+    assert (later.code, "<image> in a later question of --conversation" in later.last_error) == (2, True)
     earlier = here("ask", *line, "--earlier", "a=b")
     assert (earlier.code, "--earlier with --image" in earlier.last_error) == (2, True)
 

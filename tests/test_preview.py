@@ -74,6 +74,18 @@ def test_the_page_loads_nothing_and_shows_images_as_they_are_read(here: Here, ph
     assert (tmp_path / "page.html").read_text(encoding="utf-8") != page
 
 
+def test_questions_about_several_images_or_none_are_counted(here: Here, photos: Path, tmp_path: Path) -> None:
+    rows = [{"file_name": f"{name}.png", "captions": [str(name)]} for name in range(6)]
+    (photos / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    about = (["0.png"], ["0.png", "1.png"], [])
+    asked = [{"question_id": number, "images": names, "question": "<image>" * len(names) + "which?", "answer": "it"}
+             for number, names in enumerate(about)]  # fmt: skip
+    (photos / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    done = here("data", "preview", photos, "--out", tmp_path / "page.html", "--image-px", "16")
+    assert done.code == 0, done.err
+    assert "2 of 3 questions are about several images or none; not shown" in done.err
+
+
 def test_problems_come_first_and_end_with_3(here: Here, photos: Path, tmp_path: Path) -> None:
     (photos / "1.png").write_text("<html>")
     shutil.copy(photos / "2.png", photos / "copy.png")

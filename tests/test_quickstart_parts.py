@@ -84,6 +84,20 @@ def test_split_writes_images_out_of_tars_and_keeps_conversations(tmp_path: Path)
     assert any(question.earlier == (("0", "1"),) for question in asked)
 
 
+def test_split_counts_the_questions_with_images_in_both_parts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = own_images(tmp_path / "own", 60)
+    names = [record.key for record in open_data(own).records]
+    with (own / "questions.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"question_id": "all", "images": names, "question": "<image>" * 60, "answer": ""}) + "\n")
+        file.write(json.dumps({"question_id": "none", "images": [], "question": "who?", "answer": "I"}) + "\n")
+    split_data(own, tmp_path / "out", share=0.2, seed=1)
+    assert "1 of 62 questions have images in both parts; left out" in capsys.readouterr().err
+    asked = [question for part in ("train", "heldout") for question in open_data(tmp_path / "out" / part).questions]
+    assert len(asked) == 61
+
+
 def test_split_holds_out_the_same_images_when_others_are_added(tmp_path: Path) -> None:
     for name, count in (("few", 40), ("more", 60)):
         split_data(own_images(tmp_path / name, count), tmp_path / f"{name}-out", share=0.2, seed=1)

@@ -60,12 +60,20 @@ def ask(
     settings = settings_of(common, AskSettings, ("lavit_pretrain", "ask"), {"max_tokens": max_tokens})
     if not image.exists() and any(Path(text).is_file() for text in question):
         raise UsageError(f"{image}: file not found; give the image first: lavit ask IMAGE QUESTION")
-    if not all(text.strip() for text in question):
+    from lavit_core.data import IMAGE_MARK, turns_about, without_marks
+
+    if not all(without_marks(text).strip() for text in question):
         raise UsageError("QUESTION is empty, expected text, say 'what is on the sofa?'")
-    turns = [_turn(text) for text in earlier or ()]
     images = [image, *(more or ())]
+    turns = turns_about([_turn(text) for text in earlier or ()], len(images))
     if more and turns:
         raise UsageError("--earlier with --image: one conversation about several images is asked from Python")
+    if more and conversation and any(IMAGE_MARK in text for text in question[1:]):
+        raise UsageError(
+            f"{IMAGE_MARK} in a later question of --conversation: all images are read with the first; write it there"
+        )
+    # One image is read first, whatever marks say.
+    question = question if more else [without_marks(text) for text in question]
     model = model_or_default(model, "tokenizer", "llm")
     if common.dry_run:
         shown: dict[str, object] = {"images": [str(file) for file in images]} if more else {"image": str(image)}

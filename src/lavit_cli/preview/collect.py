@@ -11,6 +11,7 @@ from lavit_core.data_report import count_problems, decode_images, report_of
 from lavit_core.duplicates import find_duplicates
 from lavit_core.errors import InputError
 from lavit_core.images import open_rgb, resize_to_square
+from lavit_core.progress import warn
 from lavit_core.seeds import derive_seed
 
 PUBLISHED_PX = 224
@@ -92,6 +93,8 @@ def collect_preview(source: Path | Source, settings: PreviewSettings) -> Preview
     for question in data.questions:
         if question.num_images == 1:
             asked.setdefault(question.key, []).append(question)
+    if others := len(data.questions) - sum(map(len, asked.values())):
+        warn(f"{source}: {others} of {len(data.questions)} questions are about several images or none; not shown")
     report = report_of(source, data, problems, decoded)
     samples = [
         _sample(record, asked.get(record.key, ()), settings.image_px)

@@ -25,6 +25,9 @@ def split_data(source: Path | Source, out: Path, *, share: float, seed: int) -> 
     held = {record.key for record in data.records if _is_held_out(record.key, share, seed)}
     if not held or len(held) == len(data.records):
         raise InputError(f"{source}: {len(data.records)} images are too few to hold out {share:.0%} of them")
+    cut = sum(not held.issuperset(one.keys) and not held.isdisjoint(one.keys) for one in data.questions)
+    if cut:
+        warn(f"{source}: {cut} of {len(data.questions)} questions have images in both parts; left out")
     with atomic_folder(out) as scratch:
         for name in ("train", "heldout"):
             keys = {record.key for record in data.records if (record.key in held) == (name == "heldout")}
