@@ -175,6 +175,9 @@ def test_linear_probes_are_those_of_their_own_command(models: dict[str, Path], h
     assert probes == alone["figures"]
     assert (tmp_path / "o" / "probe" / "score.json").is_file()
     assert eval_tokenizer(models["whole"], data, tmp_path / "o", config, compute=QUIET) == found
+    (data / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[::-1]))
+    with pytest.raises(UsageError, match="labels"):
+        eval_tokenizer(models["whole"], data, tmp_path / "o", config, compute=QUIET)
 
 
 def test_a_probe_without_labels_is_refused_before_anything_is_written(models: dict[str, Path], tmp_path: Path) -> None:

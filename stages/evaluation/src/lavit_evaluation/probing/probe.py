@@ -61,7 +61,7 @@ def eval_probe(
     """
     source, training = open_data(data), None if train_data is None else open_data(train_data)
     inputs = {**find_parts(model, ("tokenizer",)), "data": source.digest}
-    inputs |= {"scenes": scenes_digest(source), "labels": _labels_digest(source, labels)}
+    inputs |= label_digests(source, labels)
     if training is not None:
         inputs["train_data"] = training.digest
     settings = {**config.model_dump(mode="json"), "seed": seed}
@@ -96,9 +96,10 @@ def check_labels(data: Data, config: ProbeConfig, seed: int) -> None:
     _split(data, None, None, config, seed)
 
 
-def _labels_digest(source: Data, labels: Path | None) -> str:
-    file = labels if labels is not None else source.root / LABELS_FILE
-    return file_sha256(file) if file.is_file() else ""
+def label_digests(data: Data, labels: Path | None = None) -> dict[str, str]:
+    """Return the SHA-256 of each file, beside the data, that labels may come from; "" for one that is not there."""
+    file = labels if labels is not None else data.root / LABELS_FILE
+    return {"scenes": scenes_digest(data), "labels": file_sha256(file) if file.is_file() else ""}
 
 
 def _split(

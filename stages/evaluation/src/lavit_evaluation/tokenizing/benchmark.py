@@ -18,7 +18,7 @@ from lavit_evaluation.config import EvalTokenizerConfig, ProbeConfig
 from lavit_evaluation.evaluation_session import evaluation_session
 from lavit_evaluation.model import find_parts, model_digests, open_model
 from lavit_evaluation.options import ReconstructionWeights
-from lavit_evaluation.probing.probe import check_labels, eval_probe
+from lavit_evaluation.probing.probe import check_labels, eval_probe, label_digests
 from lavit_evaluation.samples import write_samples
 from lavit_evaluation.token_warnings import note_findings
 from lavit_evaluation.tokenizing.job import Job, draw_all, tokenize_all
@@ -61,6 +61,7 @@ def eval_tokenizer(
         inputs["masks"] = hashlib.sha256(covers.tobytes()).hexdigest()
     if config.probe:
         check_labels(source, PROBE, seed)
+        inputs |= label_digests(source)
     settings = {**config.model_dump(mode="json"), "precision": compute.precision, "seed": seed}
     with evaluation_session(
         out, command="eval tokenizer", settings=settings, inputs=inputs, quiet=compute.quiet
