@@ -51,11 +51,11 @@ def drawn_along(monkeypatch, field, **changes):
     """Return the noise, what drawing makes of it along a field of (sample, time), and the times that were asked."""
     made, times = random_detokenizer(**FLOW | {"flow": changes.pop("flow", {})}), []
 
-    def forward(noisy, timesteps, features, dropped, size_px=None):
+    def predict(noisy, timesteps, prompt, size_px=None):
         times.append(float(timesteps[0]))
         return field(noisy, timesteps[0] / 1000)
 
-    monkeypatch.setattr(made.denoiser, "forward", forward)
+    monkeypatch.setattr(made.denoiser, "predict", predict)
     settings = DrawSettings.model_validate({"guidance_scale": 1.0, **changes})
     sample = denoise(made, torch.zeros(2, 16, 16), seeds=[5, 6], settings=settings)
     noise = torch.stack([torch.randn(made.sample_shape, generator=generator(seed, "draw")) for seed in (5, 6)])

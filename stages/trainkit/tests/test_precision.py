@@ -13,7 +13,6 @@ from lavit_trainkit.precision import (
     computes_bf16,
     dtype_of,
     fastest_precision,
-    warn_of_emulation,
     with_precision,
 )
 from safetensors.torch import save_file
@@ -86,15 +85,18 @@ def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(tmp_path: Path, mon
         assert with_precision(Settings(), "cpu", out=tmp_path / "new").precision == "fp32"
 
 
-def test_bf16_that_is_not_computed_is_told_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_bf16_that_is_not_computed_is_told_once_and_only_where_nobody_asked_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    save_file({"w": torch.zeros(2, dtype=torch.bfloat16)}, tmp_path / "model.safetensors")
     monkeypatch.setattr(precision, "computes_bf16", lambda kind: kind == "cuda")
-    warn_of_emulation.cache_clear()
+    precision._warn_of_emulation.cache_clear()
+    for kind, asked in (("cuda", "auto"), (None, "auto"), ("cpu", "bf16"), ("cpu", "fp32")):
+        choose_precision(asked, tmp_path, ["model"], kind=kind)
+    assert capsys.readouterr().err == ""
     for _ in range(2):
-        for used in (("fp32", "cpu"), ("bf16", "cuda"), ("bf16", "cpu")):
-            warn_of_emulation(*used)
-    warn_of_emulation.cache_clear()
+        assert choose_precision("auto", tmp_path, ["model"], kind="cpu") == "bf16"
+    precision._warn_of_emulation.cache_clear()
     assert capsys.readouterr().err.count("--precision fp32 is several times as fast and takes twice the memory") == 1
 
 

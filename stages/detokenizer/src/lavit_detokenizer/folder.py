@@ -13,7 +13,7 @@ from lavit_core.modeldir import check_made_with, denoiser_folder, find_part
 from lavit_tokenizer.api import FeatureDecoder
 from lavit_trainkit.device import pick_device
 from lavit_trainkit.external_weights import folder_shapes, load_strictly, read_tensors, require_fit, weight_files
-from lavit_trainkit.precision import choose_precision, dtype_of, warn_of_emulation
+from lavit_trainkit.precision import choose_precision, dtype_of
 from lavit_trainkit.weight_checks import require_finite, require_size
 from safetensors.torch import save_file
 from torch import nn
@@ -80,8 +80,7 @@ def load_detokenizer(
     check_made_with(model, part)
     config = read_config(folder)
     place = denoiser_folder(folder)
-    precision = choose_precision(precision, place, [WEIGHTS])
-    warn_of_emulation(precision, pick_device(device).type)
+    precision = choose_precision(precision, place, [WEIGHTS], kind=pick_device(device).type)
     network = load_network(place, place.name, dtype_of(precision))
     vae = load_vae(folder / "vae") if config.space == "latent" else None
     check_network(network, place, config, sample_shape(config, vae))

@@ -16,7 +16,7 @@ from lavit_core.modeldir import check_made_with, find_part
 from lavit_core.token_format import MAX_CODEBOOK
 from lavit_trainkit.device import pick_device
 from lavit_trainkit.external_weights import load_strictly
-from lavit_trainkit.precision import choose_precision, dtype_of, warn_of_emulation
+from lavit_trainkit.precision import choose_precision, dtype_of
 from lavit_trainkit.pretrained import WEIGHT_STEMS, load_pretrained, quiet_transformers
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors.torch import save_file
@@ -225,9 +225,8 @@ def load_llm(model: Path, *, device: str = "auto", precision: str = "auto") -> L
         from lavit_tokenizer.api import merger_on_meta_device
 
         merger = merger_on_meta_device(model).to_empty(device="cpu")
-    place, precision = pick_device(device), choose_precision(precision, folder, WEIGHT_STEMS)
-    warn_of_emulation(precision, place.type)
-    llm = load_causal_lm(folder, dtype_of(precision))
+    place = pick_device(device)
+    llm = load_causal_lm(folder, dtype_of(choose_precision(precision, folder, WEIGHT_STEMS, kind=place.type)))
     total = Vocabulary(text_vocab=visual.text_vocab, codebook_size=visual.codebook_size).total
     if (rows := int(cast(Tensor, llm.get_input_embeddings().weight).shape[0])) != total:
         file = folder / VISUAL_CONFIG_FILE

@@ -55,24 +55,27 @@ def with_precision(config: Settings, device: str, *, out: Path | None = None) ->
     return config.model_copy(update={"precision": fastest_precision(begun or asked, device)})
 
 
-def choose_precision(precision: str, folder: Path, stems: Sequence[str]) -> str:
+def choose_precision(precision: str, folder: Path, stems: Sequence[str], *, kind: str | None = None) -> str:
     """Return fp32 or bf16: the one asked for, or with `auto` the one that a folder's weights are stored in.
 
-    Weights stored in 16 bits (imported ones are) were made to be computed so, and take half the memory.
+    Weights stored in 16 bits (imported ones are) were made to be computed so, and take half the memory. Where they are
+    about to be used on a `kind` of device that does not compute bf16, and nobody asked for it, that is told once.
     Raises UsageError for another word, InputError when the folder has no whole weights.
     """
     check_precision_name(precision)
     if precision != "auto":
         return precision
-    return "bf16" if all(_is_narrow(file) for file in weight_files(folder, stems)) else "fp32"
+    stored = "bf16" if all(_is_narrow(file) for file in weight_files(folder, stems)) else "fp32"
+    if stored == "bf16" and kind is not None:
+        _warn_of_emulation(kind)
+    return stored
 
 
 @functools.cache
-def warn_of_emulation(precision: str, kind: str) -> None:
-    """Say once that a model is used in bf16 on a kind of device that does not compute it."""
-    if precision == "bf16" and not computes_bf16(kind):
+def _warn_of_emulation(kind: str) -> None:
+    if not computes_bf16(kind):
         warn(
-            "the weights are used in bf16, which this device does not compute itself; --precision fp32 is several "
+            "the weights are stored in bf16, which this device does not compute itself; --precision fp32 is several "
             "times as fast and takes twice the memory"
         )
 
