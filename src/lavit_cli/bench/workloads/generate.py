@@ -59,7 +59,9 @@ def compare(settings: BenchSettings) -> Iterator[Comparison]:
         for batch in sizes.batches:
             stream = generator(settings.seed, "bench", "prompts", batch)
             texts = [words_of(16 + 8 * place % 9, stream) for place in range(batch)]
-            yield drawn(settings, sizes.model, texts, sizes.codes, dtype, name=f"{batch} prompts", goal=2.5)
+            yield drawn(
+                settings, sizes.model, texts, sizes.codes, dtype, name=f"{batch} prompts", goal=2.5, curve="prompts"
+            )
         stream = generator(settings.seed, "bench", "prefix")
         image = torch.randint(0, sizes.model.codes, (PREFIX,), generator=stream).numpy()
         prompts = [(image, words_of(4 + place % 5, stream)) for place in range(sizes.shared)]
@@ -69,7 +71,7 @@ def compare(settings: BenchSettings) -> Iterator[Comparison]:
 
 def drawn(
     settings: BenchSettings, size: ModelSize, prompts: list[Any], codes: int, dtype: str, *, name: str,
-    goal: float | None = None,
+    goal: float | None = None, curve: str | None = None,
 ) -> Comparison:  # fmt: skip
     """Return the codes of some prompts, drawn by both arms with the same model."""
     llm: Any = random_llama(size, settings)
@@ -100,8 +102,8 @@ def drawn(
         unit="codes",
         amount=len(prompts) * codes,
         goal=goal,
-        curve="prompts" if goal == 2.5 else None,
-        at=len(prompts) if goal == 2.5 else None,
+        curve=curve,
+        at=None if curve is None else len(prompts),
     )
 
 

@@ -17,7 +17,7 @@ from lavit_core.marks import count_marks, turns_about, wrong_marks
 from lavit_core.records import IMAGE_MARK, Contents, Problem, Question
 
 ASKS, ANSWERS = ("human", "user"), ("gpt", "assistant")
-PICTURED = ("image", "image_url")
+IMAGE_PARTS = ("image", "image_url")
 """Kinds of a message's parts that are images."""
 
 
@@ -112,7 +112,7 @@ def _images(row: dict[str, Any]) -> list[Any]:
 def _name_in(part: Any) -> list[Any]:
     """Return the name of the image that a part of a message has in it, if it has one."""
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind not in PICTURED:
+    if kind not in IMAGE_PARTS:
         return []
     value = part.get(kind, part.get("path", part.get("url")))
     value = value.get("url") if isinstance(value, dict) else value
@@ -129,7 +129,9 @@ def _text(content: Any) -> str | None:
         return content if isinstance(content, str) else None
     kinds = [part.get("type") if isinstance(part, dict) else None for part in content]
     texts = [part.get("text") if kind == "text" else IMAGE_MARK for part, kind in zip(content, kinds, strict=True)]
-    if not all(isinstance(text, str) and kind in ("text", *PICTURED) for text, kind in zip(texts, kinds, strict=True)):
+    if not all(
+        isinstance(text, str) and kind in ("text", *IMAGE_PARTS) for text, kind in zip(texts, kinds, strict=True)
+    ):
         return None
     return " ".join(texts)
 
