@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lavit_pretrain.beam_search import Beams, write_with_beams
 from lavit_pretrain.chat import ChatTemplate
-from lavit_pretrain.conversation import Asked, conversation_parts, image_first, text_of
+from lavit_pretrain.conversation import QuestionPieces, conversation_parts, image_first, text_of
 from lavit_pretrain.decoding import DecodingBatch
 from lavit_pretrain.encoded_images import EncodedImages
 from lavit_pretrain.language_model import LanguageModel
@@ -81,7 +81,7 @@ def conversation_prompt(
 ) -> TokenizedPrompt:
     """Return a conversation up to where its last reply begins; `image` stands before everything that is said."""
     shown: list[np.ndarray] = []
-    asked: list[Asked] = [_numbered(one, shown) for one in (*(turn[0] for turn in earlier), question)]
+    asked: list[QuestionPieces] = [_numbered(one, shown) for one in (*(turn[0] for turn in earlier), question)]
     if image is not None or (llm.blind_eos is not None and not shown):
         # A model without images reads its end token wherever one would stand, and before a conversation without any.
         if shown:
@@ -102,7 +102,7 @@ def conversation_prompt(
     )
 
 
-def _numbered(asked: Prompt, shown: list[np.ndarray]) -> Asked:
+def _numbered(asked: Prompt, shown: list[np.ndarray]) -> QuestionPieces:
     """Return a question with the numbers of its images, which are added to `shown`."""
     if isinstance(asked, str):
         return asked

@@ -13,7 +13,7 @@ from lavit_core.data import IMAGE_MARK
 from lavit_pretrain.chat import ChatTemplate
 from lavit_pretrain.text_tokenizer import TextCodec
 
-Asked = str | Sequence[str | int]
+QuestionPieces = str | Sequence[str | int]
 """A question: a text, or texts and images (by their number in the conversation) in the order they are read."""
 
 
@@ -32,7 +32,7 @@ class Part:
 
 
 def conversation_parts(
-    codec: TextCodec, chat: ChatTemplate | None, asked: Sequence[Asked], replies: Sequence[str]
+    codec: TextCodec, chat: ChatTemplate | None, asked: Sequence[QuestionPieces], replies: Sequence[str]
 ) -> list[Part]:
     """Return the parts of a conversation; with one reply less than questions it ends where the last reply begins.
 
@@ -70,14 +70,14 @@ def _by_template(
     return parts
 
 
-def image_first(asked: Sequence[Asked]) -> list[Asked]:
+def image_first(asked: Sequence[QuestionPieces]) -> list[QuestionPieces]:
     """Return the questions of a conversation about one image: it begins with it, as LLaVA puts its only one first."""
     return [[0, *_pieces(asked[0])], *asked[1:]]
 
 
-def images_at_marks(asked: Sequence[str]) -> list[Asked]:
+def images_at_marks(asked: Sequence[str]) -> list[QuestionPieces]:
     """Return questions with the images that their `<image>` marks stand for, numbered in the order of the marks."""
-    number, found = 0, list[Asked]()
+    number, found = 0, list[QuestionPieces]()
     for text in asked:
         pieces: list[str | int] = []
         for place, piece in enumerate(text.split(IMAGE_MARK)):
@@ -89,10 +89,10 @@ def images_at_marks(asked: Sequence[str]) -> list[Asked]:
     return found
 
 
-def text_of(asked: Asked) -> str:
+def text_of(asked: QuestionPieces) -> str:
     """Return the text of a question without its images."""
     return asked if isinstance(asked, str) else " ".join(piece for piece in asked if isinstance(piece, str))
 
 
-def _pieces(asked: Asked) -> Sequence[str | int]:
+def _pieces(asked: QuestionPieces) -> Sequence[str | int]:
     return [asked] if isinstance(asked, str) else asked

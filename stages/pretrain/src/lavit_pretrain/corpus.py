@@ -23,7 +23,7 @@ from lavit_core.tokens import TokenReader, places_of_keys
 from transformers import PreTrainedTokenizerBase
 
 from lavit_pretrain.config import PretrainConfig
-from lavit_pretrain.documents import Asked, Corpus, DocumentSource, Talk, turns_of
+from lavit_pretrain.documents import Asked, Conversation, Corpus, DocumentSource, turns_of
 from lavit_pretrain.sequence import MAX_QUESTION_WORDS, is_cut, question_text
 from lavit_pretrain.text_tokenizer import TextCodec
 from lavit_pretrain.vocabulary import Vocabulary
@@ -34,12 +34,12 @@ MAX_TEXT_TOKENIZER_IMAGES = 100_000
 
 def open_corpus(reader: TokenReader, *, questions: Sequence[Path | Source], text: Sequence[Path]) -> Corpus:
     """Join questions to images by file name, and read plain text. Raises InputError naming file and fault."""
-    joined, talks = _join_questions(reader, questions)
+    joined, conversations = _join_questions(reader, questions)
     return Corpus(
         reader=reader,
         questions=joined,
         text=[line for file in text for line in _lines(file)],
-        talks=talks,
+        conversations=conversations,
     )
 
 
@@ -62,17 +62,17 @@ def leave_out_long(corpus: Corpus, codec: TextCodec) -> Corpus:
     Cut at that length they would teach empty answers. Raises InputError if no question is left.
     """
     kept, left_out = fitting_questions(corpus.questions, codec)
-    talks = [[talk for talk in alike if _fits(talk.asked, codec)] for alike in corpus.talks]
-    left_out += sum(map(len, corpus.talks)) - sum(map(len, talks))
+    conversations = [[one for one in alike if _fits(one.asked, codec)] for alike in corpus.conversations]
+    left_out += sum(map(len, corpus.conversations)) - sum(map(len, conversations))
     if not left_out:
         return corpus
-    talks = [alike for alike in talks if alike]
-    asked = left_out + sum(map(len, kept.values())) + sum(map(len, talks))
+    conversations = [alike for alike in conversations if alike]
+    asked = left_out + sum(map(len, kept.values())) + sum(map(len, conversations))
     said = f"{left_out} of {asked} questions, answers included, are longer than max_text_tokens ({codec.max_tokens})"
-    if not kept and not talks:
+    if not kept and not conversations:
         raise InputError(f"{said}; give --set max_text_tokens=N with a new --out")
     warn(f"{said}; left out (--set max_text_tokens=N with a new --out takes them)")
-    return dataclasses.replace(corpus, questions=kept, talks=talks)
+    return dataclasses.replace(corpus, questions=kept, conversations=conversations)
 
 
 def _fits(asked: Asked, codec: TextCodec) -> bool:
@@ -135,13 +135,13 @@ def _rows(data: Path | Source) -> Iterator[tuple[tuple[str, ...], Asked]]:
 
 def _join_questions(
     reader: TokenReader, sources: Sequence[Path | Source]
-) -> tuple[dict[int, list[Asked]], list[list[Talk]]]:
+) -> tuple[dict[int, list[Asked]], list[list[Conversation]]]:
     """Return the questions about one image by its place, and conversations about several or none."""
     if not sources:
         return {}, []
     where = places_of_keys(reader)
     joined: dict[int, list[Asked]] = {}
-    talks: dict[tuple[object, ...], list[Talk]] = {}
+    conversations: dict[tuple[object, ...], list[Conversation]] = {}
     for data in sources:
         file = source_of(data).path
         absent, asked, cut = 0, 0, 0
@@ -156,7 +156,7 @@ def _join_questions(
                     joined.setdefault(place, []).append(question)
                 continue
             begins = (data, keys[:1], question[:2])
-            talks.setdefault(begins, []).append(Talk(question, tuple(where[key][0] for key in keys)))
+            conversations.setdefault(begins, []).append(Conversation(question, tuple(where[key][0] for key in keys)))
         if not asked:
             raise InputError(
                 f"{file}: found no questions, expected some for --questions (docs/data.md has the layouts)"
@@ -170,7 +170,7 @@ def _join_questions(
             warn(f"{file}: {cut} of {asked} questions have more than {MAX_QUESTION_WORDS} words and are cut there")
         if absent:
             warn(f"{file}: {absent} of {asked} questions are about images that are not in the tokens; left out")
-    return joined, list(talks.values())
+    return joined, list(conversations.values())
 
 
 def _lines(file: Path) -> list[str]:
@@ -200,8 +200,8 @@ def all_texts(corpus: Corpus) -> list[str]:
     """Return the texts that a new text tokenizer learns its words from, as training documents contain them."""
     reader = corpus.reader
     captions = reader.texts(np.arange(min(len(reader), MAX_TEXT_TOKENIZER_IMAGES)))
-    talks = (talk.asked for alike in corpus.talks for talk in alike)
-    return texts_to_learn(captions, chain(chain.from_iterable(corpus.questions.values()), talks), corpus.text)
+    conversations = (one.asked for alike in corpus.conversations for one in alike)
+    return texts_to_learn(captions, chain(chain.from_iterable(corpus.questions.values()), conversations), corpus.text)
 
 
 def texts_to_learn(captions: Iterable[Sequence[str]], asked: Iterable[Asked], text: Sequence[str] = ()) -> list[str]:

@@ -61,7 +61,7 @@ Stretch = int | tuple[np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Talk:
+class Conversation:
     """A conversation about several images, which stand at the marks in its questions, or about none."""
 
     asked: Asked
@@ -77,7 +77,7 @@ class Corpus:
     questions: Mapping[int, Sequence[Asked]]
     """Questions with their answers, by index in the reader."""
     text: Sequence[str]
-    talks: Sequence[Sequence[Talk]] = ()
+    conversations: Sequence[Sequence[Conversation]] = ()
     """Conversations about several images or none; those that begin alike are together, as questions of an image are."""
 
 
@@ -90,8 +90,8 @@ class DocumentSource:
         self.corpus, self.vocabulary, self.codec, self.config, self.seed = corpus, vocabulary, codec, config, seed
         self.chat = ChatTemplate(codec) if config.chat else None
         # Conversations that belong to no single image have places of their own, from -1 down.
-        talks = -1 - np.arange(len(corpus.talks))
-        self.asked = np.concatenate([np.array(sorted(corpus.questions), dtype=np.int64), talks])
+        conversations = -1 - np.arange(len(corpus.conversations))
+        self.asked = np.concatenate([np.array(sorted(corpus.questions), dtype=np.int64), conversations])
         self.quotas = document_quotas(
             config, num_images=len(corpus.reader), num_asked=len(self.asked), num_texts=len(corpus.text)
         )
@@ -165,14 +165,14 @@ class DocumentSource:
         seen: list[Sequence[int]] = []
         stretches: list[list[Stretch]] = []
         for image in map(int, images):
-            talks = self.corpus.talks[-1 - image] if image < 0 else ()
-            asked = self.corpus.questions[image] if image >= 0 else [talk.asked for talk in talks]
+            conversations = self.corpus.conversations[-1 - image] if image < 0 else ()
+            asked = self.corpus.questions[image] if image >= 0 else [one.asked for one in conversations]
             if self.config.chat:
                 chosen = [int(rng.integers(len(asked)))]
             else:
                 several = self.config.questions_per_document if image >= 0 else 1
                 chosen = rng.permutation(len(asked))[:several].tolist()
-            seen.append(talks[chosen[0]].images if talks else [image])
+            seen.append(conversations[chosen[0]].images if conversations else [image])
             parts = [
                 part
                 for number, place in enumerate(chosen)

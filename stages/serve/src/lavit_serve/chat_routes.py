@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter
+from lavit.prompts import PromptLike
 from lavit_core.config import Config
 from lavit_core.data import without_marks
 from pydantic import Field
@@ -18,7 +19,7 @@ from pydantic import Field
 from lavit_serve.errors import ApiError
 from lavit_serve.service import Prompt, Service
 from lavit_serve.sse import DONE, event, streamed
-from lavit_serve.work import Ask, Asked, Describe, Text
+from lavit_serve.work import Ask, Describe, Text
 
 CAPTION_TOKENS, ANSWER_TOKENS = 36, 10
 """Longest caption and answer in tokens where a request says nothing: those of `LaVIT.caption` and `LaVIT.answer`."""
@@ -150,7 +151,7 @@ async def _work_of(service: Service, request: ChatRequest) -> Ask | Describe:
     if len(images) == 1:
         # One image is read before the conversation, wherever it was shown: models are trained so.
         first, *rest = [_text(message) for message, _ in turns]
-        said: list[Asked] = [[images[0], first], *rest]
+        said: list[PromptLike] = [[images[0], first], *rest]
         if not (rest or first):
             return Describe(image=images[0], max_tokens=most or CAPTION_TOKENS)
     else:
@@ -185,7 +186,7 @@ def _text(message: Message) -> str:
     return " ".join(text.strip() for text in texts).strip()
 
 
-def _pieces(message: Message, shown: Iterator[np.ndarray]) -> Asked:
+def _pieces(message: Message, shown: Iterator[np.ndarray]) -> PromptLike:
     """Return a message's texts and the next of the images `shown`, in order; without images its text."""
     if isinstance(message.content, str) or not _uris(message):
         return _text(message)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from lavit.prompts import PromptLike
 from lavit_core.data import without_marks
 from lavit_core.errors import UsageError
 from lavit_core.images import resize_to_square
@@ -18,7 +19,7 @@ from PIL import Image
 
 from lavit_serve.chat_routes import ANSWER_TOKENS, CAPTION_TOKENS
 from lavit_serve.service import Service
-from lavit_serve.work import Ask, Asked, Decode, Describe, Draw, Encode, Step, Text, Work
+from lavit_serve.work import Ask, Decode, Describe, Draw, Encode, Step, Text, Work
 
 STAGES = {"codes": "codes", "pixels": "denoising steps"}
 SHOWN_CODES = 64
@@ -91,7 +92,7 @@ async def ask(service: Service, images: Sequence[np.ndarray], question: str, ear
     shown = [_square(service, image) for image in images]
     # The first question has the images, whatever people call them in it or later.
     first, *rest = map(without_marks, [*(asked for asked, _ in earlier), question])
-    said: list[Asked] = [[*shown, first] if shown else first, *rest]
+    said: list[PromptLike] = [[*shown, first] if shown else first, *rest]
     replies = [reply for _, reply in earlier]
     work = Ask(question=said[-1], earlier=list(zip(said, replies, strict=False)), max_tokens=ANSWER_TOKENS)
     text: Text = await service.batcher.submit(work)

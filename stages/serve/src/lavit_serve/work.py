@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from lavit import DrawSettings, LaVIT, SampleSettings
-
-Asked: TypeAlias = str | Sequence[str | np.ndarray]
+from lavit.prompts import PromptLike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +56,8 @@ class Ask:
     A question is a text, or texts and images uint8 [h, w, 3] in the order they are read.
     """
 
-    question: Asked
-    earlier: Sequence[tuple[Asked, str]]
+    question: PromptLike
+    earlier: Sequence[tuple[PromptLike, str]]
     max_tokens: int
 
 

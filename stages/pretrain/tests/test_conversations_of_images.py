@@ -78,7 +78,7 @@ def test_training_reads_what_inference_reads(
     llm.codec.tokenizer.chat_template = CHATML
     config = tiny_config(image_input=image_input, chat=chat, mix=ALONE)
     corpus = open_corpus(reader, questions=[asked], text=[])
-    assert [[one.images for one in alike] for alike in corpus.talks] == [[(0, 1)], [(0, 1, 2)], [()]]
+    assert [[one.images for one in alike] for alike in corpus.conversations] == [[(0, 1)], [(0, 1, 2)], [()]]
     source = DocumentSource(corpus, llm.vocabulary, llm.codec, config, 0)
     documents = documents_of(source)
     assert set(documents) == {row["answer"] for row in ROWS}
@@ -144,12 +144,12 @@ def test_what_can_not_be_joined_is_left_out_or_refused(
     corpus = open_corpus(reader, questions=[asked], text=[])
     short = TextCodec(random_llm("codes").codec.tokenizer, 85)
     fewer = leave_out_long(corpus, short)
-    assert sum(map(len, fewer.talks)) == 2
+    assert sum(map(len, fewer.conversations)) == 2
     assert fewer.questions.keys() == corpus.questions.keys()
     with asked.open("a") as file:
         file.write(json.dumps({"question_id": 9, "images": ["x.png", KEYS[0]], "question": "<image><image>?",
                                "answer": "no"}) + "\n")  # fmt: skip
-    assert open_corpus(reader, questions=[asked], text=[]).talks == corpus.talks
+    assert open_corpus(reader, questions=[asked], text=[]).conversations == corpus.conversations
     assert "1 of 6 questions are about images that are not in the tokens; left out" in capsys.readouterr().err
     asked.write_text(json.dumps({"images": KEYS[:2], "question": "<image>?", "answer": "no"}))
     with pytest.raises(InputError, match=r"asked.jsonl:1: 1 <image> in the questions but 2 images"):
