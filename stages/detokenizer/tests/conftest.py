@@ -1,5 +1,6 @@
 """Tiny tokenizers, images, tokens and detokenizer settings that the tests share."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from lavit_detokenizer.build import build_detokenizer
 from lavit_detokenizer.config import TrainDetokenizerConfig
 from lavit_detokenizer.folder import load_vae
 from lavit_detokenizer.network import Detokenizer
+from lavit_detokenizer.start_files import StartFiles
 from lavit_detokenizer.train_detokenizer import train_detokenizer
 from lavit_tokenizer.config import SmallVitConfig, TokenizeConfig, TokenizerConfig
 from lavit_tokenizer.encoder import Encoder
@@ -161,7 +163,9 @@ def shake(module: torch.nn.Module) -> None:
 def train(world: Path, out: Path, **arguments: Any) -> dict[str, Any]:
     """Train on `world`, with other arguments where they are given, and return the summary."""
     given = {"images": world / "data", "model": world / "model", "config": settings(), "device": "cpu", "quiet": True}
-    return train_detokenizer(world / "tokens", out=out, **{**given, **arguments})
+    names = [field.name for field in dataclasses.fields(StartFiles)]
+    start = StartFiles(**{name: arguments.pop(name) for name in names if name in arguments})
+    return train_detokenizer(world / "tokens", out=out, start=start, **{**given, **arguments})
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from lavit_core.errors import InputError, UsageError
 from lavit_detokenizer.build import build_detokenizer, check_files
+from lavit_detokenizer.start_files import StartFiles
 from safetensors.torch import save_file
 
 from .conftest import TWO_LEVELS, random_detokenizer, settings
@@ -12,18 +13,18 @@ STORED = {"unet": TWO_LEVELS, "condition": {"cross_dims": (8,), "null_condition"
 
 
 def test_files_and_settings_belong_together(vae_folder, tmp_path):
-    check_files(settings(), None, None)
-    check_files(settings(space="latent"), vae_folder, None)
+    check_files(settings(), StartFiles())
+    check_files(settings(space="latent"), StartFiles(vae=vae_folder))
     with pytest.raises(UsageError, match="--vae: found none, expected a diffusers AutoencoderKL folder with space lat"):
-        check_files(settings(space="latent"), None, None)
+        check_files(settings(space="latent"), StartFiles())
     with pytest.raises(UsageError, match=r"--vae: found .*vae, expected"):
-        check_files(settings(), vae_folder, None)
+        check_files(settings(), StartFiles(vae=vae_folder))
     with pytest.raises(UsageError, match="--null-embedding: found none"):
-        check_files(settings(**STORED), None, None)
+        check_files(settings(**STORED), StartFiles())
     with pytest.raises(UsageError, match=r"--null-embedding: found .*null, expected"):
-        check_files(settings(), None, tmp_path / "null")
+        check_files(settings(), StartFiles(null_embedding=tmp_path / "null"))
     with pytest.raises(InputError, match=r"--null-embedding .*absent: file not found"):
-        check_files(settings(**STORED), None, tmp_path / "absent")
+        check_files(settings(**STORED), StartFiles(null_embedding=tmp_path / "absent"))
 
 
 def test_the_null_embedding_is_stored_in_the_condition(tmp_path):

@@ -9,6 +9,7 @@ from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
 from lavit_detokenizer.network import Denoiser, build_refiner
 from lavit_detokenizer.plan import plan
+from lavit_detokenizer.start_files import StartFiles
 from lavit_detokenizer.unet import unet_arguments
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -94,7 +95,7 @@ def test_a_transformer_is_counted_as_it_runs(world, tmp_path):
     assert 0.1 * held[1] < held[0] < held[1]
     made.network.save_pretrained(tmp_path / "transformer")
     given = settings(flow={}, condition={"cross_dims": (8,)})
-    from_folder = plan(given, world / "tokens", world / "model", transformer=tmp_path / "transformer")
+    from_folder = plan(given, world / "tokens", world / "model", StartFiles(transformer=tmp_path / "transformer"))
     assert from_folder["transformer_parameters"] == found["transformer_parameters"]
 
 
@@ -102,4 +103,4 @@ def test_folders_of_another_kind_are_refused(world, tmp_path):
     with pytest.raises(InputError, match="no tokenizer/ here"):
         plan(settings(), world / "tokens", tmp_path)
     with pytest.raises(InputError, match=r"config.json: file not found"):
-        plan(settings(), world / "tokens", world / "model", unet=tmp_path)
+        plan(settings(), world / "tokens", world / "model", StartFiles(unet=tmp_path))

@@ -12,6 +12,7 @@ from lavit_detokenizer.config import DrawSettings, TrainDetokenizerConfig, Trans
 from lavit_detokenizer.draw import draw
 from lavit_detokenizer.folder import load_detokenizer, save_detokenizer
 from lavit_detokenizer.released import export_detokenizer
+from lavit_detokenizer.start_files import StartFiles
 from lavit_detokenizer.transformer import transformer_arguments
 from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, metrics_of
 
@@ -137,14 +138,14 @@ def test_weights_in_pixarts_layout_are_trained_on(world, tmp_path):
 def test_wrong_combinations_are_refused(tmp_path):
     folder = tmp_path / "x"
     with pytest.raises(UsageError, match=r"--unet .*x and --transformer .*x: expected one of the two"):
-        check_files(settings(), None, None, unet=folder, transformer=folder)
+        check_files(settings(), StartFiles(unet=folder, transformer=folder))
     with pytest.raises(UsageError, match=r"--unet .*x with setting transformer: expected one of the two"):
-        check_files(settings(**FLOW), None, None, unet=folder)
+        check_files(settings(**FLOW), StartFiles(unet=folder))
     with pytest.raises(ValueError, match=r"condition.pooled_dim 8 with a transformer: only SDXL's UNet"):
         settings(**FLOW, condition={"cross_dims": (8,), "pooled_dim": 8})
     pooled = settings(space="latent", condition={"cross_dims": (8,), "pooled_dim": 8})
     with pytest.raises(UsageError, match=r"--transformer .*x with setting condition.pooled_dim 8: expected none"):
-        check_files(pooled, folder, None, transformer=folder)
+        check_files(pooled, StartFiles(vae=folder, transformer=folder))
     with pytest.raises(ValueError, match="refine_channels 4 with space pixel and prediction_type velocity"):
         settings(**FLOW, refine_channels=4)
     with pytest.raises(UsageError, match=r"transformer.patch_size: 3 does not divide the 4 x 4 grid"):

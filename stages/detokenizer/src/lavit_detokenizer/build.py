@@ -11,25 +11,20 @@ from lavit_detokenizer.config import TrainDetokenizerConfig
 from lavit_detokenizer.folder import NULL_KEY, check_network, load_network
 from lavit_detokenizer.network import Denoiser, Detokenizer, Network, build_refiner, sample_shape
 from lavit_detokenizer.noise import build_scheduler
+from lavit_detokenizer.start_files import StartFiles
 from lavit_detokenizer.transformer import build_transformer
 from lavit_detokenizer.unet import build_unet
 from lavit_detokenizer.vae import Vae
 
 
-def check_files(
-    config: TrainDetokenizerConfig,
-    vae: Path | None,
-    null_embedding: Path | None,
-    *,
-    unet: Path | None = None,
-    transformer: Path | None = None,
-) -> None:
+def check_files(config: TrainDetokenizerConfig, start: StartFiles) -> None:
     """Refuse settings whose files are not given, and files that the settings do not use.
 
     Raises UsageError; InputError if the null embedding is not a file.
     """
-    if (config.space == "latent") != (vae is not None):
-        found = "none" if vae is None else str(vae)
+    unet, transformer, null_embedding = start.unet, start.transformer, start.null_embedding
+    if (config.space == "latent") != (start.vae is not None):
+        found = "none" if start.vae is None else str(start.vae)
         raise UsageError(f"--vae: found {found}, expected a diffusers AutoencoderKL folder with space latent only")
     if unet is not None and transformer is not None:
         raise UsageError(f"--unet {unet} and --transformer {transformer}: expected one of the two")

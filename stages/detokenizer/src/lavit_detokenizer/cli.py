@@ -20,17 +20,13 @@ from lavit_core.options import (
 )
 from lavit_core.progress import LOADING, waiting
 
+from lavit_detokenizer.start_files import StartFiles
+
 PACKAGE = "lavit_detokenizer"
 
 TokensUnlessDry = Annotated[Path | None, argument(help="Token directory.")]
 Tokens = Annotated[Path, argument(help="Token directory.")]
 Images = Annotated[Path | None, option("--images", help="The images the tokens were made from.")]
-UNet = Annotated[Path | None, option("--unet", help="diffusers UNet folder to start from.")]
-Transformer = Annotated[
-    Path | None, option("--transformer", help="diffusers PixArtTransformer2DModel folder to start from.")
-]
-Vae = Annotated[Path | None, option("--vae", help="diffusers AutoencoderKL or AutoencoderDC folder (latent space).")]
-NullEmbedding = Annotated[Path | None, option("--null-embedding", help="Null-text embedding (null_condition: stored).")]
 Guidance = Annotated[float | None, option("--guidance-scale", help="1 turns guidance off.")]
 NumSteps = Annotated[int | None, option("--num-steps", min=1, help="Denoising steps.")]
 
@@ -41,10 +37,7 @@ def train_detokenizer(
     images: Images = None,
     model: ModelUnlessDry = None,
     out: OutUnlessDry = None,
-    unet: UNet = None,
-    transformer: Transformer = None,
-    vae: Vae = None,
-    null_embedding: NullEmbedding = None,
+    start: StartFiles = StartFiles(),
     *,
     follow: FollowOptions,
     layout: DataOptions,
@@ -59,7 +52,7 @@ def train_detokenizer(
 
         from lavit_detokenizer.plan import plan
 
-        planned = plan(settings, tokens, model, vae, unet, transformer, device=common.device)
+        planned = plan(settings, tokens, model, start, device=common.device)
         return show(planned, common, lines=plan_lines(planned))
     tokens, source = required("TOKENS", tokens), layout.source(required("--images", images))
     model, out = required("--model", model), required("--out", out)
@@ -77,10 +70,7 @@ def train_detokenizer(
         model,
         out,
         settings,
-        unet=unet,
-        transformer=transformer,
-        vae=vae,
-        null_embedding=null_embedding,
+        start=start,
         seed=common.seed,
         device=common.device,
         follow=follow,

@@ -18,6 +18,7 @@ from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
 from lavit_detokenizer.folder import NETWORKS, network_on_meta_device
 from lavit_detokenizer.network import Denoiser, build_refiner, sample_shape
+from lavit_detokenizer.start_files import StartFiles
 from lavit_detokenizer.transformer import transformer_arguments
 from lavit_detokenizer.unet import unet_arguments
 from lavit_detokenizer.vae import latent_moments, vae_kind
@@ -36,9 +37,7 @@ def plan(
     config: TrainDetokenizerConfig,
     tokens: Path | None = None,
     model: Path | None = None,
-    vae: Path | None = None,
-    unet: Path | None = None,
-    transformer: Path | None = None,
+    start: StartFiles = StartFiles(),
     *,
     device: str = "auto",
 ) -> dict[str, Any]:
@@ -54,14 +53,14 @@ def plan(
     detokenizer = config.detokenizer(shape.decoder_width, shape.grid)
     encoder = None
     if config.space == "latent":
-        kind = AutoencoderKL if vae is None else vae_kind(vae)
-        encoder = _network(kind, vae, STABLE_DIFFUSION_VAE, "VAE")
+        kind = AutoencoderKL if start.vae is None else vae_kind(start.vae)
+        encoder = _network(kind, start.vae, STABLE_DIFFUSION_VAE, "VAE")
     sample = sample_shape(detokenizer, encoder)
-    if transformer is None and config.transformer is None:
-        network = _network(NETWORKS["unet"], unet, unet_arguments(detokenizer, config.unet, sample), "unet")
+    if start.transformer is None and config.transformer is None:
+        network = _network(NETWORKS["unet"], start.unet, unet_arguments(detokenizer, config.unet, sample), "unet")
     else:
         own = {} if config.transformer is None else transformer_arguments(detokenizer, config.transformer, sample)
-        network = _network(NETWORKS["transformer"], transformer, own, "transformer")
+        network = _network(NETWORKS["transformer"], start.transformer, own, "transformer")
     denoiser = _denoiser(network, detokenizer, config)
     images = None if reader is None else len(reader)
     step = _step(config, denoiser, encoder, shape, sample, images=images)

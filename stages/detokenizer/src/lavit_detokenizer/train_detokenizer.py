@@ -1,13 +1,13 @@
 """`lavit train-detokenizer`: a diffusion model learns to draw the images whose codes are in a token directory."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from lavit_core.data import Data, Source, open_data
 from lavit_core.files import file_sha256
 from lavit_core.follow import UNFOLLOWED, FollowOptions
@@ -32,9 +32,10 @@ from lavit_trainkit.parallel import (
 from lavit_trainkit.precision import with_precision
 from lavit_trainkit.samples import check_samples, unchanged
 from lavit_trainkit.schedule import set_rate, warmup_cosine
-from lavit_trainkit.session import training_session
+from lavit_trainkit.session import Session, training_session
 from lavit_trainkit.stopping import require_finite
 from lavit_trainkit.throughput import Meter
+from torch import Tensor, nn
 
 from lavit_detokenizer.build import build_detokenizer, check_files
 from lavit_detokenizer.config import TrainDetokenizerConfig
@@ -43,6 +44,7 @@ from lavit_detokenizer.network import Denoiser
 from lavit_detokenizer.noise import draw_dropped, draw_noise, draw_timesteps, noisy_and_target, training_scheduler
 from lavit_detokenizer.pairs import TrainingPairs, image_records
 from lavit_detokenizer.samples import detokenizer_sheets
+from lavit_detokenizer.start_files import StartFiles
 
 SCALE_SAMPLES = 2048
 """Samples that the standardisation of the condition is fitted on."""
@@ -56,10 +58,7 @@ def train_detokenizer(
     out: Path,
     config: TrainDetokenizerConfig,
     *,
-    unet: Path | None = None,
-    transformer: Path | None = None,
-    vae: Path | None = None,
-    null_embedding: Path | None = None,
+    start: StartFiles = StartFiles(),
     seed: int = 0,
     device: str = "auto",
     follow: FollowOptions = UNFOLLOWED,
@@ -67,8 +66,7 @@ def train_detokenizer(
 ) -> dict[str, Any]:
     """Train on the codes of `tokens` and the images of `images`, export `out/model/detokenizer`, return the summary.
 
-    `model` holds the tokenizer that made the codes; `unet` or `transformer`, and `vae`, are local diffusers folders to
-    start from.
+    `model` holds the tokenizer that made the codes.
     Raises InputError for unusable input, UsageError for settings that do not fit, Interrupted if a signal stops it.
     """
     check_training_device(device)
@@ -76,12 +74,11 @@ def train_detokenizer(
     check_samples(follow, config.parallel)
     reader = open_tokens(tokens)
     check_tokenizer(reader, model)
-    check_files(config, vae, null_embedding, unet=unet, transformer=transformer)
+    check_files(config, start)
     opened = open_data(images)
     records = image_records(reader, opened, tokens)
     drawn = repeat_items(np.arange(len(reader)), [record.weight for record in records])
-    folders = {"unet": unet, "transformer": transformer, "vae": vae}
-    inputs = input_digests(tokens, reader, opened, folders=folders, null_embedding=null_embedding)
+    inputs = input_digests(tokens, reader, opened, start)
     settings, num_steps = {**config.model_dump(mode="json"), "seed": seed}, config.num_steps
     shares = shares_of(config.batch_size, setting="batch_size", passes=config.accumulate_steps)
     with training_session(
@@ -99,13 +96,14 @@ def train_detokenizer(
         accelerator = make_accelerator(device=device, precision=config.precision)
         place = accelerator.device
         tokenizer = load_tokenizer(model, device=str(place), precision=config.precision)
-        frozen_vae = None if vae is None else load_vae(vae).to(place)
+        vae = None if start.vae is None else load_vae(start.vae).to(place)
         seed_init(seed, "detokenizer")
         # Built before the caches are filled, which takes long: files that do not fit are refused at once.
         width, grid = tokenizer.config.decoder_width, tokenizer.config.grid
         detokenizer = build_detokenizer(
-            config, width, grid, unet=unet, transformer=transformer, vae=frozen_vae, null_embedding=null_embedding
-        )
+            config, width, grid, vae=vae, unet=start.unet, transformer=start.transformer,
+            null_embedding=start.null_embedding,
+        )  # fmt: skip
         denoiser = detokenizer.to(place).denoiser
         pairs = TrainingPairs(
             reader,
@@ -143,13 +141,9 @@ def train_detokenizer(
                     clean = pairs.clean(indices, rows, seed=seed, step=step)
                     levels = timesteps[rows].to(place)
                     noisy, target = noisy_and_target(scheduler, clean, noise[rows].to(place), levels, config.flow)
-                    features = pairs.features(indices[rows])
+                    given = noisy, levels, pairs.features(indices[rows]), dropped[rows].to(place)
                     with no_sync_until_last(computed, last=rows is shares[-1]):
-                        with accelerator.autocast():
-                            predicted = computed(noisy, levels, features, dropped[rows].to(place))
-                        share = F.mse_loss(predicted, target) * (len(clean) / len(indices))
-                        accelerator.backward(share)
-                    loss += share.detach()
+                        loss += backward(accelerator, computed, given, target, share=len(clean) / len(indices))
                 losses.append(all_reduce_sum(loss).item())
                 require_finite(losses[-1], name="loss", step=step, run=session.path)
                 norm = clip_gradients(denoiser.parameters(), config.max_grad_norm)
@@ -164,11 +158,7 @@ def train_detokenizer(
                 if done % config.log_every == 0 or done == num_steps:
                     row = {"loss": float(np.mean(losses)), "grad_norm": norm, "lr": config.lr * factor}
                     losses = []
-                    session.log(done, "detokenizer", {**row, **meter.speed()})
-                    findings = diagnose_loss(
-                        session.rows, "loss", num_steps=num_steps, warmup_steps=config.warmup_steps, lower="lr"
-                    )
-                    session.warn(done, "detokenizer", findings)
+                    log(session, done, {**row, **meter.speed()}, config)
                 if session.should_show(done):
                     with unchanged(denoiser), ema.swapped_into(denoiser):
                         session.show(done, detokenizer_sheets(detokenizer, pairs, reader))
@@ -192,12 +182,31 @@ def train_detokenizer(
         return session.finish(summary)
 
 
-def input_digests(
-    tokens: Path, reader: TokenReader, images: Data, *, folders: Mapping[str, Path | None], null_embedding: Path | None
-) -> dict[str, str]:
+def backward(
+    accelerator: Accelerator, computed: nn.Module, given: tuple[Tensor, ...], target_BCHW: Tensor, *, share: float
+) -> Tensor:
+    """Add the gradients of one pass, `share` of its step's images, and return its part of the step's loss."""
+    with accelerator.autocast():
+        predicted = computed(*given)
+    loss = F.mse_loss(predicted, target_BCHW) * share
+    accelerator.backward(loss)
+    return loss.detach()
+
+
+def log(session: Session, done: int, row: dict[str, Any], config: TrainDetokenizerConfig) -> None:
+    """Write the metrics of the steps since the last row, and warn of what looks wrong in all rows."""
+    session.log(done, "detokenizer", row)
+    findings = diagnose_loss(
+        session.rows, "loss", num_steps=config.num_steps, warmup_steps=config.warmup_steps, lower="lr"
+    )
+    session.warn(done, "detokenizer", findings)
+
+
+def input_digests(tokens: Path, reader: TokenReader, images: Data, start: StartFiles) -> dict[str, str]:
     """Return the digests of everything that a run reads; a resumed run must find the same."""
     digests = {"tokens": file_sha256(tokens / "manifest.json"), "tokenizer": reader.manifest.tokenizer_digest}
+    folders = {"unet": start.unet, "transformer": start.transformer, "vae": start.vae}
     digests |= {name: part_digest(folder) for name, folder in folders.items() if folder is not None}
-    if null_embedding is not None:
-        digests["null_embedding"] = file_sha256(null_embedding)
+    if start.null_embedding is not None:
+        digests["null_embedding"] = file_sha256(start.null_embedding)
     return {**digests, "images": images.digest}
