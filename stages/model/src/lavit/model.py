@@ -20,10 +20,10 @@ from PIL import Image
 
 from lavit.download import model_folder
 from lavit.encoding import check_codes, decode_steps, encode_images
-from lavit.images import ImageLike, as_list, identity
+from lavit.images import ImageLike, as_list
 from lavit.parts import PARTS, Parts
-from lavit.prompts import PromptLike, prompt_list, question_list, question_of, text_list
-from lavit.reading import read_conversations, read_images, read_prompts
+from lavit.prompts import PromptLike, earlier_list, prompt_list, question_list, text_list
+from lavit.reading import read_conversations, read_image_each, read_images, read_prompts
 from lavit.save import save_model
 from lavit.settings import check_positive, check_preset, seed_list
 from lavit.steps import GenerationStep
@@ -325,35 +325,15 @@ class LaVIT:
         """
         check_positive(max_tokens=max_tokens)
         asked = question_list(questions, "questions")
-        before = [
-            [
-                (question_of(question, f"earlier[{place}][{turn}]"), reply)
-                for turn, (question, reply) in enumerate(turns)
-            ]
-            for place, turns in enumerate(earlier or ())
-        ]
-        said = [*asked, *(question for turns in before for question, _ in turns)]
+        before = None if earlier is None else earlier_list(earlier)
         read = None
-        if images is not None:
-            if not all(isinstance(question, str) for question in said):
-                raise UsageError("questions: found images in them and `images` too, expected one of both")
-            listed = as_list(images)
-            listed = listed * len(asked) if len(listed) == 1 else listed
-            if len(listed) != len(asked):
-                raise UsageError(f"{len(asked)} questions but {len(listed)} images, expected one image a question")
-            names = [identity(image) for image in listed]
-            unique = dict(zip(names, listed, strict=True))
-            places = {name: place for place, name in enumerate(unique)}
-            read = read_images(self._parts, list(unique.values())).take([places[name] for name in names])
+        if images is None:
+            asked, before = read_conversations(self._parts, asked, before)
         else:
-            said = read_conversations(self._parts, said)
-            rest = iter(said[len(asked) :])
-            asked = said[: len(asked)]
-            before = [[(next(rest), reply) for _, reply in turns] for turns in before]
+            read = read_image_each(self._parts, as_list(images), asked, before)
         with self._parts.using("llm"):
             from lavit_pretrain.api import answer
-        turns = before if earlier is not None else None
-        return answer(self._parts.llm(), read, asked, earlier=turns, max_tokens=max_tokens, beams=beams, chat=chat)
+        return answer(self._parts.llm(), read, asked, earlier=before, max_tokens=max_tokens, beams=beams, chat=chat)
 
     # Texts and images by turns.
 

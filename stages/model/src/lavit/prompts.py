@@ -52,6 +52,14 @@ def question_list(questions: Any, name: str) -> list[Any]:
     return [question_of(question, f"{name}[{place}]") for place, question in enumerate(listed)]
 
 
+def earlier_list(earlier: Any) -> list[list[tuple[Any, str]]]:
+    """Return the (question, answer) pairs before each question. Raises UsageError as `question_list` does."""
+    return [
+        [(question_of(question, f"earlier[{place}][{turn}]"), reply) for turn, (question, reply) in enumerate(turns)]
+        for place, turns in enumerate(earlier)
+    ]
+
+
 def question_of(question: Any, where: str) -> Any:
     """Return a question, a text as it is or a list of texts and images. Raises UsageError as `question_list` does."""
     if not isinstance(question, str):

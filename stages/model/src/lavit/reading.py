@@ -33,25 +33,50 @@ def read_images(parts: Parts, images: Sequence[Any]) -> "EncodedImages":
     return join_images([merge_patches(parts.llm(), batch) for batch in seen])
 
 
-def read_conversations(parts: Parts, questions: Sequence[Any]) -> list[Any]:
-    """Return questions with each image as the language model reads it, codes int64 [n] or rows float32 [n, D].
+Turns = list[list[tuple[Any, str]]]
+"""The (question, answer) pairs before each question."""
+
+
+def read_image_each(
+    parts: Parts, images: Sequence[Any], questions: Sequence[Any], earlier: Turns | None
+) -> "EncodedImages":
+    """Return each question's image as the language model reads it; one may go with all, and equal ones are read once.
+
+    Raises UsageError for another number of images than of questions, and for questions that have images in them.
+    """
+    said = [*questions, *(question for turns in earlier or () for question, _ in turns)]
+    if not all(isinstance(question, str) for question in said):
+        raise UsageError("questions: found images in them and `images` too, expected one of both")
+    images = [*images] * len(questions) if len(images) == 1 else images
+    if len(images) != len(questions):
+        raise UsageError(f"{len(questions)} questions but {len(images)} images, expected one image a question")
+    names = [identity(image) for image in images]
+    unique = dict(zip(names, images, strict=True))
+    places = {name: place for place, name in enumerate(unique)}
+    return read_images(parts, list(unique.values())).take([places[name] for name in names])
+
+
+def read_conversations(parts: Parts, questions: Sequence[Any], earlier: Turns | None) -> tuple[list[Any], Turns | None]:
+    """Return questions and the turns before them with each image as the language model reads it: codes int64 [n], or
+    rows float32 [n, D].
 
     A text stays one. An image that stands in several questions is read once. Raises InputError for an unreadable image,
     UsageError for a model that reads no images.
     """
-    pieces = [piece for asked in questions if not isinstance(asked, str) for piece in asked]
-    if all(isinstance(piece, str) for piece in pieces):
-        return list(questions)
-    if parts.image_input() == "none":
+    said = [*questions, *(question for turns in earlier or () for question, _ in turns)]
+    pieces = [piece for asked in said if not isinstance(asked, str) for piece in asked]
+    if any(not isinstance(piece, str) for piece in pieces) and parts.image_input() == "none":
         raise UsageError("this model was trained without images; a question with images needs one that sees")
     images = {identity(piece): piece for piece in pieces if is_image(piece)}
     if not images:
-        return list(questions)
+        return list(questions), earlier
     by_name = dict(zip(images, read_images(parts, list(images.values())).each(), strict=True))
-    return [
-        asked if isinstance(asked, str) else [by_name[identity(one)] if is_image(one) else one for one in asked]
-        for asked in questions
-    ]
+
+    def read(asked: Any) -> Any:
+        return asked if isinstance(asked, str) else [by_name[identity(one)] if is_image(one) else one for one in asked]
+
+    before = None if earlier is None else [[(read(question), reply) for question, reply in turns] for turns in earlier]
+    return [read(question) for question in questions], before
 
 
 def read_prompts(parts: Parts, prompts: Sequence[Sequence[Any]], prompt_images: str) -> list[list[Any]]:
