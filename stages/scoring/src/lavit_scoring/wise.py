@@ -151,10 +151,13 @@ def _read_scores(files: Sequence[Path], task: ScoringTask, *, verified: bool) ->
             if wrong:
                 failed.append(name)
             else:
-                scores[name] = float(given[0]) if verified else sum(
-                    share * one for share, one in zip(SHARES.values(), given, strict=True)
-                ) / 2  # fmt: skip
+                scores[name] = float(given[0]) if verified else _wiscore(given)
     return scores, failed
+
+
+def _wiscore(given: Sequence[float]) -> float:
+    """Return the WiScore, 0 to 1, of the judge's three numbers, 0 to 2 each."""
+    return sum(share * one for share, one in zip(SHARES.values(), given, strict=True)) / 2
 
 
 def _is_score(value: Any, most: int) -> bool:

@@ -32,6 +32,10 @@ class DrawnFile:
     """What all of them are drawn from."""
 
 
+FilesOf = Callable[[Prompt, int], list[DrawnFile]]
+"""The image files of a prompt, of so many images."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """A benchmark's layout."""
@@ -40,7 +44,7 @@ class Layout:
     """What the official scripts draw."""
     most: int | None
     """Images of a prompt that its judge can take at most."""
-    files: Callable[[Prompt, int], list[DrawnFile]]
+    files: FilesOf
     """Image files of a prompt, of so many images."""
     beside: Callable[[Prompt], Mapping[str, str]]
     """Other files that the judge reads: path -> content."""

@@ -24,7 +24,7 @@ from lavit_evaluation.benchmarks.text_to_image import image_seed
 from lavit_evaluation.compute import Compute
 from lavit_evaluation.evaluation_session import evaluation_session
 from lavit_evaluation.generation.config import GenerationConfig
-from lavit_evaluation.generation.layouts import LAYOUTS, DrawnFile, compose, images_of
+from lavit_evaluation.generation.layouts import LAYOUTS, DrawnFile, FilesOf, compose, images_of
 from lavit_evaluation.generation.prompt_files import Prompt, prompts_digest, read_prompts, reword, words_digest
 from lavit_evaluation.model import DRAWING_FILE, drawer, find_drawing_parts, keep_record, open_model
 from lavit_evaluation.stores import ImageFolder
@@ -142,7 +142,7 @@ def run_generation(
         return session.finish(result | {"files": len(plan.files)})
 
 
-def _captions(plan: GenerationPlan, files: Any) -> Iterable[dict[str, Any]]:
+def _captions(plan: GenerationPlan, files: FilesOf) -> Iterable[dict[str, Any]]:
     """Yield a row for each image file, as `lavit eval clip-score --prompts` reads them."""
     for prompt in plan.prompts:
         for one in files(prompt, plan.images_per_prompt):

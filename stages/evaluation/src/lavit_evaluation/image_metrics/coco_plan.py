@@ -20,6 +20,7 @@ from lavit_evaluation.image_metrics.coco_prompts import (
 )
 from lavit_evaluation.image_metrics.features import Folder, open_folder
 from lavit_evaluation.image_metrics.fid import (
+    INSTEAD,
     NO_FEATURES,
     FidConfig,
     check_inception,
@@ -123,7 +124,7 @@ def plan_coco_fid(
             side = real_images(prompts, files.data, files.images) if given is None else open_folder(given, "--real")
             smallest = min(smallest, len(side.keys))
         if reason := too_few(smallest, config):
-            skipped[fid] = reason
+            skipped[fid] = f"{reason}; {INSTEAD}"
     if metrics.clip is None:
         skipped["clip_score"] = "no CLIP given (--clip-model DIR)"
     else:

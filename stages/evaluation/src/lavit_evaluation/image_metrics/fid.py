@@ -31,6 +31,7 @@ VERSION = 1
 STATISTICS_FILE = "statistics.safetensors"
 FEW, BIASED = 2048, 10_000
 """Below as many images as features the covariance has no full rank; below 10,000 the bias is about a point."""
+INSTEAD = "look at KID, or give --allow-small-sample"
 NO_FEATURES = "statistics hold no single features; give --real"
 
 
@@ -145,7 +146,7 @@ def _add_fid(score: Score, mine: Moments, truth: Moments, metadata: dict[str, An
     name, _ = config.names
     smallest = min(mine.count, truth.count) if is_counted(metadata) else mine.count
     if reason := too_few(smallest, config):
-        score.skipped[name] = reason
+        score.skipped[name] = f"{reason}; {INSTEAD}"
         return
     score.metrics[name] = exact(frechet_distance(mine, truth), mine.count)
     if smallest < FEW:
@@ -173,8 +174,7 @@ def too_few(smallest: int, config: FidConfig) -> str | None:
     """Return why the smaller of two sides gives no FID, None where it gives one."""
     if smallest >= FEW or config.few:
         return None
-    without_rank = f"{smallest:,} images, fewer than {FEW:,} features: the covariance has no full rank"
-    return f"{without_rank}; look at KID, or give --allow-small-sample"
+    return f"{smallest:,} images, fewer than {FEW:,} features: the covariance has no full rank"
 
 
 def is_counted(metadata: dict[str, Any]) -> bool:

@@ -120,9 +120,7 @@ def add_probe(
     score: Score, model: "Path | LaVIT", data: Path | Source, out: Path | None, *, seed: int, compute: Compute
 ) -> None:
     """Add `probe.*`: what linear probes find (`lavit eval probe`), with a run directory of its own in `out`."""
-    found = eval_probe(
-        model, data, None if out is None else out / "probe", PROBE, seed=seed, compute=compute
-    )  # fmt: skip
+    found = eval_probe(model, data, None if out is None else out / "probe", PROBE, seed=seed, compute=compute)
     for name, metric in found["figures"].items():
         score.metrics[name] = Estimate(metric["value"], metric["low"], metric["high"], metric["count"])
     score.skipped |= found["skipped"]

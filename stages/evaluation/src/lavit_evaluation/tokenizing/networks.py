@@ -86,7 +86,7 @@ def _add_rfid(
         score.skipped[name] = "no Inception weights given (--inception FILE)"
         return
     if reason := too_few(len(places), networks.fid):
-        score.skipped[name] = reason.replace("look at KID, or give --allow-small-sample", "--set few=true computes it")
+        score.skipped[name] = f"{reason}; --set few=true computes it"
         return
     network = load_network(networks.inception, networks.fid, networks.device)
     moments = []
