@@ -90,4 +90,4 @@ for name, codes, value in zip(("as encoded", "backwards", "one code"), (first, t
 
 # %%
 print(model.caption([one, other]))
-print(model.answer(one, ["what shape is there?", "what color is it?"]))
+print(model.answer(one, ["what shape is there?", "what colour is the circle?"]))

@@ -55,7 +55,8 @@ def ask(
     with require_stages("lavit ask"):
         from lavit_pretrain.config import AskSettings
 
-        from lavit_cli.image_to_text import ask_each, converse, open_reader
+        from lavit_cli.image_to_text import ask as ask_reader
+        from lavit_cli.image_to_text import open_reader
 
     settings = settings_of(common, AskSettings, ("lavit_pretrain", "ask"), {"max_tokens": max_tokens})
     if not image.exists() and any(Path(text).is_file() for text in question):
@@ -84,8 +85,9 @@ def ask(
         check_image(file)
     with waiting(LOADING, quiet=common.silent):
         reader = open_reader(model, common)
-        ask_all = converse if conversation else ask_each
-        answers = ask_all(reader, images, question, turns, max_tokens=settings.max_tokens, chat=chat)
+        answers = ask_reader(
+            reader, images, question, turns, conversation=conversation, max_tokens=settings.max_tokens, chat=chat
+        )
     pairs = zip(question, answers, strict=True)
     named: dict[str, object] = {"images": [str(file) for file in images]} if more else {"image": str(image)}
     rows = [{**named, "question": asked, "answer": answer} for asked, answer in pairs]

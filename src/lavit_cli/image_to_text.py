@@ -24,37 +24,27 @@ def open_reader(model: Path, common: CommonOptions) -> LaVIT:
     return reader
 
 
-def ask_each(
+def ask(
     reader: LaVIT,
     images: Sequence[Path],
     questions: Sequence[str],
     turns: Sequence[tuple[str, str]],
     *,
+    conversation: bool,
     max_tokens: int,
     chat: bool = False,
 ) -> list[str]:
-    """Return the answer to each question by itself, after `turns`; these are none if there are several images."""
-    first = images[0] if len(images) == 1 else None
-    asked = questions if first else [_about(images, question) for question in questions]
-    before = [turns] * len(questions)
-    return reader.answer(first, asked, max_tokens=max_tokens, earlier=before, chat=chat)
+    """Return the answer to each question after `turns`, in a `conversation` also after the questions before it and what
+    the model answered.
 
-
-def converse(
-    reader: LaVIT,
-    images: Sequence[Path],
-    questions: Sequence[str],
-    turns: Sequence[tuple[str, str]],
-    *,
-    max_tokens: int,
-    chat: bool = False,
-) -> list[str]:
-    """Return the answer to each question after `turns`, the questions before it and the answers the model gave.
-
-    Several images are read with the first question; `turns` are then none.
+    One image is read before all that is said. Several are read in the question, of a conversation in its first one, and
+    `turns` are then none.
     """
     first = images[0] if len(images) == 1 else None
-    asked: list[PromptLike] = [*([questions[0]] if first else [_about(images, questions[0])]), *questions[1:]]
+    shown = 0 if first else 1 if conversation else len(questions)
+    asked: list[PromptLike] = [*(_about(images, question) for question in questions[:shown]), *questions[shown:]]
+    if not conversation:
+        return reader.answer(first, asked, max_tokens=max_tokens, earlier=[turns] * len(asked), chat=chat)
     said: list[tuple[PromptLike, str]] = list(turns)
     for question in asked:
         [answer] = reader.answer(first, [question], max_tokens=max_tokens, earlier=[said], chat=chat)

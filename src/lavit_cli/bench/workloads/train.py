@@ -115,26 +115,16 @@ def step(
     longest = max(map(len, batch.documents))
     rows = f"padded to {fixed or 'the longest'}, {theirs}"
     tokens, room = len(batch.ids_T), len(batch.documents) * (fixed or longest)
-    baseline: Callable[[], Learned] | None = None
-    packed: Callable[[], Learned] | None = None
-
-    def run_padded() -> Learned:
-        nonlocal baseline
-        baseline = baseline or padded_arm(settings, size, batch, fixed or longest, theirs)
-        return baseline()
-
-    def run_packed() -> Learned:
-        nonlocal packed
-        packed = packed or packed_arm(settings, size, batch, dtype)
-        return packed()
-
+    # Made when they are first run, so that the models of all comparisons are not held together.
+    padded = functools.cache(lambda: padded_arm(settings, size, batch, fixed or longest, theirs))
+    packed = functools.cache(lambda: packed_arm(settings, size, batch, dtype))
     return Comparison(
         name=name,
         size=f"{size.words}, {len(batch.documents)} documents of {tokens:,} tokens, {len(batch.rows_S):,} scored, "
         f"{tokens / room:.0%} of the padded rows",
         dtype=dtype,
-        baseline=Arm(name=f"transformers, {rows}", run=run_padded),
-        ours=Arm(name=f"packed, {dtype}", run=run_packed),
+        baseline=Arm(name=f"transformers, {rows}", run=lambda: padded()()),
+        ours=Arm(name=f"packed, {dtype}", run=lambda: packed()()),
         equal=same_step("bf16" if "bf16" in (dtype, theirs) else "fp32"),
         unit="tokens",
         amount=tokens,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lavit_pretrain.beam_search import Beams, write_with_beams
 from lavit_pretrain.chat import ChatTemplate
-from lavit_pretrain.conversation import QuestionPieces, conversation_parts, image_first, text_of
+from lavit_pretrain.conversation import Part, QuestionPieces, conversation_parts, image_first, text_of
 from lavit_pretrain.decoding import DecodingBatch
 from lavit_pretrain.encoded_images import EncodedImages
 from lavit_pretrain.language_model import LanguageModel
@@ -90,16 +90,15 @@ def conversation_prompt(
     if chat is None and any(is_cut(text_of(one)) for one in asked):
         _say_once(CUT)
     parts = conversation_parts(llm.codec, chat, asked, [reply for _, reply in earlier])
-    return join_prompts(
-        [
-            TokenizedPrompt(ids=part.ids)
-            if part.image is None
-            else TokenizedPrompt(ids=blind_span(llm.blind_eos))
-            if llm.blind_eos is not None
-            else tokenize_image(llm.vocabulary, shown[part.image])
-            for part in parts
-        ]
-    )
+    return join_prompts([_tokenized(llm, part, shown) for part in parts])
+
+
+def _tokenized(llm: LanguageModel, part: Part, shown: Sequence[np.ndarray]) -> TokenizedPrompt:
+    if part.image is None:
+        return TokenizedPrompt(ids=part.ids)
+    if llm.blind_eos is not None:
+        return TokenizedPrompt(ids=blind_span(llm.blind_eos))
+    return tokenize_image(llm.vocabulary, shown[part.image])
 
 
 def _numbered(asked: Prompt, shown: list[np.ndarray]) -> QuestionPieces:

@@ -94,7 +94,7 @@ async def ask(service: Service, images: Sequence[np.ndarray], question: str, ear
     first, *rest = map(without_marks, [*(asked for asked, _ in earlier), question])
     said: list[PromptLike] = [[*shown, first] if shown else first, *rest]
     replies = [reply for _, reply in earlier]
-    work = Ask(question=said[-1], earlier=list(zip(said, replies, strict=False)), max_tokens=ANSWER_TOKENS)
+    work = Ask(question=said[-1], earlier=list(zip(said[:-1], replies, strict=True)), max_tokens=ANSWER_TOKENS)
     text: Text = await service.batcher.submit(work)
     return text.text
 
