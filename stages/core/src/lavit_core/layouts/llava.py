@@ -45,6 +45,7 @@ def read_llava(place: Place) -> Contents | None:
             message = f"{short(row)}: expected an image and turns that alternate between {ASKS[0]} and {ANSWERS[0]}"
             contents.problems.append(bad_line(file, f"row {number}", message))
             continue
+        turns = _marked(turns, len(images[number]))
         keys, problem = _keys(images[number], turns, contents.root, prefix)
         if problem:
             contents.problems.append(bad_line(file, f"row {number}", problem))
@@ -62,18 +63,21 @@ def read_llava(place: Place) -> Contents | None:
     return contents
 
 
+def _marked(turns: list[tuple[str, str]], num_images: int) -> list[tuple[str, str]]:
+    """Return turns in whose first question several images without any mark stand before everything else."""
+    if num_images < 2 or count_marks([question for question, _ in turns]):
+        return turns
+    (question, answer), *rest = turns
+    return [(f"{IMAGE_MARK * num_images} {question}", answer), *rest]
+
+
 def _keys(names: list[Any], turns: list[tuple[str, str]], root: Path, prefix: str) -> tuple[list[str], str | None]:
     """Return the keys of a conversation's images, and what is wrong with them or with their marks."""
     found = [key_of(name, root, prefix) for name in names]
     wrong = next((f"image {wrong}" for _, wrong in found if wrong), None)
-    questions = [question for question, _ in turns]
-    # Of one image, marks say nothing; several without any stand before the conversation.
-    if len(names) == 1 or not (count_marks(questions) or names):
-        return [key for key, _ in found], wrong
-    if names and not count_marks(questions):
-        turns[0] = IMAGE_MARK * len(names) + " " + turns[0][0], turns[0][1]
-        questions[0] = turns[0][0]
-    return [key for key, _ in found], wrong or wrong_marks(questions, len(names))
+    if len(names) != 1:  # of one image marks say nothing
+        wrong = wrong or wrong_marks([question for question, _ in turns], len(names))
+    return [key for key, _ in found], wrong
 
 
 def _questions(numbers: list[Any], keys: list[str], turns: list[tuple[str, str]]) -> Iterator[Question]:
