@@ -207,7 +207,8 @@ def models(tmp_path_factory: pytest.TempPathFactory, shapes_data: Path) -> dict[
     detokenizer_api = pytest.importorskip("lavit_detokenizer.api")
     from lavit_core.config import load_preset, resolve
     from lavit_tokenizer import config as tokenizer_config
-    from lavit_tokenizer.config import ModelSettings, Phase, SmallVitConfig
+    from lavit_tokenizer.config import ModelSettings, SmallVitConfig
+    from lavit_tokenizer.phase import Phase
 
     root, train = tmp_path_factory.mktemp("models"), shapes_data / "train"
     vision = SmallVitConfig(width=32, layers=1, heads=2, mlp_dim=64)

@@ -10,7 +10,6 @@ from lavit_core.images import Preprocessing
 from lavit_core.modeldir import export_part
 from lavit_tokenizer.config import (
     ModelSettings,
-    Phase,
     SmallVitConfig,
     TokenizerConfig,
     TrainEncoderConfig,
@@ -19,6 +18,7 @@ from lavit_tokenizer.config import (
 from lavit_tokenizer.encoder import Encoder
 from lavit_tokenizer.encoder_folder import save_encoder
 from lavit_tokenizer.objective import random_mask
+from lavit_tokenizer.phase import Phase
 from lavit_tokenizer.small_vit import SmallVit
 from lavit_tokenizer.tokenizer import VisualTokenizer
 from lavit_tokenizer.tokenizer_folder import write_tokenizer

@@ -5,12 +5,13 @@ import torch
 from lavit_core.config import load_preset, resolve
 from lavit_core.errors import InputError
 from lavit_core.images import Preprocessing
-from lavit_tokenizer.config import ModelSettings, Phase, SmallVitConfig, TrainEncoderConfig, TrainTokenizerConfig
+from lavit_tokenizer.config import ModelSettings, SmallVitConfig, TrainEncoderConfig, TrainTokenizerConfig
 from lavit_tokenizer.contrastive import ContrastiveModel
 from lavit_tokenizer.cost import encoder_flops, planned_encoder, tokenizer_step
 from lavit_tokenizer.encoder import Encoder, small_encoder
 from lavit_tokenizer.encoder_folder import encoder_on_meta_device, load_encoder, save_encoder
 from lavit_tokenizer.objective import forward_phase, losses
+from lavit_tokenizer.phase import Phase
 from lavit_tokenizer.phase_step import trained_parts
 from lavit_tokenizer.plan import plan_encoder, plan_tokenizer
 from lavit_tokenizer.small_vit import SmallVit

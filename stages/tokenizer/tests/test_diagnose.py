@@ -3,8 +3,9 @@
 import math
 
 import pytest
-from lavit_tokenizer.config import Phase, TrainTokenizerConfig
+from lavit_tokenizer.config import TrainTokenizerConfig
 from lavit_tokenizer.diagnose import diagnose_encoder, diagnose_tokenizer
+from lavit_tokenizer.phase import Phase
 
 from .conftest import MODEL, encoder_settings
 

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 import transformers
 from lavit_core.data import open_data
-from lavit_tokenizer.config import Phase
 from lavit_tokenizer.encoder_folder import load_encoder
 from lavit_tokenizer.evidence import OwnRows, components
 from lavit_tokenizer.features import fit_statistics
 from lavit_tokenizer.objective import forward_phase
+from lavit_tokenizer.phase import Phase
 from lavit_tokenizer.train_tokenizer import new_tokenizer
 from lavit_trainkit.pixels import Pixels
 

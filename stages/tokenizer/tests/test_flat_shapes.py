@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from lavit_core.images import Preprocessing
-from lavit_tokenizer.config import ModelSettings, Phase, SmallVitConfig, TrainEncoderConfig, TrainTokenizerConfig
+from lavit_tokenizer.config import ModelSettings, SmallVitConfig, TrainEncoderConfig, TrainTokenizerConfig
+from lavit_tokenizer.phase import Phase
 from lavit_tokenizer.tokenizer_folder import load_tokenizer
 from lavit_tokenizer.train_encoder import train_encoder
 from lavit_tokenizer.train_tokenizer import train_tokenizer

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from lavit_tokenizer.config import Phase
 from lavit_tokenizer.objective import (
     ForwardOutput,
     count_factors,
@@ -16,6 +15,7 @@ from lavit_tokenizer.objective import (
     temperature,
 )
 from lavit_tokenizer.patch_weights import patch_weights
+from lavit_tokenizer.phase import Phase
 from lavit_tokenizer.phase_step import clip_phase, trained_parts
 
 from .conftest import make_tokenizer, phases, tokenizer_settings

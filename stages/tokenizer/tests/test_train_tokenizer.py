@@ -12,7 +12,8 @@ from lavit_core.follow import UNFOLLOWED, FollowOptions
 from lavit_core.rundir import read_metrics, read_warnings
 from lavit_tokenizer import phase_step
 from lavit_tokenizer import train_tokenizer as tokenizer_verb
-from lavit_tokenizer.config import ModelSettings, Phase
+from lavit_tokenizer.config import ModelSettings
+from lavit_tokenizer.phase import Phase
 from lavit_tokenizer.quantizer import Quantizer
 from lavit_tokenizer.tokenizer_folder import load_tokenizer
 from lavit_trainkit.pixels import Pixels

@@ -7,8 +7,9 @@ import torch
 from lavit_core.rundir import Diagnostic
 from torch import Tensor
 
-from lavit_tokenizer.config import Phase, TrainTokenizerConfig
+from lavit_tokenizer.config import TrainTokenizerConfig
 from lavit_tokenizer.diagnose import collapsed
+from lavit_tokenizer.phase import Phase
 from lavit_tokenizer.quantizer import counts_by_factor, factor_usage, usage
 
 

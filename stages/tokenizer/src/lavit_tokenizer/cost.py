@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from lavit_tokenizer.config import (
     EncoderFeatures,
-    Phase,
     SmallVitConfig,
     TokenizerConfig,
     TrainEncoderConfig,
@@ -26,6 +25,7 @@ from lavit_tokenizer.encoder import Encoder, small_encoder
 from lavit_tokenizer.encoder_folder import encoder_on_meta_device
 from lavit_tokenizer.merger import Merger
 from lavit_tokenizer.patch_features import PatchReader
+from lavit_tokenizer.phase import Phase
 from lavit_tokenizer.phase_step import trained_parts
 from lavit_tokenizer.selector import gumbel_mask
 from lavit_tokenizer.small_vit import SmallVit

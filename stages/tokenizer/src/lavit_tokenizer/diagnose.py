@@ -11,7 +11,8 @@ from typing import Any
 from lavit_core.rundir import Diagnostic
 from lavit_trainkit.curves import LAST, diagnose_loss, last_mean
 
-from lavit_tokenizer.config import Phase, TrainEncoderConfig, TrainTokenizerConfig
+from lavit_tokenizer.config import TrainEncoderConfig, TrainTokenizerConfig
+from lavit_tokenizer.phase import Phase
 
 LATE = 0.75
 """Share of a phase after which its selector should be decided."""

@@ -16,8 +16,9 @@ from lavit_trainkit.device import generator
 from lavit_trainkit.distributed import all_gather_with_gradient, all_reduce_sum
 from torch import Tensor
 
-from lavit_tokenizer.config import Phase, TrainTokenizerConfig
+from lavit_tokenizer.config import TrainTokenizerConfig
 from lavit_tokenizer.patch_weights import weighted_energy
+from lavit_tokenizer.phase import Phase
 from lavit_tokenizer.selector import at_least_one, gumbel, gumbel_mask, select_best, select_threshold
 from lavit_tokenizer.tokenizer import VisualTokenizer
 

@@ -7,9 +7,10 @@ from lavit_trainkit.device import generator
 from lavit_trainkit.distributed import broadcast_from_main, from_main
 
 from lavit_tokenizer.codebook_stats import CodebookStats
-from lavit_tokenizer.config import Phase, TrainTokenizerConfig
+from lavit_tokenizer.config import TrainTokenizerConfig
 from lavit_tokenizer.features import FeatureSource
 from lavit_tokenizer.objective import code_vectors
+from lavit_tokenizer.phase import Phase
 from lavit_tokenizer.tokenizer import VisualTokenizer
 
 START_BATCH = 64

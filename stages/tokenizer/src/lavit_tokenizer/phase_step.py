@@ -12,7 +12,7 @@ from lavit_trainkit.optimizers import Part
 from lavit_trainkit.parallel import no_sync_until_last, parallelize
 from torch import Tensor, nn
 
-from lavit_tokenizer.config import Phase, TrainTokenizerConfig
+from lavit_tokenizer.config import TrainTokenizerConfig
 from lavit_tokenizer.evidence import OwnRows
 from lavit_tokenizer.features import FeatureSource
 from lavit_tokenizer.objective import (
@@ -25,6 +25,7 @@ from lavit_tokenizer.objective import (
     selector_explained_variance,
 )
 from lavit_tokenizer.patch_weights import patch_weights, weighted_energy
+from lavit_tokenizer.phase import Phase
 from lavit_tokenizer.tokenizer import VisualTokenizer
 
 

@@ -24,7 +24,7 @@ from lavit_trainkit.stopping import require_finite
 from lavit_trainkit.throughput import Meter
 
 from lavit_tokenizer.codebook_stats import CodebookStats
-from lavit_tokenizer.config import Phase, TrainTokenizerConfig
+from lavit_tokenizer.config import TrainTokenizerConfig
 from lavit_tokenizer.diagnose import diagnose_tokenizer
 from lavit_tokenizer.encoder import Encoder
 from lavit_tokenizer.encoder_folder import load_encoder
@@ -32,6 +32,7 @@ from lavit_tokenizer.evidence import OwnRows
 from lavit_tokenizer.features import FeatureSource, fit_statistics
 from lavit_tokenizer.layers import sincos_table
 from lavit_tokenizer.objective import phase_seed
+from lavit_tokenizer.phase import Phase
 from lavit_tokenizer.phase_start import calibrate_threshold, start_phase
 from lavit_tokenizer.phase_step import (
     clip_phase,
