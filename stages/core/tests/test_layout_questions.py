@@ -200,6 +200,14 @@ def test_conversations_about_several_images_or_none(name, photos, tmp_path):
         ({"images": [ONE, TWO], "messages": said("<image>?", "no")}, "1 <image> in the questions but 2 images"),
         ({"messages": said("<image>?", "no")}, "1 <image> in the questions but 0 images"),
         ({"messages": said([part("../a.jpg")], "no")}, "row 0: image .*leads out of the data folder"),
+        (
+            {"messages": said([part("https://a.org/b.jpg")], "no")},
+            'is the address "https://a.org/b.jpg", expected a file',
+        ),
+        (
+            {"messages": said([part("data:image/png;base64," + "A" * 999)], "no")},
+            r'is the address "data:image.{40,50}\.\.\.,',
+        ),
         ({"messages": said([{"type": "audio"}], "no")}, "row 0: .*expected an image and turns"),
     ],
 )

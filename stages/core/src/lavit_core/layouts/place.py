@@ -115,6 +115,8 @@ def wrong_key(key: Any) -> str | None:
 def key_of(name: Any, root: Path, prefix: str = "") -> tuple[str, str | None]:
     """Return (key, what is wrong or None) of an image's name in a list that is not ours: `./` and the folder's own
     absolute path are taken away, `prefix` is put before."""
+    if isinstance(name, str) and (name.startswith("data:") or "://" in name):
+        return "", f"is the address {short(name)}, expected a file's name below the data folder; nothing is fetched"
     if isinstance(name, str) and os.path.isabs(name):
         name = os.path.relpath(name, root.absolute()) if Path(name).is_relative_to(root.absolute()) else name
         prefix = ""
