@@ -61,8 +61,14 @@ class Server:
 
 @contextlib.contextmanager
 def serving(model: Path, log: Path, *options: str) -> Iterator[Server]:
-    """Start a server on a free port, and end it in any case."""
-    command = [sys.executable, "-m", "lavit_cli", "serve", str(model), "--port", "0", *options]
+    """Start `lavit serve` on a free port, and end it in any case."""
+    with started([sys.executable, "-m", "lavit_cli", "serve", str(model), "--port", "0", *options], log) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def started(command: list[str], log: Path) -> Iterator[Server]:
+    """Start a command that serves, and end it in any case."""
     with open(log, "w", encoding="utf-8") as err:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True, env=environment())
     try:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from lavit_core.command import NO_PRESET, CommonOptions, command, settings_of, show, show_plan
 from lavit_core.default_model import model_or_default
 from lavit_core.distributions import require_stages
-from lavit_core.errors import UsageError
 from lavit_core.modeldir import detokenizer_part
 from lavit_core.options import Highres, argument, option
 from lavit_core.progress import LOADING, waiting
@@ -61,7 +60,7 @@ def serve(
     Only this machine reaches it unless --host and --api-key are given. docs/serving.md shows requests.
     """
     with require_stages("lavit serve"):
-        from lavit_serve.config import ServeSettings
+        from lavit_serve.config import ServeSettings, check_key
 
     flags = {
         "host": listening.host,
@@ -72,10 +71,7 @@ def serve(
         "time_limit_seconds": limits.time_limit,
     }
     settings = settings_of(common, ServeSettings, {}, flags)
-    if listening.api_key == "":
-        raise UsageError("--api-key is empty (is a shell variable unset?)")
-    if settings.host not in ("127.0.0.1", "localhost", "::1") and listening.api_key is None:
-        raise UsageError(f"--host {settings.host}: others can reach it, so give --api-key or set LAVIT_API_KEY")
+    check_key(settings.host, listening.api_key)
     model = model_or_default(model, "tokenizer", "llm", detokenizer_part(highres=highres))
     if common.dry_run:
         return show_plan(settings, common, model=str(model), api_key=listening.api_key is not None)

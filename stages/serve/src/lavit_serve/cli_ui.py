@@ -29,10 +29,10 @@ def ui(
     The page loads nothing from elsewhere and sends nothing away. The API of `lavit serve` is at the same address.
     """
     with require_stages("lavit ui"):
-        from lavit_serve.config import ServeSettings
+        from lavit_serve.config import THIS_MACHINE, ServeSettings
 
     settings = settings_of(common, ServeSettings, {}, {"port": port})
-    if settings.host not in ("127.0.0.1", "localhost", "::1"):
+    if settings.host not in THIS_MACHINE:
         raise UsageError(f"setting host: {settings.host}, but the page has no key and stays on 127.0.0.1; `ssh -L` "
                          "brings it to another machine")  # fmt: skip
     needed = ("tokenizer", "llm", detokenizer_part(highres=highres))

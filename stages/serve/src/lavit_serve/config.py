@@ -1,7 +1,11 @@
 """Settings of `lavit serve`."""
 
 from lavit_core.config import Config
+from lavit_core.errors import UsageError
 from pydantic import Field
+
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+"""Names that nobody else can reach."""
 
 
 class ServeSettings(Config):
@@ -27,3 +31,11 @@ class ServeSettings(Config):
     """Most pixels of an image, by its header: before it is decoded."""
     max_images: int = Field(default=10, ge=1)
     """Most images that a request may ask for, or bring."""
+
+
+def check_key(host: str, api_key: str | None) -> None:
+    """Raise UsageError if a key is empty, or if others reach `host` without one."""
+    if api_key == "":
+        raise UsageError("--api-key is empty (is a shell variable unset?)")
+    if host not in THIS_MACHINE and api_key is None:
+        raise UsageError(f"--host {host}: others can reach it, so give --api-key or set LAVIT_API_KEY")

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from lavit_serve.config import ServeSettings
+from lavit_serve.config import THIS_MACHINE, ServeSettings
 from lavit_serve.errors import ApiError, error_response, server_failed
 from lavit_serve.metrics import Metrics
 
@@ -25,7 +25,6 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS = ("/health", "/ready")
 """Answered without a key."""
-THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 DISCARD_SECONDS = 5
 """How long the body of a refused request is read and dropped: a closed connection would hide the answer."""
 UNCOUNTED = 1 << 16

@@ -8,7 +8,6 @@ died is simply started again.
 import contextlib
 import dataclasses
 import os
-import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,9 +25,8 @@ from lavit_core.token_journal import FinishedShard, journal_folder
 
 from lavit_tokenizer.decoded_batches import AHEAD
 from lavit_tokenizer.make_shards import ShardJob, Stopped, make_shard
+from lavit_tokenizer.ray_cluster import ray_cluster
 from lavit_tokenizer.tokenizer_folder import load_tokenizer
-
-CONNECT_SECONDS = 10.0
 
 RETRIES = 3
 """Times that a shard or a batch is tried again after whoever made it died."""
@@ -68,7 +66,7 @@ def make_shards_on_ray(
     """
     if not numbers:
         return
-    with _cluster(address):
+    with ray_cluster(address):
         encoders, waiting = _encoders(job, len(numbers), quiet=quiet), deque(numbers)
         running: dict[Any, tuple[Any, int]] = {}
 
@@ -91,40 +89,6 @@ def make_shards_on_ray(
                 yield shard
             if stop():
                 raise Stopped
-
-
-@contextlib.contextmanager
-def _cluster(address: str | None) -> Iterator[None]:
-    """Connect to a cluster, or start one on this machine, and leave it; signals stay ours."""
-    # Ray would report its use over the network.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    _check_reachable(address)
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"--ray-address {address}: no Ray cluster ({' '.join(str(error).split())[:300]})") from None
-    finally:
-        for number, handler in handlers.items():
-            with contextlib.suppress(ValueError):  # not in the main thread
-                signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_reachable(address: str) -> None:
-    """Raise InputError if nobody answers at host:port: Ray would go on trying for ten minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return  # `local`, `auto`
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise InputError(f"--ray-address {address}: no Ray cluster ({error}); expected HOST:PORT of its head") from None
 
 
 def _encoders(job: RayJob, num_shards: int, *, quiet: bool) -> list[Any]:
