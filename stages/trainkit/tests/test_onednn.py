@@ -1,8 +1,9 @@
-"""oneDNN's linear layers: which ones run there, and that they compute the same."""
+"""oneDNN's linear layers: which ones run there, and that they compute the same; arranged weights too."""
 
 import pytest
 import torch
-from lavit_trainkit.onednn import OnednnLinear, onednn_works
+from lavit_trainkit import onednn
+from lavit_trainkit.onednn import ArrangedLinear, OnednnLinear, arrange_linears, arranging_works, onednn_works
 from torch import nn
 
 pytestmark = pytest.mark.skipif(not onednn_works(), reason="this torch has no such kernel")
@@ -44,3 +45,55 @@ def test_what_it_can_not_do_runs_as_ever(monkeypatch: pytest.MonkeyPatch) -> Non
             nn.Linear(8, 4)(x[:0])
     assert seen == []
     assert layer.weight.grad is not None
+
+
+needs_arranging = pytest.mark.skipif(not arranging_works(torch.float32), reason="weights are not arranged here")
+
+
+@needs_arranging
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_arranged_layers_compute_what_torch_does(bias: bool, dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Linear(48, 70, bias=bias), nn.Tanh(), nn.Linear(70, 20, bias=bias)).to(dtype)
+    model.requires_grad_(False)
+    inputs = [torch.randn(*shape, 48).to(dtype) for shape in ((2, 1), (1, 7), (40,))]
+    # Rows that do not lie one after another, as a decoder's last token.
+    inputs.append(torch.randn(3, 5, 48).to(dtype)[:, -1])
+    expected = [model(x) for x in inputs]
+    arrange_linears(model)
+    assert all(isinstance(layer, ArrangedLinear) for layer in model[::2])
+    for x, one in zip(inputs, expected, strict=True):
+        if dtype == torch.bfloat16:
+            assert torch.equal(model(x), one)
+        else:
+            assert (model(x) - one).norm() / one.norm() < 1e-6
+
+
+@needs_arranging
+def test_a_weight_that_changes_after_it_was_arranged_is_read_as_it_is() -> None:
+    layer = nn.Linear(8, 4).requires_grad_(False)
+    arrange_linears(layer)
+    x = torch.randn(2, 8)
+    layer.weight.fill_(1.0)
+    assert torch.allclose(layer(x), x.sum(1, keepdim=True) + layer.bias)
+
+
+@needs_arranging
+def test_what_learns_or_is_large_is_not_arranged(monkeypatch: pytest.MonkeyPatch) -> None:
+    learning, large = nn.Linear(8, 4), nn.Linear(8, 4).requires_grad_(False)
+    arrange_linears(learning)
+    monkeypatch.setattr(onednn, "MOST_ARRANGED_BYTES", large.weight.nbytes - 1)
+    arrange_linears(large)
+    assert type(learning) is type(large) is nn.Linear
+
+
+@needs_arranging
+def test_an_arranged_layer_passes_gradients_and_takes_autocast_and_no_rows() -> None:
+    layer = nn.Linear(8, 4).requires_grad_(False)
+    arrange_linears(layer)
+    x = torch.randn(2, 8, requires_grad=True)
+    layer(x).sum().backward()
+    assert torch.allclose(x.grad, layer.weight.sum(0).expand(2, -1))  # type: ignore[arg-type]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x.detach()).dtype == torch.bfloat16
+    assert layer(x[:0].detach()).shape == (0, 4)

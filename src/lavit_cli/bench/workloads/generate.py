@@ -74,10 +74,9 @@ def drawn(
     goal: float | None = None, curve: str | None = None,
 ) -> Comparison:  # fmt: skip
     """Return the codes of some prompts, drawn by both arms with the same model."""
-    llm: Any = random_llama(size, settings)
-    llm = llm.to(DTYPES[dtype]).eval().requires_grad_(False)
-    network = as_language_model(llm, size)
+    llm, plain = (frozen_llama(size, settings, dtype) for _ in range(2))
     use_padded(llm)
+    network = as_language_model(llm, size).arrange()
     sampling = SampleSettings(guidance_scale=GUIDANCE, top_k=TOP_K, min_codes=codes, max_codes=codes)
     seeds = list(range(len(prompts)))
 
@@ -86,7 +85,7 @@ def drawn(
 
     laid = [tokenize_prompt(prompt, size.vocabulary, network.codec.encode) for prompt in prompts]
     ids = [torch.from_numpy(one.ids).to(settings.device) for one in laid]
-    theirs = by_generate(llm, size, ids, codes)
+    theirs = by_generate(plain, size, ids, codes)
 
     def same(_: Tensor, steps: list[SamplingStep]) -> str:
         return same_distributions(steps, theirs, size, LIMITS[dtype])
@@ -105,6 +104,12 @@ def drawn(
         curve=curve,
         at=None if curve is None else len(prompts),
     )
+
+
+def frozen_llama(size: ModelSize, settings: BenchSettings, dtype: str) -> Any:
+    """Return a model of random weights, equal for equal seeds, as inference has it."""
+    llm: Any = random_llama(size, settings)
+    return llm.to(DTYPES[dtype]).eval().requires_grad_(False)
 
 
 def by_generate(llm: Any, size: ModelSize, ids: list[Tensor], codes: int) -> Callable[..., Tensor]:

@@ -147,7 +147,7 @@ def check_room(llm: LanguageModel, longest: int, max_tokens: int) -> None:
 def write_greedily(llm: LanguageModel, prompts: Sequence[Tensor], max_tokens: int) -> list[str]:
     """Return the likeliest continuation in text of each prompt [n, H]; visual ids are never written."""
     rows = DecodingBatch(llm, prompts, max_tokens)
-    text_head = llm.head.rows(0, llm.vocabulary.text_vocab)
+    text_head = llm.head_of_ids(0, llm.vocabulary.text_vocab)
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=llm.device)
     written = []
     hidden = rows.start()

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 import torch
+from lavit_trainkit.onednn import arranged, arranged_product
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -22,14 +23,22 @@ class Head:
     bias_V: Tensor | None = None
     scale: float = 1.0
     cap: float | None = None
+    arranged_VD: Tensor | None = None
+    """The weight once more, as oneDNN multiplies it."""
 
     def rows(self, start: int, end: int | None = None) -> "Head":
         """Return the head of the ids from `start` to before `end` alone."""
         bias_V = None if self.bias_V is None else self.bias_V[start:end]
-        return dataclasses.replace(self, weight_VD=self.weight_VD[start:end], bias_V=bias_V)
+        return dataclasses.replace(self, weight_VD=self.weight_VD[start:end], bias_V=bias_V, arranged_VD=None)
+
+    def arranged(self) -> "Head":
+        """Return this head with its weight arranged, where that pays; for weights that stay as they are."""
+        return dataclasses.replace(self, arranged_VD=arranged(self.weight_VD))
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
         """Return logits [..., V] of hidden states [..., D], in their dtype."""
+        if self.arranged_VD is not None:
+            return self.shape_logits(arranged_product(hidden_ND, self.arranged_VD))
         return self.shape_logits(hidden_ND @ self.weight_VD.T)
 
     def shape_logits(self, products_NV: Tensor) -> Tensor:

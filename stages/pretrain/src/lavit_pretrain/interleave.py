@@ -110,7 +110,7 @@ def _write_batch(
 def _text_scores(llm: LanguageModel, hidden_RH: Tensor, may_open_R: Tensor) -> Tensor:
     """Return log-scores [R, V + 1] of the words and of [IMG]."""
     vocabulary = llm.vocabulary
-    scores_RV = llm.head.rows(0, vocabulary.end_img).logits(hidden_RH).float().log_softmax(-1)
+    scores_RV = llm.head_of_ids(0, vocabulary.end_img).logits(hidden_RH).float().log_softmax(-1)
     scores_RV[:, vocabulary.img] = scores_RV[:, vocabulary.img].masked_fill(~may_open_R, -torch.inf)
     return scores_RV
 
@@ -119,7 +119,7 @@ def _code_scores(
     llm: LanguageModel, both_2RH: Tensor, scale_R1: Tensor, codes_R: Tensor, limits: tuple[int, int]
 ) -> Tensor:
     """Return guided log-scores [R, C] of [/IMG] and the codes after `codes_R` codes."""
-    scores_RC = guided_scores(llm.head.rows(llm.vocabulary.end_img).logits(both_2RH).float(), scale_R1)
+    scores_RC = guided_scores(llm.head_of_ids(llm.vocabulary.end_img).logits(both_2RH).float(), scale_R1)
     scores_RC[:, 0] = scores_RC[:, 0].masked_fill(codes_R < limits[0], -torch.inf)
     scores_RC[:, 1:] = scores_RC[:, 1:].masked_fill((codes_R >= limits[1])[:, None], -torch.inf)
     return scores_RC

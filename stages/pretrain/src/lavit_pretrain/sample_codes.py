@@ -134,7 +134,7 @@ def _sample_batch(
     rows = DecodingBatch(llm, [*(llm.embed_prompt(head) for head in heads), *nothing], max_codes)
     draws = [torch.rand(max_codes, generator=generator(seed, "codes"), dtype=torch.float64) for seed in seeds]
     uniform_BM = torch.stack(draws).to(llm.device)
-    visual_head = llm.head.rows(vocabulary.end_img)  # row 0 is [/IMG], row 1 + c is code c
+    visual_head = llm.head_of_ids(vocabulary.end_img)  # row 0 is [/IMG], row 1 + c is code c
 
     places_B, ended_B = torch.arange(size, device=llm.device), torch.zeros(size, dtype=torch.bool, device=llm.device)
     chosen: list[Tensor] = []
