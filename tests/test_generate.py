@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import yaml
 from lavit import LaVIT
 from lavit_core.command import CommonOptions
 from lavit_core.errors import UsageError
-from lavit_core.files import file_sha256
+from lavit_core.files import file_sha256, read_json, write_json
+from lavit_trainkit.testing import forget_sizes
 from PIL import ExifTags, Image
 
 from lavit_cli.generate_settings import generate_settings
@@ -134,6 +136,8 @@ def test_guidance_of_prompts_with_images(mini, here, tmp_path: Path) -> None:
             "setting sample.prompt_images: Input should be 'codes', 'bare' or",
         ),
         (2, ["--aspect-ratio", "3:2", "x"], "--aspect-ratio 3:2: this detokenizer draws 32 x 32 px only; other shapes"),
+        (2, ["--size", "48x32", "x"], "--size 48x32: this detokenizer draws 32x32 px only"),
+        (2, ["--size", "48", "x"], "setting draw.size: String should match pattern"),
     ],
 )
 def test_what_cannot_be_drawn(mini, here, tmp_path: Path, code: int, more: list[str], message: str) -> None:
@@ -141,6 +145,34 @@ def test_what_cannot_be_drawn(mini, here, tmp_path: Path, code: int, more: list[
     assert done.code == code, done.err
     assert message in done.last_error
     assert not list(tmp_path.iterdir())
+
+
+def test_sizes_of_a_detokenizer_that_was_trained_on_several(mini, here, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(mini.model, tmp_path / "model"))
+    # Convolutions draw any size: as if training had shown these.
+    file = model / "detokenizer" / "config.json"
+    write_json(file, read_json(file) | {"sizes": ["32x32", "48x32", "32x48"]})
+    forget_sizes(model)
+    line = ["generate", "a red circle", "--model", model, "--out", tmp_path / "a.png", *SHORT]
+    done = here(*line, "--size", "48x32")
+    assert done.code == 0, done.err
+    assert Image.open(tmp_path / "a.png").size == (48, 32)
+    assert json.loads(done.out)["draw"]["size"] == "48x32"
+    refused = here(*line, "--size", "64x32")
+    assert (refused.code, refused.last_error) == (
+        2,
+        "error: --size 64x32: this detokenizer draws 32x32, 48x32, 32x48 px only",
+    )
+    image = tmp_path / "high.png"
+    Image.new("RGB", (40, 63), "red").save(image)
+    done = here("reconstruct", image, "--model", model, "--num-steps", "1", "--out", tmp_path / "r.png", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["images"][0]["size_px"] == [48, 32]
+    # Three panels of 32 x 48 px, eight times as large.
+    assert Image.open(tmp_path / "r.png").size == (3 * 256 + 16, 384)
+    done = here("detokenize", mini.run / "tokens/heldout", "--model", model, "--out", tmp_path / "d", "--size", "32x48")
+    assert done.code == 0, done.err
+    assert {Image.open(one).size for one in (tmp_path / "d" / "images").iterdir()} == {(32, 48)}
 
 
 def test_settings_come_from_files_sets_and_options(mini, here, tmp_path: Path) -> None:

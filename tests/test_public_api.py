@@ -32,8 +32,8 @@ METHODS = {
     "keys: 'Sequence[str] | None' = None, tokens: 'int | None' = None) -> 'ImageTokens'",
     "draw_settings": "(self, **changes: 'Any') -> 'DrawSettings'",
     "sample_settings": "(self, **changes: 'Any') -> 'SampleSettings'",
-    "decode": f"(self, tokens: 'ImageTokens | Sequence[np.ndarray]', {SEEDS}, settings: 'DrawSettings | None' = None) "
-    "-> 'list[Image.Image]'",
+    "decode": f"(self, tokens: 'ImageTokens | Sequence[np.ndarray]', {SEEDS}, "
+    "settings: 'DrawSettings | Sequence[DrawSettings] | None' = None) -> 'list[Image.Image]'",
     "reconstruct": f"(self, {IMAGES}, {SEEDS}, settings: 'DrawSettings | None' = None) -> 'list[Image.Image]'",
     "sample": f"(self, prompts: 'str | Sequence[PromptLike]', {SEEDS}, settings: 'SampleSettings | None' = None, "
     "batch_size: 'int' = 16) -> 'list[np.ndarray]'",
@@ -52,6 +52,8 @@ METHODS = {
     "all_pairs: 'bool' = False, batch_size: 'int' = 64) -> 'np.ndarray'",
     "count_tokens": "(self, texts: 'str | Sequence[str]') -> 'np.ndarray'",
     "draw_size": "(self, settings: 'DrawSettings | None' = None) -> 'tuple[int, int]'",
+    "draw_sizes": "(self) -> 'list[tuple[int, int]]'",
+    "fitting_settings": f"(self, {IMAGES}, settings: 'DrawSettings | None' = None) -> 'list[DrawSettings]'",
     "save_pretrained": "(self, folder: 'str | Path') -> 'None'",
 }
 

@@ -68,6 +68,7 @@ def generate(
             "guidance_scale": drawing.decoder_guidance_scale,
             "num_steps": drawing.num_steps,
             "aspect_ratio": drawing.aspect_ratio,
+            "size": drawing.size,
         },
     }
     common = with_default_preset(common, model, "tokenizer", "llm")
@@ -132,7 +133,7 @@ def _generate_lines(
     return None
 
 
-@command(omit=["aspect_ratio"])
+@command(omit=["aspect_ratio", "size"])
 def reconstruct(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, a row each.", show_default=False)],
     model: ModelOrDefault = None,
@@ -143,6 +144,8 @@ def reconstruct(
     common: CommonOptions = NO_PRESET,
 ) -> None:
     """Draw images, the patches the tokenizer kept of them, and the reconstructions from their codes.
+
+    A detokenizer that was trained on several sizes draws each image at the one nearest to its shape.
 
     Without --preset: `released-v2-readme` for imported weights (`published` if they have no SDXL decoder), else `tiny`.
     """

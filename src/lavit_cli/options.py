@@ -97,6 +97,9 @@ class Drawing:
     aspect_ratio: Annotated[
         str | None, _setting("--aspect-ratio", metavar="W:H", help="1:1, 4:3, 3:2, 16:9, 2:3 or 3:4 (SDXL only).")
     ] = None
+    size: Annotated[
+        str | None, _setting("--size", metavar="WxH", help="Width and height in pixels, of those trained.")
+    ] = None
 
 
 OLD_NAMES = (

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from lavit import LaVIT
-from lavit_core.images import square_pixels
+from lavit_core.images import open_rgb, resize_whole
 from lavit_core.shown_images import dim_dropped, enlarge, in_grid
-from PIL import Image
 
 from lavit_cli.image_files import save_image
 
@@ -39,14 +37,16 @@ def reconstruct(
         low_memory=True,
         highres=highres,
     )
-    pixels = [square_pixels(image, lavit.image_px) for image in images]
-    tokens = lavit.encode(np.stack(pixels))
-    drawn = lavit.decode(tokens, seeds=[seed] * len(pixels), settings=drawing)
+    opened = [open_rgb(image) for image in images]
+    tokens = lavit.encode(opened)
+    each_drawing = lavit.fitting_settings(opened, drawing)
+    drawn = lavit.decode(tokens, seeds=[seed] * len(opened), settings=each_drawing)
     panels = []
-    for original, keep_mask, back in zip(pixels, tokens.keep_mask, drawn, strict=True):
-        # The detokenizer may draw at another size than the encoder reads (published: 512 and 224).
-        same_size = back.resize((lavit.image_px, lavit.image_px), Image.Resampling.BICUBIC)
-        panels += [original, dim_dropped(original, keep_mask, lavit.grid), np.asarray(same_size)]
+    for image, keep_mask, back in zip(opened, tokens.keep_mask, drawn, strict=True):
+        # The detokenizer may draw squares of another size than the encoder reads (published: 512 and 224).
+        size_px = (lavit.image_px, lavit.image_px) if back.height == back.width else (back.height, back.width)
+        original = resize_whole(image, size_px)
+        panels += [original, dim_dropped(original, keep_mask, lavit.grid), resize_whole(back, size_px)]
     made = {
         "seed": seed,
         "model": lavit.metadata["model"],
@@ -56,7 +56,8 @@ def reconstruct(
     shown = [str(image) for image in images]
     save_image(out, in_grid([enlarge(panel) for panel in panels], columns=3), {"images": shown, **made})
     each = [
-        {"image": image, "kept": int(keep_mask.sum()), "patches": int(keep_mask.size), "codes": codes.tolist()}
-        for image, keep_mask, codes in zip(shown, tokens.keep_mask, tokens.codes, strict=True)
-    ]
+        {"image": image, "kept": int(keep_mask.sum()), "patches": int(keep_mask.size), "codes": codes.tolist(),
+         "size_px": [back.height, back.width]}
+        for image, keep_mask, codes, back in zip(shown, tokens.keep_mask, tokens.codes, drawn, strict=True)
+    ]  # fmt: skip
     return {"out": str(out), **made, "images": each}

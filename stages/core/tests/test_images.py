@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from lavit_core.errors import InputError
 from lavit_core.image_warnings import count_image_warnings
-from lavit_core.images import open_rgb, png_bytes, resize_to_square, square_pixels
+from lavit_core.images import (
+    image_height_width,
+    open_rgb,
+    png_bytes,
+    resize_to_square,
+    resized_pixels,
+    square_pixels,
+)
 from PIL import Image
 
 from .image_bytes import png, saved
@@ -100,6 +107,23 @@ def test_square_pixels():
     assert (pixels.dtype, pixels.shape) == (np.uint8, (16, 16, 3))
     np.testing.assert_array_equal(pixels, np.asarray(halves().resize((16, 16), Image.Resampling.BICUBIC)))
     assert square_pixels(saved(Image.new("RGB", (5, 5), "red"), "PNG"), 5)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_height_and_width_are_those_of_the_upright_image():
+    for value in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = value
+        for kind in ("JPEG", "PNG", "TIFF"):
+            buffer = io.BytesIO()
+            Image.new("RGB", (6, 4)).save(buffer, kind, exif=exif)
+            upright = open_rgb(buffer.getvalue())
+            assert image_height_width(buffer.getvalue()) == (upright.height, upright.width)
+            assert upright.size == ((4, 6) if value >= 5 else (6, 4))
+
+
+def test_resized_pixels_are_those_of_the_whole_image():
+    pixels = resized_pixels(saved(halves(), "PNG"), (10, 16))
+    np.testing.assert_array_equal(pixels, np.asarray(halves().resize((16, 10), Image.Resampling.BICUBIC)))
 
 
 def test_png_carries_pixels_and_text():

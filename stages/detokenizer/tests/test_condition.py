@@ -38,7 +38,7 @@ def test_released_names_and_widths():
 def test_sequence_map_and_zeros():
     condition = Condition(small(kind="both", cross_dims=(4, 5), map_channels=3))
     x, dropped = torch.randn(2, 6, 6), torch.tensor([False, True])
-    prompt = condition(x, dropped, side=4)
+    prompt = condition(x, dropped, grid=(4, 4))
     expected = torch.cat([condition.unet_proj_1(x), condition.unet_proj_2(x)], dim=-1)
     torch.testing.assert_close(prompt.sequence_BLW[0], expected[0])
     assert prompt.sequence_BLW.shape == (2, 6, 9)
@@ -50,14 +50,25 @@ def test_sequence_map_and_zeros():
     torch.testing.assert_close(prompt.map_BCHW[0, :, 3, 3], condition.map_proj(x[0, 5]))
 
 
+def test_a_map_of_another_shape_is_stretched_over_it():
+    condition = Condition(small(kind="concat", map_channels=1))
+    condition.map_proj.weight.data.zero_()[0, 0] = 1.0
+    condition.map_proj.bias.data.zero_()
+    x = torch.zeros(1, 6, 6)
+    x[0, :, 0] = torch.tensor([0.0, 1.0, 2.0] * 2)  # grows to the right over the 2 x 3 patches
+    [map_HW] = condition(x, torch.tensor([False]), grid=(3, 5)).map_BCHW[0]
+    torch.testing.assert_close(map_HW[0], torch.tensor([0.0, 0.4, 1.0, 1.6, 2.0]))
+    assert (map_HW == map_HW[0]).all()
+
+
 def test_stored_null_hides_its_padding():
     condition = Condition(small(cross_dims=(4,), null_condition="stored"), null_shape=(2, 4))
     condition.null_embedding.copy_(torch.ones(2, 4))
-    prompt = condition(torch.randn(2, 6, 6), torch.tensor([False, True]), side=4)
+    prompt = condition(torch.randn(2, 6, 6), torch.tensor([False, True]), grid=(4, 4))
     assert prompt.mask_BL.tolist() == [[True] * 6, [True, True] + [False] * 4]
     torch.testing.assert_close(prompt.sequence_BLW[1, :2], torch.ones(2, 4))
     longer = Condition(small(cross_dims=(4,), null_condition="stored"), null_shape=(9, 4))
-    prompt = longer(torch.randn(2, 6, 6), torch.tensor([False, True]), side=4)
+    prompt = longer(torch.randn(2, 6, 6), torch.tensor([False, True]), grid=(4, 4))
     assert prompt.mask_BL.tolist() == [[True] * 6 + [False] * 3, [True] * 9]
 
 

@@ -17,7 +17,7 @@ def test_a_conditioner_needs_no_unet(world, model):
     forget_sizes(model)
     conditioner, tokenizer = load_conditioner(model, device="cpu"), load_tokenizer(model, device="cpu", use="decode")
     codes, counts = (torch.from_numpy(values) for values in open_tokens(world / "tokens").codes(np.arange(3)))
-    expected = condition(tokenizer.decode_codes(codes, counts), torch.zeros(3, dtype=torch.bool), side=4)
+    expected = condition(tokenizer.decode_codes(codes, counts), torch.zeros(3, dtype=torch.bool), grid=(4, 4))
     found = conditioner.prompt(tokenizer, codes, counts)
     assert found.pooled_BE is found.mask_BL is None
     assert torch.equal(found.map_BCHW, expected.map_BCHW)

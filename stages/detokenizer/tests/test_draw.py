@@ -17,7 +17,7 @@ from .conftest import ONE_LEVEL, SDXL, random_detokenizer
 
 
 def guided_by(made, sample, level, features, scale, **size):
-    return guided(made, sample, level, branches(made, features, scale, side=sample.shape[-1]), scale, **size)
+    return guided(made, sample, level, branches(made, features, scale, grid=tuple(sample.shape[-2:])), scale, **size)
 
 
 def test_the_condition_is_made_once_a_drawing():
@@ -77,7 +77,7 @@ def test_codes_are_drawn_as_their_decoded_features(world, trained):
 @pytest.mark.parametrize("ratio", get_args(AspectRatio))
 def test_sdxl_draws_every_shape_with_its_size_ids(vae_folder, ratio):
     made = random_detokenizer(vae_folder, **SDXL)
-    height, width = image_size(made.config, ratio)
+    height, width = image_size(made.config, DrawSettings(aspect_ratio=ratio))
     size_ids: list[torch.Tensor] = []
     made.denoiser.unet.register_forward_pre_hook(
         lambda module, inputs, named: size_ids.append(named["added_cond_kwargs"]["time_ids"]), with_kwargs=True

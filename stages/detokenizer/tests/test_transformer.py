@@ -37,6 +37,18 @@ def test_features_are_seen_unless_the_condition_is_dropped(condition):
     assert not torch.allclose(later[0], one[0])
 
 
+def test_positions_of_another_shape_are_the_squares_stretched():
+    made = random_detokenizer(**FLOW, condition=CROSS)
+    embed = made.denoiser.network.pos_embed
+    embed.proj.weight.data.zero_()
+    embed.proj.bias.data.zero_()
+    square = embed(torch.zeros(1, 48, 4, 4)).view(4, 4, -1)
+    wide = embed(torch.zeros(1, 48, 2, 8)).view(2, 8, -1)
+    # Row 1 of 2 and column 6 of 8 lie where row 2 and column 3 of the 4 x 4 square do.
+    torch.testing.assert_close(wide[:, ::2], square[::2])
+    assert not torch.allclose(wide[:, 1::2], square[::2], atol=1e-2)
+
+
 def test_features_behind_a_mask_are_not_attended_to():
     made = random_detokenizer(**FLOW, condition=CROSS)
     shake(made.denoiser)

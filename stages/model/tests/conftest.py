@@ -1,5 +1,6 @@
 """A random model directory of every part, of each way of reading images, and images of its size."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,11 +70,11 @@ def random_llm(tokenizer: VisualTokenizer, image_input: str, digest: str) -> Lan
     return LanguageModel(network, text, metadata, merger)
 
 
-def random_detokenizer() -> Detokenizer:
+def random_detokenizer(sizes: Sequence[str] = ()) -> Detokenizer:
     torch.manual_seed(2)
     config = DetokenizerConfig.model_validate(
         {"space": "pixel", "image_px": 16, "unshuffle": 4, "feature_dim": 16, "grid": (4, 4),
-         "condition": {"kind": "concat", "map_channels": 8, "standardise": True}}
+         "condition": {"kind": "concat", "map_channels": 8, "standardise": True}, "sizes": sizes}
     )  # fmt: skip
     noise = NoiseShape(
         prediction_type="sample", beta_schedule="squaredcos_cap_v2", clip_sample=True, rescale_betas_zero_snr=True,
@@ -85,7 +86,7 @@ def random_detokenizer() -> Detokenizer:
     )
 
 
-def write_model(folder: Path, image_input: str) -> Path:
+def write_model(folder: Path, image_input: str, sizes: Sequence[str] = ()) -> Path:
     tokenizer = random_tokenizer()
     with export_part(folder, "tokenizer") as part:
         write_tokenizer(tokenizer, part)
@@ -93,7 +94,7 @@ def write_model(folder: Path, image_input: str) -> Path:
     with export_part(folder, "llm", metadata=made_with) as part:
         random_llm(tokenizer, image_input, made_with["tokenizer_digest"]).save(part)
     with export_part(folder, "detokenizer", metadata=made_with) as part:
-        save_detokenizer(random_detokenizer(), part)
+        save_detokenizer(random_detokenizer(sizes), part)
     return folder
 
 
@@ -105,6 +106,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         image_input: write_model(root / image_input, image_input)
         for image_input in ("codes", "features", "live", "none")
     }
+
+
+@pytest.fixture(scope="session")
+def sized_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory whose detokenizer draws three sizes."""
+    return write_model(tmp_path_factory.mktemp("sized") / "model", "codes", ("16x16", "24x16", "16x24"))
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,13 @@ def model(folder: Path) -> LaVIT:
 
 
 @pytest.fixture(scope="session")
+def sized_model(tmp_path_factory: pytest.TempPathFactory) -> LaVIT:
+    """A model whose detokenizer draws three sizes."""
+    sizes = ("16x16", "24x16", "16x24")
+    return LaVIT.from_pretrained(_random_models().write_model(tmp_path_factory.mktemp("models") / "x", "codes", sizes))
+
+
+@pytest.fixture(scope="session")
 def blind_model(tmp_path_factory: pytest.TempPathFactory) -> LaVIT:
     """A model whose language model was trained without images."""
     return LaVIT.from_pretrained(_random_models().write_model(tmp_path_factory.mktemp("models") / "none", "none"))

@@ -105,6 +105,23 @@ def test_edits_are_drawings_of_prompts_with_images(model: LaVIT, images: np.ndar
     asyncio.run(scenario())
 
 
+def test_sizes_are_those_the_detokenizer_was_trained_on(sized_model: LaVIT) -> None:
+    async def scenario() -> None:
+        async with client_of(sized_model) as client:
+            [entry] = (await client.get("/v1/models")).json()["data"]
+            assert entry["lavit"]["sizes"] == ["16x16", "24x16", "16x24"]
+            for size, shape in (("24x16", (16, 24, 3)), ("16x24", (24, 16, 3)), ("auto", (16, 16, 3))):
+                [image] = pixels_of(await client.post(IMAGES, json={**DRAW, "size": size, "seed": 4}))
+                assert image.shape == shape
+                drawing = sized_model.draw_settings(num_steps=2, size=None if size == "auto" else size)
+                [expected] = sized_model.generate("a red circle", seeds=4, drawing=drawing)
+                assert np.array_equal(image, as_pixels(expected))
+            answer = await client.post(IMAGES, json={**DRAW, "size": "32x16"})
+            refused(answer, 400, "size: expected auto or one of 16x16, 24x16, 16x24")
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

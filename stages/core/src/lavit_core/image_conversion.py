@@ -31,6 +31,9 @@ ORIENTATIONS = {
 }
 """What brings an image upright, by the value of its EXIF orientation."""
 
+QUARTER_TURNS = frozenset(ORIENTATIONS[value] for value in (5, 6, 7, 8))
+"""Those that swap height and width."""
+
 ORIENTATION_HOLDERS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 
 GREY_STEPS = {"L;2": 85, "L;4": 17}
@@ -73,13 +76,25 @@ def _rawmode(image: Image.Image) -> str:
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return height and width of an opened image as `to_rgb` turns it; its pixels need not be loaded."""
+    height, width = image.height, image.width
+    # Of a TIFF, Pillow tells the upright size before it turns the pixels.
+    is_turned = image.format != "TIFF" and _turn(image) in QUARTER_TURNS
+    return (width, height) if is_turned else (height, width)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
-        method = ORIENTATIONS.get(image.getexif().get(ORIENTATION_TAG, 1))
+        return ORIENTATIONS.get(image.getexif().get(ORIENTATION_TAG, 1))
     # PIL raises many kinds here (SyntaxError, struct.error, ValueError, TypeError): none of them is about the pixels.
     except Exception:  # noqa: BLE001
-        warnings.warn("EXIF can't be read; the image is taken as upright", ImageWarning, stacklevel=2)
-        return image
+        warnings.warn("EXIF can't be read; the image is taken as upright", ImageWarning, stacklevel=3)
+        return None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    method = _turn(image)
     if method is None:
         return image
     # Not after a resize: turning swaps its two passes, which round to 8 bits in between.

@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from lavit_core.config import Config
 from lavit_core.errors import InputError
 from lavit_core.files import update_with_file
-from lavit_core.image_conversion import to_rgb
+from lavit_core.image_conversion import to_rgb, upright_size
 from lavit_core.image_metadata import format_of, without_metadata
 from lavit_core.image_warnings import ImageWarning
 
@@ -91,6 +91,11 @@ def open_rgb(source: ImageFile | bytes, *, min_pixels: int = 1, max_pixels: int 
 def check_image(file: Path) -> None:
     """Raise ImageError, as `open_rgb` does, if `file` is not an image; only its header is read."""
     _read(file, lambda image: None, 1, MAX_PIXELS)
+
+
+def image_height_width(source: ImageFile | bytes) -> tuple[int, int]:
+    """Return an image's height and width in pixels, upright. Raises ImageError as `open_rgb` does."""
+    return _read(source, upright_size, 1, MAX_PIXELS)
 
 
 def _read(
@@ -218,22 +223,31 @@ def square_pixels(
 
     Its encoded bytes enter `digest`. Raises as `open_rgb` does.
     """
-    image = _square(_read(source, to_rgb, min_pixels, max_pixels, digest), image_px)
+    image = _resized(_read(source, to_rgb, min_pixels, max_pixels, digest), (image_px, image_px))
     if out is None:
         return np.array(image)
     out[...] = np.asarray(image)
     return out
 
 
+def resized_pixels(source: ImageFile | bytes, size_px: tuple[int, int]) -> np.ndarray:
+    """Return an image as uint8 [height, width, 3], the whole of it resized bicubically. Raises as `open_rgb` does."""
+    return resize_whole(open_rgb(source), size_px)
+
+
 def resize_to_square(image: Image.Image, image_px: int) -> np.ndarray:
     """Return an opened RGB image as uint8 [image_px, image_px, 3], resized bicubically to a square."""
-    return np.array(_square(image, image_px))  # a copy: torch warns of arrays that can't be written to, as PIL's are
+    return resize_whole(image, (image_px, image_px))
 
 
-def _square(image: Image.Image, image_px: int) -> Image.Image:
-    if image.size == (image_px, image_px):
-        return image
-    return image.resize((image_px, image_px), Image.Resampling.BICUBIC)
+def resize_whole(image: Image.Image, size_px: tuple[int, int]) -> np.ndarray:
+    """Return an opened RGB image as uint8 [height, width, 3], the whole of it resized bicubically."""
+    return np.array(_resized(image, size_px))  # a copy: torch warns of arrays that can't be written to, as PIL's are
+
+
+def _resized(image: Image.Image, size_px: tuple[int, int]) -> Image.Image:
+    height, width = size_px
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def middle_square(image: Image.Image, shorter_px: int, side_px: int) -> np.ndarray:

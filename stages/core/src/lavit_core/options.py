@@ -20,6 +20,7 @@ Highres = Annotated[bool, typer.Option("--highres", help="Draw with detokenizer-
 AspectRatio = Annotated[
     str | None, option("--aspect-ratio", metavar="W:H", help="1:1, 4:3, 3:2, 16:9, 2:3 or 3:4 (SDXL only).")
 ]
+Size = Annotated[str | None, option("--size", metavar="WxH", help="Width and height in pixels, of those trained.")]
 Out = Annotated[Path, option("--out", help="Where the result goes.")]
 ModelUnlessDry = Annotated[Path | None, option("--model", help="Model directory (not needed with --dry-run).")]
 OutUnlessDry = Annotated[Path | None, option("--out", help="Where the result goes (not needed with --dry-run).")]

@@ -26,14 +26,15 @@ def enlarge(pixels: np.ndarray, least_px: int = 256) -> np.ndarray:
 
 
 def in_grid(images: Sequence[np.ndarray], columns: int | None = None) -> np.ndarray:
-    """Place equally large images [h, w, 3] side by side on white; without `columns` as near a square as goes."""
+    """Place images [h, w, 3] side by side on white, in cells that hold the largest; without `columns` as near a square
+    as goes."""
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
-    high, wide = images[0].shape[:2]
+    high, wide = (max(image.shape[axis] for image in images) for axis in (0, 1))
     sheet = np.full((rows * (high + GAP_PX) - GAP_PX, columns * (wide + GAP_PX) - GAP_PX, 3), 255, dtype=np.uint8)
     for index, image in enumerate(images):
         top, left = index // columns * (high + GAP_PX), index % columns * (wide + GAP_PX)
-        sheet[top : top + high, left : left + wide] = image
+        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
     return sheet
 
 

@@ -14,7 +14,7 @@ from lavit_detokenizer.released import (
     inspect_detokenizers,
 )
 from lavit_detokenizer.safety import load_safety_checker
-from lavit_detokenizer.sizes import model_image_size
+from lavit_detokenizer.sizes import model_fitting_settings, model_image_size, model_sizes
 from lavit_detokenizer.train_detokenizer import train_detokenizer
 from lavit_detokenizer.vae import latent_moments, sample_latents
 
@@ -38,7 +38,9 @@ __all__ = [
     "load_conditioner",
     "load_detokenizer",
     "load_safety_checker",
+    "model_fitting_settings",
     "model_image_size",
+    "model_sizes",
     "noisy_and_target",
     "sample_latents",
     "train_detokenizer",

@@ -7,10 +7,11 @@ from lavit_trainkit.external_weights import read_tensors
 from torch import Tensor
 
 from lavit_detokenizer.condition import Condition
-from lavit_detokenizer.config import TrainDetokenizerConfig
+from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
 from lavit_detokenizer.folder import NULL_KEY, check_network, load_network
-from lavit_detokenizer.network import Denoiser, Detokenizer, Network, build_refiner, sample_shape
+from lavit_detokenizer.network import Denoiser, Detokenizer, Network, build_refiner, sample_shape, shape_of
 from lavit_detokenizer.noise import build_scheduler
+from lavit_detokenizer.sizes import size_name, trained_sizes
 from lavit_detokenizer.start_files import StartFiles
 from lavit_detokenizer.transformer import build_transformer
 from lavit_detokenizer.unet import build_unet
@@ -67,6 +68,7 @@ def build_detokenizer(
         network = build_transformer(shape, config.transformer, sample)
     else:
         network = build_unet(shape, config.unet, sample)
+    check_sizes(shape, sample, network)
     null = None if null_embedding is None else read_null_embedding(null_embedding, sum(config.condition.cross_dims))
     condition = Condition(shape, null_shape=None if null is None else (null.shape[0], null.shape[1]))
     if null is not None:
@@ -74,6 +76,18 @@ def build_detokenizer(
     # Last, so that the other weights are drawn as without it.
     denoiser = Denoiser(network, condition, build_refiner(shape))
     return Detokenizer(config=shape, denoiser=denoiser, scheduler=build_scheduler(config.process), vae=vae)
+
+
+def check_sizes(config: DetokenizerConfig, sample: tuple[int, int, int], network: Network) -> None:
+    """Refuse sizes whose samples are no whole number of latents or of a transformer's patches. Raises UsageError."""
+    patch = getattr(network.config, "patch_size", 1)
+    for size_px in trained_sizes(config):
+        _, height, width = shape_of(config, sample, size_px)
+        if height % patch or width % patch:
+            raise UsageError(
+                f"setting sizes: {size_name(size_px)} is a grid of {width} x {height}, expected multiples of the "
+                f"transformer's patch_size {patch}"
+            )
 
 
 def read_null_embedding(file: Path, width: int) -> Tensor:

@@ -15,6 +15,7 @@ from lavit_core.options import (
     ModelUnlessDry,
     Out,
     OutUnlessDry,
+    Size,
     argument,
     option,
 )
@@ -90,6 +91,7 @@ def detokenize(
     num_steps: NumSteps = None,
     highres: Highres = False,
     aspect_ratio: AspectRatio = None,
+    size: Size = None,
     *,
     common: CommonOptions = NO_PRESET,
 ) -> None:
@@ -99,7 +101,12 @@ def detokenize(
     """
     from lavit_detokenizer.config import DrawSettings
 
-    flags = {"guidance_scale": guidance_scale, "num_steps": num_steps, "aspect_ratio": aspect_ratio}
+    flags = {
+        "guidance_scale": guidance_scale,
+        "num_steps": num_steps,
+        "aspect_ratio": aspect_ratio,
+        "size": size,
+    }
     common = with_default_preset(common, model, "tokenizer", detokenizer_part(highres=highres))
     settings = settings_of(common, DrawSettings, (PACKAGE, "detokenize"), flags)
     model = model_or_default(model, "tokenizer", detokenizer_part(highres=highres))

@@ -80,10 +80,10 @@ class Condition(nn.Module):
         deviation = features_NPD.std(dim=(0, 1))
         self.feature_deviation.copy_(deviation.clamp_min(1e-6 * float(deviation.max()) + 1e-12))
 
-    def forward(self, features_BPD: Tensor, dropped_B: Tensor, *, side: int) -> Prompt:
+    def forward(self, features_BPD: Tensor, dropped_B: Tensor, *, grid: tuple[int, int]) -> Prompt:
         """Return the prompt of features [B, P, D]; rows of `dropped` bool [B] get the null condition.
 
-        `side` is the UNet's input grid, which the map is resized to.
+        `grid` is height and width of the UNet's input, which the map is resized to.
         """
         if self.shape.standardise:
             features_BPD = (features_BPD - self.feature_mean) / self.feature_deviation
@@ -95,8 +95,10 @@ class Condition(nn.Module):
         if self.shape.concatenated:
             map_BPC = self.map_proj(features_BPD) * kept_B11
             map_BCHW = map_BPC.transpose(1, 2).unflatten(-1, self.grid)
-            if self.grid != (side, side):
-                map_BCHW = F.interpolate(map_BCHW, size=(side, side), mode="nearest")
+            if self.grid != grid:
+                # Another shape is no whole multiple of the map: the nearest rows would be drawn out unevenly.
+                mode = "nearest" if grid[0] == grid[1] else "bilinear"
+                map_BCHW = F.interpolate(map_BCHW, size=grid, mode=mode)
         return Prompt(sequence_BLW=sequence_BLW, mask_BL=mask_BL, pooled_BE=pooled_BE, map_BCHW=map_BCHW)
 
     def _sequence(self, x_BPD: Tensor, dropped_B: Tensor, kept_B11: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -19,15 +19,13 @@ class Conditioner:
 
     condition: Condition
     decoder: FeatureDecoder | None
-    side: int
-    """Side of the UNet's grid, which a feature map is resized to."""
 
     @torch.no_grad()
     def prompt(self, tokenizer: VisualTokenizer, codes: Tensor, counts: Tensor) -> Prompt:
         """Return the prompt of codes [T] and their counts [B]. Raises InputError as `decode_codes` does."""
         features_BPD = tokenizer.decode_codes(codes, counts, decoder=self.decoder)
         dropped_B = torch.zeros(len(counts), dtype=torch.bool, device=features_BPD.device)
-        return self.condition(features_BPD, dropped_B, side=self.side)
+        return self.condition(features_BPD, dropped_B, grid=self.condition.grid)
 
 
 def load_conditioner(model: Path, *, part: str = "detokenizer", device: str = "auto") -> Conditioner:
@@ -39,5 +37,4 @@ def load_conditioner(model: Path, *, part: str = "detokenizer", device: str = "a
     return Conditioner(
         condition=read_condition(folder, config).to(place),
         decoder=None if decoder is None else decoder.to(place),
-        side=config.grid[0],
     )

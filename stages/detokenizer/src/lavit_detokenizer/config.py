@@ -1,7 +1,7 @@
 """Settings of the detokenizer stage. Defaults are the paper's low-resolution decoder (arXiv 2309.04669, SD 1.5 shape)
 unless a field says "Differs:"; values that are published nowhere are marked."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from lavit_core.config import Config
 from pydantic import Field, model_validator
@@ -10,6 +10,9 @@ DownBlock = Literal["CrossAttnDownBlock2D", "DownBlock2D"]
 UpBlock = Literal["CrossAttnUpBlock2D", "UpBlock2D"]
 
 AspectRatio = Literal["1:1", "4:3", "3:2", "16:9", "2:3", "3:4"]
+
+Size = Annotated[str, Field(pattern="^[1-9][0-9]*x[1-9][0-9]*$")]
+"""Width x height of an image in pixels: 80x48."""
 
 
 class UNetShape(Config):
@@ -178,6 +181,8 @@ class DetokenizerConfig(Config):
     """Width D of the decoded features."""
     grid: tuple[int, int] = (16, 16)
     """Patches (rows, columns); P = rows * columns."""
+    sizes: tuple[Size, ...] = Field(default=(), exclude_if=lambda sizes: not sizes)
+    """Sizes that were trained, the default first; empty: the square of image_px."""
     decoder: DecoderShape | None = None
     """A feature decoder of its own (the released SDXL detokenizer has one); None: the tokenizer's."""
 
@@ -189,6 +194,9 @@ class TrainDetokenizerConfig(Config):
     """See DetokenizerConfig."""
     image_px: int = Field(default=512, ge=1)
     """See DetokenizerConfig."""
+    sizes: tuple[Size, ...] = Field(default=(), exclude_if=lambda sizes: not sizes)
+    """Images are drawn at these sizes (width x height: [64x64, 80x48, 48x80]) and each learned at the nearest to its
+    own shape; the first is drawn unless another is asked for. Differs when given: empty is the square of image_px."""
     unshuffle: int = Field(default=8, ge=1)
     """See DetokenizerConfig."""
     refine_channels: int = Field(default=0, ge=0)
@@ -247,6 +255,8 @@ class TrainDetokenizerConfig(Config):
     def _fits(self) -> Self:
         if self.space == "pixel" and self.image_px % self.unshuffle:
             raise ValueError(f"image_px {self.image_px} is not a multiple of unshuffle {self.unshuffle}")
+        if len(set(self.sizes)) < len(self.sizes):
+            raise ValueError(f"sizes {', '.join(self.sizes)}: one stands twice, expected different ones")
         if self.refine_channels and (self.space, self.process.prediction_type) != ("pixel", "sample"):
             raise ValueError(
                 f"refine_channels {self.refine_channels} with space {self.space} and prediction_type "
@@ -280,6 +290,7 @@ class TrainDetokenizerConfig(Config):
             flow=self.flow,
             feature_dim=feature_dim,
             grid=grid,
+            sizes=self.sizes,
         )
 
 
@@ -295,5 +306,13 @@ class DrawSettings(Config):
     (fresh noise in every step; diffusion only)."""
     aspect_ratio: AspectRatio = "1:1"
     """Width to height. Others than 1:1 need a detokenizer of SDXL's shape."""
+    size: Size | None = Field(default=None, exclude_if=lambda size: size is None)
+    """Width x height in pixels, one of those that the detokenizer draws; None: its first, or by aspect_ratio."""
     batch_size: int = Field(default=32, ge=1)
     """Images drawn together; an image does not depend on its neighbours."""
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.size is not None and self.aspect_ratio != "1:1":
+            raise ValueError(f"size {self.size} and aspect_ratio {self.aspect_ratio}: expected one of the two")
+        return self

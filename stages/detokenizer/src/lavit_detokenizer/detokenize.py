@@ -41,7 +41,7 @@ def detokenize(
 
     `highres` draws with the SDXL detokenizer of imported weights.
     An image's noise depends on `seed` and its key alone; images that were drawn before a restart are kept.
-    Raises InputError for unusable input or parts that do not belong together, UsageError for an aspect ratio that the
+    Raises InputError for unusable input or parts that do not belong together, UsageError for a size that the
     detokenizer does not draw, Interrupted if a signal stops it.
     """
     check_device(device)
@@ -49,7 +49,7 @@ def detokenize(
     check_tokenizer(reader, model)
     part = detokenizer_part(highres=highres)
     check_made_with(model, part)
-    model_image_size(model, part, settings.aspect_ratio)  # refuses before a run directory is made
+    model_image_size(model, part, settings)  # refuses before a run directory is made
     inputs = {
         "tokens": file_sha256(tokens / "manifest.json"),
         "tokenizer": reader.manifest.tokenizer_digest,

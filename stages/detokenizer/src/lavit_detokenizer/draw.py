@@ -73,8 +73,8 @@ def draw_codes_steps(
 def draw(detokenizer: Detokenizer, condition: Tensor, *, seeds: Sequence[int], settings: DrawSettings) -> np.ndarray:
     """Return uint8 images [B, h, w, 3] of decoded features [B, P, D]; an image depends on its own seed only.
 
-    Raises InputError for features of another shape than the detokenizer was trained on, UsageError for an aspect ratio
-    that it does not draw, and for more steps than it has noise levels.
+    Raises InputError for features of another shape than the detokenizer was trained on, UsageError for a size that it
+    does not draw, and for more steps than it has noise levels.
     """
     _check_features(detokenizer, condition, len(seeds))
     return _pixels(detokenizer, settings, _draw_steps(detokenizer, lambda rows: condition[rows], seeds, settings))
@@ -97,7 +97,7 @@ def _draw_steps(
 
 def _pixels(detokenizer: Detokenizer, settings: DrawSettings, steps: Iterator[DrawingStep]) -> np.ndarray:
     """Return the pixels of every batch's last step as one array."""
-    size_px = image_size(detokenizer.config, settings.aspect_ratio)  # refuses before anything is drawn
+    size_px = image_size(detokenizer.config, settings)  # refuses before anything is drawn
     none = np.empty((0, *size_px, 3), dtype=np.uint8)
     return np.concatenate([none, *(step.pixels for step in steps if step.pixels is not None)])
 
@@ -127,12 +127,12 @@ def denoise_steps(
     """Yield the samples float32 [B, C, H, W] after every denoising step, and the number of steps left."""
     device = detokenizer.device
     streams = [generator(seed, "draw") for seed in seeds]
-    size_px = image_size(detokenizer.config, settings.aspect_ratio)
+    size_px = image_size(detokenizer.config, settings)
     noise = [torch.randn(detokenizer.shape_of(size_px), generator=stream) for stream in streams]
     scheduler, flow = drawing_scheduler(detokenizer.scheduler, settings), detokenizer.config.flow
     sample = torch.stack(noise).to(device) * getattr(scheduler, "init_noise_sigma", 1.0)
     scale = settings.guidance_scale
-    prompt = branches(detokenizer, features_BPD, scale, side=sample.shape[-1])
+    prompt = branches(detokenizer, features_BPD, scale, grid=(sample.shape[-2], sample.shape[-1]))
     for step, timestep in enumerate(scheduler.timesteps, start=1):
         predicted = guided(detokenizer, sample, timestep.to(device), prompt, scale, size_px=size_px)
         if flow is not None:
@@ -141,13 +141,13 @@ def denoise_steps(
         yield sample, len(scheduler.timesteps) - step
 
 
-def branches(detokenizer: Detokenizer, features_BPD: Tensor, guidance_scale: float, *, side: int) -> Prompt:
+def branches(detokenizer: Detokenizer, features_BPD: Tensor, guidance_scale: float, *, grid: tuple[int, int]) -> Prompt:
     """Return the prompt of 2B rows, the second half without condition; scale 1 needs only B rows."""
     count = len(features_BPD)
     copies = 1 if guidance_scale == 1 else 2
     dropped = torch.arange(copies * count, device=features_BPD.device) >= count
     with _autocast(detokenizer):
-        prompt: Prompt = detokenizer.denoiser.condition(torch.cat([features_BPD] * copies), dropped, side=side)
+        prompt: Prompt = detokenizer.denoiser.condition(torch.cat([features_BPD] * copies), dropped, grid=grid)
     return prompt
 
 

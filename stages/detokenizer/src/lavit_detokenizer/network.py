@@ -66,7 +66,7 @@ class Denoiser(nn.Module):
 
         `size_px` is the height and width in the size ids; None: the detokenizer's square.
         """
-        prompt = self.condition(features_BPD, dropped_B, side=noisy_BCHW.shape[-1])
+        prompt = self.condition(features_BPD, dropped_B, grid=(noisy_BCHW.shape[-2], noisy_BCHW.shape[-1]))
         return self.predict(noisy_BCHW, timesteps_B, prompt, size_px)
 
     def predict(
@@ -115,12 +115,7 @@ class Detokenizer:
 
         Raises UsageError if a side is not a multiple of the downsampling factor.
         """
-        channels, side, _ = self.sample_shape
-        factor = self.config.image_px // side
-        if any(one % factor for one in size_px):
-            height, width = size_px
-            raise UsageError(f"images of {height} x {width} px: expected multiples of the downsampling factor {factor}")
-        return channels, size_px[0] // factor, size_px[1] // factor
+        return shape_of(self.config, self.sample_shape, size_px)
 
     def to(self, device: torch.device | str) -> "Detokenizer":
         """Move the weights."""
@@ -161,6 +156,18 @@ def sample_shape(config: DetokenizerConfig, vae: Vae | None) -> tuple[int, int, 
     if config.image_px % factor:
         raise UsageError(f"setting image_px: {config.image_px} is not a multiple of the VAE's factor {factor}")
     return int(vae.config.latent_channels), config.image_px // factor, config.image_px // factor
+
+
+def shape_of(config: DetokenizerConfig, square: tuple[int, int, int], size_px: tuple[int, int]) -> tuple[int, int, int]:
+    """Return channels and sides [C, H, W] of samples for images of a height and width, given the square's.
+
+    Raises UsageError if a side is not a multiple of the downsampling factor.
+    """
+    channels, side, _ = square
+    factor, (height, width) = config.image_px // side, size_px
+    if height % factor or width % factor:
+        raise UsageError(f"images of {height} x {width} px: expected multiples of the downsampling factor {factor}")
+    return channels, height // factor, width // factor
 
 
 def build_refiner(config: DetokenizerConfig) -> Refiner | None:

@@ -1,6 +1,7 @@
 """`lavit train-detokenizer --dry-run`: sizes on torch's meta device, and the cost of a step."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from lavit_trainkit.cost import Step, cost_report, count, part
 from lavit_trainkit.flops import Counts, forward_flops, training_counts, with_recomputed_block
 from lavit_trainkit.precision import with_precision
 
+from lavit_detokenizer.build import check_sizes
 from lavit_detokenizer.condition import Condition
 from lavit_detokenizer.config import DetokenizerConfig, TrainDetokenizerConfig
 from lavit_detokenizer.folder import NETWORKS, network_on_meta_device
-from lavit_detokenizer.network import Denoiser, build_refiner, sample_shape
+from lavit_detokenizer.network import Denoiser, build_refiner, sample_shape, shape_of
+from lavit_detokenizer.sizes import trained_sizes
 from lavit_detokenizer.start_files import StartFiles
 from lavit_detokenizer.transformer import transformer_arguments
 from lavit_detokenizer.unet import unet_arguments
@@ -43,6 +46,7 @@ def plan(
 ) -> dict[str, Any]:
     """Return the sizes and costs of a run, without making weights; without `model`, for the paper's tokenizer.
 
+    All images are counted at the largest of `sizes`.
     Raises InputError if a folder does not hold a model of its kind.
     """
     config = with_precision(config, device)
@@ -55,15 +59,18 @@ def plan(
     if config.space == "latent":
         kind = AutoencoderKL if start.vae is None else vae_kind(start.vae)
         encoder = _network(kind, start.vae, STABLE_DIFFUSION_VAE, "VAE")
-    sample = sample_shape(detokenizer, encoder)
+    square = sample_shape(detokenizer, encoder)
+    largest = max(trained_sizes(detokenizer), key=math.prod)
+    sample = shape_of(detokenizer, square, largest)
     if start.transformer is None and config.transformer is None:
-        network = _network(NETWORKS["unet"], start.unet, unet_arguments(detokenizer, config.unet, sample), "unet")
+        network = _network(NETWORKS["unet"], start.unet, unet_arguments(detokenizer, config.unet, square), "unet")
     else:
-        own = {} if config.transformer is None else transformer_arguments(detokenizer, config.transformer, sample)
+        own = {} if config.transformer is None else transformer_arguments(detokenizer, config.transformer, square)
         network = _network(NETWORKS["transformer"], start.transformer, own, "transformer")
     denoiser = _denoiser(network, detokenizer, config)
+    check_sizes(detokenizer, square, network)
     images = None if reader is None else len(reader)
-    step = _step(config, denoiser, encoder, shape, sample, images=images)
+    step = _step(config, denoiser, encoder, shape, sample, largest, images=images)
     return {
         "config": config.model_dump(mode="json"),
         "tokenizer": "the paper's (assumed: no --model)" if model is None else str(model / "tokenizer"),
@@ -97,10 +104,11 @@ def _step(
     vae: Any,
     shape: TokenizerConfig,
     sample: tuple[int, int, int],
+    size_px: tuple[int, int],
     *,
     images: int | None,
 ) -> Step:
-    """Return a step; its network is counted by a run for one image on the meta device."""
+    """Return a step; its network is counted by a run for one image of a size on the meta device."""
     batch, patches = config.batch_size, shape.num_patches
     counts, parts = _denoiser_counts(config, denoiser, shape, sample), [part("denoiser", denoiser, trained=True)]
     with torch.device("meta"):
@@ -110,7 +118,7 @@ def _step(
     if images is None or images * patches * shape.decoder_width * 2 > config.cache_bytes:
         flops += decoder_flops(decoder, shape)
     if vae is not None:
-        pixels = torch.zeros(1, 3, config.image_px, config.image_px, device="meta")
+        pixels = torch.zeros(1, 3, *size_px, device="meta")
         parts.append(part("vae encoder", vae))
         if images is None or images * latent_moments(vae, pixels).numel() * 4 > config.cache_bytes:
             flops += forward_flops(lambda: latent_moments(vae, pixels))

@@ -14,6 +14,7 @@ from lavit_detokenizer.draw import draw, draw_codes
 from lavit_detokenizer.folder import load_detokenizer
 from lavit_detokenizer.network import Detokenizer
 from lavit_detokenizer.pairs import TrainingPairs
+from lavit_detokenizer.sizes import size_name
 
 SETTINGS = DrawSettings(guidance_scale=1.5, batch_size=SHOWN)
 
@@ -23,11 +24,14 @@ def detokenizer_sheets(detokenizer: Detokenizer, pairs: TrainingPairs, reader: T
 
     Drawn with seed 0, 25 steps of DDIM (or as many as there are levels of noise) and guidance 1.5.
     """
-    indices = shown_samples(reader)
+    shown, panels = shown_samples(reader), []
     most = int(detokenizer.scheduler.config.num_train_timesteps)
     settings = SETTINGS.model_copy(update={"num_steps": min(SETTINGS.num_steps, most)})
-    drawn = draw(detokenizer, pairs.features(indices), seeds=[0] * len(indices), settings=settings)
-    panels = [panel for both in zip(pairs.pixels(indices), drawn, strict=True) for panel in both]
+    for bucket in np.unique(pairs.bucket_N[shown]):
+        indices = shown[pairs.bucket_N[shown] == bucket]
+        sized = settings.model_copy(update={"size": size_name(pairs.size_px(indices))})
+        drawn = draw(detokenizer, pairs.features(indices), seeds=[0] * len(indices), settings=sized)
+        panels += [panel for both in zip(pairs.pixels(indices), drawn, strict=True) for panel in both]
     return {"reconstructions": in_grid([enlarge(panel, 128) for panel in panels], columns=4)}
 
 

@@ -13,7 +13,7 @@ from lavit_core.files import file_sha256
 from lavit_core.follow import UNFOLLOWED, FollowOptions
 from lavit_core.modeldir import export_part, part_digest
 from lavit_core.progress import Progress
-from lavit_core.seeds import repeat_items, shuffled_batch
+from lavit_core.seeds import repeat_items
 from lavit_core.tokens import TokenReader, check_tokenizer, open_tokens, training_metadata
 from lavit_tokenizer.api import load_tokenizer
 from lavit_trainkit.clipping import clip_gradients
@@ -37,6 +37,7 @@ from lavit_trainkit.stopping import require_finite
 from lavit_trainkit.throughput import Meter
 from torch import Tensor, nn
 
+from lavit_detokenizer.buckets import assign, bucket_batch
 from lavit_detokenizer.build import build_detokenizer, check_files
 from lavit_detokenizer.config import TrainDetokenizerConfig
 from lavit_detokenizer.folder import load_vae, save_detokenizer
@@ -44,6 +45,7 @@ from lavit_detokenizer.network import Denoiser
 from lavit_detokenizer.noise import draw_dropped, draw_noise, draw_timesteps, noisy_and_target, training_scheduler
 from lavit_detokenizer.pairs import TrainingPairs, image_records
 from lavit_detokenizer.samples import detokenizer_sheets
+from lavit_detokenizer.sizes import trained_sizes
 from lavit_detokenizer.start_files import StartFiles
 
 SCALE_SAMPLES = 2048
@@ -105,13 +107,10 @@ def train_detokenizer(
             null_embedding=start.null_embedding,
         )  # fmt: skip
         denoiser = detokenizer.to(place).denoiser
+        paths = [record.image for record in records]
+        buckets = assign(paths, trained_sizes(detokenizer.config), quiet=quiet)
         pairs = TrainingPairs(
-            reader,
-            [record.image for record in records],
-            tokenizer,
-            detokenizer,
-            cache_bytes=config.cache_bytes,
-            quiet=quiet,
+            reader, paths, tokenizer, detokenizer, cache_bytes=config.cache_bytes, bucket_N=buckets, quiet=quiet
         )
         if config.condition.standardise:
             denoiser.condition.fit_scale(pairs.features(np.arange(min(len(reader), SCALE_SAMPLES))))
@@ -123,6 +122,7 @@ def train_detokenizer(
         scheduler = training_scheduler(detokenizer.scheduler)
         parts = {"denoiser": Part(module=denoiser, lr=config.lr)}
         optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
+        drawn_buckets = buckets[drawn]
         ema, losses, meter = Ema(denoiser, config.ema_decay), [], Meter()
         if checkpoint := session.resume():
             losses = list(checkpoint.state["losses"])
@@ -131,9 +131,10 @@ def train_detokenizer(
             ema.restore(checkpoint.tensors["ema"])
         with Progress("train-detokenizer", num_steps, start=session.start, quiet=quiet) as progress:
             for step in range(session.start, num_steps):
-                indices = drawn[shuffled_batch(len(drawn), config.batch_size, step, seed)]
+                indices = drawn[bucket_batch(drawn_buckets, config.batch_size, step, seed)]
+                size_px = pairs.size_px(indices)
                 # Drawn for the whole step, so that they do not depend on how processes and passes share it.
-                noise = draw_noise(len(indices), detokenizer.sample_shape, seed=seed, step=step)
+                noise = draw_noise(len(indices), detokenizer.shape_of(size_px), seed=seed, step=step)
                 timesteps = draw_timesteps(config.process, len(indices), seed=seed, step=step)
                 dropped = draw_dropped(len(indices), config.condition_drop, seed=seed, step=step)
                 loss = torch.zeros((), device=place)
@@ -141,7 +142,7 @@ def train_detokenizer(
                     clean = pairs.clean(indices, rows, seed=seed, step=step)
                     levels = timesteps[rows].to(place)
                     noisy, target = noisy_and_target(scheduler, clean, noise[rows].to(place), levels, config.flow)
-                    given = noisy, levels, pairs.features(indices[rows]), dropped[rows].to(place)
+                    given = noisy, levels, pairs.features(indices[rows]), dropped[rows].to(place), size_px
                     with no_sync_until_last(computed, last=rows is shares[-1]):
                         loss += backward(accelerator, computed, given, target, share=len(clean) / len(indices))
                 losses.append(all_reduce_sum(loss).item())
@@ -183,7 +184,7 @@ def train_detokenizer(
 
 
 def backward(
-    accelerator: Accelerator, computed: nn.Module, given: tuple[Tensor, ...], target_BCHW: Tensor, *, share: float
+    accelerator: Accelerator, computed: nn.Module, given: tuple[Any, ...], target_BCHW: Tensor, *, share: float
 ) -> Tensor:
     """Add the gradients of one pass, `share` of its step's images, and return its part of the step's loss."""
     with accelerator.autocast():

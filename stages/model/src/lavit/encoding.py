@@ -63,7 +63,7 @@ def decode_steps(
     parts: Parts, codes: Sequence[np.ndarray], seeds: Sequence[int], settings: "DrawSettings"
 ) -> Iterator[GenerationStep]:
     """Draw the images of codes int64 [n], and yield after each denoising step; the last step has the images."""
-    parts.draw_size(settings.aspect_ratio)  # refuses what can't be drawn before anything is loaded
+    parts.draw_size(settings)  # refuses what can't be drawn before anything is loaded
     with parts.using("detokenizer"):
         from lavit_detokenizer.api import draw_codes_steps
     images: list[Image.Image] = []
@@ -84,6 +84,19 @@ def decode_steps(
         read_codes=list(codes).copy,
         images=images,
     )
+
+
+def decode_each(
+    parts: Parts, codes: Sequence[np.ndarray], seeds: Sequence[int], settings: Sequence["DrawSettings"]
+) -> list[Image.Image]:
+    """Return the images of codes int64 [n], each drawn by its own settings; those of equal ones are drawn together."""
+    drawn: dict[int, Image.Image] = {}
+    for own in dict.fromkeys(settings):
+        places = [place for place, one in enumerate(settings) if one == own]
+        *_, last = decode_steps(parts, [codes[place] for place in places], [seeds[place] for place in places], own)
+        assert last.images is not None
+        drawn |= dict(zip(places, last.images, strict=True))
+    return [drawn[place] for place in range(len(codes))]
 
 
 def check_codes(codes: Sequence[Any], codebook_size: int) -> list[np.ndarray]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from lavit_core.errors import InputError
-from lavit_core.image_conversion import to_rgb
-from lavit_core.images import open_rgb, resize_to_square
+from lavit_core.image_conversion import to_rgb, upright_size
+from lavit_core.images import image_height_width, open_rgb, resize_to_square
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -45,6 +45,15 @@ def square_images(images: Sequence[Any], image_px: int, *, first: int = 0) -> np
     Errors count the images from `first`. Raises InputError for an unreadable file, and for another dtype or shape.
     """
     return np.stack([resize_to_square(_rgb(image, place), image_px) for place, image in enumerate(images, start=first)])
+
+
+def height_width(image: Any) -> tuple[int, int]:
+    """Return an image's height and width in pixels, upright. Raises InputError for an unreadable file."""
+    if isinstance(image, str | os.PathLike):
+        return image_height_width(Path(image))
+    if isinstance(image, Image.Image):
+        return upright_size(image)
+    return int(image.shape[0]), int(image.shape[1])
 
 
 def identity(image: Any) -> Hashable:

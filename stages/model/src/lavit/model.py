@@ -19,8 +19,8 @@ from lavit_core.seeds import derive_seed
 from PIL import Image
 
 from lavit.download import model_folder
-from lavit.encoding import check_codes, decode_steps, encode_images
-from lavit.images import ImageLike, as_list
+from lavit.encoding import check_codes, decode_each, decode_steps, encode_images
+from lavit.images import ImageLike, as_list, height_width
 from lavit.parts import PARTS, Parts
 from lavit.prompts import PromptLike, earlier_list, prompt_list, question_list, text_list
 from lavit.reading import read_conversations, read_image_each, read_images, read_prompts
@@ -126,9 +126,18 @@ class LaVIT:
     def draw_size(self, settings: DrawSettings | None = None) -> tuple[int, int]:
         """Return height and width in pixels of the images that are drawn. Loads no weights.
 
-        Raises UsageError for an aspect ratio that the detokenizer does not draw, InputError if it is missing.
+        Raises UsageError for a size that the detokenizer does not draw, InputError if it is missing.
         """
-        return self._parts.draw_size((settings or self._draw_settings()).aspect_ratio)
+        return self._parts.draw_size(settings or self._draw_settings())
+
+    def draw_sizes(self) -> list[tuple[int, int]]:
+        """Return height and width in pixels of all images that the detokenizer draws, the default's first. Loads no
+        weights.
+
+        `draw_settings(size="80x48")` asks for one of them, width x height. Raises InputError without a
+        detokenizer.
+        """
+        return self._parts.draw_sizes()
 
     def draw_settings(self, **changes: Any) -> DrawSettings:
         """Return the settings of drawing that this model has where none are given, with `changes`. Loads no weights.
@@ -146,6 +155,17 @@ class LaVIT:
         """
         settings = self._sample_settings()
         return resolve(type(settings), preset=settings.model_dump(), flags=changes)
+
+    def fitting_settings(
+        self, images: ImageLike | Sequence[ImageLike], settings: DrawSettings | None = None
+    ) -> list[DrawSettings]:
+        """Return the settings that draw each image at the size nearest to its own shape, of those that the detokenizer
+        was trained on. Loads no weights.
+
+        Where `settings` ask for a size, or images of one size alone were trained, they stay as they are.
+        """
+        shapes = [height_width(image) for image in as_list(images)]
+        return self._parts.fitting_settings(settings or self._draw_settings(), shapes)
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
@@ -196,16 +216,21 @@ class LaVIT:
         self,
         tokens: ImageTokens | Sequence[np.ndarray],
         seeds: int | Sequence[int] | None = None,
-        settings: DrawSettings | None = None,
+        settings: DrawSettings | Sequence[DrawSettings] | None = None,
     ) -> list[Image.Image]:
         """Return the images that tokens, or codes int64 [n] an image, are decoded to.
 
-        `seeds` is one seed an image, or the first of consecutive ones (None: 0). Raises InputError for codes outside
-        the codebook or a missing detokenizer, UsageError for settings that the detokenizer does not know.
+        `seeds` is one seed an image, or the first of consecutive ones (None: 0); `settings` are those of all images, or
+        one an image. Raises InputError for codes outside the codebook or a missing detokenizer, UsageError for settings
+        that the detokenizer does not know.
         """
         codes = check_codes(tokens.codes if isinstance(tokens, ImageTokens) else tokens, self.codebook_size)
-        settings = settings or self._draw_settings()
-        *_, last = decode_steps(self._parts, codes, seed_list(seeds, len(codes)), settings)
+        seeded = seed_list(seeds, len(codes))
+        if isinstance(settings, Sequence):
+            if len(settings) != len(codes):
+                raise UsageError(f"settings: found {len(settings)}, expected {len(codes)}, one an image")
+            return decode_each(self._parts, codes, seeded, settings)
+        *_, last = decode_steps(self._parts, codes, seeded, settings or self._draw_settings())
         assert last.images is not None
         return last.images
 
@@ -215,8 +240,11 @@ class LaVIT:
         seeds: int | Sequence[int] | None = None,
         settings: DrawSettings | None = None,
     ) -> list[Image.Image]:
-        """Return images encoded and decoded again; see `encode` and `decode`."""
-        return self.decode(self.encode(images), seeds, settings)
+        """Return images encoded and decoded again; see `encode` and `decode`.
+
+        Each is drawn as `fitting_settings` has it.
+        """
+        return self.decode(self.encode(images), seeds, self.fitting_settings(images, settings))
 
     # Text to images.
 

@@ -21,7 +21,7 @@ from lavit_core.modeldir import (
 
 if TYPE_CHECKING:
     from lavit_detokenizer.api import Detokenizer
-    from lavit_detokenizer.config import AspectRatio
+    from lavit_detokenizer.config import DrawSettings
     from lavit_pretrain.api import LanguageModel
     from lavit_tokenizer.api import TokenizerConfig, VisualTokenizer
 
@@ -157,14 +157,28 @@ class Parts:
                 )
             return self._detokenizer
 
-    def draw_size(self, aspect_ratio: "AspectRatio") -> tuple[int, int]:
+    def draw_size(self, settings: "DrawSettings") -> tuple[int, int]:
         """Return height and width in pixels of the images drawn. Loads no weights.
 
-        Raises UsageError for an aspect ratio that the detokenizer does not draw.
+        Raises UsageError for a size that the detokenizer does not draw.
         """
         with self.using("detokenizer"):
             from lavit_detokenizer.api import model_image_size
-        return model_image_size(self.path, self.folders["detokenizer"], aspect_ratio)
+        return model_image_size(self.path, self.folders["detokenizer"], settings)
+
+    def fitting_settings(self, settings: "DrawSettings", images_px: Sequence[tuple[int, int]]) -> list["DrawSettings"]:
+        """Return the settings that draw each image (height, width) at the trained size nearest to its shape. Loads no
+        weights."""
+        with self.using("detokenizer"):
+            from lavit_detokenizer.api import model_fitting_settings
+        return model_fitting_settings(self.path, self.folders["detokenizer"], settings, images_px)
+
+    def draw_sizes(self) -> list[tuple[int, int]]:
+        """Return height and width in pixels of all images that the detokenizer draws, the default's first. Loads no
+        weights."""
+        with self.using("detokenizer"):
+            from lavit_detokenizer.api import model_sizes
+        return model_sizes(self.path, self.folders["detokenizer"])
 
     def _load_tokenizer(self, use: Literal["all", "encode", "decode"]) -> "VisualTokenizer":
         """Return the tokenizer, its halves loaded as far as `use` needs them: what is held is never loaded again."""

@@ -86,7 +86,7 @@ def new_api(service: Service, *others: Service) -> FastAPI:
 
 def _model(service: Service) -> dict[str, Any]:
     made = {
-        "sizes": list(service.sizes),
+        "sizes": service.sizes,
         "codebook_size": service.model.codebook_size,
         "grid": list(service.model.grid),
         **service.model.metadata,

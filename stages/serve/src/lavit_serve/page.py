@@ -84,7 +84,7 @@ def new_blocks(service: Service, other: Service | None) -> gr.Blocks:
 
 def _about(service: Service) -> str:
     rows, columns = service.model.grid
-    size = next(iter(service.sizes)).replace("x", " x ")
+    size = service.sizes[0].replace("x", " x ")
     return f"{service.model.codebook_size} codes, {rows} x {columns} patches, images of {size} px"
 
 

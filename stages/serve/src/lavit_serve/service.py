@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated
 
 from lavit import DrawSettings, LaVIT
 from lavit_core.config import Config
-from lavit_core.errors import UsageError
 from pydantic import Field
 
 from lavit_serve.batcher import Batcher
@@ -60,8 +59,8 @@ class Service:
     metrics: Metrics
     seed: int
     """Seed of the first image of a request that gives none."""
-    sizes: dict[str, str]
-    """Aspect ratios that the model draws, by WIDTHxHEIGHT in pixels; the first is the default's."""
+    sizes: list[str]
+    """WIDTHxHEIGHT in pixels of the images that the model draws; the first is the default."""
 
     def check_model(self, name: str | None) -> None:
         """Raise ApiError for the name of another model."""
@@ -82,11 +81,12 @@ class Service:
 
     def drawing_of(self, request: DrawRequest) -> DrawSettings:
         """Return how the detokenizer draws a request's images. Raises ApiError, UsageError."""
-        size = next(iter(self.sizes)) if request.size in (None, "auto") else request.size
+        size = self.sizes[0] if request.size in (None, "auto") else request.size
         if size not in self.sizes:
             raise ApiError(400, f"size: expected auto or one of {', '.join(self.sizes)}", param="size")
         return self.model.draw_settings(
-            aspect_ratio=self.sizes[size],
+            aspect_ratio="1:1",  # where the model's own settings have another
+            size=size,
             guidance_scale=request.decoder_guidance_scale,
             num_steps=request.num_steps,
             batch_size=self.settings.max_batch,
@@ -115,14 +115,5 @@ def new_service(model: LaVIT, folder: Path, settings: ServeSettings, *, seed: in
     )
 
 
-def _sizes(model: LaVIT) -> dict[str, str]:
-    default = model.draw_settings().aspect_ratio
-    others: tuple[Any, ...] = get_args(DrawSettings.model_fields["aspect_ratio"].annotation)
-    found: dict[str, str] = {}
-    for ratio in (default, *(other for other in others if other != default)):
-        try:
-            height, width = model.draw_size(model.draw_settings(aspect_ratio=ratio))
-        except UsageError:
-            continue
-        found.setdefault(f"{width}x{height}", ratio)
-    return found
+def _sizes(model: LaVIT) -> list[str]:
+    return [f"{width}x{height}" for height, width in dict.fromkeys([model.draw_size(), *model.draw_sizes()])]
