@@ -2,6 +2,7 @@
 
 import collections
 import importlib.metadata
+import importlib.util
 import json
 import shutil
 
@@ -25,7 +26,7 @@ from lavit_trainkit.device import seed_init
 from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, metrics_of, stop_at_step
 from safetensors.torch import load_file, save_file
 
-from .conftest import NUM_IMAGES, TWO_LEVELS, settings, train, write_images, write_model
+from .conftest import NUM_IMAGES, ONE_LEVEL, TWO_LEVELS, settings, train, write_images, write_model
 
 
 @pytest.mark.parametrize("refine_channels", [0, 4])
@@ -45,6 +46,22 @@ def test_killed_and_run_again_equals_uninterrupted(world, tmp_path, monkeypatch,
     assert part_digest(parts[0]) == part_digest(parts[1])
     assert (tmp_path / "cut" / "model" / "tokenizer").is_dir()
     assert train(world, tmp_path / "cut", config=config) == json.loads((tmp_path / "cut" / "DONE").read_text())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+def test_moments_in_8_bits_survive_a_kill_to_the_bit(world, tmp_path, monkeypatch):
+    # 3 x 3 x 32 x 32 and more numbers a convolution.
+    config = settings(moment_bits=8, unet={**ONE_LEVEL, "block_out_channels": (32,)})
+    train(world, tmp_path / "whole", config=config)
+    with monkeypatch.context() as patch:
+        kill_at_step(patch, 5)
+        with pytest.raises(Killed):
+            train(world, tmp_path / "cut", config=config)
+    [kept] = (tmp_path / "cut" / "checkpoints").glob("step-*/adamw8.safetensors")
+    assert len([name for name in load_file(kept) if name.endswith("absmax2")]) >= 4
+    train(world, tmp_path / "cut", config=config)
+    assert metrics_of(tmp_path / "cut") == metrics_of(tmp_path / "whole")
+    assert have_equal_weights(tmp_path / "whole" / "model", tmp_path / "cut" / "model")
 
 
 def test_images_of_weight_3_are_shown_three_times_as_often(world, tmp_path, monkeypatch):

@@ -231,6 +231,8 @@ class TrainDetokenizerConfig(Config):
     """Learning rate at the end as a share of its peak (cosine)."""
     weight_decay: float = 0.01
     """AdamW weight decay."""
+    moment_bits: Literal[8, 32] = 32
+    """Bits of AdamW's moments: 8 for those of large matrices and convolutions, through bitsandbytes (Differs)."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW betas."""
     max_grad_norm: float = 1.0

@@ -12,6 +12,7 @@ from lavit_core.modeldir import find_part
 from lavit_core.tokens import open_tokens
 from lavit_tokenizer.api import TokenizerConfig, decoder_flops, new_decoder, read_tokenizer_config
 from lavit_trainkit.cost import Step, cost_report, count, part
+from lavit_trainkit.eight_bit import check_moment_bits
 from lavit_trainkit.flops import Counts, forward_flops, training_counts, with_recomputed_block
 from lavit_trainkit.precision import with_precision
 
@@ -50,6 +51,7 @@ def plan(
     Raises InputError if a folder does not hold a model of its kind.
     """
     config = with_precision(config, device)
+    check_moment_bits(config.moment_bits, config.parallel)
     reader = None if tokens is None else open_tokens(tokens, check_digests=False)
     shape = TokenizerConfig()
     if model is not None:
@@ -110,7 +112,10 @@ def _step(
 ) -> Step:
     """Return a step; its network is counted by a run for one image of a size on the meta device."""
     batch, patches = config.batch_size, shape.num_patches
-    counts, parts = _denoiser_counts(config, denoiser, shape, sample), [part("denoiser", denoiser, trained=True)]
+    counts, parts = (
+        _denoiser_counts(config, denoiser, shape, sample),
+        [part("denoiser", denoiser, trained=True, moment_bits=config.moment_bits)],
+    )
     with torch.device("meta"):
         decoder = new_decoder(shape)
     parts.append(part("feature decoder", decoder))

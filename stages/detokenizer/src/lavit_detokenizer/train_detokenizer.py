@@ -20,6 +20,7 @@ from lavit_trainkit.clipping import clip_gradients
 from lavit_trainkit.curves import diagnose_loss
 from lavit_trainkit.device import check_training_device, make_accelerator, seed_init
 from lavit_trainkit.distributed import across_processes, all_reduce_sum, shares_of
+from lavit_trainkit.eight_bit import check_moment_bits
 from lavit_trainkit.ema import Ema
 from lavit_trainkit.optimizers import Part, build_optimizers, restore_optimizers, step_all, stored_optimizers
 from lavit_trainkit.parallel import (
@@ -77,6 +78,7 @@ def train_detokenizer(
     reader = open_tokens(tokens)
     check_tokenizer(reader, model)
     check_files(config, start)
+    check_moment_bits(config.moment_bits, config.parallel)
     opened = open_data(images)
     records = image_records(reader, opened, tokens)
     drawn = repeat_items(np.arange(len(reader)), [record.weight for record in records])
@@ -121,7 +123,9 @@ def train_detokenizer(
         computed = parallelize(denoiser, Denoiser.__call__, parallel=config.parallel, device=place, blocks=blocks)
         scheduler = training_scheduler(detokenizer.scheduler)
         parts = {"denoiser": Part(module=denoiser, lr=config.lr)}
-        optimizers = build_optimizers(parts, betas=config.betas, weight_decay=config.weight_decay)
+        optimizers = build_optimizers(
+            parts, betas=config.betas, weight_decay=config.weight_decay, moment_bits=config.moment_bits
+        )
         drawn_buckets = buckets[drawn]
         ema, losses, meter = Ema(denoiser, config.ema_decay), [], Meter()
         if checkpoint := session.resume():

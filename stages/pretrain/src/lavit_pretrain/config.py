@@ -102,6 +102,9 @@ class PretrainConfig(Config):
     """AdamW's epsilon."""
     weight_decay: float = 0.1
     """Decay of matrices."""
+    moment_bits: Literal[8, 32] = 32
+    """Bits of AdamW's moments: 8 for those of large matrices, through bitsandbytes (Differs); vectors and tables of
+    tokens keep 32, and Muon's matrices what they have."""
     warmup_steps: int = Field(default=2000, ge=0)
     """Steps of linear warm-up before the cosine."""
     lr_floor: float = Field(default=0.0, ge=0, le=1)

@@ -85,7 +85,8 @@ def pretrain_step(
     # Sharded weights stay in fp32: this is what one device, or each replica, holds.
     frozen_bytes = 2.0 if low else 4.0
     own_bytes = bytes_of_frozen(llm, config.lora.bits, frozen_bytes)
-    parts = [part("llm", llm, trained=True, muon=config.optimizer == "muon", frozen_bytes=own_bytes)]
+    muon, bits = config.optimizer == "muon", config.moment_bits
+    parts = [part("llm", llm, trained=True, muon=muon, moment_bits=bits, frozen_bytes=own_bytes)]
     flops, kept = tokens / documents.length * counts.flops, passed / documents.length * counts.kept_bytes
     vocabulary, width = map(int, head_of(llm).weight_VD.shape)
     rest = 0
@@ -94,14 +95,14 @@ def pretrain_step(
             projector = nn.Linear(shape.feature_dim, width)
         rows = torch.zeros(1, shape.feature_dim, device="meta")
         row = training_counts(projector, lambda: projector(rows).sum())
-        parts.append(part("projector", projector, trained=True))
+        parts.append(part("projector", projector, trained=True, moment_bits=bits))
         flops += tokens * documents.read_rows * row.flops
         kept += passed * documents.read_rows * row.kept_bytes
     if encoder is not None:
         with torch.device("meta"):
             merger = new_merger(shape)
         image = merger_counts(merger, shape)
-        parts += [part("encoder", encoder), part("merger", merger, trained=True)]
+        parts += [part("encoder", encoder), part("merger", merger, trained=True, moment_bits=bits)]
         flops += tokens * documents.images_read * (encoder_flops(encoder) + image.flops)
         kept += passed * documents.images_read * image.kept_bytes
         rest = count(merger)

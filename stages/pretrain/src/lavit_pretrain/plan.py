@@ -11,6 +11,7 @@ from lavit_core.modeldir import find_part
 from lavit_core.tokens import TokenReader, open_token_sources
 from lavit_tokenizer.api import Encoder, TokenizerConfig, planned_encoder, read_tokenizer_config
 from lavit_trainkit.cost import cost_report, count
+from lavit_trainkit.eight_bit import check_moment_bits
 from lavit_trainkit.precision import with_precision
 
 from lavit_pretrain.config import PretrainConfig
@@ -46,6 +47,7 @@ def plan(
     config = with_precision(config, device)
     check_lora(config, llm)
     check_bits(config)
+    check_moment_bits(config.moment_bits, config.parallel)
     reader = open_token_sources(tokens, check_digests=False) if tokens else None
     codebook = PUBLISHED_CODES if reader is None else reader.manifest.codebook_size
     mean_codes = PUBLISHED_MEAN_CODES if reader is None else float(np.mean(reader.counts)) if len(reader) else 0.0

@@ -12,6 +12,7 @@ from lavit_core.tokens import training_metadata
 from lavit_trainkit.clipping import clip_gradients
 from lavit_trainkit.device import check_training_device, make_accelerator
 from lavit_trainkit.distributed import across_processes
+from lavit_trainkit.eight_bit import check_moment_bits
 from lavit_trainkit.master_weights import copy_weights, move_gradients
 from lavit_trainkit.muon import THREE_QUINTICS
 from lavit_trainkit.optimizers import build_optimizers, restore_optimizers, step_all, stored_optimizers
@@ -72,6 +73,7 @@ def train_language_model(
     refuse_sharded_muon(config.parallel, config.optimizer)
     check_lora(config, llm)
     check_bits(config)
+    check_moment_bits(config.moment_bits, config.parallel)
     with training_session(
         out,
         command="pretrain",
@@ -97,6 +99,7 @@ def train_language_model(
             betas=config.betas,
             weight_decay=config.weight_decay,
             eps=config.eps,
+            moment_bits=config.moment_bits,
             # As good as five here (docs/log.md), and two fifths less time for Muon.
             quintics=THREE_QUINTICS,
         )

@@ -1,7 +1,8 @@
 """Cost of a training step: parameters, floating-point operations, and memory on each device.
 
 Operations and activations are counted on torch's meta device (`flops`). Memory, in bytes a trained parameter: 4 for the
-weight, 4 for its gradient, 8 for AdamW's moments (Muon's: 4), 4 for a moving average. The result is an estimate.
+weight, 4 for its gradient, 8 for AdamW's moments (Muon's: 4; in 8 bits: 2), 4 for a moving average. The result is an
+estimate.
 """
 
 import dataclasses
@@ -10,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from lavit_trainkit.eight_bit import BYTES as EIGHT_BIT_BYTES
+from lavit_trainkit.eight_bit import large_matrices
 from lavit_trainkit.optimizers import layer_matrices
 from lavit_trainkit.parallel import Parallel
 
@@ -32,6 +35,8 @@ class Part:
     """Those that have a gradient."""
     num_muon: int = 0
     """Trained ones that Muon updates: one moment instead of two."""
+    num_eight_bit: int = 0
+    """Trained ones whose moments are kept in 8 bits."""
     frozen_bytes: float = 4.0
     """Bytes of each frozen parameter: 2 where they are kept in bf16 alone."""
 
@@ -64,15 +69,26 @@ class Step:
     """Memory of one pass that does not shrink with the number of devices."""
 
 
-def part(name: str, module: nn.Module, *, trained: bool = False, muon: bool = False, frozen_bytes: float = 4.0) -> Part:
+def part(
+    name: str,
+    module: nn.Module,
+    *,
+    trained: bool = False,
+    muon: bool = False,
+    moment_bits: int = 32,
+    frozen_bytes: float = 4.0,
+) -> Part:
     """Return a module's parameters as a part of a step; of a trained one, those that require a gradient are trained."""
-    num_muon = sum(matrix.numel() for matrix in layer_matrices(module)) if trained and muon else 0
+    inside = layer_matrices(module) if trained and muon else []
+    taken = set(map(id, inside))
+    large = [one for one in large_matrices(module) if id(one) not in taken] if trained and moment_bits == 8 else []
     num_trained = sum(p.numel() for p in module.parameters() if p.requires_grad) if trained else 0
     return Part(
         name=name,
         num_parameters=count(module),
         num_trained=num_trained,
-        num_muon=num_muon,
+        num_muon=sum(matrix.numel() for matrix in inside),
+        num_eight_bit=sum(matrix.numel() for matrix in large),
         frozen_bytes=frozen_bytes,
     )
 
@@ -88,13 +104,15 @@ def memory(step: Step, devices: int, parallel: Parallel) -> dict[str, float]:
     DDP copies everything and divides the rows; FSDP2 also divides weights, gradients and moments, and gathers
     `step.gathered` of them at a time.
     """
-    trained, muon = (sum(getattr(part, name) for part in step.parts) for name in ("num_trained", "num_muon"))
+    trained, muon, eight_bit = (
+        sum(getattr(part, name) for part in step.parts) for name in ("num_trained", "num_muon", "num_eight_bit")
+    )
     frozen = sum(part.frozen_bytes * (part.num_parameters - part.num_trained) for part in step.parts)
     shards = devices if parallel == "fsdp" else 1
     kinds = {
         "weights": 4.0 * trained / shards + frozen,
         "gradients": 4.0 * trained / shards,
-        "optimizer": (8.0 * (trained - muon) + 4.0 * muon) / shards,
+        "optimizer": (8.0 * (trained - muon - eight_bit) + 4.0 * muon + EIGHT_BIT_BYTES * eight_bit) / shards,
         "average": 4.0 * trained / shards if step.averaged else 0.0,
         "copies": step.gathered * step.gathered_bytes,
         "activations": step.activation_bytes / devices + step.workspace_bytes,
