@@ -1,13 +1,15 @@
 """Clients that ask a server for one image after another: `python stages/serve/benchmarks/clients.py MODEL`.
 
 Starts `lavit serve` anew for each number of clients. A request is one image of a prompt of its own with the model's own
-settings. Processor seconds are the server's alone, after it has loaded.
+settings. Processor seconds are the server's alone, after it has loaded. The last row is one client without a server,
+who runs `lavit generate` for each image.
 """
 
 import argparse
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -15,9 +17,7 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import psutil
-
-COLOURS = ("red", "green", "blue", "yellow", "purple")
-SHAPES = ("circle", "square", "triangle", "star")
+from hundred_prompts import COLOURS, SHAPES, generate, since, usage
 
 
 def main() -> None:
@@ -32,6 +32,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for count in given.clients:
         print(measure(given.model, count, given.seconds, given.max_batch), flush=True)
+    print(measure_processes(given.model, given.seconds), flush=True)
 
 
 def measure(model: Path, count: int, seconds: float, max_batch: str) -> str:
@@ -62,20 +63,40 @@ def measure(model: Path, count: int, seconds: float, max_batch: str) -> str:
     finally:
         process.terminate()
         process.wait()
+    return row(str(count), times, cpu, wall, f"{rows / batches:.1f}")
+
+
+def measure_processes(model: Path, seconds: float) -> str:
+    """Return the row of a client who starts a process for each image, for `seconds`."""
+    began, times = usage(), []
+    with tempfile.TemporaryDirectory() as scratch:
+        while sum(times) < seconds:
+            before = time.monotonic()
+            generate(model, prompt_of(0, len(times)), "--seed", str(len(times)), "--out", f"{scratch}/{len(times)}.png")
+            times.append(time.monotonic() - before)
+    wall, cpu = since(began)
+    return row("a process a request", times, cpu, wall, "1.0")
+
+
+def row(name: str, times: list[float], cpu: float, wall: float, batch: str) -> str:
+    """Return a row of the table; `times` are the seconds of each request."""
     half, most = np.percentile(times, [50, 99])
     rates = f"{len(times) / cpu:.2f} | {len(times) / wall:.2f}"
-    return f"| {count} | {len(times)} | {rates} | {half:.2f} | {most:.2f} | {rows / batches:.1f} |"
+    return f"| {name} | {len(times)} | {rates} | {half:.2f} | {most:.2f} | {batch} |"
 
 
 def ask(url: str, client: int, turn: int) -> float:
     """Return the seconds of one request."""
-    prompt = f"a {COLOURS[client % 5]} {SHAPES[turn % 4]}"
+    body = {"prompt": prompt_of(client, turn), "seed": 1000 * client + turn}
     began = time.monotonic()
-    answer = httpx2.post(
-        f"{url}/v1/images/generations", json={"prompt": prompt, "seed": 1000 * client + turn}, timeout=300
-    )
+    answer = httpx2.post(f"{url}/v1/images/generations", json=body, timeout=300)
     assert answer.status_code == 200, answer.text
     return time.monotonic() - began
+
+
+def prompt_of(client: int, turn: int) -> str:
+    """Return the prompt of a client's request."""
+    return f"a {COLOURS[client % 5]} {SHAPES[turn % 4]}"
 
 
 def cpu_seconds(process: int) -> float:

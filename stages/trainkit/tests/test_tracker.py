@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import random
 from pathlib import Path
 
@@ -61,6 +62,29 @@ def test_tensorboard_has_the_rows_of_metrics_jsonl_also_after_a_restart(tmp_path
     assert sorted(file.name for file in (tmp_path / "run" / "samples").iterdir()) == [
         "00000003-squares.png", "00000006-squares.png",
     ]  # fmt: skip
+
+
+def test_mlflow_keeps_everything_in_the_run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    follow = FollowOptions(tracker="mlflow", sample_every=3)
+    follow_a_run(tmp_path / "one", follow, stop=5)
+    follow_a_run(tmp_path / "two", follow, stop=6)  # as steps of a quickstart: in one process
+    follow_a_run(tmp_path / "one", follow, stop=6)  # goes on from step 4
+    assert list((tmp_path / "here").iterdir()) == []
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    for name in ("one", "two"):
+        folder = tmp_path / name / "mlflow"
+        client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+        [found] = client.search_runs([one.experiment_id for one in client.search_experiments()])
+        assert found.info.run_id == json.loads((tmp_path / name / "tracker.json").read_text())["mlflow"]
+        assert {row.step for row in client.get_metric_history(found.info.run_id, "loss")} == {1, 2, 3, 4, 5, 6}
+        assert found.data.params["llm.layers"] == "2"
+        assert sorted(file.name for file in folder.glob("artifacts/*/artifacts/samples/*")) == [
+            "00000003-squares.png", "00000006-squares.png",
+        ]  # fmt: skip
 
 
 def test_without_a_tracker_samples_are_files(tmp_path: Path) -> None:

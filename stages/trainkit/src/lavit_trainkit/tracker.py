@@ -81,7 +81,32 @@ def _build(name: str, run: Path, known: str | None, *, start: int) -> GeneralTra
         return WandBTracker(project, name=label, id=known or uuid.uuid4().hex, resume="allow", dir=str(run))
     if name == "trackio":
         return TrackioTracker(PROJECT, name=known or f"{label}-{uuid.uuid4().hex[:8]}", resume="allow", embed=False)
-    return MLflowTracker(PROJECT, run_id=known, run_name=label)
+    if "MLFLOW_TRACKING_URI" in os.environ:
+        return MLflowTracker(PROJECT, run_id=known, run_name=label)
+    return _MLflowInRun(run, run_id=known, run_name=label)
+
+
+class _MLflowInRun(MLflowTracker):
+    """MLflow with its database and files in RUN/mlflow; it would put them into the working directory."""
+
+    def __init__(self, run: Path, **options: Any) -> None:
+        self._folder = (run / "mlflow").resolve()
+        super().__init__(PROJECT, logging_dir=(self._folder / "artifacts").as_uri(), **options)
+
+    def start(self) -> None:
+        """Open the run in its own database."""
+        import mlflow
+
+        self._folder.mkdir(exist_ok=True)
+        mlflow.set_tracking_uri(f"sqlite:///{self._folder / 'mlflow.db'}")
+        super().start()
+
+    def finish(self) -> None:
+        """End the run, and leave MLflow as it was: it keeps the place in this process's environment."""
+        import mlflow
+
+        super().finish()
+        mlflow.set_tracking_uri(None)
 
 
 def _id_of(opened: GeneralTracker) -> str:
