@@ -123,20 +123,23 @@ def test_energy_power_weighs_patches_by_their_energy():
     torch.testing.assert_close(weighted["nmse"], (energy * error).sum() / energy.square().sum())
 
 
-def test_errors_of_dropped_patches_alone():
+@pytest.mark.parametrize("kept_errors", [0.0, 0.25, 1.0])
+def test_errors_of_kept_patches_count_so_many_times(kept_errors):
     x_BPD, weight_BP = torch.randn(3, 16, 16), torch.rand(3, 16)
     decoded = torch.randn(3, 16, 16, requires_grad=True)
     mask = (torch.rand(3, 16) < 0.4).float().requires_grad_()
     output = ForwardOutput(decoded=decoded, mask=mask, log_keep=torch.zeros(3, 16, 2), z=torch.zeros(1, 1), codes=None)
     config = tokenizer_settings(nmse_weight=1.0, keep_weight=0.0)
-    terms = losses(output, x_BPD, config, None, cos_weight=0.0, weight_BP=weight_BP, dropped_alone=True)
+    terms = losses(output, x_BPD, config, None, cos_weight=0.0, weight_BP=weight_BP, kept_errors=kept_errors)
     error_BP = weight_BP * (decoded - x_BPD).square().sum(-1)
     energy = (weight_BP * x_BPD.square().sum(-1)).sum()
-    torch.testing.assert_close(terms["loss"], error_BP[mask == 0].sum() / energy)
+    counted = error_BP[mask == 0].sum() + kept_errors * error_BP[mask == 1].sum()
+    torch.testing.assert_close(terms["loss"], counted / energy)
     terms["loss"].backward()
-    # What a patch is worth to its mask is what the others fail to tell of it; a kept one teaches the decoder nothing.
-    torch.testing.assert_close(mask.grad, -(error_BP / energy).detach())
-    assert not decoded.grad[mask == 1].any()
+    # What a patch is worth to its mask is what the others fail to tell of it, as far as a kept one's error is let off.
+    of_mask = torch.zeros_like(mask) if mask.grad is None else mask.grad
+    torch.testing.assert_close(of_mask, -((1 - kept_errors) * error_BP / energy).detach())
+    assert decoded.grad[mask == 1].any() == (kept_errors > 0)
     assert decoded.grad[mask == 0].any(dim=-1).all()
 
 
@@ -144,9 +147,9 @@ def test_errors_of_dropped_patches_alone():
     ("change", "found"),
     [({"cos_weight": 1.0}, "cos_weight: 1"), ({"selection": "fixed", "cos_weight": 0.0}, "selection: fixed")],
 )
-def test_errors_of_dropped_patches_need_a_drawn_mask_and_no_cosine(change, found):
-    values = phases(4)[0].model_dump() | {"errors": "dropped"} | change
-    with pytest.raises(ValueError, match=f"phase masks has errors: dropped with {found}"):
+def test_errors_are_weighed_only_with_a_drawn_mask_and_no_cosine(change, found):
+    values = phases(4)[0].model_dump() | {"kept_errors": 0.5} | change
+    with pytest.raises(ValueError, match=f"phase masks has kept_errors: 0.5 with {found}"):
         Phase.model_validate(values)
 
 

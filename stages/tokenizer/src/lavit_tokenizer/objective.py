@@ -161,20 +161,20 @@ def losses(
     share: float = 1.0,
     weight_BP: Tensor | None = None,
     energy: Tensor | None = None,
-    dropped_alone: bool = False,
+    kept_errors: float = 1.0,
 ) -> dict[str, Tensor]:
     """Return the terms of the loss by name; `loss` is their weighted sum.
 
     Of a step that several passes or processes share these are parts that add up to the step's terms: `share` is the
     part of its images that is here, `weight_BP` the `patch_weights` of the squared error (None: all equal), `energy`
-    the `weighted_energy` of all of the step's images. With `dropped_alone` squared errors of kept patches do not count.
+    the `weighted_energy` of all of the step's images. Squared errors of kept patches count `kept_errors` times.
     """
     decoded, target = output.decoded.float(), target_BPD.float()
     terms = {"cos_loss": (1 - F.cosine_similarity(decoded, target, dim=-1).mean()) * share}
     weight_BP = torch.ones_like(target[..., 0]) if weight_BP is None else weight_BP
     energy = weighted_energy(weight_BP, target) if energy is None else energy
     # The mask has gradients: dropping a patch costs what the others fail to tell of it.
-    counted_BP = weight_BP * (1 - output.mask) if dropped_alone else weight_BP
+    counted_BP = weight_BP if kept_errors == 1 else weight_BP * (1 - (1 - kept_errors) * output.mask)
     terms["nmse"] = (counted_BP * (decoded - target).square().sum(dim=-1)).sum() / energy.clamp_min(1e-30)
     share_B = output.mask.mean(dim=1)
     if config.keep_term == "image":

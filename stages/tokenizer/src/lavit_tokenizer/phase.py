@@ -28,10 +28,11 @@ class Phase(Config):
     """What a kept patch tells the decoder: its encoder feature (paper), or only what it shows itself (the rows of the
     small ViT's stem, the pixels of another encoder). Differs when own: attention puts the whole scene into every
     feature, and where scenes are simple the selector learns to keep empty patches. Needs merger: off and no codes."""
-    errors: Literal["all", "dropped"] = "all"
-    """The patches whose squared errors count: all (paper), or the dropped ones alone. Differs when dropped: the
-    selector then keeps what the others do not predict, detail, and not what predicts most of the others, one patch of
-    each flat region; its codes draw a little worse (docs/log.md). Needs cos_weight: 0 and a mask that is drawn."""
+    kept_errors: Share = 1.0
+    """Weight of the squared errors of kept patches beside those of dropped ones (1: paper; 0: as in masked
+    autoencoders). Differs when below 1: the less they count, the more the selector keeps what the others do not
+    predict, detail, and the less what predicts most of the others, one patch of each flat region (docs/adr/0010). Below
+    1 it needs cos_weight: 0 and a mask that is drawn."""
     quantise: bool = False
     """Quantise in the forward pass; the first such phase initialises the codebook by k-means."""
     train: tuple[Literal["selector", "merger", "decoder"], ...]
@@ -77,12 +78,12 @@ class Phase(Config):
         return self
 
     @model_validator(mode="after")
-    def _dropped_errors_teach_something(self) -> "Phase":
-        if self.errors == "dropped" and (self.cos_weight or self.selection == "fixed"):
+    def _errors_are_weighed_where_a_mask_is_drawn(self) -> "Phase":
+        if self.kept_errors < 1 and (self.cos_weight or self.selection == "fixed"):
             found = "selection: fixed" if self.selection == "fixed" else f"cos_weight: {self.cos_weight:g}"
             raise ValueError(
-                f"phase {self.name} has errors: dropped with {found}; expected cos_weight: 0 (1 - cos counts every "
-                "patch) and selection: random or gumbel, or errors: all"
+                f"phase {self.name} has kept_errors: {self.kept_errors:g} with {found}; expected cos_weight: 0 (1 - cos "
+                "counts every patch alike) and selection: random or gumbel, or kept_errors: 1"
             )
         return self
 

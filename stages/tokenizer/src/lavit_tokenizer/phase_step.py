@@ -108,7 +108,7 @@ def parallelize_phase(
         vectors = None if output.codes is None else net.quantizer.vectors(output.codes)
         terms = losses(
             output, given.x_BPD, config, vectors, cos_weight=phase.cos_weight, weight_BP=given.weight_BP,
-            share=len(given.x_BPD) / phase.batch_size, energy=energy, dropped_alone=phase.errors == "dropped",
+            share=len(given.x_BPD) / phase.batch_size, energy=energy, kept_errors=phase.kept_errors,
         )  # fmt: skip
         return terms, output.detach()
 
