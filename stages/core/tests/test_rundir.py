@@ -9,7 +9,7 @@ import pytest
 import yaml
 from lavit_core.config import Config
 from lavit_core.errors import InputError, UsageError
-from lavit_core.rundir import Diagnostic, open_run, read_metrics, read_warnings, versions
+from lavit_core.rundir import Diagnostic, flatten, open_run, read_metrics, read_warnings, versions
 
 CONFIG = {"lr": 1e-05, "grid": (8, 8), "inner": {"layers": [1, 2]}, "name": None}
 
@@ -126,10 +126,22 @@ def test_a_setting_that_came_later_counts_with_its_default(tmp_path):
         ({"added": "on"}, "config.added = 'off', now it is 'on'"),
         ({"lr": 1.0}, "config.lr = 0.5"),
         ({"inner": Inner(added=(1,))}, r"config.inner.added = \[1, 2\], now it is \[1\]"),
+        ({"phases": (Inner(size=8),)}, r"config.phases.0.size = 7, now it is 8; give"),
     ):
         settings = Settings(**{"phases": (Inner(size=7),), **changed})
         with pytest.raises(UsageError, match=key), begin(settings, old=False):
             pass
+
+
+def test_items_of_a_list_of_settings_go_by_their_names():
+    phases = [{"name": "masks", "lr": 1.0}, {"name": "codes", "lr": 2.0}]
+    assert flatten({"phases": phases, "sides": (1, 2), "none": []}) == {
+        "phases": ["masks", "codes"], "phases.masks.name": "masks", "phases.masks.lr": 1.0,
+        "phases.codes.name": "codes", "phases.codes.lr": 2.0,
+        "sides": [1, 2], "none": [],
+    }  # fmt: skip
+    assert flatten({"phases": phases[::-1]})["phases"] == ["codes", "masks"]
+    assert flatten({"phases": [{"lr": 1.0}]}) == {"phases": ["0"], "phases.0.lr": 1.0}
 
 
 def test_a_refusal_gives_the_command_line_that_started_the_run(tmp_path, monkeypatch):
