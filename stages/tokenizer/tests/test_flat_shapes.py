@@ -1,8 +1,8 @@
 """The selector on the simplest scenes: one flat shape on flat ground, small or large.
 
 With tokens that are encoder features the same settings keep the ground of small shapes and drop the shape: attention
-tells a decoder the whole scene in any patch. With the errors of kept patches counted in full they keep the ground of large
-shapes and drop the outline: one patch of each flat region tells most of the others (docs/log.md).
+tells a decoder the whole scene in any patch. With the errors of kept patches counted in full they keep the ground of
+large shapes and drop the outline: one patch of each flat region tells most of the others (docs/log.md).
 """
 
 import json

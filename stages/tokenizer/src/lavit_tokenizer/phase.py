@@ -82,8 +82,8 @@ class Phase(Config):
         if self.kept_errors < 1 and (self.cos_weight or self.selection == "fixed"):
             found = "selection: fixed" if self.selection == "fixed" else f"cos_weight: {self.cos_weight:g}"
             raise ValueError(
-                f"phase {self.name} has kept_errors: {self.kept_errors:g} with {found}; expected cos_weight: 0 (1 - cos "
-                "counts every patch alike) and selection: random or gumbel, or kept_errors: 1"
+                f"phase {self.name} has kept_errors: {self.kept_errors:g} with {found}; expected cos_weight: 0 (1 - "
+                "cos counts every patch alike) and selection: random or gumbel, or kept_errors: 1"
             )
         return self
 
