@@ -1,12 +1,15 @@
 """A batch that is being continued: what is read once, and rows that leave it, against each row alone."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from lavit_pretrain.attention import use_padded
 from lavit_pretrain.decoding import DecodingBatch, distinct_prompts, shared_prefix
 from lavit_pretrain.language_model import LanguageModel
+from transformers import LlamaConfig, LlamaForCausalLM
 
 IDS = [[5, 6, 7, 8, 9, 10, 11], [5, 6, 7, 8, 9, 12], [20], [5, 6, 7, 8, 9, 10, 11], [5, 6, 7, 8, 9, 13, 14, 15]]
 
@@ -63,3 +66,33 @@ def test_a_prefix_is_shared_where_fewer_rows_are_read() -> None:
     assert shared_prefix([rows(1)]) == (0, [False])
     found, places = distinct_prompts([rows(1, 2), rows(3), rows(1, 2), rows(1, 3)])
     assert ([len(one) for one in found], places) == ([2, 1, 2], [0, 1, 0, 2])
+
+
+def test_a_shared_beginning_is_held_once(llm: LanguageModel) -> None:
+    batch = DecodingBatch(llm, [llm.embed(torch.tensor(ids)) for ids in IDS])
+    batch.start()
+    assert batch._beginning is not None
+    assert [keys.shape[1] for keys, _ in batch._beginning.layers] == [5] * len(batch._cache.layers)
+    assert batch._cache.get_seq_length() == 3
+    # A row that forgets everything begins anew, without what it shared.
+    batch.forget(torch.tensor([True, False, False, False, False]))
+    hidden = batch.extend(torch.tensor([30, 31, 32, 33, 34]))
+    expected = [alone(llm, [30]), *(alone(llm, [*IDS[row], 30 + row]) for row in range(1, 5))]
+    torch.testing.assert_close(hidden, torch.stack(expected))
+
+
+def test_heads_that_share_keys_read_a_shared_beginning_too() -> None:
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    network: Any = LlamaForCausalLM(LlamaConfig(vocab_size=64, num_key_value_heads=2, **shape)).eval()
+    use_padded(network)
+    held: Any = SimpleNamespace(
+        llm=network, decoder=network.model, device=network.device, embed=network.model.embed_tokens
+    )
+    batch = DecodingBatch(held, [held.embed(torch.tensor(ids)) for ids in IDS])
+    with torch.no_grad():
+        found = [batch.start(), batch.extend(torch.tensor([30, 31, 32, 33, 34]))]
+        assert batch._beginning is not None
+        torch.testing.assert_close(found[0], torch.stack([alone(held, ids) for ids in IDS]))
+        expected = [alone(held, [*ids, 30 + row]) for row, ids in enumerate(IDS)]
+    torch.testing.assert_close(found[1], torch.stack(expected))

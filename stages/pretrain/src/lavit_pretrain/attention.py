@@ -16,6 +16,7 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import AttentionInterface, PreTrainedModel
 
 from lavit_pretrain.lean_llama import make_lean, reads_rows
+from lavit_pretrain.shared_attention import use_shared
 
 PACKED = "lavit_packed"
 """Name under which `model.set_attn_implementation` finds it."""
@@ -86,6 +87,8 @@ def use_padded(model: PreTrainedModel) -> None:
     capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None)
     model.set_attn_implementation("sdpa" if model._supports_sdpa and not capped else "eager")
     make_lean(decoder_of(model))
+    if reads_rows(decoder_of(model)):  # a LLaMA, which hands what it is given down to its attention
+        use_shared(model)
 
 
 def recompute_layers(model: PreTrainedModel) -> None:

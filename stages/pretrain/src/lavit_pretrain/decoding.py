@@ -6,6 +6,7 @@ neighbours. Letters: R rows, L longest prompt, N tokens appended at once, H hidd
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from transformers import DynamicCache, StaticCache
 from lavit_pretrain.attention import accepted
 from lavit_pretrain.growing_cache import growing_cache, only_grows
 from lavit_pretrain.language_model import LanguageModel
+from lavit_pretrain.shared_attention import Beginning, shares_beginnings
 
 
 def pad_left(prompts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -75,6 +77,7 @@ class DecodingBatch:
         self._cache = StaticCache(config=config, max_cache_len=longest) if fixed else growing_cache(config)
         self._mask_RL = torch.zeros(len(prompts), 0, dtype=torch.bool, device=llm.device)
         self._lengths = self._mask_RL.sum(1)
+        self._beginning: Beginning | None = None
 
     def start(self) -> Tensor:
         """Return the hidden states [R, H] that follow the prompts.
@@ -91,9 +94,14 @@ class DecodingBatch:
             first = prompts[begins.index(True)]
             self._mask_RL, self._lengths = self._mask_RL[:1], self._lengths[:1]
             self._read([first[:length]])
-            self._cache.batch_select_indices(torch.zeros(len(prompts), dtype=torch.long, device=first.device))
             begins_U = torch.tensor(begins, device=first.device)
             self._mask_RL, self._lengths = begins_U[:, None].expand(-1, length), begins_U * length
+            if shares_beginnings(self.llm.decoder):
+                read: Any = self._cache.layers
+                self._beginning = Beginning([(one.keys[0], one.values[0]) for one in read], begins_U)
+                self._cache, self._mask_RL = growing_cache(self.llm.llm.config), self._mask_RL[:, :0]
+            else:
+                self._cache.batch_select_indices(begins_U.new_zeros(len(prompts), dtype=torch.long))
             hidden = self._read([one[length:] if own else one for one, own in zip(prompts, begins, strict=True)])
         else:
             self._mask_RL, self._lengths = self._mask_RL[: len(prompts)], self._lengths[: len(prompts)]
@@ -108,6 +116,8 @@ class DecodingBatch:
         """Keep rows by their indices, in this order; one may be named more than once."""
         self._cache.batch_select_indices(rows)
         self._mask_RL, self._lengths = self._mask_RL[rows], self._lengths[rows]
+        if self._beginning is not None:
+            self._beginning = self._beginning.of_rows(self._beginning.begins_R[rows])
 
     def _read(self, prompts: Sequence[Tensor]) -> Tensor:
         """Append input embeddings [n, H] to each row, padded on the left, and return the hidden states that follow."""
@@ -135,6 +145,8 @@ class DecodingBatch:
         """Empty the rows where `rows_R` (bool) is True: what is appended next is the first token of such a row."""
         self._mask_RL = self._mask_RL & ~rows_R[:, None]
         self._lengths = self._lengths.masked_fill(rows_R, 0)
+        if self._beginning is not None:
+            self._beginning = self._beginning.of_rows(self._beginning.begins_R & ~rows_R)
 
     def repeated(self, count: int) -> "DecodingBatch":
         """Return a batch of `count` copies of one started row; this one stays as it is."""
@@ -142,14 +154,20 @@ class DecodingBatch:
         batch._cache = copy.deepcopy(self._cache)
         batch._cache.batch_repeat_interleave(count)
         batch._mask_RL, batch._lengths = self._mask_RL.expand(count, -1), self._lengths.expand(count)
+        if self._beginning is not None:
+            batch._beginning = self._beginning.of_rows(self._beginning.begins_R.expand(count))
         return batch
 
     def _forward(self, inputs_RNH: Tensor, positions_RN: Tensor) -> Tensor:
+        told: dict[str, Any] = {"attention_mask": self._mask_RL}
+        if self._beginning is not None:
+            mask = self._beginning.mask(self._mask_RL, inputs_RNH.shape[1])
+            told = {"attention_mask": mask, "beginning": self._beginning}
         hidden: Tensor = self.llm.decoder(
             inputs_embeds=inputs_RNH,
-            attention_mask=self._mask_RL,
             past_key_values=self._cache,
             use_cache=True,
+            **told,
             **accepted(self.llm.decoder, position_ids=positions_RN),
         ).last_hidden_state
         return hidden

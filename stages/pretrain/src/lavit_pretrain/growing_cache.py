@@ -9,6 +9,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
+from lavit_pretrain.shared_attention import SHARED
+
 
 class GrowingLayer(DynamicLayer):
     """DynamicLayer whose keys and values [R, H, L, E] are the first rows of tensors with room for more."""
@@ -34,7 +36,7 @@ def growing_cache(config: PreTrainedConfig) -> DynamicCache:
     out: some families take its keys to be contiguous.
     """
     cache = DynamicCache(config=config)
-    if config.get_text_config()._attn_implementation != "sdpa":
+    if config.get_text_config()._attn_implementation not in ("sdpa", SHARED):
         return cache
     grows: Any = GrowingLayer
     cache.layers = [grows() if type(layer) is DynamicLayer else layer for layer in cache.layers]
