@@ -103,8 +103,9 @@ def test_people_draw_look_and_talk_in_a_browser_that_asks_no_other_host(
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no chromium here")
-    image = tmp_path / "image.png"
-    image.write_bytes(png_bytes(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)))
+    images = [tmp_path / "one.png", tmp_path / "other.png"]
+    for seed, image in enumerate(images):
+        image.write_bytes(png_bytes(np.random.default_rng(seed).integers(0, 256, (40, 60, 3), dtype=np.uint8)))
     with running(folder) as url, browsers.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -117,12 +118,25 @@ def test_people_draw_look_and_talk_in_a_browser_that_asks_no_other_host(
         page.get_by_text("seed 0 to 3, guidance").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
         page.get_by_role("tab", name="look").click()
-        page.locator("input[type=file]").first.set_input_files(image)
+        page.locator("input[type=file]").first.set_input_files(images[0])
         page.get_by_text("patches became codes").wait_for()
         page.get_by_role("tab", name="talk").click()
-        page.get_by_label("Question").fill("What colour is it?")
+        talk = page.get_by_role("tabpanel").filter(has=page.get_by_role("button", name="Caption"))
+        talk.locator("input[type=file]").first.set_input_files(images)
+        thumbnails = talk.locator("button.thumbnail-item")
+        thumbnails.nth(1).wait_for()
+        page.get_by_role("button", name="Caption").click()
+        said = talk.locator("[data-testid=bot]")
+        said.nth(1).wait_for()  # a caption of each image
+        page.get_by_label("Question").fill("<image> or <image>, which is red?")
         page.get_by_label("Question").press("Enter")
-        page.locator("[data-testid=bot]").first.wait_for()
+        said.nth(2).wait_for()
+        thumbnails.nth(1).click()  # the second, large
+        talk.locator("[data-testid=detailed-image]").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
+        page.get_by_role("button", name="Start again").click()
+        said.first.wait_for(state="hidden")
+        assert talk.locator("img").count() == 0
         browser.close()
     assert {address.split("/")[2] for address in asked if address.startswith("http")} == {url.split("/")[2]}
     assert len(asked) > 20
