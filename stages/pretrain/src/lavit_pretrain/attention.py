@@ -91,10 +91,13 @@ def use_padded(model: PreTrainedModel) -> None:
         use_shared(model)
 
 
-def recompute_layers(model: PreTrainedModel) -> None:
-    """Have a model compute its layers again in the backward pass, in place of keeping their activations."""
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable()
+def recompute_layers(model: PreTrainedModel, *, again: bool = True) -> None:
+    """Have a model compute its layers again in the backward pass, in place of keeping their activations, or not."""
+    change = "enable" if again else "disable"
+    set_it = getattr(model, f"activation_checkpointing_{change}", None) or getattr(
+        model, f"gradient_checkpointing_{change}"
+    )
+    set_it()
 
 
 @contextlib.contextmanager

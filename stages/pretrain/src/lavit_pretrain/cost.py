@@ -149,6 +149,7 @@ def _llm_counts(config: PretrainConfig, llm: Any, documents: Documents) -> Count
     scored, layers = max(1, round(length * documents.scored)), layers_of(decoder_of(llm))
     use_packed(llm)
     disable_dropout(llm)
+    recompute_layers(llm, again=False)  # which an earlier count may have left on
     llm.train()
 
     def logits() -> Tensor:

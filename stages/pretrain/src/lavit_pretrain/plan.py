@@ -59,7 +59,7 @@ def plan(
     shape, encoder = _tokenizer(config, reader, model)
     step = pretrain_step(config, network, shape, documents, encoder=encoder)
     fits = {}
-    if config.lora.rank:
+    if config.lora.rank or config.moment_bits == 8:
         settings = {"tokens_per_step": card}
         if not card.gradient_checkpointing:
             settings["with_gradient_checkpointing"] = card.model_copy(update={"gradient_checkpointing": True})
