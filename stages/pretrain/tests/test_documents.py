@@ -1,14 +1,18 @@
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from lavit_core.errors import InputError, UsageError
 from lavit_pretrain.config import Mix, PretrainConfig
-from lavit_pretrain.corpus import all_texts, open_corpus
-from lavit_pretrain.documents import BLOCK_DOCUMENTS, DocumentSource, document_quotas
+from lavit_pretrain.corpus import all_texts, leave_out_long, open_corpus
+from lavit_pretrain.documents import BLOCK_DOCUMENTS, DocumentSource, Interleaved, document_quotas
 from lavit_pretrain.text_tokenizer import TextCodec, train_text_tokenizer
+from lavit_pretrain.train_language_model import train_language_model
 from lavit_pretrain.vocabulary import Vocabulary, register
+from lavit_trainkit.testing import metrics_of
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +144,74 @@ def test_hidden_words_are_read_as_eos_and_still_scored(parts: Any, only: Any) ->
 def test_words_of_other_documents_are_not_hidden(parts: Any, only: Any, kind: str) -> None:
     stream = source(parts, only(kind, caption_word_drop=0.9))
     assert all(stream.document(number).read_tail is None for number in range(64))
+
+
+def written(reader, tmp_path, rows):
+    """Return the corpus whose text is rows of a .jsonl file."""
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return open_corpus(reader, questions=[], text=[tmp_path / "text.jsonl"])
+
+
+@pytest.mark.parametrize("image_input", ["codes", "features", "live", "none"])
+def test_texts_and_images_by_turns_are_scored_where_they_stand(reader, parts, only, tmp_path, image_input) -> None:
+    keys = reader.keys(np.arange(4))
+    row = {"text": "the sky <image> and<image><image>is green", "images": [keys[2], keys[0], keys[2]]}
+    corpus = written(reader, tmp_path, [row])
+    vocabulary, codec = parts[1:]
+    stream = source((corpus, vocabulary, codec), only("text", image_input=image_input, image_loss_weight=0.5))
+    document = stream.document(0)
+    values, counts = reader.codes(np.array([2, 0]))
+    two, zero = (vocabulary.to_ids(one).tolist() for one in np.split(values, counts[:1]))
+    images = {"img": vocabulary.img, "end": vocabulary.end_img}
+    expected: list[int] = [*codec.encode("the sky")]
+    weights = [1.0] * len(expected)
+    for codes, text in ((two, "and"), (zero, ""), (two, "is green")):
+        if image_input != "none":
+            expected += [images["img"], *codes, images["end"]]
+            weights += [1.0] + [0.5] * (len(codes) + 1)
+        own = codec.encode(text).tolist() if text else []
+        expected, weights = expected + own, weights + [1.0] * len(own)
+    assert document.ids.tolist() == [*expected, codec.eos]
+    assert document.weights.tolist() == [0.0, *weights[1:], 1.0]
+    assert (document.images, document.features, document.samples, document.kind) == ((), None, (), "text")
+
+
+def test_documents_that_do_not_fit_are_refused_or_counted(reader, parts, tmp_path, capsys) -> None:
+    [key] = reader.keys(np.arange(1))
+    good, absent = {"text": "a <image>", "images": [key]}, {"text": "a <image>", "images": ["gone.png"]}
+    corpus = written(
+        reader, tmp_path, [good, absent, {"text": "a <image> that is only a word"}, {"text": "b", "images": []}]
+    )
+    assert corpus.text == [Interleaved(("a", 0)), "a <image> that is only a word", "b"]
+    assert "1 of 4 documents have images that are not in the tokens; left out" in capsys.readouterr().err
+    assert "a" in all_texts(corpus)
+    with pytest.raises(InputError, match="all of its 1 documents have images that are not in the tokens"):
+        written(reader, tmp_path, [absent])
+    with pytest.raises(InputError, match=r"text\.jsonl:2: 1 <image> but 2 images, expected as many"):
+        written(reader, tmp_path, [good, {**good, "images": [key, key]}])
+    with pytest.raises(InputError, match=r"text\.jsonl:1: images is no list of names"):
+        written(reader, tmp_path, [{**good, "images": key}])
+    with pytest.raises(InputError, match='a row without "text"'):
+        written(reader, tmp_path, [{"images": [key]}])
+    long = {"text": "the sky is blue " * 20 + "<image>", "images": [key]}
+    codec = TextCodec(parts[2].tokenizer, 40)
+    left = leave_out_long(written(reader, tmp_path, [long, good, {"text": "the sky is blue " * 20}]), codec)
+    assert [type(one) for one in left.text] == [Interleaved, str]  # texts alone are cut, as ever
+    assert "1 documents with images have more than max_text_tokens (40) of text; left out" in capsys.readouterr().err
+
+
+def test_a_model_learns_to_write_images_between_texts(world, reader, tiny_config, tmp_path) -> None:
+    keys = reader.keys(np.arange(2))
+    rows = [{"text": f"the sky <image> {word} <image> the grass", "images": list(keys)} for word in ("is", "and")]
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mix = Mix(text_to_image=0, image_to_text=0, questions=0, text=1)
+    config = tiny_config(mix=mix, num_steps=60)
+    out, given = tmp_path / "run", {"text": [tmp_path / "text.jsonl"], "quiet": True}
+    train_language_model([world.tokens], world.model, out, config, **given)
+    first, *_, last = metrics_of(out)
+    # Two documents, the same but for a word: almost everything in them can be known.
+    for name in ("image_loss", "text_loss"):
+        assert last[name] < 0.2 * first[name]
+    (tmp_path / "text.jsonl").write_text(json.dumps(rows[0]))  # another input
+    with pytest.raises(UsageError, match="inputs"):
+        train_language_model([world.tokens], world.model, out, config, **given)

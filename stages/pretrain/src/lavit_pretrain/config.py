@@ -41,7 +41,7 @@ class Mix(Config):
     questions: float = Field(default=0.0, ge=0)
     """`[IMG] image [/IMG] Question: ... Answer: ...` (files given by `--questions`)."""
     text: float = Field(default=0.15, ge=0)
-    """Text alone (files given by `--text`)."""
+    """Text alone, and texts with images between them (files given by `--text`)."""
 
 
 class LoraSettings(Config):

@@ -23,7 +23,8 @@ from lavit_core.tokens import TokenReader, places_of_keys
 from transformers import PreTrainedTokenizerBase
 
 from lavit_pretrain.config import PretrainConfig
-from lavit_pretrain.documents import Asked, Conversation, Corpus, DocumentSource, turns_of
+from lavit_pretrain.documents import Asked, Conversation, Corpus, DocumentSource, Interleaved, turns_of
+from lavit_pretrain.plain_text import read_texts, text_alone
 from lavit_pretrain.sequence import MAX_QUESTION_WORDS, is_cut, question_text
 from lavit_pretrain.text_tokenizer import TextCodec
 from lavit_pretrain.vocabulary import Vocabulary
@@ -38,7 +39,7 @@ def open_corpus(reader: TokenReader, *, questions: Sequence[Path | Source], text
     return Corpus(
         reader=reader,
         questions=joined,
-        text=[line for file in text for line in _lines(file)],
+        text=read_texts(text, reader),
         conversations=conversations,
     )
 
@@ -57,13 +58,16 @@ def open_documents(
 
 
 def leave_out_long(corpus: Corpus, codec: TextCodec) -> Corpus:
-    """Return the corpus without questions that do not fit `max_text_tokens` with their answers; a line counts them.
+    """Return the corpus without questions that do not fit `max_text_tokens` with their answers, and without documents
+    of texts and images that do not; a line counts them.
 
-    Cut at that length they would teach empty answers. Raises InputError if no question is left.
+    Cut at that length they would teach empty answers, and other images than the text speaks of. Raises InputError if no
+    question is left.
     """
     kept, left_out = fitting_questions(corpus.questions, codec)
     conversations = [[one for one in alike if _fits(one.asked, codec)] for alike in corpus.conversations]
     left_out += sum(map(len, corpus.conversations)) - sum(map(len, conversations))
+    corpus = _with_fitting_texts(corpus, codec)
     if not left_out:
         return corpus
     conversations = [alike for alike in conversations if alike]
@@ -73,6 +77,18 @@ def leave_out_long(corpus: Corpus, codec: TextCodec) -> Corpus:
         raise InputError(f"{said}; give --set max_text_tokens=N with a new --out")
     warn(f"{said}; left out (--set max_text_tokens=N with a new --out takes them)")
     return dataclasses.replace(corpus, questions=kept, conversations=conversations)
+
+
+def _with_fitting_texts(corpus: Corpus, codec: TextCodec) -> Corpus:
+    mixed = [one for one in corpus.text if isinstance(one, Interleaved)]  # texts alone are cut
+    fits = codec.texts_fit([text_alone(one) for one in mixed])
+    too_long = {one for one, fit in zip(mixed, fits, strict=True) if not fit}
+    if not too_long:
+        return corpus
+    kept = [one for one in corpus.text if one not in too_long]
+    warn(f"{len(corpus.text) - len(kept)} documents with images have more than max_text_tokens ({codec.max_tokens}) of "
+         "text; left out (--set max_text_tokens=N with a new --out takes them)")  # fmt: skip
+    return dataclasses.replace(corpus, text=kept)
 
 
 def _fits(asked: Asked, codec: TextCodec) -> bool:
@@ -173,35 +189,13 @@ def _join_questions(
     return joined, list(conversations.values())
 
 
-def _lines(file: Path) -> list[str]:
-    if file.suffix == ".jsonl":
-        rows = [row for _, row in iterate_json_objects(file)]
-        if not all(isinstance(row.get("text"), str) for row in rows):
-            raise InputError(f'{file}: a row without "text", expected one {{"text": ...}} a line')
-        lines = [row["text"] for row in rows]
-    else:
-        lines = _read(file).split("\n")
-    lines = [line.strip() for line in lines if line.strip()]
-    if not lines:
-        raise InputError(f"{file}: no text in it, expected one document a line")
-    return lines
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{file}: file not found") from None
-    except (UnicodeDecodeError, IsADirectoryError, PermissionError) as error:
-        raise InputError(f"{file}: not readable as UTF-8 text ({error})") from None
-
-
 def all_texts(corpus: Corpus) -> list[str]:
     """Return the texts that a new text tokenizer learns its words from, as training documents contain them."""
     reader = corpus.reader
     captions = reader.texts(np.arange(min(len(reader), MAX_TEXT_TOKENIZER_IMAGES)))
     conversations = (one.asked for alike in corpus.conversations for one in alike)
-    return texts_to_learn(captions, chain(chain.from_iterable(corpus.questions.values()), conversations), corpus.text)
+    texts = [text_alone(one) for one in corpus.text]
+    return texts_to_learn(captions, chain(chain.from_iterable(corpus.questions.values()), conversations), texts)
 
 
 def texts_to_learn(captions: Iterable[Sequence[str]], asked: Iterable[Asked], text: Sequence[str] = ()) -> list[str]:

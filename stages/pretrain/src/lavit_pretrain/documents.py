@@ -69,14 +69,22 @@ class Conversation:
     """Index of each in the reader."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Interleaved:
+    """A document of texts and images in the order they are written."""
+
+    pieces: tuple[str | int, ...]
+    """Texts, and indices of images in the reader."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """Source of documents: images with captions, questions by image, lines of text."""
+    """Source of documents: images with captions, questions by image, lines of text and images."""
 
     reader: TokenReader
     questions: Mapping[int, Sequence[Asked]]
     """Questions with their answers, by index in the reader."""
-    text: Sequence[str]
+    text: Sequence[str | Interleaved]
     conversations: Sequence[Sequence[Conversation]] = ()
     """Conversations about several images or none; those that begin alike are together, as questions of an image are."""
 
@@ -237,10 +245,28 @@ class DocumentSource:
             first += len(images)
         return documents
 
-    def _text(self, line: str) -> Document:
-        ids = text_continuation(self.codec.encode(line), self.codec.eos)
-        weights = _first_unscored(np.full(len(ids), self.config.text_loss_weight, np.float32))
-        return Document(ids=ids, weights=weights, kind="text")
+    def _text(self, line: str | Interleaved) -> Document:
+        """Return a document of texts and images, all of it scored.
+
+        Images are codes whatever `image_input` is, as in text-to-image documents: they are what is written.
+        """
+        text_weight, parts = self.config.text_loss_weight, list[tuple[np.ndarray, np.ndarray]]()
+        pieces = (line,) if isinstance(line, str) else line.pieces
+        if self.config.image_input == "none":
+            pieces = tuple(piece for piece in pieces if isinstance(piece, str))
+        images = [piece for piece in pieces if isinstance(piece, int)]
+        codes = iter(self._codes_and_features(np.array(images), features=False)[0] if images else ())
+        for piece in pieces:
+            if isinstance(piece, str):
+                ids = self.codec.encode(piece)
+                weights = np.full(len(ids), text_weight, np.float32)
+            else:
+                ids = image_span(self.vocabulary, next(codes))
+                weights = np.full(len(ids), self.config.image_loss_weight, np.float32)
+                weights[0] = text_weight  # [IMG] ends the text before it
+            parts.append((ids, weights))
+        end = text_continuation(np.empty(0, np.int64), self.codec.eos)
+        return _joined([*parts, (end, np.full(1, text_weight, np.float32))], kind="text")
 
     def _captions(self, images: np.ndarray, rng: np.random.Generator) -> list[str | None]:
         """Return one caption of each image, drawn evenly; None for an image without captions."""

@@ -13,7 +13,9 @@ Questions = Annotated[
     list[Path] | None,
     option("--questions", metavar="DATA", help="questions.jsonl or a data set with questions; repeatable."),
 ]
-Text = Annotated[list[Path] | None, option("--text", metavar="FILE", help="Text alone; repeatable.")]
+Text = Annotated[
+    list[Path] | None, option("--text", metavar="FILE", help="Text, or texts with images between (.jsonl); repeatable.")
+]
 LiveImages = Annotated[Path | None, option("--data", help="Images, for live input.")]
 Prompts = Annotated[list[str], argument(help="What to draw; several are drawn side by side.")]
 NumImages = Annotated[int, typer.Option("--num-images", min=1, help="Images of each prompt.")]

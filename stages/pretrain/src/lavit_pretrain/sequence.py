@@ -4,6 +4,7 @@ all call it.
 Source: arXiv 2309.04669, section 3.2. There is no BOS anywhere.
 text to image    `text [IMG] codes [/IMG]`; unconditional: a bare `[IMG]` in front
 image to text    `[IMG] image [/IMG] text <eos>`
+text             `text <eos>`; with images: `text [IMG] codes [/IMG] text ... <eos>`
 questions        `[IMG] image [/IMG] Question: ... Answer: ... <eos>`
 prompts          texts and images in any order, then `[IMG]`
 conversations    any number of images, by these words or the language model's own template (`conversation.py`)
