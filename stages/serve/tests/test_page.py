@@ -33,10 +33,10 @@ def test_a_conversation_is_its_questions_and_answers_without_captions() -> None:
         {"role": "user", "content": "What colour?"},
         {"role": "assistant", "content": [{"type": "text", "text": "red"}]},
         {"role": "assistant", "content": "Caption: a circle"},
-        {"role": "user", "content": "Where?"},
+        {"role": "user", "content": "Where is &lt;image&gt; &amp; co?"},
         {"role": "assistant", "content": "left"},
     ]
-    assert turns_of(said) == [("What colour?", "red"), ("Where?", "left")]
+    assert turns_of(said) == [("What colour?", "red"), ("Where is <image> & co?", "left")]
 
 
 def test_the_page_and_the_api_are_one_app_that_names_no_other_host(model: LaVIT) -> None:
@@ -131,6 +131,7 @@ def test_people_draw_look_and_talk_in_a_browser_that_asks_no_other_host(
         page.get_by_label("Question").fill("<image> or <image>, which is red?")
         page.get_by_label("Question").press("Enter")
         said.nth(2).wait_for()
+        assert "<image> or <image>, which is red?" in talk.locator("[data-testid=user]").inner_text()
         thumbnails.nth(1).click()  # the second, large
         talk.locator("[data-testid=detailed-image]").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"

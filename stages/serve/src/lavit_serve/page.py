@@ -1,5 +1,6 @@
 """The page of `lavit ui`: Gradio on the server's own app. All it loads is local; its browser reaches no other host."""
 
+import html
 import itertools
 import os
 
@@ -173,19 +174,20 @@ def _talk_tab(service: Service) -> None:
             caption = gr.Button("Caption", min_width=100)
             clear = gr.Button("Start again", min_width=100)
         with gr.Column(scale=2, min_width=280):
-            chat = gr.Chatbot(label="Conversation", height=CHAT_PX, buttons=[], feedback_options=None)
+            chat = gr.Chatbot(
+                label="Conversation", height=CHAT_PX, buttons=[], feedback_options=None, render_markdown=False
+            )
             question = gr.Textbox(label="Question", placeholder="What colour is the circle?", submit_btn=True)
 
     async def describe(shown: list[Any] | None, turns: list[Any]) -> list[Any]:
         if not shown:
             raise gr.Error("give an image first", print_exception=False)
         texts = [await _answered(answers.describe(service, image)) for image in _pixels(service, shown)]
-        return [*turns, *({"role": "assistant", "content": f"Caption: {text}"} for text in texts)]
+        return [*turns, *(_said("assistant", f"Caption: {text}") for text in texts)]
 
     async def ask(shown: list[Any] | None, text: str, turns: list[Any]) -> tuple[list[Any], str]:
         reply = await _answered(answers.ask(service, _pixels(service, shown), text, turns_of(turns)))
-        said = [{"role": "user", "content": text}, {"role": "assistant", "content": reply or "(nothing)"}]
-        return [*turns, *said], ""
+        return [*turns, _said("user", text), _said("assistant", reply or "(nothing)")], ""
 
     caption.click(describe, [shown, chat], [chat], api_visibility="private")
     question.submit(ask, [shown, question, chat], [chat, question], api_visibility="private")
@@ -211,8 +213,13 @@ def turns_of(messages: Sequence[Any]) -> list[answers.Turn]:
     ]
 
 
+def _said(role: str, text: str) -> dict[str, str]:
+    """Return a message of the conversation; the page takes texts for HTML, in which `<image>` is a tag."""
+    return {"role": role, "content": html.escape(text, quote=False)}
+
+
 def _text(content: Any) -> str:
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    return html.unescape(content if isinstance(content, str) else "".join(part.get("text", "") for part in content))
 
 
 def _edit_tab(service: Service) -> None:
