@@ -5,8 +5,8 @@ torch gives fp32 to MKL, which leaves AVX-512 unused on processors that are not 
 in another order, and results differ in the last bits: `OnednnLinear` is never chosen without being asked for.
 
 Weights that stay as they are can be arranged once (`arrange_linears`): products of a few rows, each of which arranged
-all weights, then take half of their time (Zen 4: 0.4 to 0.65 of it for 2 to 8 rows in fp32 and in bf16, 0.75 to 0.9 for
-128). In bf16 the kernel is torch's own and results are equal to the last bit.
+all weights, then take about half of their time (Zen 4, widths 512 to 4096: 0.4 to 0.8 of it for 2 to 8 rows in fp32 and
+in bf16, 0.5 to 0.95 for 128). In bf16 the kernel is torch's own and results are equal to the last bit.
 """
 
 import functools
