@@ -9,7 +9,7 @@ import pytest
 import torch
 from lavit_core.errors import InputError, UsageError
 from lavit_pretrain.attention import disable_dropout
-from lavit_pretrain.config import PretrainConfig
+from lavit_pretrain.config import LlmShape, PretrainConfig
 from lavit_pretrain.document_isolation import choose_attention
 from lavit_pretrain.lora import add_lora, merge_lora
 from lavit_pretrain.packed_loss import packed_loss
@@ -26,16 +26,22 @@ needs_bitsandbytes = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
 )
 
+WIDE = {**SHAPES["llama"], "hidden_size": 64, "head_dim": 32, "intermediate_size": 128}
+WIDE_NEW = LlmShape(
+    hidden_size=64, num_layers=2, num_heads=2, intermediate_size=128, max_positions=128, text_vocab_size=400
+)
+"""Rows of whole blocks of 64."""
+
 
 @needs_bitsandbytes
 @pytest.mark.parametrize("bits", [4, 8])
 def test_adapters_train_over_few_bits_and_merge_into_what_they_trained_over(bits: int) -> None:
-    network = network_of(make("llama", **SHAPES["llama"])).train()
+    network = network_of(make("llama", **(WIDE if bits == 4 else SHAPES["llama"]))).train()
     disable_dropout(network.llm)
     choose_attention(network, Path("llm"))
     add_lora(network.llm, LORA, network.vocabulary.text_vocab)
     plain = logits(network)
-    before = {name: layer.weight.clone() for name, layer in base_layers(network.llm).items()}
+    before = {name: layer.weight.clone() for name, layer in base_layers(network.llm, bits).items()}
     assert len(before) >= 7
     quantise_base(network.llm, bits)
     packed = dict(network.llm.named_modules())
@@ -59,12 +65,29 @@ def test_adapters_train_over_few_bits_and_merge_into_what_they_trained_over(bits
 
 
 @needs_bitsandbytes
+def test_rows_that_are_no_whole_blocks_stay_and_looking_changes_nothing() -> None:
+    network = network_of(make("llama", **{**WIDE, "intermediate_size": 96})).train()
+    add_lora(network.llm, LORA, network.vocabulary.text_vocab)
+    names = set(base_layers(network.llm, 8)) - set(base_layers(network.llm, 4))
+    assert names
+    assert all("down_proj" in name for name in names)  # which reads 96 numbers
+    quantise_base(network.llm, 4)
+    layers = {name: one for name, one in network.llm.named_modules() if type(one).__name__ == "Linear4bit"}
+    before = {name: dequantised(layer) for name, layer in layers.items()}
+    network.llm.eval()
+    with torch.no_grad():
+        network.llm(torch.arange(9)[None])
+    for name, weight in before.items():
+        assert torch.equal(dequantised(layers[name]), weight), name
+
+
+@needs_bitsandbytes
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_killed_run_ends_like_an_uninterrupted_one(
     world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     precision: str,
 ) -> None:  # fmt: skip
-    start = tiny_config(num_steps=2)
+    start = tiny_config(num_steps=2, llm=WIDE_NEW)
     train_language_model([world.tokens], world.model, tmp_path / "base", start, questions=[world.questions], quiet=True)
     llm = tmp_path / "base" / "model" / "llm"
     config = tiny_config(lora={"rank": 2, "bits": 4}, precision=precision)

@@ -82,7 +82,10 @@ def check_sizes(config: DetokenizerConfig, sample: tuple[int, int, int], network
     """Refuse sizes whose samples are no whole number of latents or of a transformer's patches. Raises UsageError."""
     patch = getattr(network.config, "patch_size", 1)
     for size_px in trained_sizes(config):
-        _, height, width = shape_of(config, sample, size_px)
+        try:
+            _, height, width = shape_of(config, sample, size_px)
+        except UsageError as error:
+            raise UsageError(f"setting sizes: {error}") from None
         if height % patch or width % patch:
             raise UsageError(
                 f"setting sizes: {size_name(size_px)} is a grid of {width} x {height}, expected multiples of the "

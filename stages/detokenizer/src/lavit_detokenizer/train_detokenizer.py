@@ -99,7 +99,9 @@ def train_detokenizer(
             return session.finished
         accelerator = make_accelerator(device=device, precision=config.precision)
         place = accelerator.device
-        tokenizer = load_tokenizer(model, device=str(place), precision=config.precision)
+        # Of several processes on CPUs, accelerate numbers the only one: cpu:0.
+        where = str(place) if place.type == "cuda" else place.type
+        tokenizer = load_tokenizer(model, device=where, precision=config.precision)
         vae = None if start.vae is None else load_vae(start.vae).to(place)
         seed_init(seed, "detokenizer")
         # Built before the caches are filled, which takes long: files that do not fit are refused at once.

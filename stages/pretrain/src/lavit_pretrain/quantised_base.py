@@ -14,6 +14,9 @@ from transformers import PreTrainedModel
 
 from lavit_pretrain.config import PretrainConfig
 
+BLOCK = 64
+"""Weights that share a scale in 4 bits."""
+
 
 def check_bits(config: PretrainConfig) -> None:
     """Raise UsageError for settings that do not go with a base in few bits, InputError if bitsandbytes is missing."""
@@ -35,13 +38,19 @@ def check_bits(config: PretrainConfig) -> None:
         )
 
 
-def base_layers(llm: PreTrainedModel) -> dict[str, nn.Linear]:
-    """Return the frozen linear layers that hold the model's own weights, by name: not the head, not the adapters."""
+def base_layers(llm: PreTrainedModel, bits: int) -> dict[str, nn.Linear]:
+    """Return the frozen linear layers that hold the model's own weights, by name: not the head, not the adapters, and
+    for 4 bits none whose rows are no whole number of blocks."""
+    # On CPUs bitsandbytes 0.50 reads 4 bits row by row: with blocks across rows, weights come back as others.
+    block = BLOCK if bits == 4 else 1
     head = llm.get_output_embeddings()
     return {
         name: module
         for name, module in llm.named_modules()
-        if type(module) is nn.Linear and module is not head and not module.weight.requires_grad
+        if type(module) is nn.Linear
+        and module is not head
+        and not module.weight.requires_grad
+        and module.in_features % block == 0
     }
 
 
@@ -49,9 +58,12 @@ def quantise_base(llm: PreTrainedModel, bits: int) -> None:
     """Put the frozen linear layers into `bits`. Raises UsageError if there are none."""
     import bitsandbytes
 
-    layers = base_layers(llm)
+    layers = base_layers(llm, bits)
     if not layers:
-        raise UsageError(f"setting lora.bits: {bits}: {llm.config.model_type} has no linear layers of torch's own kind")
+        raise UsageError(
+            f"setting lora.bits: {bits}: {llm.config.model_type} has no linear layers of torch's own kind"
+            + (f" that read a multiple of {BLOCK} numbers" if bits == 4 else "")
+        )
     for name, layer in layers.items():
         shape: dict[str, Any] = {"bias": layer.bias is not None}
         few = (
@@ -61,6 +73,9 @@ def quantise_base(llm: PreTrainedModel, bits: int) -> None:
         )
         few.load_state_dict(layer.state_dict())
         few = few.to("cpu").requires_grad_(False)  # which packs the weights
+        # Else a pass without gradients, as sample images make, packs them anew where the CPU has bf16, in a way that
+        # neither training nor `dequantised` reads.
+        few.support_avx512bf16_for_cpu = False
         if bits == 8:
             # bitsandbytes moves the scales from the weight to whichever copy of the layer computes first.
             few.register_buffer("row_scales", few.weight.SCB.clone(), persistent=False)
@@ -93,7 +108,7 @@ def bytes_of_frozen(llm: PreTrainedModel, bits: int | None, otherwise: float) ->
     if bits is None:
         return otherwise
     frozen = sum(parameter.numel() for parameter in llm.parameters() if not parameter.requires_grad)
-    few = sum(layer.weight.numel() for layer in base_layers(llm).values())
+    few = sum(layer.weight.numel() for layer in base_layers(llm, bits).values())
     return (few * (bits / 8 + 0.016) + (frozen - few) * otherwise) / max(frozen, 1)
 
 
