@@ -27,29 +27,34 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--max-batch", default="16")
+    parser.add_argument("--wait", default="0.01", help="the server's batch_wait_seconds")
+    parser.add_argument("--no-processes", action="store_true", help="leave out the last row")
     given = parser.parse_args()
     print("| clients | requests | requests a CPU second | requests a second | p50, s | p99, s | images a batch |")
     print("|---|---|---|---|---|---|---|")
     for count in given.clients:
-        print(measure(given.model, count, given.seconds, given.max_batch), flush=True)
-    print(measure_processes(given.model, given.seconds), flush=True)
+        limits = ["--max-batch", given.max_batch, "--set", f"batch_wait_seconds={given.wait}"]
+        print(measure(given.model, count, given.seconds, limits), flush=True)
+    if not given.no_processes:
+        print(measure_processes(given.model, given.seconds), flush=True)
 
 
-def measure(model: Path, count: int, seconds: float, max_batch: str) -> str:
+def measure(model: Path, count: int, seconds: float, limits: list[str]) -> str:
     """Return the row of `count` clients that ask for `seconds`."""
-    command = [sys.executable, "-m", "lavit_cli", "serve", str(model), "--port", "0", "--max-batch", max_batch]
+    command = [sys.executable, "-m", "lavit_cli", "serve", str(model), "--port", "0", *limits]
     process = subprocess.Popen([*command, "--quiet"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         url = process.stdout.readline().split()[2].removesuffix("/v1")
-        ask(url, 0, 0)
+        http = httpx2.Client(base_url=url, timeout=300, limits=httpx2.Limits(max_connections=count))
+        ask(http, 0, 0)
         before, began = cpu_seconds(process.pid), time.monotonic()
         times: list[float] = []
 
         def client(number: int) -> None:
             turn = 0
             while time.monotonic() - began < seconds:
-                times.append(ask(url, number, turn))
+                times.append(ask(http, number, turn))
                 turn += 1
 
         threads = [threading.Thread(target=client, args=(number,)) for number in range(count)]
@@ -58,7 +63,7 @@ def measure(model: Path, count: int, seconds: float, max_batch: str) -> str:
         for thread in threads:
             thread.join()
         wall, cpu = time.monotonic() - began, cpu_seconds(process.pid) - before
-        text = httpx2.get(f"{url}/metrics").text
+        text = http.get("/metrics").text
         rows, batches = (metric(text, f"lavit_batch_rows_{kind}") for kind in ("sum", "count"))
     finally:
         process.terminate()
@@ -85,11 +90,11 @@ def row(name: str, times: list[float], cpu: float, wall: float, batch: str) -> s
     return f"| {name} | {len(times)} | {rates} | {half:.2f} | {most:.2f} | {batch} |"
 
 
-def ask(url: str, client: int, turn: int) -> float:
+def ask(http: httpx2.Client, client: int, turn: int) -> float:
     """Return the seconds of one request."""
     body = {"prompt": prompt_of(client, turn), "seed": 1000 * client + turn}
     began = time.monotonic()
-    answer = httpx2.post(f"{url}/v1/images/generations", json=body, timeout=300)
+    answer = http.post("/v1/images/generations", json=body)
     assert answer.status_code == 200, answer.text
     return time.monotonic() - began
 
