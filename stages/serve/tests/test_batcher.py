@@ -130,3 +130,39 @@ def test_errors_of_every_kind_reach_their_caller() -> None:
         batcher.stop()
 
     asyncio.run(scenario())
+
+
+def test_clients_who_ask_one_thing_after_another_come_to_share_their_batches() -> None:
+    sizes: list[int] = []
+
+    def compute(works: Sequence[Any], _: Report) -> list[str]:
+        time.sleep(0.05)
+        return [work.question for work in works]
+
+    async def scenario() -> None:
+        batcher = Batcher(compute, max_rows=8, wait_seconds=0, observe=sizes.append, after_batch=20)
+        batcher.start()
+
+        async def client() -> None:
+            for _ in range(4):
+                await batcher.submit(ask("a"))
+
+        first = asyncio.create_task(client())
+        await asyncio.sleep(0.02)
+        await asyncio.gather(first, client(), client())
+        batcher.stop()
+
+    asyncio.run(scenario())
+    # The second and third clients wait for the first, then all three ask at once until they have had four answers each.
+    assert sizes == [1, 3, 3, 3, 2]
+
+
+def test_a_client_alone_is_not_waited_with() -> None:
+    async def scenario() -> None:
+        batcher = Batcher(lambda works, _: [0 for _ in works], max_rows=8, wait_seconds=0, after_batch=1e6)
+        batcher.start()
+        for _ in range(3):
+            await asyncio.wait_for(batcher.submit(ask("a")), 20)
+        batcher.stop()
+
+    asyncio.run(scenario())

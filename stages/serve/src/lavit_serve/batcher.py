@@ -20,6 +20,10 @@ Compute: TypeAlias = Callable[[Sequence[Work], Report], list[Any]]
 """Returns the results of works of one group."""
 
 
+AFTER_BATCH = 0.1
+"""Share of a batch's time that the next one waits for clients whose answers have just left, while others wait."""
+
+
 class _AbandonedError(Exception):
     """Nobody waits for this batch any more."""
 
@@ -69,11 +73,12 @@ class Batcher:
 
     def __init__(
         self, compute: Compute, *, max_rows: int, wait_seconds: float, observe: Callable[[int], None] | None = None,
-        observe_waiting: Callable[[int], None] | None = None,
+        observe_waiting: Callable[[int], None] | None = None, after_batch: float = AFTER_BATCH,
     ) -> None:  # fmt: skip
         """`observe` is told the rows of each batch, `observe_waiting` the works that wait when that changes."""
         self._compute, self._max_rows, self._wait_seconds = compute, max_rows, wait_seconds
         self._observe, self._observe_waiting = observe, observe_waiting
+        self._after_batch, self._rows_expected, self._expected_until = after_batch, 0, 0.0
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._stopping = False
@@ -117,7 +122,12 @@ class Batcher:
         while batch := self._next_batch():
             if self._observe is not None:
                 self._observe(sum(job.rows for job in batch))
+            began = time.monotonic()
             self._run(batch)
+            ended = time.monotonic()
+            with self._changed:
+                self._rows_expected = min(self._max_rows, sum(job.rows for job in [*batch, *self._jobs]))
+                self._expected_until = ended + self._after_batch * (ended - began)
 
     def _next_batch(self) -> list[_Job]:
         """Wait for the oldest work and those of its group; [] when the thread is to end."""
@@ -144,8 +154,12 @@ class Batcher:
             self._observe_waiting(len(self._jobs))
 
     def _wait_for_more(self) -> None:
-        until = time.monotonic() + self._wait_seconds
-        while not self._stopping and sum(job.rows for job in self._jobs) < self._max_rows:
+        self._wait_for_rows(self._max_rows, time.monotonic() + self._wait_seconds)
+        # Clients who ask for one thing after another would otherwise stay in two halves that take turns.
+        self._wait_for_rows(self._rows_expected, self._expected_until)
+
+    def _wait_for_rows(self, count: int, until: float) -> None:
+        while not self._stopping and sum(job.rows for job in self._jobs) < count:
             if not self._changed.wait(max(until - time.monotonic(), 0)):
                 return
 
