@@ -142,6 +142,8 @@ def test_items_of_a_list_of_settings_go_by_their_names():
     }  # fmt: skip
     assert flatten({"phases": phases[::-1]})["phases"] == ["codes", "masks"]
     assert flatten({"phases": [{"lr": 1.0}]}) == {"phases": ["0"], "phases.0.lr": 1.0}
+    twice = flatten({"phases": [{"name": "masks", "lr": 1.0}, {"name": "masks", "lr": 2.0}]})
+    assert (twice["phases.0.lr"], twice["phases.1.lr"]) == (1.0, 2.0)
 
 
 def test_a_refusal_gives_the_command_line_that_started_the_run(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lavit_core.errors import UsageError
+from lavit_serve import batcher as batcher_module
 from lavit_serve.batcher import Batcher
 from lavit_serve.work import Ask, Describe, Report, Work, rows_of
 
@@ -132,37 +133,74 @@ def test_errors_of_every_kind_reach_their_caller() -> None:
     asyncio.run(scenario())
 
 
-def test_clients_who_ask_one_thing_after_another_come_to_share_their_batches() -> None:
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is followed by as long a wait as anybody needs."""
+    monkeypatch.setattr(batcher_module, "MOST_AFTER_BATCH", 1e6)
+
+
+def test_clients_who_ask_one_thing_after_another_come_to_share_their_batches(patient: None) -> None:
     sizes: list[int] = []
+    held = threading.Event()
 
     def compute(works: Sequence[Any], _: Report) -> list[str]:
-        time.sleep(0.05)
+        held.wait(20)
+        time.sleep(0.01)
         return [work.question for work in works]
 
     async def scenario() -> None:
-        batcher = Batcher(compute, max_rows=8, wait_seconds=0, observe=sizes.append, after_batch=20)
+        batcher = Batcher(compute, max_rows=8, wait_seconds=0, observe=sizes.append, after_batch=1e6)
         batcher.start()
 
         async def client() -> None:
-            for _ in range(4):
+            while True:
                 await batcher.submit(ask("a"))
 
-        first = asyncio.create_task(client())
-        await asyncio.sleep(0.02)
-        await asyncio.gather(first, client(), client())
+        clients = [asyncio.create_task(client())]
+        while not sizes:
+            await asyncio.sleep(0.001)
+        clients += [asyncio.create_task(client()) for _ in range(2)]
+        while batcher.waiting < 2:
+            await asyncio.sleep(0.001)
+        held.set()
+        while len(sizes) < 4:
+            await asyncio.sleep(0.001)
+        for one in clients:
+            one.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
         batcher.stop()
 
-    asyncio.run(scenario())
-    # The second and third clients wait for the first, then all three ask at once until they have had four answers each.
-    assert sizes == [1, 3, 3, 3, 2]
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    # Two wait while the first is answered; then all three ask at once.
+    assert sizes[:4] == [1, 3, 3, 3]
 
 
-def test_a_client_alone_is_not_waited_with() -> None:
+@pytest.mark.parametrize("rows", [[1, 1, 1], [3, 1, 2]])
+def test_a_client_alone_is_not_waited_with(patient: None, rows: list[int]) -> None:
     async def scenario() -> None:
         batcher = Batcher(lambda works, _: [0 for _ in works], max_rows=8, wait_seconds=0, after_batch=1e6)
         batcher.start()
-        for _ in range(3):
-            await asyncio.wait_for(batcher.submit(ask("a")), 20)
+        for count in rows * 20:
+            work = Ask(question=["a", *[IMAGE] * count], earlier=(), max_tokens=1)
+            await asyncio.wait_for(batcher.submit(work), 20)
         batcher.stop()
 
     asyncio.run(scenario())
+
+
+def test_a_work_of_another_group_does_not_wait_for_clients_who_were_answered(patient: None) -> None:
+    recorder = Recorder()
+
+    async def scenario() -> None:
+        batcher = Batcher(recorder.compute, max_rows=8, wait_seconds=0, after_batch=1e6)
+        batcher.start()
+        first = [asyncio.create_task(batcher.submit(ask(text))) for text in ("a", "b")]
+        await asyncio.sleep(0.05)
+        other = asyncio.create_task(batcher.submit(ask("c", 9)))
+        await asyncio.sleep(0)
+        recorder.open.set()
+        await asyncio.wait_for(asyncio.gather(*first, other), 20)
+        batcher.stop()
+
+    asyncio.run(scenario())
+    assert recorder.batches[-1] == ["c"]

@@ -1,5 +1,9 @@
 """oneDNN's linear layers: which ones run there, and that they compute the same; arranged weights too."""
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import pytest
 import torch
 from lavit_trainkit import onednn
@@ -69,13 +73,46 @@ def test_arranged_layers_compute_what_torch_does(bias: bool, dtype: torch.dtype)
             assert (model(x) - one).norm() / one.norm() < 1e-6
 
 
+def fill(layer: nn.Linear) -> None:
+    layer.weight.fill_(1.0)
+
+
+def replace(layer: nn.Linear) -> None:
+    layer.weight.data = torch.ones_like(layer.weight)
+
+
+def load(layer: nn.Linear) -> None:
+    layer.load_state_dict({"weight": torch.ones_like(layer.weight), "bias": layer.bias})
+
+
 @needs_arranging
-def test_a_weight_that_changes_after_it_was_arranged_is_read_as_it_is() -> None:
+@pytest.mark.parametrize("change", [fill, replace, load])
+def test_a_weight_that_changes_after_it_was_arranged_is_read_as_it_is(change: Callable[[nn.Linear], None]) -> None:
     layer = nn.Linear(8, 4).requires_grad_(False)
     arrange_linears(layer)
     x = torch.randn(2, 8)
-    layer.weight.fill_(1.0)
+    change(layer)
     assert torch.allclose(layer(x), x.sum(1, keepdim=True) + layer.bias)
+
+
+@needs_arranging
+def test_an_arranged_layer_that_is_to_learn_has_gradients() -> None:
+    layer = nn.Linear(8, 4).requires_grad_(False)
+    arrange_linears(layer)
+    layer.weight.requires_grad_(True)
+    layer(torch.ones(2, 8)).sum().backward()
+    assert torch.equal(layer.weight.grad, torch.full((4, 8), 2.0))  # type: ignore[arg-type]
+
+
+@needs_arranging
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_of_an_arranged_layer_hold_the_weight_once(copied: Callable[[nn.Linear], nn.Linear]) -> None:
+    layer = nn.Linear(8, 4).requires_grad_(False)
+    arrange_linears(layer)
+    x, found = torch.randn(2, 8), copied(layer)
+    assert isinstance(found, ArrangedLinear)
+    assert found.arranged is None
+    assert torch.allclose(found(x), layer(x), atol=1e-6)
 
 
 @needs_arranging

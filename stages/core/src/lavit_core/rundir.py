@@ -268,12 +268,14 @@ def _refuse_difference(out: Path, old: dict[str, Any], new: dict[str, Any]) -> N
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested settings as one mapping, keys joined by dots.
 
-    Items of a list of settings go by their `name`, or their place without one; the list itself is that of their names.
+    Items of a list of settings go by their names, or by their places where names miss or repeat; the list itself is
+    that of these.
     """
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
             names = [str(item.get("name", place)) for place, item in enumerate(value)]
+            names = names if len(set(names)) == len(names) else [str(place) for place in range(len(names))]
             flat[prefix + key] = names
             value = dict(zip(names, value, strict=True))
         if isinstance(value, Mapping):

@@ -142,7 +142,7 @@ class Parts:
             if self._llm is None:
                 with self.using("llm"):
                     from lavit_pretrain.api import load_llm
-                self._llm = load_llm(self.path, device=self.device, precision=self.precision)
+                self._llm = load_llm(self.path, device=self.device, precision=self.precision).arrange()
             return self._llm
 
     def detokenizer(self) -> "Detokenizer":

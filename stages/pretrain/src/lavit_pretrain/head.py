@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 import torch
-from lavit_trainkit.onednn import arranged, arranged_product
+from lavit_trainkit.onednn import arranged, arranged_product, takes
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -37,7 +37,7 @@ class Head:
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
         """Return logits [..., V] of hidden states [..., D], in their dtype."""
-        if self.arranged_VD is not None:
+        if self.arranged_VD is not None and takes(hidden_ND, self.arranged_VD):
             return self.shape_logits(arranged_product(hidden_ND, self.arranged_VD))
         return self.shape_logits(hidden_ND @ self.weight_VD.T)
 

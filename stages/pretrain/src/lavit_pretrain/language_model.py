@@ -111,12 +111,17 @@ class LanguageModel(nn.Module):
     def arrange(self) -> "LanguageModel":
         """Hold frozen weights a second time as this processor multiplies a few rows by them fastest; return itself.
 
-        From then on they stay as they are.
+        For models that draw and write and do nothing else: weights that are changed through `.data` afterwards, as by a
+        merge of adapters, are not seen.
         """
         arrange_linears(self.decoder)
         if self.head_VD.nbytes <= MOST_ARRANGED_BYTES:
             self._arranged_heads = {}
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied and pickled: weights once."""
+        return {**vars(self), "_arranged_heads": None}
 
     @property
     def head_VD(self) -> Tensor:
@@ -256,4 +261,4 @@ def load_llm(model: Path, *, device: str = "auto", precision: str = "auto") -> L
     if parts:
         load_strictly(parts, folder / VISUAL_FILE)
     use_padded(loaded.llm)
-    return loaded.to(place).requires_grad_(False).eval().arrange()
+    return loaded.to(place).requires_grad_(False).eval()

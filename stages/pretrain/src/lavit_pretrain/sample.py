@@ -37,7 +37,7 @@ def sample(
         raise InputError(f"{out}: a file, expected a folder; give a new --out")
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: not empty; give a new --out")
-    llm = load_llm(model, device=device, precision=precision)
+    llm = load_llm(model, device=device, precision=precision).arrange()
     wanted = [prompt for prompt in prompts for _ in range(num_images)]
     seeds = [seed + place % num_images for place in range(len(wanted))]
     began = time.monotonic()

@@ -20,8 +20,8 @@ Compute: TypeAlias = Callable[[Sequence[Work], Report], list[Any]]
 """Returns the results of works of one group."""
 
 
-AFTER_BATCH = 0.1
-"""Share of a batch's time that the next one waits for clients whose answers have just left, while others wait."""
+AFTER_BATCH, MOST_AFTER_BATCH = 0.1, 1.0
+"""Share of a batch's time, and most seconds, that the next of its group waits for clients who were just answered."""
 
 
 class _AbandonedError(Exception):
@@ -78,7 +78,10 @@ class Batcher:
         """`observe` is told the rows of each batch, `observe_waiting` the works that wait when that changes."""
         self._compute, self._max_rows, self._wait_seconds = compute, max_rows, wait_seconds
         self._observe, self._observe_waiting = observe, observe_waiting
-        self._after_batch, self._rows_expected, self._expected_until = after_batch, 0, 0.0
+        self._after_batch = after_batch
+        self._expected: tuple[Any, int] | None = None
+        """A group, and how many of its works are likely to wait by `_expected_until`."""
+        self._expected_until = 0.0
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._stopping = False
@@ -122,12 +125,7 @@ class Batcher:
         while batch := self._next_batch():
             if self._observe is not None:
                 self._observe(sum(job.rows for job in batch))
-            began = time.monotonic()
             self._run(batch)
-            ended = time.monotonic()
-            with self._changed:
-                self._rows_expected = min(self._max_rows, sum(job.rows for job in [*batch, *self._jobs]))
-                self._expected_until = ended + self._after_batch * (ended - began)
 
     def _next_batch(self) -> list[_Job]:
         """Wait for the oldest work and those of its group; [] when the thread is to end."""
@@ -154,14 +152,35 @@ class Batcher:
             self._observe_waiting(len(self._jobs))
 
     def _wait_for_more(self) -> None:
-        self._wait_for_rows(self._max_rows, time.monotonic() + self._wait_seconds)
-        # Clients who ask for one thing after another would otherwise stay in two halves that take turns.
-        self._wait_for_rows(self._rows_expected, self._expected_until)
-
-    def _wait_for_rows(self, count: int, until: float) -> None:
-        while not self._stopping and sum(job.rows for job in self._jobs) < count:
+        until = time.monotonic() + self._wait_seconds
+        while not self._stopping and sum(job.rows for job in self._jobs) < self._max_rows:
             if not self._changed.wait(max(until - time.monotonic(), 0)):
-                return
+                break
+        # Clients who ask for one thing after another would otherwise stay in two halves that take turns.
+        while not self._stopping and self._others_are_expected():
+            if not self._changed.wait(max(self._expected_until - time.monotonic(), 0)):
+                break
+
+    def _others_are_expected(self) -> bool:
+        """Tell whether more works of the next batch's group are likely, and there is room for them."""
+        if self._expected is None or not self._jobs:
+            return False
+        group, count = self._expected
+        if group_of(self._jobs[0].work) != group:
+            return False
+        waiting = self._waiting_of(group)
+        return len(waiting) < count and sum(job.rows for job in waiting) < self._max_rows
+
+    def _waiting_of(self, group: Any) -> list[_Job]:
+        return [job for job in self._jobs if not job.gone and group_of(job.work) == group]
+
+    def _expect(self, batch: Sequence[_Job], seconds: float) -> None:
+        """Note who is likely to wait soon; before the batch is answered, so that nobody is counted twice."""
+        with self._changed:
+            group = group_of(batch[0].work)
+            answered = [job for job in batch if not job.gone]
+            self._expected = (group, len(answered) + len(self._waiting_of(group)))
+            self._expected_until = time.monotonic() + min(self._after_batch * seconds, MOST_AFTER_BATCH)
 
     def _drop_gone(self) -> bool:
         """Forget works that nobody waits for; return whether others are left."""
@@ -175,6 +194,7 @@ class Batcher:
                 raise _AbandonedError
             batch[place].report(step)
 
+        began = time.monotonic()
         try:
             results = self._compute([job.work for job in batch], report)
         except _AbandonedError:
@@ -183,6 +203,7 @@ class Batcher:
         except Exception as error:  # noqa: BLE001
             self._fail(batch, error)
         else:
+            self._expect(batch, time.monotonic() - began)
             for job, result in zip(batch, results, strict=True):
                 job.finish(result, None)
 

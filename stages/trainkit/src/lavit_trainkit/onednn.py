@@ -57,19 +57,26 @@ def _serves(x: Tensor, weight: Tensor) -> bool:
 
 
 class ArrangedLinear(nn.Linear):
-    """A linear layer that holds its weights a second time, arranged as oneDNN multiplies them."""
+    """A linear layer that holds its weights a second time, arranged as oneDNN multiplies them.
 
-    arranged: Tensor
-    version: int
-    """Of the weights that were arranged: layers whose weights have changed since run as ever."""
+    Layers whose weights have been replaced, changed or set to learn since run as ever; a change through `weight.data`
+    in its place is not seen. Copies and pickles hold the weights once.
+    """
+
+    arranged: Tensor | None
+    held: tuple[int, int]
+    """Place and version of the weights that were arranged."""
 
     def forward(self, input: Tensor) -> Tensor:  # the name is torch's
         """Return rows times the weights, plus the bias."""
-        if input.dtype != self.arranged.dtype or input.requires_grad or not input.numel():
+        held, weight = self.arranged, self.weight
+        if held is None or weight.requires_grad or self.held != _state(weight) or not takes(input, held):
             return super().forward(input)
-        if self.weight._version != self.version or torch.is_autocast_enabled("cpu"):
-            return super().forward(input)
-        return arranged_product(input, self.arranged, self.bias)
+        return arranged_product(input, held, self.bias)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied and pickled."""
+        return {**vars(self), "arranged": None}
 
 
 def arrange_linears(module: nn.Module) -> None:
@@ -81,7 +88,11 @@ def arrange_linears(module: nn.Module) -> None:
         held = arranged(layer.weight)
         if held is not None:
             layer.__class__ = ArrangedLinear
-            vars(layer).update(arranged=held, version=layer.weight._version)
+            vars(layer).update(arranged=held, held=_state(layer.weight))
+
+
+def _state(weight: Tensor) -> tuple[int, int]:
+    return weight.data_ptr(), weight._version
 
 
 def arranged(weight_OI: Tensor) -> Tensor | None:
@@ -89,6 +100,17 @@ def arranged(weight_OI: Tensor) -> Tensor | None:
     if weight_OI.device.type != "cpu" or not arranging_works(weight_OI.dtype):
         return None
     return torch.ops.mkldnn._reorder_linear_weight(weight_OI.detach())
+
+
+def takes(x: Tensor, arranged_OI: Tensor) -> bool:
+    """Tell whether rows can go through `arranged_product`, which has no gradients."""
+    return (
+        x.dtype == arranged_OI.dtype
+        and x.device.type == "cpu"
+        and x.numel() > 0
+        and not (x.requires_grad and torch.is_grad_enabled())
+        and not torch.is_autocast_enabled("cpu")
+    )
 
 
 def arranged_product(x: Tensor, arranged_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
