@@ -70,3 +70,8 @@ def test_an_image_is_redrawn_at_the_trained_size_nearest_to_its_shape():
     asked = DrawSettings(size="64x64")
     assert fitting_settings(trained, asked, images) == [asked] * 3
     assert fitting_settings(DetokenizerConfig(), pace, images) == [pace] * 3
+    # A ratio is not ignored: it is refused, as it is where no image is given.
+    wide = DrawSettings(aspect_ratio="4:3")
+    assert fitting_settings(trained, wide, images) == [wide] * 3
+    with pytest.raises(UsageError, match="--aspect-ratio 4:3: this detokenizer draws 64x64, 80x48, 48x80 px; ask with"):
+        image_size(trained, fitting_settings(trained, wide, images)[0])

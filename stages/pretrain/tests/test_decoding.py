@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from lavit_pretrain import shared_attention
 from lavit_pretrain.attention import use_padded
 from lavit_pretrain.decoding import DecodingBatch, distinct_prompts, shared_prefix
 from lavit_pretrain.language_model import LanguageModel
+from lavit_pretrain.shared_attention import Beginning, shared_forward
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaConfig, LlamaForCausalLM
 
 IDS = [[5, 6, 7, 8, 9, 10, 11], [5, 6, 7, 8, 9, 12], [20], [5, 6, 7, 8, 9, 10, 11], [5, 6, 7, 8, 9, 13, 14, 15]]
@@ -21,13 +24,21 @@ def llm(random_llm: Callable[..., LanguageModel]) -> LanguageModel:
     return llm.eval().requires_grad_(False)
 
 
+@pytest.fixture
+def short_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beginnings of a few tokens are held once too."""
+    monkeypatch.setattr(shared_attention, "SHORTEST", 1)
+
+
 def alone(llm: LanguageModel, ids: list[int]) -> torch.Tensor:
     return llm.decoder(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state[0, -1]
 
 
+@pytest.mark.parametrize("shortest", [1, 32])
 def test_equal_prompts_and_what_they_begin_with_are_read_once(
-    llm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    llm: LanguageModel, monkeypatch: pytest.MonkeyPatch, shortest: int
 ) -> None:
+    monkeypatch.setattr(shared_attention, "SHORTEST", shortest)
     read = []
     forward = DecodingBatch._forward
 
@@ -43,7 +54,9 @@ def test_equal_prompts_and_what_they_begin_with_are_read_once(
     torch.testing.assert_close(after, torch.stack([alone(llm, [*ids, 30 + row]) for row, ids in enumerate(IDS)]))
 
 
-def test_rows_leave(llm: LanguageModel) -> None:
+@pytest.mark.parametrize("shortest", [1, 32])
+def test_rows_leave(llm: LanguageModel, monkeypatch: pytest.MonkeyPatch, shortest: int) -> None:
+    monkeypatch.setattr(shared_attention, "SHORTEST", shortest)
     batch = DecodingBatch(llm, [llm.embed(torch.tensor(ids)) for ids in IDS])
     batch.start()
     batch.extend(torch.tensor([30, 31, 32, 33, 34]))
@@ -68,6 +81,7 @@ def test_a_prefix_is_shared_where_fewer_rows_are_read() -> None:
     assert ([len(one) for one in found], places) == ([2, 1, 2], [0, 1, 0, 2])
 
 
+@pytest.mark.usefixtures("short_shared")
 def test_a_shared_beginning_is_held_once(llm: LanguageModel) -> None:
     batch = DecodingBatch(llm, [llm.embed(torch.tensor(ids)) for ids in IDS])
     batch.start()
@@ -81,6 +95,35 @@ def test_a_shared_beginning_is_held_once(llm: LanguageModel) -> None:
     torch.testing.assert_close(hidden, torch.stack(expected))
 
 
+@pytest.mark.parametrize(("first", "own", "held"), [(31, 2, False), (32, 2, True), (40, 40, True), (40, 41, False)])
+def test_a_beginning_is_held_once_where_it_pays(llm: LanguageModel, first: int, own: int, held: bool) -> None:
+    rows = [[*range(5, 5 + first), 60 + row, *range(5, 4 + own)] for row in range(2)]
+    batch = DecodingBatch(llm, [llm.embed(torch.tensor(ids)) for ids in rows])
+    torch.testing.assert_close(batch.start(), torch.stack([alone(llm, ids) for ids in rows]))
+    assert (batch._beginning is not None) == held
+    after = batch.extend(torch.tensor([30, 31]))
+    torch.testing.assert_close(after, torch.stack([alone(llm, [*ids, 30 + row]) for row, ids in enumerate(rows)]))
+
+
+def test_in_bf16_it_errs_no_more_than_the_fast_attention() -> None:
+    torch.manual_seed(0)
+    first = torch.randn(2, 4, 300, 128, dtype=torch.bfloat16)
+    own = torch.randn(2, 3, 4, 5, 128, dtype=torch.bfloat16)
+    query = 5 * torch.randn(3, 4, 2, 128, dtype=torch.bfloat16)  # scores of tens, where rounding shows
+    mask = torch.ones(3, 1, 2, 305, dtype=torch.bool)
+    layer: Any = SimpleNamespace(layer_idx=0)
+    beginning = Beginning([(first[0], first[1])], mask[:, 0, 0, 0])
+    found = shared_forward(layer, query, own[0], own[1], mask, beginning=beginning)[0].transpose(1, 2)
+    key, value = (torch.cat([one.expand(3, -1, -1, -1), more], 2) for one, more in zip(first, own, strict=True))
+    exact = scaled_dot_product_attention(query.double(), key.double(), value.double(), mask)
+
+    def error(states: torch.Tensor) -> float:
+        return float((states - exact).norm() / exact.norm())
+
+    assert error(found) < 1.5 * error(scaled_dot_product_attention(query, key, value, mask))
+
+
+@pytest.mark.usefixtures("short_shared")
 def test_heads_that_share_keys_read_a_shared_beginning_too() -> None:
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}

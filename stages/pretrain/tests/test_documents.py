@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from lavit_core.errors import InputError, UsageError
 from lavit_pretrain.config import Mix, PretrainConfig
-from lavit_pretrain.corpus import all_texts, leave_out_long, open_corpus
+from lavit_pretrain.corpus import all_texts, leave_out_long, open_corpus, open_documents
 from lavit_pretrain.documents import BLOCK_DOCUMENTS, DocumentSource, Interleaved, document_quotas
 from lavit_pretrain.text_tokenizer import TextCodec, train_text_tokenizer
 from lavit_pretrain.train_language_model import train_language_model
@@ -198,6 +198,25 @@ def test_documents_that_do_not_fit_are_refused_or_counted(reader, parts, tmp_pat
     left = leave_out_long(written(reader, tmp_path, [long, good, {"text": "the sky is blue " * 20}]), codec)
     assert [type(one) for one in left.text] == [Interleaved, str]  # texts alone are cut, as ever
     assert "1 documents with images have more than max_text_tokens (40) of text; left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("image_input", ["codes", "none"])
+def test_images_count_where_a_document_must_fit_a_step(reader, parts, only, tmp_path, capsys, image_input) -> None:
+    keys = reader.keys(np.arange(2))
+    rows = [{"text": "a <image>" + " b <image>" * more, "images": [keys[0]] + [keys[1]] * more} for more in (0, 9)]
+    corpus, (_, vocabulary, codec) = written(reader, tmp_path, rows), parts
+    config = only("text", image_input=image_input)
+    longest = max(len(source((corpus, vocabulary, codec), config).document(number)) for number in range(8))
+
+    def kept(room: int) -> list[Any]:
+        changed = only("text", image_input=image_input, tokens_per_step=room)
+        return list(open_documents(corpus, vocabulary, codec.tokenizer, changed, 0).corpus.text)
+
+    assert kept(longest) == corpus.text
+    assert capsys.readouterr().err == ""
+    assert kept(longest - 1) == corpus.text[:1]
+    said = f"1 documents with images have more than tokens_per_step ({longest - 1}) tokens, images included; left out"
+    assert f"{said} (--set tokens_per_step=N with a new --out takes them)" in capsys.readouterr().err
 
 
 def test_a_model_learns_to_write_images_between_texts(world, reader, tiny_config, tmp_path) -> None:

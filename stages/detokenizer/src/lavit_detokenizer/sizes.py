@@ -80,8 +80,8 @@ def fitting_settings(
     config: DetokenizerConfig, settings: DrawSettings, images_px: Sequence[tuple[int, int]]
 ) -> list[DrawSettings]:
     """Return the settings that draw each image (height, width) at the trained size nearest to its shape; as they are
-    where they ask for a size, or one size alone was trained."""
-    if not config.sizes or settings.size is not None:
+    where they ask for a size or an aspect ratio, or one size alone was trained."""
+    if not config.sizes or settings.size is not None or settings.aspect_ratio != "1:1":
         return [settings] * len(images_px)
     sizes = trained_sizes(config)
     return [settings.model_copy(update={"size": config.sizes[nearest_size(one, sizes)]}) for one in images_px]

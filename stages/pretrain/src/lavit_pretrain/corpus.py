@@ -49,7 +49,8 @@ def open_documents(
 ) -> DocumentSource:
     """Return the stream of training documents. Raises UsageError if the mix leaves no kind of document."""
     codec = TextCodec(text, config.max_text_tokens)
-    source = DocumentSource(leave_out_long(corpus, codec), vocabulary, codec, config, seed)
+    corpus = _with_texts_of_a_step(leave_out_long(corpus, codec), codec, config)
+    source = DocumentSource(corpus, vocabulary, codec, config, seed)
     if sum(source.quotas.values()) == 0:
         raise UsageError(
             "setting mix: no kind of document has both a share above 0 and input; raise a share or give --questions"
@@ -88,6 +89,29 @@ def _with_fitting_texts(corpus: Corpus, codec: TextCodec) -> Corpus:
     kept = [one for one in corpus.text if one not in too_long]
     warn(f"{len(corpus.text) - len(kept)} documents with images have more than max_text_tokens ({codec.max_tokens}) of "
          "text; left out (--set max_text_tokens=N with a new --out takes them)")  # fmt: skip
+    return dataclasses.replace(corpus, text=kept)
+
+
+def _with_texts_of_a_step(corpus: Corpus, codec: TextCodec, config: PretrainConfig) -> Corpus:
+    """Return the corpus without documents of texts and images that are longer than a step; a line counts them."""
+    room = config.tokens_per_step
+    pieces = {piece for one in corpus.text if isinstance(one, Interleaved) for piece in one.pieces}
+    texts = [piece for piece in pieces if isinstance(piece, str)]
+    images = [piece for piece in pieces if isinstance(piece, int)]
+    if not images:
+        return corpus
+    lengths: dict[str | int, int] = dict(zip(texts, codec.lengths(texts), strict=True))
+    bracketed = (corpus.reader.counts[images] + 2).tolist() if config.image_input != "none" else [0] * len(images)
+    lengths.update(zip(images, bracketed, strict=True))
+
+    def fits(one: str | Interleaved) -> bool:
+        return isinstance(one, str) or sum(lengths[piece] for piece in one.pieces) + 1 <= room  # with <eos>
+
+    kept = [one for one in corpus.text if fits(one)]
+    if not (left_out := len(corpus.text) - len(kept)):
+        return corpus
+    warn(f"{left_out} documents with images have more than tokens_per_step ({room}) tokens, images included; left "
+         "out (--set tokens_per_step=N with a new --out takes them)")  # fmt: skip
     return dataclasses.replace(corpus, text=kept)
 
 

@@ -15,7 +15,7 @@ from transformers import DynamicCache, StaticCache
 from lavit_pretrain.attention import accepted
 from lavit_pretrain.growing_cache import growing_cache, only_grows
 from lavit_pretrain.language_model import LanguageModel
-from lavit_pretrain.shared_attention import Beginning, shares_beginnings
+from lavit_pretrain.shared_attention import Beginning, shares_beginning
 
 
 def pad_left(prompts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -96,13 +96,14 @@ class DecodingBatch:
             self._read([first[:length]])
             begins_U = torch.tensor(begins, device=first.device)
             self._mask_RL, self._lengths = begins_U[:, None].expand(-1, length), begins_U * length
-            if shares_beginnings(self.llm.decoder):
+            tails = [one[length:] if own else one for one, own in zip(prompts, begins, strict=True)]
+            if shares_beginning(self.llm.decoder, length, max(map(len, tails))):
                 read: Any = self._cache.layers
                 self._beginning = Beginning([(one.keys[0], one.values[0]) for one in read], begins_U)
                 self._cache, self._mask_RL = growing_cache(self.llm.llm.config), self._mask_RL[:, :0]
             else:
                 self._cache.batch_select_indices(begins_U.new_zeros(len(prompts), dtype=torch.long))
-            hidden = self._read([one[length:] if own else one for one, own in zip(prompts, begins, strict=True)])
+            hidden = self._read(tails)
         else:
             self._mask_RL, self._lengths = self._mask_RL[: len(prompts)], self._lengths[: len(prompts)]
             hidden = self._read(prompts)

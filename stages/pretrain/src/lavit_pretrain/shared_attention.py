@@ -19,6 +19,9 @@ from transformers.masking_utils import sdpa_mask
 SHARED = "lavit_shared"
 """Name under which `model.set_attn_implementation` finds it."""
 
+SHORTEST = 32
+"""Tokens from which on a beginning is held once: scores are written out here, which a short one does not repay."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Beginning:
@@ -49,9 +52,11 @@ def use_shared(model: PreTrainedModel) -> None:
     model.set_attn_implementation(SHARED)
 
 
-def shares_beginnings(decoder: nn.Module) -> bool:
-    """Return whether a decoder was switched to this attention."""
-    return bool(decoder.config._attn_implementation == SHARED)  # type: ignore[union-attr]
+def shares_beginning(decoder: nn.Module, length: int, longest: int) -> bool:
+    """Return whether a decoder was switched to this attention, and it pays for a beginning of `length` tokens and
+    `longest` of a row's own."""
+    switched: bool = decoder.config._attn_implementation == SHARED  # type: ignore[union-attr]
+    return switched and length >= max(SHORTEST, longest)
 
 
 def shared_forward(
@@ -66,10 +71,11 @@ def shared_forward(
     first_k, first_v = (x.repeat_interleave(heads // len(x), 0) for x in beginning.layers[module.layer_idx])
     if key.shape[1] != heads:
         key, value = (x.repeat_interleave(heads // x.shape[1], 1) for x in (key, value))
-    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    # In fp32 as the fast attention has it: scores of tens that are rounded to bf16 shift the shares by percents.
+    query = query.float() * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     by_head_HME = query.transpose(0, 1).flatten(1, 2)  # rows and tokens together
-    shared_RHNP = (by_head_HME @ first_k.transpose(1, 2)).unflatten(1, (-1, count)).transpose(0, 1)
-    scores = torch.cat([shared_RHNP, query @ key.transpose(2, 3)], -1).float()
+    shared_RHNP = (by_head_HME @ first_k.float().transpose(1, 2)).unflatten(1, (-1, count)).transpose(0, 1)
+    scores = torch.cat([shared_RHNP, query @ key.float().transpose(2, 3)], -1)
     # Padding sees nothing; it gets a mean of everything, which nobody reads, where -inf would give NaN.
     scores = scores.masked_fill(~attention_mask, torch.finfo(torch.float32).min)
     shares = scores.softmax(-1).to(value.dtype)
