@@ -2,6 +2,7 @@
 
 import base64
 import concurrent.futures
+import importlib.util
 import io
 import re
 import subprocess
@@ -14,10 +15,11 @@ import psutil
 import pytest
 from commandline import Mini, environment
 from lavit import LaVIT
+from lavit_core.errors import UsageError
 from PIL import Image
 from test_serve import DRAW, IMAGES, LONG, Server, started, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "cluster" / "ray_serve.py"
 DONE = re.compile(r'^lavit_requests_total\{route="/v1/images/generations",status="200"\} (\S+)$', re.MULTILINE)
@@ -47,6 +49,18 @@ def drawn_by_each(server: Server) -> set[float]:
     return counts
 
 
+def test_a_joined_cluster_needs_a_key_whatever_the_host() -> None:
+    spec = importlib.util.spec_from_file_location("ray_serve", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.check_joined("secret")
+    with pytest.raises(UsageError, match="a joined cluster answers at its own address, not at --host, so give --api"):
+        script.check_joined(None)
+
+
+@pytest.mark.slow
 def test_two_replicas_are_one_server(mini: Mini, tmp_path: Path) -> None:
     model = LaVIT.from_pretrained(mini.model, device="cpu")
     with started(command(mini.model, "--replicas", "2", "--cpus", "0.5"), tmp_path / "log") as server:
@@ -92,6 +106,7 @@ def test_two_replicas_are_one_server(mini: Mini, tmp_path: Path) -> None:
         assert psutil.wait_procs(everything, timeout=60)[1] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

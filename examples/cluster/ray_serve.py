@@ -6,8 +6,8 @@ r"""The server of `lavit serve` on a Ray cluster, a model a replica.
 
 Ray starts the replicas, shares the requests among them and starts those again that died; each has batches and limits of
 its own, as a process of `lavit serve`. Every node sees MODEL at the same path and has lavit with `lavit-serve[ray]`.
-Without --ray-address or RAY_ADDRESS the cluster is this machine, and ends with the command. SIGTERM answers what is in
-hand.
+Without --ray-address or RAY_ADDRESS the cluster is this machine, and ends with the command; a joined one needs a key.
+SIGTERM answers what is in hand.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from lavit_serve.gate import App
 from lavit_serve.server import Opened, bind, check_model
 from lavit_tokenizer.ray_cluster import ray_cluster
 from ray import serve
+from ray.serve.context import _get_global_client
 
 NAME = "lavit"
 SPARE_REQUESTS = 16
@@ -61,17 +62,27 @@ def run(given: argparse.Namespace) -> None:
     check_model(dataclasses.replace(opened, device="cpu"))  # this node may have no GPU
     # Ray's workers give way to every other process (nice 15): on a busy machine such a server would hardly answer.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     with ray_cluster(given.ray_address) as own:
         if own:
             settings = check_machine(given, settings)
+        else:
+            check_joined(given.api_key)
         deploy(replica_of(opened, settings, api_key=given.api_key, seed=given.seed), given, settings)
         print(f"listening on http://{settings.host}:{settings.port}/v1 (Ctrl-C or SIGTERM ends it)", flush=True)
         ended.wait()
         drain()
+
+
+def check_joined(api_key: str | None) -> None:
+    """Raise UsageError without a key on a cluster that ran before: --host does not tell who reaches its nodes."""
+    if api_key is None:
+        raise UsageError(
+            "--ray-address: where Ray Serve runs already, a joined cluster answers at its own address, not at --host, "
+            "so give --api-key or set LAVIT_API_KEY"
+        )
 
 
 def check_machine(given: argparse.Namespace, settings: ServeSettings) -> ServeSettings:
@@ -87,11 +98,19 @@ def check_machine(given: argparse.Namespace, settings: ServeSettings) -> ServeSe
 
 
 def deploy(build: Callable[[], App], given: argparse.Namespace, settings: ServeSettings) -> None:
-    """Start the replicas, and return when all have loaded the model. Raises InputError if one can't."""
+    """Start the replicas, and return when all have loaded the model.
+
+    Raises UsageError if Ray Serve runs at another address, InputError if a replica can't load the model.
+    """
     serve.start(
         proxy_location="EveryNode",
         http_options={"host": settings.host, "port": settings.port, "request_timeout_s": settings.time_limit_seconds},
     )
+    there = _get_global_client().http_config  # serve.start leaves a Ray Serve that runs as it is
+    if (there.host, there.port) != (settings.host, settings.port):
+        asked, found = (f"--host {one.host} --port {one.port}" for one in (settings, there))
+        raise UsageError(f"{asked}: Ray Serve runs on this cluster already, so give {found}")
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     deployment = serve.deployment(
         serve.ingress(build)(),
         name=NAME,
@@ -104,9 +123,11 @@ def deploy(build: Callable[[], App], given: argparse.Namespace, settings: ServeS
     )
     try:
         serve.run(deployment.bind(), name=NAME)
-    except RuntimeError:
-        said = serve.status().applications[NAME].deployments[NAME].message.strip().splitlines()
-        raise InputError(f"{given.model}: no replica could load the model ({said[-1]})") from None
+    except RuntimeError as error:
+        said = serve.status().applications[NAME].deployments[NAME].message.strip() or str(error)
+        last = said.rpartition("\n")[2]
+        drain()  # a cluster that was joined would go on trying
+        raise InputError(f"{given.model}: no replica could load the model ({last})") from None
 
 
 def replica_of(opened: Opened, settings: ServeSettings, *, api_key: str | None, seed: int) -> Callable[[], App]:

@@ -4,7 +4,9 @@ import importlib.metadata
 import json
 import os
 import random
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -119,6 +121,46 @@ def test_a_tracker_that_can_not_start_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--tracker tensorboard: .*; or leave --tracker out") as caught:
         open_tracker("tensorboard", tmp_path, {}, start=0)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("broken", "calls"),
+    [
+        ("search_experiments", ["set_tracking_uri", "search_experiments", "set_tracking_uri"]),
+        (
+            "log_params",
+            ["set_tracking_uri", "search_experiments", "create_experiment", "start_run", "log_params", "end_run",
+             "set_tracking_uri"],
+        ),
+    ],
+)  # fmt: skip
+def test_an_mlflow_that_can_not_start_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, calls: list[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    made: list[tuple[str, tuple[object, ...]]] = []
+    fake = ModuleType("mlflow")
+
+    def add(name: str, value: object = None) -> None:
+        def call(*given: object, **_: object) -> object:
+            made.append((name, given))
+            if name == broken:
+                raise RuntimeError("the database is\nlocked")
+            return value
+
+        setattr(fake, name, call)
+
+    add("search_experiments", [])
+    for name in ("set_tracking_uri", "create_experiment", "start_run", "log_params", "end_run"):
+        add(name)
+    fake.utils = SimpleNamespace(validation=SimpleNamespace(MAX_PARAM_VAL_LENGTH=500, MAX_PARAMS_TAGS_PER_BATCH=100))
+    monkeypatch.setitem(sys.modules, "mlflow", fake)
+    PartialState()
+    with pytest.raises(UsageError, match="--tracker mlflow: the database is locked; or leave --tracker out"):
+        open_tracker("mlflow", tmp_path, SETTINGS, start=0)
+    assert [name for name, _ in made] == calls
+    places = [given for name, given in made if name == "set_tracking_uri"]
+    assert places == [(f"sqlite:///{(tmp_path / 'mlflow').resolve() / 'mlflow.db'}",), (None,)]
 
 
 def test_samples_of_a_sharded_network_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ Names and values are those of metrics.jsonl. The tracker's id of the run is kept
 run goes on in the same curves.
 """
 
+import contextlib
 import os
 import uuid
 from collections.abc import Mapping
@@ -61,11 +62,16 @@ def open_tracker(name: str, run: Path, settings: Mapping[str, Any], *, start: in
     opened = _build(name, run, ids.get(name), start=start)
     # The caller writes files, so it is the first process; asking accelerate would need its state in every process.
     opened.main_process_only = False
+    started = False
     try:
         opened.start()
+        started = True
         if is_new:
             opened.store_init_configuration({key: _plain(value) for key, value in flatten(settings).items()})
     except Exception as error:  # noqa: BLE001 - each tracker has errors of its own
+        if started:
+            with contextlib.suppress(Exception):  # the first error says what is wrong
+                opened.finish()
         raise UsageError(f"--tracker {name}: {' '.join(str(error).split())}; or leave --tracker out") from None
     if is_new:
         write_json(run / IDS_FILE, {**ids, name: _id_of(opened)})
@@ -94,19 +100,25 @@ class _MLflowInRun(MLflowTracker):
         super().__init__(PROJECT, logging_dir=(self._folder / "artifacts").as_uri(), **options)
 
     def start(self) -> None:
-        """Open the run in its own database."""
+        """Open the run in its own database; leave MLflow as it was if that fails."""
         import mlflow
 
         self._folder.mkdir(exist_ok=True)
         mlflow.set_tracking_uri(f"sqlite:///{self._folder / 'mlflow.db'}")
-        super().start()
+        try:
+            super().start()
+        except Exception:
+            mlflow.set_tracking_uri(None)
+            raise
 
     def finish(self) -> None:
         """End the run, and leave MLflow as it was: it keeps the place in this process's environment."""
         import mlflow
 
-        super().finish()
-        mlflow.set_tracking_uri(None)
+        try:
+            super().finish()
+        finally:
+            mlflow.set_tracking_uri(None)
 
 
 def _id_of(opened: GeneralTracker) -> str:
