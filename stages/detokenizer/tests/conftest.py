@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from lavit_core.images import Preprocessing
-from lavit_core.modeldir import export_part
+from lavit_core.modeldir import export_part, part_digest
 from lavit_detokenizer.build import build_detokenizer
 from lavit_detokenizer.config import TrainDetokenizerConfig
 from lavit_detokenizer.folder import load_vae
@@ -24,6 +24,7 @@ from lavit_tokenizer.small_vit import SmallVit
 from lavit_tokenizer.tokenize_images import tokenize_images
 from lavit_tokenizer.tokenizer import VisualTokenizer
 from lavit_tokenizer.tokenizer_folder import write_tokenizer
+from lavit_trainkit.testing import Killed, kill_at_step, metrics_of
 from PIL import Image
 
 NUM_IMAGES = 12
@@ -166,6 +167,19 @@ def train(world: Path, out: Path, **arguments: Any) -> dict[str, Any]:
     names = [field.name for field in dataclasses.fields(StartFiles)]
     start = StartFiles(**{name: arguments.pop(name) for name in names if name in arguments})
     return train_detokenizer(world / "tokens", out=out, start=start, **{**given, **arguments})
+
+
+def check_kill_changes_nothing(world: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> None:
+    """Train into folder/whole, and into folder/cut with a kill after the checkpoint of step 3: both are to be equal."""
+    train(world, folder / "whole", **arguments)
+    with monkeypatch.context() as patch:
+        kill_at_step(patch, 5)
+        with pytest.raises(Killed):
+            train(world, folder / "cut", **arguments)
+    train(world, folder / "cut", **arguments)
+    assert metrics_of(folder / "cut") == metrics_of(folder / "whole")
+    parts = [folder / name / "model" / "detokenizer" for name in ("whole", "cut")]
+    assert part_digest(parts[0]) == part_digest(parts[1])
 
 
 @pytest.fixture(scope="session")

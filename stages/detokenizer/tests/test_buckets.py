@@ -9,7 +9,6 @@ import torch
 from lavit_core.errors import InputError, UsageError
 from lavit_core.follow import FollowOptions
 from lavit_core.images import resized_pixels
-from lavit_core.modeldir import part_digest
 from lavit_core.seeds import shuffled_batch
 from lavit_detokenizer.buckets import assign, bucket_batch
 from lavit_detokenizer.config import DrawSettings
@@ -20,10 +19,10 @@ from lavit_detokenizer.pairs import TrainingPairs
 from lavit_detokenizer.sizes import nearest_size
 from lavit_tokenizer.config import TokenizeConfig
 from lavit_tokenizer.tokenize_images import tokenize_images
-from lavit_trainkit.testing import Killed, kill_at_step, metrics_of
+from lavit_trainkit.testing import metrics_of
 from PIL import Image
 
-from .conftest import FLOW, SDXL, TWO_LEVELS, settings, train
+from .conftest import FLOW, SDXL, TWO_LEVELS, check_kill_changes_nothing, settings, train
 
 SIZES = ["16x16", "24x16", "16x24"]
 SHAPES = [(20, 20), (30, 20), (20, 30), (33, 20), (20, 21), (60, 20)]
@@ -94,16 +93,7 @@ CROSS = {"kind": "cross", "cross_dims": (8,), "standardise": True}
 
 @pytest.mark.parametrize("network", [{}, {**FLOW, "condition": CROSS}, FLOW], ids=["unet", "transformer", "map"])
 def test_killed_and_run_again_equals_uninterrupted(shapes, tmp_path, monkeypatch, network):
-    config = settings(sizes=SIZES, **network)
-    train(shapes, tmp_path / "whole", config=config)
-    with monkeypatch.context() as patch:
-        kill_at_step(patch, 5)  # after the checkpoint of step 3
-        with pytest.raises(Killed):
-            train(shapes, tmp_path / "cut", config=config)
-    train(shapes, tmp_path / "cut", config=config)
-    assert metrics_of(tmp_path / "cut") == metrics_of(tmp_path / "whole")
-    parts = [tmp_path / name / "model" / "detokenizer" for name in ("whole", "cut")]
-    assert part_digest(parts[0]) == part_digest(parts[1])
+    check_kill_changes_nothing(shapes, tmp_path, monkeypatch, config=settings(sizes=SIZES, **network))
     made = load_detokenizer(tmp_path / "cut" / "model", device="cpu")
     assert made.config.sizes == tuple(SIZES)
     for size, expected in (("24x16", (16, 24)), ("16x24", (24, 16)), ("16x16", (16, 16)), (None, (16, 16))):

@@ -6,7 +6,6 @@ import pytest
 import torch
 from diffusers import PixArtTransformer2DModel, SD3Transformer2DModel
 from lavit_core.errors import InputError, UsageError
-from lavit_core.modeldir import part_digest
 from lavit_detokenizer.build import build_detokenizer, check_files
 from lavit_detokenizer.config import DrawSettings, TrainDetokenizerConfig, TransformerShape
 from lavit_detokenizer.draw import draw
@@ -14,9 +13,9 @@ from lavit_detokenizer.folder import load_detokenizer, save_detokenizer
 from lavit_detokenizer.released import export_detokenizer
 from lavit_detokenizer.start_files import StartFiles
 from lavit_detokenizer.transformer import transformer_arguments
-from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, metrics_of
+from lavit_trainkit.testing import have_equal_weights, metrics_of
 
-from .conftest import FLOW, SMALL_TRANSFORMER, random_detokenizer, settings, shake, train
+from .conftest import FLOW, SMALL_TRANSFORMER, check_kill_changes_nothing, random_detokenizer, settings, shake, train
 
 CROSS = {"kind": "cross", "cross_dims": (8,), "standardise": True}
 CONCAT = {"kind": "concat", "map_channels": 4}
@@ -62,22 +61,14 @@ def test_features_behind_a_mask_are_not_attended_to():
 
 
 def test_killed_and_run_again_equals_uninterrupted(world, tmp_path, monkeypatch):
-    config = settings(**FLOW, condition=CROSS)
-    train(world, tmp_path / "whole", config=config)
-    with monkeypatch.context() as patch:
-        kill_at_step(patch, 5)  # after the checkpoint of step 3
-        with pytest.raises(Killed):
-            train(world, tmp_path / "cut", config=config)
-    train(world, tmp_path / "cut", config=config)
-    assert metrics_of(tmp_path / "cut") == metrics_of(tmp_path / "whole")
-    parts = [tmp_path / name / "model" / "detokenizer" for name in ("whole", "cut")]
-    assert part_digest(parts[0]) == part_digest(parts[1])
+    check_kill_changes_nothing(world, tmp_path, monkeypatch, config=settings(**FLOW, condition=CROSS))
+    exported = tmp_path / "cut" / "model" / "detokenizer"
     made = load_detokenizer(tmp_path / "cut" / "model", device="cpu")
     assert type(made.denoiser.network) is PixArtTransformer2DModel
     save_detokenizer(made, tmp_path / "again")
-    assert have_equal_weights(tmp_path / "again", parts[1])
+    assert have_equal_weights(tmp_path / "again", exported)
     for name in ("config.json", "model_index.json", "scheduler/scheduler_config.json", "transformer/config.json"):
-        found, expected = (json.loads((folder / name).read_text()) for folder in (tmp_path / "again", parts[1]))
+        found, expected = (json.loads((folder / name).read_text()) for folder in (tmp_path / "again", exported))
         assert {**found, "_name_or_path": None} == {**expected, "_name_or_path": None}
     again, features = load_detokenizer(tmp_path / "whole" / "model", device="cpu"), torch.randn(2, 16, 16)
     pace = DrawSettings(num_steps=4, guidance_scale=1.5)
@@ -85,7 +76,7 @@ def test_killed_and_run_again_equals_uninterrupted(world, tmp_path, monkeypatch)
         draw(again, features, seeds=[3, 4], settings=pace) == draw(made, features, seeds=[3, 4], settings=pace)
     ).all()
     with pytest.raises(InputError, match="network is transformer, expected unet: the released code has no place"):
-        export_detokenizer(parts[0], "detokenizer", {}, tmp_path / "released")
+        export_detokenizer(exported, "detokenizer", {}, tmp_path / "released")
 
 
 @pytest.mark.parametrize("flow", [{}, {"prediction_type": "sample", "timestep_sampling": "uniform"}])
