@@ -94,6 +94,22 @@ def equal_within(limit: float) -> Callable[[Any, Any], str]:
     return check
 
 
+LOSS_LIMITS = {"fp32": 1e-5, "bf16": 2e-3}
+"""Relative differences of a loss that sums of another order make, and in bf16 a last bit that rounds otherwise."""
+
+
+def equal_losses(dtype: str) -> Callable[[Any, Any], str]:
+    """Return a check that two losses, numbers or tensors of one, differ by at most what a precision makes."""
+
+    def check(theirs: Any, ours: Any) -> str:
+        difference = abs(float(ours) / float(theirs) - 1)
+        if not difference <= LOSS_LIMITS[dtype]:
+            raise Unequal(f"losses {float(theirs):.7f} and {float(ours):.7f}, expected within {LOSS_LIMITS[dtype]:g}")
+        return f"losses differ by {difference:.0e}"
+
+    return check
+
+
 def equal_share(least: float) -> Callable[[Any, Any], str]:
     """Return a check that two integer tensors agree in at least a share `least` of their places."""
 

@@ -9,7 +9,7 @@ Letters: B images, C channels, H, W = sides of the latents, P patches, D feature
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from lavit_trainkit.device import generator, seed_init
 from lavit_trainkit.flops import forward_flops
 from torch import Tensor
 
-from lavit_cli.bench.comparison import Arm, BenchSettings, Comparison, Unequal, equal_within
+from lavit_cli.bench.comparison import Arm, BenchSettings, Comparison, equal_losses, equal_within
 from lavit_cli.bench.machine import DTYPES
 from lavit_cli.bench.workloads.goals import goal_here
 
@@ -42,8 +42,6 @@ PATCHES, WIDTH = 256, 1408
 GUIDANCE = 7.0
 LIMITS = {"fp32": 1e-4, "bf16": 5e-2}
 """Relative differences after all steps, which sums of another order, or bf16, may make."""
-LOSS_LIMITS = {"fp32": 1e-5, "bf16": 2e-3}
-"""Relative differences of a loss: a last bit of a stored latent rounds to another bf16 number in the UNet."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -204,7 +202,7 @@ def training(settings: BenchSettings, sizes: Sizes, made: Detokenizer) -> Compar
         dtype=dtype,
         baseline=Arm(name=f"encoded in every step, {dtype}", run=encoded),
         ours=Arm(name=f"latents stored once, {dtype}", run=from_store),
-        equal=same_loss(dtype),
+        equal=equal_losses(dtype),
         unit="images",
         amount=count,
         goal=1.5,
@@ -214,15 +212,3 @@ def training(settings: BenchSettings, sizes: Sizes, made: Detokenizer) -> Compar
 def in_unit_range(pixels_BhwC: Tensor) -> Tensor:
     """Return float images [B, C, h, w] in [-1, 1] of uint8 ones."""
     return pixels_BhwC.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def same_loss(dtype: str) -> Callable[[Tensor, Tensor], str]:
-    """Return a function that says how far two losses are apart, and raises Unequal beyond what the precision makes."""
-
-    def same(theirs: Tensor, ours: Tensor) -> str:
-        difference = abs(float(ours / theirs) - 1)
-        if not difference <= LOSS_LIMITS[dtype]:
-            raise Unequal(f"losses {float(theirs):.7f} and {float(ours):.7f}, expected within {LOSS_LIMITS[dtype]:g}")
-        return f"losses differ by {difference:.0e}"
-
-    return same

@@ -27,12 +27,11 @@ from lavit_pretrain.api import (
 from lavit_trainkit.master_weights import copy_weights, move_gradients, working_copy
 from torch import Tensor
 
-from lavit_cli.bench.comparison import Arm, BenchSettings, Comparison, Unequal, equal_within
+from lavit_cli.bench.comparison import Arm, BenchSettings, Comparison, Unequal, equal_losses, equal_within
 from lavit_cli.bench.machine import DTYPES
 from lavit_cli.bench.workloads.goals import goal_here
 from lavit_cli.bench.workloads.language_models import FULL, SMALL, ModelSize, as_language_model, random_llama
 
-LOSS_LIMITS = {"fp32": 1e-5, "bf16": 2e-3}
 GRADIENT_LIMITS = {"fp32": 1e-4, "bf16": 5e-2}
 """Relative differences that sums of another order, or bf16, may make."""
 CODES, TEXT = NormalDist(85, 30), NormalDist(20, 10)
@@ -199,11 +198,9 @@ def same_step(dtype: str) -> Callable[[Learned, Learned], str]:
     """Return a check of loss and gradient, and of the packing."""
 
     def check(theirs: Learned, ours: Learned) -> str:
-        difference = abs(ours[0] / theirs[0] - 1)
-        if not difference <= LOSS_LIMITS[dtype]:
-            raise Unequal(f"losses {theirs[0]:.6f} and {ours[0]:.6f}, expected within {LOSS_LIMITS[dtype]:g}")
-        near = equal_within(GRADIENT_LIMITS[dtype])(theirs[1], ours[1])
-        return f"losses differ by {difference:.0e}, a gradient: {near}; {fill_of():.1%} full"
+        losses = equal_losses(dtype)(theirs[0], ours[0])
+        gradients = equal_within(GRADIENT_LIMITS[dtype])(theirs[1], ours[1])
+        return f"{losses}, a gradient: {gradients}; {fill_of():.1%} full"
 
     return check
 
