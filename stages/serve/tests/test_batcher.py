@@ -177,8 +177,12 @@ def test_clients_who_ask_one_thing_after_another_come_to_share_their_batches(pat
 
 @pytest.mark.parametrize("rows", [[1, 1, 1], [3, 1, 2]])
 def test_a_client_alone_is_not_waited_with(patient: None, rows: list[int]) -> None:
+    observed: list[int] = []
+
     async def scenario() -> None:
-        batcher = Batcher(lambda works, _: [0 for _ in works], max_rows=8, wait_seconds=0, after_batch=1e6)
+        batcher = Batcher(
+            lambda works, _: [0 for _ in works], max_rows=8, wait_seconds=0, observe=observed.append, after_batch=1e6
+        )
         batcher.start()
         for count in rows * 20:
             work = Ask(question=["a", *[IMAGE] * count], earlier=(), max_tokens=1)
@@ -186,6 +190,7 @@ def test_a_client_alone_is_not_waited_with(patient: None, rows: list[int]) -> No
         batcher.stop()
 
     asyncio.run(scenario())
+    assert observed == rows * 20
 
 
 def test_a_work_of_another_group_does_not_wait_for_clients_who_were_answered(patient: None) -> None:

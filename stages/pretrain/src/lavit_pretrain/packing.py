@@ -97,7 +97,7 @@ class Packer:
         if len(document) > self.capacity:
             raise UsageError(
                 f"setting tokens_per_step: {self.capacity} tokens, but document {self.next} has {len(document)}; "
-                "raise tokens_per_step or lower max_text_tokens (--set)"
+                "raise tokens_per_step, or where its text makes it long lower max_text_tokens (--set)"
             )
         self.waiting.append((self.next, document))
         self.next += 1

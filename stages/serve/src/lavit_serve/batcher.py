@@ -21,7 +21,8 @@ Compute: TypeAlias = Callable[[Sequence[Work], Report], list[Any]]
 
 
 AFTER_BATCH, MOST_AFTER_BATCH = 0.1, 1.0
-"""Share of a batch's time, and most seconds, that the next of its group waits for clients who were just answered."""
+"""Share of a batch's time, and most seconds, that the next of its group waits for clients who were just answered: a
+tenth fills batches as well as a fifth does (`stages/serve/benchmarks/clients.py`)."""
 
 
 class _AbandonedError(Exception):

@@ -64,15 +64,16 @@ class ArrangedLinear(nn.Linear):
     """
 
     arranged: Tensor | None
-    held: tuple[int, int]
-    """Place and version of the weights that were arranged."""
+    arranged_from: tuple[int, int]
+    """Address and version of the weight that was arranged."""
 
     def forward(self, input: Tensor) -> Tensor:  # the name is torch's
         """Return rows times the weights, plus the bias."""
-        held, weight = self.arranged, self.weight
-        if held is None or weight.requires_grad or self.held != _state(weight) or not takes(input, held):
+        arranged_OI, weight = self.arranged, self.weight
+        changed = weight.requires_grad or self.arranged_from != _identity(weight)
+        if arranged_OI is None or changed or not takes(input, arranged_OI):
             return super().forward(input)
-        return arranged_product(input, held, self.bias)
+        return arranged_product(input, arranged_OI, self.bias)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is copied and pickled."""
@@ -88,10 +89,10 @@ def arrange_linears(module: nn.Module) -> None:
         held = arranged(layer.weight)
         if held is not None:
             layer.__class__ = ArrangedLinear
-            vars(layer).update(arranged=held, held=_state(layer.weight))
+            vars(layer).update(arranged=held, arranged_from=_identity(layer.weight))
 
 
-def _state(weight: Tensor) -> tuple[int, int]:
+def _identity(weight: Tensor) -> tuple[int, int]:
     return weight.data_ptr(), weight._version
 
 
