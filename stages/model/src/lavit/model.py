@@ -1,5 +1,6 @@
 """The LaVIT object: one model directory, ready to encode, draw, describe, answer and score.
 
+One long file, since it is the one class that users read: methods check arguments and hand on to the modules beside.
 Source: arXiv 2309.04669. Letters: B images, N pairs, I images, M texts, P patches, T tokens, n codes of an image.
 """
 
@@ -21,6 +22,7 @@ from PIL import Image
 from lavit.download import model_folder
 from lavit.encoding import check_codes, decode_each, decode_steps, encode_images
 from lavit.images import ImageLike, as_list, height_width
+from lavit.likelihoods import score_codes, score_texts
 from lavit.parts import PARTS, Parts
 from lavit.prompts import PromptLike, earlier_list, prompt_list, question_list, text_list
 from lavit.reading import read_conversations, read_image_each, read_images, read_prompts
@@ -409,14 +411,7 @@ class LaVIT:
         """
         check_positive(batch_size=batch_size)
         listed, asked = as_list(images), text_list(texts, "texts")
-        if not all_pairs and len(listed) != len(asked):
-            raise UsageError(f"{len(asked)} texts but {len(listed)} images, expected as many, or all_pairs=True")
-        with self._parts.using("llm"):
-            from lavit_pretrain.api import caption_log_likelihoods, text_log_likelihoods
-        read, llm = read_images(self._parts, listed), self._parts.llm()
-        if all_pairs:
-            return np.stack(list(text_log_likelihoods(llm, read, asked, rows=batch_size)))
-        return caption_log_likelihoods(llm, read, asked, rows=batch_size)
+        return score_texts(self._parts, listed, asked, all_pairs=all_pairs, batch_size=batch_size)
 
     def score_codes(
         self,
@@ -433,18 +428,7 @@ class LaVIT:
         check_positive(batch_size=batch_size)
         listed = check_codes(codes.codes if isinstance(codes, ImageTokens) else codes, self.codebook_size)
         asked = text_list(texts, "texts")
-        if not listed:
-            raise UsageError("codes: found none, expected those of at least one image")
-        if not all_pairs and len(listed) != len(asked):
-            raise UsageError(
-                f"{len(asked)} texts but codes of {len(listed)} images, expected as many, or all_pairs=True"
-            )
-        with self._parts.using("llm"):
-            from lavit_pretrain.api import code_log_likelihoods, paired_code_log_likelihoods
-        llm = self._parts.llm()
-        if all_pairs:
-            return np.stack(list(code_log_likelihoods(llm, asked, listed, rows=batch_size)))
-        return paired_code_log_likelihoods(llm, asked, listed, rows=batch_size)
+        return score_codes(self._parts, asked, listed, all_pairs=all_pairs, batch_size=batch_size)
 
     def count_tokens(self, texts: str | Sequence[str]) -> np.ndarray:
         """Return the number of text tokens of each text with its end token, int64 [M]: what `score` sums over."""
