@@ -12,6 +12,12 @@ class Inner(Config):
     width: int = 4
     """Width in units."""
 
+    @model_validator(mode="after")
+    def _check(self) -> "Inner":
+        if self.width == 13:
+            raise ValueError("width must not be 13")
+        return self
+
 
 class Settings(Config):
     """Outer settings."""
@@ -54,6 +60,7 @@ def test_order_preset_file_set_flag(tmp_path):
         (["num_steps"], r"--set num_steps: expected key=value"),
         (["num_steps={"], r"--set num_steps=\{: not a YAML value"),
         (["num_steps=13"], r"settings: .*must not be 13"),
+        (["num_steps=1", "inner.width=13"], r"setting inner: width must not be 13$"),
         ([], r"setting num_steps is missing; give it with --set num_steps=VALUE"),
     ],
 )

@@ -101,7 +101,7 @@ def test_a_size_id_changes_the_image(vae_folder):
 
 def test_a_shape_that_does_not_divide_is_refused(vae_folder):
     made = random_detokenizer(vae_folder, **{**SDXL, "image_px": 48})
-    with pytest.raises(UsageError, match="images of 39 x 57 px: expected multiples of the downsampling factor 2"):
+    with pytest.raises(UsageError, match="images of 57x39 px: expected multiples of the downsampling factor 2"):
         draw(made, torch.randn(1, 16, 16), seeds=[0], settings=DrawSettings(num_steps=1, aspect_ratio="3:2"))
 
 

@@ -36,7 +36,7 @@ def test_the_null_branch_does_not_see_the_features():
 def test_sizes_that_do_not_divide_are_refused(vae_folder):
     made = random_detokenizer(vae_folder, **{**SDXL, "image_px": 48})
     assert made.shape_of((38, 56)) == (2, 19, 28)
-    with pytest.raises(UsageError, match="images of 39 x 57 px: expected multiples of the downsampling factor 2"):
+    with pytest.raises(UsageError, match="images of 57x39 px: expected multiples of the downsampling factor 2"):
         made.shape_of((39, 57))
     with pytest.raises(UsageError, match="setting image_px: 33 is not a multiple of the VAE's factor 2"):
         random_detokenizer(vae_folder, **{**SDXL, "image_px": 33})

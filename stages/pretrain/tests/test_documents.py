@@ -191,7 +191,7 @@ def test_documents_that_do_not_fit_are_refused_or_counted(reader, parts, tmp_pat
         written(reader, tmp_path, [good, {**good, "images": [key, key]}])
     with pytest.raises(InputError, match=r"text\.jsonl:1: images is no list of names"):
         written(reader, tmp_path, [{**good, "images": key}])
-    with pytest.raises(InputError, match='a row without "text"'):
+    with pytest.raises(InputError, match=r'text\.jsonl:1: a row without "text"'):
         written(reader, tmp_path, [{"images": [key]}])
     long = {"text": "the sky is blue " * 20 + "<image>", "images": [key]}
     codec = TextCodec(parts[2].tokenizer, 40)

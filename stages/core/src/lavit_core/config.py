@@ -205,8 +205,10 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"setting {where} is missing; give it with --set {where}=VALUE or in --config"
     if first["type"] != "extra_forbidden":
-        # A rule over several settings has no place of its own; its message names them.
-        return f"setting {where}: {said}, found {first['input']!r}" if where else f"settings: {said}"
+        # A rule over several settings has no place or value of its own; its message names them.
+        of_several = isinstance(first["input"], Mapping) and first["type"] == "value_error"
+        found = "" if of_several else f", found {first['input']!r}"
+        return f"setting {where}: {said}{found}" if where else f"settings: {said}"
     names = sorted(_fields_at(model, first["loc"][:-1]))
     near = difflib.get_close_matches(str(first["loc"][-1]), names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(names)}"

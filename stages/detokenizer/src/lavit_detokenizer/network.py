@@ -166,7 +166,7 @@ def shape_of(config: DetokenizerConfig, square: tuple[int, int, int], size_px: t
     channels, side, _ = square
     factor, (height, width) = config.image_px // side, size_px
     if height % factor or width % factor:
-        raise UsageError(f"images of {height} x {width} px: expected multiples of the downsampling factor {factor}")
+        raise UsageError(f"images of {width}x{height} px: expected multiples of the downsampling factor {factor}")
     return channels, height // factor, width // factor
 
 

@@ -37,7 +37,7 @@ def _rows(file: Path, reader: TokenReader) -> list[str | Interleaved]:
     for number, row in iterate_json_objects(file):
         text, images = row.get("text"), row.get("images", [])
         if not isinstance(text, str):
-            raise InputError(f'{file}: a row without "text", expected one {{"text": ...}} a line')
+            raise InputError(f'{file}:{number}: a row without "text", expected one {{"text": ...}} a line')
         if not isinstance(images, list) or not all(isinstance(name, str) for name in images):
             raise InputError(f"{file}:{number}: images is no list of names, expected the keys of images in the tokens")
         if not images:
