@@ -126,7 +126,7 @@ def test_parts_of_another_tokenizer_are_refused_before_anything_is_loaded(folder
 
 @pytest.mark.parametrize(("highres", "preset"), [(False, "published"), (True, "released-v2-readme")])
 def test_imported_weights_have_the_released_settings(folders, tmp_path: Path, highres: bool, preset: str) -> None:
-    assert LaVIT.from_pretrained(folders["codes"])._sample_settings().top_k == 8
+    assert LaVIT.from_pretrained(folders["codes"])._sample_settings.top_k == 8
     model = tmp_path / "model"
     LaVIT.from_pretrained(folders["codes"]).save_pretrained(model)
     with export_part(model, "tokenizer", metadata=IMPORTED) as part:

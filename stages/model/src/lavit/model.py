@@ -130,7 +130,7 @@ class LaVIT:
 
         Raises UsageError for a size that the detokenizer does not draw, InputError if it is missing.
         """
-        return self._parts.draw_size(settings or self._draw_settings())
+        return self._parts.draw_size(settings or self._draw_settings)
 
     def draw_sizes(self) -> list[tuple[int, int]]:
         """Return height and width in pixels of all images that the detokenizer draws, the default's first. Loads no
@@ -146,7 +146,7 @@ class LaVIT:
 
         Raises UsageError for an unknown name or value.
         """
-        settings = self._draw_settings()
+        settings = self._draw_settings
         return resolve(type(settings), preset=settings.model_dump(), flags=changes)
 
     def sample_settings(self, **changes: Any) -> SampleSettings:
@@ -155,7 +155,7 @@ class LaVIT:
 
         Raises UsageError for an unknown name or value.
         """
-        settings = self._sample_settings()
+        settings = self._sample_settings
         return resolve(type(settings), preset=settings.model_dump(), flags=changes)
 
     def fitting_settings(
@@ -167,7 +167,7 @@ class LaVIT:
         Where `settings` ask for a size, or images of one size alone were trained, they stay as they are.
         """
         shapes = [height_width(image) for image in as_list(images)]
-        return self._parts.fitting_settings(settings or self._draw_settings(), shapes)
+        return self._parts.fitting_settings(settings or self._draw_settings, shapes)
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
@@ -232,7 +232,7 @@ class LaVIT:
             if len(settings) != len(codes):
                 raise UsageError(f"settings: found {len(settings)}, expected {len(codes)}, one an image")
             return decode_each(self._parts, codes, seeded, settings)
-        *_, last = decode_steps(self._parts, codes, seeded, settings or self._draw_settings())
+        *_, last = decode_steps(self._parts, codes, seeded, settings or self._draw_settings)
         assert last.images is not None
         return last.images
 
@@ -263,7 +263,7 @@ class LaVIT:
         seeded = seed_list(seeds, len(pieces))
         with self._parts.using("llm"):
             from lavit_pretrain.api import sample_codes
-        settings = settings or self._sample_settings()
+        settings = settings or self._sample_settings
         read = read_prompts(self._parts, pieces, settings.prompt_images)
         return sample_codes(self._parts.llm(), read, seeds=seeded, settings=settings, batch_size=batch_size)
 
@@ -300,11 +300,11 @@ class LaVIT:
         check_positive(batch_size=batch_size)
         pieces = prompt_list(prompts)
         seeded = seed_list(seeds, len(pieces))
-        sampling = sampling or self._sample_settings()
+        sampling = sampling or self._sample_settings
         if guidance_scale is not None:
             scales = {"guidance_scale": guidance_scale, "image_guidance_scale": guidance_scale}
             sampling = resolve(type(sampling), preset=sampling.model_dump(), flags=scales)
-        drawing = drawing or self._draw_settings()
+        drawing = drawing or self._draw_settings
         # Refused before anything is loaded.
         self.draw_size(drawing)
         with self._parts.using("llm"):
@@ -383,7 +383,7 @@ class LaVIT:
         seeded = seed_list(seeds, len(pieces))
         with self._parts.using("llm"):
             from lavit_pretrain.api import InterleaveSettings, write_interleaved
-        settings = settings or InterleaveSettings(codes=self._sample_settings())
+        settings = settings or InterleaveSettings(codes=self._sample_settings)
         read = read_prompts(self._parts, pieces, settings.codes.prompt_images)
         written = write_interleaved(self._parts.llm(), read, seeds=seeded, settings=settings)
         drawn = [
@@ -442,12 +442,14 @@ class LaVIT:
         """
         save_model(self._parts.path, Path(folder))
 
+    @cached_property
     def _sample_settings(self) -> SampleSettings:
         with self._parts.using("llm"):
             from lavit_pretrain.config import SampleSettings
 
             return resolve(SampleSettings, preset=load_preset("lavit_pretrain", "sample", self._preset))
 
+    @cached_property
     def _draw_settings(self) -> DrawSettings:
         with self._parts.using("detokenizer"):
             from lavit_detokenizer.config import DrawSettings

@@ -60,6 +60,7 @@ class Parts:
         self.selection, self.tokens = selection, tokens
         self.folders = {"tokenizer": "tokenizer", "llm": "llm", "detokenizer": detokenizer_part(highres=highres)}
         self.allowed = tuple(allowed) if allowed is not None else PARTS
+        self._found: dict[str, Path] = {}
         self._checked: set[str] = set()
         self._group: Group | None = None
         self._config: TokenizerConfig | None = None
@@ -69,10 +70,13 @@ class Parts:
         self.check(*(allowed if allowed is not None else ("tokenizer",)))
 
     def folder(self, name: str) -> Path:
-        """Return the folder of a part. Raises UsageError if it is not allowed, InputError if it is missing."""
+        """Return the folder of a part, looked at once. Raises UsageError if it is not allowed, InputError if it is
+        missing."""
         if name not in self.allowed:
             raise UsageError(f"{self.path}: loaded with parts={self.allowed!r}, and this needs {name!r} too")
-        return find_part(self.path, self.folders[name])
+        if name not in self._found:
+            self._found[name] = find_part(self.path, self.folders[name])
+        return self._found[name]
 
     def has(self, name: str) -> bool:
         """Return whether a part is there and allowed."""
