@@ -28,12 +28,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--max-batch", default="16")
     parser.add_argument("--wait", default="0.01", help="the server's batch_wait_seconds")
+    parser.add_argument("--precision", default="auto", help="the server's: auto, fp32 or bf16")
     parser.add_argument("--no-processes", action="store_true", help="leave out the last row")
     given = parser.parse_args()
     print("| clients | requests | requests a CPU second | requests a second | p50, s | p99, s | images a batch |")
     print("|---|---|---|---|---|---|---|")
     for count in given.clients:
         limits = ["--max-batch", given.max_batch, "--set", f"batch_wait_seconds={given.wait}"]
+        limits += ["--precision", given.precision]
         print(measure(given.model, count, given.seconds, limits), flush=True)
     if not given.no_processes:
         print(measure_processes(given.model, given.seconds), flush=True)

@@ -35,6 +35,7 @@ CSS = """
 .grid-wrap { min-height: 0 !important; max-height: none !important; }
 .given img { width: 100% !important; height: 100% !important; object-fit: contain; }
 .facts { overflow-wrap: anywhere; }
+@media (max-width: 640px) { .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)) !important; } }
 """
 CHAT_PX = 320
 
@@ -95,9 +96,7 @@ def _draw_tab(service: Service) -> None:
         button = gr.Button("Draw", variant="primary", scale=1, min_width=120)
     count, seed, guidance = _choices(service)
     status = gr.Markdown(elem_classes="status")
-    images = gr.Gallery(
-        label="Images", columns=4, height="auto", object_fit="contain", format="png", buttons=["download"]
-    )
+    images = _gallery("Images", columns=4)
 
     async def run(prompt: str, count: int, seed: float, guidance: float) -> AsyncIterator[Any]:
         async for shown in _drawn(service, [prompt], count, seed, guidance):
@@ -109,12 +108,7 @@ def _draw_tab(service: Service) -> None:
 
 def _gallery(label: str, *, columns: int) -> gr.Gallery:
     return gr.Gallery(
-        label=label,
-        columns=columns,
-        height="auto",
-        object_fit="contain",
-        format="png",
-        buttons=["download"],
+        label=label, columns=columns, height="auto", object_fit="contain", format="png", buttons=["download"]
     )
 
 
@@ -231,9 +225,7 @@ def _edit_tab(service: Service) -> None:
         button = gr.Button("Edit", variant="primary", scale=1, min_width=120)
     count, seed, guidance = _choices(service)
     status = gr.Markdown(elem_classes="status")
-    images = gr.Gallery(
-        label="Edited", columns=4, height="auto", object_fit="contain", format="png", buttons=["download"]
-    )
+    images = _gallery("Edited", columns=4)
 
     async def run(given: list[Any] | None, prompt: str, count: int, seed: float, guidance: float) -> AsyncIterator[Any]:
         if not given:
