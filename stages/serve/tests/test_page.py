@@ -80,6 +80,19 @@ def test_no_tab_takes_more_images_than_a_request_may_have(model: LaVIT) -> None:
             asyncio.run(answer)
 
 
+@pytest.mark.parametrize(("name", "shown"), [("model", False), ("sized_model", True)])
+def test_a_size_can_be_chosen_where_the_model_draws_several(
+    request: pytest.FixtureRequest, name: str, shown: bool
+) -> None:
+    import gradio as gr
+    from lavit_serve.page import new_blocks
+
+    service = new_service(request.getfixturevalue(name), Path("no folder"), ServeSettings())
+    [first, *others] = [block for block in new_blocks(service, None).blocks.values() if isinstance(block, gr.Dropdown)]
+    assert {block.visible for block in (first, *others)} == {shown}
+    assert [value for _, value in first.choices] == service.sizes
+
+
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[str]:
     """Start `lavit ui` with the model against itself, and give its address."""

@@ -11,6 +11,7 @@ from lavit_core.errors import UsageError
 from lavit_core.shown_images import enlarge
 from lavit_serve import page_answers as answers
 from lavit_serve.config import ServeSettings
+from lavit_serve.errors import ApiError
 from lavit_serve.service import Service, new_service
 
 
@@ -30,7 +31,8 @@ def with_service(model: LaVIT, use: Any) -> Any:
 
 def test_drawing_tells_of_its_steps_and_ends_with_the_models_own_images(model: LaVIT) -> None:
     async def use(service: Service) -> list[Any]:
-        return [one async for one in answers.draw(service, ["a red circle"], count=2, seed=5, guidance=3.0)]
+        drawn = answers.draw(service, ["a red circle"], count=2, seed=5, guidance=3.0, size=service.sizes[0])
+        return [one async for one in drawn]
 
     *steps, images = with_service(model, use)
     assert {step.partition(":")[0] for step in steps} == {"codes", "denoising steps"}
@@ -38,6 +40,17 @@ def test_drawing_tells_of_its_steps_and_ends_with_the_models_own_images(model: L
         ["a red circle"] * 2, seeds=5, guidance_scale=3.0, drawing=model.draw_settings(batch_size=1), batch_size=1
     )
     assert [image.tolist() for image in images] == [enlarge(np.asarray(image)).tolist() for image in expected]
+
+
+def test_a_size_is_one_that_the_model_draws(sized_model: LaVIT) -> None:
+    async def use(service: Service, size: str) -> list[Any]:
+        drawn = answers.draw(service, ["a red circle"], count=1, seed=5, guidance=3.0, size=size)
+        return [one async for one in drawn]
+
+    *_, [image] = with_service(sized_model, lambda service: use(service, "24x16"))
+    assert image.shape[0] * 24 == image.shape[1] * 16
+    with pytest.raises(ApiError, match=r"size: expected auto or one of 16x16, 24x16, 16x24"):
+        with_service(sized_model, lambda service: use(service, "64x64"))
 
 
 def test_looking_shows_what_is_kept_and_the_reconstruction(model: LaVIT, images: np.ndarray) -> None:

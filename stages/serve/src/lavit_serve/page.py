@@ -94,15 +94,15 @@ def _draw_tab(service: Service) -> None:
     with gr.Row():
         prompt = gr.Textbox(label="Prompt", placeholder="a red circle", lines=2, scale=3, min_width=260)
         button = gr.Button("Draw", variant="primary", scale=1, min_width=120)
-    count, seed, guidance = _choices(service)
+    choices = _choices(service)
     status = gr.Markdown(elem_classes="status")
     images = _gallery("Images", columns=4)
 
-    async def run(prompt: str, count: int, seed: float, guidance: float) -> AsyncIterator[Any]:
-        async for shown in _drawn(service, [prompt], count, seed, guidance):
+    async def run(prompt: str, *chosen: Any) -> AsyncIterator[Any]:
+        async for shown in _drawn(service, [prompt], *chosen):
             yield shown
 
-    inputs, outputs = [prompt, count, seed, guidance], [images, status]
+    inputs, outputs = [prompt, *choices], [images, status]
     gr.on([button.click, prompt.submit], run, inputs, outputs, api_visibility="private", show_progress="hidden")
 
 
@@ -112,29 +112,33 @@ def _gallery(label: str, *, columns: int) -> gr.Gallery:
     )
 
 
-def _choices(service: Service) -> tuple[gr.Slider, gr.Number, gr.Slider]:
+def _choices(service: Service) -> list[gr.components.Component]:
+    """Return what `_drawn` takes after the prompt; a model that draws one size gives no choice of it."""
     usual = service.model.sample_settings().guidance_scale
     with gr.Row():
         count = gr.Slider(1, min(8, service.settings.max_images), 4, step=1, label="Images", min_width=160)
         seed = gr.Number(service.seed, precision=0, label="Seed of the first", min_width=120)
         guidance = gr.Slider(1, max(10.0, usual), usual, step=0.5, label="Guidance", min_width=160)
-    return count, seed, guidance
+        several = len(service.sizes) > 1
+        size = gr.Dropdown(service.sizes, value=service.sizes[0], label="Size in px", min_width=120, visible=several)
+    return [count, seed, guidance, size]
 
 
 async def _drawn(
-    service: Service, prompt: Sequence[str | np.ndarray], count: int, seed: float, guidance: float
+    service: Service, prompt: Sequence[str | np.ndarray], count: int, seed: float, guidance: float, size: str
 ) -> AsyncIterator[tuple[Any, str]]:
     """Yield what gallery and status line show: the images of before stay until the new ones are there."""
-    first, made = int(seed or 0), answers.draw
+    first = int(seed or 0)
+    steps = answers.draw(service, prompt, count=int(count), seed=first, guidance=float(guidance), size=size)
     try:
-        async for step in made(service, prompt, count=int(count), seed=first, guidance=float(guidance)):
+        async for step in steps:
             if isinstance(step, str):
                 yield gr.skip(), step
             else:
                 last = f" to {first + len(step) - 1}" if len(step) > 1 else ""
                 seeded = [(image, f"seed {first + place}") for place, image in enumerate(step)]
                 yield seeded, f"seed {first}{last}, guidance {float(guidance):g}"
-    except LavitError as error:
+    except (LavitError, ApiError) as error:
         raise gr.Error(str(error), print_exception=False) from None
 
 
@@ -223,19 +227,19 @@ def _edit_tab(service: Service) -> None:
     with gr.Row():
         prompt = gr.Textbox(label="Instruction", placeholder="make it blue", scale=3, min_width=260)
         button = gr.Button("Edit", variant="primary", scale=1, min_width=120)
-    count, seed, guidance = _choices(service)
+    choices = _choices(service)
     status = gr.Markdown(elem_classes="status")
     images = _gallery("Edited", columns=4)
 
-    async def run(given: list[Any] | None, prompt: str, count: int, seed: float, guidance: float) -> AsyncIterator[Any]:
+    async def run(given: list[Any] | None, prompt: str, *chosen: Any) -> AsyncIterator[Any]:
         if not given:
             raise gr.Error("give at least one image", print_exception=False)
         pieces = _pixels(service, given)
         whole: list[str | np.ndarray] = [prompt, *pieces] if PLACEHOLDER in prompt else [*pieces, prompt]
-        async for shown in _drawn(service, whole, count, seed, guidance):
+        async for shown in _drawn(service, whole, *chosen):
             yield shown
 
-    inputs = [given, prompt, count, seed, guidance]
+    inputs = [given, prompt, *choices]
     gr.on(
         [button.click, prompt.submit], run, inputs, [images, status], api_visibility="private", show_progress="hidden"
     )
@@ -248,19 +252,19 @@ def _compare_tab(service: Service, other: Service | None) -> None:
     with gr.Row():
         prompt = gr.Textbox(label="Prompt", placeholder="a red circle", lines=2, scale=3, min_width=260)
         button = gr.Button("Draw with both", variant="primary", scale=1, min_width=120)
-    count, seed, guidance = _choices(service)
+    choices = _choices(service)
     with gr.Row():
         for one in (service, other):
             with gr.Column(min_width=260):
                 status = gr.Markdown(elem_classes="status")
                 images = _gallery(str(one.folder), columns=2)
-            gr.on([button.click, prompt.submit], _draw_with(one), [prompt, count, seed, guidance], [images, status],
+            gr.on([button.click, prompt.submit], _draw_with(one), [prompt, *choices], [images, status],
                   api_visibility="private", show_progress="hidden")  # fmt: skip
 
 
 def _draw_with(service: Service) -> Callable[..., AsyncIterator[Any]]:
-    async def run(prompt: str, count: int, seed: float, guidance: float) -> AsyncIterator[Any]:
-        async for shown in _drawn(service, [prompt], count, seed, guidance):
+    async def run(prompt: str, *chosen: Any) -> AsyncIterator[Any]:
+        async for shown in _drawn(service, [prompt], *chosen):
             yield shown
 
     return run

@@ -18,7 +18,7 @@ from lavit_core.shown_images import dim_dropped, enlarge
 from PIL import Image
 
 from lavit_serve.chat_routes import ANSWER_TOKENS, CAPTION_TOKENS
-from lavit_serve.service import Service
+from lavit_serve.service import DrawRequest, Service
 from lavit_serve.work import Ask, Decode, Describe, Draw, Encode, Step, Text, Work
 
 STAGES = {"codes": "codes", "pixels": "denoising steps"}
@@ -40,17 +40,17 @@ class Looked:
 
 
 async def draw(
-    service: Service, prompt: Sequence[str | np.ndarray], *, count: int, seed: int, guidance: float
+    service: Service, prompt: Sequence[str | np.ndarray], *, count: int, seed: int, guidance: float, size: str
 ) -> AsyncIterator[str | list[np.ndarray]]:
-    """Yield a line after each step, then the images, one each of `count` seeds from `seed`.
+    """Yield a line after each step, then the images of `size` (WIDTHxHEIGHT), one each of `count` seeds from `seed`.
 
-    Raises UsageError, InputError as `LaVIT.generate` does.
+    Raises UsageError, InputError as `LaVIT.generate` does, ApiError for a size that the model does not draw.
     """
     work = Draw(
         prompt=[_square(service, piece) if isinstance(piece, np.ndarray) else piece for piece in prompt],
         seeds=range(seed, seed + count),
         sampling=service.model.sample_settings(guidance_scale=guidance, image_guidance_scale=guidance),
-        drawing=service.model.draw_settings(batch_size=service.settings.max_batch),
+        drawing=service.drawing_of(DrawRequest(size=size)),
     )
     async for step in _follow(service, work):
         if isinstance(step, Step):
