@@ -49,14 +49,16 @@ class Sizes:
 
     model: ModelSize
     tokens: int
-    """Room of a step."""
+    """Room of a step beside rows padded to the longest: enough documents that one is long, as in a user's batch."""
     fixed_tokens: int
     """The same, beside rows padded to a fixed length."""
+    read_tokens: int
+    """The same, where half of the images are read."""
     curve: tuple[int, ...]
 
 
-SIZES = Sizes(model=SMALL, tokens=512, fixed_tokens=272, curve=(272, 384, 512))
-FULL_SIZES = Sizes(model=FULL, tokens=16_384, fixed_tokens=4096, curve=(2048, 4096, 8192))
+SIZES = Sizes(model=SMALL, tokens=1740, fixed_tokens=512, read_tokens=512, curve=(272, 384, 512))
+FULL_SIZES = Sizes(model=FULL, tokens=16_384, fixed_tokens=4096, read_tokens=16_384, curve=(2048, 4096, 8192))
 
 
 def compare(settings: BenchSettings) -> Iterator[Comparison]:
@@ -67,8 +69,9 @@ def compare(settings: BenchSettings) -> Iterator[Comparison]:
         goal = goal_here(3.5, settings) if dtype == "bf16" else 1.6
         yield step(settings, sizes.model, drawn, dtype, "fp32", goal=goal)
     short = next_batch(sizes.model, sizes.fixed_tokens, settings.seed)
-    yield step(settings, sizes.model, short, settings.dtypes[0], "fp32", fixed=FIXED, goal=8.0)
-    reading = next_batch(sizes.model, sizes.tokens, settings.seed, reads=True)
+    for dtype in settings.dtypes:
+        yield step(settings, sizes.model, short, dtype, "fp32", fixed=FIXED, goal=8.0)
+    reading = next_batch(sizes.model, sizes.read_tokens, settings.seed, reads=True)
     last = settings.dtypes[-1]
     yield step(settings, sizes.model, reading, last, last, name="forward and backward, half of the images read")
     for tokens in sizes.curve:
