@@ -183,12 +183,16 @@ def test_documents_that_do_not_fit_are_refused_or_counted(reader, parts, tmp_pat
         reader, tmp_path, [good, absent, {"text": "a <image> that is only a word"}, {"text": "b", "images": []}]
     )
     assert corpus.text == [Interleaved(("a", 0)), "a <image> that is only a word", "b"]
-    assert "1 of 4 documents have images that are not in the tokens; left out" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 of 4 documents have images that are not in the tokens; left out" in said
+    assert '1 documents have <image> but no "images"; there it is a word like any other' in said
     assert "a" in all_texts(corpus)
     with pytest.raises(InputError, match="all of its 1 documents have images that are not in the tokens"):
         written(reader, tmp_path, [absent])
     with pytest.raises(InputError, match=r"text\.jsonl:2: 1 <image> but 2 images, expected as many"):
         written(reader, tmp_path, [good, {**good, "images": [key, key]}])
+    with pytest.raises(InputError, match=r"text\.jsonl:1: 1 <image> but 0 images, expected as many"):
+        written(reader, tmp_path, [{**good, "images": []}])
     with pytest.raises(InputError, match=r"text\.jsonl:1: images is no list of names"):
         written(reader, tmp_path, [{**good, "images": key}])
     with pytest.raises(InputError, match=r'text\.jsonl:1: a row without "text"'):
@@ -198,6 +202,13 @@ def test_documents_that_do_not_fit_are_refused_or_counted(reader, parts, tmp_pat
     left = leave_out_long(written(reader, tmp_path, [long, good, {"text": "the sky is blue " * 20}]), codec)
     assert [type(one) for one in left.text] == [Interleaved, str]  # texts alone are cut, as ever
     assert "1 documents with images have more than max_text_tokens (40) of text; left out" in capsys.readouterr().err
+
+
+def test_input_that_the_mix_has_no_share_for_is_refused(reader, parts, only, tmp_path) -> None:
+    corpus = written(reader, tmp_path, [{"text": "a"}])
+    _, vocabulary, codec = parts
+    with pytest.raises(UsageError, match=r"--text: its share .* setting mix\.text, is 0, .* --set mix\.text=0\.1"):
+        open_documents(corpus, vocabulary, codec.tokenizer, only("image_to_text"), 0)
 
 
 @pytest.mark.parametrize("image_input", ["codes", "none"])

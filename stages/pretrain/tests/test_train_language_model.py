@@ -47,7 +47,7 @@ def test_every_input_trains_and_its_loss_falls(
 def test_the_model_reads_what_it_was_shown_and_is_a_plain_transformers_directory(
     world: Any, tiny_config: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
-    config = tiny_config(num_steps=150)
+    config = tiny_config(num_steps=150, mix=Mix(text_to_image=0.375, image_to_text=0.125, questions=0.45, text=0.05))
     train_language_model(
         [world.tokens], world.model, tmp_path, config, questions=[world.questions], text=[world.text], quiet=True
     )

@@ -55,6 +55,12 @@ def open_documents(
         raise UsageError(
             "setting mix: no kind of document has both a share above 0 and input; raise a share or give --questions"
         )
+    for kind, given in (("questions", len(source.asked)), ("text", len(corpus.text))):
+        if given and source.quotas[kind] == 0:
+            raise UsageError(
+                f"--{kind}: its share of the documents, setting mix.{kind}, is {getattr(config.mix, kind):g}, so "
+                f"nothing of it would be learned; add --set mix.{kind}=0.1, or leave --{kind} out"
+            )
     return source
 
 

@@ -20,7 +20,10 @@ def read_texts(files: Sequence[Path], reader: TokenReader) -> list[str | Interle
     Documents with images that are not in the tokens are left out; a line counts them. Raises InputError naming file and
     line for anything else, or if no document is left.
     """
-    return [document for file in files for document in (_rows if file.suffix == ".jsonl" else _lines)(file, reader)]
+    found: list[str | Interleaved] = []
+    for file in files:
+        found += _rows(file, reader) if file.suffix.lower() == ".jsonl" else _lines(file)
+    return found
 
 
 def text_alone(document: str | Interleaved) -> str:
@@ -33,18 +36,20 @@ def text_alone(document: str | Interleaved) -> str:
 def _rows(file: Path, reader: TokenReader) -> list[str | Interleaved]:
     where: dict[str, Any] | None = None
     found: list[str | Interleaved] = []
-    absent = 0
+    absent = words = 0
     for number, row in iterate_json_objects(file):
         text, images = row.get("text"), row.get("images", [])
         if not isinstance(text, str):
             raise InputError(f'{file}:{number}: a row without "text", expected one {{"text": ...}} a line')
         if not isinstance(images, list) or not all(isinstance(name, str) for name in images):
             raise InputError(f"{file}:{number}: images is no list of names, expected the keys of images in the tokens")
+        marks = text.count(IMAGE_MARK)
+        if "images" in row and marks != len(images):
+            raise InputError(f"{file}:{number}: {marks} {IMAGE_MARK} but {len(images)} images, expected as many")
         if not images:
+            words += marks > 0
             found += [text.strip()] if text.strip() else []
             continue
-        if (marks := text.count(IMAGE_MARK)) != len(images):
-            raise InputError(f"{file}:{number}: {marks} {IMAGE_MARK} but {len(images)} images, expected as many")
         where = places_of_keys(reader) if where is None else where
         if any(name not in where for name in images):
             absent += 1
@@ -52,10 +57,12 @@ def _rows(file: Path, reader: TokenReader) -> list[str | Interleaved]:
         [pieces] = images_at_marks([text])
         places = [where[name][0] for name in images]
         found.append(Interleaved(tuple(piece if isinstance(piece, str) else places[piece] for piece in pieces)))
+    if words:
+        warn(f'{file}: {words} documents have {IMAGE_MARK} but no "images"; there it is a word like any other')
     return _some(found, file, absent)
 
 
-def _lines(file: Path, reader: TokenReader) -> list[str | Interleaved]:
+def _lines(file: Path) -> list[str | Interleaved]:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
