@@ -62,6 +62,22 @@ def test_the_numbers_are_those_of_the_models_own_methods(
     assert alone["figures"]["tokens.feature_error"]["value"] == pytest.approx(errors.mean(), rel=1e-5)
 
 
+def test_images_that_are_drawn_wide_are_scored_as_the_squares_they_show(
+    whole: tuple[Path, dict], models: dict[str, Path], heldout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lavit import LaVIT
+
+    decode = LaVIT.decode
+
+    def wide(self: LaVIT, *given: Any) -> list[Image.Image]:
+        return [image.resize((image.width * 2, image.height)) for image in decode(self, *given)]
+
+    monkeypatch.setattr(LaVIT, "decode", wide)
+    found = eval_tokenizer(models["whole"], heldout, None, CONFIG, compute=QUIET)["figures"]
+    expected = whole[1]["figures"]["reconstruction.psnr_db"]["value"]
+    assert found["reconstruction.psnr_db"]["value"] == pytest.approx(expected, abs=1.0)
+
+
 @pytest.mark.parametrize("limit", [1, 3, 4])
 def test_killed_and_resumed_is_the_same_and_computes_nothing_twice(
     whole: tuple[Path, dict], models: dict[str, Path], heldout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -59,6 +59,22 @@ def test_a_model_that_knows_the_scenes_gets_everything_right(oracle, shapes_data
     assert result["figures"]["generation.everything.unseen"]["count"] == 30
 
 
+def test_images_that_are_drawn_wide_are_judged_as_the_squares_they_show(
+    oracle, shapes_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = oracle.decode
+
+    def wide(*given: Any) -> list[Image.Image]:
+        return [Image.fromarray(np.asarray(image)).resize((128, 64)) for image in decode(*given)]
+
+    monkeypatch.setattr(oracle, "decode", wide)
+    result = run(oracle, shapes_data / "heldout", tmp_path)
+    metrics = {name: metric["value"] for name, metric in result["figures"].items()}
+    assert metrics["reconstruction.everything"] == metrics["generation.everything"] == 1.0
+    assert metrics["reconstruction.psnr_db"] > 30
+    assert metrics["reconstruction.centre_error_px"] < 0.7
+
+
 def test_a_guessing_model_is_near_chance(guesser: Any, shapes_data: Path, tmp_path: Path) -> None:
     result = run(guesser, shapes_data / "heldout", tmp_path, train_data=shapes_data / "train", blind=None)
     metrics = {name: metric["value"] for name, metric in result["figures"].items()}

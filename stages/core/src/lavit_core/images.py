@@ -240,6 +240,11 @@ def resize_to_square(image: Image.Image, image_px: int) -> np.ndarray:
     return resize_whole(image, (image_px, image_px))
 
 
+def squashed(image: Image.Image) -> np.ndarray:
+    """Return an RGB image as the square that it would be read as, uint8 [px, px, 3], px its longer side."""
+    return resize_to_square(image, max(image.size))
+
+
 def resize_whole(image: Image.Image, size_px: tuple[int, int]) -> np.ndarray:
     """Return an opened RGB image as uint8 [height, width, 3], the whole of it resized bicubically."""
     return np.array(_resized(image, size_px))  # a copy: torch warns of arrays that can't be written to, as PIL's are

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lavit_core.data import Data
+from lavit_core.images import squashed
 from lavit_core.seeds import derive_seed
 from lavit_scoring import Estimate
 from lavit_scoring.estimate import mean
@@ -99,14 +100,14 @@ class Material:
         return [row["codes"] for row in rows]
 
     def draw(self, codes: Sequence[np.ndarray], seeds: Sequence[int], part: str) -> np.ndarray:
-        """Return images drawn from codes, uint8 [N, px, px, 3]."""
+        """Return images drawn from codes as squares, as the real ones are read, uint8 [N, px, px, 3]."""
         from lavit import DrawSettings
 
         settings = DrawSettings(**self.config.pixels)
 
         def answer(some: list[tuple[np.ndarray, int]]) -> list[dict[str, np.ndarray]]:
             images = self.model.decode([own for own, _ in some], [seed for _, seed in some], settings)
-            return [{"pixels": np.asarray(image)} for image in images]
+            return [{"pixels": squashed(image)} for image in images]
 
         rows = self.ask_arrays(f"{part}, pixels", "image", list(zip(codes, seeds, strict=True)), answer)
         return np.stack([row["pixels"] for row in rows])

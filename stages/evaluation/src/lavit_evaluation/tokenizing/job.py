@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from lavit_core.data import Data
+from lavit_core.images import squashed
 
 from lavit_evaluation.config import DecodingConfig
 from lavit_evaluation.evaluation_session import EvaluationSession
@@ -51,13 +52,14 @@ def tokenize_all(job: Job, *, selection: str | None = None) -> list[TokenizedIma
 
 
 def draw_all(job: Job, codes: dict[str, tuple[str, np.ndarray]], part: str) -> np.ndarray:
-    """Return the images drawn from (image key, codes) by name, uint8 [N, px, px, 3]; an image's seed is its key's."""
+    """Return the images drawn from (image key, codes) by name as squares, as the real ones are read, uint8
+    [N, px, px, 3]; an image's seed is its key's."""
     changes = {"num_steps": job.decoding.decoder_steps, "guidance_scale": job.decoding.decoder_guidance}
 
     def answer(some: list[tuple[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
         seeds = image_seeds([key for key, _ in some], "reconstruct", job.seed)
         images = job.model.decode([one for _, one in some], seeds, job.model.draw_settings(**changes))
-        return [{"pixels": np.asarray(image)} for image in images]
+        return [{"pixels": squashed(image)} for image in images]
 
     rows = job.session.ask(
         codes, answer, job.session.array_store(part), batch_size=job.decoding.batch_size, unit="image", part=part
