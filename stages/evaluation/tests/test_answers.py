@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,8 +36,7 @@ class Fake:
         self.asked: list[str] = []
         self.calls, self.deadline = 0, deadline
 
-    image_px, image_input, metadata = 16, "made up", {"model": {"llm": "0"}}
-    language_model = SimpleNamespace(precision="made up")
+    image_px, image_input, metadata = 16, "made up", {"model": {"llm": "0"}, "precision": {"llm": "made up"}}
 
     def answer(self, images: Sequence[np.ndarray], questions: Sequence[str], **decoding: Any) -> list[str]:
         self.calls += 1

@@ -89,9 +89,9 @@ class Fake:
     def __init__(self, deadline: int = 10**9) -> None:
         self.drawn: list[str] = []
         self.deadline = deadline
+        self.metadata = {"precision": {"llm": "made up", "detokenizer": "made up"}}
 
-    language_model = SimpleNamespace(precision="made up")
-    detokenizer = SimpleNamespace(precision="made up", config=SimpleNamespace(image_px=16))
+    detokenizer = SimpleNamespace(config=SimpleNamespace(image_px=16))
 
     def generate(self, prompts: Sequence[str], *, seeds: Sequence[int], **settings: Any) -> list[np.ndarray]:
         if len(self.drawn) >= self.deadline:

@@ -39,8 +39,7 @@ class Planted:
     def __init__(self, deadline: int = 10**9) -> None:
         self.seen, self.deadline = 0, deadline
 
-    image_px, image_input, metadata = 16, "made up", {"model": {"llm": "0"}}
-    language_model = SimpleNamespace(precision="made up")
+    image_px, image_input, metadata = 16, "made up", {"model": {"llm": "0"}, "precision": {"llm": "made up"}}
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
         return np.full(len(texts), 3)

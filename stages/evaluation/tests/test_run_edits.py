@@ -54,14 +54,12 @@ class Brush:
     def __init__(self, deadline: int = 10**9) -> None:
         self.asked: list[str] = []
         self.loaded, self.deadline = 0, deadline
-        self.metadata = {"model": {"llm": "0"}}
-
-    detokenizer = SimpleNamespace(precision="made up", config=SimpleNamespace(image_px=16))
+        self.metadata = {"model": {"llm": "0"}, "precision": {"llm": "made up", "detokenizer": "made up"}}
 
     @property
-    def language_model(self) -> SimpleNamespace:
+    def detokenizer(self) -> SimpleNamespace:
         self.loaded += 1
-        return SimpleNamespace(precision="made up")
+        return SimpleNamespace(config=SimpleNamespace(image_px=16))
 
     def generate(self, prompts: Sequence[Any], *, seeds: Sequence[int], **settings: Any) -> list[np.ndarray]:
         images = []

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -175,8 +174,7 @@ def test_captions(name: str, rows: list[dict], expected: dict, tmp_path: Path) -
 class Sees:
     """Answers with the shade of the image's first pixel."""
 
-    image_px, image_input, metadata = 8, "made up", {"model": {"llm": "0"}}
-    language_model = SimpleNamespace(precision="made up")
+    image_px, image_input, metadata = 8, "made up", {"model": {"llm": "0"}, "precision": {"llm": "made up"}}
 
     def answer(self, images: Sequence[np.ndarray], questions: Sequence[str], **decoding: Any) -> list[str]:
         return ["red" if image.mean() > 40.5 else "blue" for image in images]

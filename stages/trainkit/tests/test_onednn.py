@@ -6,8 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from lavit_trainkit import onednn
-from lavit_trainkit.onednn import ArrangedLinear, OnednnLinear, arrange_linears, arranging_works, onednn_works
+from lavit_trainkit.onednn import (
+    ArrangedLinear,
+    OnednnLinear,
+    arrange_linears,
+    arranging_works,
+    leave_linears,
+    onednn_works,
+)
 from torch import nn
 
 pytestmark = pytest.mark.skipif(not onednn_works(), reason="this torch has no such kernel")
@@ -116,12 +122,16 @@ def test_copies_of_an_arranged_layer_hold_the_weight_once(copied: Callable[[nn.L
 
 
 @needs_arranging
-def test_what_learns_or_is_large_is_not_arranged(monkeypatch: pytest.MonkeyPatch) -> None:
-    learning, large = nn.Linear(8, 4), nn.Linear(8, 4).requires_grad_(False)
-    arrange_linears(learning)
-    monkeypatch.setattr(onednn, "MOST_ARRANGED_BYTES", large.weight.nbytes - 1)
-    arrange_linears(large)
-    assert type(learning) is type(large) is nn.Linear
+def test_what_learns_is_not_arranged_and_what_is_left_is_a_layer_as_before() -> None:
+    learning, frozen = nn.Linear(8, 4), nn.Linear(8, 4).requires_grad_(False)
+    both = nn.ModuleList([learning, frozen])
+    arrange_linears(both)
+    assert [type(layer) for layer in both] == [nn.Linear, ArrangedLinear]
+    leave_linears(both)
+    assert [type(layer) for layer in both] == [nn.Linear, nn.Linear]
+    frozen.weight.data.fill_(1.0)
+    x = torch.randn(2, 8)
+    assert torch.allclose(frozen(x), x.sum(1, keepdim=True) + frozen.bias)
 
 
 @needs_arranging

@@ -110,7 +110,7 @@ def text_decoding(kind: str, decoding: str, max_tokens: int) -> TextDecoding:
 
 def reading_record(model: "LaVIT") -> dict[str, Any]:
     """Return what records contain of a model that reads images."""
-    return {"image_input": model.image_input, "precision": model.language_model.precision}
+    return {"image_input": model.image_input, "precision": model.metadata["precision"]["llm"]}
 
 
 def drawer(
@@ -132,7 +132,7 @@ def drawer(
         return {
             "sample": codes.model_dump(mode="json"),
             "draw": pixels.model_dump(mode="json", exclude={"batch_size"}),
-            "precision": {"llm": model.language_model.precision, "detokenizer": model.detokenizer.precision},
+            "precision": model.metadata["precision"],
             "image_px": model.detokenizer.config.image_px,
         }
 

@@ -66,6 +66,7 @@ class Parts:
         self._config: TokenizerConfig | None = None
         self._tokenizer: VisualTokenizer | None = None
         self._llm: LanguageModel | None = None
+        self._arranges = True
         self._detokenizer: Detokenizer | None = None
         self.check(*(allowed if allowed is not None else ("tokenizer",)))
 
@@ -146,8 +147,16 @@ class Parts:
             if self._llm is None:
                 with self.using("llm"):
                     from lavit_pretrain.api import load_llm
-                self._llm = load_llm(self.path, device=self.device, precision=self.precision).arrange()
+                self._llm = load_llm(self.path, device=self.device, precision=self.precision)
+                if self._arranges:
+                    self._llm.arrange()
             return self._llm
+
+    def open_llm(self) -> "LanguageModel":
+        """Return the language model for somebody who may change it: its weights are held once from now on."""
+        with _LOADING:
+            self._arranges = False
+            return self.llm().leave()
 
     def detokenizer(self) -> "Detokenizer":
         """Return the detokenizer."""

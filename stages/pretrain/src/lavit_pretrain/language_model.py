@@ -16,7 +16,7 @@ from lavit_core.modeldir import check_made_with, find_part
 from lavit_core.token_format import MAX_CODEBOOK
 from lavit_trainkit.device import pick_device
 from lavit_trainkit.external_weights import load_strictly
-from lavit_trainkit.onednn import MOST_ARRANGED_BYTES, arrange_linears
+from lavit_trainkit.onednn import arrange_linears, frozen_linears, leave_linears
 from lavit_trainkit.precision import choose_precision, dtype_of
 from lavit_trainkit.pretrained import WEIGHT_STEMS, load_pretrained, quiet_transformers
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -32,6 +32,8 @@ from lavit_pretrain.text_tokenizer import TextCodec, load_text_tokenizer, train_
 from lavit_pretrain.vocabulary import IMG, Vocabulary, register
 
 VISUAL_CONFIG_FILE, VISUAL_FILE = "visual.json", "visual.safetensors"
+MOST_ARRANGED_BYTES = 2_000_000_000
+"""Weights beyond this are not held twice."""
 
 Whole = Annotated[int, Field(strict=True, ge=0, le=MAX_CODEBOOK)]
 Side = Annotated[int, Field(strict=True, ge=1, le=1 << 16)]
@@ -112,11 +114,19 @@ class LanguageModel(nn.Module):
         """Hold frozen weights a second time as this processor multiplies a few rows by them fastest; return itself.
 
         For models that draw and write and do nothing else: weights that are changed through `.data` afterwards, as by a
-        merge of adapters, are not seen.
+        merge of adapters, are not seen. Models of more than 2 GB stay as they are.
         """
-        arrange_linears(self.decoder)
-        if self.head_VD.nbytes <= MOST_ARRANGED_BYTES:
+        # The head's rows are held for each range of ids that is asked for: codes, text, text and [IMG].
+        held = sum(layer.weight.nbytes for layer in frozen_linears(self.decoder)) + 2 * self.head_VD.nbytes
+        if held <= MOST_ARRANGED_BYTES:
+            arrange_linears(self.decoder)
             self._arranged_heads = {}
+        return self
+
+    def leave(self) -> "LanguageModel":
+        """Take `arrange` back: whatever is done to the weights from now on is seen; return itself."""
+        leave_linears(self.decoder)
+        self._arranged_heads = None
         return self
 
     def __getstate__(self) -> dict[str, Any]:

@@ -18,9 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-MOST_ARRANGED_BYTES = 2_000_000_000
-"""Weights beyond this are not held twice."""
-
 
 class OnednnLinear(TorchFunctionMode):
     """Within it, fp32 linear layers on a CPU that need no gradients run in oneDNN, all others as ever."""
@@ -80,16 +77,26 @@ class ArrangedLinear(nn.Linear):
         return {**vars(self), "arranged": None}
 
 
+def frozen_linears(module: nn.Module) -> list[nn.Linear]:
+    """Return the linear layers of a module that do not learn."""
+    return [one for one in module.modules() if type(one) is nn.Linear and not one.weight.requires_grad]
+
+
 def arrange_linears(module: nn.Module) -> None:
-    """Arrange the weights of a module's frozen linear layers, where that pays and they take less than 2 GB."""
-    layers = [one for one in module.modules() if type(one) is nn.Linear and not one.weight.requires_grad]
-    if sum(one.weight.nbytes for one in layers) > MOST_ARRANGED_BYTES:
-        return
-    for layer in layers:
+    """Arrange the weights of a module's frozen linear layers, where that pays."""
+    for layer in frozen_linears(module):
         held = arranged(layer.weight)
         if held is not None:
             layer.__class__ = ArrangedLinear
             vars(layer).update(arranged=held, arranged_from=_identity(layer.weight))
+
+
+def leave_linears(module: nn.Module) -> None:
+    """Take `arrange_linears` back."""
+    layers: list[Any] = [one for one in module.modules() if type(one) is ArrangedLinear]
+    for layer in layers:
+        layer.__class__ = nn.Linear
+        del layer.arranged, layer.arranged_from
 
 
 def _identity(weight: Tensor) -> tuple[int, int]:
