@@ -18,7 +18,7 @@ import pytest
 from lavit import LaVIT
 from lavit_core.images import png_bytes
 from lavit_serve.config import ServeSettings
-from lavit_serve.service import new_service
+from lavit_serve.service import Service, new_service
 
 pytest.importorskip("gradio")
 
@@ -90,7 +90,31 @@ def test_a_size_can_be_chosen_where_the_model_draws_several(
     service = new_service(request.getfixturevalue(name), Path("no folder"), ServeSettings())
     [first, *others] = [block for block in new_blocks(service, None).blocks.values() if isinstance(block, gr.Dropdown)]
     assert {block.visible for block in (first, *others)} == {shown}
-    assert [value for _, value in first.choices] == service.sizes
+    assert [value for _, value in first.choices] == ["auto", *service.sizes]
+
+
+def test_models_that_draw_other_sizes_are_compared_each_at_its_own(model: LaVIT, sized_model: LaVIT) -> None:
+    from lavit_serve.page import new_blocks
+
+    async def drawn(services: list[Service]) -> list[Any]:
+        blocks = new_blocks(services[0], services[1])
+        handlers = [handler for handler in blocks.fns.values() if handler.fn.__qualname__.startswith("_draw_with.")]
+        assert len(handlers) == 2
+        found = []
+        for handler in handlers:
+            *_, size = handler.inputs
+            *_, (images, _) = [shown async for shown in handler.fn("a red circle", 1, 0, 1.0, size.value)]
+            found.append(images)
+        return found
+
+    services = [new_service(one, Path("no folder"), ServeSettings()) for one in (sized_model, model)]
+    for service in services:
+        service.batcher.start()
+    try:
+        assert [len(images) for images in asyncio.run(drawn(services))] == [1, 1]
+    finally:
+        for service in services:
+            service.batcher.stop()
 
 
 @contextlib.contextmanager

@@ -49,6 +49,9 @@ def test_a_size_is_one_that_the_model_draws(sized_model: LaVIT) -> None:
 
     *_, [image] = with_service(sized_model, lambda service: use(service, "24x16"))
     assert image.shape[0] * 24 == image.shape[1] * 16
+    tall = np.zeros((60, 40, 3), np.uint8)
+    seen = with_service(sized_model, lambda service: answers.look(service, tall, tokens=None))
+    assert seen.reconstruction.shape[0] * 16 == seen.reconstruction.shape[1] * 24
     with pytest.raises(ApiError, match=r"size: expected auto or one of 16x16, 24x16, 16x24"):
         with_service(sized_model, lambda service: use(service, "64x64"))
 

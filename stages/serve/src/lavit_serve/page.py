@@ -112,15 +112,19 @@ def _gallery(label: str, *, columns: int) -> gr.Gallery:
     )
 
 
-def _choices(service: Service) -> list[gr.components.Component]:
-    """Return what `_drawn` takes after the prompt; a model that draws one size gives no choice of it."""
+def _choices(service: Service, sizes: Sequence[str] | None = None) -> list[gr.components.Component]:
+    """Return what `_drawn` takes after the prompt.
+
+    With fewer than two `sizes` (None: the model's) there is no choice of one, and each model draws its first.
+    """
     usual = service.model.sample_settings().guidance_scale
     with gr.Row():
         count = gr.Slider(1, min(8, service.settings.max_images), 4, step=1, label="Images", min_width=160)
         seed = gr.Number(service.seed, precision=0, label="Seed of the first", min_width=120)
         guidance = gr.Slider(1, max(10.0, usual), usual, step=0.5, label="Guidance", min_width=160)
-        several = len(service.sizes) > 1
-        size = gr.Dropdown(service.sizes, value=service.sizes[0], label="Size in px", min_width=120, visible=several)
+        sizes = service.sizes if sizes is None else sizes
+        several = len(sizes) > 1
+        size = gr.Dropdown(["auto", *sizes], value="auto", label="Size in px", min_width=120, visible=several)
     return [count, seed, guidance, size]
 
 
@@ -252,7 +256,7 @@ def _compare_tab(service: Service, other: Service | None) -> None:
     with gr.Row():
         prompt = gr.Textbox(label="Prompt", placeholder="a red circle", lines=2, scale=3, min_width=260)
         button = gr.Button("Draw with both", variant="primary", scale=1, min_width=120)
-    choices = _choices(service)
+    choices = _choices(service, sizes=[size for size in service.sizes if size in other.sizes])
     with gr.Row():
         for one in (service, other):
             with gr.Column(min_width=260):

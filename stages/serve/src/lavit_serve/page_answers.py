@@ -65,7 +65,8 @@ async def look(service: Service, image: np.ndarray, *, tokens: int | None) -> Lo
     square = _square(service, image)
     encode = Encode(images=[square], selection="topk" if tokens else None, tokens=tokens, seed=service.seed)
     [seen] = await service.batcher.submit(encode)
-    drawing = service.model.draw_settings(batch_size=service.settings.max_batch)
+    settings = service.model.draw_settings(batch_size=service.settings.max_batch)
+    [drawing] = service.model.fitting_settings([image], settings)
     [drawn] = await service.batcher.submit(Decode(codes=[seen.codes], seeds=[service.seed], drawing=drawing))
     grid = service.model.grid
     mask = np.zeros(grid[0] * grid[1], dtype=bool)
