@@ -209,3 +209,21 @@ def test_a_work_of_another_group_does_not_wait_for_clients_who_were_answered(pat
 
     asyncio.run(scenario())
     assert recorder.batches[-1] == ["c"]
+
+
+def test_no_clients_are_waited_for_while_a_work_of_another_group_waits(patient: None) -> None:
+    recorder = Recorder()
+
+    async def scenario() -> None:
+        batcher = Batcher(recorder.compute, max_rows=8, wait_seconds=0, after_batch=1e6)
+        batcher.start()
+        first = [asyncio.create_task(batcher.submit(ask(text))) for text in ("a", "b")]
+        await asyncio.sleep(0.05)
+        later = [asyncio.create_task(batcher.submit(one)) for one in (ask("d"), ask("c", 9))]
+        await asyncio.sleep(0)
+        recorder.open.set()
+        await asyncio.wait_for(asyncio.gather(*first, *later), 20)
+        batcher.stop()
+
+    asyncio.run(scenario())
+    assert recorder.batches[-2:] == [["d"], ["c"]]

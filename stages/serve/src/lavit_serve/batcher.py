@@ -163,11 +163,11 @@ class Batcher:
                 break
 
     def _others_are_expected(self) -> bool:
-        """Tell whether more works of the next batch's group are likely, and there is room for them."""
-        if self._expected is None or not self._jobs:
+        """Tell whether more works of the next batch's group are likely, with room for them, and nobody else waits."""
+        if self._expected is None or not self._drop_gone():
             return False
         group, count = self._expected
-        if group_of(self._jobs[0].work) != group:
+        if any(group_of(job.work) != group for job in self._jobs):
             return False
         waiting = self._waiting_of(group)
         return len(waiting) < count and sum(job.rows for job in waiting) < self._max_rows
