@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ray
+from lavit_core.config import resolve
 from lavit_core.errors import InputError, LavitError, UsageError
 from lavit_serve.config import ServeSettings, check_key
 from lavit_serve.gate import App
@@ -57,7 +58,9 @@ def main() -> None:
 def run(given: argparse.Namespace) -> None:
     """Join or start the cluster, deploy, wait for a signal, drain. Raises UsageError, InputError."""
     check_key(given.host, given.api_key)
-    settings = ServeSettings(host=given.host, port=given.port)
+    if given.replicas < 1:
+        raise UsageError(f"--replicas {given.replicas}: expected at least 1")
+    settings = resolve(ServeSettings, preset={}, flags={"host": given.host, "port": given.port})
     opened = Opened(folder=given.model.resolve(), device="cuda" if given.gpus else "cpu")
     check_model(dataclasses.replace(opened, device="cpu"))  # this node may have no GPU
     # Ray's workers give way to every other process (nice 15): on a busy machine such a server would hardly answer.

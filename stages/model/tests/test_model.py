@@ -76,6 +76,7 @@ def test_steps_report_progress(folders) -> None:
     drawn = steps[-1].read_codes()
     for step in codes:
         for place, so_far in zip(step.indices, step.read_codes(), strict=True):
+            assert len(so_far) <= step.step
             assert drawn[place][: len(so_far)].tolist() == so_far.tolist()
     pixels = [(tuple(step.indices), step.step, step.num_steps) for step in steps if step.stage == "pixels"]
     assert pixels == [((0, 1), n, 3) for n in (1, 2, 3)] + [((2,), n, 3) for n in (1, 2, 3)]

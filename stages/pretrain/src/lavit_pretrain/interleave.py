@@ -54,7 +54,7 @@ def interleaved_ids(
     if any(len(one) == 0 for one in laid):
         raise UsageError("prompt: it is empty, and there is nothing to go on from; give a word or an image")
     code_limits(llm, settings.codes)
-    check_room(llm, laid, settings.max_tokens)
+    check_room(llm, laid, settings.max_tokens, what="tokens", setting="max_tokens")
     written: dict[int, np.ndarray] = {}
     order = sorted(range(len(laid)), key=lambda place: -len(laid[place]))
     for start in range(0, len(order), batch_size):

@@ -107,14 +107,16 @@ def code_limits(llm: LanguageModel, settings: SampleSettings) -> tuple[int, int]
     return limits
 
 
-def check_room(llm: LanguageModel, laid: Sequence[TokenizedPrompt], max_codes: int) -> None:
-    """Refuse prompts that leave no room for the codes. Raises UsageError."""
+def check_room(
+    llm: LanguageModel, laid: Sequence[TokenizedPrompt], most: int, *, what: str = "codes", setting: str = "max_codes"
+) -> None:
+    """Refuse prompts that leave no room for `most` codes, or what else is written. Raises UsageError."""
     room = getattr(llm.llm.config.get_text_config(), "max_position_embeddings", None)
     longest = max(map(len, laid), default=0)
-    if room is not None and longest + max_codes > room:
+    if room is not None and longest + most > room:
         raise UsageError(
-            f"prompt: {longest} tokens and up to {max_codes} codes after it, more than the language model's {room} "
-            "positions; give fewer images, or lower max_codes"
+            f"prompt: {longest} tokens and up to {most} {what} after it, more than the language model's {room} "
+            f"positions; give fewer images, or lower {setting}"
         )
 
 
@@ -149,7 +151,7 @@ def _sample_batch(
         chosen.append(pick_B.new_zeros(size).index_copy(0, places_B, pick_B))
         # Asking costs a wait for the GPU; a CPU answers at once.
         last = step + 1 == max_codes or ((not ended_B.is_cuda or step % 16 == 15) and bool(ended_B.all()))
-        yield chosen, scores_BC, last
+        yield list(chosen), scores_BC, last
         if last:
             return
         if not ended_B.is_cuda and bool(ended_B.any()):
