@@ -92,7 +92,7 @@ class DecodingBatch:
         length, begins = shared_prefix(prompts) if told else (0, [])
         if length:
             first = prompts[begins.index(True)]
-            self._mask_RL, self._lengths = self._mask_RL[:1], self._lengths[:1]
+            self._empty_rows(1)
             self._read([first[:length]])
             begins_U = torch.tensor(begins, device=first.device)
             self._mask_RL, self._lengths = begins_U[:, None].expand(-1, length), begins_U * length
@@ -105,7 +105,7 @@ class DecodingBatch:
                 self._cache.batch_select_indices(begins_U.new_zeros(len(prompts), dtype=torch.long))
             hidden = self._read(tails)
         else:
-            self._mask_RL, self._lengths = self._mask_RL[: len(prompts)], self._lengths[: len(prompts)]
+            self._empty_rows(len(prompts))
             hidden = self._read(prompts)
         if len(prompts) == len(places):
             return hidden
@@ -119,6 +119,10 @@ class DecodingBatch:
         self._mask_RL, self._lengths = self._mask_RL[rows], self._lengths[rows]
         if self._beginning is not None:
             self._beginning = self._beginning.of_rows(self._beginning.begins_R[rows])
+
+    def _empty_rows(self, count: int) -> None:
+        """Hold `count` rows; nothing has been read yet."""
+        self._mask_RL, self._lengths = self._mask_RL.new_zeros(count, 0), self._lengths.new_zeros(count)
 
     def _read(self, prompts: Sequence[Tensor]) -> Tensor:
         """Append input embeddings [n, H] to each row, padded on the left, and return the hidden states that follow."""
