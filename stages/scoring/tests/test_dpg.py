@@ -103,3 +103,47 @@ def test_missing_answers_and_prompts_are_refused(score: Callable[..., dict[str, 
     with pytest.raises(InputError, match=r"1 of 2 prompts have no result .b."):
         score(answers()[:2], protocol="corrected")
     assert not score(answers()[:2], protocol="corrected", partial=True)["complete"]
+
+
+@pytest.mark.parametrize(("yes", "no"), [("Yes", "No"), ("yes.", "NO."), (" yes", "no\n"), (True, False)])
+def test_the_spellings_of_a_judge_count_alike(score: Callable[..., dict[str, Any]], yes: Any, no: Any) -> None:
+    spelled = [{**row, "answer": yes if row["answer"] == "yes" else no} for row in answers()]
+    assert score(spelled, protocol="corrected")["figures"] == score(answers(), protocol="corrected")["figures"]
+
+
+@pytest.mark.parametrize("answer", ["maybe", "yes, it is", "", "yes..", 1, None, ["yes"]])
+def test_an_answer_that_is_neither_yes_nor_no_is_refused(score: Callable[..., dict[str, Any]], answer: Any) -> None:
+    rows = answers()
+    rows[2]["answer"] = answer
+    with pytest.raises(InputError, match=r"results.json: row 3: answer is .*, expected yes or no"):
+        score(rows)
+
+
+def test_the_scripts_own_words_are_compared_as_the_script_does(
+    tmp_path: Path, score: Callable[..., dict[str, Any]]
+) -> None:
+    detail = tmp_path / "x_detail.txt"
+    lines = [f"out/{row[0]}.png, (0, 0, 512, 512), {row[4]}, Yes" for row in ROWS]
+    detail.write_text("\n".join(lines), encoding="utf-8")
+    assert values(score(detail, protocol="corrected"))["score"] == 0.0
+
+
+def test_a_second_answer_is_merged_or_refused(score: Callable[..., dict[str, Any]]) -> None:
+    once, twice = score(answers()), score([*answers(), answers()[0]])
+    assert twice["notes"]["merged_equal_rows"] == 1
+    assert "merged_equal_rows" not in once["notes"]
+    assert twice["figures"] == once["figures"]
+    with pytest.raises(InputError, match=r"row 8: proposition 1 of a has two answers about image 0, yes and no"):
+        score([*answers(), {**answers()[0], "answer": "no"}])
+    without = [{key: value for key, value in row.items() if key != "image"} for row in answers(images=2)]
+    with pytest.raises(InputError, match=r"row 8: proposition 1 of a has a second answer and no `image`; number"):
+        score(without)
+    assert score(without[: len(YES)])["figures"] == once["figures"]
+
+
+@pytest.mark.parametrize("number", ["x", None, True, 1.5, [1], float("inf")])
+def test_a_proposition_that_is_no_number_is_refused(score: Callable[..., dict[str, Any]], number: Any) -> None:
+    rows = answers()
+    rows[1]["proposition_id"] = number
+    with pytest.raises(InputError, match=r"row 2: proposition_id is .*, expected a whole number"):
+        score(rows)

@@ -48,8 +48,8 @@ def score_dpg(task: ScoringTask) -> ScoringResult:
     official = task.protocol == "official"
     first, number = next((name, next(iter(item))) for name, item in items.items())
     shown = items | ({first: {one: items[first][one] for one in items[first] if one != number}} if official else {})
-    answers = _read_answers(task.results, shown)
-    ids, notes = align(task, answers, items, what="prompt")
+    answers, notes = _read_answers(task.results, shown)
+    ids, more = align(task, answers, items, what="prompt")
     means: dict[str, float] = {}
     for name in ids:
         try:
@@ -62,7 +62,7 @@ def score_dpg(task: ScoringTask) -> ScoringResult:
     metrics = {"score": percent(list(means.values()), list(means), task.seed, "score")}
     metrics |= _categories({name: (shown[name], answers[name]) for name in means}, official=official, seed=task.seed)
     counts = {len(answers[name]) for name in ids}
-    notes |= {
+    notes |= more | {
         "images_per_prompt": min(counts) if len(counts) == 1 else f"{min(counts)} to {max(counts)}",
         "prompts": UNKNOWN_WORDS,
         "judge": judge_of(task),
@@ -141,25 +141,59 @@ def _read_items(file: Path) -> dict[str, Item]:
     return items
 
 
-def _read_answers(file: Path, items: Mapping[str, Item]) -> dict[str, Answers]:
-    """Return {prompt id: answers about each of its images}, from the script's `_detail.txt` or rows of any judge.
+def _read_answers(file: Path, items: Mapping[str, Item]) -> tuple[dict[str, Answers], dict[str, Any]]:
+    """Return {prompt id: answers about each of its images}, from the script's `_detail.txt` or rows of any judge, and
+    notes on what was merged.
 
-    Raises InputError for a proposition without an answer.
+    Raises InputError for a proposition without an answer or with two, and for a row that is not one.
     """
-    rows = _detail_rows(file, items) if file.suffix == ".txt" else read_rows(file)
+    official = file.suffix == ".txt"
+    rows = _detail_rows(file, items) if official else read_rows(file)
     found: dict[str, dict[str, dict[int, bool]]] = {}
+    repeated = 0
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not {"item_id", "proposition_id", "answer"} <= row.keys():
             raise InputError(f"{file}: row {number} is {shorten(row)}, expected item_id, proposition_id and answer")
-        images = found.setdefault(str(row["item_id"]), {})
-        images.setdefault(str(row.get("image", 0)), {})[int(row["proposition_id"])] = row["answer"] == "yes"
+        name, image, proposition = str(row["item_id"]), str(row.get("image", 0)), _whole_number(row["proposition_id"])
+        if proposition is None:
+            given = shorten(row["proposition_id"])
+            raise InputError(f"{file}: row {number}: proposition_id is {given}, expected a whole number as in the CSV")
+        said = row["answer"] == "yes" if official else _yes_or_no(row["answer"])
+        if said is None:
+            raise InputError(f"{file}: row {number}: answer is {shorten(row['answer'])}, expected yes or no")
+        own = found.setdefault(name, {}).setdefault(image, {})
+        if proposition in own:
+            where = f"{file}: row {number}: proposition {proposition} of {name}"
+            if "image" not in row:
+                raise InputError(
+                    f"{where} has a second answer and no `image`; number each prompt's images with `image`"
+                )
+            if own[proposition] != said:
+                raise InputError(f"{where} has two answers about image {image}, yes and no; keep one")
+            repeated += 1
+        own[proposition] = said
     for name, images in found.items():
         for image, yes in images.items():
             if lacking := items.get(name, {}).keys() - yes.keys():
                 raise InputError(
                     f"{file}: image {image} of {name} has no answer to proposition {min(lacking)}; judge it again"
                 )
-    return {name: list(images.values()) for name, images in found.items()}
+    answers = {name: list(images.values()) for name, images in found.items()}
+    return answers, {"merged_equal_rows": repeated} if repeated else {}
+
+
+def _whole_number(value: Any) -> int | None:
+    """Return a number, or a text of digits, as an int; None for anything else."""
+    if isinstance(value, str):
+        return int(value) if value.strip().isdecimal() else None
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0
+    return int(value) if whole else None
+
+
+def _yes_or_no(answer: Any) -> bool | None:
+    """Return whether a judge said yes: yes or no in any case, with or without a full stop, or a boolean; else None."""
+    word = answer.strip().lower().removesuffix(".") if isinstance(answer, str) else answer
+    return word if isinstance(word, bool) else {"yes": True, "no": False}.get(word) if isinstance(word, str) else None
 
 
 def _detail_rows(file: Path, items: Mapping[str, Item]) -> list[dict[str, Any]]:
