@@ -84,6 +84,24 @@ def test_other_decoding_is_told_not_forbidden(tmp_path: Path) -> None:
     assert "[2] - [1], item by item, accuracy (0 to 1): -0.5000" in shown
 
 
+def test_partial_scores_are_named_though_both_are(tmp_path: Path) -> None:
+    accuracy = {"accuracy": {"value": 50.0, "count": 2, "low": 0.0, "high": 100.0}}
+    partial = {"complete": False, "figures": {}, "partial": {"scored": 2, "expected": 1500, "figures": accuracy}}
+    one, two = (score(tmp_path / name, [0.0, 1.0], **partial) for name in ("one", "two"))
+    result = run(one, two)
+    assert result["partial"] == [f"{path}: 2 of 1,500 items" for path in (one, two)]
+    assert show_comparison(result).splitlines()[:2] == [f"PARTIAL: {line}" for line in result["partial"]]
+    assert run(score(tmp_path / "whole", [1.0]), two)["partial"] == result["partial"][1:]
+
+
+def test_the_cider_of_an_image_runs_from_0_to_10(tmp_path: Path) -> None:
+    paths = [score(tmp_path / name, [0.0, 1.0]) for name in ("one", "two")]
+    for path in paths:
+        file = path / "items.jsonl"
+        file.write_text(file.read_text().replace("accuracy", "cider"))
+    assert "[2] - [1], item by item, cider (0 to 10): +0.0000" in show_comparison(run(*paths))
+
+
 def test_tokenizers_on_images_that_nobody_recorded_are_not_compared(tmp_path: Path) -> None:
     protocol = {"protocol": {"name": "lavit-tokenizer", "version": 1}}
     old, older = (score(tmp_path / name, [1.0], **protocol) for name in ("old", "older"))

@@ -79,7 +79,7 @@ def _score_file(path: Path) -> Path:
 
 
 def compare(paths: Sequence[Path], *, seed: int = 0) -> dict[str, Any]:
-    """Return what differs, the metrics of every score, and paired differences from the first one.
+    """Return what differs, which scores are partial, every score's metrics, and paired differences from the first one.
 
     A paired difference needs items.jsonl beside both scores, and the same examples. Raises UsageError for
     fewer than two scores, and InputError.
@@ -93,6 +93,7 @@ def compare(paths: Sequence[Path], *, seed: int = 0) -> dict[str, Any]:
     return {
         "runs": [str(path) for path in paths],
         "not_comparable": blocking,
+        "partial": _partial(paths, scores),
         "made_differently": _differences(scores, MAKES),
         "figures": {name: [_metrics(score).get(name) for score in scores] for name in names},
         "paired": {} if blocking else _paired(paths, seed),
@@ -118,6 +119,12 @@ def _check_reference(paths: Sequence[Path], scores: Sequence[dict[str, Any]]) ->
                 "--reconstructions and --seed"
             )
     return [f"the images measured: {path}: reference not recorded" for path, reference in found if not reference]
+
+
+def _partial(paths: Sequence[Path], scores: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the scores of a part of the items, a line each: two of them may agree in everything, and are no scores."""
+    parts = [(path, score["partial"]) for path, score in zip(paths, scores, strict=True) if score.get("partial")]
+    return [f"{path}: {part['scored']:,} of {part['expected']:,} items" for path, part in parts]
 
 
 def _metrics(score: dict[str, Any]) -> dict[str, Any]:

@@ -92,8 +92,9 @@ def show_list(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def show_comparison(result: Mapping[str, Any]) -> str:
-    """Return what keeps scores from being compared, then the metrics side by side, then paired differences."""
+    """Return what keeps scores from being compared, which are partial, the metrics side by side, paired differences."""
     lines = [f"NOT COMPARABLE, {line}" for line in result["not_comparable"]]
+    lines += [f"PARTIAL: {line}" for line in result["partial"]]
     lines += [f"made differently, {line}" for line in result["made_differently"]]
     lines += [f"[{index}] {run}" for index, run in enumerate(result["runs"], 1)]
     rows = [
@@ -106,8 +107,7 @@ def show_comparison(result: Mapping[str, Any]) -> str:
         lines.append(f"and {len(rows) - MOST_ROWS} more (--json shows them)")
     for name, differences in result["paired"].items():
         lines += [
-            f"[{index}] - [1], item by item, {name}{'' if name.endswith('_db') else ' (0 to 1)'}: "
-            f"{one['value']:+.4f} {_ends(one)}, {one['count']:,}"
+            f"[{index}] - [1], item by item, {name}{_span(name)}: {one['value']:+.4f} {_ends(one)}, {one['count']:,}"
             for index, one in enumerate(differences, 2)
             if one is not None
         ]
@@ -115,6 +115,13 @@ def show_comparison(result: Mapping[str, Any]) -> str:
         by = published["by"].removesuffix(", not measured here")
         lines.append(f"not measured here; {by}: {published['figures']}")
     return "\n".join(lines)
+
+
+def _span(name: str) -> str:
+    """Return the range of a metric of one item, in which its paired difference is given."""
+    if name.endswith("_db"):
+        return ""
+    return " (0 to 10)" if name == "cider" else " (0 to 1)"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
