@@ -11,12 +11,13 @@ import pytest
 import yaml
 from lavit import LaVIT
 from lavit_core.command import CommonOptions
-from lavit_core.errors import UsageError
+from lavit_core.errors import InputError, UsageError
 from lavit_core.files import file_sha256, read_json, write_json
 from lavit_trainkit.testing import forget_sizes
 from PIL import ExifTags, Image
 
 from lavit_cli.generate_settings import generate_settings
+from lavit_cli.image_files import save_image
 from lavit_cli.prompts import prompt_record, typed_prompt
 
 SHORT = ["--num-steps", "2", "--json"]
@@ -230,6 +231,30 @@ def test_other_formats_record_the_settings_in_exif(mini, here, tmp_path: Path, n
     different = np.asarray(image).astype(int) - np.asarray(Image.open(tmp_path / "a.png"))
     assert np.abs(different).mean() < 4 if name.endswith("jpg") else not different.any()
     assert "expected a file name that ends in .png, .jpg or .webp" in here(*line, "--out", "a.gif").last_error
+
+
+def test_what_a_format_cannot_hold_is_refused_before_anything_is_drawn(
+    mini, here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for method in ("encode", "sample"):
+        monkeypatch.setattr(LaVIT, method, lambda *_, **__: pytest.fail("the model was used"))
+    image = next((mini.run / "data/heldout").rglob("*.png"))
+    out, model = tmp_path / "a.webp", ["--model", mini.model]
+    done = here("reconstruct", *[image] * 63, *model, "--out", out)
+    assert done.code == 3
+    assert f"--out {out}: too large for WEBP (784 x 16624 pixels, at most 16383 a side)" in done.last_error
+    done = here("generate", "a red circle", "--num-images", 250_000, *model, "--out", tmp_path / "a.jpg")
+    assert done.code == 3
+    assert re.search(r"too large for JPEG .*at most 65500 a side.; take a name that ends in \.png", done.last_error)
+    assert not list(tmp_path.iterdir())
+
+
+def test_metadata_that_a_format_cannot_hold_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"too large for JPEG .EXIF data is too long.; take a name that ends in"):
+        save_image(tmp_path / "a.jpg", np.zeros((8, 8, 3), np.uint8), {"images": ["x" * 70_000]})
+    with pytest.raises(InputError, match=r"too large for WEBP .encoding error 5"):
+        save_image(tmp_path / "a.webp", np.zeros((16_384, 1, 3), np.uint8), {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_empty_prompts_and_unknown_words_are_explained(mini, here, tmp_path: Path) -> None:

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 from lavit import LaVIT
 from lavit.reranking import candidate_seeds
-from lavit_core.shown_images import enlarge, in_grid
+from lavit_core.shown_images import enlarge, enlargement, grid_px, in_grid
 
 from lavit_cli.generate_settings import GenerateSettings
-from lavit_cli.image_files import save_image
+from lavit_cli.image_files import check_image_size, save_image
 from lavit_cli.prompts import prompt_record, prompt_text
 from lavit_cli.reranking import Reranker, load_reranker, rerank
+
+CELL_PX = 128
+"""The shorter side of an image in a grid has at least this many pixels."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,9 +65,13 @@ def generate(
     """Draw `num_images` images of a prompt (texts and image files in their order) into one file; image i is the one
     that `--seed SEED+i` draws alone. Return its metadata.
 
-    Raises InputError for an unreadable image.
+    Raises InputError for an unreadable image, and for more images than the format of `out` holds.
     """
     lavit, settings = painter.lavit, painter.settings
+    high, wide = lavit.draw_size(settings.draw)
+    factor = enlargement((high, wide), CELL_PX)
+    cell = (high * factor, wide * factor)
+    check_image_size(out, (high, wide) if num_images == 1 else grid_px(num_images, cell))
     seeds = candidate_seeds(range(seed, seed + num_images), settings.best_of)
     codes = lavit.sample([list(prompt)] * len(seeds), seeds, settings.sample)
     pixels = np.stack([np.asarray(image) for image in lavit.decode(codes, seeds, settings.draw)])
@@ -80,7 +87,7 @@ def generate(
         "precision": painter.precision,
         **chosen,
     }
-    image = pixels[kept[0]] if num_images == 1 else in_grid([enlarge(pixels[one], 128) for one in kept])
+    image = pixels[kept[0]] if num_images == 1 else in_grid([enlarge(pixels[one], CELL_PX) for one in kept])
     save_image(out, image, made)
     num_codes = [len(codes[one]) for one in kept]
     return {"out": str(out), **made, "size_px": list(pixels.shape[1:3]), "num_codes": num_codes}

@@ -22,12 +22,30 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Pillow's names and settings; PNG has text chunks, which Pillow handles in another way."""
 
+MOST_PX = {"JPEG": 65_500, "WEBP": 16_383}
+"""The longest side that libjpeg and libwebp write."""
+
 
 def check_image_file(out: Path) -> None:
     """Check, before any work is done, that an image can be written to `out`. Raises InputError if not."""
     if out.suffix.lower() not in (".png", *FORMATS):
         raise InputError(f"--out {out}: expected a file name that ends in .png, .jpg or .webp")
     check_out_file(out)
+
+
+def check_image_size(out: Path, size_px: tuple[int, int]) -> None:
+    """Check, before any work is done, that the format of `out` holds an image of this height and width.
+
+    Raises InputError if not.
+    """
+    name, _ = FORMATS.get(out.suffix.lower(), ("PNG", {}))
+    if name in MOST_PX and max(size_px) > MOST_PX[name]:
+        high, wide = size_px
+        raise _too_large(out, name, f"{wide} x {high} pixels, at most {MOST_PX[name]} a side")
+
+
+def _too_large(out: Path, name: str, why: object) -> InputError:
+    return InputError(f"--out {out}: too large for {name} ({why}); take a name that ends in .png")
 
 
 def unused_file(stem: str, folder: Path = Path()) -> Path:
@@ -53,7 +71,8 @@ def _names(folder: Path, stem: str) -> Iterator[Path]:
 def save_image(path: Path, pixels: np.ndarray, metadata: Mapping[str, Any]) -> None:
     """Write uint8 [h, w, 3], whole or not at all, in the format of the suffix.
 
-    A PNG has `metadata` in its text chunks; JPEG and WEBP as one JSON object in EXIF's ImageDescription.
+    A PNG has `metadata` in its text chunks; JPEG and WEBP as one JSON object in EXIF's ImageDescription. Raises
+    InputError for what is too large for the format, pixels or metadata.
     """
     if path.suffix.lower() == ".png":
         text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
@@ -64,5 +83,8 @@ def save_image(path: Path, pixels: np.ndarray, metadata: Mapping[str, Any]) -> N
     exif[ExifTags.Base.Software] = f"lavit {__version__}"
     name, how = FORMATS[path.suffix.lower()]
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format=name, exif=exif, **how)
+    try:
+        Image.fromarray(pixels).save(buffer, format=name, exif=exif, **how)
+    except (OSError, ValueError) as error:  # the buffer is in memory: what the encoder refuses, not the disk
+        raise _too_large(path, name, error) from None
     write_bytes(path, buffer.getvalue())

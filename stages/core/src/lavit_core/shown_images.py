@@ -21,21 +21,32 @@ def data_url(pixels: np.ndarray) -> str:
 
 def enlarge(pixels: np.ndarray, least_px: int = 256) -> np.ndarray:
     """Repeat pixels a whole number of times until the shorter side has `least_px`: small images stay sharp."""
-    factor = max(1, math.ceil(least_px / min(pixels.shape[:2])))
+    factor = enlargement(pixels.shape[:2], least_px)
     return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def enlargement(size_px: Sequence[int], least_px: int = 256) -> int:
+    """Return how many times `enlarge` repeats the pixels of an image of this height and width."""
+    return max(1, math.ceil(least_px / min(size_px)))
 
 
 def in_grid(images: Sequence[np.ndarray], columns: int | None = None) -> np.ndarray:
     """Place images [h, w, 3] side by side on white, in cells that hold the largest; without `columns` as near a square
     as goes."""
     columns = columns or math.ceil(math.sqrt(len(images)))
-    rows = math.ceil(len(images) / columns)
     high, wide = (max(image.shape[axis] for image in images) for axis in (0, 1))
-    sheet = np.full((rows * (high + GAP_PX) - GAP_PX, columns * (wide + GAP_PX) - GAP_PX, 3), 255, dtype=np.uint8)
+    sheet = np.full((*grid_px(len(images), (high, wide), columns), 3), 255, dtype=np.uint8)
     for index, image in enumerate(images):
         top, left = index // columns * (high + GAP_PX), index % columns * (wide + GAP_PX)
         sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
     return sheet
+
+
+def grid_px(num_images: int, cell_px: tuple[int, int], columns: int | None = None) -> tuple[int, int]:
+    """Return height and width in pixels of what `in_grid` makes of images whose largest fills a cell."""
+    columns = columns or math.ceil(math.sqrt(num_images))
+    high, wide = (cell + GAP_PX for cell in cell_px)
+    return math.ceil(num_images / columns) * high - GAP_PX, columns * wide - GAP_PX
 
 
 def dim_dropped(pixels: np.ndarray, keep_mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
