@@ -82,3 +82,42 @@ def test_rewritten_prompts_are_told_and_other_prompts_refused(score: Callable[..
         score(rows, PROMPTS[2:4])
     with pytest.raises(InputError, match=r"row 1 is .*, expected tag, prompt, correct, metadata"):
         score([{"tag": "colors"}], PROMPTS[:1])
+
+
+@pytest.mark.parametrize("verdict", ["false", "False", "0", "1", None, 2, 0.5, []])
+def test_a_verdict_that_is_neither_true_nor_false_is_refused(
+    score: Callable[..., dict[str, Any]], verdict: Any
+) -> None:
+    rows = judged(PROMPTS[:2], lambda number, image: True)
+    rows[2]["correct"] = verdict
+    with pytest.raises(InputError, match=r"results.jsonl: row 3: correct is .*, expected true or false"):
+        score(rows, PROMPTS[:2])
+
+
+def test_verdicts_as_numbers_count_as_such(score: Callable[..., dict[str, Any]]) -> None:
+    rows = judged(PROMPTS[:2], lambda number, image: image == 0)
+    numbers = [{**row, "correct": int(row["correct"])} for row in rows]
+    assert score(numbers, PROMPTS[:2])["figures"] == score(rows, PROMPTS[:2])["figures"]
+
+
+def test_an_image_that_is_judged_twice_is_merged_or_refused(score: Callable[..., dict[str, Any]]) -> None:
+    rows = judged(PROMPTS[:2], lambda number, image: image == 0)
+    twice = score([*rows, *rows[:4]], PROMPTS[:2])
+    assert (twice["notes"]["merged_equal_rows"], twice["notes"]["images_per_prompt"]) == (4, 4)
+    assert twice["figures"] == score(rows, PROMPTS[:2])["figures"]
+    with pytest.raises(InputError, match=r"row 9: 00000/samples/0000.png is judged twice, correct and not; keep one"):
+        score([*rows, {**rows[0], "correct": False}], PROMPTS[:2])
+    # Judges that write no path may name the first image of each prompt alike.
+    bare = [{**row, "filename": row["filename"].rpartition("/")[2]} for row in rows]
+    assert score(bare, PROMPTS[:2])["notes"]["images_per_prompt"] == 4
+    for nameless in ([{**row, "filename": None} for row in rows],
+                     [{key: value for key, value in row.items() if key != "filename"} for row in rows]):  # fmt: skip
+        assert score(nameless, PROMPTS[:2])["figures"] == twice["figures"]
+
+
+@pytest.mark.parametrize("metadata", ["{'tag': 'x'}", "[1]", [1], None, 3])
+def test_metadata_that_is_no_row_of_prompts_is_refused(score: Callable[..., dict[str, Any]], metadata: Any) -> None:
+    rows = judged(PROMPTS[:1], lambda number, image: True)
+    rows[1]["metadata"] = metadata
+    with pytest.raises(InputError, match=r"results.jsonl: row 2: metadata is .*, expected the prompt's row of"):
+        score(rows, PROMPTS[:1])

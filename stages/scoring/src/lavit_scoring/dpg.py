@@ -154,17 +154,18 @@ def _read_answers(file: Path, items: Mapping[str, Item]) -> tuple[dict[str, Answ
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not {"item_id", "proposition_id", "answer"} <= row.keys():
             raise InputError(f"{file}: row {number} is {shorten(row)}, expected item_id, proposition_id and answer")
-        name, image, proposition = str(row["item_id"]), str(row.get("image", 0)), _whole_number(row["proposition_id"])
+        name, proposition = str(row["item_id"]), _whole_number(row["proposition_id"])
         if proposition is None:
             given = shorten(row["proposition_id"])
             raise InputError(f"{file}: row {number}: proposition_id is {given}, expected a whole number as in the CSV")
         said = row["answer"] == "yes" if official else _yes_or_no(row["answer"])
         if said is None:
             raise InputError(f"{file}: row {number}: answer is {shorten(row['answer'])}, expected yes or no")
+        image = str(0 if row.get("image") is None else row["image"])
         own = found.setdefault(name, {}).setdefault(image, {})
         if proposition in own:
             where = f"{file}: row {number}: proposition {proposition} of {name}"
-            if "image" not in row:
+            if row.get("image") is None:
                 raise InputError(
                     f"{where} has a second answer and no `image`; number each prompt's images with `image`"
                 )

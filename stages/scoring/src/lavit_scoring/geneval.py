@@ -23,20 +23,16 @@ from lavit_scoring.task import ScoringResult, ScoringTask, judge_of
 def score_geneval(task: ScoringTask) -> ScoringResult:
     """Score `results.jsonl` of evaluate_images.py, or of another judge in its layout.
 
-    Raises InputError for prompts without images, or with unequal numbers of them, unless partial.
+    Raises InputError for prompts without images, or with unequal numbers of them, unless partial; for rows that are
+    not verdicts, and for two different ones about one image.
     """
     wanted = _read(task.annotations, ("tag", "prompt"))
     prompts = {geneval_key(row): row for row in wanted}
     if len(prompts) < len(wanted):
         raise InputError(f"{task.annotations}: {len(wanted)} rows about {len(prompts)} prompts, expected each once")
-    rows = _read(task.results, ("tag", "prompt", "correct", "metadata"))
-    verdicts: dict[str, list[float]] = {}
-    rewritten = {}
-    for row in rows:
-        metadata = json.loads(row["metadata"]) if isinstance(row["metadata"], str) else row["metadata"]
-        verdicts.setdefault(geneval_key(metadata), []).append(float(bool(row["correct"])))
-        rewritten[geneval_key(metadata)] = str(row["prompt"])
+    verdicts, rewritten, repeated = _read_verdicts(task.results)
     ids, notes = align(task, verdicts, prompts, what="prompt")
+    notes |= {"merged_equal_rows": repeated} if repeated else {}
     counts = {len(verdicts[name]) for name in ids}
     if len(counts) > 1 and not task.partial:
         fewest = min(ids, key=lambda name: len(verdicts[name]))
@@ -58,6 +54,43 @@ def score_geneval(task: ScoringTask) -> ScoringResult:
     }
     return ScoringResult(ids=[prompts[name]["prompt"] for name in ids], expected=len(prompts), unit="per cent",
                          items={"correct": means}, metrics=metrics, notes=notes)  # fmt: skip
+
+
+def _read_verdicts(file: Path) -> tuple[dict[str, list[float]], dict[str, str], int]:
+    """Return {prompt: a verdict of 0 or 1 for each image}, {prompt: the words that were drawn}, and how many rows are
+    repeats of others. A row without `filename` is an image of its own."""
+    verdicts: dict[str, list[float]] = {}
+    rewritten: dict[str, str] = {}
+    seen: dict[tuple[str, str], float] = {}
+    repeated = 0
+    for number, row in enumerate(_read(file, ("tag", "prompt", "correct", "metadata")), 1):
+        key = geneval_key(_metadata(file, number, row["metadata"]))
+        if row["correct"] not in (0, 1):  # True and False are equal to these, texts are not
+            raise InputError(f"{file}: row {number}: correct is {shorten(row['correct'])}, expected true or false")
+        verdict, name = float(row["correct"]), str(row.get("filename"))
+        if row.get("filename") is not None and (key, name) in seen:
+            if seen[key, name] != verdict:
+                raise InputError(f"{file}: row {number}: {name} is judged twice, correct and not; keep one")
+            repeated += 1
+            continue
+        seen[key, name] = verdict
+        verdicts.setdefault(key, []).append(verdict)
+        rewritten[key] = str(row["prompt"])
+    return verdicts, rewritten, repeated
+
+
+def _metadata(file: Path, number: int, given: Any) -> dict[str, Any]:
+    """Return a result's `metadata`, an object or JSON text of one. Raises InputError naming the row."""
+    try:
+        metadata = json.loads(given) if isinstance(given, str) else given
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise InputError(
+            f"{file}: row {number}: metadata is {shorten(given)}, expected the prompt's row of "
+            "evaluation_metadata.jsonl as JSON"
+        )
+    return metadata
 
 
 def _mean_of_tags(verdicts: Sequence[Sequence[float]], tags: Sequence[str], seed: int) -> Estimate:
