@@ -100,6 +100,16 @@ def runs() -> Runs:
     return run
 
 
+@pytest.mark.parametrize("image", ["img1", None, 1.5, -1])
+def test_an_image_without_cocos_number_is_named(runs: Runs, vqa: Path, tmp_path: Path, image: Any) -> None:
+    file = vqa / "v2_OpenEnded_mscoco_val2014_questions.json"
+    content = json.loads(file.read_text())
+    content["questions"][1]["image_id"] = image
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"questions.json: image_id of question 1 is .*, expected COCO's number"):
+        runs("vqav2", vqa, tmp_path / "out", Fake())
+
+
 def test_vqav2_from_official_files(runs: Runs, vqa: Path, tmp_path: Path) -> None:
     result = runs("vqav2", vqa, tmp_path / "out", Fake())
     assert result["figures"]["accuracy"]["value"] == 100.0

@@ -125,6 +125,21 @@ def test_questions_that_do_not_match_the_annotations(vqa: Score) -> None:
         vqa(ANSWERS, questions={"questions": QUESTIONS["questions"][:3]})
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"question_id": 10}, "row 2: question_id 10 occurs twice, expected each once"),
+        ({"question_id": [11]}, r"row 2: question_id is \[11\], expected a number or text"),
+        ({"question": 5}, "row 2: question is 5, expected text"),
+    ],
+)
+def test_a_damaged_question_is_named(vqa: Score, changes: dict[str, Any], words: str) -> None:
+    rows = [*QUESTIONS["questions"]]
+    rows[1] = {**rows[1], **changes}
+    with pytest.raises(InputError, match=f"questions.json: {words}"):
+        vqa(ANSWERS, questions={"questions": rows})
+
+
 def test_okvqa_names_its_question_types(vqa: Score) -> None:
     truth = {**VQA, "question_types": {"what": "Vehicles and Transportation"}}
     result = vqa(ANSWERS, truth=truth, name="okvqa")

@@ -113,12 +113,24 @@ def check_questions(file: Path, annotations: Path, truths: dict[int, Truth]) -> 
 
 
 def read_question_rows(file: Path) -> list[dict[str, Any]]:
-    """Return the rows {question_id, image_id, question} of a question file. Raises InputError."""
+    """Return the rows {question_id, image_id, question} of a question file.
+
+    Raises InputError naming the row that is not one, or the question that occurs twice.
+    """
     content = read_json(file)
     rows = content.get("questions") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{file}: expected an object with a list `questions`, as VQAv2's question files have")
-    for row in rows:
+    seen: set[int | str] = set()
+    for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not {"question_id", "image_id", "question"} <= row.keys():
-            raise InputError(f"{file}: found {shorten(row)}, expected question_id, image_id and question")
+            raise InputError(f"{file}: row {number} is {shorten(row)}, expected question_id, image_id and question")
+        name = row["question_id"]
+        if not isinstance(name, int | str):
+            raise InputError(f"{file}: row {number}: question_id is {shorten(name)}, expected a number or text")
+        if not isinstance(row["question"], str):
+            raise InputError(f"{file}: row {number}: question is {shorten(row['question'])}, expected text")
+        if name in seen:
+            raise InputError(f"{file}: row {number}: question_id {name!r} occurs twice, expected each once")
+        seen.add(name)
     return rows

@@ -117,10 +117,18 @@ def _vqa_rows(annotations: Path | None, questions: Path) -> tuple[list[Row], boo
     # The release numbers images; COCO's names carry the subset, which the 2017 release dropped.
     subset = str(read_json(questions).get("data_subtype") or "val2014").replace("test-dev2015", "test2015")
     return [
-        (row["question_id"], (f"COCO_{subset}_{int(row['image_id']):012d}.jpg", f"{int(row['image_id']):012d}.jpg"),
-         row["question"])
-        for row in asked
-    ], annotations is not None  # fmt: skip
+        (row["question_id"], (f"COCO_{subset}_{number}.jpg", f"{number}.jpg"), row["question"])
+        for row, number in zip(asked, (_image_number(questions, row) for row in asked), strict=True)
+    ], annotations is not None
+
+
+def _image_number(questions: Path, row: dict[str, Any]) -> str:
+    """Return an image's number as COCO's file names have it. Raises InputError if it has none."""
+    if not str(row["image_id"]).isdecimal():
+        raise InputError(
+            f"{questions}: image_id of question {row['question_id']} is {row['image_id']!r}, expected COCO's number"
+        )
+    return f"{int(row['image_id']):012d}"
 
 
 def find_named(wanted: set[tuple[str, ...]], folder: Path, data: Path) -> dict[tuple[str, ...], Path]:
