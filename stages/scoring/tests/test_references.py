@@ -41,8 +41,9 @@ def test_layouts_give_the_same_references_and_scores(layout: str, score: Score, 
     else:
         lavis = [{"image": f"val2014/{files[n]}", "caption": texts[n]} for n in range(4)]
         file = put("truth.json", {"karpathy": {"images": karpathy}, "lavis": lavis}[layout])
-    captions = read_references(file).keyed_like([str(n) for n in range(4)])
-    assert captions == read_references(put("coco.json", COCO)).keyed_like([str(n) for n in range(4)])
+    numbers = [str(n) for n in range(4)]
+    expected = read_references(put("coco.json", COCO)).keyed_like(numbers)
+    assert read_references(file).keyed_like(numbers) == expected
     result = score("coco-caption", CAPTIONS, None, file=file)
     coco = score("coco-caption", CAPTIONS, COCO)
     assert result["figures"]["bleu_4"]["value"] == pytest.approx(1.0)
@@ -51,6 +52,15 @@ def test_layouts_give_the_same_references_and_scores(layout: str, score: Score, 
     assert "cider.out" not in result["figures"]
     assert result["notes"]["captions_with_line_separators"] == 4
     assert "--java" in result["skipped"]["meteor"]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ""])
+def test_captions_by_file_name_are_scored_as_by_id(suffix: str, score: Score) -> None:
+    named = [{"image": f"COCO_val2014_{row['image_id']:012d}{suffix}", "caption": row["caption"]} for row in CAPTIONS]
+    by_name, by_id = score("nocaps", named, COCO), score("nocaps", CAPTIONS, COCO)
+    assert "cider.out" in by_name["figures"]
+    assert by_name["figures"] == by_id["figures"]
+    assert by_name["items"]["digest"] == by_id["items"]["digest"]
 
 
 def test_captions_that_do_not_match_are_named(score: Score) -> None:

@@ -38,9 +38,10 @@ def score_captions(task: ScoringTask) -> ScoringResult:
     references = read_references(task.annotations, task.split)
     captions, notes = read_results(task.results, ids=("image_id", "image", "file_name"), values=("caption",),
                                    as_id=str)  # fmt: skip
-    truths = references.keyed_like(captions)
-    ids, more = align(task, captions, truths, what="image")
-    texts, expected = [captions[name] for name in ids], [truths[name] for name in ids]
+    truths, usual = references.keyed_like(captions)
+    given, more = align(task, captions, truths, what="image")
+    texts, expected = [captions[name] for name in given], [truths[name] for name in given]
+    ids = [usual[name] for name in given]
     scores = caption_metrics(texts, expected, seed=task.seed)
     metrics, items = scores.metrics, scores.items
     skipped |= scores.skipped

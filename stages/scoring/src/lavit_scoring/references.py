@@ -23,12 +23,13 @@ class References:
     domains: dict[str, str] = field(default_factory=dict)
     """Usual id -> domain (NoCaps)."""
 
-    def keyed_like(self, ids: Collection[str]) -> dict[str, list[str]]:
-        """Return the captions under the kind of id that knows all of `ids`; under the usual one if none does."""
-        for captions in self.by_kind.values():
-            if all(name in captions for name in ids):
-                return captions
-        return next(iter(self.by_kind.values()))
+    def keyed_like(self, ids: Collection[str]) -> tuple[dict[str, list[str]], dict[str, str]]:
+        """Return the captions under the kind of id that knows all of `ids`, under the usual one if none does; and the
+        usual id of each of these ids."""
+        usual = next(iter(self.by_kind.values()))
+        known = (captions for captions in self.by_kind.values() if all(name in captions for name in ids))
+        captions = next(known, usual)
+        return captions, dict(zip(captions, usual, strict=True))  # every kind lists the same images in file order
 
 
 @dataclass(frozen=True)
