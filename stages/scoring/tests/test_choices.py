@@ -127,6 +127,42 @@ def test_seed_bench_by_letters_and_by_likelihood(score: Score) -> None:
         score("seed-image", said[:3], SEED)
 
 
+MIXED = [
+    {"id": "validation_Art_1", "question_type": "multiple-choice", "options": "['x', 'y']", "answer": "B"},
+    {"id": "validation_Art_2", "question_type": "multiple-choice", "options": "['x', 'y']", "answer": "A"},
+    {"id": "validation_Art_3", "question_type": "open", "options": "[]", "answer": "5"},
+]
+MIXED_RESULTS = [
+    {"id": "validation_Art_1", "log_likelihoods": [-2, -1]},
+    {"id": "validation_Art_2", "answer": "(A)"},
+    {"id": "validation_Art_3", "answer": "5"},
+]
+
+
+def test_each_row_has_a_reply_or_likelihoods(score: Score) -> None:
+    result = score("mmmu-val", MIXED_RESULTS, MIXED, protocol="lmms-eval")
+    assert (values(result)["accuracy"], result["notes"]["by_likelihood"]) == (100.0, "1 of 3")
+    result = score("mmmu-val", [*MIXED_RESULTS, *MIXED_RESULTS[:2]], MIXED, protocol="lmms-eval")
+    assert (values(result)["accuracy"], result["notes"]["merged_equal_rows"]) == (100.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": "validation_Art_3", "log_likelihoods": []}, r"'validation_Art_3' is \[\], expected a list of numbers"),
+        ({"id": "validation_Art_3", "log_likelihoods": [-1]}, "has 1 log_likelihoods, expected a reply: it has no cho"),
+        ({"id": "validation_Art_1", "log_likelihoods": [-1, -2]}, r"two results, \[-2, -1\] and \[-1, -2\]; keep one"),
+        ({"id": "validation_Art_1", "answer": "B"}, "question validation_Art_1 has a reply and log_likelihoods"),
+        ({"log_likelihoods": [-1, -2]}, "row 4 has log_likelihoods, expected question_id"),
+        ({"id": "other", "log_likelihoods": [-1] * 30}, "1 results belong to no question"),
+    ],
+)
+def test_likelihoods_that_fit_no_question_are_named(score: Score, row: dict[str, Any], message: str) -> None:
+    rows = [one for one in MIXED_RESULTS if one["id"] != "validation_Art_3" or row.get("id") != "validation_Art_3"]
+    with pytest.raises(InputError, match=message):
+        score("mmmu-val", [*rows, row], MIXED, protocol="lmms-eval")
+
+
 def test_mmmu_by_hand(score: Score) -> None:
     rows = [
         ("validation_Art_1", "multiple-choice", "['x', 'y']", "B", "(B)"),

@@ -27,6 +27,9 @@ from lavit_scoring.open_answers import answers_open
 from lavit_scoring.results import align, read_results, read_rows
 from lavit_scoring.task import ScoringResult, ScoringTask
 
+IDS = ("question_id", "id", "index")
+"""Names that the column of a result's question may have."""
+
 ReadLetter = Callable[[str, Sequence[str]], str | None]
 
 
@@ -188,29 +191,28 @@ def _score(task: ScoringTask, questions: Mapping[str, Question], read: ReadLette
 
 
 def _read_replies(file: Path, questions: Mapping[str, Question]) -> tuple[dict[str, str], set[str], dict[str, Any]]:
-    """Return {question id: reply}, the ids whose reply is the likeliest choice, and notes."""
-    rows = read_rows(file)
-    if not any(isinstance(row, dict) and "log_likelihoods" in row for row in rows):
-        replies, notes = read_results(
-            file, ids=("question_id", "id", "index"), values=("prediction", "answer", "text"), as_id=str
-        )
-        return replies, set(), notes
-    likeliest: dict[str, str] = {}
-    for number, row in enumerate(rows, 1):
-        values = row.get("log_likelihoods") if isinstance(row, dict) else None
-        name = str(row.get("question_id", row.get("id", row.get("index")))) if isinstance(row, dict) else ""
+    """Return {question id: reply}, the ids whose reply is the likeliest choice, and notes.
+
+    Each row has a reply or log-likelihoods. Raises InputError naming the question that has both, or not as many
+    log-likelihoods as choices.
+    """
+    said: list[tuple[int, Any]] = []
+    scored: list[tuple[int, Any]] = []
+    for number, row in enumerate(read_rows(file), 1):
+        (scored if isinstance(row, dict) and "log_likelihoods" in row else said).append((number, row))
+    replies, notes = read_results(file, ids=IDS, values=("prediction", "answer", "text"), as_id=str, rows=said)
+    likelihoods, more = read_results(file, ids=IDS, values=("log_likelihoods",), kind=list, as_id=str, rows=scored)
+    if both := likelihoods.keys() & replies.keys():
+        raise InputError(f"{file}: question {min(both)} has a reply and log_likelihoods; keep one")
+    for name, values in likelihoods.items():
         known = questions.get(name)
-        if not isinstance(values, list) or not all(isinstance(one, int | float) and one == one for one in values):
-            raise InputError(f"{file}: row {number} is {shorten(row)}, expected question_id and log_likelihoods")
         if known is not None and len(values) != len(known.choices):
-            raise InputError(
-                f"{file}: question {name} has {len(values)} log_likelihoods, expected {len(known.choices)}, "
-                "one for each choice"
-            )
-        if name in likeliest:
-            raise InputError(f"{file}: question {name} has two results; keep one")
-        likeliest[name] = LETTERS[max(range(len(values)), key=values.__getitem__)]
-    return likeliest, set(likeliest), {}
+            wanted = f"{len(known.choices)}, one for each choice" if known.choices else "a reply: it has no choices"
+            raise InputError(f"{file}: question {name} has {len(values)} log_likelihoods, expected {wanted}")
+        # `align` refuses questions that are not known, whatever their reply.
+        replies[name] = LETTERS[max(range(len(values)), key=values.__getitem__)] if known else ""
+    merged = sum(one.get("merged_equal_rows", 0) for one in (notes, more))
+    return replies, set(likelihoods), {"merged_equal_rows": merged} if merged else {}
 
 
 def _rows(file: Path, rows: Any, columns: Sequence[str]) -> Iterator[dict[str, Any]]:

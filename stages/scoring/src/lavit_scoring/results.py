@@ -9,6 +9,18 @@ from lavit_scoring.files import read_json, read_json_lines
 from lavit_scoring.task import ScoringTask
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and value == value
+
+
+KINDS: dict[type, tuple[str, Callable[[Any], bool]]] = {
+    str: ("text", lambda value: isinstance(value, str)),
+    float: ("a number", _is_number),
+    list: ("a list of numbers", lambda value: isinstance(value, list) and bool(value) and all(map(_is_number, value))),
+}
+"""What a result may be, in words and as a test."""
+
+
 def read_rows(file: Path) -> list[Any]:
     """Return the rows of a result file: a JSON array, or one JSON value a line. Raises InputError naming the line."""
     if file.suffix == ".jsonl":
@@ -24,17 +36,20 @@ def read_results(
     *,
     ids: Sequence[str],
     values: Sequence[str],
-    kind: type[str] | type[float] = str,
+    kind: type[str] | type[float] | type[list[float]] = str,
     as_id: Callable[[Any], Any] = lambda value: value,
+    rows: Iterable[tuple[int, Any]] | None = None,
 ) -> tuple[dict[Any, Any], dict[str, Any]]:
     """Return {id: value} of a result file, and notes on what was cleaned.
 
-    `ids` and `values` are the names a column may have. Equal rows are merged and counted. Raises InputError naming the
-    id if rows of one id differ, or a value is not of `kind`.
+    `ids` and `values` are the names a column may have; `rows` are some of the file's with their numbers (all unless
+    given). Equal rows are merged and counted. Raises InputError naming the id if rows of one id differ, or a value is
+    not of `kind`.
     """
+    wanted, is_kind = KINDS[kind]
     results: dict[Any, Any] = {}
     repeated = 0
-    for number, row in enumerate(read_rows(file), 1):
+    for number, row in enumerate(read_rows(file), 1) if rows is None else rows:
         if not isinstance(row, dict):
             raise InputError(
                 f"{file}: row {number} is {shorten(row)}, expected an object with {ids[0]} and {values[0]}"
@@ -43,8 +58,7 @@ def read_results(
         value = _column(file, number, row, values)
         if not isinstance(name, Hashable) or isinstance(name, tuple):
             raise InputError(f"{file}: row {number}: {ids[0]} is {shorten(name)}, expected a number or text")
-        if not (isinstance(value, str) if kind is str else isinstance(value, int | float) and value == value):
-            wanted = "text" if kind is str else "a number"
+        if not is_kind(value):
             raise InputError(f"{file}: {values[0]} of {ids[0]} {name!r} is {shorten(value)}, expected {wanted}")
         if name in results:
             if results[name] != value:
