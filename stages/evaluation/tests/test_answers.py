@@ -200,6 +200,20 @@ def test_a_test_split_is_written_not_scored(runs: Runs, vqa: Path, tmp_path: Pat
     assert len(json.loads((tmp_path / "out" / "results.json").read_text())) == NUM_IMAGES * PER_IMAGE
 
 
+def test_without_a_score_the_command_says_why(models: dict[str, Path], vqa: Path, tmp_path: Path) -> None:
+    line = ["vqav2", "--model", str(models["seeing"]), "--data", str(vqa), "--device", "cpu", "--limit", "3"]
+    said = "score: skipped: the files hold no answers; submit results.json"
+    (vqa / "v2_mscoco_val2014_annotations.json").rename(tmp_path / "away.json")
+    shown = CliRunner().invoke(evaluate, [*line, "--out", str(tmp_path / "test")]).stdout
+    assert said in shown
+    assert "score.json: why there is no score" in shown
+    (tmp_path / "away.json").rename(vqa / "v2_mscoco_val2014_annotations.json")
+    shown = CliRunner().invoke(evaluate, [*line, "--out", str(tmp_path / "val")]).stdout
+    assert said not in shown
+    assert "PARTIAL: 3 of 15 items." in shown.splitlines()[1]
+    assert "score.json: the score" in shown
+
+
 def test_what_is_missing_is_said_before_anything_is_loaded(runs: Runs, vqa: Path, images: Path, tmp_path: Path) -> None:
     never = Fake(deadline=0)
     with pytest.raises(UsageError, match="a model writes words: give --lemmatizer rules"):

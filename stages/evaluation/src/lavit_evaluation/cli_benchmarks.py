@@ -38,9 +38,9 @@ def answers(benchmark: "Benchmark") -> Callable[..., None]:
             benchmark, model, files, out, settings, protocol=protocol, lemmatizer=lemmatizer, seed=common.seed,
             compute=compute_of(common, batch_size),
         )  # fmt: skip
-        show_result(
-            result, common, f"{out / 'results.json'}: the server's result file; {out / 'score.json'}: the score"
-        )
+        score = "the score" if "items" in result else "why there is no score"
+        last = f"{out / 'results.json'}: the server's result file; {out / 'score.json'}: {score}"
+        show_result(result, common, last)
 
     run.__doc__ = f"{benchmark.title} ({benchmark.size}): ask a model, write the server's result file, score it."
     return run
@@ -82,8 +82,12 @@ def retrieval(name: str) -> Callable[..., None]:
 
 
 def show_result(result: dict[str, Any], options: OutputOptions, *last: str) -> None:
-    """Print a benchmark's score: as one JSON object, or as a table with `last` below it (quietly: `last` alone)."""
+    """Print a benchmark's score: as one JSON object, or as a table with `last` below it (quietly: `last` alone).
+
+    Without a score (a test split), the reasons stand in the table's place.
+    """
     from lavit_scoring.show import show_result as as_lines
 
-    table = as_lines(result) if not options.quiet and "items" in result else []
+    reasons = [f"{name}: skipped: {reason}" for name, reason in result["skipped"].items()]
+    table = [] if options.quiet else [as_lines(result)] if "items" in result else reasons
     show(result, options, lines=[*table, *last])
