@@ -44,6 +44,35 @@ def test_bad_arguments_are_refused(folders, images, tmp_path: Path) -> None:
         model.sample([["red", images[0]]], settings=continuous)
 
 
+@pytest.mark.parametrize(
+    ("earlier", "message"),
+    [
+        ([[("x", "y", "z")]], r"earlier\[0\]\[0\]: found 3 values, expected a \(question, answer\) pair"),
+        ([["xy"]], r"earlier\[0\]\[0\]: found str, expected a \(question, answer\) pair"),
+        ([[("x", 5)]], r"earlier\[0\]\[0\]: answer: found int, expected a text"),
+        (["xy"], r"earlier\[0\]: found str, expected a list of \(question, answer\) pairs"),
+        (5, r"earlier: found int, expected a list of \(question, answer\) pairs for each question"),
+    ],
+)
+def test_earlier_turns_of_another_form_are_refused(folders, images, earlier, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        LaVIT.from_pretrained(folders["codes"]).answer(images[:1], "what?", earlier=earlier)
+
+
+def test_mappings_and_what_cannot_be_listed_are_refused(folders, images) -> None:
+    model = LaVIT.from_pretrained(folders["codes"])
+    for call, name in (
+        (lambda: model.generate({"a": 1}), "prompts"),  # type: ignore[arg-type]
+        (lambda: model.answer(images[:1], {"a": 1}), "questions"),
+        (lambda: model.score(images[:1], {"a": 1}), "texts"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(UsageError, match=f"{name}: found dict, expected a text"):
+            call()
+    for codes in (None, 5, np.array(5)):
+        with pytest.raises(InputError, match=r"codes: found (NoneType|int|ndarray), expected integers \[n\] an image"):
+            model.decode(codes)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("seeds", [1.5, "12", [1.7, 2], {"a": 1}])
 def test_seeds_that_are_no_integers_are_refused(folders, seeds) -> None:
     with pytest.raises(UsageError, match=r"seeds: found .*, expected one integer, or one an image"):

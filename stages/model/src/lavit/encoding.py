@@ -101,7 +101,10 @@ def decode_each(
 
 def check_codes(codes: Sequence[Any], codebook_size: int) -> list[np.ndarray]:
     """Return codes as int64 [n] an image. Raises InputError for another kind, or values outside the codebook."""
-    checked = [np.asarray(own) for own in codes]
+    try:
+        checked = [np.asarray(own) for own in codes]
+    except TypeError:  # None, a number, an array without axes
+        raise InputError(f"codes: found {type(codes).__name__}, expected integers [n] an image") from None
     for place, own in enumerate(checked):
         if own.ndim != 1 or not np.issubdtype(own.dtype, np.integer):
             raise InputError(f"codes[{place}]: found {own.dtype} {list(own.shape)}, expected integers [n]")

@@ -1,6 +1,6 @@
 """Prompts as callers give them: texts, images, and `<image>` placeholders. Never imports torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 PLACEHOLDER = IMAGE_MARK
 """Stands in a text where one of the prompt's images is read."""
 
+TURNS = "(question, answer) pairs"
+
 PromptLike: TypeAlias = "str | Sequence[str | Image.Image | os.PathLike[str] | np.ndarray | Tensor]"
 """A text, or texts and images in the order they are read. A file is a `pathlib.Path` here (a `str` is text); an image
 may also be its codes int64 [n]. Where texts have `<image>` placeholders, the images take their places in order:
@@ -30,7 +32,7 @@ def prompt_list(prompts: Any) -> list[list[Any]]:
 
     Raises UsageError for no prompt, a piece of another kind, or another number of `<image>` than of images.
     """
-    if not isinstance(prompts, str | Iterable) or is_image(prompts):
+    if not _is_listing(prompts) or is_image(prompts):
         raise UsageError(f"prompts: found {type(prompts).__name__}, expected a text, or texts and images in a list a "
                          "prompt")  # fmt: skip
     listed = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -44,7 +46,7 @@ def question_list(questions: Any, name: str) -> list[Any]:
 
     Raises UsageError for none, a piece of another kind, or another number of `<image>` than of images.
     """
-    if not isinstance(questions, Iterable):
+    if not _is_listing(questions):
         raise UsageError(f"{name}: found {type(questions).__name__}, expected a text or a list of questions")
     listed = [questions] if isinstance(questions, str) else list(questions)
     if not listed:
@@ -53,11 +55,26 @@ def question_list(questions: Any, name: str) -> list[Any]:
 
 
 def earlier_list(earlier: Any) -> list[list[tuple[Any, str]]]:
-    """Return the (question, answer) pairs before each question. Raises UsageError as `question_list` does."""
+    """Return the (question, answer) pairs before each question. Raises UsageError for another form, and as
+    `question_list` does."""
+    if not isinstance(earlier, list | tuple):
+        raise UsageError(f"earlier: found {type(earlier).__name__}, expected a list of {TURNS} for each question")
+    for place, turns in enumerate(earlier):
+        if not isinstance(turns, list | tuple):
+            raise UsageError(f"earlier[{place}]: found {type(turns).__name__}, expected a list of {TURNS}")
     return [
-        [(question_of(question, f"earlier[{place}][{turn}]"), reply) for turn, (question, reply) in enumerate(turns)]
+        [_turn(turn, f"earlier[{place}][{number}]") for number, turn in enumerate(turns)]
         for place, turns in enumerate(earlier)
     ]
+
+
+def _turn(turn: Any, where: str) -> tuple[Any, str]:
+    if not isinstance(turn, list | tuple) or len(turn) != 2:
+        found = f"{len(turn)} values" if isinstance(turn, list | tuple) else type(turn).__name__
+        raise UsageError(f"{where}: found {found}, expected a (question, answer) pair")
+    question, reply = turn
+    check_text(reply, f"{where}: answer")
+    return question_of(question, where), reply
 
 
 def question_of(question: Any, where: str) -> Any:
@@ -70,7 +87,7 @@ def question_of(question: Any, where: str) -> Any:
 
 def text_list(texts: Any, name: str, *, least: int = 1) -> list[str]:
     """Return one text or several as a list. Raises UsageError for fewer than `least`, and for what is no text."""
-    if not isinstance(texts, Iterable):
+    if not _is_listing(texts):
         raise UsageError(f"{name}: found {type(texts).__name__}, expected a text or a list of texts")
     listed = [texts] if isinstance(texts, str) else list(texts)
     if len(listed) < least:
@@ -89,6 +106,11 @@ def check_text(text: Any, where: str) -> None:
     except UnicodeEncodeError as error:
         found = f"a surrogate without its partner ({text[error.start]!r}, character {error.start})"
         raise UsageError(f"{where}: found {found}, expected Unicode text") from None
+
+
+def _is_listing(value: Any) -> bool:
+    """Return whether a value is a text or can be listed; a mapping would be listed as its keys."""
+    return isinstance(value, Iterable) and not isinstance(value, Mapping)
 
 
 def _pieces(prompt: Any, where: str) -> list[Any]:
