@@ -255,6 +255,16 @@ def test_textvqa_normalises_before_vqas_rules(score: Score) -> None:
     )
 
 
+def test_textvqa_takes_records_and_refuses_a_list_as_text(score: Score) -> None:
+    row = {"question_id": 1, "image_id": "a", "answers": ["nokia"] * 7 + ["phone"] * 3}
+    records = {**row, "answers": [{"answer": text} for text in row["answers"]]}
+    said = [{"question_id": 1, "answer": "phone"}]
+    assert score("textvqa", said, {"data": [records]})["figures"] == score("textvqa", said, {"data": [row]})["figures"]
+    for wrong in ("['nokia', 'nokia']", [5], [["nokia"]], {"answer": "nokia"}):
+        with pytest.raises(InputError, match=r"row 1: answers is .*, expected a list of texts or {answer}"):
+            score("textvqa", said, {"data": [{**row, "answers": wrong}]})
+
+
 def test_damaged_files_are_named(score: Score) -> None:
     for name, content, message in (
         ("seed-image", {"questions": []}, "no questions, expected rows with question_id"),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from lavit_scoring.errors import InputError
 
 
 def test_vizwiz_and_answerability(score: Callable[..., dict[str, Any]]) -> None:
@@ -26,3 +27,15 @@ def test_vizwiz_and_answerability(score: Callable[..., dict[str, Any]]) -> None:
     # Unanswerable are 0 and 2; sorted by 1 - answerable: 2 (hit), 3, 1, 0 (hit): 0.5 x 1 + 0.5 x 2/4.
     assert result["figures"]["average_precision"]["value"] == 75.0
     assert result["figures"]["f1"]["value"] == pytest.approx(66.67)  # 2 is claimed, 0 is missed
+
+
+def test_human_answers_are_records_or_texts(score: Callable[..., dict[str, Any]]) -> None:
+    rows = [{"image": f"{n}.jpg", "question": "?", "answers": ["can"] * 8 + ["tin"] * n} for n in (1, 2)]
+    records = [{**row, "answers": [{"answer": text} for text in row["answers"]]} for row in rows]
+    said = [{"image": row["image"], "answer": "tin"} for row in rows]
+    assert score("vizwiz", said, rows)["figures"] == score("vizwiz", said, records)["figures"]
+    for wrong in ("['can']", [5], [{"text": "can"}]):
+        with pytest.raises(InputError, match=r"row 2: answers is .*, expected a list of texts or {answer}"):
+            score("vizwiz", said, [rows[0], {**rows[1], "answers": wrong}])
+    with pytest.raises(InputError, match=r"2.jpg has no human answers; the test split"):
+        score("vizwiz", said, [rows[0], {"image": "2.jpg", "question": "?"}])

@@ -10,6 +10,7 @@ from lavit_scoring.metrics.answer_normalization import normalize_vqa, one_line
 from lavit_scoring.metrics.vqa_accuracy import agreement
 from lavit_scoring.results import align, read_results
 from lavit_scoring.task import ScoringResult, ScoringTask
+from lavit_scoring.vqa import answer_texts
 
 
 def score_textvqa(task: ScoringTask) -> ScoringResult:
@@ -43,10 +44,10 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{file}: expected an object with a list `data`, as TextVQA_0.5.1_val.json has")
     found: dict[str, dict[str, Any]] = {}
-    for row in rows:
+    for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not {"question_id", "image_id", "answers"} <= row.keys() or not row["answers"]:
-            raise InputError(f"{file}: found {shorten(row)}, expected question_id, image_id and answers")
+            raise InputError(f"{file}: row {number} is {shorten(row)}, expected question_id, image_id and answers")
         if str(row["question_id"]) in found:
             raise InputError(f"{file}: question_id {row['question_id']} occurs twice")
-        found[str(row["question_id"])] = row
+        found[str(row["question_id"])] = row | {"answers": answer_texts(file, number, row["answers"])}
     return found

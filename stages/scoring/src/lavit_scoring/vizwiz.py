@@ -15,6 +15,7 @@ from lavit_scoring.metrics.lemmas import Lemmatize, as_given, lemmatizer
 from lavit_scoring.metrics.vqa_accuracy import lavit_accuracy, vizwiz_accuracy
 from lavit_scoring.results import align, read_results
 from lavit_scoring.task import ScoringResult, ScoringTask
+from lavit_scoring.vqa import answer_texts
 
 RESAMPLES = 200
 """Resamples of metrics that are not means: each is computed from scratch."""
@@ -38,10 +39,11 @@ def read_vizwiz(file: Path) -> dict[str, dict[str, Any]]:
 def score_vizwiz(task: ScoringTask) -> ScoringResult:
     """Score answers by the VizWiz server's rules or by LaVIT's. Raises InputError if images do not match."""
     truths = read_vizwiz(task.annotations)
-    texts = {name: [answer.get("answer") for answer in row.get("answers") or ()] for name, row in truths.items()}
-    for name, humans in texts.items():
-        if not humans or not all(isinstance(human, str) for human in humans):
+    texts: dict[str, list[str]] = {}
+    for number, (name, row) in enumerate(truths.items(), 1):
+        if not row.get("answers"):
             raise InputError(f"{task.annotations}: {name} has no human answers; the test split can't be scored here")
+        texts[name] = answer_texts(task.annotations, number, row["answers"])
     answers, notes = read_results(task.results, ids=("image",), values=("answer",))
     ids, more = align(task, answers, texts, what="image")
     rules = vizwiz_accuracy

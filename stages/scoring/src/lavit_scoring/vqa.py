@@ -99,6 +99,15 @@ def _truth(row: dict[str, Any]) -> Truth:
     )
 
 
+def answer_texts(file: Path, number: int, answers: Any) -> list[str]:
+    """Return what humans answered, from texts or from records {answer}. Raises InputError naming the row."""
+    given = answers if isinstance(answers, list) else []
+    texts = [answer.get("answer") if isinstance(answer, dict) else answer for answer in given]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{file}: row {number}: answers is {shorten(answers)}, expected a list of texts or {{answer}}")
+    return texts
+
+
 def _rest(answer: dict[str, Any]) -> Hashable:
     return tuple(sorted((key, str(value)) for key, value in answer.items() if key != "answer"))
 
