@@ -230,6 +230,12 @@ def test_mmbench_counts_a_question_whose_rotations_are_all_right(tmp_path: Path,
         "vanilla": 80.0,
     }
     assert (result["items"]["scored"], result["items"]["expected"]) == (2, 2)
+    part = score("mmbench-dev", results[:1], None, file=file, protocol="vlmevalkit", partial=True)
+    assert part["skipped"]["accuracy"] == "no question has a result for each rotation of its choices"
+    assert {name: metric["value"] for name, metric in part["partial"]["figures"].items()} == {"vanilla": 100.0}
+    broken = mmbench(tmp_path / "broken.tsv", [rows[0], ("x", *rows[1][1:])])
+    with pytest.raises(InputError, match=r'broken.tsv: row 2: index is "x", expected a whole number'):
+        score("mmbench-dev", results, None, file=broken, protocol="vlmevalkit")
     lacking = mmbench(tmp_path / "half.tsv", rows[:4])
     with pytest.raises(InputError, match="question 2 has 3 choices and 2 rotations, expected as many"):
         score("mmbench-dev", results[:4], None, file=lacking, protocol="vlmevalkit")
@@ -263,6 +269,32 @@ def test_textvqa_takes_records_and_refuses_a_list_as_text(score: Score) -> None:
     for wrong in ("['nokia', 'nokia']", [5], [["nokia"]], {"answer": "nokia"}):
         with pytest.raises(InputError, match=r"row 1: answers is .*, expected a list of texts or {answer}"):
             score("textvqa", said, {"data": [{**row, "answers": wrong}]})
+
+
+AI2D = {"id": "1", "options": ["x", "y"], "answer": "1"}
+SCIENCE = {"choices": ["x", "y"], "answer": 1, "image": "image.png", "split": "test"}
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol", "annotations", "message"),
+    [
+        ("ai2d", "lmms-eval", [{**AI2D, "answer": "A"}], 'row 1: answer of question 1 is "A", expected 0 to 1'),
+        ("ai2d", "lmms-eval", [AI2D, {**AI2D, "answer": 2}], "row 2: answer of question 1 is 2, expected 0 to 1"),
+        ("ai2d", "lmms-eval", [{**AI2D, "options": "x|y"}], r'row 1: options of question 1 is "x\|y", expected a list'),
+        ("scienceqa-img", "llava", {"4": {**SCIENCE, "answer": "B"}}, 'row 1: answer of question 4 is "B", expected 0'),
+        ("mmmu-val", "lmms-eval", [{**MIXED[0], "options": "a|b"}], r'row 1: options is "a\|b", expected a list'),
+        ("mmmu-val", "lmms-eval", [{**MIXED[2], "answer": "[0, 1)"}], r'row 1: answer is "\[0, 1\)", expected a list'),
+        ("mmmu-val", "lmms-eval", [{**MIXED[2], "answer": 5}], "row 1: answer is 5, expected a list of texts"),
+        (
+            "seed-image", "official",
+            {"questions": [{key: text for key, text in SEED["questions"][0].items() if key != "choice_b"}]},
+            "row 1: the question is .*, expected a text under choice_b",
+        ),
+    ],
+)  # fmt: skip
+def test_a_damaged_question_is_named(score: Score, name: str, protocol: str, annotations: Any, message: str) -> None:
+    with pytest.raises(InputError, match=f"annotations.json: {message}"):
+        score(name, [{"question_id": "1", "answer": "A"}], annotations, protocol=protocol)
 
 
 def test_damaged_files_are_named(score: Score) -> None:

@@ -112,6 +112,11 @@ def test_order_of_rows_does_not_matter(vqa: Score) -> None:
     assert vqa(ANSWERS[::-1])["figures"] == vqa(ANSWERS)["figures"]
 
 
+def test_annotations_without_questions_are_refused(vqa: Score) -> None:
+    with pytest.raises(InputError, match=r"annotations.json: no annotations, expected a list `annotations`"):
+        vqa([], truth={"annotations": []})
+
+
 def test_partial_results_never_look_whole(vqa: Score) -> None:
     result = vqa(ANSWERS[:2], partial=True)
     assert result["figures"] == {}

@@ -92,6 +92,8 @@ def test_sets_that_are_not_whole_are_refused_or_marked(score: Callable[..., dict
     assert (left["items"]["scored"], left["partial"]["figures"]["score"]["value"]) == (999, 1.0)
     with pytest.raises(InputError, match="prompt_id 1 has two results"):
         score([*rows[:4], *rows[:1]])
+    with pytest.raises(InputError, match=r"scores.jsonl: row 1: prompt_id is \[1\], expected a number"):
+        score([{**rows[0], "prompt_id": [1]}])
     with pytest.raises(InputError, match=r"prompt 1 has 2\.5, expected 0 to 2"):
         score([{**rows[0], "realism": 2.5}], partial=True)
 

@@ -52,11 +52,14 @@ def score_seed(task: ScoringTask) -> ScoringResult:
     rows = content.get("questions") if isinstance(content, dict) else None
     types = {str(number): name for name, number in (content.get("question_type") or {}).items()} if rows else {}
     questions = {}
-    for row in _rows(task.annotations, rows, ("question_id", "answer", "data_id", "choice_a")):
+    columns = [f"choice_{letter}" for letter in "abcd"]
+    for number, row in _rows(task.annotations, rows, ("question_id", "answer", "data_id", "choice_a")):
         if row.get("data_type", "image") == "image":
+            if lacking := [column for column in columns if column not in row]:
+                raise _unusable(task.annotations, number, "the question", row, f"a text under {lacking[0]}")
             kind = str(row.get("question_type_id"))
             questions[str(row["question_id"])] = Question(
-                choices=tuple(str(row[f"choice_{letter}"]) for letter in "abcd"),
+                choices=tuple(str(row[column]) for column in columns),
                 answers=(row["answer"],),
                 image=row["data_id"],
                 groups={"type": types.get(kind, kind)},
@@ -67,14 +70,14 @@ def score_seed(task: ScoringTask) -> ScoringResult:
 def score_mmmu(task: ScoringTask) -> ScoringResult:
     """Score MMMU's validation questions, those with choices and open ones. Raises InputError if ids do not match."""
     questions = {}
-    for row in _rows(task.annotations, read_rows(task.annotations), ("id", "question_type", "options", "answer")):
-        options = row["options"] if isinstance(row["options"], list) else ast.literal_eval(row["options"])
-        answer = row["answer"] if isinstance(row["answer"], str) else None
-        answers = [answer] if answer is not None else row["answer"]
-        if answer is not None and row["question_type"] != "multiple-choice" and answer.startswith("["):
-            answers = ast.literal_eval(answer)  # a list of answers, written as text
+    rows = _rows(task.annotations, read_rows(task.annotations), ("id", "question_type", "options", "answer"))
+    for number, row in rows:
+        options = _listed(task.annotations, number, "options", row["options"])
+        answer, is_open = row["answer"], row["question_type"] != "multiple-choice"
+        is_list = not isinstance(answer, str) or (is_open and answer.startswith("["))
+        answers = _listed(task.annotations, number, "answer", answer) if is_list else [answer]
         questions[str(row["id"])] = Question(
-            choices=tuple(map(str, options)) if row["question_type"] == "multiple-choice" else (),
+            choices=() if is_open else tuple(map(str, options)),
             answers=tuple(map(str, answers)),
             image=row["id"],
             groups={"subject": "_".join(str(row["id"]).split("_")[1:-1])},
@@ -84,13 +87,10 @@ def score_mmmu(task: ScoringTask) -> ScoringResult:
 
 def score_ai2d(task: ScoringTask) -> ScoringResult:
     """Score AI2D's test questions. Raises InputError if ids do not match."""
-    rows = _rows(task.annotations, read_rows(task.annotations), ("id", "options", "answer"))
-    questions = {
-        str(row["id"]): Question(
-            choices=tuple(map(str, row["options"])), answers=(LETTERS[int(row["answer"])],), image=row["id"]
-        )
-        for row in rows
-    }
+    questions = {}
+    for number, row in _rows(task.annotations, read_rows(task.annotations), ("id", "options", "answer")):
+        choices, letter = _choices(task.annotations, number, row, "options")
+        questions[str(row["id"])] = Question(choices=choices, answers=(letter,), image=row["id"])
     return _score(task, questions, bare_letter)
 
 
@@ -100,16 +100,13 @@ def score_scienceqa(task: ScoringTask) -> ScoringResult:
     if not isinstance(content, dict):
         raise InputError(f"{task.annotations}: found {shorten(content)}, expected ScienceQA's problems.json")
     rows = [{"id": name, **row} for name, row in content.items() if isinstance(row, dict)]
-    questions = {
-        str(row["id"]): Question(
-            choices=tuple(map(str, row["choices"])),
-            answers=(LETTERS[row["answer"]],),
-            image=row["id"],
-            groups={"subject": str(row.get("subject"))},
-        )
-        for row in _rows(task.annotations, rows, ("choices", "answer", "image", "split"))
-        if row["image"] and row["split"] == "test"
-    }
+    questions = {}
+    for number, row in _rows(task.annotations, rows, ("choices", "answer", "image", "split")):
+        if row["image"] and row["split"] == "test":
+            choices, letter = _choices(task.annotations, number, row, "choices")
+            questions[str(row["id"])] = Question(
+                choices=choices, answers=(letter,), image=row["id"], groups={"subject": str(row.get("subject"))}
+            )
     return _score(task, questions, llava_letter if task.protocol == "llava" else letter_and_stop)
 
 
@@ -121,13 +118,16 @@ def score_mmbench(task: ScoringTask) -> ScoringResult:
     text = read_bytes(task.annotations).decode("utf-8-sig")
     table = list(csv.DictReader(text.splitlines(keepends=True), delimiter="\t"))
     questions = {}
-    for row in _rows(task.annotations, table, ("index", "A", "B", "answer", "category")):
+    for number, row in _rows(task.annotations, table, ("index", "A", "B", "answer", "category")):
         choices = [row[letter] for letter in "ABCD" if row.get(letter)]
-        number = int(float(row["index"]))
-        questions[str(number)] = Question(
+        try:
+            index = int(float(row["index"]))
+        except (TypeError, ValueError, OverflowError):
+            raise _unusable(task.annotations, number, "index", row["index"], "a whole number") from None
+        questions[str(index)] = Question(
             choices=tuple(choices),
             answers=(row["answer"],),
-            image=number % 1_000_000,
+            image=index % 1_000_000,
             groups={"category": row["category"], "ability": row.get("l2-category") or ""},
         )
     rotations: dict[Hashable, int] = {}
@@ -152,7 +152,11 @@ def _circular(task: ScoringTask, result: ScoringResult, questions: Mapping[str, 
     shown = {question.image: question for question in of.values()}
     whole = [name for name in right if len(right[name]) == len(shown[name].choices)]
     all_right = [min(right[name]) for name in whole]
-    metrics = {"accuracy": percent(all_right, whole, task.seed, "accuracy")}
+    metrics = {}
+    if whole:
+        metrics["accuracy"] = percent(all_right, whole, task.seed, "accuracy")
+    else:
+        result.skipped["accuracy"] = "no question has a result for each rotation of its choices"
     for group in ("category", "ability"):
         values = [shown[name].groups[group] for name in whole]
         metrics |= percent_by(f"accuracy.{group}", all_right, whole, values, task.seed) if any(values) else {}
@@ -215,11 +219,39 @@ def _read_replies(file: Path, questions: Mapping[str, Question]) -> tuple[dict[s
     return replies, set(likelihoods), {"merged_equal_rows": merged} if merged else {}
 
 
-def _rows(file: Path, rows: Any, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield rows that have all columns. Raises InputError naming the first that has not."""
+def _choices(file: Path, number: int, row: Mapping[str, Any], column: str) -> tuple[tuple[str, ...], str]:
+    """Return a row's choices and the letter of the right one, whose place from 0 is its `answer`.
+
+    Raises InputError naming the row.
+    """
+    choices, answer, of = row[column], row["answer"], f"of question {row['id']}"
+    if not isinstance(choices, list) or not 0 < len(choices) <= len(LETTERS):
+        raise _unusable(file, number, f"{column} {of}", choices, "a list of choices")
+    if not str(answer).isdecimal() or int(answer) >= len(choices):
+        raise _unusable(file, number, f"answer {of}", answer, f"0 to {len(choices) - 1}, the right one of {column}")
+    return tuple(map(str, choices)), LETTERS[int(answer)]
+
+
+def _listed(file: Path, number: int, column: str, value: Any) -> Sequence[Any]:
+    """Return a list, or text that Python reads as one, as MMMU's tables have it. Raises InputError naming the row."""
+    try:
+        found = ast.literal_eval(value) if isinstance(value, str) else value
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        found = None
+    if not isinstance(found, list | tuple):
+        raise _unusable(file, number, column, value, "a list of texts, say ['a', 'b']")
+    return found
+
+
+def _unusable(file: Path, number: int, what: str, value: Any, expected: str) -> InputError:
+    return InputError(f"{file}: row {number}: {what} is {shorten(value)}, expected {expected}")
+
+
+def _rows(file: Path, rows: Any, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield rows that have all columns, with their numbers from 1. Raises InputError naming the first that has not."""
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{file}: no questions, expected rows with {', '.join(columns)}")
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not set(columns) <= row.keys():
             raise InputError(f"{file}: row {number} is {shorten(row)}, expected {', '.join(columns)}")
-        yield row
+        yield number, row

@@ -65,11 +65,12 @@ def read_truths(file: Path) -> tuple[dict[int, Truth], dict[str, str]]:
     Raises InputError naming the question that differs from the official layout.
     """
     content = read_json(file)
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        raise InputError(f"{file}: expected an object with a list `annotations`, as VQAv2's annotation files have")
+    rows = content.get("annotations") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"{file}: no annotations, expected a list `annotations` as VQAv2's annotation files have")
     type_names = content.get("question_types")
     truths: dict[int, Truth] = {}
-    for row in content["annotations"]:
+    for row in rows:
         try:
             name, truth = row["question_id"], _truth(row)
         except (KeyError, TypeError, AttributeError) as error:
@@ -102,7 +103,7 @@ def _truth(row: dict[str, Any]) -> Truth:
 def answer_texts(file: Path, number: int, answers: Any) -> list[str]:
     """Return what humans answered, from texts or from records {answer}. Raises InputError naming the row."""
     given = answers if isinstance(answers, list) else []
-    texts = [answer.get("answer") if isinstance(answer, dict) else answer for answer in given]
+    texts: list[Any] = [answer.get("answer") if isinstance(answer, dict) else answer for answer in given]
     if not texts or not all(isinstance(text, str) for text in texts):
         raise InputError(f"{file}: row {number}: answers is {shorten(answers)}, expected a list of texts or {{answer}}")
     return texts

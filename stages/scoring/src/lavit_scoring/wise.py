@@ -130,16 +130,20 @@ def _result_files(results: Path) -> list[Path]:
     raise InputError(f"{results}: no .jsonl file in it, expected the judge's scores, say *_scores_results.jsonl")
 
 
-def _read_scores(files: Sequence[Path], task: ScoringTask, *, verified: bool) -> tuple[dict[int, float], list[int]]:
+def _read_scores(
+    files: Sequence[Path], task: ScoringTask, *, verified: bool
+) -> tuple[dict[int | str, float], list[int | str]]:
     """Return {prompt_id: WiScore of 0 to 1}, and the prompts on which the judge failed."""
-    scores: dict[int, float] = {}
-    failed: list[int] = []
+    scores: dict[int | str, float] = {}
+    failed: list[int | str] = []
     for file in files:
         for number, row in enumerate(read_rows(file), 1):
             names, most = (("score",), 1) if verified else (tuple(SHARES), 2)
             if not isinstance(row, dict) or not {"prompt_id", *names} <= row.keys():
                 raise InputError(f"{file}: row {number} is {shorten(row)}, expected prompt_id, {', '.join(names)}")
             given, name = [row[one] for one in names], row["prompt_id"]
+            if not isinstance(name, int | str):
+                raise InputError(f"{file}: row {number}: prompt_id is {shorten(name)}, expected a number")
             if name in scores or name in failed:
                 raise InputError(f"{file}: prompt_id {json.dumps(name)} has two results, expected one")
             wrong = [one for one in given if not _is_score(one, most)]
