@@ -1,6 +1,7 @@
 """The command: light to ask for help, one JSON object on stdout, clear words for wrong settings."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,13 @@ def test_wrong_input_is_one_line(tmp_path: Path, options: list[str], kind: type[
     assert isinstance(done.exception, kind)
     assert words in str(done.exception)
     assert not (tmp_path / "o").exists()
+
+
+def test_the_list_names_every_benchmark() -> None:
+    listed = CliRunner().invoke(evaluate, ["list"]).stdout
+    names = {info.name for info in evaluate.registered_commands} - {"score", "list", "compare"}
+    assert not {name for name in names if not re.search(rf"(?<![\w-]){name}(?![\w-])", listed)}
+    assert "folder of drawn images" in next(line for line in listed.splitlines() if line.startswith("fid: "))
 
 
 def test_table_shows_seen_and_unseen_beside_the_whole() -> None:

@@ -1,5 +1,6 @@
 """Commands and shipped presets."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -41,6 +42,12 @@ def test_published_preset_is_the_default():
     assert resolve(TrainTokenizerConfig, preset=chosen).model_dump(exclude=scale) == (
         TrainTokenizerConfig().model_dump(exclude=scale)
     )
+
+
+def test_an_option_for_samples_is_where_samples_are():
+    following = {"tracker", "sample_every"}
+    assert following & inspect.signature(cli.train_encoder).parameters.keys() == {"tracker"}
+    assert following & inspect.signature(cli.train_tokenizer).parameters.keys() == following
 
 
 def test_dry_runs_count_and_do_nothing(data, model, tmp_path, capsys):

@@ -12,8 +12,11 @@ MOST_ROWS = 24
 """A table shows at most this many metrics; score.json contains all."""
 
 OTHERS = (
-    "coco-fid: captions_val2014.json and val2014/ for a model, or a folder of drawn images and one of real ones; "
-    "pytorch-fid's pt_inception-2015-12-05-6726825d.pth",
+    "flickr30k-retrieval and coco-retrieval: the files of flickr30k-caption and coco-caption",
+    "coco-fid: captions_val2014.json and val2014/ for a model to draw, pytorch-fid's "
+    "pt_inception-2015-12-05-6726825d.pth",
+    "fid: a folder of drawn images, one of real images or the statistics that `lavit eval fid-stats` writes of it, and "
+    "the same weights",
     "clip-score: a folder of drawn images with captions.jsonl, and a transformers directory of a CLIP",
     "magicbrush and ma5k: metrics beyond L1, L2 and SSIM need local weights, see `lavit eval magicbrush --help`",
     "tokenizer and rate-distortion: any folder of images, see `lavit eval tokenizer --help`",

@@ -41,7 +41,7 @@ class TokenizeOptions:
     )
 
 
-@command()
+@command(omit=["sample_every"])
 def train_encoder(
     data: ImagesUnlessDry = None,
     out: OutUnlessDry = None,
