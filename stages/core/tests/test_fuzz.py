@@ -271,17 +271,22 @@ EXAMPLE = {
     "captions.jsonl": {"file_name": "a.png", "captions": ["c"]},
     "questions.jsonl": {"question_id": 1, "file_name": "a.png", "question": "q", "answer": "a", "earlier": [["", ""]]},
     "metadata.jsonl": {"file_name": "a.png", "text": "c"},
-    "coco.json": {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 1, "caption": "c"}]},
-    "dataset.json": {"images": [{"filename": "a.png", "split": "train", "sentences": [{"raw": "c"}]}]},
+    "coco.json": {
+        "images": [{"id": 1, "file_name": "a.png"}] * 2,
+        "annotations": [{"image_id": 1, "caption": "c"}] * 2,
+    },
+    "dataset.json": {"images": [{"filename": "a.png", "split": "train", "sentences": [{"raw": "c"}]}] * 2},
     "llava.json": [{"image": "a.png", "conversations": [{"from": "human", "value": ""}, {"from": "gpt", "value": ""}]}],
     "talks.json": [{"messages": [
         {"role": "user", "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": ""},
                                      {"type": "image_url", "image_url": {"url": "a.png"}}]},
         {"role": "assistant", "content": ""},
     ]}],
-    "vqa.json": {"questions": [{"image_id": 1, "question_id": 2, "question": "q"}]},
+    "vqa.json": {"questions": [{"image_id": 1, "question_id": 2, "question": "q"}] * 2},
     "a.json": {"caption": "c"},
 }  # fmt: skip
+
+ANSWERS = {"annotations": [{"question_id": 2, "multiple_choice_answer": "a", "answers": [{"answer": "a"}]}] * 2}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -297,6 +302,8 @@ def test_lists_of_any_content(name, data, image, tmp_path):
         whole = written(EXAMPLE.get(name, 0)) if name in EXAMPLE else b"file_name,caption\na.png,c\n"
         lines = [data.draw(spoiled(whole))]
     (tmp_path / name).write_bytes(b"\n".join(lines) + b"\n")
+    if name == "vqa.json":
+        (tmp_path / "annotations.json").write_bytes(written(data.draw(changed(ANSWERS, NAMES[name]))))
     scan(tmp_path)
     scan(tmp_path / name)
 

@@ -94,3 +94,65 @@ def test_a_cell_with_a_path_alone_says_so(tmp_path):
     [record] = open_data(tmp_path).records
     with pytest.raises(OSError, match=r"has the path .* and no bytes"):
         record.image.read_bytes()
+
+
+def images_of(folder, split=None):
+    return {record.key: record.captions for record in open_data(Source(folder, split=split)).records}
+
+
+def test_files_of_one_name_in_several_folders_keep_their_rows_apart(tmp_path):
+    """As the hub converts data sets: train/0000.parquet, test/0000.parquet."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        rows = {"image": [jpeg(), jpeg()], "text": [f"{split} one", f"{split} two"]}
+        pq.write_table(pa.table(rows), tmp_path / split / "0000.parquet")
+    assert images_of(tmp_path, "all") == {
+        "test/0000/00000000": ("test one",),
+        "test/0000/00000001": ("test two",),
+        "train/0000/00000000": ("train one",),
+        "train/0000/00000001": ("train two",),
+    }
+    assert list(images_of(tmp_path, "train")) == ["0000/00000000", "0000/00000001"]
+
+
+def test_texts_in_columns_of_different_names_are_refused(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"image": [jpeg()], "text": ["x"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"image": [jpeg()], "caption": ["y"]}), tmp_path / "b.parquet")
+    said = r"b\.parquet: captions are in column 'caption', but in .*a\.parquet in column 'text'; rename one of them"
+    with pytest.raises(InputError, match=said):
+        open_data(tmp_path)
+    pq.write_table(pa.table({"image": [jpeg()], "text": ["y"], "type": ["z"]}), tmp_path / "b.parquet")
+    assert images_of(tmp_path) == {"a/00000000": ("x",), "b/00000000": ("y",)}
+
+
+def test_splits_of_saved_data_with_columns_of_different_names_are_refused(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    for split, column in (("train", "text"), ("val", "caption")):
+        rows = {"image": [{"bytes": jpeg(), "path": None}], column: ["x"]}
+        features = datasets.Features({"image": datasets.Image(), column: datasets.Value("string")})
+        datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / split)
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "val"]}')
+    with pytest.raises(InputError, match=r"captions are in column 'caption', but in .* in column 'text'"):
+        open_data(Source(tmp_path, split="all"))
+
+
+def test_a_column_of_lists_of_images_is_refused_and_bytes_of_one_length_are_read(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    kind = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    rows = pa.array([[{"bytes": jpeg(), "path": "a.jpg"}]], kind)
+    pq.write_table(pa.table({"images": rows, "text": ["x"]}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: column 'images' is list<.*, expected one image or one name"):
+        open_data(Source(tmp_path, image_column="images"))
+    fixed = pa.array([jpeg()], pa.binary(len(jpeg())))
+    pq.write_table(pa.table({"image": fixed, "text": ["x"]}), tmp_path / "a.parquet")
+    [record] = open_data(tmp_path).records
+    assert open_rgb(record.image).size == (8, 8)
+
+
+def test_a_data_set_without_rows_is_refused(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"image": [jpeg()], "text": ["x"]}).slice(0, 0), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="no image in it, expected at least one"):
+        open_data(tmp_path)

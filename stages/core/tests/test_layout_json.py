@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from lavit_core.data import Source, open_data
+from lavit_core.data import Source, open_data, scan_data
 from lavit_core.errors import InputError
 
 from .layout_writers import (
@@ -82,3 +82,31 @@ def test_a_json_file_that_was_named_and_is_broken(tmp_path):
     (tmp_path / "captions.json").write_text("[1]")
     with pytest.raises(InputError, match=r"captions.json: no column of image names, found nothing"):
         open_data(tmp_path / "captions.json")
+
+
+def test_coco_images_without_an_own_id_are_named(photos, tmp_path):
+    folder = write_coco(photos, tmp_path / "out")
+    value = coco_of(photos)
+    value["images"] += [{**value["images"][0], "file_name": "other.jpg"}, {"file_name": "x.jpg"}, "1.jpg"]
+    (folder / "annotations" / "captions_train2017.json").write_text(json.dumps(value))
+    messages = " ".join(problem.message for problem in scan_data(folder)[1])
+    assert "image id 0 is both" in messages
+    assert "id is null, expected a number or a string" in messages
+    assert "found '1.jpg', expected an object" in messages or 'found "1.jpg", expected an object' in messages
+
+
+def test_karpathy_images_without_sentences_are_named(photos, tmp_path):
+    folder = write_karpathy(photos, tmp_path / "out")
+    value = karpathy_of(photos)
+    del value["images"][1]["sentences"]
+    (folder / "dataset.json").write_text(json.dumps(value))
+    with pytest.raises(InputError, match="sentences is null, not raw"):
+        open_data(Source(folder, split="all"))
+
+
+def test_a_key_that_stands_twice_is_refused(photos, tmp_path):
+    folder = write_coco(photos, tmp_path / "out")
+    file = folder / "annotations" / "captions_train2017.json"
+    file.write_text(file.read_text().replace('"caption":', '"caption": "lost", "caption":', 1))
+    with pytest.raises(InputError, match="key 'caption' twice in one object; one of the values would be lost"):
+        open_data(folder)

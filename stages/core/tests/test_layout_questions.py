@@ -263,3 +263,21 @@ def test_questions_without_answers_and_images_are_named(photos, tmp_path):
     (folder / "v2_annotations.json").unlink()
     with pytest.raises(InputError, match=r"v2_questions.json: questions without answers, expected a JSON file of ann"):
         open_data(folder)
+
+
+def test_answers_of_any_form_are_read_or_named(photos, tmp_path):
+    folder = write_vqa(photos, tmp_path / "out")
+    file = folder / "v2_annotations.json"
+    value = json.loads(file.read_text())
+    rows = value["annotations"]
+    rows[0] |= {"multiple_choice_answer": None}
+    expected = {row["question_id"]: row["multiple_choice_answer"] or "no" for row in rows}
+    rows[1] |= {"answers": None}
+    value["annotations"] = [*rows, "odd", {"question_id": [1], "multiple_choice_answer": "x"}]
+    file.write_text(json.dumps(value))
+    assert {asked.question_id: asked.answer for asked in open_data(folder).questions} == expected
+    asked = json.loads((folder / "v2_questions.json").read_text())
+    asked["questions"].append({"question_id": [1], "image_id": 1, "question": "?"})
+    (folder / "v2_questions.json").write_text(json.dumps(asked))
+    with pytest.raises(InputError, match=r"question \[1\]: .* expected question_id and question"):
+        open_data(folder)

@@ -153,3 +153,21 @@ def test_an_unreadable_image_in_a_tar_is_named(tmp_path):
     [record] = open_data(tmp_path).records
     with pytest.raises(InputError, match=r"x.tar: a.jpg: not a readable image"):
         open_rgb(record.image)
+
+
+def test_capital_letters_in_suffixes_of_texts_change_nothing(tmp_path):
+    members = {"a.JPG": jpeg(), "a.TXT": b"hello", "b.jpg": jpeg(), "b.JSON": b'{"caption": "json"}'}
+    expected = {"a.JPG": ("hello",), "b.jpg": ("json",)}
+    assert keys_and_captions(make_tar(tmp_path / "0.tar", members)) == expected
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, content in members.items():
+        (folder / name).write_bytes(content)
+    assert keys_and_captions(folder) == expected
+
+
+def test_compressed_tars_beside_others_are_named(tmp_path):
+    make_tar(tmp_path / "0.tar", {"a.jpg": jpeg()})
+    with tarfile.open(tmp_path / "1.tar.gz", "w:gz") as tar:
+        add_member(tar, "b.jpg", jpeg())
+    assert any("compressed, so not read: 1.tar.gz (of 1)" in line for line in open_data(tmp_path).notes)

@@ -265,3 +265,9 @@ def test_a_run_directory_is_no_data(tmp_path):
     (tmp_path / "config.yaml").write_text("command: tokenize-images")
     with pytest.raises(InputError, match="a run or token directory"):
         open_data(tmp_path)
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("image,caption,caption\n0.jpg,a,b\n")
+    with pytest.raises(InputError, match=r"a\.csv: column 'caption' stands twice, and one of them would be lost"):
+        open_data(tmp_path)

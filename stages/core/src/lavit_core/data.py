@@ -83,6 +83,8 @@ def open_data(data: Path | Source) -> Data:
     opened, problems = scan_data(data)
     if problems:
         raise first_problem(data, problems)
+    if not opened.records and not opened.questions:
+        raise InputError(f"{source_of(data).path}: no image in it, expected at least one (layout: {opened.layout})")
     for line in opened.notes:
         _say_once(f"{source_of(data).path}: {line}")
     return opened

@@ -43,17 +43,21 @@ def iterate_json_lines(file: Path, on_problem: Callable[[str], object] | None = 
             on_problem(message)
 
 
+class RepeatedKeyError(ValueError):
+    """An object with a key that stands twice."""
+
+
 def parse_json(text: str) -> Any:
     """Return the value of a JSON text. Raises ValueError for other text, and for a key that stands twice."""
     return json.loads(text, object_pairs_hook=_object)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object. Raises ValueError if it has a key twice: one of the values would be lost."""
+    """Return an object. Raises RepeatedKeyError if it has a key twice: one of the values would be lost."""
     value = dict(pairs)
     if len(value) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} twice in one object")
+        raise RepeatedKeyError(f"key {next(key for key in keys if keys.count(key) > 1)!r} twice in one object")
     return value
 
 

@@ -1,11 +1,12 @@
 """COCO captions: {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"image_id": 1, "caption": "a"}]}."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import InputError
 from lavit_core.layouts.place import Place, bad_line, key_of, locate, one_of, say_prefix, short
-from lavit_core.records import Contents
+from lavit_core.records import Contents, Problem
 
 
 def read_coco(place: Place) -> Contents | None:
@@ -20,14 +21,9 @@ def read_coco(place: Place) -> Contents | None:
         raise InputError(f"{files[0]}: its annotations have no caption, expected COCO captions")
     file = one_of(with_captions, "files of COCO captions", place.root)
     value = place.json_files[file]
-    rows = list(_rows(value["images"]))
-    names = {row.get("id"): row.get("file_name") for row in rows if _is_id(row.get("id"))}
+    names, problems = _names_by_id(file, value["images"])
     root, prefix = locate(place, list(names.values()))
-    contents = Contents(layout="coco", root=root, files=[file], notes=say_prefix(prefix))
-    for row in rows:
-        if not _is_id(row.get("id")):
-            message = f"id is {short(row.get('id'))}, expected a number or a string"
-            contents.problems.append(bad_line(file, f"image {short(row.get('file_name'))}", message))
+    contents = Contents(layout="coco", root=root, files=[file], notes=say_prefix(prefix), problems=problems)
     keys: dict[Any, str] = {}
     for name, file_name in names.items():
         key, wrong = key_of(file_name, root, prefix)
@@ -51,6 +47,24 @@ def read_coco(place: Place) -> Contents | None:
     return contents
 
 
+def _names_by_id(file: Path, images: list[Any]) -> tuple[dict[Any, Any], list[Problem]]:
+    """Return the file names of images by their ids, and what is wrong with the list."""
+    names: dict[Any, Any] = {}
+    problems = []
+    for number, row in enumerate(images):
+        if not isinstance(row, dict):
+            problems.append(bad_line(file, f"image {number}", f"found {short(row)}, expected an object"))
+            continue
+        name, file_name = row.get("id"), row.get("file_name")
+        if not _is_id(name):
+            message = f"id is {short(name)}, expected a number or a string"
+            problems.append(bad_line(file, f"image {short(file_name)}", message))
+        elif names.setdefault(name, file_name) != file_name:
+            both = f"{short(names[name])} and {short(file_name)}"
+            problems.append(Problem("duplicate", f"{file}: image id {short(name)} is both {both}"))
+    return names, problems
+
+
 def _is_coco(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -66,7 +80,7 @@ def _has_captions(value: Any) -> bool:
 
 def _is_id(value: Any) -> bool:
     """Return whether a value can name an image; lists and objects can't be looked up."""
-    return value is None or isinstance(value, int | float | str)
+    return isinstance(value, int | float | str)
 
 
 def _rows(values: list[Any]) -> Iterator[dict[str, Any]]:

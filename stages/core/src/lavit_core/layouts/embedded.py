@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import json
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,33 @@ def columns_of(schema: Any, source: Source, where: Path) -> tuple[Columns, bool]
         raise InputError(f"{where}: no column {source.caption_column!r}, {has}; give --caption-column NAME")
     if not columns.useful and source.caption_column != "none":
         raise InputError(f"{where}: no column of captions, {has}; give --caption-column NAME, or none for images alone")
+    if columns.image not in embedded and not _holds_names(kind := schema.field(columns.image).type):
+        raise InputError(f"{where}: column {columns.image!r} is {kind}, expected one image or one name of a file a row")
     return columns, columns.image in embedded
+
+
+def joined_columns(found: Sequence[tuple[Path, Columns]]) -> Columns:
+    """Return the columns of files that are one data set; captions may be absent in some of them.
+
+    Raises InputError where the same texts are in columns of different names: those of one would be lost.
+    """
+    first, joined = found[0]
+    for file, columns in found[1:]:
+        for what in ("caption", "question", "answer", "question_id", "kind"):
+            one, other = getattr(joined, what), getattr(columns, what)
+            may_be_absent = what not in ("question", "answer") and None in (one, other)
+            if one != other and not may_be_absent:
+                raise InputError(
+                    f"{file}: {what}s are in {_column(other)}, but in {first} in {_column(one)}; rename one of them, "
+                    "or list both in a sources.yaml, each with its own columns"
+                )
+            if one is None and other is not None:
+                joined = dataclasses.replace(joined, **{what: other})
+    return joined
+
+
+def _column(name: str | None) -> str:
+    return "no column" if name is None else f"column {name!r}"
 
 
 def text_columns(columns: Columns) -> list[str]:
@@ -64,7 +90,14 @@ def _holds_bytes(kind: Any) -> bool:
 
     if pa.types.is_struct(kind):
         return any(kind.field(place).name == "bytes" for place in range(kind.num_fields))
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _holds_names(kind: Any) -> bool:
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind))
 
 
 def paths_and_sizes(cells: Any, embedded: bool) -> tuple[list[str | None], list[int | None]]:

@@ -77,7 +77,7 @@ def _with_sidecars(contents: Contents, images: SortedRows, beside: SortedRows, c
     found, alone, kinds, have = SortedRows(), list[str](), set[str](), 0
     for _, rows in itertools.groupby(beside, key=itemgetter(0)):
         names = sorted(name for _, name in rows)
-        texts_by_stem = {_low_suffix(name): name for name in names if name.lower().endswith(TEXTS)}
+        texts_by_stem = {low_suffix(name): name for name in names if name.lower().endswith(TEXTS)}
         used = set[str]()
         for key in names:
             if key.lower().endswith(SUFFIXES):
@@ -107,21 +107,23 @@ def _captions_beside(
 ) -> tuple[list[str], set[str]]:
     """Return the captions of an image and the suffixes of the files that they are in; add its texts to `used`."""
     stem = posixpath.splitext(key)[0]
+    in_json = next((name for name in names if low_suffix(name) == stem + ".json"), None)
     beside_it = [name for suffix in TEXTS for name in (stem + suffix, key + suffix)]
     texts = [texts_by_stem[name] for name in beside_it if name in texts_by_stem]
     used.update(texts)
     # A column that was named is meant, also where text files lie beside the images.
-    if column is not None and stem + ".json" in names:
+    if column is not None and in_json is not None:
         contents.heeded.add("caption_column")
         texts = []
     if texts:
         lines = [line for name in texts for line in _lines(contents, name)]
         return lines, {posixpath.splitext(name)[1].lower() for name in texts}
-    captions = _json_file(contents, stem + ".json", column) if stem + ".json" in names else []
+    captions = _json_file(contents, in_json, column) if in_json is not None else []
     return captions, {".json"} if captions else set()
 
 
-def _low_suffix(name: str) -> str:
+def low_suffix(name: str) -> str:
+    """Return a name with its suffix in small letters."""
     stem, suffix = posixpath.splitext(name)
     return stem + suffix.lower()
 

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lavit_core.errors import InputError
-from lavit_core.layouts.embedded import Row, add_embedded, cell_bytes, columns_of, text_columns
-from lavit_core.layouts.parquet import KEPT_GROUPS, READING, parquet_rows, split_of
+from lavit_core.layouts.embedded import Row, add_embedded, cell_bytes, columns_of, joined_columns, text_columns
+from lavit_core.layouts.parquet import KEPT_GROUPS, READING, name_stems, parquet_rows, split_of
 from lavit_core.layouts.splits import chosen_splits
 from lavit_core.progress import Progress
 from lavit_core.records import Contents, Source
@@ -89,9 +89,11 @@ def read_hub(source: Source) -> Contents:
         contents.heeded.add("split")
         contents.files = [Path(f"{PREFIX}{name[1]}@{commit}", file) for file in files]
         contents.notes.append(f"commit {commit[:12]} of {len(files)} Parquet files; @{commit} reads the same again")
-        columns, _ = columns_of(_opened(folder, files[0], os.getpid()).schema_arrow, source, source.path)
+        found = []
+        for file, where in zip(files, contents.files, strict=True):
+            found.append((where, columns_of(_opened(folder, file, os.getpid()).schema_arrow, source, where)[0]))
         with Progress("reading texts", len(files), unit="file") as bar:
-            add_embedded(contents, Path(files[0]), _rows(source, folder, sizes, files, bar), columns)
+            add_embedded(contents, Path(files[0]), _rows(source, folder, sizes, files, bar), joined_columns(found))
     # The client raises its own kinds, and those of the libraries below it, for whatever goes wrong on the way.
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -112,7 +114,7 @@ def _parquet_files(name: str, revision: str | None) -> tuple[str, dict[str, int]
 
 
 def _rows(source: Source, folder: str, sizes: Mapping[str, int], files: Sequence[str], bar: Progress) -> Iterator[Row]:
-    for file in files:
+    for file, stem in zip(files, name_stems(files), strict=True):
         opened = _opened(folder, file, os.getpid())
         where = Path(f"{PREFIX}{folder.removeprefix('datasets/')}", file)
         columns, embedded = columns_of(opened.schema_arrow, source, where)
@@ -122,7 +124,7 @@ def _rows(source: Source, folder: str, sizes: Mapping[str, int], files: Sequence
             )
         image = str(columns.image)
         held = partial(HubImage, folder, file, image)
-        yield from parquet_rows(str(where), opened, image, text_columns(columns), sizes[file], held)
+        yield from parquet_rows(str(where), stem, opened, image, text_columns(columns), sizes[file], held)
         bar.advance()
 
 

@@ -26,12 +26,12 @@ def read_karpathy(place: Place) -> Contents | None:
     contents.heeded.add("split")
     for row, name in zip(rows, names, strict=True):
         key, wrong = key_of(name, root, prefix)
-        texts = caption_texts(row["sentences"])
+        texts = caption_texts(row["sentences"]) if "sentences" in row else None
         where = f"image {short(row.get('imgid', row.get('filename')))}"
         if wrong:
             contents.problems.append(bad_line(file, where, f"filename {wrong}"))
         elif texts is None:
-            contents.problems.append(bad_line(file, where, f"sentences is {short(row['sentences'])}, not raw"))
+            contents.problems.append(bad_line(file, where, f"sentences is {short(row.get('sentences'))}, not raw"))
         else:
             contents.captions[key] = (*contents.captions.get(key, ()), *texts)
     return contents

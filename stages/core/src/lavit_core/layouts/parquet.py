@@ -10,7 +10,8 @@ import dataclasses
 import posixpath
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from lavit_core.errors import InputError
 from lavit_core.folders import find_files
 from lavit_core.images import SUFFIXES, StoredImage
-from lavit_core.layouts.embedded import Row, add_embedded, cell_bytes, columns_of, text_columns
+from lavit_core.layouts.embedded import Row, add_embedded, cell_bytes, columns_of, joined_columns, text_columns
 from lavit_core.layouts.place import Place
 from lavit_core.layouts.splits import chosen_splits
 from lavit_core.records import Contents, Source
@@ -74,10 +75,11 @@ def read_parquet(place: Place) -> Contents | None:
     files = [file for file in files if split_of(file) in splits]
     contents = Contents(layout="parquet", root=place.root, files=files, named_by="image", heeded={"split"})
     try:
+        found = []
         for file in files:
             with _readable(file):
-                columns, _ = columns_of(pq.ParquetFile(file).schema_arrow, place.source, file)
-        add_embedded(contents, files[0], _rows(files, place.source), columns)
+                found.append((file, columns_of(pq.ParquetFile(file).schema_arrow, place.source, file)[0]))
+        add_embedded(contents, files[0], _rows(files, place.source, place.root), joined_columns(found))
     except InputError:
         # A table of something else beside image files; read_folder names it.
         if place.file is None and place.source.image_column is None and _has_images(place.root):
@@ -94,20 +96,28 @@ def _readable(file: Path) -> Iterator[None]:
         raise InputError(f"{file}: not a readable Parquet file ({' '.join(str(error).split())})") from None
 
 
-def _rows(files: list[Path], source: Source) -> Iterator[Row]:
+def name_stems(files: Iterable[str]) -> list[str]:
+    """Return what numbers of rows stand behind: each file's name, or its path where several have that name."""
+    paths = [file.removesuffix(".parquet") for file in files]
+    times = Counter(map(posixpath.basename, paths))
+    return [path if times[posixpath.basename(path)] > 1 else posixpath.basename(path) for path in paths]
+
+
+def _rows(files: list[Path], source: Source, root: Path) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
-    for file in files:
+    for file, stem in zip(files, name_stems(file.relative_to(root).as_posix() for file in files), strict=True):
         with _readable(file):
             opened = pq.ParquetFile(file)
             columns, embedded = columns_of(opened.schema_arrow, source, file)
             image = str(columns.image)
             held = partial(ParquetImage, file, image) if embedded else None
-            yield from parquet_rows(str(file), opened, image, text_columns(columns), file.stat().st_size, held)
+            yield from parquet_rows(str(file), stem, opened, image, text_columns(columns), file.stat().st_size, held)
 
 
 def parquet_rows(
     file: str,
+    stem: str,
     opened: Any,
     image: str,
     texts: list[str],
@@ -116,11 +126,11 @@ def parquet_rows(
 ) -> Iterator[Row]:
     """Yield the rows of an opened Parquet file, whose texts alone are read.
 
-    `held` gives the image in a row of a row group; None where the column `image` holds names.
+    `stem` stands before the number of each row. `held` gives the image in a row of a row group; None where the column
+    `image` holds names.
     Raises InputError for row groups that are too large.
     """
     embedded = held is not None
-    stem = posixpath.basename(file).removesuffix(".parquet")
     field = opened.schema_arrow.field(image).type
     has_path = embedded and any(field.field(place).name == "path" for place in range(field.num_fields))
     names = [f"{image}.path"] if has_path else [] if embedded else [image]

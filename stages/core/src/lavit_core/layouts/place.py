@@ -14,6 +14,7 @@ from typing import Any
 from lavit_core.errors import InputError
 from lavit_core.folders import names_in
 from lavit_core.images import SUFFIXES
+from lavit_core.json_lines import RepeatedKeyError, parse_json
 from lavit_core.line_store import SortedRows
 from lavit_core.records import Problem, Source
 
@@ -77,7 +78,9 @@ class Place:
         values = {}
         for file in files:
             try:
-                values[file] = json.loads(file.read_text(encoding="utf-8-sig"))
+                values[file] = parse_json(file.read_text(encoding="utf-8-sig"))
+            except RepeatedKeyError as error:
+                raise InputError(f"{file}: {error}; one of the values would be lost") from None
             except (OSError, ValueError, RecursionError) as error:
                 if self.file is not None:
                     raise InputError(f"{file}: not valid JSON ({error})") from None

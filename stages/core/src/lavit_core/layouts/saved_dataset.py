@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from lavit_core.errors import InputError
-from lavit_core.layouts.embedded import Row, add_embedded, cell_bytes, columns_of, paths_and_sizes, text_columns
+from lavit_core.layouts.embedded import (
+    Row,
+    add_embedded,
+    cell_bytes,
+    columns_of,
+    joined_columns,
+    paths_and_sizes,
+    text_columns,
+)
 from lavit_core.layouts.place import Place
 from lavit_core.layouts.splits import chosen_splits
 from lavit_core.records import Contents, Source
@@ -47,8 +55,7 @@ def read_saved_dataset(place: Place) -> Contents | None:
         folders = [place.root]
     contents = Contents(layout="saved dataset", root=place.root, files=folders, named_by="image")
     contents.heeded |= {"split"} if SPLITS in place.names else set()
-    for folder in folders:
-        columns, _ = columns_of(_dataset(folder).data.schema, place.source, folder)
+    columns = joined_columns([(one, columns_of(_dataset(one).data.schema, place.source, one)[0]) for one in folders])
     if not any(len(_dataset(folder)) for folder in folders):
         raise InputError(f"{place.root}: the data set has no rows")
     add_embedded(contents, place.root / INFO, _rows(folders, place.source), columns)

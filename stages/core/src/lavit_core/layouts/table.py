@@ -80,6 +80,9 @@ def _columns(place: Place, file: Path) -> Columns:
     """Return the columns of a table. Raises InputError if it has no column for images, or none for texts."""
     names, source = _names(place, file), place.source
     columns = guess_columns(names, image=source.image_column, caption=source.caption_column)
+    used = [name for field, name in vars(columns).items() if field != "guessed"]
+    if twice := next((name for name in names if name in used and names.count(name) > 1), None):
+        raise InputError(f"{file}: column {twice!r} stands twice, and one of them would be lost; rename it")
     has = f"found {', '.join(map(repr, names)) or 'nothing'}"
     if columns.image is None:
         wanted = repr(source.image_column) if source.image_column else "of image names"

@@ -17,7 +17,7 @@ from typing import Any
 from lavit_core.errors import InputError
 from lavit_core.folders import find_files
 from lavit_core.images import SUFFIXES
-from lavit_core.layouts.folder import TEXTS, caption_lines, json_captions
+from lavit_core.layouts.folder import TEXTS, caption_lines, json_captions, low_suffix
 from lavit_core.layouts.place import Place, key_of
 from lavit_core.line_store import SortedRows
 from lavit_core.records import Contents, ListedImage, Problem
@@ -52,14 +52,17 @@ def read_tars(place: Place) -> Contents | None:
     """Return the images of the tars of the folder, of the range, or of the tar that was named; None without tars, and
     in a folder that has image files too."""
     tars = place.several or place.files(".tar")
-    packed = [] if tars else place.files(*COMPRESSED)
+    named = place.file is not None or bool(place.several)
+    packed = [] if tars and named else place.files(*COMPRESSED)
     if not tars and not packed:
         return None
-    if place.file is None and not place.several and any(True for _ in find_files(place.root, SUFFIXES)):
+    if not named and any(True for _ in find_files(place.root, SUFFIXES)):
         return None
-    if packed:
+    if packed and not tars:
         raise InputError(f"{packed[0]}: compressed, so images can't be read in place; unpack it once into a .tar")
     contents = Contents(layout="tars", root=place.root, files=tars, named_by="member")
+    if packed:
+        contents.notes.append(f"compressed, so not read: {packed[0].name} (of {len(packed)}); unpack it into a .tar")
     rows, from_stats, have = SortedRows(), Contents(layout="tars", root=place.root, files=tars), 0
     spans: list[tuple[str, str]] = []
     for number, file in enumerate(tars):
@@ -118,13 +121,13 @@ def _read_tar(contents: Contents, file: Path, column: str | None) -> dict[str, t
             contents.problems.append(Problem("line", message))
             continue
         key, wrong = key_of(name, contents.root)
-        where = images if kind in SUFFIXES else texts
+        where, name = (images, key) if kind in SUFFIXES else (texts, low_suffix(key))
         if wrong or member.name.startswith("/"):
             contents.problems.append(Problem("line", f"{file}: member {wrong or member.name}"))
-        elif key in where:
+        elif name in where:
             contents.problems.append(Problem("duplicate", f"{file}: {key} is there twice"))
         else:
-            where[key] = TarImage(file, key, member.offset_data, member.size)
+            where[name] = TarImage(file, key, member.offset_data, member.size)
     if links:
         contents.notes.append(f"{file.name}: {links} links or folders named like images are not read")
     if column == "none":
@@ -198,7 +201,9 @@ def _captions(contents: Contents, handle: Any, texts: list[TarImage], column: st
         try:
             content = handle.read(text.size).decode("utf-8-sig")
             captions += (
-                json_captions(json.loads(content), column) if text.name.endswith(".json") else caption_lines(content)
+                json_captions(json.loads(content), column)
+                if text.name.lower().endswith(".json")
+                else caption_lines(content)
             )
         except (ValueError, RecursionError) as error:
             contents.problems.append(Problem("line", f"{text}: not readable ({error})"))

@@ -35,12 +35,12 @@ def read_vqa(place: Place) -> Contents | None:
     for row in value["questions"]:
         name, text = (row.get("question_id"), row.get("question")) if isinstance(row, dict) else (None, None)
         where = f"question {short(name)}"
-        answer = answers.get(name)
         if not isinstance(name, int | str) or not isinstance(text, str):
             contents.problems.append(bad_line(file, where, f"{short(row)}, expected question_id and question"))
-        elif name in seen:
+            continue
+        if name in seen:
             contents.problems.append(Problem("duplicate", f"{file}: {where} is there twice"))
-        elif answer is None:
+        elif (answer := answers.get(name)) is None:
             contents.problems.append(bad_line(answer_file, where, "no answer, expected one for every question"))
         elif key := _key(contents, file, by_number, row.get("image_id"), value.get("data_subtype")):
             contents.captions.setdefault(key, ())
@@ -57,14 +57,18 @@ def _answers(place: Place, file: Path, part: Any) -> tuple[Path, dict[Any, tuple
     if not same:
         raise InputError(f"{file}: questions without answers, expected a JSON file of annotations beside it")
     chosen = one_of(same, "files of answers", beside.root)
-    return chosen, {row.get("question_id"): answer for row in found[chosen]["annotations"] if (answer := _answer(row))}
+    rows = [row for row in found[chosen]["annotations"] if isinstance(row, dict)]
+    named = [(row.get("question_id"), _answer(row)) for row in rows]
+    return chosen, {name: answer for name, answer in named if isinstance(name, int | str) and answer is not None}
 
 
-def _answer(row: Any) -> tuple[str, str | None] | None:
+def _answer(row: dict[str, Any]) -> tuple[str, str | None] | None:
     """Return the answer and its kind: the one marked as such, else the commonest of the annotators'."""
-    given = [one.get("answer") for one in row.get("answers", ()) if isinstance(one, dict)]
+    listed = row.get("answers")
+    given = [one.get("answer") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
     common = Counter(text for text in given if isinstance(text, str)).most_common(1)
-    answer = row.get("multiple_choice_answer", common[0][0] if common else None)
+    marked = row.get("multiple_choice_answer")
+    answer = common[0][0] if marked is None and common else marked
     kind = row.get("answer_type")
     return (answer, kind if isinstance(kind, str) else None) if isinstance(answer, str) else None
 
