@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from lavit_core.command import word
+
 
 def lines(summary: dict[str, Any], model: Path, *, dry_run: bool = False) -> str:
     """Return the summary as text, with the next command."""
@@ -13,11 +15,11 @@ def lines(summary: dict[str, Any], model: Path, *, dry_run: bool = False) -> str
     if dry_run:
         rows.append(f"nothing was written; without --dry-run it goes to {model}")
     elif "tokenizer" in summary["parts"]:
-        rows.append(f"in {model}; next: lavit tokenize-images DATA --model {model} --out TOKENS")
+        rows.append(f"in {model}; next: lavit tokenize-images DATA --model {word(model)} --out TOKENS")
     elif "encoder" in summary["parts"]:
-        rows.append(f"in {model}; next: lavit train-tokenizer DATA --model {model} --out RUN")
+        rows.append(f"in {model}; next: lavit train-tokenizer DATA --model {word(model)} --out RUN")
     else:
-        rows.append(f"in {model}; next: lavit pretrain TOKENS --model TOKENIZER --llm {model / 'llm'} --out RUN")
+        rows.append(f"in {model}; next: lavit pretrain TOKENS --model TOKENIZER --llm {word(model / 'llm')} --out RUN")
     return "\n".join(rows)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from lavit_core.command import word
 from lavit_core.data import open_data
 from lavit_core.files import read_json, write_json
 from lavit_core.modeldir import recorded_digest
@@ -58,9 +59,9 @@ def _next_commands(job: Job) -> list[str]:
     prompt = first.captions[0] if first.captions else "an image"
     return [
         f"{job.out / 'report.html'}: open it in a browser",
-        f'lavit generate "{prompt}" --model {model} --out image.png --num-images 4',
-        f"lavit reconstruct {first.image} --model {model} --out reconstruction.png",
-        f"lavit caption {first.image} --model {model}",
+        f'lavit generate "{prompt}" --model {word(model)} --out image.png --num-images 4',
+        f"lavit reconstruct {word(first.image)} --model {word(model)} --out reconstruction.png",
+        f"lavit caption {word(first.image)} --model {word(model)}",
     ]
 
 

@@ -66,6 +66,22 @@ def test_inspect_a_data_folder(run, tmp_path):
         run("data", "inspect", folder)
 
 
+def test_a_split_is_compared_with_another_of_the_same_data(run, photos, tmp_path):
+    from .layout_writers import karpathy_of, write_karpathy
+
+    folder, value = write_karpathy(photos, tmp_path / "out"), karpathy_of(photos)
+    for row, split in zip(value["images"], ["train"] * 4 + ["test"] * 9, strict=False):
+        row["split"] = split
+    (folder / "dataset.json").write_text(json.dumps(value))
+    same = ("data", "inspect", folder, "--split", "test", "--against", folder, "--json")
+    assert json.loads(run(*same, "--against-split", "train").stdout)["shared"] == []
+    assert json.loads(run(*same, "--against-split", "all").stdout)["shared"]
+    with pytest.raises(InputError, match=r"give --split NAME"):
+        run(*same)
+    with pytest.raises(UsageError, match="--against-split needs --against"):
+        run("data", "inspect", folder, "--against-split", "train")
+
+
 def test_tokens_inspect_verify_export(run, tmp_path, samples, tokens):
     folder = tokens(tmp_path / "t", samples(25))
     report = json.loads(run("tokens", "inspect", folder, "--json").stdout)

@@ -4,7 +4,7 @@ import os
 import tarfile
 
 import pytest
-from lavit_core.errors import InputError
+from lavit_core.errors import InputError, UsageError
 from lavit_core.image_check import verify_images
 from lavit_core.token_format import read_manifest, write_manifest
 from lavit_tokenizer import make_shards as making
@@ -122,10 +122,25 @@ def test_verify_reads_all_images_again(padded, model, tmp_path):
     tokenize(padded, model, out)  # as the line advises
     assert not verify_images(out, padded, quiet=True).problems
     (padded / "captions.jsonl").write_text("".join((padded / "captions.jsonl").read_text().splitlines(True)[1:]))
-    [problem] = verify_images(out, padded, quiet=True).problems
-    assert problem.endswith("shard-000000.safetensors: 1 images are gone, the first images/000.png")
+    [changed, gone] = verify_images(out, padded, quiet=True).problems
+    assert "made from another list of images and captions" in changed
+    assert gone.endswith("shard-000000.safetensors: 1 images are gone, the first images/000.png")
     with pytest.raises(InputError, match="found nothing"):
         verify_images(out, tmp_path / "none", quiet=True)
+
+
+def test_verify_of_a_list_that_changed_advises_a_new_out(padded, model, tmp_path):
+    out = tmp_path / "tokens"
+    tokenize(padded, model, out)
+    write_images(tmp_path / "more", 41)
+    other = (tmp_path / "more" / "images" / "040.png").read_bytes()
+    (padded / "images" / "040.png").write_bytes(other)
+    lines = (tmp_path / "more" / "captions.jsonl").read_text()
+    (padded / "captions.jsonl").write_text(lines)
+    [problem] = verify_images(out, padded, quiet=True).problems
+    assert problem.endswith("give `lavit tokenize-images` a new --out")
+    with pytest.raises(UsageError, match="give another --out"):
+        tokenize(padded, model, out)
 
 
 def test_images_in_a_tar(padded, model, tmp_path, written):

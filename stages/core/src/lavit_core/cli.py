@@ -27,18 +27,27 @@ def inspect_data(
         Path | None,
         option("--against", metavar="DATA", help="List the images that are in this data set too, byte for byte."),
     ] = None,
+    against_split: Annotated[
+        str | None, option("--against-split", metavar="NAME", help="Split of --against, where it holds several.")
+    ] = None,
 ) -> None:
     """Recognise a data set's layout; count its images, captions and questions; list what is wrong (then exit 3)."""
     from lavit_core import data_report
-    from lavit_core.errors import InputError
+    from lavit_core.errors import InputError, UsageError
     from lavit_core.images import MAX_PIXELS
+    from lavit_core.records import Source
 
-    limits = {"min_pixels": min_pixels, "max_pixels": max_pixels or MAX_PIXELS}
-    report = data_report.inspect_data(layout.source(path), **limits, against=against, quiet=output.silent)
+    if against_split is not None and against is None:
+        raise UsageError("--against-split needs --against")
+    source, limits = layout.source(path), {"min_pixels": min_pixels, "max_pixels": max_pixels or MAX_PIXELS}
+    other = against and Source(against, split=against_split, allow_network=source.allow_network)
+    report = data_report.inspect_data(source, **limits, against=other, quiet=output.silent)
     show(report, output, lines=list(data_report.report_lines(report)))
     if problems := data_report.count_problems(report):
         raise InputError(f"{path}: {problems} problem(s), listed above; training and scoring refuse such a data set")
-    if report["images"] == len(report["unreadable"]):
+    if not report["images"] and not report["questions"]:
+        raise InputError(f"{path}: no image in it, expected at least one")
+    if report["images"] == len(report["unreadable"]) > 0:
         raise InputError(f"{path}: none of {report['images']} images can be read; the reasons are listed above")
 
 

@@ -24,6 +24,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
@@ -188,6 +189,11 @@ def print_config(settings: Mapping[str, Any], options: OutputOptions) -> NoRetur
 
     typer.echo(json.dumps(settings, ensure_ascii=False) if options.as_json else as_yaml(settings).rstrip())
     raise typer.Exit
+
+
+def word(value: object) -> str:
+    """Return a value, say a path with blanks, as one word of a command line."""
+    return shlex.quote(str(value))
 
 
 def show(

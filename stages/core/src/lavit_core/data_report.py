@@ -44,7 +44,7 @@ def inspect_data(
     *,
     min_pixels: int = 1,
     max_pixels: int = MAX_PIXELS,
-    against: Path | None = None,
+    against: Path | Source | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Read a data set whole, every image decoded; return counts, sizes and every problem.

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lavit_core.data import Record, Source, open_data
+from lavit_core.data import Record, Source, open_data, source_of
 from lavit_core.image_digests import image_sha256, images_sha256
 from lavit_core.progress import Progress
+from lavit_core.rundir import recorded_inputs
 from lavit_core.token_format import ShardEntry
 from lavit_core.token_reader import open_tokens
 from lavit_core.verify import Checked
@@ -44,8 +45,16 @@ def verify_images(folder: Path, data: Path | Source, *, quiet: bool = False) -> 
 
     Raises InputError if `data` is not a data set.
     """
-    reader, rest = open_tokens(folder, check_digests=False), iter(open_data(data).records)
+    reader, opened = open_tokens(folder, check_digests=False), open_data(data)
+    rest, recorded = iter(opened.records), recorded_inputs(folder).get("data")
     problems, unknown, first = list[str](), 0, 0
+    remedy = "delete the shard and run the same `lavit tokenize-images` again"
+    if recorded not in (None, opened.digest):
+        remedy = "give `lavit tokenize-images` a new --out"
+        problems.append(
+            f"{folder}: made from another list of images and captions than {source_of(data).path} is now: something "
+            f"was added, renamed or changed; {remedy}"
+        )
     record = next(rest, None)
     with Progress("images", len(reader), unit="image", quiet=quiet) as progress:
         for entry in reader.manifest.shards:
@@ -59,7 +68,6 @@ def verify_images(folder: Path, data: Path | Source, *, quiet: bool = False) -> 
                 else:
                     missing.append(key)
             first += entry.samples
-            remedy = "delete the shard and run the same `lavit tokenize-images` again"
             if missing:
                 problems.append(f"{folder / entry.file}: {len(missing)} images are gone, the first {missing[0]}")
             elif others_than(entry, found):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, show_plan
+from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, show_plan, word
 from lavit_core.data_options import DataOptions
 from lavit_core.default_model import model_or_default, with_default_preset
 from lavit_core.follow import FollowOptions
@@ -78,7 +78,7 @@ def train_detokenizer(
         quiet=common.silent,
     )
     model = out / "model"
-    following = f"next: lavit detokenize {tokens} --model {model} --out DIR"
+    following = f"next: lavit detokenize {word(tokens)} --model {word(model)} --out DIR"
     show(summary, common, f"detokenizer in {model / 'detokenizer'}; {following}")
 
 
@@ -129,4 +129,4 @@ def detokenize(
         precision=common.precision,
         quiet=common.silent,
     )
-    show(summary, common, f"{summary['images']} images in {out / 'images'}; next: lavit data inspect {out}")
+    show(summary, common, f"{summary['images']} images in {out / 'images'}; next: lavit data inspect {word(out)}")

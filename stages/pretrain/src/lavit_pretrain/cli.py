@@ -1,6 +1,6 @@
 """Commands of the pretrain stage: `pretrain`, `sample`."""
 
-from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, show_plan
+from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, show_plan, word
 from lavit_core.data_options import DataOptions
 from lavit_core.default_model import model_or_default, with_default_preset
 from lavit_core.errors import UsageError
@@ -70,7 +70,8 @@ def pretrain(
         quiet=common.silent,
     )
     model = out / "model"
-    following = f"next: lavit train-detokenizer {token_folders(tokens)[0][0]} --images DATA --model {model} --out RUN"
+    first = word(token_folders(tokens)[0][0])
+    following = f"next: lavit train-detokenizer {first} --images DATA --model {word(model)} --out RUN"
     show(summary, common, f"language model in {model / 'llm'}; {following}")
 
 
@@ -99,5 +100,5 @@ def sample(
     with waiting(LOADING, quiet=common.silent):
         from lavit_pretrain import sample as verb
     summary = verb.sample(prompt, model, out, settings, **wanted, device=common.device, precision=common.precision)
-    following = f"next: lavit detokenize {out} --model {model} --out DIR"
+    following = f"next: lavit detokenize {word(out)} --model {word(model)} --out DIR"
     show(summary, common, f"{summary['images']} images as codes in {out}; {following}")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from lavit_core.command import OutputOptions, command, show
+from lavit_core.command import OutputOptions, command, show, word
 from lavit_core.options import Seed
 
 
@@ -26,6 +26,6 @@ def make_shapes(
 
     style = Style(image_px=image_px, more_shapes=more_shapes, textures=textures)
     metadata = verb.make_shapes(out, images, seed, heldout, style=style, quiet=output.silent)
-    following = f"next: lavit train-encoder {out / 'train'} --out RUN"
+    following = f"next: lavit train-encoder {word(out / 'train')} --out RUN"
     line = f"{out}: {images} images in train/, {heldout} in heldout/; {following}"
     show({"path": str(out), **metadata}, output, lines=[line])

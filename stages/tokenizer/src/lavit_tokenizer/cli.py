@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show
+from lavit_core.command import NO_PRESET, CommonOptions, command, required, settings_of, show, word
 from lavit_core.data_options import DATA_HELP, DataOptions
 from lavit_core.errors import UsageError
 from lavit_core.follow import FollowOptions
@@ -69,7 +69,7 @@ def train_encoder(
 
     summary = verb(source, out, settings, seed=common.seed, device=common.device, follow=follow, quiet=common.silent)
     model = out / "model"
-    following = f"next: lavit train-tokenizer {source.words} --model {model} --out RUN"
+    following = f"next: lavit train-tokenizer {source.words} --model {word(model)} --out RUN"
     show(summary, common, f"encoder in {model / 'encoder'}; {following}")
 
 
@@ -119,7 +119,7 @@ def train_tokenizer(
         quiet=common.silent,
     )
     model = out / "model"
-    following = f"next: lavit tokenize-images {source.words} --model {model} --out TOKENS"
+    following = f"next: lavit tokenize-images {source.words} --model {word(model)} --out TOKENS"
     show(summary, common, f"tokenizer in {model / 'tokenizer'}; {following}")
 
 
@@ -176,4 +176,4 @@ def tokenize_images(
         return show(summary, common, f"{task} is done; {out} is not finished yet")
     # The language model's presets read stored features; tokens without them have their codes.
     codes = "" if settings.features else " --image-input codes"
-    show(summary, common, f"tokens in {out}; next: lavit pretrain {out} --model {model}{codes} --out RUN")
+    show(summary, common, f"tokens in {out}; next: lavit pretrain {word(out)} --model {word(model)}{codes} --out RUN")
