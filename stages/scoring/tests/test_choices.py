@@ -114,6 +114,8 @@ def test_seed_bench_by_letters_and_by_likelihood(score: Score) -> None:
         "accuracy.type.Scene Understanding": 50.0,
     }
     assert result["items"] == {**result["items"], "scored": 4, "expected": 4}  # the video is not asked
+    unnamed = score("seed-image", said, {**SEED, "question_type": ["no names"]})
+    assert values(unnamed) == {"accuracy": 50.0, "accuracy.type.1": 50.0, "accuracy.type.5": 50.0}
     assert result["notes"]["replies_without_a_letter"] == "1 of 4, counted as wrong"
     assert result["notes"]["guessing"].startswith("random guesses would add 6.25")
     assert values(score("seed-image", said, SEED, protocol="lmms-eval"))["accuracy"] == 75.0
@@ -236,6 +238,9 @@ def test_mmbench_counts_a_question_whose_rotations_are_all_right(tmp_path: Path,
     broken = mmbench(tmp_path / "broken.tsv", [rows[0], ("x", *rows[1][1:])])
     with pytest.raises(InputError, match=r'broken.tsv: row 2: index is "x", expected a whole number'):
         score("mmbench-dev", results, None, file=broken, protocol="vlmevalkit")
+    twice = mmbench(tmp_path / "twice.tsv", [*rows, rows[0]])
+    with pytest.raises(InputError, match=r"twice.tsv: row 6: index 1 occurs twice, expected each once"):
+        score("mmbench-dev", results, None, file=twice, protocol="vlmevalkit")
     lacking = mmbench(tmp_path / "half.tsv", rows[:4])
     with pytest.raises(InputError, match="question 2 has 3 choices and 2 rotations, expected as many"):
         score("mmbench-dev", results[:4], None, file=lacking, protocol="vlmevalkit")
@@ -269,6 +274,8 @@ def test_textvqa_takes_records_and_refuses_a_list_as_text(score: Score) -> None:
     for wrong in ("['nokia', 'nokia']", [5], [["nokia"]], {"answer": "nokia"}):
         with pytest.raises(InputError, match=r"row 1: answers is .*, expected a list of texts or {answer}"):
             score("textvqa", said, {"data": [{**row, "answers": wrong}]})
+    with pytest.raises(InputError, match=r'row 1: image_id is \["a"\], expected a number or text'):
+        score("textvqa", said, {"data": [{**row, "image_id": ["a"]}]})
 
 
 AI2D = {"id": "1", "options": ["x", "y"], "answer": "1"}
@@ -290,6 +297,14 @@ SCIENCE = {"choices": ["x", "y"], "answer": 1, "image": "image.png", "split": "t
             {"questions": [{key: text for key, text in SEED["questions"][0].items() if key != "choice_b"}]},
             "row 1: the question is .*, expected a text under choice_b",
         ),
+        ("seed-image", "official", {"questions": [SEED["questions"][0]] * 2}, "row 2: question_id 1 occurs twice, exp"),
+        ("mmmu-val", "lmms-eval", MIXED[:1] * 2, "row 2: id validation_Art_1 occurs twice, expected each once"),
+        ("ai2d", "lmms-eval", [AI2D, AI2D], "row 2: id 1 occurs twice, expected each once"),
+        (
+            "seed-image", "official", {"questions": [{**SEED["questions"][0], "data_id": ["i0"]}]},
+            r'row 1: data_id is \["i0"\], expected a number or text',
+        ),
+        ("ai2d", "lmms-eval", [{**AI2D, "id": [1]}], r"row 1: id is \[1\], expected a number or text"),
     ],
 )  # fmt: skip
 def test_a_damaged_question_is_named(score: Score, name: str, protocol: str, annotations: Any, message: str) -> None:

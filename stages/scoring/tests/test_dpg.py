@@ -149,3 +149,9 @@ def test_a_proposition_that_is_no_number_is_refused(score: Callable[..., dict[st
     rows[1]["proposition_id"] = number
     with pytest.raises(InputError, match=r"row 2: proposition_id is .*, expected a whole number"):
         score(rows)
+
+
+def test_a_proposition_that_the_csv_does_not_have_is_refused(score: Callable[..., dict[str, Any]]) -> None:
+    for protocol in ("official", "corrected"):
+        with pytest.raises(InputError, match="row 8: proposition 9 of a, the CSV has 1, 2"):
+            score([*answers(), {**answers()[0], "proposition_id": 9}], protocol=protocol)

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+from lavit_scoring.errors import InputError
+
 GQA = {
     "1": {"question": "Is it red?", "imageId": "a", "answer": "yes", "isBalanced": True, "entailed": ["2"],
           "types": {"structural": "verify", "semantic": "attr", "detailed": "x"}, "groups": {"global": None},
@@ -36,3 +39,20 @@ def test_gqa(score: Callable[..., dict[str, Any]]) -> None:
     assert result["figures"]["accuracy"]["value"] == 66.67
     assert "consistency" not in result["figures"]
     assert "validity" in score("gqa", said, GQA)["skipped"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("imageId", ["a"]),
+        ("types", ["query"]),
+        ("types", {"detailed": ["x"]}),
+        ("groups", {"global": ["color"]}),
+        ("semantic", [{"operation": "select"}]),
+        ("entailed", "2"),
+    ],
+)
+def test_a_damaged_question_is_named(score: Callable[..., dict[str, Any]], column: str, value: Any) -> None:
+    said = [{"questionId": name, "prediction": "yes"} for name in "123"]
+    with pytest.raises(InputError, match=f"annotations.json: {column} of question '1' is .*, expected a"):
+        score("gqa", said, {**GQA, "1": {**GQA["1"], column: value}})

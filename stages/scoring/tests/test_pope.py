@@ -68,6 +68,7 @@ def test_official_files_have_one_question_a_line(tmp_path: Path, score: Callable
     [
         ({"label": "maybe"}, "label of question 1 is \"maybe\", expected yes or no"),
         ({"question_id": 2}, "question_id 2 occurs twice; score POPE's three files one by one"),
+        ({"image": ["a.jpg"]}, r'image of question 1 is \["a.jpg"\], expected a file name'),
     ],
 )  # fmt: skip
 def test_damaged_questions(score: Callable[..., dict[str, Any]], change: dict[str, Any], message: str) -> None:

@@ -117,6 +117,7 @@ def test_complex_prompts_take_two_or_three_judges(tmp_path: Path, prompts: Path)
     [
         ([{"question_id": 0}], "row 1 is .*, expected question_id and answer"),
         ([{"question_id": 0, "answer": 3}], "expected a number from 0 and a score up to 1"),
+        ([{"question_id": 0, "answer": 10**400}], "row 1 is .*, expected question_id and answer"),
         ([{"question_id": 0, "answer": 1}] * 2, "question_id 0 occurs twice"),
         ([], "no results, expected one an image"),
     ],

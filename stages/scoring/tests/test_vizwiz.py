@@ -27,6 +27,8 @@ def test_vizwiz_and_answerability(score: Callable[..., dict[str, Any]]) -> None:
     # Unanswerable are 0 and 2; sorted by 1 - answerable: 2 (hit), 3, 1, 0 (hit): 0.5 x 1 + 0.5 x 2/4.
     assert result["figures"]["average_precision"]["value"] == 75.0
     assert result["figures"]["f1"]["value"] == pytest.approx(66.67)  # 2 is claimed, 0 is missed
+    with pytest.raises(InputError, match=r"answerable of image '.*' is 1000.*, expected a number"):
+        score("vizwiz-answerability", [{**sure[0], "answerable": 10**400}, *sure[1:]], rows)
 
 
 def test_human_answers_are_records_or_texts(score: Callable[..., dict[str, Any]]) -> None:

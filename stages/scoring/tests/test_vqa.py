@@ -117,6 +117,15 @@ def test_annotations_without_questions_are_refused(vqa: Score) -> None:
         vqa([], truth={"annotations": []})
 
 
+@pytest.mark.parametrize("column", ["question_id", "image_id", "question_type", "answer_type"])
+def test_a_column_that_is_a_list_is_named(vqa: Score, column: str) -> None:
+    rows = [{**VQA["annotations"][0], column: [10]}, *VQA["annotations"][1:]]
+    with pytest.raises(
+        InputError, match=rf"annotations.json: {column} of question .* is \[10\], expected a number or text"
+    ):
+        vqa(truth={"annotations": rows})
+
+
 def test_partial_results_never_look_whole(vqa: Score) -> None:
     result = vqa(ANSWERS[:2], partial=True)
     assert result["figures"] == {}

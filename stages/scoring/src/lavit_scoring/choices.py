@@ -50,18 +50,19 @@ def score_seed(task: ScoringTask) -> ScoringResult:
     """Score SEED-Bench's questions about images (types 1 to 9). Raises InputError if ids do not match."""
     content = read_json(task.annotations)
     rows = content.get("questions") if isinstance(content, dict) else None
-    types = {str(number): name for name, number in (content.get("question_type") or {}).items()} if rows else {}
-    questions = {}
+    names = content.get("question_type") if rows else None
+    types = {str(number): name for name, number in names.items()} if isinstance(names, dict) else {}
+    questions: dict[str, Question] = {}
     columns = [f"choice_{letter}" for letter in "abcd"]
     for number, row in _rows(task.annotations, rows, ("question_id", "answer", "data_id", "choice_a")):
         if row.get("data_type", "image") == "image":
             if lacking := [column for column in columns if column not in row]:
                 raise _unusable(task.annotations, number, "the question", row, f"a text under {lacking[0]}")
             kind = str(row.get("question_type_id"))
-            questions[str(row["question_id"])] = Question(
+            questions[_new_id(task.annotations, number, row, "question_id", questions)] = Question(
                 choices=tuple(str(row[column]) for column in columns),
                 answers=(row["answer"],),
-                image=row["data_id"],
+                image=_id(task.annotations, number, row, "data_id"),
                 groups={"type": types.get(kind, kind)},
             )
     return _score(task, questions, exact if task.protocol == "official" else first_character)
@@ -69,28 +70,30 @@ def score_seed(task: ScoringTask) -> ScoringResult:
 
 def score_mmmu(task: ScoringTask) -> ScoringResult:
     """Score MMMU's validation questions, those with choices and open ones. Raises InputError if ids do not match."""
-    questions = {}
+    questions: dict[str, Question] = {}
     rows = _rows(task.annotations, read_rows(task.annotations), ("id", "question_type", "options", "answer"))
     for number, row in rows:
         options = _listed(task.annotations, number, "options", row["options"])
         answer, is_open = row["answer"], row["question_type"] != "multiple-choice"
         is_list = not isinstance(answer, str) or (is_open and answer.startswith("["))
         answers = _listed(task.annotations, number, "answer", answer) if is_list else [answer]
-        questions[str(row["id"])] = Question(
+        name = _new_id(task.annotations, number, row, "id", questions)
+        questions[name] = Question(
             choices=() if is_open else tuple(map(str, options)),
             answers=tuple(map(str, answers)),
-            image=row["id"],
-            groups={"subject": "_".join(str(row["id"]).split("_")[1:-1])},
+            image=name,
+            groups={"subject": "_".join(name.split("_")[1:-1])},
         )
     return _score(task, questions, last_letter)
 
 
 def score_ai2d(task: ScoringTask) -> ScoringResult:
     """Score AI2D's test questions. Raises InputError if ids do not match."""
-    questions = {}
+    questions: dict[str, Question] = {}
     for number, row in _rows(task.annotations, read_rows(task.annotations), ("id", "options", "answer")):
         choices, letter = _choices(task.annotations, number, row, "options")
-        questions[str(row["id"])] = Question(choices=choices, answers=(letter,), image=row["id"])
+        name = _new_id(task.annotations, number, row, "id", questions)
+        questions[name] = Question(choices=choices, answers=(letter,), image=name)
     return _score(task, questions, bare_letter)
 
 
@@ -99,12 +102,12 @@ def score_scienceqa(task: ScoringTask) -> ScoringResult:
     content = read_json(task.annotations)
     if not isinstance(content, dict):
         raise InputError(f"{task.annotations}: found {shorten(content)}, expected ScienceQA's problems.json")
-    rows = [{"id": name, **row} for name, row in content.items() if isinstance(row, dict)]
-    questions = {}
+    rows = [{**row, "id": name} for name, row in content.items() if isinstance(row, dict)]
+    questions: dict[str, Question] = {}
     for number, row in _rows(task.annotations, rows, ("choices", "answer", "image", "split")):
         if row["image"] and row["split"] == "test":
             choices, letter = _choices(task.annotations, number, row, "choices")
-            questions[str(row["id"])] = Question(
+            questions[row["id"]] = Question(
                 choices=choices, answers=(letter,), image=row["id"], groups={"subject": str(row.get("subject"))}
             )
     return _score(task, questions, llava_letter if task.protocol == "llava" else letter_and_stop)
@@ -117,14 +120,14 @@ def score_mmbench(task: ScoringTask) -> ScoringResult:
     """
     text = read_bytes(task.annotations).decode("utf-8-sig")
     table = list(csv.DictReader(text.splitlines(keepends=True), delimiter="\t"))
-    questions = {}
+    questions: dict[str, Question] = {}
     for number, row in _rows(task.annotations, table, ("index", "A", "B", "answer", "category")):
         choices = [row[letter] for letter in "ABCD" if row.get(letter)]
         try:
             index = int(float(row["index"]))
         except (TypeError, ValueError, OverflowError):
             raise _unusable(task.annotations, number, "index", row["index"], "a whole number") from None
-        questions[str(index)] = Question(
+        questions[_new_id(task.annotations, number, {"index": index}, "index", questions)] = Question(
             choices=tuple(choices),
             answers=(row["answer"],),
             image=index % 1_000_000,
@@ -230,6 +233,21 @@ def _choices(file: Path, number: int, row: Mapping[str, Any], column: str) -> tu
     if not str(answer).isdecimal() or int(answer) >= len(choices):
         raise _unusable(file, number, f"answer {of}", answer, f"0 to {len(choices) - 1}, the right one of {column}")
     return tuple(map(str, choices)), LETTERS[int(answer)]
+
+
+def _id(file: Path, number: int, row: Mapping[str, Any], column: str) -> str:
+    """Return a number or a text as the text that results are matched by. Raises InputError naming the row."""
+    if not isinstance(row[column], int | str):
+        raise _unusable(file, number, column, row[column], "a number or text")
+    return str(row[column])
+
+
+def _new_id(file: Path, number: int, row: Mapping[str, Any], column: str, known: Mapping[str, Question]) -> str:
+    """Return a question's id, which no row before had. Raises InputError naming the row."""
+    name = _id(file, number, row, column)
+    if name in known:
+        raise InputError(f"{file}: row {number}: {column} {name} occurs twice, expected each once")
+    return name
 
 
 def _listed(file: Path, number: int, column: str, value: Any) -> Sequence[Any]:

@@ -48,7 +48,7 @@ def score_dpg(task: ScoringTask) -> ScoringResult:
     official = task.protocol == "official"
     first, number = next((name, next(iter(item))) for name, item in items.items())
     shown = items | ({first: {one: items[first][one] for one in items[first] if one != number}} if official else {})
-    answers, notes = _read_answers(task.results, shown)
+    answers, notes = _read_answers(task.results, shown, items)
     ids, more = align(task, answers, items, what="prompt")
     means: dict[str, float] = {}
     for name in ids:
@@ -141,11 +141,13 @@ def _read_items(file: Path) -> dict[str, Item]:
     return items
 
 
-def _read_answers(file: Path, items: Mapping[str, Item]) -> tuple[dict[str, Answers], dict[str, Any]]:
+def _read_answers(
+    file: Path, items: Mapping[str, Item], known: Mapping[str, Item]
+) -> tuple[dict[str, Answers], dict[str, Any]]:
     """Return {prompt id: answers about each of its images}, from the script's `_detail.txt` or rows of any judge, and
-    notes on what was merged.
+    notes on what was merged; `known` are all propositions of the CSV, `items` those that need an answer.
 
-    Raises InputError for a proposition without an answer or with two, and for a row that is not one.
+    Raises InputError for a proposition without an answer, with two or not in the CSV, and for a row that is not one.
     """
     official = file.suffix == ".txt"
     rows = _detail_rows(file, items) if official else read_rows(file)
@@ -158,6 +160,9 @@ def _read_answers(file: Path, items: Mapping[str, Item]) -> tuple[dict[str, Answ
         if proposition is None:
             given = shorten(row["proposition_id"])
             raise InputError(f"{file}: row {number}: proposition_id is {given}, expected a whole number as in the CSV")
+        if proposition not in known.get(name, {proposition}):  # `align` refuses prompts that are not known
+            there = some_names(list(known[name]))
+            raise InputError(f"{file}: row {number}: proposition {proposition} of {name}, the CSV has {there}")
         said = row["answer"] == "yes" if official else _yes_or_no(row["answer"])
         if said is None:
             raise InputError(f"{file}: row {number}: answer is {shorten(row['answer'])}, expected yes or no")

@@ -1,13 +1,13 @@
 """GQA result files: list of {questionId, prediction}, against one answer a question."""
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lavit_scoring.bootstrap import percent, percent_by
-from lavit_scoring.errors import InputError
+from lavit_scoring.errors import InputError, shorten
 from lavit_scoring.estimate import Estimate, exact
 from lavit_scoring.files import read_json
 from lavit_scoring.metrics.answer_normalization import normalize_lavit
@@ -46,6 +46,26 @@ class _Answered:
         return [float(self.predictions[name] == self.gold[name]) for name in self.ids]
 
 
+def _has_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(text is None or isinstance(text, str) for text in value.values())
+
+
+def _has_steps(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(row, dict) and {"operation", "argument"} <= row.keys() for row in value
+    )
+
+
+COLUMNS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "imageId": ("a number or text", lambda value: isinstance(value, int | str)),
+    "types": ("an object of texts", _has_texts),
+    "groups": ("an object of texts", _has_texts),
+    "semantic": ("a list of {operation, argument}", _has_steps),
+    "entailed": ("a list of ids", lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value)),
+}
+"""What a question's columns may be, in words and as a test; each may be null."""
+
+
 def read_gqa(file: Path) -> dict[str, dict[str, Any]]:
     """Return {question id: row} of a GQA question file. Raises InputError naming the question that is not one."""
     rows = read_json(file)
@@ -54,6 +74,9 @@ def read_gqa(file: Path) -> dict[str, dict[str, Any]]:
     for name, row in rows.items():
         if not isinstance(row, dict) or not isinstance(row.get("question"), str) or "imageId" not in row:
             raise InputError(f"{file}: question {name!r} has no question and imageId")
+        for column, (wanted, is_usable) in COLUMNS.items():
+            if row.get(column) is not None and not is_usable(row[column]):
+                raise InputError(f"{file}: {column} of question {name!r} is {shorten(row[column])}, expected {wanted}")
     return rows
 
 
@@ -151,7 +174,7 @@ def _choices(answered: _Answered, task: ScoringTask, skipped: dict[str, str]) ->
 
 
 def _is_common(row: dict[str, Any]) -> bool:
-    return "Common" in (row.get("types") or {}).get("detailed", "")
+    return "Common" in ((row.get("types") or {}).get("detailed") or "")
 
 
 def _consistency(

@@ -34,6 +34,8 @@ def read_pope(file: Path) -> dict[str, dict[str, Any]]:
         name, label = str(row["question_id"]), row.get("label")
         if label not in ("yes", "no"):
             raise InputError(f"{file}: label of question {name} is {shorten(label)}, expected yes or no")
+        if not isinstance(row["image"], int | str):
+            raise InputError(f"{file}: image of question {name} is {shorten(row['image'])}, expected a file name")
         if name in questions:
             raise InputError(f"{file}: question_id {name} occurs twice; score POPE's three files one by one")
         questions[name] = row

@@ -10,7 +10,8 @@ from lavit_scoring.task import ScoringTask
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and value == value
+    # A whole number of more than 300 digits is JSON, and no float.
+    return (isinstance(value, float) and value == value) or (isinstance(value, int) and abs(value) < 10**300)
 
 
 KINDS: dict[type, tuple[str, Callable[[Any], bool]]] = {

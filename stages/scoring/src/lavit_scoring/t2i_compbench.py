@@ -109,7 +109,7 @@ def _read(file: Path) -> dict[int, float]:
     for place, row in enumerate(read_rows(file), 1):
         try:
             number, score = row["question_id"], float(row["answer"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise InputError(f"{file}: row {place} is {shorten(row)}, expected question_id and answer") from None
         if not isinstance(number, int) or number < 0 or not -1 <= score <= 1:  # a cosine may be negative
             raise InputError(f"{file}: row {place} is {shorten(row)}, expected a number from 0 and a score up to 1")

@@ -47,6 +47,8 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not {"question_id", "image_id", "answers"} <= row.keys() or not row["answers"]:
             raise InputError(f"{file}: row {number} is {shorten(row)}, expected question_id, image_id and answers")
+        if not isinstance(row["image_id"], int | str):
+            raise InputError(f"{file}: row {number}: image_id is {shorten(row['image_id'])}, expected a number or text")
         if str(row["question_id"]) in found:
             raise InputError(f"{file}: question_id {row['question_id']} occurs twice")
         found[str(row["question_id"])] = row | {"answers": answer_texts(file, number, row["answers"])}

@@ -59,7 +59,7 @@ def score_vqa(task: ScoringTask) -> ScoringResult:
                          metrics=metrics, notes=notes)  # fmt: skip
 
 
-def read_truths(file: Path) -> tuple[dict[int, Truth], dict[str, str]]:
+def read_truths(file: Path) -> tuple[dict[int | str, Truth], dict[str, str]]:
     """Return {question_id: truth} of an annotation file, and the names of its question types (OK-VQA).
 
     Raises InputError naming the question that differs from the official layout.
@@ -69,7 +69,7 @@ def read_truths(file: Path) -> tuple[dict[int, Truth], dict[str, str]]:
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{file}: no annotations, expected a list `annotations` as VQAv2's annotation files have")
     type_names = content.get("question_types")
-    truths: dict[int, Truth] = {}
+    truths: dict[int | str, Truth] = {}
     for row in rows:
         try:
             name, truth = row["question_id"], _truth(row)
@@ -78,6 +78,12 @@ def read_truths(file: Path) -> tuple[dict[int, Truth], dict[str, str]]:
             raise InputError(
                 f"{file}: question {where!r}: no usable {error}, expected question_id, image_id and answers with text"
             ) from None
+        ids = {"question_id": name, "image_id": truth.image}
+        kinds = {"question_type": truth.question_type, "answer_type": truth.answer_type}
+        for column, value in {**ids, **kinds}.items():
+            if not isinstance(value, int | str):
+                where = f"{file}: {column} of question {shorten(name)}"
+                raise InputError(f"{where} is {shorten(value)}, expected a number or text")
         if name in truths:
             raise InputError(f"{file}: question_id {name!r} occurs twice")
         truths[name] = truth
@@ -113,7 +119,7 @@ def _rest(answer: dict[str, Any]) -> Hashable:
     return tuple(sorted((key, str(value)) for key, value in answer.items() if key != "answer"))
 
 
-def check_questions(file: Path, annotations: Path, truths: dict[int, Truth]) -> None:
+def check_questions(file: Path, annotations: Path, truths: dict[int | str, Truth]) -> None:
     """Raise InputError unless the question file asks exactly what the annotations answer."""
     asked = {row["question_id"] for row in read_question_rows(file)}
     if lacking := truths.keys() - asked:
