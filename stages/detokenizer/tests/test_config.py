@@ -62,3 +62,21 @@ def test_only_predicted_pixels_are_refined(sets):
     assert pixels.detokenizer(8, (2, 2)).refine_channels == 8
     with pytest.raises(UsageError, match=r"setting refine_layers: .*greater than or equal to 2"):
         resolve(TrainDetokenizerConfig, sets=["refine_layers=1"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("lr=-1", "setting lr: .* greater than or equal to 0, found -1"),
+        ("lr_floor=2", "setting lr_floor: .* less than or equal to 1, found 2"),
+        ("ema_decay=1", "setting ema_decay: .* less than 1, found 1"),
+        ("max_grad_norm=0", "setting max_grad_norm: .* greater than 0, found 0"),
+        ("betas=[1,1]", "setting betas.0: .* less than 1, found 1"),
+        ("condition.map_channels=0", "setting condition.map_channels: .* greater than or equal to 1, found 0"),
+        ("noise.num_train_timesteps=0", "setting noise.num_train_timesteps: .* greater than or equal to 1, found 0"),
+        ("unet.norm_num_groups=0", "setting unet.norm_num_groups: .* greater than or equal to 1, found 0"),
+    ],
+)
+def test_an_impossible_setting_is_refused_before_anything_is_built(setting, message):
+    with pytest.raises(UsageError, match=message):
+        resolve(TrainDetokenizerConfig, sets=[setting])

@@ -5,10 +5,10 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lavit_core.errors import UsageError
 
@@ -17,6 +17,15 @@ class Config(BaseModel):
     """Base of every stage's settings: frozen, strict about names, a docstring under each field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+"""A learning rate, a decay of weights or the weight of a term."""
+Positive = Annotated[float, Field(gt=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+"""Decay of a moving average; at 1 it would never move."""
 
 
 class _OneValueAKey(yaml.SafeLoader):

@@ -3,7 +3,7 @@ unless a field says "Differs:"; values that are published nowhere are marked."""
 
 from typing import Annotated, Literal, Self
 
-from lavit_core.config import Config
+from lavit_core.config import Config, Count, Decay, NonNegative, Positive, Share
 from pydantic import Field, model_validator
 
 DownBlock = Literal["CrossAttnDownBlock2D", "DownBlock2D"]
@@ -18,9 +18,9 @@ Size = Annotated[str, Field(pattern="^[1-9][0-9]*x[1-9][0-9]*$")]
 class UNetShape(Config):
     """Shape of diffusers' UNet2DConditionModel, in its own terms; ignored if `--unet` is given."""
 
-    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    block_out_channels: tuple[Count, ...] = (320, 640, 1280, 1280)
     """Channels of each resolution level."""
-    layers_per_block: int = 2
+    layers_per_block: Count = 2
     """Residual blocks a level."""
     down_block_types: tuple[DownBlock, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
     """Levels on the way down."""
@@ -28,11 +28,11 @@ class UNetShape(Config):
     """Block at the lowest resolution."""
     up_block_types: tuple[UpBlock, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
     """Levels on the way up."""
-    transformer_layers_per_block: int | tuple[int, ...] = 1
+    transformer_layers_per_block: Count | tuple[Count, ...] = 1
     """Transformer layers of an attention block."""
-    attention_head_dim: int | tuple[int, ...] = 8
+    attention_head_dim: Count | tuple[Count, ...] = 8
     """Number of attention heads, which diffusers calls a dimension."""
-    norm_num_groups: int = 32
+    norm_num_groups: Count = 32
     """Groups of the group norms."""
     conv_in_kernel: int = 3
     """Side of the first convolution."""
@@ -65,9 +65,9 @@ class ConditionShape(Config):
     for SDXL (2048 in all)."""
     pooled_dim: int | None = None
     """SDXL: width of the pooled condition (1280), by attention pooling, added to the time embedding with size ids."""
-    pooled_heads: int = 16
+    pooled_heads: Count = 16
     """Heads of the attention pooling."""
-    map_channels: int = 128
+    map_channels: Count = 128
     """Channels of the concatenated map."""
     standardise: bool = False
     """Bring every feature channel to mean 0 and deviation 1 first. Differs when on: features of
@@ -90,7 +90,7 @@ class ConditionShape(Config):
 class NoiseShape(Config):
     """The diffusion process, in diffusers' terms; stored as scheduler/."""
 
-    num_train_timesteps: int = 1000
+    num_train_timesteps: Count = 1000
     """Noise levels."""
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "scaled_linear"
     """Shape of the noise schedule (Stable Diffusion: scaled_linear)."""
@@ -223,21 +223,21 @@ class TrainDetokenizerConfig(Config):
     """Images a step (published nowhere; Video-LaVIT's)."""
     accumulate_steps: int = Field(default=1, ge=1)
     """Forward and backward passes that a step's images are cut into; the step is the same."""
-    lr: float = 5e-5
+    lr: NonNegative = 5e-5
     """Peak learning rate (published nowhere; Video-LaVIT's)."""
     warmup_steps: int = Field(default=1000, ge=0)
     """Steps of linear warm-up (published nowhere)."""
-    lr_floor: float = 0.0
+    lr_floor: Share = 0.0
     """Learning rate at the end as a share of its peak (cosine)."""
-    weight_decay: float = 0.01
+    weight_decay: NonNegative = 0.01
     """AdamW weight decay."""
     moment_bits: Literal[8, 32] = 32
     """Bits of AdamW's moments: 8 for those of large matrices and convolutions, through bitsandbytes (Differs)."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """AdamW betas."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Positive = 1.0
     """Gradient clip."""
-    ema_decay: float = 0.9999
+    ema_decay: Decay = 0.9999
     """Decay of the averaged weights, which are exported; it rises to this value as (1 + step) / (10 + step)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast precision (auto: bf16 where the device computes it, else fp32); the loss is taken in fp32."""

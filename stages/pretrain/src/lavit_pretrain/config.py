@@ -1,9 +1,9 @@
 """Settings of the pretrain stage. Never imports torch. Defaults follow the paper (arXiv 2309.04669, stage 2)."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from lavit_core.config import Config
-from pydantic import Field
+from lavit_core.config import Config, Count, Decay, NonNegative, Positive, Share
+from pydantic import Field, model_validator
 
 ImageInputKind = Literal["codes", "features", "live", "none"]
 CodeRows = Literal["drawn", "features"]
@@ -13,22 +13,32 @@ PromptImages = Literal["codes", "bare", "continuous"]
 class LlmShape(Config):
     """Shape of a new language model (LLaMA architecture); unused when `--llm` gives one."""
 
-    hidden_size: int = 4096
+    hidden_size: Count = 4096
     """Width of the residual stream."""
-    num_layers: int = 32
+    num_layers: Count = 32
     """Decoder layers."""
-    num_heads: int = 32
+    num_heads: Count = 32
     """Attention heads."""
-    intermediate_size: int = 11008
+    intermediate_size: Count = 11008
     """Width inside the gated MLP."""
-    max_positions: int = 4096
+    max_positions: Count = 4096
     """Longest document the position encoding is made for, in tokens."""
-    initializer_range: float = 0.02
+    initializer_range: Share = 0.02
     """Standard deviation of new weights (LLaMA's 0.02; a narrow model starts faster near hidden_size ** -0.5)."""
     tie_embeddings: bool = False
     """Use one table for input and output (LLaMA has two)."""
-    text_vocab_size: int = 32000
-    """At most this many text ids; the text tokenizer is trained on the captions and questions."""
+    text_vocab_size: Count = 32000
+    """At most this many text ids, but never fewer than 258 (all bytes, and two of its own); the text tokenizer is
+    trained on the captions and questions."""
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} with num_heads {self.num_heads}: expected a multiple of twice the "
+                "heads (a head's width is an even number, for its rotary positions)"
+            )
+        return self
 
 
 class Mix(Config):
@@ -90,17 +100,17 @@ class PretrainConfig(Config):
     optimizer: Literal["adamw", "muon"] = "adamw"
     """adamw (paper), or muon for the matrices inside the layers and adamw for the rest (Differs: a small new model
     needs fewer steps with it)."""
-    llm_lr: float = 5e-5
+    llm_lr: NonNegative = 5e-5
     """Peak learning rate of the language model."""
-    muon_lr: float = 7e-3
+    muon_lr: NonNegative = 7e-3
     """Peak rate of Muon's matrices, on AdamW's scale: their updates have a root mean square of 0.2 times this."""
-    visual_lr: float = 1.5e-4
+    visual_lr: NonNegative = 1.5e-4
     """Peak learning rate of projector and merger."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
     """AdamW's betas."""
-    eps: float = 1e-6
+    eps: Positive = 1e-6
     """AdamW's epsilon."""
-    weight_decay: float = 0.1
+    weight_decay: NonNegative = 0.1
     """Decay of matrices."""
     moment_bits: Literal[8, 32] = 32
     """Bits of AdamW's moments: 8 for those of large matrices, through bitsandbytes (Differs); vectors and tables of

@@ -2,12 +2,12 @@
 
 from typing import Annotated, Literal, Self
 
-from lavit_core.config import Config
+from lavit_core.config import Config, Count, Decay, NonNegative, Positive, Share
 from lavit_core.images import MAX_PIXELS, PIXELS_CEILING, Preprocessing
 from lavit_core.modeldir import check_selection
 from pydantic import Field, model_validator
 
-from lavit_tokenizer.phase import Count, Phase, Share
+from lavit_tokenizer.phase import Phase
 
 SMALL_VIT: Literal["lavit_small_vit"] = "lavit_small_vit"
 """`model_type` of the encoder that `train-encoder` makes."""
@@ -33,6 +33,16 @@ class SmallVitConfig(Config):
     registers: Annotated[int, Field(ge=0)] = 0
     """Register tokens, which every patch sees and no one reads as a feature: they hold global content, which
     otherwise settles in background patches and makes them look worth keeping."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads {self.heads}: expected a divisor of width {self.width}")
+        if self.patch_px & (self.patch_px - 1):
+            raise ValueError(f"patch_px {self.patch_px}: expected a power of two")
+        if self.patch_px > self.preprocessing.image_px:
+            raise ValueError(f"patch_px {self.patch_px}: expected at most image_px {self.preprocessing.image_px}")
+        return self
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -61,10 +71,10 @@ class TrainEncoderConfig(Config):
     """Limit on the number of word pieces learned from the captions."""
     embed_dim: Count = 128
     """Width of the shared image-text space."""
-    caption_weight: float = 1.0
+    caption_weight: NonNegative = 1.0
     """Weight of captioning (each word from the patches and the words before): in a small batch of easy negatives the
     contrastive loss alone has no need of the details that captions name."""
-    pixel_weight: float = 5.0
+    pixel_weight: NonNegative = 5.0
     """Weight of the per-patch pixel regression (mean squared error on the [0, 1] scale); 0 leaves it out."""
     context_patches: Count = 1
     """Odd side, in patches, of the neighbourhood whose pixels (at half resolution) a patch regresses as well; 1 leaves
@@ -79,17 +89,17 @@ class TrainEncoderConfig(Config):
     optimizer: Literal["adamw", "muon"] = "adamw"
     """adamw, or muon for the matrices inside the layers and adamw for the rest (a small new model needs far fewer
     steps with it)."""
-    lr: float = 1e-3
+    lr: NonNegative = 1e-3
     """Peak learning rate."""
-    muon_lr: float = 5e-3
+    muon_lr: NonNegative = 5e-3
     """Peak rate of Muon's matrices, on AdamW's scale: their updates have a root mean square of 0.2 times this."""
-    warmup_steps: int = 32
+    warmup_steps: Annotated[int, Field(ge=0)] = 32
     """Steps of linear warm-up."""
-    weight_decay: float = 0.05
+    weight_decay: NonNegative = 0.05
     """AdamW weight decay."""
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Decay, Decay] = (0.9, 0.98)
     """AdamW betas (CLIP's)."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Positive = 1.0
     """Gradient clip."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast precision of training (auto: bf16 where the device computes it, else fp32)."""
@@ -99,6 +109,14 @@ class TrainEncoderConfig(Config):
     """Steps between rows of metrics.jsonl."""
     checkpoint_every: Count = 200
     """Steps between checkpoints."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.text_width % self.text_heads:
+            raise ValueError(f"text_heads {self.text_heads}: expected a divisor of text_width {self.text_width}")
+        if self.context_patches % 2 == 0:
+            raise ValueError(f"context_patches {self.context_patches}: expected an odd number")
+        return self
 
 
 class ModelSettings(Config):
@@ -200,7 +218,7 @@ class TrainTokenizerConfig(Config):
     """Features of a transformers encoder (None: those that its folder was stored with, else the last block's)."""
     model: ModelSettings = ModelSettings()
     """Shape of selector, merger, codebook and decoder."""
-    phases: tuple[Phase, ...] = (
+    phases: Annotated[tuple[Phase, ...], Field(min_length=1)] = (
         Phase(
             name="features", num_steps=25_000, batch_size=2048, selection="gumbel",
             train=("selector", "merger", "decoder"), warmup_steps=4000,
@@ -213,13 +231,13 @@ class TrainTokenizerConfig(Config):
     """Phases in order. 50K steps of 2048 in the paper; their split is published nowhere."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """adamw (paper), or muon for the matrices inside the layers of merger and decoder (Differs), adamw for the rest."""
-    keep_weight: float = 2.0
+    keep_weight: NonNegative = 2.0
     """lambda of the keep-ratio term (eq. 4)."""
     keep_term: Literal["image", "batch"] = "image"
     """Whether the keep-ratio term is squared per image (eq. 4) or for the batch mean (more content-adaptive)."""
-    nmse_weight: float = 0.0
+    nmse_weight: NonNegative = 0.0
     """Weight of the normalised squared error beside 1 - cos. Differs when not 0: it weights patches by their energy."""
-    energy_power: Annotated[float, Field(ge=0)] = 0.0
+    energy_power: NonNegative = 0.0
     """Weigh a patch's squared error by its own energy to this power. Differs when not 0: empty patches are mostly
     noise, and many of them outweigh one patch of an object."""
     patch_energy: Literal["feature", "contrast"] = "feature"
@@ -238,21 +256,21 @@ class TrainTokenizerConfig(Config):
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """Layout over torchrun's processes: ddp, each holds the whole tokenizer; fsdp (FSDP2), each a part of weights,
     gradients and optimiser state, gathered for a step. They share each step's images either way."""
-    commitment_weight: float = 0.0
+    commitment_weight: NonNegative = 0.0
     """Weight of ||z - sg(c)||^2; absent from eq. 4."""
     ema_decay: Share = 0.99
     """Decay of the codebook's moving averages (0.995 in Video-LaVIT)."""
-    restart_below: float = 0.1
+    restart_below: NonNegative = 0.1
     """A code used less than this share of the mean use (moving average) restarts at a vector of the batch; 0 never."""
     kmeans_samples: Count = 65536
     """Vectors for the codebook's k-means start."""
     kmeans_iterations: Annotated[int, Field(ge=0)] = 12
     """Iterations of k-means; 0 starts the codebook at vectors drawn at random."""
-    weight_decay: float = 0.01
+    weight_decay: NonNegative = 0.01
     """AdamW weight decay."""
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     """AdamW betas."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Positive = 1.0
     """Gradient clip, for the selector and the other modules apart (the selector's gradient is heavy-tailed)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast precision (auto: bf16 where the device computes it, else fp32); selector scores, losses and code
@@ -271,6 +289,13 @@ class TrainTokenizerConfig(Config):
     """Steps between rows of metrics.jsonl."""
     checkpoint_every: Count = 500
     """Steps between checkpoints."""
+
+    @model_validator(mode="after")
+    def _phases_have_names_of_their_own(self) -> Self:
+        names = [phase.name for phase in self.phases]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"phases: {len(names)}, and {twice[0]} names more than one; give each its own name")
+        return self
 
     @model_validator(mode="after")
     def _passes_know_enough(self) -> Self:

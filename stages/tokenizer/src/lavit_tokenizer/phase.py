@@ -2,11 +2,8 @@
 
 from typing import Annotated, Literal
 
-from lavit_core.config import Config
+from lavit_core.config import Config, Count, NonNegative, Positive, Share
 from pydantic import Field, model_validator
-
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Phase(Config):
@@ -35,25 +32,25 @@ class Phase(Config):
     1 it needs cos_weight: 0 and a mask that is drawn."""
     quantise: bool = False
     """Quantise in the forward pass; the first such phase initialises the codebook by k-means."""
-    train: tuple[Literal["selector", "merger", "decoder"], ...]
+    train: Annotated[tuple[Literal["selector", "merger", "decoder"], ...], Field(min_length=1)]
     """The modules that learn (the code projection belongs to the decoder's group)."""
-    lr: float = 2e-4
+    lr: NonNegative = 2e-4
     """Peak learning rate of merger and decoder."""
-    muon_lr: float = 6e-4
+    muon_lr: NonNegative = 6e-4
     """Peak rate of Muon's matrices in merger and decoder, where `optimizer` is muon."""
-    selector_lr: float = 2e-4
+    selector_lr: NonNegative = 2e-4
     """Peak learning rate of the selector."""
-    cos_weight: float = 1.0
+    cos_weight: NonNegative = 1.0
     """Weight of 1 - cos in this phase. Differs when not 1: 1 - cos counts an empty patch like an object's, so a
     selector that learns from it keeps background; with 0 it learns from the squared error alone (`nmse_weight`)."""
-    tau: tuple[float, float] = (1.0, 1.0)
+    tau: tuple[Positive, Positive] = (1.0, 1.0)
     """Gumbel temperature at the phase's beginning and end (geometric in between)."""
-    mask_rates: tuple[float, float] = (0.12, 0.55)
+    mask_rates: tuple[Share, Share] = (0.12, 0.55)
     """Range of the keep rate of `random` masks."""
     count_factors: tuple[float, float] = (1.0, 1.0)
     """Range of a factor (log-uniform) on the tokens that `fixed` selection keeps of every second image: its best
     patches, fewer or more of them. Differs when not 1: merger, codes and decoder learn other budgets than their own."""
-    warmup_steps: int = 0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps of linear warm-up."""
     lr_floor: Share = 0.0
     """Learning rate at the phase's end as a share of its peak (cosine)."""
