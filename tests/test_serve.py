@@ -5,7 +5,9 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import io
+import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -111,10 +113,18 @@ def test_the_page_about_serving_is_right(server: Server, capsys: pytest.CaptureF
     [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(program.replace("http://127.0.0.1:8000", server.url), {})
     assert len(capsys.readouterr().out.splitlines()) == 2
-    shell = re.findall(r"```bash\n(curl.*?)```", page, re.DOTALL)
-    assert shell
-    for path in re.findall(r"localhost:8000(/v1/\S+)", shell[0]):
-        assert httpx2.post(server.url + path, json={}).status_code == 400
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_pages_requests_by_curl_are_right(server: Server, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    [shell] = re.findall(r"```bash\n(curl.*?)```", page, re.DOTALL)
+    program = f'{sys.executable} -c \'import json, sys; print(json.load(sys.stdin)["data"][0]["b64_json"])\''
+    shell = shell.replace("localhost:8000", server.url).replace("jq -r '.data[0].b64_json'", program)
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", shell], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [Image.open(tmp_path / name).size for name in ("a.png", "b.png")] == [(32, 32)] * 2
+    assert len(json.loads(done.stdout)["data"]) == 1
 
 
 def test_a_client_that_is_killed_takes_its_request_with_it(server: Server) -> None:

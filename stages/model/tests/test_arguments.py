@@ -30,6 +30,8 @@ def test_bad_arguments_are_refused(folders, images, tmp_path: Path) -> None:
         model.decode([np.array([1]), np.array([-1, 3])])
     with pytest.raises(InputError, match=r"codes\[0\]: found float64 \[1\], expected integers \[n\]"):
         model.decode([np.array([1.0])])
+    with pytest.raises(InputError, match=r"codes: found lists inside of one's codes, expected integers \[n\] an image"):
+        model.decode([[1, [2, 3]]])
     with pytest.raises(UsageError, match="2 questions but 3 images, expected one image a question"):
         model.answer(list(images[:3]), ["what?", "who?"])
     with pytest.raises(UsageError, match="1 texts but 2 images, expected as many, or all_pairs=True"):

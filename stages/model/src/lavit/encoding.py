@@ -105,6 +105,8 @@ def check_codes(codes: Sequence[Any], codebook_size: int) -> list[np.ndarray]:
         checked = [np.asarray(own) for own in codes]
     except TypeError:  # None, a number, an array without axes
         raise InputError(f"codes: found {type(codes).__name__}, expected integers [n] an image") from None
+    except ValueError:  # lists of different depths
+        raise InputError("codes: found lists inside of one's codes, expected integers [n] an image") from None
     for place, own in enumerate(checked):
         if own.ndim != 1 or not np.issubdtype(own.dtype, np.integer):
             raise InputError(f"codes[{place}]: found {own.dtype} {list(own.shape)}, expected integers [n]")
