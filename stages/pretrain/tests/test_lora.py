@@ -154,6 +154,7 @@ def test_the_exported_model_is_a_plain_one_whose_text_rows_are_the_old_ones(
     [
         ({"lora": {"rank": 2}, "optimizer": "muon"}, UsageError, "set optimizer to adamw"),
         ({"lora": {"rank": 2, "target_modules": "query"}}, UsageError, "lora.target_modules: query .*not found"),
+        ({"lora": {"lora_alpha": 4}}, UsageError, "lora.lora_alpha: 4 with lora.rank: 0, which adapts nothing"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(

@@ -17,6 +17,7 @@ from lavit_pretrain.captioning import answer, caption
 from lavit_pretrain.config import Mix, PretrainConfig
 from lavit_pretrain.image_input import stored_images
 from lavit_pretrain.language_model import load_llm
+from lavit_pretrain.text_tokenizer import train_text_tokenizer
 from lavit_pretrain.train_language_model import train_language_model
 from lavit_trainkit.testing import Killed, have_equal_weights, kill_at_step, metrics_of, stop_at_step
 from safetensors.torch import load_file
@@ -318,3 +319,38 @@ def test_a_list_of_tokens_trains_by_its_weights_and_joins_questions_by_its_names
     listed.write_text(listed.read_text().replace("weight: 3", "weight: 2"))
     with pytest.raises(UsageError, match="tokens"):
         train_language_model([listed], world.model, tmp_path / "one", config, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "refused"),
+    [
+        ("gpt2", {"n_embd": 32, "n_head": 2, "n_layer": 1}, True),
+        ("opt", {"hidden_size": 32, "ffn_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+                 "word_embed_proj_dim": 32}, True),
+        ("llama", {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
+         False),
+    ],
+)  # fmt: skip
+def test_a_document_longer_than_a_learned_table_of_positions_is_refused(
+    world: Any,
+    tiny_config: Callable[..., PretrainConfig],
+    tmp_path: Path,
+    kind: str,
+    settings: dict[str, int],
+    refused: bool,
+) -> None:
+    shape = AutoConfig.for_model(kind, **settings, vocab_size=300, max_position_embeddings=16)
+    AutoModelForCausalLM.from_config(shape).save_pretrained(tmp_path / "llm")
+    train_text_tokenizer(["a red circle"] * 2, 270).save_pretrained(tmp_path / "llm")
+    config = tiny_config(num_steps=1)
+
+    def train() -> None:
+        train_language_model(
+            [world.tokens], world.model, tmp_path / "run", config, llm=tmp_path / "llm", questions=[world.questions],
+            quiet=True,
+        )  # fmt: skip
+
+    if not refused:
+        return train()  # rotary positions are computed
+    with pytest.raises(UsageError, match=r"document \d+ has \d+ tokens.* table of 16 positions; lower max_text_tokens"):
+        train()

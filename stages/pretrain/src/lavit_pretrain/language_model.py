@@ -232,6 +232,15 @@ def load_causal_lm(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     return llm
 
 
+def learned_positions(llm: PreTrainedModel) -> int | None:
+    """Return how many positions a language model with a learned table of them can read (GPT-2, OPT); None for others,
+    whose rotary positions are computed for a document of any length."""
+    tables = [module for module in llm.modules() if isinstance(module, nn.Embedding)]
+    if all(table is llm.get_input_embeddings() for table in tables):
+        return None
+    return getattr(llm.config.get_text_config(), "max_position_embeddings", None)
+
+
 def read_visual_config(model: Path) -> VisualConfig:
     """Return the contents of a model directory's visual.json, without loading the language model.
 

@@ -36,9 +36,15 @@ class VisualRows(nn.Module):
 
 
 def check_lora(config: PretrainConfig, llm: Path | None) -> None:
-    """Raise UsageError for LoRA without a trained model or with Muon, InputError if peft is not installed."""
+    """Raise UsageError for LoRA without a trained model or with Muon, and for its settings without a rank; InputError
+    if peft is not installed."""
     rank = config.lora.rank
     if not rank:
+        # Bits without a rank are refused by `check_bits`.
+        given = config.lora.model_dump(exclude_defaults=True, exclude={"bits"})
+        if given:
+            name, value = next(iter(given.items()))
+            raise UsageError(f"setting lora.{name}: {value} with lora.rank: 0, which adapts nothing; set lora.rank")
         return
     if llm is None:
         raise UsageError(f"setting lora.rank: {rank} adapts a trained model; give it by --llm, say MODEL/llm")

@@ -57,9 +57,14 @@ class Packer:
     """Takes documents by number and gives steps; `state` is all that a resumed run needs."""
 
     def __init__(
-        self, document: Callable[[int], Document], capacity: int, state: Mapping[str, Any] | None = None
+        self,
+        document: Callable[[int], Document],
+        capacity: int,
+        state: Mapping[str, Any] | None = None,
+        *,
+        num_positions: int | None = None,
     ) -> None:
-        self.document, self.capacity = document, capacity
+        self.document, self.capacity, self.num_positions = document, capacity, num_positions
         self.next = int(state["next"]) if state else 0
         self.waiting: list[tuple[int, Document]] = [
             (number, document(number)) for number in (state["waiting"] if state else ())
@@ -71,7 +76,8 @@ class Packer:
         return {"next": self.next, "waiting": [number for number, _ in self.waiting]}
 
     def next_batch(self) -> PackedBatch:
-        """Return the next step's documents. Raises UsageError for a document longer than a step."""
+        """Return the next step's documents. Raises UsageError for a document longer than a step, or than the positions
+        of the language model."""
         chosen, room = [], self.capacity
         while True:
             if not self.waiting:
@@ -98,6 +104,12 @@ class Packer:
             raise UsageError(
                 f"setting tokens_per_step: {self.capacity} tokens, but document {self.next} has {len(document)}; "
                 "raise tokens_per_step, or where its text makes it long lower max_text_tokens (--set)"
+            )
+        if self.num_positions is not None and len(document) > self.num_positions:
+            raise UsageError(
+                f"setting max_text_tokens: document {self.next} has {len(document)} tokens, images included, but the "
+                f"language model of --llm a table of {self.num_positions} positions; lower max_text_tokens (--set) in "
+                "a new --out, or give --llm a model with more"
             )
         self.waiting.append((self.next, document))
         self.next += 1

@@ -35,6 +35,7 @@ from lavit_pretrain.config import PretrainConfig
 from lavit_pretrain.corpus import open_corpus, open_documents
 from lavit_pretrain.diagnose import diagnose_pretrain
 from lavit_pretrain.image_ablation import is_check, measure_loss_increases
+from lavit_pretrain.language_model import learned_positions
 from lavit_pretrain.live_images import LiveImages
 from lavit_pretrain.lora import check_lora, merge_lora, trained_parameters
 from lavit_pretrain.packed_loss import drop_unused_gradients, scored_weight, step_losses
@@ -109,7 +110,12 @@ def train_language_model(
             load_parameters(parameters, checkpoint.tensors["model"])
             restore_optimizers(optimizers, checkpoint.tensors)
             copy_weights(network, working)
-        packer = Packer(source.document, config.tokens_per_step, checkpoint.state if checkpoint else None)
+        packer = Packer(
+            source.document,
+            config.tokens_per_step,
+            checkpoint.state if checkpoint else None,
+            num_positions=learned_positions(network.llm),
+        )
         meter, sheets = Meter(), SampleSheets(session.path, model, reader, working, seed=seed)
         with Progress("pretrain", num_steps, start=session.start, quiet=quiet) as progress:
             for step in range(session.start, num_steps):
