@@ -154,6 +154,10 @@ def test_the_exported_model_is_a_plain_one_whose_text_rows_are_the_old_ones(
     [
         ({"lora": {"rank": 2}, "optimizer": "muon"}, UsageError, "set optimizer to adamw"),
         ({"lora": {"rank": 2, "target_modules": "query"}}, UsageError, "lora.target_modules: query .*not found"),
+        # peft adapts the first one, and says nothing of the other.
+        ({"lora": {"rank": 2, "target_modules": "q_proj,query"}}, UsageError, "lora.target_modules: query not found"),
+        ({"lora": {"rank": 2, "target_modules": "lm_head"}}, UsageError, "lm_head is a table of tokens"),
+        ({"lora": {"rank": 2, "target_modules": "embed_tokens"}}, UsageError, "embed_tokens is a table of tokens"),
         ({"lora": {"lora_alpha": 4}}, UsageError, "lora.lora_alpha: 4 with lora.rank: 0, which adapts nothing"),
     ],
 )

@@ -5,6 +5,7 @@ Letters: V text ids, N visual ids, H hidden width.
 
 import importlib.util
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,12 +67,15 @@ def add_lora(llm: PreTrainedModel, settings: LoraSettings, text_vocab: int) -> N
     import peft
 
     targets = settings.target_modules
+    names = [name.strip() for name in targets.split(",")]
+    if targets != ALL_LINEAR:
+        _check_targets(llm, names)
     # Routers of experts stay as they are: some are linear layers that return more than a tensor.
     routers = [name for name, module in llm.named_modules() if type(module).__name__.endswith("Router")]
     config = peft.LoraConfig(
         r=settings.rank,
         lora_alpha=settings.lora_alpha or 2 * settings.rank,
-        target_modules=targets if targets == ALL_LINEAR else targets.split(","),
+        target_modules=targets if targets == ALL_LINEAR else names,
         exclude_modules=routers or None,
         use_rslora=settings.use_rslora,
         use_dora=settings.use_dora,
@@ -85,6 +89,24 @@ def add_lora(llm: PreTrainedModel, settings: LoraSettings, text_vocab: int) -> N
         reason = " ".join(str(error).split())[:300]
         raise UsageError(f"setting lora.target_modules: {targets} ({reason}); {ALL_LINEAR} takes all") from None
     _split_tables(llm, text_vocab)
+
+
+def _check_targets(llm: PreTrainedModel, names: Sequence[str]) -> None:
+    """Raise UsageError for a target that no layer has, which peft leaves out beside others, and for a table of tokens,
+    whose visual rows are trained in full."""
+    layers = {path: module for path, module in llm.named_modules() if path}
+    for name in names:
+        meant = [module for path, module in layers.items() if path == name or path.endswith(f".{name}")]
+        if not meant:
+            raise UsageError(
+                f"setting lora.target_modules: {name or repr(name)} not found among the layers of this "
+                f"language model; {ALL_LINEAR} takes all"
+            )
+        if any(module in _tables(llm) for module in meant):
+            raise UsageError(
+                f"setting lora.target_modules: {name} is a table of tokens, whose rows of codes are trained in full "
+                f"and whose text rows stay as they are; leave it out, or give {ALL_LINEAR}"
+            )
 
 
 def merge_lora(llm: PreTrainedModel) -> None:
