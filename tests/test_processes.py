@@ -269,3 +269,12 @@ def test_a_process_that_hangs_ends_the_job_in_bounded_time(mini: Mini, tmp_path:
     assert "the other processes do not answer" in told
     assert "a bug in lavit" not in told
     assert len(read_metrics(out)) < 400
+
+
+def test_a_merger_without_blocks_trains_in_two_processes(mini: Mini, tmp_path: Path) -> None:
+    settings = {**SETTINGS["tokenizer"], "model": {**SETTINGS["tokenizer"]["model"], "merger_layers": 0}}
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    start = ["train-tokenizer", *inputs(mini, "train-tokenizer"), "--config", tmp_path / "settings.yaml"]
+    line = [*start, "--out", tmp_path / "run", "--device", "cpu", "--quiet"]
+    codes, told = torchrun([[str(word) for word in line]], tmp_path)
+    assert codes == [0], told[-2000:]

@@ -113,7 +113,8 @@ def parallelize_phase(
         return terms, output.detach()
 
     # The masked formulation calls a method of blocks, not blocks: shards are gathered for all of them together.
-    unmerged = phase.merger != "on" or ("selector" in phase.train and phase.selection != "gumbel")
+    is_empty = tokenizer.config.merger_layers == 0
+    unmerged = is_empty or phase.merger != "on" or ("selector" in phase.train and phase.selection != "gumbel")
     return parallelize(
         tokenizer,
         compute,
