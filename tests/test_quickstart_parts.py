@@ -13,7 +13,7 @@ from PIL import Image
 
 from lavit_cli import __version__
 from lavit_cli.image_files import save_image
-from lavit_cli.quickstart import plan
+from lavit_cli.quickstart import plan, quickstart
 from lavit_cli.quickstart.settings import settle
 from lavit_cli.quickstart.split import split_data
 from lavit_cli.step_costs import costs, measured, read_steps
@@ -111,6 +111,22 @@ def test_split_refuses_too_few_images(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 images are too few to hold out 1%"):
         split_data(own_images(tmp_path / "own", 2), tmp_path / "out", share=0.01, seed=0)
     assert not (tmp_path / "out").exists()
+
+
+def test_data_that_cannot_be_used_leaves_no_run_that_would_refuse_the_mended_data(tmp_path: Path) -> None:
+    bare = own_images(tmp_path / "bare", 30)
+    for name in ("captions.jsonl", "questions.jsonl"):
+        (bare / name).unlink()
+    for own, message in (
+        (own_images(tmp_path / "own", 1), "1 images are too few to hold out 10%"),
+        (
+            bare,
+            r"bare: none of \d+ images to learn from has a caption, expected captions beside the images or in a list",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            quickstart(tmp_path / "run", plan(preset="tiny"), data=own, device="cpu", quiet=True)
+        assert not (tmp_path / "run").exists()
 
 
 def test_drawn_data_keeps_its_scenes(shapes: Path, tmp_path: Path) -> None:

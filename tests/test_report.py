@@ -87,6 +87,8 @@ def test_report_of_a_single_training_run_and_of_no_run(tmp_path: Path) -> None:
     for wrong, message in ((tmp_path, "a folder, expected a file name"), (scored / "run.json" / "x", "is a file")):
         with pytest.raises(InputError, match=message):
             write_report(scored, wrong)
+    with pytest.raises(InputError, match=r"run.json: no run directory .run.json is missing."):
+        write_report(scored / "run.json")
     with pytest.raises(InputError, match="no run directory"):
         write_report(tmp_path)
     with pytest.raises(SystemExit) as end:

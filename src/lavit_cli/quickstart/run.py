@@ -42,7 +42,8 @@ def quickstart(
     if stop_after is not None and stop_after not in names:
         raise UsageError(f"--stop-after {stop_after}: the steps are {', '.join(names)}")
     check_training_device(device)
-    inputs = {"data": data_digest(data)}
+    # Data that can't be used is refused before there is a run directory, which would refuse the mended data.
+    inputs = {"data": data_digest(data, config, seed)}
     settings = settle(config)
     record = {**config.model_dump(mode="json"), "seed": seed}
     with open_run(out, command="quickstart", config=record, inputs=inputs, settings=QuickstartConfig) as run:

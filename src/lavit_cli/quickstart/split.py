@@ -22,9 +22,7 @@ def split_data(source: Path | Source, out: Path, *, share: float, seed: int) -> 
     data = open_data(source)
     if any(record.weight != 1 for record in data.records):
         warn(f"{source}: a quickstart has no weights, each image counts once; run the trainings by hand for them")
-    held = {record.key for record in data.records if _is_held_out(record.key, share, seed)}
-    if not held or len(held) == len(data.records):
-        raise InputError(f"{source}: {len(data.records)} images are too few to hold out {share:.0%} of them")
+    held = held_out(data, source, share=share, seed=seed)
     cut = sum(not held.issuperset(one.keys) and not held.isdisjoint(one.keys) for one in data.questions)
     if cut:
         warn(f"{source}: {cut} of {len(data.questions)} questions have images in both parts; left out")
@@ -32,6 +30,14 @@ def split_data(source: Path | Source, out: Path, *, share: float, seed: int) -> 
         for name in ("train", "heldout"):
             keys = {record.key for record in data.records if (record.key in held) == (name == "heldout")}
             _write_part(scratch / name, data, keys, with_text=name == "train")
+
+
+def held_out(data: Data, source: Path | Source, *, share: float, seed: int) -> set[str]:
+    """Return the keys of the images that are held out. Raises InputError if a part would be empty."""
+    held = {record.key for record in data.records if _is_held_out(record.key, share, seed)}
+    if not held or len(held) == len(data.records):
+        raise InputError(f"{source}: {len(data.records)} images are too few to hold out {share:.0%} of them")
+    return held
 
 
 def _is_held_out(key: str, share: float, seed: int) -> bool:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavit_core.data import Data, Source, open_data
-from lavit_core.errors import VerificationError
+from lavit_core.errors import InputError, VerificationError
 from lavit_core.follow import UNFOLLOWED, FollowOptions
 
 from lavit_cli.quickstart.config import QuickstartConfig
 from lavit_cli.quickstart.settings import StepSettings, drawing_style
-from lavit_cli.quickstart.split import split_data
+from lavit_cli.quickstart.split import held_out, split_data
 from lavit_cli.report.page import write_report
 
 if TYPE_CHECKING:
@@ -77,9 +77,19 @@ class Step:
     wanted: Callable[[Job], bool] = lambda job: True
 
 
-def data_digest(data: Path | Source | None) -> str:
-    """Return a digest of the image set `data`, or of the drawn shapes. Raises InputError if it holds no images."""
-    return "drawn shapes" if data is None else open_data(data).digest
+def data_digest(data: Path | Source | None, config: QuickstartConfig, seed: int) -> str:
+    """Return a digest of the image set `data`, or of the drawn shapes. Raises InputError if a quickstart can't
+    learn from it."""
+    if data is None:
+        return "drawn shapes"
+    opened = open_data(data)
+    held = held_out(opened, data, share=config.heldout_share, seed=seed)
+    if not any(record.captions for record in opened.records if record.key not in held):
+        raise InputError(
+            f"{data}: none of {len(opened.records) - len(held)} images to learn from has a caption, expected captions "
+            "beside the images or in a list (docs/data.md)"
+        )
+    return opened.digest
 
 
 def _has_questions(job: Job) -> bool:

@@ -38,9 +38,10 @@ def write_report(
     Raises InputError if `run` is not a run directory, `against` is neither one nor `reference`, or `out` can't be
     written.
     """
+    collected = collect(run)  # first: a RUN that cannot be read has nothing to do with --out
     file = out or run / "report.html"
     check_out_file(file)
-    page = render(collect(run), None if against is None else load_reference(against), reload_seconds)
+    page = render(collected, None if against is None else load_reference(against), reload_seconds)
     write_text(file, page)
     return file
 
