@@ -100,3 +100,11 @@ def test_a_model_trained_without_images_gives_a_warning(mini, here, tmp_path: Pa
     done = here("ask", mini.heldout / "images/000000.png", "what shape is green?", "--model", blind)
     assert done.code == 0, done.err
     assert "this model was trained without images: it answers blind" in done.err
+
+
+def test_a_dry_run_looks_at_the_images(mini, here, tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    for line in (["caption"], ["ask", "what is it?"], ["reconstruct"]):
+        for name, message in (("missing.png", "file not found"), ("empty.png", "not a readable image")):
+            done = here(line[0], tmp_path / name, *line[1:], "--model", mini.model, "--dry-run")
+            assert (done.code, f"{name}: {message}" in done.last_error) == (3, True)

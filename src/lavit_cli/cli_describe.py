@@ -27,12 +27,12 @@ def caption(
 
     settings = settings_of(common, CaptionSettings, ("lavit_pretrain", "caption"), {"max_tokens": max_tokens})
     model = model_or_default(model, "tokenizer", "llm")
-    if common.dry_run:
-        return show_plan(settings, common, images=[str(file) for file in image], model=str(model))
     from lavit_core.images import check_image
 
     for file in image:
         check_image(file)
+    if common.dry_run:
+        return show_plan(settings, common, images=[str(file) for file in image], model=str(model))
     with waiting(LOADING, quiet=common.silent):
         captions = open_reader(model, common).caption(image, max_tokens=settings.max_tokens)
     rows = [{"image": str(file), "caption": text} for file, text in zip(image, captions, strict=True)]
@@ -76,13 +76,13 @@ def ask(
     # One image is read first, whatever marks say.
     question = question if more else [without_marks(text) for text in question]
     model = model_or_default(model, "tokenizer", "llm")
-    if common.dry_run:
-        shown: dict[str, object] = {"images": [str(file) for file in images]} if more else {"image": str(image)}
-        return show_plan(settings, common, **shown, earlier=turns, questions=question, model=str(model))
     from lavit_core.images import check_image
 
     for file in images:
         check_image(file)
+    if common.dry_run:
+        shown: dict[str, object] = {"images": [str(file) for file in images]} if more else {"image": str(image)}
+        return show_plan(settings, common, **shown, earlier=turns, questions=question, model=str(model))
     with waiting(LOADING, quiet=common.silent):
         reader = open_reader(model, common)
         answers = ask_reader(

@@ -162,10 +162,10 @@ def reconstruct(
     stem, is_named = f"{images[0].stem}-reconstruction-seed{common.seed}", out is not None
     out = out or unused_file(stem)
     check_image_file(out)
-    if common.dry_run:
-        return show_plan(settings, common, images=[str(image) for image in images], model=str(model), out=str(out))
     for image in images:
         check_image(image)
+    if common.dry_run:
+        return show_plan(settings, common, images=[str(image) for image in images], model=str(model), out=str(out))
     from lavit_cli.reconstruct import reconstruct
 
     how = {"device": common.device, "precision": common.precision}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lavit_core.errors import InputError, VerificationError
 from lavit_core.hub import NAME, Kind
-from lavit_core.modeldir import METADATA_FILE, read_metadata
+from lavit_core.modeldir import METADATA_FILE, check_no_run, read_metadata
 from lavit_core.token_format import MANIFEST_FILE, read_manifest
 from lavit_core.verify import verify
 
@@ -36,6 +36,7 @@ def check_name(name: str) -> None:
 
 def model_files(model: Path) -> dict[str, Path]:
     """Return the files that lavit.json records, and itself: nothing else of the folder is sent."""
+    check_no_run(model)
     parts = read_metadata(model)["parts"]
     inside = [METADATA_FILE, *(f"{part}/{file}" for part in sorted(parts) for file in sorted(parts[part]["files"]))]
     return {name: model / name for name in inside}

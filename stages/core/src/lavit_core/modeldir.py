@@ -39,10 +39,15 @@ def denoiser_folder(detokenizer: Path) -> Path:
     return transformer if transformer.is_dir() else detokenizer / "unet"
 
 
-def find_part(model: Path, name: str) -> Path:
-    """Return the folder of one part. Raises InputError that names the command which makes it."""
+def check_no_run(model: Path) -> None:
+    """Raise InputError for a run directory that holds a model directory, which it names."""
     if (model / "run.json").exists() and (model / "model").is_dir():
         raise InputError(f"{model}: a run directory, expected a model directory; give {model / 'model'}")
+
+
+def find_part(model: Path, name: str) -> Path:
+    """Return the folder of one part. Raises InputError that names the command which makes it."""
+    check_no_run(model)
     folder = model / name
     if not folder.is_dir():
         if not model.exists():
