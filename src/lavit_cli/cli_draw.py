@@ -164,13 +164,14 @@ def reconstruct(
     check_image_file(out)
     for image in images:
         check_image(image)
-    if common.dry_run:
-        return show_plan(settings, common, images=[str(image) for image in images], model=str(model), out=str(out))
     from lavit_cli.reconstruct import reconstruct
 
-    how = {"device": common.device, "precision": common.precision}
+    how: dict[str, Any] = {"device": common.device, "precision": common.precision, "highres": highres}
+    if common.dry_run:
+        reconstruct(images, model, out, settings, dry_run=True, **how)
+        return show_plan(settings, common, images=[str(image) for image in images], model=str(model), out=str(out))
     with waiting(LOADING, quiet=common.silent):
-        made = reconstruct(images, model, out, settings, highres=highres, seed=common.seed, **how)
+        made = reconstruct(images, model, out, settings, seed=common.seed, **how)
     kept = ", ".join(f"{one['kept']} of {one['patches']}" for one in made["images"])
     shown = f"{out}: original | {kept} patches kept | reconstruction"
     if not is_named and (earlier := drop_repeated(out, stem)):

@@ -24,10 +24,12 @@ def reconstruct(
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Write original | kept patches | reconstruction as one image, a row for each of `images`; each is drawn as alone.
 
-    Raises InputError for a bad image or model, and for more images than the format of `out` holds.
+    With `dry_run` nothing is drawn or written. Raises InputError for a bad image or model, and for more images than the
+    format of `out` holds.
     """
     lavit = LaVIT.from_pretrained(
         model,
@@ -41,6 +43,8 @@ def reconstruct(
     each_drawing = lavit.fitting_settings(opened, drawing)
     sizes_px = [_panel_px(lavit, settings) for settings in each_drawing]
     _check_sheet(out, sizes_px)
+    if dry_run:
+        return {}
     tokens = lavit.encode(opened)
     drawn = lavit.decode(tokens, seeds=[seed] * len(opened), settings=each_drawing)
     panels = []
