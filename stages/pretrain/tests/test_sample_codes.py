@@ -84,6 +84,8 @@ def test_lengths_and_codes_stay_in_bounds(llm: Any) -> None:
 def test_contradictory_settings_are_refused(llm: Any) -> None:
     with pytest.raises(UsageError, match="min_codes: 5 is more than max_codes 4"):
         sample_codes(llm, ["x"], seeds=[0], settings=SampleSettings(min_codes=5, max_codes=4))
+    with pytest.raises(UsageError, match="max_codes: 17, expected at most the 16 patches"):
+        sample_codes(llm, ["x"], seeds=[0], settings=SampleSettings(max_codes=17))
     with pytest.raises(UsageError, match="1 prompts but 2 seeds"):
         sample_codes(llm, ["x"], seeds=[0, 1], settings=SampleSettings())
 
