@@ -244,9 +244,10 @@ def test_what_a_format_cannot_hold_is_refused_before_anything_is_drawn(
         done = here("reconstruct", *[image] * 63, *model, "--out", out, *dry)
         assert done.code == 3
         assert f"--out {out}: too large for WEBP (784 x 16624 pixels, at most 16383 a side)" in done.last_error
-    done = here("generate", "a red circle", "--num-images", 250_000, *model, "--out", tmp_path / "a.jpg")
-    assert done.code == 3
-    assert re.search(r"too large for JPEG .*at most 65500 a side.; take a name that ends in \.png", done.last_error)
+    for dry in ([], ["--dry-run"]):
+        done = here("generate", "a red circle", "--num-images", 250_000, *model, "--out", tmp_path / "a.jpg", *dry)
+        assert done.code == 3
+        assert re.search(r"too large for JPEG .*at most 65500 a side.; take a name that ends in \.png", done.last_error)
     assert not list(tmp_path.iterdir())
 
 

@@ -90,6 +90,12 @@ def generate(
     out = out or unused_file(stem)
     check_image_file(out)
     if common.dry_run:
+        if model.is_dir():
+            from lavit import LaVIT
+
+            from lavit_cli.generate import check_fits
+
+            check_fits(LaVIT.from_pretrained(model, highres=settings.highres), settings, out, num_images)
         return show_plan(settings, common, prompt=prompts.prompt_record(pieces), model=str(model), out=str(out))
     for piece in pieces:
         if isinstance(piece, Path):

@@ -68,10 +68,7 @@ def generate(
     Raises InputError for an unreadable image, and for more images than the format of `out` holds.
     """
     lavit, settings = painter.lavit, painter.settings
-    high, wide = lavit.draw_size(settings.draw)
-    factor = enlargement((high, wide), CELL_PX)
-    cell = (high * factor, wide * factor)
-    check_image_size(out, (high, wide) if num_images == 1 else grid_px(num_images, cell))
+    check_fits(lavit, settings, out, num_images)
     seeds = candidate_seeds(range(seed, seed + num_images), settings.best_of)
     codes = lavit.sample([list(prompt)] * len(seeds), seeds, settings.sample)
     pixels = np.stack([np.asarray(image) for image in lavit.decode(codes, seeds, settings.draw)])
@@ -91,6 +88,17 @@ def generate(
     save_image(out, image, made)
     num_codes = [len(codes[one]) for one in kept]
     return {"out": str(out), **made, "size_px": list(pixels.shape[1:3]), "num_codes": num_codes}
+
+
+def check_fits(lavit: LaVIT, settings: GenerateSettings, out: Path, num_images: int) -> None:
+    """Check, before anything is drawn, that the model draws the size and the format of `out` holds the images.
+
+    Raises UsageError and InputError if not.
+    """
+    high, wide = lavit.draw_size(settings.draw)
+    factor = enlargement((high, wide), CELL_PX)
+    cell = (high * factor, wide * factor)
+    check_image_size(out, (high, wide) if num_images == 1 else grid_px(num_images, cell))
 
 
 def lines(made: dict[str, Any]) -> list[str]:
