@@ -180,7 +180,8 @@ class SampleSettings(Config):
     min_codes: int | None = Field(default=None, ge=1)
     """`[/IMG]` is impossible before this many codes; None: the fewest an image of the training data has (paper: 20)."""
     max_codes: int | None = Field(default=None, ge=1)
-    """`[/IMG]` is forced after this many codes; None: the most an image of the training data has (paper: 200)."""
+    """`[/IMG]` is forced after this many codes, and after as many as an image has patches; None: the most that an image
+    of the training data has (paper: 200)."""
 
     def scale_of(self, *, images: bool) -> float:
         """Return the guidance scale of a prompt with or without images."""

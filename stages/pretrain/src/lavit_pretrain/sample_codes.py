@@ -99,19 +99,14 @@ def sample_steps(
 
 
 def code_limits(llm: LanguageModel, settings: SampleSettings) -> tuple[int, int]:
-    """Return the fewest and most codes of an image. Raises UsageError if settings contradict each other, or ask for
-    more codes than an image has patches."""
+    """Return the fewest and most codes of an image. Raises UsageError if settings contradict each other."""
     fewest, most = llm.visual.code_range
-    limits = settings.min_codes or min(fewest, settings.max_codes or fewest), settings.max_codes or most
+    rows, columns = llm.visual.grid
+    # An image of more codes than patches could not be decoded, and would end all others with it.
+    most = min(settings.max_codes or most, rows * columns)
+    limits = settings.min_codes or min(fewest, most), most
     if limits[0] > limits[1]:
         raise UsageError(f"setting min_codes: {limits[0]} is more than max_codes {limits[1]}")
-    rows, columns = llm.visual.grid
-    # An image that drew more could not be decoded, and would end all others with it.
-    if settings.max_codes is not None and settings.max_codes > rows * columns:
-        raise UsageError(
-            f"setting max_codes: {settings.max_codes}, expected at most the {rows * columns} patches of this model's "
-            "images; lower it (--set)"
-        )
     return limits
 
 
