@@ -201,7 +201,7 @@ def test_mmbench_reads_as_vlmevalkit_does_and_lmms_eval_a_little_otherwise() -> 
     from lavit_scoring.letters import only_letter
 
     judge = load("mmbench/mmbench_evals").MMBench_Evaluator()
-    choices = dict(zip(string.ascii_uppercase, CHOICES, strict=False))
+    choices = dict(zip(string.ascii_uppercase[: len(CHOICES)], CHOICES, strict=True))
     mine = {reply: only_letter(reply, CHOICES) for reply in REPLIES}
     # E stands for no answer there, and is no choice of these questions.
     theirs = {reply: judge.can_infer(reply, dict(choices)) or None for reply in REPLIES}

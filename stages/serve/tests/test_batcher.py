@@ -193,7 +193,8 @@ def test_a_client_alone_is_not_waited_with(patient: None, rows: list[int]) -> No
     assert observed == rows * 20
 
 
-def test_a_work_of_another_group_does_not_wait_for_clients_who_were_answered(patient: None) -> None:
+def batches_after_a_batch_of_two(*later: Any) -> list[list[str]]:
+    """Return the questions of each batch where works come while a batch of two others is computed."""
     recorder = Recorder()
 
     async def scenario() -> None:
@@ -201,29 +202,19 @@ def test_a_work_of_another_group_does_not_wait_for_clients_who_were_answered(pat
         batcher.start()
         first = [asyncio.create_task(batcher.submit(ask(text))) for text in ("a", "b")]
         await asyncio.sleep(0.05)
-        other = asyncio.create_task(batcher.submit(ask("c", 9)))
+        others = [asyncio.create_task(batcher.submit(work)) for work in later]
         await asyncio.sleep(0)
         recorder.open.set()
-        await asyncio.wait_for(asyncio.gather(*first, other), 20)
+        await asyncio.wait_for(asyncio.gather(*first, *others), 20)
         batcher.stop()
 
     asyncio.run(scenario())
-    assert recorder.batches[-1] == ["c"]
+    return recorder.batches
+
+
+def test_a_work_of_another_group_does_not_wait_for_clients_who_were_answered(patient: None) -> None:
+    assert batches_after_a_batch_of_two(ask("c", 9))[-1] == ["c"]
 
 
 def test_no_clients_are_waited_for_while_a_work_of_another_group_waits(patient: None) -> None:
-    recorder = Recorder()
-
-    async def scenario() -> None:
-        batcher = Batcher(recorder.compute, max_rows=8, wait_seconds=0, after_batch=1e6)
-        batcher.start()
-        first = [asyncio.create_task(batcher.submit(ask(text))) for text in ("a", "b")]
-        await asyncio.sleep(0.05)
-        later = [asyncio.create_task(batcher.submit(one)) for one in (ask("d"), ask("c", 9))]
-        await asyncio.sleep(0)
-        recorder.open.set()
-        await asyncio.wait_for(asyncio.gather(*first, *later), 20)
-        batcher.stop()
-
-    asyncio.run(scenario())
-    assert recorder.batches[-2:] == [["d"], ["c"]]
+    assert batches_after_a_batch_of_two(ask("d"), ask("c", 9))[-2:] == [["d"], ["c"]]
