@@ -11,8 +11,8 @@ from lavit_trainkit.onednn import (
     OnednnLinear,
     arrange_linears,
     arranging_works,
-    leave_linears,
     onednn_works,
+    unarrange_linears,
 )
 from torch import nn
 
@@ -127,7 +127,7 @@ def test_what_learns_is_not_arranged_and_what_is_left_is_a_layer_as_before() -> 
     both = nn.ModuleList([learning, frozen])
     arrange_linears(both)
     assert [type(layer) for layer in both] == [nn.Linear, ArrangedLinear]
-    leave_linears(both)
+    unarrange_linears(both)
     assert [type(layer) for layer in both] == [nn.Linear, nn.Linear]
     frozen.weight.data.fill_(1.0)
     x = torch.randn(2, 8)

@@ -189,7 +189,7 @@ class LaVIT:
     @property
     def language_model(self) -> LanguageModel:
         """The language model's network, for research on its insides; what is changed in it counts from then on."""
-        return self._parts.open_llm()
+        return self._parts.changeable_llm()
 
     @property
     def detokenizer(self) -> Detokenizer:

@@ -152,11 +152,11 @@ class Parts:
                     self._llm.arrange()
             return self._llm
 
-    def open_llm(self) -> "LanguageModel":
+    def changeable_llm(self) -> "LanguageModel":
         """Return the language model for somebody who may change it: its weights are held once from now on."""
         with _LOADING:
             self._arranges = False
-            return self.llm().leave()
+            return self.llm().unarrange()
 
     def detokenizer(self) -> "Detokenizer":
         """Return the detokenizer."""

@@ -16,7 +16,7 @@ from lavit_core.modeldir import check_made_with, find_part
 from lavit_core.token_format import MAX_CODEBOOK
 from lavit_trainkit.device import pick_device
 from lavit_trainkit.external_weights import load_strictly
-from lavit_trainkit.onednn import arrange_linears, frozen_linears, leave_linears
+from lavit_trainkit.onednn import arrange_linears, frozen_linears, unarrange_linears
 from lavit_trainkit.precision import choose_precision, dtype_of
 from lavit_trainkit.pretrained import WEIGHT_STEMS, load_pretrained, quiet_transformers
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -123,9 +123,9 @@ class LanguageModel(nn.Module):
             self._arranged_heads = {}
         return self
 
-    def leave(self) -> "LanguageModel":
+    def unarrange(self) -> "LanguageModel":
         """Take `arrange` back: whatever is done to the weights from now on is seen; return itself."""
-        leave_linears(self.decoder)
+        unarrange_linears(self.decoder)
         self._arranged_heads = None
         return self
 

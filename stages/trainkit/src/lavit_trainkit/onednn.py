@@ -91,7 +91,7 @@ def arrange_linears(module: nn.Module) -> None:
             vars(layer).update(arranged=held, arranged_from=_identity(layer.weight))
 
 
-def leave_linears(module: nn.Module) -> None:
+def unarrange_linears(module: nn.Module) -> None:
     """Take `arrange_linears` back."""
     layers: list[Any] = [one for one in module.modules() if type(one) is ArrangedLinear]
     for layer in layers:
