@@ -146,6 +146,20 @@ def test_what_cannot_be_drawn_is_refused(model: LaVIT, change: dict, message: st
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("content", "header"),
+    [(json.dumps(DRAW), "application/x-www-form-urlencoded"), ("{", "application/json"), ("", "application/json")],
+)
+def test_a_body_that_is_no_json_is_told_how_to_be_sent(model: LaVIT, content: str, header: str) -> None:
+    async def scenario() -> None:
+        async with client_of(model) as client:
+            answer = await client.post(IMAGES, content=content, headers={"content-type": header})
+            refused(answer, 400, "the body is no JSON object; send one, with the header content-type: application/json")
+            assert answer.json()["error"]["param"] is None
+
+    asyncio.run(scenario())
+
+
 def test_a_blind_model_edits_no_images(blind_model: LaVIT, images: np.ndarray) -> None:
     async def scenario() -> None:
         async with client_of(blind_model) as client:

@@ -42,6 +42,10 @@ def error_response(error: ApiError) -> JSONResponse:
 def invalid(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     """Return what is wrong with a request's first wrong parameter. Values are left out: they may be a person's own."""
     first = errors[0]
+    # Without the header FastAPI sees text; of broken JSON it gives the place in the text as if it were a parameter.
+    no_body = tuple(first["loc"]) == ("body",) and first["type"] in ("missing", "model_attributes_type")
+    if no_body or first["type"] == "json_invalid":
+        return ApiError(400, "the body is no JSON object; send one, with the header content-type: application/json")
     param = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path")) or None
     message = "not known here" if first["type"] == "extra_forbidden" else first["msg"]
     return ApiError(400, f"{param}: {message}" if param else message, param=param)
