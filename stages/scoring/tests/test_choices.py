@@ -304,6 +304,12 @@ SCIENCE = {"choices": ["x", "y"], "answer": 1, "image": "image.png", "split": "t
             "seed-image", "official", {"questions": [{**SEED["questions"][0], "data_id": ["i0"]}]},
             r'row 1: data_id is \["i0"\], expected a number or text',
         ),
+        (
+            "seed-image", "official", {"questions": [{**SEED["questions"][0], "answer": None}]},
+            "the answer of question 1 is null, expected A to D; the answers of test splits are not published",
+        ),
+        ("mmmu-val", "lmms-eval", [{**MIXED[0], "answer": "?"}], 'the answer of question .* is "\\?", expected A to '),
+        ("mmmu-val", "lmms-eval", [{**MIXED[2], "answer": "?"}], 'the answer of question .* is "\\?", expected a text'),
         ("ai2d", "lmms-eval", [{**AI2D, "id": [1]}], r"row 1: id is \[1\], expected a number or text"),
     ],
 )  # fmt: skip

@@ -30,6 +30,9 @@ from lavit_scoring.task import ScoringResult, ScoringTask
 IDS = ("question_id", "id", "index")
 """Names that the column of a result's question may have."""
 
+HIDDEN_ANSWERS = ("?", "", "None", "nan")
+"""What test splits have in place of an open question's answer."""
+
 ReadLetter = Callable[[str, Sequence[str]], str | None]
 
 
@@ -169,7 +172,22 @@ def _circular(task: ScoringTask, result: ScoringResult, questions: Mapping[str, 
     return result
 
 
+def _check_answers(file: Path, questions: Mapping[str, Question]) -> None:
+    """Raise InputError for a question without its answer, which every reply would get wrong."""
+    for name, question in questions.items():
+        letters = tuple(LETTERS[: len(question.choices)])
+        unknown = [one for one in question.answers if (one not in letters if letters else one in HIDDEN_ANSWERS)]
+        if unknown or not question.answers:
+            found = shorten(unknown[0] if unknown else [])
+            wanted = f"{letters[0]} to {letters[-1]}" if letters else "a text"
+            raise InputError(
+                f"{file}: the answer of question {name} is {found}, expected {wanted}; the answers of test "
+                "splits are not published: give a split that has them (validation, dev)"
+            )
+
+
 def _score(task: ScoringTask, questions: Mapping[str, Question], read: ReadLetter) -> ScoringResult:
+    _check_answers(task.annotations, questions)
     replies, scored_choices, notes = _read_replies(task.results, questions)
     ids, more = align(task, replies, questions, what="question")
     right, unread, guessed = [], 0, 0.0
