@@ -1,7 +1,8 @@
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from lavit_core.config import Config, load_preset, resolve
+from lavit_core.config import Config, Count, load_preset, resolve
 from lavit_core.errors import UsageError
 from pydantic import model_validator
 
@@ -36,6 +37,29 @@ class Settings(Config):
         if self.num_steps == 13:
             raise ValueError("num_steps must not be 13")
         return self
+
+
+class Kinds(Config):
+    """Settings of several kinds."""
+
+    heads: Count | tuple[Count, ...] = 8
+    """A number, or one a block."""
+    bits: Literal[4, 8] | None = None
+    """Bits."""
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("heads=0", "setting heads: Input should be greater than or equal to 1, found 0"),
+        ("heads=[2, 0]", "setting heads.1: Input should be greater than or equal to 1, found 0"),
+        ("heads=[2, a]", "setting heads.1: Input should be a valid integer, .*found 'a'"),
+        ("bits=5", "setting bits: Input should be 4 or 8, found 5"),
+    ],
+)
+def test_a_setting_of_several_kinds_is_told_by_its_own_name(setting, message):
+    with pytest.raises(UsageError, match=message):
+        resolve(Kinds, sets=[setting])
 
 
 def test_order_preset_file_set_flag(tmp_path):

@@ -206,10 +206,18 @@ def _merge_items(items: Sequence[Any], above: Mapping[str, Any], where: str) -> 
     return merged
 
 
+KIND = re.compile(r"constrained-\w+|int|float|str|bool|none|\w[\w-]*\[.*\]")
+"""What pydantic puts between a setting's name and what is wrong with it, where the setting may be of several kinds."""
+
+
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     # A misspelt name also leaves the right one missing: say the cause.
     first = next((item for item in error.errors() if item["type"] == "extra_forbidden"), error.errors()[0])
-    where = ".".join(map(str, first["loc"]))
+    where = _place(first["loc"])
+    # A setting of several kinds, say a number or a list, has an error for each: the one deepest inside is of its kind.
+    of_setting = [item for item in error.errors() if (_place(item["loc"]) + ".").startswith(where + ".")]
+    first = max(of_setting, key=lambda item: len(item["loc"])) if where else first
+    where = _place(first["loc"])
     said = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
         return f"setting {where} is missing; give it with --set {where}=VALUE or in --config"
@@ -222,6 +230,11 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     near = difflib.get_close_matches(str(first["loc"][-1]), names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(names)}"
     return f"unknown setting {where}; {hint}"
+
+
+def _place(parts: Sequence[int | str]) -> str:
+    """Return where a setting stands, without the kinds that pydantic names on the way (`constrained-int`)."""
+    return ".".join(str(part) for part in parts if isinstance(part, int) or not KIND.fullmatch(part))
 
 
 def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
