@@ -290,6 +290,13 @@ def test_each_line_of_stdin_is_drawn_as_its_own_command_would(
         assert alone.read_bytes() == Path(one["out"]).read_bytes()
 
 
+def test_stdin_without_a_prompt_is_told(mini, here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    type_lines(monkeypatch, b"\n \n")
+    done = here("generate", "-", "--model", mini.model, "--out", tmp_path / "out")
+    assert done.code == 0
+    assert "stdin: no prompt in it (one a line), nothing was drawn" in done.err
+
+
 def test_lines_that_cannot_be_drawn_are_named(mini, here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     more = ["--model", mini.model, "--num-steps", "2", "--out", tmp_path / "out"]
     for content, message in (

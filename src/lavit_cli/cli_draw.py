@@ -11,7 +11,7 @@ from lavit_core.distributions import require_stages
 from lavit_core.errors import UsageError
 from lavit_core.modeldir import detokenizer_part
 from lavit_core.options import Highres, ModelOrDefault
-from lavit_core.progress import LOADING, waiting
+from lavit_core.progress import LOADING, note, waiting
 
 from lavit_cli import options
 
@@ -133,9 +133,13 @@ def _generate_lines(
         painter = open_painter(model, settings, **opening, low_memory=False)
     read = iter(sys.stdin.buffer.readline, b"")
     how: dict[str, Any] = {"num_images": num_images, "seed": common.seed, "preset": common.preset}
+    drawn = False
     for made in generate_lines(painter, read, folder, model, clip=opening["clip"], **how):
+        drawn = True
         show(made, common, lines=lines(made))
         sys.stdout.flush()
+    if not drawn:
+        note("stdin: no prompt in it (one a line), nothing was drawn")
     return None
 
 
