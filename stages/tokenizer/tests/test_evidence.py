@@ -72,10 +72,20 @@ def test_own_rows_are_centred_and_as_strong_as_whitened_features(data):
     paths = [record.image for record in open_data(data).records]
     pixels, every = Pixels(paths, 16), np.arange(len(paths))
     fit_statistics(tokenizer, pixels, every, "fp32")
-    rows = OwnRows(tokenizer, pixels, every).batch(every)
+    rows = OwnRows(tokenizer, pixels, every, "fp32").batch(every)
     assert rows.shape == (len(paths), 16, 16)
     torch.testing.assert_close(rows.mean(dim=(0, 1)), torch.zeros(16), atol=1e-4, rtol=0)
     assert float(rows.square().mean()) == pytest.approx(1, abs=1e-3)
+
+
+def test_own_rows_in_bf16_are_those_in_fp32_but_for_rounding(data):
+    tokenizer = new_tokenizer(tokenizer_settings(), make_encoder())
+    pixels = Pixels([record.image for record in open_data(data).records], 16)
+    every = np.arange(len(pixels))
+    wide, narrow = (OwnRows(tokenizer, pixels, every, precision).batch(every) for precision in ("fp32", "bf16"))
+    assert wide.dtype == narrow.dtype == torch.float32
+    assert not torch.equal(wide, narrow)
+    assert float((wide - narrow).norm() / wide.norm()) < 0.05
 
 
 @pytest.mark.parametrize("index", [0, 1])

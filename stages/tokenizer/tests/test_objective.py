@@ -123,6 +123,17 @@ def test_energy_power_weighs_patches_by_their_energy():
     torch.testing.assert_close(weighted["nmse"], (energy * error).sum() / energy.square().sum())
 
 
+def test_a_cosine_that_counts_nothing_is_told_and_costs_no_gradient():
+    x_BPD, decoded = torch.randn(3, 16, 16), torch.randn(3, 16, 16, requires_grad=True)
+    mask = torch.ones(3, 16)
+    output = ForwardOutput(decoded=decoded, mask=mask, log_keep=torch.zeros(3, 16, 2), z=torch.zeros(1, 1), codes=None)
+    counted = losses(output, x_BPD, tokenizer_settings(), None)
+    left_out = losses(output, x_BPD, tokenizer_settings(), None, cos_weight=0.0)
+    torch.testing.assert_close(left_out["cos_loss"], counted["cos_loss"])
+    assert counted["cos_loss"].requires_grad
+    assert not left_out["cos_loss"].requires_grad
+
+
 @pytest.mark.parametrize("kept_errors", [0.0, 0.25, 1.0])
 def test_errors_of_kept_patches_count_so_many_times(kept_errors):
     x_BPD, weight_BP = torch.randn(3, 16, 16), torch.rand(3, 16)

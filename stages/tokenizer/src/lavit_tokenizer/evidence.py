@@ -25,8 +25,8 @@ class OwnRows:
     The components are fitted on the given images when a run starts or resumes; nothing of them is stored or exported.
     """
 
-    def __init__(self, tokenizer: VisualTokenizer, pixels: Pixels, indices: np.ndarray) -> None:
-        self._tokenizer, self._pixels = tokenizer, pixels
+    def __init__(self, tokenizer: VisualTokenizer, pixels: Pixels, indices: np.ndarray, precision: str) -> None:
+        self._tokenizer, self._pixels, self._precision = tokenizer, pixels, precision
         mean, covariance = self._moments(indices)
         matrix = components(covariance, tokenizer.config.feature_dim)
         self._mean, self._matrix = mean.float(), matrix.float()
@@ -39,7 +39,9 @@ class OwnRows:
 
     def _rows(self, indices: np.ndarray) -> Tensor:
         pixels_u8 = self._pixels.batch(indices).to(self._tokenizer.feature_mean.device)
-        return self._tokenizer.encoder.own_rows(normalise(pixels_u8, self._tokenizer.config.preprocessing))
+        pixels = normalise(pixels_u8, self._tokenizer.config.preprocessing)
+        with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=self._precision == "bf16"):
+            return self._tokenizer.encoder.own_rows(pixels).float()
 
     @torch.no_grad()
     def _moments(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -170,7 +170,8 @@ def losses(
     the `weighted_energy` of all of the step's images. Squared errors of kept patches count `kept_errors` times.
     """
     decoded, target = output.decoded.float(), target_BPD.float()
-    terms = {"cos_loss": (1 - F.cosine_similarity(decoded, target, dim=-1).mean()) * share}
+    cosine = F.cosine_similarity(decoded if cos_weight else decoded.detach(), target, dim=-1)
+    terms = {"cos_loss": (1 - cosine.mean()) * share}
     weight_BP = torch.ones_like(target[..., 0]) if weight_BP is None else weight_BP
     energy = weighted_energy(weight_BP, target) if energy is None else energy
     # The mask has gradients: dropping a patch costs what the others fail to tell of it.

@@ -115,7 +115,7 @@ def train_tokenizer(
         )
         own_rows = None
         if any(phase.evidence == "own" for phase, _ in phases_from(config.phases, session.start)):
-            own_rows = OwnRows(tokenizer, pixels, train[: config.statistics_images])
+            own_rows = OwnRows(tokenizer, pixels, train[: config.statistics_images], config.precision)
         for phase, first in phases_from(config.phases, session.start):
             start, draws = max(session.start - first, 0), phase_seed(seed, phase)
             start_phase(tokenizer, source, train, config, phase, stats, is_resumed=start > 0, seed=draws)

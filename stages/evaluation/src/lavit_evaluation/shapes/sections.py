@@ -148,10 +148,12 @@ def vqa_section(material: Material) -> Section:
         )
         for question in heldout.questions
     ]
-    asked.sort(key=lambda one: one.key)  # the file of an image with several questions is then read once
+    asked.sort(key=lambda one: one.key)  # an image with several questions is then read once
 
     def answer(some: list[Asked]) -> list[str]:
-        images = list(material.pixels([one.key for one in some]))
+        keys = list(dict.fromkeys(one.key for one in some))
+        by_key = dict(zip(keys, material.pixels(keys), strict=True))
+        images = [by_key[one.key] for one in some]
         earlier = [one.earlier for one in some]
         return material.model.answer(images, [one.question for one in some], max_tokens=most, earlier=earlier)
 
