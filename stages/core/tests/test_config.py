@@ -79,6 +79,7 @@ def test_order_preset_file_set_flag(tmp_path):
     [
         (["num_stesp=1"], r"unknown setting num_stesp; did you mean num_steps\?"),
         (["inner.widht=1"], r"unknown setting inner.widht; did you mean width\?"),
+        (["int=1"], r"unknown setting int; "),
         (["qqq=1"], r"unknown setting qqq; known settings: inner, lr, name, num_steps"),
         (["num_steps=many"], r"setting num_steps: .*found 'many'"),
         (["num_steps"], r"--set num_steps: expected key=value"),

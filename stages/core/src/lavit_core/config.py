@@ -226,6 +226,7 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
         of_several = isinstance(first["input"], Mapping) and first["type"] == "value_error"
         found = "" if of_several else f", found {first['input']!r}"
         return f"setting {where}: {said}{found}" if where else f"settings: {said}"
+    where = ".".join(map(str, first["loc"]))  # as it was written, even if a kind has that name
     names = sorted(_fields_at(model, first["loc"][:-1]))
     near = difflib.get_close_matches(str(first["loc"][-1]), names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known settings: {', '.join(names)}"
