@@ -30,7 +30,7 @@ from lavit_scoring.task import ScoringResult, ScoringTask
 IDS = ("question_id", "id", "index")
 """Names that the column of a result's question may have."""
 
-HIDDEN_ANSWERS = ("?", "", "None", "nan")
+HIDDEN_ANSWERS = ("?", "")
 """What test splits have in place of an open question's answer."""
 
 ReadLetter = Callable[[str, Sequence[str]], str | None]
