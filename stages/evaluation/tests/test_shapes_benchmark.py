@@ -228,7 +228,12 @@ def test_photos_without_scenes_get_what_can_be_said_of_them(oracle, shapes_data:
 class Remembers:
     """Answers what was answered in the turn before."""
 
+    def __init__(self) -> None:
+        self.images: list[int] = []
+        """How many images each call had, the same object counted once: as often as `LaVIT.answer` encodes one."""
+
     def answer(self, images: Any, questions: Sequence[str], *, earlier: Sequence[Any], **decoding: Any) -> list[str]:
+        self.images.append(len({id(image) for image in images or ()}))
         return [turns[-1][1] for turns in earlier]
 
 
@@ -243,10 +248,12 @@ def test_earlier_turns_reach_the_models(oracle, shapes_data: Path, tmp_path: Pat
     ]
     (data / "questions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
     model, blind = copy.copy(oracle), Yes()
-    model.answer = blind.answer = Remembers().answer  # type: ignore[method-assign]
+    seeing = Remembers()
+    model.answer, blind.answer = seeing.answer, Remembers().answer  # type: ignore[method-assign]
     found = run(model, data, tmp_path, blind=blind)["figures"]
     assert (found["questions.all"]["value"], found["questions.all"]["count"]) == (1.0, 4)
     assert found["blind.all"]["value"] == 1.0
+    assert set(seeing.images) == {1}, "an image is encoded once for all of its questions"
 
 
 def test_a_model_without_a_detokenizer_is_scored_on_what_it_has(oracle, shapes_data: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ class OwnRows:
     """Each patch's row of `Encoder.own_rows` by image index, as half-whitened principal components of width D.
 
     The components are fitted on the given images when a run starts or resumes; nothing of them is stored or exported.
+    The encoder computes the rows in `precision` (fp32, bf16), as it does the features.
     """
 
     def __init__(self, tokenizer: VisualTokenizer, pixels: Pixels, indices: np.ndarray, precision: str) -> None:

@@ -170,6 +170,7 @@ def losses(
     the `weighted_energy` of all of the step's images. Squared errors of kept patches count `kept_errors` times.
     """
     decoded, target = output.decoded.float(), target_BPD.float()
+    # A term of weight 0 is logged alone: its gradient, all zeros, would cost a backward pass.
     cosine = F.cosine_similarity(decoded if cos_weight else decoded.detach(), target, dim=-1)
     terms = {"cos_loss": (1 - cosine.mean()) * share}
     weight_BP = torch.ones_like(target[..., 0]) if weight_BP is None else weight_BP
